@@ -1,0 +1,98 @@
+"""The kinds of objects that a cluster has: one row per kind, and everything else asks this table.
+
+A kind's row says how it is called (in a manifest, on the command line, in a path), whether its names live in a
+namespace, which message holds it, and in which field of the wire's `Object` it travels. To add a kind: add the message
+to core.proto, a field to `Object` in cluster.proto, and a row here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from cluster.api.errors import Invalid
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
+
+AnyObject: TypeAlias = (
+    core.Pod
+    | core.Node
+    | core.ReplicationController
+    | core.Service
+    | core.Endpoints
+    | core.Event
+    | core.Namespace
+)
+"""An API object: every one has `metadata`; all but Endpoints and Event have `spec` and `status`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is known about a kind."""
+
+    name: str
+    """As in a manifest's `kind`: "Pod"."""
+    plural: str
+    """As on the command line and in references: "pods"."""
+    message: type[AnyObject]
+    field: str
+    """The field of wire.Object that holds it; also the singular on the command line."""
+    short_names: tuple[str, ...] = ()
+    namespaced: bool = True
+    has_status: bool = True
+    """Status is written apart from the rest (update_status)."""
+    api_version: str = "v1"
+
+
+KINDS: tuple[Kind, ...] = (
+    Kind("Pod", "pods", core.Pod, "pod", ("po",)),
+    Kind("Node", "nodes", core.Node, "node", ("no",), namespaced=False),
+    Kind("ReplicationController", "replicationcontrollers", core.ReplicationController, "replicationcontroller", ("rc",)),
+    Kind("Service", "services", core.Service, "service", ("svc",)),
+    Kind("Endpoints", "endpoints", core.Endpoints, "endpoints", ("ep",), has_status=False),
+    Kind("Event", "events", core.Event, "event", ("ev",), has_status=False),
+    Kind("Namespace", "namespaces", core.Namespace, "namespace", ("ns",), namespaced=False),
+)
+
+BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
+_BY_MESSAGE: dict[type, Kind] = {kind.message: kind for kind in KINDS}
+_BY_FIELD: dict[str, Kind] = {kind.field: kind for kind in KINDS}
+_BY_WORD: dict[str, Kind] = {
+    word: kind for kind in KINDS for word in (kind.name.lower(), kind.plural, kind.field, *kind.short_names)
+}
+
+
+def kind_named(name: str) -> Kind:
+    """The kind of a manifest's `kind`, case and all. Raises Invalid."""
+    kind = BY_NAME.get(name)
+    if kind is None:
+        raise Invalid(f'kind "{name}" is not known; known are {", ".join(BY_NAME)}')
+    return kind
+
+
+def kind_of(obj: AnyObject) -> Kind:
+    """The row of an object's kind."""
+    return _BY_MESSAGE[type(obj)]
+
+
+def kind_from_word(word: str) -> Kind:
+    """The kind meant by a word on the command line: "po", "pod", "pods", "Pod". Raises Invalid."""
+    kind = _BY_WORD.get(word.lower())
+    if kind is None:
+        known = ", ".join(f"{kind.plural} ({', '.join(kind.short_names)})" for kind in KINDS)
+        raise Invalid(f'there is no kind "{word}"; known are {known}')
+    return kind
+
+
+def wrap(obj: AnyObject) -> wire.Object:
+    """An object as it travels. The content is copied."""
+    return wire.Object(**{kind_of(obj).field: obj})  # type: ignore[arg-type]
+
+
+def unwrap(envelope: wire.Object) -> AnyObject:
+    """The object in an envelope (not a copy). Raises Invalid if the envelope is empty."""
+    field = envelope.WhichOneof("object")
+    if field is None:
+        raise Invalid("the operation carries no object")
+    obj: AnyObject = getattr(envelope, field)
+    return obj

@@ -1,0 +1,58 @@
+"""Identity and time of objects: keys, and Kubernetes' Time to and from seconds."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from cluster.api.kinds import AnyObject, kind_of
+from cluster.pb.v1 import core_pb2 as core
+
+
+class Key(NamedTuple):
+    """Names an object within the cluster. Namespace is empty for kinds without one."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.kind, self.namespace, self.name) if part)
+
+
+def key_of(obj: AnyObject) -> Key:
+    """The key of an object."""
+    return Key(kind_of(obj).name, obj.metadata.namespace, obj.metadata.name)
+
+
+def revision_of(obj: AnyObject) -> int:
+    """The revision of the object's last write; 0 if it was never stored."""
+    return int(obj.metadata.resourceVersion or 0)
+
+
+def to_time(epoch_s: float) -> core.Time:
+    """Seconds since 1970 (UTC) as a Time, to the microsecond."""
+    micros = round(epoch_s * 1e6)
+    return core.Time(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)
+
+
+def from_time(time: core.Time) -> float:
+    """A Time as seconds since 1970 (UTC)."""
+    return time.seconds + time.nanos / 1e9
+
+
+def is_terminating(obj: AnyObject) -> bool:
+    """A delete was accepted; the object is on its way out."""
+    return obj.metadata.HasField("deletionTimestamp")
+
+
+def reference_to(obj: AnyObject) -> core.ObjectReference:
+    """A reference for events: kind, name, namespace, uid, version."""
+    kind, meta = kind_of(obj), obj.metadata
+    return core.ObjectReference(
+        kind=kind.name,
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
+        apiVersion=kind.api_version,
+        resourceVersion=meta.resourceVersion,
+    )
