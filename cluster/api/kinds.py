@@ -15,13 +15,7 @@ from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 
 AnyObject: TypeAlias = (
-    core.Pod
-    | core.Node
-    | core.ReplicationController
-    | core.Service
-    | core.Endpoints
-    | core.Event
-    | core.Namespace
+    core.Pod | core.Node | core.ReplicationController | core.Service | core.Endpoints | core.Event | core.Namespace
 )
 """An API object: every one has `metadata`; all but Endpoints and Event have `spec` and `status`."""
 
@@ -47,7 +41,9 @@ class Kind:
 KINDS: tuple[Kind, ...] = (
     Kind("Pod", "pods", core.Pod, "pod", ("po",)),
     Kind("Node", "nodes", core.Node, "node", ("no",), namespaced=False),
-    Kind("ReplicationController", "replicationcontrollers", core.ReplicationController, "replicationcontroller", ("rc",)),
+    Kind(
+        "ReplicationController", "replicationcontrollers", core.ReplicationController, "replicationcontroller", ("rc",)
+    ),
     Kind("Service", "services", core.Service, "service", ("svc",)),
     Kind("Endpoints", "endpoints", core.Endpoints, "endpoints", ("ep",), has_status=False),
     Kind("Event", "events", core.Event, "event", ("ev",), has_status=False),

@@ -1,0 +1,160 @@
+"""What everyone may ask of a cluster: the one client interface, whatever carries it.
+
+Actors hold a `ClusterClient` and never learn whether it is gRPC to a master in another process
+(`cluster.client.grpc_client`) or a master in this one (tests, simulation). One contract suite
+(`tests/contract`) runs against every implementation.
+
+Errors are those of `cluster.api.errors`. `Unavailable` and `DeadlineExceeded` leave open whether a write happened;
+every other error says that it did not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, Protocol, TypeVar
+
+from cluster.api.errors import ApiError
+from cluster.api.kinds import AnyObject
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
+
+T = TypeVar("T", bound=AnyObject)
+
+DEFAULT_TIMEOUT_S = 10.0
+"""Deadline of a unary call when the caller names none."""
+
+
+class EventType(Enum):
+    """What a watch event says; the names of wire.WatchEvent.Type."""
+
+    ADDED = "ADDED"
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"
+    BOOKMARK = "BOOKMARK"
+    INITIAL_STATE_END = "INITIAL_STATE_END"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent(Generic[T]):
+    """One change. `object` is None for BOOKMARK and INITIAL_STATE_END only; it must not be modified."""
+
+    type: EventType
+    revision: int
+    object: T | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListResult(Generic[T]):
+    """Objects of one snapshot, sorted by namespace and name."""
+
+    items: list[T]
+    revision: int
+    continue_token: str = ""
+    remaining: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OperationOutcome:
+    """What became of one operation of a write: an error, or the object as it is now."""
+
+    error: ApiError | None
+    object: AnyObject | None
+    """After the operation; for a delete, the last content."""
+    unchanged: bool = False
+
+    def unwrap(self) -> AnyObject:
+        """The object. Raises the operation's error."""
+        if self.error is not None:
+            raise self.error
+        assert self.object is not None
+        return self.object
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOutcome:
+    """What became of a write: one outcome per operation, in order."""
+
+    outcomes: list[OperationOutcome]
+    revision: int
+
+
+class ClusterClient(Protocol):
+    """A connection to a cluster. Safe to use from many tasks of one event loop."""
+
+    async def get(self, kind: type[T], name: str, namespace: str = "", *, timeout_s: float = DEFAULT_TIMEOUT_S) -> T:
+        """The object of that name. Raises NotFound."""
+        ...
+
+    async def list(
+        self,
+        kind: type[T],
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int = 0,
+        continue_token: str = "",
+        revision: int | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> ListResult[T]:
+        """Objects of one kind, in all namespaces if none is named, as one snapshot: now, or as of `revision`.
+
+        With `limit`, a page of at most that many, and a token for the next page of the same snapshot; without, all
+        of them (fetched in pages underneath). Raises Expired when the token or the revision is no longer kept.
+        """
+        ...
+
+    def watch(
+        self,
+        kind: type[T],
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        after_revision: int | None = None,
+        initial_state: bool = False,
+    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[WatchEvent[T]]]]:
+        """Changes in the order of revisions, in batches; one revision is never split over two batches.
+
+        `async with client.watch(core.Pod, initial_state=True) as batches: async for batch in batches: ...`
+
+        With `initial_state`, first an ADDED per object, then INITIAL_STATE_END, then the changes; with
+        `after_revision`, every change with a greater revision; with neither, from now on. The iterator ends by raising:
+        Expired (list again), Unavailable (connect again, from the last revision seen), Forbidden. Leaving the
+        context ends the watch at the server. A watch that hears nothing, not even a bookmark, for 15 s raises
+        Unavailable.
+        """
+        ...
+
+    async def write(
+        self,
+        operations: Sequence[wire.Operation],
+        *,
+        atomic: bool = False,
+        cause: core.Cause | None = None,
+        dry_run: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> WriteOutcome:
+        """Applies the operations in order, each for itself, or all or nothing if `atomic`.
+
+        An error of one operation is in its outcome; only what hits the whole call (Unavailable, Forbidden ...) is
+        raised. Build operations with `cluster.client.operations`.
+        """
+        ...
+
+    async def heartbeat(
+        self, heartbeats: Sequence[wire.NodeHeartbeat], *, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> wire.HeartbeatResponse:
+        """Says that nodes are alive."""
+        ...
+
+    def watch_heartbeats(self) -> AbstractAsyncContextManager[AsyncIterator[wire.HeartbeatBatch]]:
+        """Which nodes were heard of, in batches; see the proto. Ends like `watch`."""
+        ...
+
+    async def close(self) -> None:
+        """Ends all watches and calls. Twice is fine."""
+        ...

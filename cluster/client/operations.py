@@ -1,0 +1,70 @@
+"""Builders of write operations: the words of a `ClusterClient.write`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cluster.api.kinds import AnyObject, wrap
+from cluster.api.meta import Key
+from cluster.pb.v1 import cluster_pb2 as wire
+
+
+def create(obj: AnyObject) -> wire.Operation:
+    """Create an object; metadata.generateName instead of a name lets the master choose one."""
+    return wire.Operation(create=wire.CreateOperation(object=wrap(obj)))
+
+
+def update(obj: AnyObject) -> wire.Operation:
+    """Replace spec and metadata; with metadata.resourceVersion set, only if that is still the version."""
+    return wire.Operation(update=wire.UpdateOperation(object=wrap(obj)))
+
+
+def update_status(obj: AnyObject) -> wire.Operation:
+    """Replace the status; with metadata.resourceVersion set, only if that is still the version."""
+    return wire.Operation(update_status=wire.UpdateStatusOperation(object=wrap(obj)))
+
+
+def patch(
+    key: Key, merge_patch: dict[str, Any], *, uid: str = "", version: str = "", status: bool = False
+) -> wire.Operation:
+    """Apply a JSON merge patch (RFC 7386), for example {"spec": {"unschedulable": True}}."""
+    operation = wire.PatchOperation(
+        kind=key.kind,
+        namespace=key.namespace,
+        name=key.name,
+        merge_patch=json.dumps(merge_patch).encode(),
+        preconditions=_preconditions(uid, version),
+    )
+    if status:
+        operation.status = True
+    return wire.Operation(patch=operation)
+
+
+def bind(key: Key, node_name: str, *, uid: str = "", version: str = "") -> wire.Operation:
+    """Place a pod on a node."""
+    return wire.Operation(
+        bind=wire.BindOperation(
+            namespace=key.namespace, name=key.name, node_name=node_name, preconditions=_preconditions(uid, version)
+        )
+    )
+
+
+def delete(
+    key: Key, *, uid: str = "", version: str = "", grace_period_s: int | None = None, propagation: str = ""
+) -> wire.Operation:
+    """Delete an object; for pods, after a grace period (None: the pod's own)."""
+    operation = wire.DeleteOperation(
+        kind=key.kind, namespace=key.namespace, name=key.name, preconditions=_preconditions(uid, version)
+    )
+    if grace_period_s is not None:
+        operation.grace_period_seconds = grace_period_s
+    if propagation:
+        operation.propagation_policy = propagation
+    return wire.Operation(delete=operation)
+
+
+def _preconditions(uid: str, version: str) -> wire.Preconditions | None:
+    if not uid and not version:
+        return None
+    return wire.Preconditions(uid=uid or None, resource_version=version or None)
