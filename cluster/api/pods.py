@@ -1,0 +1,93 @@
+"""Small facts about a pod that several daemons must agree on.
+
+What it asks for, whether it is finished, whether it counts, how well it is guarded when memory runs out. Pure functions
+of the pod alone; what to do about it is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cluster.api.meta import is_terminating
+from cluster.api.quantities import milli, whole
+from cluster.pb.v1 import core_pb2 as core
+
+PENDING, RUNNING, SUCCEEDED, FAILED, UNKNOWN = "Pending", "Running", "Succeeded", "Failed", "Unknown"
+"""The phases of a pod; Succeeded and Failed are final."""
+
+CPU, MEMORY, PODS = "cpu", "memory", "pods"
+HOST_IMAGE = "host"
+"""The image that says: the command runs from the machine's own file system. The same as no image."""
+
+
+def is_finished(pod: core.Pod) -> bool:
+    """Its phase is final: no container will ever run again."""
+    return pod.status.phase in (SUCCEEDED, FAILED)
+
+
+def is_active(pod: core.Pod) -> bool:
+    """It counts as one of its controller's replicas: not finished, and not on its way out."""
+    return not is_finished(pod) and not is_terminating(pod)
+
+
+def runs_on_host(container: core.Container) -> bool:
+    """It needs no image: the command runs from the machine's own file system."""
+    return container.image in ("", HOST_IMAGE)
+
+
+def amount(resource: str, quantity: core.Quantity) -> int:
+    """A quantity in the unit that sums are kept in: cpu in thousandths, everything else in whole units (bytes)."""
+    return milli(quantity) if resource == CPU else whole(quantity)
+
+
+def requests_of(pod: core.Pod) -> dict[str, int]:
+    """What placement must reserve: per resource the sum over the containers, in the units of `amount`.
+
+    Where a container has a limit and no request for a resource, the limit is its request.
+    """
+    total: dict[str, int] = {}
+    for container in pod.spec.containers:
+        wanted = dict(container.resources.limits)
+        wanted.update(container.resources.requests)
+        for resource, quantity in wanted.items():
+            total[resource] = total.get(resource, 0) + amount(resource, quantity)
+    return total
+
+
+def container_ports(pod: core.Pod) -> Iterator[core.ContainerPort]:
+    """Every port that a container of the pod declares, in order."""
+    for container in pod.spec.containers:
+        yield from container.ports
+
+
+def host_ports(pod: core.Pod) -> set[tuple[str, str, int]]:
+    """The ports of the node that the pod takes: (hostIP or "0.0.0.0", protocol, port)."""
+    return {
+        (port.hostIP or "0.0.0.0", port.protocol or "TCP", port.hostPort)
+        for port in container_ports(pod)
+        if port.hostPort
+    }
+
+
+def find_port(pod: core.Pod, name: str) -> int | None:
+    """The number of the container port of that name, if there is one."""
+    return next((port.containerPort for port in container_ports(pod) if port.name == name), None)
+
+
+def qos_class(pod: core.Pod) -> str:
+    """Kubernetes' class of service, from cpu and memory alone.
+
+    Guaranteed: every container limits both, and requests exactly that. BestEffort: nobody asks for anything.
+    Burstable: all the rest.
+    """
+    anything, guaranteed = False, bool(pod.spec.containers)
+    for container in pod.spec.containers:
+        limits, requests = container.resources.limits, container.resources.requests
+        for resource in (CPU, MEMORY):
+            limit = amount(resource, limits[resource]) if resource in limits else 0
+            request = amount(resource, requests[resource]) if resource in requests else limit
+            anything = anything or limit > 0 or request > 0
+            guaranteed = guaranteed and limit > 0 and limit == request
+    if not anything:
+        return "BestEffort"
+    return "Guaranteed" if guaranteed else "Burstable"
