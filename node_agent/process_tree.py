@@ -1,0 +1,124 @@
+"""Who descends from whom: reading process trees from /proc, and killing them whole.
+
+A tree of processes is harder to end than to start. A child that forks twice and calls setsid leaves its group, its
+session and its parents; all that is left is that the nearest child-subreaper adopts it, that its environment still
+holds what it was started with, and that it still holds the pipe it was given to write to. These functions read those
+facts; who belongs to which run is decided by the spawner.
+
+Standard library only, and as few imports as possible: the spawner loads this file, and it is to stay small.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable
+
+_ENVIRON_LIMIT_BYTES = 1 << 20
+"""How much of a process' environment is searched for the marker."""
+
+
+def stat_of(pid: int) -> tuple[str, int, int, int, int] | None:
+    """(state letter, parent, process group, session, start time in clock ticks since boot); None if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except OSError:
+        return None
+    # The name is in parentheses and may hold anything, parentheses and blanks too: cut behind the last one.
+    fields = text[text.rindex(b")") + 2 :].split()
+    return fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19])
+
+
+def start_ticks_of(pid: int) -> int:
+    """When the process started, in clock ticks since boot; 0 if it is gone. With the pid, it names a process."""
+    stat = stat_of(pid)
+    return stat[4] if stat else 0
+
+
+def children_of(pid: int) -> list[int]:
+    """The direct children of a process, of all its threads; empty if it is gone."""
+    children: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                children += map(int, file.read().split())
+    except FileNotFoundError:
+        if os.path.exists(f"/proc/{pid}/stat") and not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+            return _children_by_scan(pid)  # a kernel without CONFIG_PROC_CHILDREN
+    except OSError:
+        pass
+    return children
+
+
+def _children_by_scan(pid: int) -> list[int]:
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            stat = stat_of(int(name))
+            if stat and stat[1] == pid:
+                found.append(int(name))
+    return found
+
+
+def descendants_of(roots: Iterable[int]) -> list[int]:
+    """The processes named and all their descendants, parents before children."""
+    found = dict.fromkeys(roots)
+    queue = list(found)
+    for pid in queue:
+        for child in children_of(pid):
+            if child not in found:
+                found[child] = None
+                queue.append(child)
+    return queue
+
+
+def environ_value(pid: int, name: str) -> str:
+    """The value of a variable in the environment the process was started with; empty if it cannot be seen."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            environ = b"\0" + file.read(_ENVIRON_LIMIT_BYTES)
+    except OSError:
+        return ""
+    _, found, rest = environ.partition(b"\0%s=" % name.encode())
+    return rest.partition(b"\0")[0].decode(errors="replace") if found else ""
+
+
+def output_pipes(pid: int) -> list[str]:
+    """Where standard output and error of the process lead, such as "pipe:[4711]"."""
+    pipes = []
+    for fd in (1, 2):
+        try:
+            pipes.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+        except OSError:
+            pass
+    return pipes
+
+
+def kill_all(pids: Iterable[int], spare_session: int) -> None:
+    """Sends SIGKILL to the processes and to their process groups, except to groups of the session to be spared.
+
+    A group is signalled by the kernel as one: a process that forks faster than we read /proc does not get away.
+    """
+    groups: set[int] = set()
+    for pid in pids:
+        stat = stat_of(pid)
+        if stat is None or stat[0] == "Z":
+            continue
+        if stat[3] != spare_session:
+            groups.add(stat[2])
+        send(pid, signal.SIGKILL)
+    for group in groups:
+        try:
+            os.killpg(group, signal.SIGKILL)
+        except OSError:
+            pass
+
+
+def send(pid: int, number: int) -> bool:
+    """Sends a signal; False if the process is gone or not ours."""
+    try:
+        os.kill(pid, number)
+    except OSError:
+        return False
+    return True
