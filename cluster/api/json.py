@@ -1,0 +1,184 @@
+"""Objects as Kubernetes' JSON: the one converter behind manifests, `-o json`, merge patches and annotations.
+
+The messages know neither apiVersion nor kind; in JSON they come first. How each field is printed and read is in
+`cluster.api.json_plan`. Reading is strict and reports every problem with its path: unknown fields (with the name that
+was probably meant), fields of Kubernetes that Podium does not carry out, wrong types, bad quantities and times.
+
+    object_from_json({"apiVersion": "v1", "kind": "Pod", "metadata": {"nam": "web"}})
+    -> Invalid, causes[0] = metadata.nam: unknown field; did you mean "name"?
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from cluster.api.errors import BadRequest, FieldError, Invalid
+from cluster.api.json_plan import MAX_PROBLEMS, Problems, describe, parser, printer
+from cluster.api.kinds import BY_NAME, AnyObject, kind_named, kind_of
+
+M = TypeVar("M", bound=Message)
+T = TypeVar("T", bound=AnyObject)
+
+MAX_DEPTH = 64
+"""Levels of nesting; no object of ours has more than a dozen."""
+
+
+def to_json(msg: Message, *, exact: bool = False) -> Any:
+    """A message as JSON's values: fields that are set, in the order of their numbers, keys of maps sorted.
+
+    Times have whole seconds, as in Kubernetes; with `exact`, all their digits, so that nothing is lost on the way back.
+    """
+    return printer(msg.DESCRIPTOR, exact)(msg)
+
+
+def object_to_json(obj: AnyObject, *, exact: bool = False) -> dict[str, Any]:
+    """An object as a manifest: apiVersion and kind, and then its fields."""
+    kind = kind_of(obj)
+    return {"apiVersion": kind.api_version, "kind": kind.name, **printer(obj.DESCRIPTOR, exact)(obj)}
+
+
+def message_from_json(cls: type[M], data: Any, path: str = "") -> M:
+    """Reads a message. Raises Invalid with a FieldError per problem; `path` is put in front of their paths."""
+    problems: Problems = []
+    arguments = parser(cls.DESCRIPTOR)(data, None, problems)
+    message = None if problems else _construct(cls, arguments, data, problems)
+    if message is None:
+        raise _invalid(problems, path)
+    return message
+
+
+def object_from_json(data: Any) -> AnyObject:
+    """Reads an object of any kind, as `apiVersion` and `kind` say. Raises Invalid with a FieldError per problem."""
+    if not isinstance(data, dict):
+        raise Invalid(f"an object is expected, not {describe(data)}")
+    problems: Problems = []
+    name = data.get("kind")
+    if not isinstance(name, str) or not name:
+        raise _invalid([FieldError("kind", "is required, such as Pod", "FieldValueRequired")])
+    if name not in BY_NAME:
+        known = ", ".join(BY_NAME)
+        message = f'kind "{name[:80]}" is not known; known are {known}'
+        raise _invalid([FieldError("kind", message, "FieldValueNotSupported")])
+    kind = kind_named(name)
+    if data.get("apiVersion") != kind.api_version:
+        found = describe(data["apiVersion"]) if data.get("apiVersion") else "nothing"
+        reason = "FieldValueNotSupported" if "apiVersion" in data else "FieldValueRequired"
+        problems.append(FieldError("apiVersion", f"must be {kind.api_version} for a {name}, not {found}", reason))
+    content = {key: value for key, value in data.items() if key not in ("apiVersion", "kind")}
+    arguments = parser(kind.message.DESCRIPTOR)(content, None, problems)
+    obj = None if problems else _construct(kind.message, arguments, content, problems)
+    if obj is None:
+        raise _invalid(problems)
+    return obj
+
+
+def patched(obj: T, patch: dict[str, Any]) -> T:
+    """The object after a merge patch (RFC 7386), as a new object; nothing that the patch leaves alone changes.
+
+    Raises Invalid if the outcome is no object of that kind.
+    """
+    result = object_from_json(merge_patch(object_to_json(obj, exact=True), patch))
+    if type(result) is not type(obj):
+        raise Invalid("a patch cannot change the kind of an object")
+    return result
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """RFC 7386: objects are merged key by key, null removes a key, anything else replaces. Neither side is changed."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge_patch(merged.get(key), value)
+    return merged
+
+
+def read_json(text: str | bytes) -> Any:
+    """Strict JSON: a duplicate key, NaN, Infinity or more than 64 levels of nesting raise BadRequest."""
+    duplicates: list[str] = []
+
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        built = dict(pairs)
+        if len(built) != len(pairs):
+            keys = [key for key, _ in pairs]
+            duplicates.extend(sorted({key for key in keys if keys.count(key) > 1})[:MAX_PROBLEMS])
+        return built
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        data = json.loads(text, object_pairs_hook=build, parse_constant=refuse)
+    except RecursionError:
+        raise BadRequest(f"the JSON is nested more than {MAX_DEPTH} levels deep") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise BadRequest(f"this is not JSON: {error}") from error
+    if duplicates:
+        raise BadRequest(f'the JSON has two values for "{duplicates[0][:80]}" in the same object')
+    if _depth_exceeds(data, MAX_DEPTH):
+        raise BadRequest(f"the JSON is nested more than {MAX_DEPTH} levels deep")
+    return data
+
+
+def _depth_exceeds(data: Any, limit: int) -> bool:
+    """Level by level, so that the depth of the data is not the depth of the stack."""
+    level = [data]
+    for _ in range(limit):
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                below.extend(value.values())
+            elif isinstance(value, list):
+                below.extend(value)
+        if not below:
+            return False
+        level = below
+    return any(isinstance(value, dict | list) for value in level)
+
+
+def _construct(cls: type[M], arguments: dict[str, Any], data: Any, problems: Problems) -> M | None:
+    """The message; or None with the problem noted, if a text is no Unicode (half of a surrogate pair)."""
+    try:
+        return cls(**arguments)
+    except (UnicodeError, ValueError) as error:
+        path = _broken_text(data, "")
+        problems.append(FieldError(path or "", "holds half of a surrogate pair" if path else str(error)))
+        return None
+
+
+def _broken_text(data: Any, path: str) -> str | None:
+    """The path of the first string, or the object with the first key, that UTF-8 cannot hold."""
+    if isinstance(data, str):
+        try:
+            data.encode()
+        except UnicodeEncodeError:
+            return path
+        return None
+    if isinstance(data, dict):
+        for key, value in data.items():
+            found = _broken_text(key, path) or _broken_text(value, f"{path}.{key}" if path else str(key))
+            if found is not None:
+                return found
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            found = _broken_text(value, f"{path}[{index}]")
+            if found is not None:
+                return found
+    return None
+
+
+def _invalid(problems: Problems, prefix: str = "") -> Invalid:
+    if prefix:
+        problems = [
+            FieldError(f"{prefix}.{problem.path}" if problem.path else prefix, problem.message, problem.reason)
+            for problem in problems
+        ]
+    shown = "; ".join(map(str, problems[:5]))
+    more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+    return Invalid(shown + more, causes=problems)
