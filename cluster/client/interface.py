@@ -81,6 +81,19 @@ class WriteOutcome:
     revision: int
 
 
+class WatchStream(Protocol[T]):
+    """What a watch yields: batches of events, and which store they come from."""
+
+    @property
+    def store_id(self) -> str:
+        """The store that answers; empty until the first batch. Revisions of two stores cannot be compared."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[Sequence[WatchEvent[T]]]: ...
+
+    async def __anext__(self) -> Sequence[WatchEvent[T]]: ...
+
+
 class ClusterClient(Protocol):
     """A connection to a cluster. Safe to use from many tasks of one event loop."""
 
@@ -116,7 +129,7 @@ class ClusterClient(Protocol):
         field_selector: str = "",
         after_revision: int | None = None,
         initial_state: bool = False,
-    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[WatchEvent[T]]]]:
+    ) -> AbstractAsyncContextManager[WatchStream[T]]:
         """Changes in the order of revisions, in batches; one revision is never split over two batches.
 
         `async with client.watch(core.Pod, initial_state=True) as batches: async for batch in batches: ...`

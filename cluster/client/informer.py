@@ -1,0 +1,165 @@
+"""A reflector that fills an indexer and calls whoever wants to know: how a daemon sees the cluster.
+
+Handlers are plain functions, called as `handler(old, new)`: (None, new) for an object that is new, (old, new) for a
+change, (old, None) for one that is gone. They are called in the order of revisions, after the indexer has taken the
+change, and for one key never with a gap: an object that was deleted and made again meanwhile (another uid) is delivered
+as gone and then as new. A handler that raises is logged and hurts nobody else. They do not block: they put a key into a
+work queue or set a flag.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from cluster.actor.clock import Clock
+from cluster.actor.tasks import Tasks
+from cluster.api.errors import DeadlineExceeded
+from cluster.api.kinds import AnyObject
+from cluster.api.meta import Key, key_of
+from cluster.client.indexer import Indexer, IndexFunction
+from cluster.client.interface import ClusterClient, EventType, WatchEvent
+from cluster.client.reflector import Reflector
+
+T = TypeVar("T", bound=AnyObject)
+Handler = Callable[[T | None, T | None], None]
+
+_log = logging.getLogger(__name__)
+
+
+class Informer(Generic[T]):
+    """A live, indexed copy of one kind of objects (those that the selectors match)."""
+
+    def __init__(
+        self,
+        client: ClusterClient,
+        kind: type[T],
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        indexes: Mapping[str, IndexFunction[T]] | None = None,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.indexer: Indexer[T] = Indexer(indexes)
+        self._name = f"informer {kind.__name__}"
+        self._handlers: list[Handler[T]] = []
+        self._synced = asyncio.Event()
+        self._on_synced: list[Callable[[], None]] = []
+        self._tasks = Tasks(self._name)
+        self._revision = 0
+        self._reflector: Reflector[T] = Reflector(
+            client,
+            kind,
+            self,
+            namespace=namespace,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            clock=clock,
+            rng=rng,
+        )
+
+    @property
+    def revision(self) -> int:
+        """The copy is true as of this revision; 0 before the first sync."""
+        return self._reflector.revision or self._revision
+
+    @property
+    def has_synced(self) -> bool:
+        """The whole state has been read at least once."""
+        return self._synced.is_set()
+
+    @property
+    def relists(self) -> int:
+        """How often the whole state was read."""
+        return self._reflector.relists
+
+    def add_handler(self, on_change: Handler[T]) -> None:
+        """Calls `on_change` for every change from now on, and at once as (None, obj) for each object already known."""
+        self._handlers.append(on_change)
+        for obj in self.indexer.list():
+            self._call(on_change, None, obj)
+
+    def on_synced(self, callback: Callable[[], None]) -> None:
+        """Calls `callback` once, after the first complete state has been delivered; at once if that is past."""
+        if self.has_synced:
+            callback()
+        else:
+            self._on_synced.append(callback)
+
+    async def start(self) -> None:
+        """Begins to watch, and returns at once; see `wait_synced`. Twice is a mistake."""
+        self._tasks.spawn(self._reflector.run(), name=self._name)
+
+    async def stop(self) -> None:
+        """Ends the watch. The indexer keeps what it has. Twice is fine."""
+        await self._tasks.cancel_all()
+
+    async def wait_synced(self, timeout_s: float) -> None:
+        """Returns once `has_synced`. Raises DeadlineExceeded."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._synced.wait()
+        except TimeoutError:
+            raise DeadlineExceeded(f"the {self._name} has not synced within {timeout_s:g} s") from None
+
+    # --- what the reflector tells (its Sink)
+
+    def replace(self, objects: Sequence[T], revision: int) -> None:
+        gone = set(self.indexer.keys())
+        for obj in objects:
+            gone.discard(key_of(obj))
+        for key in gone:
+            self._forget(key, None)
+        for obj in objects:
+            # What has not changed since the state was last read is no news.
+            if self.indexer.get(key_of(obj)) != obj:
+                self._keep(obj)
+        self._revision = revision
+        if not self._synced.is_set():
+            self._synced.set()
+            for callback in self._on_synced:
+                try:
+                    callback()
+                except Exception:
+                    _log.exception("%s: a callback failed", self._name)
+            self._on_synced.clear()
+
+    def apply(self, events: Sequence[WatchEvent[T]], revision: int) -> None:
+        for event in events:
+            obj = event.object
+            assert obj is not None
+            if event.type is EventType.DELETED:
+                self._forget(key_of(obj), obj)
+            else:
+                self._keep(obj)
+        self._revision = revision
+
+    def _keep(self, obj: T) -> None:
+        old = self.indexer.get(key_of(obj))
+        if old is not None and old.metadata.uid != obj.metadata.uid:
+            self._forget(key_of(old), None)
+            old = None
+        self.indexer.put(obj)
+        self._tell(old, obj)
+
+    def _forget(self, key: Key, last: T | None) -> None:
+        old = self.indexer.remove(key)
+        if old is not None:
+            # The content with which it went, where that is known.
+            self._tell(last if last is not None and last.metadata.uid == old.metadata.uid else old, None)
+
+    def _tell(self, old: T | None, new: T | None) -> None:
+        for handler in self._handlers:
+            self._call(handler, old, new)
+
+    def _call(self, handler: Handler[T], old: T | None, new: T | None) -> None:
+        try:
+            handler(old, new)
+        except Exception:
+            obj = new if new is not None else old
+            _log.exception("%s: a handler failed for %s", self._name, key_of(obj) if obj is not None else "?")

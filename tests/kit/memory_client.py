@@ -1,0 +1,388 @@
+"""A whole cluster's state in memory, and a `ClusterClient` to it: for unit tests of everything that talks to a cluster.
+
+    cluster = MemoryCluster(clock=clock, rng=random.Random(1))
+    client = cluster.client("controllers")
+    cluster.put(pod)                      # set the scene, past all rules
+    await client.write([create(rc)])      # by the rules; tests/contract proves that they are the master's
+    cluster.hold_watches()                # from here on caches are stale, until release_watches()
+    cluster.break_watches()               # every watch raises Unavailable, as when the master restarts
+    cluster.fail_next(Unavailable("no"))  # the next call of any client raises it
+    cluster.on_write = lambda actor, operations: ...   # look at writes, or raise to refuse them
+
+Everything happens on the caller's event loop, without threads, and each call takes effect at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Generic, TypeVar, cast
+
+from cluster.actor.clock import Clock, SystemClock, new_uid
+from cluster.api.errors import ApiError, BadRequest, Expired, Unavailable
+from cluster.api.fields import FieldSelector, parse_field_selector
+from cluster.api.kinds import KINDS, AnyObject, Kind, kind_of
+from cluster.api.labels import Selector, parse_selector
+from cluster.api.meta import Key
+from cluster.client.interface import (
+    DEFAULT_TIMEOUT_S,
+    EventType,
+    ListResult,
+    OperationOutcome,
+    WatchEvent,
+    WatchStream,
+    WriteOutcome,
+)
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
+from tests.kit.memory_store import Change, MemoryStore
+
+T = TypeVar("T", bound=AnyObject)
+
+
+class MemoryCluster:
+    """The state, its clients, and the faults that a test injects."""
+
+    def __init__(self, clock: Clock | None = None, rng: random.Random | None = None) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.rng = rng or random.Random(0)
+        self.store = MemoryStore(self.clock, self.rng, new_uid(self.rng))
+        self.on_write: Callable[[str, Sequence[wire.Operation]], None] | None = None
+        """Called before each write with the writer and its operations; what it raises is what the writer gets."""
+        self.writes: list[tuple[str, list[wire.Operation]]] = []
+        """Every write that was asked for, in order."""
+        self.heartbeats: dict[str, wire.NodeHeartbeat] = {}
+        self._failures: list[ApiError] = []
+        self._changed = asyncio.Event()
+        self._epoch = 0
+        self._held = False
+        self._bookmarks = 0
+
+    def client(self, identity: str = "admin") -> MemoryClient:
+        """A client that writes under this name."""
+        return MemoryClient(self, identity)
+
+    def put(self, obj: T) -> T:
+        """Stores an object as it is, past all rules, and returns what is stored."""
+        stored = self.store.put(obj)
+        self._notify()
+        return stored
+
+    def remove(self, obj: AnyObject) -> None:
+        """Takes an object away, past all rules."""
+        self.store.remove(Key(kind_of(obj).name, obj.metadata.namespace, obj.metadata.name))
+        self._notify()
+
+    def objects(self, kind: type[T]) -> list[T]:
+        """What is stored of a kind, sorted by namespace and name."""
+        found = [obj for obj in self.store.objects.values() if isinstance(obj, kind)]
+        return sorted(found, key=lambda obj: (obj.metadata.namespace, obj.metadata.name))
+
+    def find(self, kind: type[T], name: str, namespace: str = "default") -> T | None:
+        """The stored object of that name, or None."""
+        row = next(row for row in KINDS if row.message is kind)
+        found = self.store.objects.get(Key(row.name, namespace if row.namespaced else "", name))
+        return cast("T | None", found)
+
+    def hold_watches(self) -> None:
+        """From now on no watch tells anything, so that every cache grows stale."""
+        self._held = True
+
+    def release_watches(self) -> None:
+        """Watches catch up."""
+        self._held = False
+        self._notify()
+
+    def break_watches(self) -> None:
+        """Every open watch raises Unavailable."""
+        self._epoch += 1
+        self._notify()
+
+    def replace_store(self) -> None:
+        """The cluster is rebuilt from nothing: no objects, other revisions, another store_id. Watches break."""
+        self.store = MemoryStore(self.clock, self.rng, new_uid(self.rng))
+        self.break_watches()
+
+    def compact(self) -> None:
+        """Forgets the history: a watch from before, and a list of the past, is answered with Expired."""
+        self.store.compacted = self.store.revision
+        self.store.history.clear()
+
+    def bookmark(self) -> None:
+        """Sends a bookmark to every watch that has nothing else to tell."""
+        self._notify(bookmark=True)
+
+    def fail_next(self, error: ApiError, times: int = 1) -> None:
+        """The next calls of any client (get, list, write, heartbeat, or the start of a watch) raise `error`."""
+        self._failures.extend([error] * times)
+
+    # --- for MemoryClient
+
+    def check(self) -> None:
+        if self._failures:
+            raise self._failures.pop(0)
+
+    def _notify(self, bookmark: bool = False) -> None:
+        self._bookmarks += bookmark
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def write(
+        self,
+        actor: str,
+        operations: Sequence[wire.Operation],
+        *,
+        atomic: bool,
+        cause: core.Cause | None,
+        dry_run: bool,
+    ) -> WriteOutcome:
+        self.check()
+        self.writes.append((actor, list(operations)))
+        if self.on_write is not None:
+            self.on_write(actor, operations)
+        written = self.store.write(actor, operations, atomic=atomic, cause=cause, dry_run=dry_run)
+        self._notify()
+        # What a caller gets is its own, as it would be from the wire.
+        return WriteOutcome(
+            [OperationOutcome(o.error, _own(o.object), o.unchanged) for o in written.outcomes], written.revision
+        )
+
+    def beat(self, heartbeats: Sequence[wire.NodeHeartbeat]) -> wire.HeartbeatResponse:
+        self.check()
+        for heartbeat in heartbeats:
+            self.heartbeats[heartbeat.node] = heartbeat
+        self._notify()
+        unknown = [beat.node for beat in heartbeats if self.find(core.Node, beat.node) is None]
+        return wire.HeartbeatResponse(unknown_nodes=unknown, store_id=self.store.store_id)
+
+
+class MemoryClient:
+    """One identity's `ClusterClient`."""
+
+    def __init__(self, cluster: MemoryCluster, identity: str) -> None:
+        self._cluster = cluster
+        self.identity = identity
+        self._closed = False
+
+    async def get(self, kind: type[T], name: str, namespace: str = "", *, timeout_s: float = DEFAULT_TIMEOUT_S) -> T:
+        self._check()
+        row = _row(kind)
+        return cast(T, _own(self._cluster.store.get(row, namespace or "default", name)))
+
+    async def list(
+        self,
+        kind: type[T],
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int = 0,
+        continue_token: str = "",
+        revision: int | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> ListResult[T]:
+        self._check()
+        store, offset, at = self._cluster.store, 0, revision
+        if continue_token:
+            try:
+                at, offset = (int(part) for part in continue_token.split(":"))
+            except ValueError as error:
+                raise BadRequest(f"{continue_token!r} is not a continue token of this cluster") from error
+        if at is None:
+            at = store.revision
+        if at > store.revision:
+            raise BadRequest(f"revision {at} is in the future; the newest is {store.revision}")
+        if at < store.compacted:
+            raise Expired(f"revision {at} is no longer kept; the oldest is {store.compacted}")
+        wanted = _Filter(_row(kind), namespace, label_selector, field_selector)
+        found = [obj for obj in store.at(at).values() if wanted.matches(obj)]
+        found.sort(key=lambda obj: (obj.metadata.namespace, obj.metadata.name))
+        page = found[offset : offset + limit] if limit else found[offset:]
+        remaining = len(found) - offset - len(page)
+        token = f"{at}:{offset + len(page)}" if remaining else ""
+        return ListResult([cast(T, _own(obj)) for obj in page], at, token, remaining)
+
+    def watch(
+        self,
+        kind: type[T],
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        after_revision: int | None = None,
+        initial_state: bool = False,
+    ) -> AbstractAsyncContextManager[WatchStream[T]]:
+        return self._watch(
+            kind, _Filter(_row(kind), namespace, label_selector, field_selector), after_revision, initial_state
+        )
+
+    @asynccontextmanager
+    async def _watch(
+        self, kind: type[T], wanted: _Filter, after_revision: int | None, initial_state: bool
+    ) -> AsyncIterator[WatchStream[T]]:
+        self._check()
+        if initial_state and after_revision is not None:
+            raise BadRequest("a watch begins with the initial state or after a revision, not both")
+        yield _MemoryWatch(self, self._cluster, wanted, after_revision, initial_state)
+
+    async def write(
+        self,
+        operations: Sequence[wire.Operation],
+        *,
+        atomic: bool = False,
+        cause: core.Cause | None = None,
+        dry_run: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> WriteOutcome:
+        if self._closed:
+            raise Unavailable("the client is closed")
+        return self._cluster.write(self.identity, operations, atomic=atomic, cause=cause, dry_run=dry_run)
+
+    async def heartbeat(
+        self, heartbeats: Sequence[wire.NodeHeartbeat], *, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> wire.HeartbeatResponse:
+        if self._closed:
+            raise Unavailable("the client is closed")
+        return self._cluster.beat(heartbeats)
+
+    @asynccontextmanager
+    async def watch_heartbeats(self) -> AsyncIterator[AsyncIterator[wire.HeartbeatBatch]]:
+        self._check()
+        batches = self._heartbeat_batches()
+        try:
+            yield batches
+        finally:
+            await batches.aclose()
+
+    async def _heartbeat_batches(self) -> AsyncGenerator[wire.HeartbeatBatch, None]:
+        cluster, told = self._cluster, dict[str, int]()
+        epoch = cluster._epoch
+        while True:
+            changed = cluster._changed
+            if cluster._epoch != epoch or self._closed:
+                raise Unavailable("the connection broke")
+            news = [beat for node, beat in cluster.heartbeats.items() if told.get(node) != id(beat)]
+            if news:
+                told.update((beat.node, id(beat)) for beat in news)
+                yield wire.HeartbeatBatch(heartbeats=news, store_id=cluster.store.store_id)
+            else:
+                await changed.wait()
+
+    async def close(self) -> None:
+        self._closed = True
+        self._cluster._notify()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise Unavailable("the client is closed")
+        self._cluster.check()
+
+
+class _Filter:
+    """Which objects somebody asked for."""
+
+    def __init__(self, kind: Kind, namespace: str, label_selector: str, field_selector: str) -> None:
+        self._kind = kind
+        self._namespace = namespace
+        self._labels: Selector = parse_selector(label_selector)
+        self._fields: FieldSelector = parse_field_selector(kind.name, field_selector)
+
+    def matches(self, obj: AnyObject | None) -> bool:
+        if obj is None or type(obj) is not self._kind.message:
+            return False
+        if self._namespace and obj.metadata.namespace != self._namespace:
+            return False
+        return self._labels.matches(obj.metadata.labels) and self._fields.matches(obj)
+
+
+class _MemoryWatch(Generic[T]):
+    """A cursor into the history."""
+
+    def __init__(
+        self,
+        client: MemoryClient,
+        cluster: MemoryCluster,
+        wanted: _Filter,
+        after_revision: int | None,
+        initial_state: bool,
+    ) -> None:
+        self._client = client
+        self._cluster = cluster
+        self._store = cluster.store
+        self._wanted = wanted
+        self._initial_state = initial_state
+        self._cursor = self._store.revision if after_revision is None else after_revision
+        self._epoch = cluster._epoch
+        self._bookmarks = cluster._bookmarks
+        self.store_id = ""
+
+    def __aiter__(self) -> AsyncIterator[Sequence[WatchEvent[T]]]:
+        return self
+
+    async def __anext__(self) -> Sequence[WatchEvent[T]]:
+        while True:
+            changed = self._cluster._changed
+            batch = self._next_batch()
+            if batch:
+                self.store_id = self._store.store_id
+                return batch
+            await changed.wait()
+
+    def _next_batch(self) -> list[WatchEvent[T]]:
+        cluster, store = self._cluster, self._store
+        if cluster._epoch != self._epoch or self._client._closed:
+            raise Unavailable("the connection broke")
+        if cluster._held:
+            return []
+        if self._initial_state:
+            self._initial_state = False
+            self._cursor = store.revision
+            found = [obj for obj in store.objects.values() if self._wanted.matches(obj)]
+            batch = [self._event(EventType.ADDED, int(obj.metadata.resourceVersion), obj) for obj in found]
+            return [*batch, WatchEvent(EventType.INITIAL_STATE_END, store.revision, None)]
+        if self._cursor > store.revision:
+            raise Expired(f"revision {self._cursor} is in the future; the newest is {store.revision}")
+        if self._cursor < store.compacted:
+            raise Expired(f"the changes after revision {self._cursor} are no longer kept")
+        news = []
+        for change in reversed(store.history):
+            if change.revision <= self._cursor:
+                break
+            news.append(change)
+        self._cursor = store.revision
+        events = [event for change in reversed(news) if (event := self._translate(change)) is not None]
+        bookmarks = cluster._bookmarks
+        if not events and bookmarks != self._bookmarks:
+            events.append(WatchEvent(EventType.BOOKMARK, store.revision, None))
+        self._bookmarks = bookmarks
+        return events
+
+    def _translate(self, change: Change) -> WatchEvent[T] | None:
+        before, after = self._wanted.matches(change.old), self._wanted.matches(change.new)
+        if after:
+            assert change.new is not None
+            return self._event(EventType.MODIFIED if before else EventType.ADDED, change.revision, change.new)
+        if before:
+            last = _own(change.old)
+            assert last is not None
+            last.metadata.resourceVersion = str(change.revision)
+            return self._event(EventType.DELETED, change.revision, last)
+        return None
+
+    @staticmethod
+    def _event(type_: EventType, revision: int, obj: AnyObject) -> WatchEvent[T]:
+        return WatchEvent(type_, revision, cast(T, obj))
+
+
+def _row(kind: type[T]) -> Kind:
+    return next(row for row in KINDS if row.message is kind)
+
+
+def _own(obj: T | None) -> T | None:
+    if obj is None:
+        return None
+    copy = type(obj)()
+    copy.CopyFrom(obj)  # type: ignore[arg-type]
+    return copy

@@ -1,0 +1,418 @@
+"""The versioned state of the in-memory cluster: what the master promises about writes, without a disk.
+
+It is the second implementation of the rules, on purpose a short one, and `tests/contract` holds it to the same suite as
+the real master. Worked example:
+
+    write(create a)                  revision 1: a@1
+    write(update a, same content)    no revision: unchanged
+    write(update a, version "0")     no revision: Conflict
+    atomic(create b, update a)       revision 2: b@2 and a@2, or nothing at all
+    write(delete a)                  revision 3: the history has DELETED a with its last content, version "3"
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from cluster.actor.clock import Clock, new_uid
+from cluster.api.errors import Aborted, AlreadyExists, ApiError, BadRequest, Conflict, Invalid, NotFound
+from cluster.api.kinds import KINDS, AnyObject, Kind, kind_named, kind_of, unwrap
+from cluster.api.meta import Key, key_of, to_time
+from cluster.api.names import generate_name
+from cluster.client.interface import OperationOutcome, WriteOutcome
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
+
+T = TypeVar("T", bound=AnyObject)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One object's step in the history: `old` is None for a create, `new` is None for a removal."""
+
+    revision: int
+    key: Key
+    old: AnyObject | None
+    new: AnyObject | None
+
+
+class MemoryStore:
+    """Objects, their history, and the rules of writing. Objects that were handed out are never modified."""
+
+    def __init__(self, clock: Clock, rng: random.Random, store_id: str) -> None:
+        self.store_id = store_id
+        self.revision = 0
+        self.objects: dict[Key, AnyObject] = {}
+        self.history: list[Change] = []
+        self.compacted = 0
+        """Changes up to this revision are no longer kept."""
+        self._clock = clock
+        self._rng = rng
+        self._next_address = 0
+
+    def get(self, kind: Kind, namespace: str, name: str) -> AnyObject:
+        key = Key(kind.name, namespace if kind.namespaced else "", name)
+        obj = self.objects.get(key)
+        if obj is None:
+            raise NotFound(f'{kind.plural} "{name}" not found')
+        return obj
+
+    def at(self, revision: int) -> dict[Key, AnyObject]:
+        """The objects as they were at that revision."""
+        objects = dict(self.objects)
+        for change in reversed(self.history):
+            if change.revision <= revision:
+                break
+            if change.old is None:
+                objects.pop(change.key, None)
+            else:
+                objects[change.key] = change.old
+        return objects
+
+    def put(self, obj: T) -> T:
+        """Stores an object exactly as it is (but for its version and, if empty, its uid): for setting a scene."""
+        stored = _copy(obj)
+        kind = kind_of(obj)
+        if kind.namespaced and not stored.metadata.namespace:
+            stored.metadata.namespace = "default"
+        if not stored.metadata.uid:
+            stored.metadata.uid = new_uid(self._rng)
+        self.revision += 1
+        stored.metadata.resourceVersion = str(self.revision)
+        key = key_of(stored)
+        self.history.append(Change(self.revision, key, self.objects.get(key), stored))
+        self.objects[key] = stored
+        return stored
+
+    def remove(self, key: Key) -> None:
+        """Takes an object away, whatever the rules of deletion say."""
+        transaction = _Transaction(self, "test", None, self.revision + 1)
+        transaction.remove(transaction.need(key))
+        self._commit(transaction)
+
+    def write(
+        self,
+        actor: str,
+        operations: Sequence[wire.Operation],
+        *,
+        atomic: bool = False,
+        cause: core.Cause | None = None,
+        dry_run: bool = False,
+    ) -> WriteOutcome:
+        before = (self.revision, dict(self.objects), len(self.history)) if dry_run else None
+        outcomes: list[OperationOutcome] = []
+        transaction = _Transaction(self, actor, cause, self.revision + 1)
+        failed = False
+        for operation in operations:
+            if not atomic:
+                transaction = _Transaction(self, actor, cause, self.revision + 1)
+            try:
+                outcomes.append(transaction.apply(operation))
+            except ApiError as error:
+                failed = True
+                outcomes.append(OperationOutcome(error, None))
+                continue
+            if not atomic:
+                self._commit(transaction)
+        if atomic:
+            if failed:
+                aborted = Aborted("another operation of this all-or-nothing write failed; nothing was written")
+                outcomes = [o if o.error else OperationOutcome(aborted, None) for o in outcomes]
+            else:
+                self._commit(transaction)
+        if before is not None:
+            self.revision, self.objects = before[0], before[1]
+            del self.history[before[2] :]
+        return WriteOutcome(outcomes, self.revision)
+
+    def next_address(self, prefix: str) -> str:
+        self._next_address += 1
+        return f"{prefix}{self._next_address // 250}.{self._next_address % 250 + 1}"
+
+    def _commit(self, transaction: _Transaction) -> None:
+        if not transaction.changes:
+            return
+        self.revision = transaction.revision
+        for change in transaction.changes.values():
+            if change.old is None and change.new is None:
+                continue
+            self.history.append(change)
+            if change.new is None:
+                self.objects.pop(change.key, None)
+            else:
+                self.objects[change.key] = change.new
+
+    @property
+    def now(self) -> core.Time:
+        return to_time(self._clock.wall())
+
+    @property
+    def rng(self) -> random.Random:
+        return self._rng
+
+
+class _Transaction:
+    """Operations that become visible together, as one revision."""
+
+    def __init__(self, store: MemoryStore, actor: str, cause: core.Cause | None, revision: int) -> None:
+        self._store = store
+        self._actor = actor
+        self._cause = cause
+        self.revision = revision
+        self.changes: dict[Key, Change] = {}
+
+    def apply(self, operation: wire.Operation) -> OperationOutcome:
+        which = operation.WhichOneof("operation")
+        if which is None:
+            raise BadRequest("the operation is empty")
+        apply: Callable[[Any], OperationOutcome] = getattr(self, f"_{which}")
+        return apply(getattr(operation, which))
+
+    def find(self, key: Key) -> AnyObject | None:
+        change = self.changes.get(key)
+        return change.new if change is not None else self._store.objects.get(key)
+
+    def need(self, key: Key) -> AnyObject:
+        obj = self.find(key)
+        if obj is None:
+            raise NotFound(f'{kind_named(key.kind).plural} "{key.name}" not found')
+        return obj
+
+    def remove(self, obj: AnyObject) -> AnyObject:
+        last = _copy(obj)
+        last.metadata.resourceVersion = str(self.revision)
+        self._change(key_of(obj), None)
+        return last
+
+    # --- one method per operation of the wire
+
+    def _create(self, operation: wire.CreateOperation) -> OperationOutcome:
+        obj = _copy(unwrap(operation.object))
+        kind, meta = kind_of(obj), obj.metadata
+        if meta.resourceVersion:
+            raise Invalid("metadata.resourceVersion: must not be set on objects to be created")
+        if kind.namespaced and not meta.namespace:
+            meta.namespace = "default"
+        if not meta.name and meta.generateName:
+            meta.name = generate_name(meta.generateName, self._store.rng)
+        if kind.has_status and kind.name != "Node":
+            obj.ClearField("status")
+        for field in ("deletionTimestamp", "deletionGracePeriodSeconds"):
+            meta.ClearField(field)
+        _check(obj, None)
+        if self.find(key_of(obj)) is not None:
+            raise AlreadyExists(f'{kind.plural} "{meta.name}" already exists')
+        meta.uid = new_uid(self._store.rng)
+        meta.generation = 1
+        meta.creationTimestamp.CopyFrom(self._store.now)
+        self._fill_in(obj)
+        return self._save(obj, None)
+
+    def _fill_in(self, obj: AnyObject) -> None:
+        """What admission decides about a new object."""
+        if isinstance(obj, core.Pod):
+            obj.status.phase = "Pending"
+        elif isinstance(obj, core.Service) and not obj.spec.clusterIP:
+            obj.spec.clusterIP = self._store.next_address("127.250.")
+        elif isinstance(obj, core.Node) and not obj.spec.podCIDR:
+            obj.spec.podCIDR = self._store.next_address("127.251.").rsplit(".", 1)[0] + ".0/25"
+        elif isinstance(obj, core.Namespace):
+            obj.status.phase = "Active"
+
+    def _update(self, operation: wire.UpdateOperation) -> OperationOutcome:
+        new = _copy(unwrap(operation.object))
+        old = self._current(new)
+        if kind_of(new).has_status:
+            _take_status(new, old)
+        return self._replace(new, old)
+
+    def _update_status(self, operation: wire.UpdateStatusOperation) -> OperationOutcome:
+        wanted = unwrap(operation.object)
+        if not kind_of(wanted).has_status:
+            raise BadRequest(f"{kind_of(wanted).plural} have no status")
+        old = self._current(wanted)
+        new = _copy(old)
+        _take_status(new, wanted)
+        return self._replace(new, old)
+
+    def _patch(self, operation: wire.PatchOperation) -> OperationOutcome:
+        kind = kind_named(operation.kind)
+        old = self.need(_key(kind, operation.namespace, operation.name))
+        _check_preconditions(old, operation.preconditions)
+        try:
+            patch = json.loads(operation.merge_patch)
+        except ValueError as error:
+            raise BadRequest(f"the patch is not JSON: {error}") from error
+        converter = importlib.import_module("cluster.api.json")
+        new: AnyObject = converter.object_from_json(converter.merge_patch(converter.object_to_json(old), patch))
+        if key_of(new) != key_of(old):
+            raise Invalid("metadata.name: a patch cannot rename")
+        if operation.status:
+            with_status = _copy(old)
+            _take_status(with_status, new)
+            new = with_status
+        elif kind.has_status:
+            _take_status(new, old)
+        return self._replace(new, old)
+
+    def _bind(self, operation: wire.BindOperation) -> OperationOutcome:
+        old = self.need(Key("Pod", operation.namespace or "default", operation.name))
+        _check_preconditions(old, operation.preconditions)
+        assert isinstance(old, core.Pod)
+        if old.metadata.HasField("deletionTimestamp"):
+            raise Conflict(f'pod "{operation.name}" is being deleted, cannot be assigned to a node')
+        if old.spec.nodeName:
+            raise Conflict(f'pod "{operation.name}" is already assigned to node "{old.spec.nodeName}"')
+        new = _copy(old)
+        new.spec.nodeName = operation.node_name
+        for condition in list(new.status.conditions):
+            if condition.type == "PodScheduled":
+                new.status.conditions.remove(condition)
+        new.status.conditions.add(type="PodScheduled", status="True", lastTransitionTime=self._store.now)
+        return self._save(new, old)
+
+    def _delete(self, operation: wire.DeleteOperation) -> OperationOutcome:
+        kind = kind_named(operation.kind)
+        old = self.need(_key(kind, operation.namespace, operation.name))
+        _check_preconditions(old, operation.preconditions)
+        if operation.propagation_policy == "Orphan":
+            self._orphan_dependents_of(old)
+        elif operation.propagation_policy not in ("", "Background"):
+            raise BadRequest(f'propagation policy "{operation.propagation_policy}" is not known')
+        grace_s = self._grace_of(old, operation)
+        if grace_s == 0 and not old.metadata.finalizers:
+            last = self.remove(old)
+            return OperationOutcome(None, last)
+        new = _copy(old)
+        meta = new.metadata
+        if meta.HasField("deletionTimestamp"):
+            if grace_s >= meta.deletionGracePeriodSeconds:
+                return OperationOutcome(None, old, unchanged=True)
+        else:
+            meta.generation += 1
+        meta.deletionTimestamp.CopyFrom(self._store.now)
+        meta.deletionTimestamp.seconds += grace_s
+        meta.deletionGracePeriodSeconds = grace_s
+        return self._save(new, old)
+
+    @staticmethod
+    def _grace_of(obj: AnyObject, operation: wire.DeleteOperation) -> int:
+        """Only a pod that runs somewhere is given time."""
+        if not isinstance(obj, core.Pod) or not obj.spec.nodeName or obj.status.phase in ("Succeeded", "Failed"):
+            return 0
+        if operation.HasField("grace_period_seconds"):
+            return max(0, operation.grace_period_seconds)
+        spec = obj.spec
+        return spec.terminationGracePeriodSeconds if spec.HasField("terminationGracePeriodSeconds") else 30
+
+    def _orphan_dependents_of(self, owner: AnyObject) -> None:
+        for obj in list(self._store.objects.values()):
+            references = obj.metadata.ownerReferences
+            if any(reference.uid == owner.metadata.uid for reference in references):
+                new = _copy(obj)
+                kept = [reference for reference in references if reference.uid != owner.metadata.uid]
+                del new.metadata.ownerReferences[:]
+                new.metadata.ownerReferences.extend(kept)
+                self._save(new, obj)
+
+    # --- what they share
+
+    def _current(self, wanted: AnyObject) -> AnyObject:
+        kind, meta = kind_of(wanted), wanted.metadata
+        old = self.need(_key(kind, meta.namespace, meta.name))
+        _check_preconditions(old, wire.Preconditions(uid=meta.uid or None, resource_version=meta.resourceVersion))
+        return old
+
+    def _replace(self, new: AnyObject, old: AnyObject) -> OperationOutcome:
+        meta, before = new.metadata, old.metadata
+        meta.namespace, meta.uid, meta.generation = before.namespace, before.uid, before.generation
+        for field in ("creationTimestamp", "deletionTimestamp"):
+            meta.ClearField(field)
+            if before.HasField(field):
+                getattr(meta, field).CopyFrom(getattr(before, field))
+        meta.ClearField("deletionGracePeriodSeconds")
+        if before.HasField("deletionGracePeriodSeconds"):
+            meta.deletionGracePeriodSeconds = before.deletionGracePeriodSeconds
+        _check(new, old)
+        if kind_of(new).has_status and new.spec != old.spec:  # type: ignore[union-attr]
+            meta.generation += 1
+        may_go = not isinstance(new, core.Pod) or meta.deletionGracePeriodSeconds == 0
+        if may_go and meta.HasField("deletionTimestamp") and before.finalizers and not meta.finalizers:
+            return OperationOutcome(None, self.remove(new))
+        return self._save(new, old)
+
+    def _save(self, new: AnyObject, old: AnyObject | None) -> OperationOutcome:
+        meta = new.metadata
+        if old is not None:
+            # Who wrote, and why, is no content: a write that changes nothing else writes nothing.
+            meta.resourceVersion = old.metadata.resourceVersion
+            _take_writer(meta, old.metadata)
+            if new == old:
+                return OperationOutcome(None, old, unchanged=True)
+        meta.resourceVersion = str(self.revision)
+        meta.actor = self._actor
+        meta.ClearField("cause")
+        if self._cause is not None:
+            meta.cause.CopyFrom(self._cause)
+        self._change(key_of(new), new)
+        return OperationOutcome(None, new)
+
+    def _change(self, key: Key, new: AnyObject | None) -> None:
+        # Two operations on one object in one revision are one change.
+        self.changes[key] = Change(self.revision, key, self._store.objects.get(key), new)
+
+
+def _copy(obj: T) -> T:
+    copy = type(obj)()
+    copy.CopyFrom(obj)  # type: ignore[arg-type]
+    return copy
+
+
+def _key(kind: Kind, namespace: str, name: str) -> Key:
+    return Key(kind.name, (namespace or "default") if kind.namespaced else "", name)
+
+
+def _take_status(target: AnyObject, source: AnyObject) -> None:
+    target.ClearField("status")
+    if source.HasField("status"):
+        target.status.CopyFrom(source.status)  # type: ignore[union-attr, arg-type]
+
+
+def _take_writer(target: core.ObjectMeta, source: core.ObjectMeta) -> None:
+    target.ClearField("actor")
+    target.ClearField("cause")
+    if source.HasField("actor"):
+        target.actor = source.actor
+    if source.HasField("cause"):
+        target.cause.CopyFrom(source.cause)
+
+
+def _check_preconditions(obj: AnyObject, wanted: wire.Preconditions) -> None:
+    meta = obj.metadata
+    if wanted.uid and wanted.uid != meta.uid:
+        raise Conflict(f'"{meta.name}" is another object: its uid is {meta.uid}, not {wanted.uid}')
+    if wanted.resource_version and wanted.resource_version != meta.resourceVersion:
+        raise Conflict(
+            f'"{meta.name}": the object has been modified; '
+            "please apply your changes to the latest version and try again"
+        )
+
+
+def _check(obj: AnyObject, old: AnyObject | None) -> None:
+    try:
+        importlib.import_module("cluster.api.defaults").apply_defaults(obj)
+        validation = importlib.import_module("cluster.api.validation")
+    except ModuleNotFoundError:
+        return
+    causes = validation.validate(obj)
+    if old is not None and not causes:
+        causes = validation.validate_update(obj, old)
+    if causes:
+        kind = next(kind for kind in KINDS if kind.message is type(obj))
+        details = "; ".join(str(cause) for cause in causes)
+        raise Invalid(f'{kind.name} "{obj.metadata.name}" is invalid: {details}', causes=causes)
