@@ -1,0 +1,130 @@
+"""How far back the log goes: what may be forgotten, and reading what fell out of memory but is still on disk.
+
+The window has two limits, a number of revisions and an age; whichever is passed first. Compaction and readers share a
+lock for readers and writers, for both span an await: a reader checks that its revision is kept and then reads a piece,
+and no compaction may come between the two. Between two pieces the reader's place is pinned: compaction stops short of
+it, for a while; a reader that stays away longer than PIN_S has been closed or is gone.
+
+`compaction_target` and `Marks` are pure; `History` does the waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import aiorwlock
+
+from cluster.api.errors import Expired
+from cluster.store.interface import Journal
+from cluster.store.version import Change, Record, Version
+
+PIECE = 500
+"""Changes read, or rows deleted, in one go."""
+PIN_S = 15.0
+"""How long a reader's place is kept after its last read."""
+_MARK_EVERY_S = 30.0
+_LOCK_WAIT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How much history is kept."""
+
+    revisions: int = 50_000
+    """At most this many revisions ..."""
+    age_s: float = 24 * 3600.0
+    """... and none that is older than this."""
+    slack: int = 1_000
+    """Compaction waits until it is worth while: this many revisions beyond the window."""
+
+
+class Marks:
+    """When which revision was the newest, roughly: a mark every half minute."""
+
+    def __init__(self) -> None:
+        self._marks: list[tuple[float, int]] = []
+
+    def note(self, time_s: float, revision: int) -> None:
+        """A change of that time and revision was made."""
+        if not self._marks or time_s >= self._marks[-1][0] + _MARK_EVERY_S:
+            self._marks.append((time_s, revision))
+
+    def newest_before(self, time_s: float) -> int:
+        """A revision such that it and all before are older than `time_s`; 0 if none is known. Forgets older marks."""
+        revision = 0
+        while self._marks and self._marks[0][0] < time_s:
+            revision = self._marks.pop(0)[1]
+        if revision:
+            self._marks.insert(0, (time_s, revision))
+        return revision
+
+
+def compaction_target(head: int, compacted: int, aged: int, window: Window, pins: Iterable[int]) -> int | None:
+    """The revision up to which to compact now, or None: head revision, what is compacted already, the newest revision
+    that is too old, the window, and the places of readers who are catching up."""
+    target = min(max(head - window.revisions, aged), head, *pins)
+    return target if target - compacted >= window.slack else None
+
+
+class History:
+    """The part of the log that is on disk only."""
+
+    def __init__(self, journal: Journal, window: Window, compacted: int) -> None:
+        self.compacted = compacted
+        """The oldest revision that can be shown, and watched from."""
+        self.marks = Marks()
+        self._journal = journal
+        self._window = window
+        self._lock = aiorwlock.RWLock()
+        self._pins: dict[object, tuple[int, float]] = {}
+
+    async def read(self, reader: object, after: int, now_s: float) -> list[Change]:
+        """The changes after a revision, about PIECE of them, and a pin at the last for `reader`. Raises Expired."""
+        async with self._lock.reader:
+            self._check(after)
+            rows = await self._journal.read(after, PIECE)
+        changes = [_change(record, old) for record, old in rows]
+        self._pins[reader] = (changes[-1].revision if changes else after, now_s)
+        return changes
+
+    def unpin(self, reader: object) -> None:
+        """The reader has caught up, or is gone. Twice is fine."""
+        self._pins.pop(reader, None)
+
+    async def read_at(self, revision: int, kind: str, namespace: str, node: str) -> Sequence[Version]:
+        """What existed at a revision, sorted by namespace and name. Raises Expired."""
+        async with self._lock.reader:
+            self._check(revision)
+            records = await self._journal.read_at(revision, kind, namespace)
+        versions = [record.version() for record in records if not node or record.node == node]
+        return sorted(versions, key=lambda version: version.key)
+
+    async def compact(self, head: int, wall_s: float, now_s: float) -> None:
+        """Forgets what is outside of the window. Gives way to readers: tries again another time if they are busy."""
+        self._pins = {reader: pin for reader, pin in self._pins.items() if now_s - pin[1] < PIN_S}
+        aged = self.marks.newest_before(wall_s - self._window.age_s)
+        pins = [revision for revision, _ in self._pins.values()]
+        target = compaction_target(head, self.compacted, aged, self._window, pins)
+        if target is None:
+            return
+        done = False
+        while not done:
+            try:
+                await asyncio.wait_for(self._lock.writer.acquire(), _LOCK_WAIT_S)
+            except TimeoutError:
+                return
+            try:
+                self.compacted = target
+                done = await self._journal.compact(target, PIECE)
+            finally:
+                self._lock.writer.release()
+
+    def _check(self, revision: int) -> None:
+        if revision < self.compacted:
+            raise Expired(f"revision {revision} is no longer kept; the oldest is {self.compacted}")
+
+
+def _change(record: Record, old: Record | None) -> Change:
+    return Change(old.version() if old is not None else None, record.version(), record.time_s)

@@ -1,0 +1,62 @@
+"""A journal that keeps its log in a list: as long as the object lives, it has what was appended.
+
+For tests and simulation. Opening it again after a close is the restart of a store whose disk survived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from cluster.api.meta import Key
+from cluster.store.interface import Opening
+from cluster.store.version import Record
+
+
+class MemoryJournal:
+    """See interface.Journal."""
+
+    def __init__(self, store_id: str) -> None:
+        self._store_id = store_id
+        self._compacted = 0
+        self._records: list[Record] = []
+
+    async def open(self) -> Opening:
+        return Opening(self._store_id, self._compacted)
+
+    async def load(self) -> AsyncIterator[Sequence[Record]]:
+        yield list(self._records)
+
+    async def append(self, records: Sequence[Record]) -> None:
+        self._records.extend(records)
+
+    async def read(self, after: int, limit: int) -> Sequence[tuple[Record, Record | None]]:
+        last: dict[Key, Record] = {}
+        found: list[tuple[Record, Record | None]] = []
+        for record in self._records:
+            key = Key(record.kind, record.namespace, record.name)
+            if record.revision > after:
+                if len(found) >= limit and record.revision != found[-1][0].revision:
+                    break
+                found.append((record, last.get(key) if record.previous else None))
+            last[key] = record
+        return found
+
+    async def read_at(self, revision: int, kind: str, namespace: str) -> Sequence[Record]:
+        last: dict[Key, Record] = {}
+        for record in self._records:
+            if record.revision <= revision and record.kind == kind and namespace in ("", record.namespace):
+                last[Key(record.kind, record.namespace, record.name)] = record
+        return [record for record in last.values() if not record.deleted]
+
+    async def compact(self, revision: int, limit: int) -> bool:
+        last: dict[Key, Record] = {}
+        for record in self._records:
+            if record.revision <= revision:
+                last[Key(record.kind, record.namespace, record.name)] = record
+        kept = {id(record) for record in last.values() if not record.deleted}
+        self._records = [r for r in self._records if r.revision > revision or id(r) in kept]
+        self._compacted = revision
+        return True
+
+    async def close(self) -> None:
+        pass
