@@ -1,0 +1,1 @@
+"""The proxy: gives every service a stable address and spreads its connections over the pods behind it."""

@@ -1,0 +1,97 @@
+"""What all connections of a proxy share: poller, pipes, limits, and the list of who is there.
+
+It also is where the proxy's life ends: `drain` lets connections finish for a while, `close` resets the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Protocol
+
+from cluster.actor.clock import Clock
+from proxy.limits import PIPES, connections_allowed
+from proxy.pipes import PipePool
+from proxy.poller import Poller
+from proxy.settings import DataPathSettings
+from proxy.stats import Stats
+
+_KEEPALIVE_IDLE_S = 60
+_KEEPALIVE_INTERVAL_S = 10
+_KEEPALIVE_PROBES = 6
+
+
+def tune(sock: socket.socket) -> None:
+    """No delay for small writes, and a probe every now and then for peers that vanished.
+
+    On a listening socket, it holds for every connection accepted from it.
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_PROBES)
+
+
+class Member(Protocol):
+    """A connection, as seen from here."""
+
+    def abort(self) -> None:
+        """Ends it now, with a reset; it says `left` at once."""
+        ...
+
+
+class DataPath:
+    """Made inside the event loop that all its connections run in."""
+
+    def __init__(self, settings: DataPathSettings, clock: Clock, stats: Stats, *, file_limit: int) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.stats = stats
+        self.poller = Poller()
+        self.pipes = PipePool(PIPES)
+        self._file_limit = file_limit
+        self._members: set[Member] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.set_listeners(0)
+
+    def __len__(self) -> int:
+        """Connections now."""
+        return len(self._members)
+
+    def set_listeners(self, count: int) -> None:
+        """So many descriptors are taken by listeners."""
+        self.stats.listeners = count
+        allowed = connections_allowed(self._file_limit, count)
+        self.stats.connections_limit = min(self.settings.max_connections or allowed, allowed)
+
+    def is_full(self) -> bool:
+        """One more connection is too many."""
+        return len(self._members) >= self.stats.connections_limit
+
+    def joined(self, member: Member) -> None:
+        """A connection begins."""
+        self._members.add(member)
+        self._empty.clear()
+
+    def left(self, member: Member) -> None:
+        """A connection is over."""
+        self._members.discard(member)
+        if not self._members:
+            self._empty.set()
+
+    async def drain(self, grace_s: float) -> None:
+        """Returns when the last connection is over, or after the grace period."""
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._empty.wait()
+        except TimeoutError:
+            pass
+
+    def close(self) -> None:
+        """Resets what is left and ends all watching. Twice is fine."""
+        for member in list(self._members):
+            member.abort()
+        self.pipes.close()
+        self.poller.close()

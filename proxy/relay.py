@@ -1,0 +1,235 @@
+"""Carries bytes between a client and an endpoint, exactly as two ends of one TCP connection would see them.
+
+A relay is two flows, one per direction. A flow receives into one buffer that the whole process shares, sends at once,
+and keeps what the other side did not take; while it keeps something it receives nothing, so a slow reader slows down
+its writer and nobody's memory grows. A flow that fills the buffer several times in a row moves on to splice(2), where
+the bytes stay in the kernel (see pipes.py); an idle connection owns no buffer at all.
+
+    a side ...                      the other side sees
+    ends its stream (FIN)           the end, after all that was said before it; it may go on talking (half-close)
+    ends after the other ended      both sockets are closed
+    breaks off (RST)                a reset, not an orderly end
+    vanishes                        a reset, once keepalive has noticed
+
+Events are edge-triggered, so after an event a flow must go on until the kernel has nothing more: a receive that did not
+fill the buffer says so, except at the end of the stream (ENDED), which shows in the next receive.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Callable
+
+from proxy.pipes import Pipe, PipePool
+from proxy.poller import BROKEN, ENDED, READ, WRITE, Poller
+from proxy.stats import PortStats
+
+BUFFER_BYTES = 1 << 16
+_ROUNDS = 16
+"""Buffers that one flow may move per turn; then the others have theirs."""
+_BULK_AFTER = 4
+"""Full buffers in a row that make a flow a bulk flow."""
+_SPLICE_BYTES = 1 << 20
+_SPLICE_FLAGS = 0x01 | 0x02  # SPLICE_F_MOVE | SPLICE_F_NONBLOCK
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+_buffer = bytearray(BUFFER_BYTES)
+_view = memoryview(_buffer)
+"""Shared by all flows of the process: nothing stays in it between two calls of `_Flow.move`."""
+
+
+def reset(sock: socket.socket) -> None:
+    """Makes the coming close a reset (RST), so that the peer does not take it for an orderly end."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    except OSError:
+        pass  # broken already
+
+
+class _Flow:
+    """One direction: what `source` says is sent to `sink`."""
+
+    __slots__ = ("blocked", "ended", "full_reads", "in_pipe_bytes", "kept", "moved_bytes", "pipe", "queued", "sink", "source")
+
+    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+        self.source = source
+        self.sink = sink
+        self.kept: bytes | memoryview = b""
+        """What the sink did not take yet; never more than one buffer."""
+        self.pipe: Pipe | None = None
+        self.in_pipe_bytes = 0
+        self.blocked = False
+        """The sink takes nothing: wait for WRITE."""
+        self.ended = False
+        """The source said its last word, and the sink knows."""
+        self.queued = False
+        """Stopped to be fair; goes on in the next turn."""
+        self.full_reads = 0
+        self.moved_bytes = 0
+
+    def move(self, pipes: PipePool, *, to_the_end: bool) -> bool:
+        """Moves what there is. True if it stopped to be fair and must go on soon. Raises OSError: it is broken."""
+        try:
+            if self.kept:
+                self._send(self.kept)
+                if self.blocked:
+                    return False
+            for _ in range(_ROUNDS):
+                if self.pipe is not None:
+                    if not self._splice(self.pipe, pipes):
+                        return False
+                elif self.ended:
+                    return False
+                else:
+                    count = self.source.recv_into(_buffer)
+                    if count == 0:
+                        return self._end()
+                    self._send(_view[:count])
+                    if self.blocked:
+                        return False
+                    if count == BUFFER_BYTES:
+                        self.full_reads += 1
+                        if self.full_reads > _BULK_AFTER:
+                            self.pipe = pipes.take()
+                    else:
+                        self.full_reads = 0
+                        if not to_the_end:
+                            return False
+        except BlockingIOError:
+            return False
+        return True
+
+    def drop(self, pipes: PipePool) -> None:
+        """Forgets what was kept and gives the pipe back."""
+        self.kept = b""
+        if self.pipe is not None:
+            pipes.give_back(self.pipe, empty=self.in_pipe_bytes == 0)
+            self.pipe = None
+
+    def _send(self, data: bytes | memoryview) -> None:
+        try:
+            sent = self.sink.send(data)
+        except BlockingIOError:
+            sent = 0
+        self.moved_bytes += sent
+        self.blocked = sent < len(data)
+        self.kept = bytes(data[sent:]) if self.blocked else b""
+
+    def _splice(self, pipe: Pipe, pipes: PipePool) -> bool:
+        """One round through the pipe. False: nothing more to do for now."""
+        if self.in_pipe_bytes == 0:
+            try:
+                count = os.splice(self.source.fileno(), pipe.write_fd, _SPLICE_BYTES, flags=_SPLICE_FLAGS)
+            except BlockingIOError:
+                # The bulk is over for now; others may need the pipe.
+                self.drop(pipes)
+                self.full_reads = 0
+                return False
+            if count == 0:
+                self.drop(pipes)
+                return self._end()
+            self.in_pipe_bytes = count
+        try:
+            sent = os.splice(pipe.read_fd, self.sink.fileno(), self.in_pipe_bytes, flags=_SPLICE_FLAGS)
+        except BlockingIOError:
+            self.blocked = True
+            return False
+        self.blocked = False
+        self.moved_bytes += sent
+        self.in_pipe_bytes -= sent
+        return True
+
+    def _end(self) -> bool:
+        self.ended = True
+        self.sink.shutdown(socket.SHUT_WR)
+        return False
+
+
+class Relay:
+    """A client and its endpoint, connected. Ends by itself; `on_end` is called once, whatever ends it."""
+
+    __slots__ = ("_backend", "_client", "_down", "_on_end", "_over", "_pipes", "_poller", "_stats", "_up")
+
+    def __init__(
+        self,
+        poller: Poller,
+        pipes: PipePool,
+        stats: PortStats,
+        client: socket.socket,
+        backend: socket.socket,
+        on_end: Callable[[], None],
+    ) -> None:
+        self._poller = poller
+        self._pipes = pipes
+        self._stats = stats
+        self._client = client
+        self._backend = backend
+        self._up = _Flow(client, backend)
+        self._down = _Flow(backend, client)
+        self._on_end = on_end
+        self._over = False
+
+    def client_event(self, events: int) -> None:
+        """The poller's call for the client's socket."""
+        self._event(events, self._up, self._down)
+
+    def backend_event(self, events: int) -> None:
+        """The poller's call for the endpoint's socket."""
+        self._event(events, self._down, self._up)
+
+    def abort(self) -> None:
+        """Ends it now; both sides see a reset."""
+        reset(self._client)
+        reset(self._backend)
+        self._finish()
+
+    def _event(self, events: int, from_it: _Flow, to_it: _Flow) -> None:
+        if self._over:
+            return
+        if events & WRITE and to_it.blocked:
+            self._move(to_it, to_the_end=True)
+            if self._over:
+                return
+        if events & BROKEN and (from_it.blocked or from_it.ended):
+            # No receive will show it. What it said last cannot be delivered, and a reset gives no such promise.
+            self._stats.resets += 1
+            self.abort()
+        elif events & (READ | ENDED) and not (from_it.blocked or from_it.queued):
+            self._move(from_it, to_the_end=events & ENDED != 0)
+
+    def _move(self, flow: _Flow, *, to_the_end: bool) -> None:
+        before = flow.moved_bytes
+        try:
+            more = flow.move(self._pipes, to_the_end=to_the_end)
+        except OSError:
+            self._stats.resets += 1
+            self.abort()
+            return
+        finally:
+            moved = flow.moved_bytes - before
+            if flow is self._up:
+                self._stats.bytes_to_endpoints += moved
+            else:
+                self._stats.bytes_to_clients += moved
+        if more:
+            flow.queued = True
+            self._poller.again(lambda: self._go_on(flow))
+        elif flow.ended and self._up.ended and self._down.ended:
+            self._finish()
+
+    def _go_on(self, flow: _Flow) -> None:
+        flow.queued = False
+        if not self._over:
+            self._move(flow, to_the_end=True)
+
+    def _finish(self) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._up.drop(self._pipes)
+        self._down.drop(self._pipes)
+        self._poller.retire(self._client)
+        self._poller.retire(self._backend)
+        self._on_end()
