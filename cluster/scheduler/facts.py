@@ -1,0 +1,64 @@
+"""What placement cares for in a node and in a pod that is on one: plain values, taken from the API objects once.
+
+Comparing two of them says whether a change of the object matters here; most changes (a heartbeat's condition, a
+container's state) do not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.api.meta import is_terminating
+from cluster.api.pods import amount
+from cluster.pb.v1 import core_pb2 as core
+from cluster.scheduler.shape import Shape, TaintTuple, shape_of
+from cluster.scheduler.spread import Terms, terms_of
+
+MAX_ALLOCATABLE = 1 << 56
+"""Nodes that claim more count as this much (64 PiB of memory): a hundredfold stays within 64 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedPod:
+    """A pod that takes something of a node."""
+
+    uid: str
+    namespace: str
+    labels: Terms
+    shape: Shape
+    terminating: bool = False
+    """It still holds its resources, but no longer counts when its group is spread."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What a node says of itself, as far as placement cares."""
+
+    allocatable: tuple[tuple[str, int], ...]
+    labels: Terms
+    taints: tuple[TaintTuple, ...]
+    unschedulable: bool
+
+
+def facts_of(node: core.Node) -> NodeFacts:
+    """What placement cares for in a node. Capacity stands in when the node does not say what is allocatable."""
+    amounts = node.status.allocatable or node.status.capacity
+    return NodeFacts(
+        allocatable=tuple(
+            sorted((name, max(0, min(amount(name, quantity), MAX_ALLOCATABLE))) for name, quantity in amounts.items())
+        ),
+        labels=frozenset(node.metadata.labels.items()),
+        taints=tuple(TaintTuple(taint.key, taint.value, taint.effect) for taint in node.spec.taints),
+        unschedulable=node.spec.unschedulable,
+    )
+
+
+def placed_pod(pod: core.Pod, shape: Shape | None = None) -> PlacedPod:
+    """A pod as the snapshot counts it."""
+    return PlacedPod(
+        uid=pod.metadata.uid,
+        namespace=pod.metadata.namespace,
+        labels=terms_of(pod.metadata.labels.items()),
+        shape=shape if shape is not None else shape_of(pod, placed=True),
+        terminating=is_terminating(pod),
+    )

@@ -1,0 +1,142 @@
+"""What placement needs to know of a pod, and nothing else: its shape.
+
+The replicas of one controller have the same shape, so what is computed for the first of them (which nodes fit, how
+each scores) holds for all; the idea is the scheduling class of Borg and of Firmament. Shapes are interned: equal pods
+get the identical object, which makes it a cheap key. A shape knows no node, no snapshot and no time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from cluster.api.pods import host_ports, requests_of, runs_on_host
+from cluster.pb.v1 import core_pb2 as core
+
+IMAGE_RUNTIME_LABEL = "podium.dev/image-runtime"
+"""A node whose agent can run images announces this label with the value "true"."""
+MAX_REQUEST = 1 << 52
+"""Larger requests count as this much (4 PiB of memory): sums of them stay within 64 bits."""
+
+SCORED_CPU_MILLI = 100
+SCORED_MEMORY_BYTES = 200 * 1024 * 1024
+"""What a pod without a request is scored as (not filtered), so that such pods spread too. Kubernetes' numbers."""
+
+
+class HostPort(NamedTuple):
+    """A port of the node itself that a pod takes."""
+
+    protocol: str
+    port: int
+    ip: str
+
+
+ANY_IP = "0.0.0.0"
+
+
+class Tolerated(NamedTuple):
+    """A toleration, with defaults filled in. An empty key with Exists tolerates all; an empty effect means any."""
+
+    key: str
+    operator: str
+    value: str
+    effect: str
+
+
+class TaintTuple(NamedTuple):
+    """A taint of a node."""
+
+    key: str
+    value: str
+    effect: str
+
+
+def tolerates(tolerations: tuple[Tolerated, ...], taint: TaintTuple) -> bool:
+    """Whether one of the tolerations lets the taint pass."""
+    return any(_tolerates(toleration, taint) for toleration in tolerations)
+
+
+def _tolerates(toleration: Tolerated, taint: TaintTuple) -> bool:
+    if toleration.effect and toleration.effect != taint.effect:
+        return False
+    if toleration.key and toleration.key != taint.key:
+        return False
+    if toleration.operator == "Exists":
+        return True
+    return bool(toleration.key) and toleration.value == taint.value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shape:
+    """The part of a pod that decides where it may go. Compared by identity; see `Shapes`."""
+
+    requests: tuple[tuple[str, int], ...]
+    """Sorted by name; cpu in thousandths, everything else in whole units; "pods" is always 1; nothing is 0."""
+    scored_cpu_milli: int
+    scored_memory_bytes: int
+    selector: tuple[tuple[str, str], ...]
+    """spec.nodeSelector, sorted."""
+    node_name: str
+    """Only this node will do; empty: any. (Pods that wait for a scheduler have none; what-if questions may.)"""
+    tolerations: tuple[Tolerated, ...]
+    host_ports: tuple[HostPort, ...]
+    needs_image_runtime: bool
+
+    @property
+    def facts(self) -> tuple[object, ...]:
+        """Everything in it, for comparison by value."""
+        return (
+            self.requests,
+            self.scored_cpu_milli,
+            self.scored_memory_bytes,
+            self.selector,
+            self.node_name,
+            self.tolerations,
+            self.host_ports,
+            self.needs_image_runtime,
+        )
+
+
+def shape_of(pod: core.Pod, *, placed: bool = False) -> Shape:
+    """A fresh shape. With `placed`, spec.nodeName is where the pod is and no longer a wish, and is left out."""
+    spec = pod.spec
+    asked = {name: min(amount, MAX_REQUEST) for name, amount in requests_of(pod).items() if amount > 0}
+    asked["pods"] = 1
+    return Shape(
+        requests=tuple(sorted(asked.items())),
+        scored_cpu_milli=asked.get("cpu", SCORED_CPU_MILLI),
+        scored_memory_bytes=asked.get("memory", SCORED_MEMORY_BYTES),
+        selector=tuple(sorted(spec.nodeSelector.items())),
+        node_name="" if placed else spec.nodeName,
+        tolerations=tuple(Tolerated(t.key, t.operator or "Equal", t.value, t.effect) for t in spec.tolerations),
+        host_ports=tuple(HostPort(protocol, number, ip) for ip, protocol, number in sorted(host_ports(pod))),
+        needs_image_runtime=not all(runs_on_host(container) for container in spec.containers),
+    )
+
+
+class Shapes:
+    """Interns shapes: the same object for equal pods.
+
+    Two steps, because computing the facts costs more than comparing bytes: pods of one template have the same encoded
+    spec. Bounded: when a table is full it is emptied and fills again; shapes in use then merely lose their identity
+    with later equals, which costs time and changes no result.
+    """
+
+    def __init__(self, limit: int = 4096) -> None:
+        self._limit = limit
+        self._by_spec: dict[tuple[bool, bytes], Shape] = {}
+        self._by_facts: dict[tuple[object, ...], Shape] = {}
+
+    def of(self, pod: core.Pod, *, placed: bool = False) -> Shape:
+        """The shape of a pod."""
+        encoded = (placed, pod.spec.SerializeToString(deterministic=True))
+        shape = self._by_spec.get(encoded)
+        if shape is None:
+            fresh = shape_of(pod, placed=placed)
+            if len(self._by_facts) >= self._limit:
+                self._by_facts.clear()
+            if len(self._by_spec) >= self._limit:
+                self._by_spec.clear()
+            shape = self._by_facts.setdefault(fresh.facts, fresh)
+            self._by_spec[encoded] = shape
+        return shape
