@@ -1,0 +1,333 @@
+"""`podium describe`: an object with its story: what it is, how it is, and the events about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cluster.cli.exits import ExitCode
+from cluster.cli.session import Session, cluster_option, namespace_option, run, targets
+
+if TYPE_CHECKING:
+    from cluster.api.kinds import AnyObject, Kind
+    from cluster.pb.v1 import core_pb2 as core
+
+_WIDTH = 18
+
+
+@click.command(
+    "describe",
+    epilog="\b\nExamples:\n"
+    "  podium describe pod web-x2k4p\n"
+    "  podium describe node node-1\n"
+    "  podium describe rc,svc\n"
+    "  podium describe pods -l app=web",
+)
+@click.argument("what", nargs=-1, required=True, metavar="KIND [NAME...] | KIND/NAME...")
+@click.option("-l", "--selector", default="", metavar="SEL", help="All that match.")
+@namespace_option
+@cluster_option
+@click.pass_context
+def describe_command(ctx: click.Context, what: tuple[str, ...], selector: str, namespace: str) -> int:
+    """Show objects in detail, with their events. A name may be the beginning of one."""
+    wanted = targets(what)
+
+    async def body(session: Session) -> int:
+        texts = []
+        for kind, name in wanted:
+            for obj in await _find(session, kind, name, namespace if kind.namespaced else "", selector):
+                texts.append(await _describe(session, kind, obj))
+        click.echo("\n\n\n".join(texts))
+        return ExitCode.OK
+
+    return run(ctx, body)
+
+
+async def _find(session: Session, kind: Kind, name: str, namespace: str, selector: str) -> list[AnyObject]:
+    """The named object, those whose names begin so, or all."""
+    from cluster.api.errors import NotFound
+
+    if not name:
+        return list((await session.client.list(kind.message, namespace, label_selector=selector)).items)
+    try:
+        return [await session.client.get(kind.message, name, namespace)]
+    except NotFound:
+        listed = (await session.client.list(kind.message, namespace)).items
+        matching = [obj for obj in listed if obj.metadata.name.startswith(name)]
+        if not matching:
+            raise
+        return matching
+
+
+async def _describe(session: Session, kind: Kind, obj: AnyObject) -> str:
+    from cluster.pb.v1 import core_pb2 as core
+
+    lines = list(_head(kind, obj))
+    writers = {
+        "Pod": _pod,
+        "Node": _node,
+        "ReplicationController": _controller,
+        "Service": _service,
+        "Endpoints": _endpoints,
+    }
+    if kind.name in writers:
+        lines += writers[kind.name](obj)
+    elif kind.name == "Namespace":
+        lines.append(_row("Status", obj.status.phase))  # type: ignore[union-attr]
+    elif kind.name == "Event":
+        lines += [_row("Reason", obj.reason), _row("Message", obj.message)]  # type: ignore[union-attr]
+    if kind.name == "Node":
+        pods = (await session.client.list(core.Pod, field_selector=f"spec.nodeName={obj.metadata.name}")).items
+        lines += _pods_of_node(obj, list(pods))  # type: ignore[arg-type]
+    if kind.name == "Service":
+        lines += await _endpoints_of(session, obj)
+    if kind.name != "Event":
+        lines += await _events(session, kind, obj)
+    return "\n".join(lines)
+
+
+def _row(title: str, value: object, indent: int = 0) -> str:
+    from cluster.cli.printers import NONE, clean
+
+    text = clean(str(value)) if value not in ("", None) else NONE
+    return f"{' ' * indent}{(title + ':').ljust(_WIDTH - indent)}{text}"
+
+
+def _rows(title: str, values: Iterable[str], indent: int = 0) -> list[str]:
+    """A title with its values below each other."""
+    from cluster.cli.printers import clean
+
+    found = list(values) or ["<none>"]
+    lines = [f"{' ' * indent}{(title + ':').ljust(_WIDTH - indent)}{clean(found[0])}"]
+    return lines + [f"{' ' * _WIDTH}{clean(value)}" for value in found[1:]]
+
+
+def _pairs(mapping: Any) -> list[str]:
+    from cluster.client.apply import LAST_APPLIED
+
+    return [f"{key}={mapping[key]}" for key in sorted(mapping) if key != LAST_APPLIED]
+
+
+def _when(time: core.Time) -> str:
+    from datetime import datetime
+
+    return datetime.fromtimestamp(time.seconds, UTC).strftime("%a, %d %b %Y %H:%M:%S +0000")
+
+
+def _head(kind: Kind, obj: AnyObject) -> Iterable[str]:
+    meta = obj.metadata
+    yield _row("Name", meta.name)
+    if kind.namespaced:
+        yield _row("Namespace", meta.namespace)
+    yield from _rows("Labels", _pairs(meta.labels))
+    yield from _rows("Annotations", _pairs(meta.annotations))
+    yield _row("Created", _when(meta.creationTimestamp))
+    if meta.HasField("deletionTimestamp"):
+        yield _row("Terminating", f"since a delete, to be gone by {_when(meta.deletionTimestamp)}")
+    cause = f", because of {meta.cause.object} at revision {meta.cause.revision}" if meta.cause.object else ""
+    yield _row("Last write", f"by {meta.actor or 'unknown'} at revision {meta.resourceVersion}{cause}")
+    for owner in meta.ownerReferences:
+        yield _row("Controlled By" if owner.controller else "Owned By", f"{owner.kind}/{owner.name}")
+
+
+def _conditions(conditions: Any) -> list[str]:
+    from cluster.cli.printers import align, clean
+
+    if not conditions:
+        return []
+    rows = [["  Type", "Status", "Reason", "Message"]]
+    rows += [[f"  {c.type}", c.status, clean(c.reason) or "-", clean(c.message)] for c in conditions]
+    return ["Conditions:", align(rows)]
+
+
+def _pod(pod: core.Pod) -> Iterable[str]:
+    from cluster.cli.printers import pod_status
+
+    yield _row("Node", f"{pod.spec.nodeName}/{pod.status.hostIP}" if pod.spec.nodeName else "")
+    yield _row("Status", pod_status(pod))
+    if pod.status.message:
+        yield _row("Message", pod.status.message)
+    yield _row("IP", pod.status.podIP)
+    yield "Containers:"
+    statuses = {status.name: status for status in pod.status.containerStatuses}
+    for container in pod.spec.containers:
+        yield f"  {container.name}:"
+        yield _row("Image", container.image or "host (the machine's own files)", 4)
+        if container.command:
+            yield _row("Command", " ".join(container.command), 4)
+        if container.args:
+            yield _row("Args", " ".join(container.args), 4)
+        if container.workingDir:
+            yield _row("Working Dir", container.workingDir, 4)
+        ports = [
+            f"{port.name + ' ' if port.name else ''}{port.containerPort}/{port.protocol}" for port in container.ports
+        ]
+        yield _row("Ports", ", ".join(ports), 4)
+        if container.name in statuses:
+            yield from _container_status(statuses[container.name])
+        for title, amounts in (("Limits", container.resources.limits), ("Requests", container.resources.requests)):
+            if amounts:
+                yield _row(title, ", ".join(f"{name} {amounts[name].string}" for name in sorted(amounts)), 4)
+        for title, probe in (("Liveness", container.livenessProbe), ("Readiness", container.readinessProbe)):
+            if probe.ByteSize():
+                yield _row(title, _probe(probe), 4)
+        yield from _rows("Environment", (_env(variable) for variable in container.env), 4)
+    yield from _conditions(pod.status.conditions)
+    yield _row("QoS Class", pod.status.qosClass)
+    yield from _rows("Node-Selectors", _pairs(pod.spec.nodeSelector))
+    yield from _rows("Tolerations", (_toleration(toleration) for toleration in pod.spec.tolerations))
+
+
+def _container_status(status: core.ContainerStatus) -> Iterable[str]:
+    for title, state in (("State", status.state), ("Last State", status.lastState)):
+        if state.HasField("running"):
+            yield _row(title, f"Running since {_when(state.running.startedAt)}", 4)
+        elif state.HasField("terminated"):
+            ended = state.terminated
+            yield _row(title, f"Terminated: {ended.reason}, exit code {ended.exitCode}, {_when(ended.finishedAt)}", 4)
+            for line in ended.message.splitlines()[-20:]:
+                yield _row("", line, 6).replace(":", " ", 1)
+        elif state.HasField("waiting"):
+            waiting = state.waiting
+            yield _row(title, f"Waiting: {waiting.reason}{f' ({waiting.message})' if waiting.message else ''}", 4)
+    yield _row("Ready", status.ready, 4)
+    yield _row("Restart Count", status.restartCount, 4)
+
+
+def _probe(probe: core.Probe) -> str:
+    handler = probe.handler
+    if handler.HasField("exec"):
+        what = f"exec {' '.join(handler.exec.command)}"
+    elif handler.HasField("httpGet"):
+        port = handler.httpGet.port.strVal or handler.httpGet.port.intVal
+        what = f"http-get {port}{handler.httpGet.path}"
+    else:
+        what = f"tcp-socket {handler.tcpSocket.port.strVal or handler.tcpSocket.port.intVal}"
+    return (
+        f"{what} delay={probe.initialDelaySeconds}s timeout={probe.timeoutSeconds}s period={probe.periodSeconds}s "
+        f"#success={probe.successThreshold} #failure={probe.failureThreshold}"
+    )
+
+
+def _env(variable: core.EnvVar) -> str:
+    if variable.HasField("valueFrom"):
+        return f"{variable.name}: (field {variable.valueFrom.fieldRef.fieldPath})"
+    return f"{variable.name}: {variable.value}"
+
+
+def _toleration(toleration: core.Toleration) -> str:
+    value = f"={toleration.value}" if toleration.value else ""
+    seconds = f" for {toleration.tolerationSeconds}s" if toleration.HasField("tolerationSeconds") else ""
+    return f"{toleration.key or '*'}{value}:{toleration.effect or '*'} op={toleration.operator}{seconds}"
+
+
+def _node(node: core.Node) -> Iterable[str]:
+    yield from _rows("Taints", (f"{t.key}{'=' + t.value if t.value else ''}:{t.effect}" for t in node.spec.taints))
+    yield _row("Unschedulable", str(node.spec.unschedulable).lower())
+    yield _row("PodCIDR", node.spec.podCIDR)
+    yield from _conditions(node.status.conditions)
+    yield from _rows("Addresses", (f"{a.type} {a.address}" for a in node.status.addresses))
+    info = node.status.nodeInfo
+    yield _row(
+        "System",
+        f"{info.osImage}, kernel {info.kernelVersion}, agent {info.kubeletVersion}, {info.containerRuntimeVersion}",
+    )
+
+
+def _pods_of_node(node: core.Node, pods: list[core.Pod]) -> list[str]:
+    from cluster.api.pods import amount, is_active, requests_of
+    from cluster.cli.printers import align
+
+    totals: dict[str, int] = {}
+    rows = [["  Namespace", "Name", "CPU (m)", "Memory"]]
+    for pod in pods:
+        requests = requests_of(pod)
+        rows.append(
+            [
+                f"  {pod.metadata.namespace}",
+                pod.metadata.name,
+                str(requests.get("cpu", 0)),
+                str(requests.get("memory", 0)),
+            ]
+        )
+        if is_active(pod):
+            for name, value in requests.items():
+                totals[name] = totals.get(name, 0) + value
+    lines = [f"Pods:             {len(pods)}"] + ([align(rows)] if pods else [])
+    lines.append("Allocated resources (requests of allocatable; cpu in thousandths):")
+    for name in sorted(node.status.allocatable):
+        total = amount(name, node.status.allocatable[name])
+        used = totals.get(name, len(pods) if name == "pods" else 0)
+        share = f" ({100 * used // total}%)" if total else ""
+        lines.append(f"  {name:<20}{used} of {total}{share}")
+    return lines
+
+
+def _controller(rc: core.ReplicationController) -> Iterable[str]:
+    yield from _rows("Selector", _pairs(rc.spec.selector))
+    status = rc.status
+    yield _row("Replicas", f"{status.replicas} current / {rc.spec.replicas} desired")
+    yield _row(
+        "Pods",
+        f"{status.readyReplicas} ready, {status.availableReplicas} available, {status.createdReplicas} ever created",
+    )
+    yield from _rows("Template Labels", _pairs(rc.spec.template.metadata.labels))
+    for container in rc.spec.template.spec.containers:
+        yield _row(f"Container {container.name}", " ".join([*container.command, *container.args]) or container.image)
+    yield from _conditions(status.conditions)
+
+
+def _service(service: core.Service) -> Iterable[str]:
+    from cluster.cli.waiting import urls_of
+
+    yield from _rows("Selector", _pairs(service.spec.selector))
+    yield _row("Type", service.spec.type)
+    yield _row("IP", service.spec.clusterIP)
+    for port in service.spec.ports:
+        target = port.targetPort.strVal or port.targetPort.intVal
+        yield _row("Port", f"{port.name or '<unset>'} {port.port}/{port.protocol} -> {target}")
+    yield from _rows("URL", urls_of(service))
+    yield _row("Session Affinity", service.spec.sessionAffinity)
+
+
+async def _endpoints_of(session: Session, service: AnyObject) -> list[str]:
+    from cluster.api.errors import NotFound
+    from cluster.cli.printers import endpoints_text
+    from cluster.pb.v1 import core_pb2 as core
+
+    try:
+        found = await session.client.get(core.Endpoints, service.metadata.name, service.metadata.namespace)
+    except NotFound:
+        return [_row("Endpoints", "")]
+    return [_row("Endpoints", endpoints_text(found, limit=10))]
+
+
+def _endpoints(endpoints: core.Endpoints) -> Iterable[str]:
+    yield "Subsets:"
+    for subset in endpoints.subsets:
+        for title, addresses in (("Addresses", subset.addresses), ("NotReadyAddresses", subset.notReadyAddresses)):
+            yield from _rows(title, (f"{a.ip} {a.targetRef.name} on {a.nodeName}" for a in addresses), 2)
+        yield from _rows("Ports", (f"{p.name or '<unset>'} {p.port}/{p.protocol}" for p in subset.ports), 2)
+
+
+async def _events(session: Session, kind: Kind, obj: AnyObject) -> list[str]:
+    from cluster.actor.clock import SystemClock
+    from cluster.api.meta import from_time
+    from cluster.cli.printers import age, align, clean
+    from cluster.pb.v1 import core_pb2 as core
+
+    selector = f"involvedObject.kind={kind.name},involvedObject.name={obj.metadata.name}"
+    events = (await session.client.list(core.Event, obj.metadata.namespace, field_selector=selector)).items
+    mine = [e for e in events if e.involvedObject.uid in ("", obj.metadata.uid) or kind.name == "Node"]
+    if not mine:
+        return ["Events:           <none>"]
+    now = SystemClock().wall()
+    rows = [["  Type", "Reason", "Age", "From", "Message"]]
+    for event in sorted(mine, key=lambda e: from_time(e.lastTimestamp)):
+        when = age(now - from_time(event.lastTimestamp)) + (f" (x{event.count})" if event.count > 1 else "")
+        source = ", ".join(part for part in (event.source.component, event.source.host) if part)
+        rows.append([f"  {event.type}", event.reason, when, source, clean(event.message)])
+    return ["Events:", align(rows)]

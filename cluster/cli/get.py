@@ -1,0 +1,196 @@
+"""`podium get`: objects as a table, as JSON or YAML, as names; once, or as they change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from cluster.cli.exits import say
+from cluster.cli.session import Session, cluster_option, namespace_options, run, targets
+
+if TYPE_CHECKING:
+    from cluster.api.kinds import AnyObject, Kind
+
+FORMATS = ("wide", "json", "yaml", "name")
+
+
+@click.command(
+    "get",
+    epilog="\b\nExamples:\n"
+    "  podium get pods -o wide\n"
+    "  podium get rc,svc,pods -A\n"
+    "  podium get pods -l app=guestbook -w\n"
+    "  podium get pod/web-x2k4p -o yaml",
+)
+@click.argument("what", nargs=-1, required=True, metavar="KIND[,KIND] [NAME...] | KIND/NAME...")
+@click.option("-o", "--output", type=click.Choice(FORMATS), help="Format; default: a table.")
+@click.option("-l", "--selector", default="", metavar="SEL", help="Label selector, such as app=web,tier in (fe,be).")
+@click.option("--field-selector", default="", metavar="SEL", help="Such as spec.nodeName=node-1,status.phase!=Running.")
+@click.option("-w", "--watch", is_flag=True, help="Print changes as they happen, until Ctrl-C.")
+@click.option("--no-headers", is_flag=True, help="Without the line of headings.")
+@click.option("--show-labels", is_flag=True, help="With a column of labels.")
+@namespace_options
+@cluster_option
+@click.pass_context
+def get_command(
+    ctx: click.Context,
+    what: tuple[str, ...],
+    output: str | None,
+    selector: str,
+    field_selector: str,
+    watch: bool,
+    no_headers: bool,
+    show_labels: bool,
+    namespace: str,
+    all_namespaces: bool,
+) -> int:
+    """List objects. Kinds: pods (po), nodes (no), replicationcontrollers (rc), services (svc), endpoints (ep), events
+    (ev), namespaces (ns), or all (pods, rc, svc)."""
+    wanted = targets(what)
+    names = [name for _, name in wanted if name]
+    if names and (selector or field_selector):
+        raise click.UsageError("names and selectors exclude each other")
+    if watch and len({kind.name for kind, _ in wanted}) > 1:
+        raise click.UsageError("--watch takes one kind")
+    view = View(output or "", namespaces=all_namespaces, headers=not no_headers, show_labels=show_labels)
+    view.kind_prefix = len({kind.name for kind, _ in wanted}) > 1
+    space = "" if all_namespaces else namespace
+
+    async def body(session: Session) -> int:
+        if watch:
+            await watch_kind(session, wanted, space, selector, field_selector, view)
+            return 0
+        found: list[tuple[Kind, list[AnyObject]]] = []
+        missing = 0
+        for kind, name in wanted:
+            where = space if kind.namespaced else ""
+            if name:
+                obj = await _get_or_complain(session, kind, name, where)
+                missing += obj is None
+                items = [obj] if obj is not None else []
+            else:
+                listed = await session.client.list(
+                    kind.message, where, label_selector=selector, field_selector=field_selector
+                )
+                items = list(listed.items)
+            if found and found[-1][0] is kind:
+                found[-1][1].extend(items)
+            else:
+                found.append((kind, items))
+        view.show(found, single=len(names) == 1 and len(wanted) == 1)
+        if not names and not output and not any(items for _, items in found):
+            say(f"No resources found in {space or 'any'} namespace." if space else "No resources found.")
+        return 3 if missing else 0
+
+    return run(ctx, body)
+
+
+async def _get_or_complain(session: Session, kind: Kind, name: str, namespace: str) -> AnyObject | None:
+    from cluster.api.errors import NotFound
+
+    try:
+        return await session.client.get(kind.message, name, namespace)
+    except NotFound as error:
+        say(f"error: {error}")
+        return None
+
+
+class View:
+    """How the user wants to see objects."""
+
+    def __init__(self, output: str, *, namespaces: bool, headers: bool, show_labels: bool) -> None:
+        self.output = output
+        self.namespaces = namespaces
+        self.headers = headers
+        self.show_labels = show_labels
+        self.kind_prefix = False
+
+    def show(self, found: Sequence[tuple[Kind, list[AnyObject]]], *, single: bool) -> None:
+        """Prints everything at once."""
+        from cluster.cli import printers
+
+        everything = [obj for _, objects in found for obj in objects]
+        if self.output == "json":
+            if everything or not single:
+                click.echo(printers.as_json(everything, single=single))
+        elif self.output == "yaml":
+            if everything or not single:
+                click.echo(printers.as_yaml(everything, single=single))
+        elif self.output == "name":
+            for obj in everything:
+                click.echo(printers.name_of(obj))
+        else:
+            tables = [self.table(kind, objects) for kind, objects in found if objects]
+            if tables:
+                click.echo("\n\n".join(tables))
+
+    def table(self, kind: Kind, objects: Sequence[AnyObject], *, headers: bool | None = None) -> str:
+        from cluster.actor.clock import SystemClock
+        from cluster.cli import printers
+
+        if kind.name == "Event":
+            objects = sorted(objects, key=lambda event: (event.lastTimestamp.seconds, event.lastTimestamp.nanos))  # type: ignore[union-attr]
+        return printers.table(
+            kind,
+            objects,
+            SystemClock().wall(),
+            wide=self.output == "wide",
+            namespaces=self.namespaces,
+            kind_prefix=self.kind_prefix,
+            headers=self.headers if headers is None else headers,
+            show_labels=self.show_labels,
+        )
+
+
+async def watch_kind(
+    session: Session,
+    wanted: Sequence[tuple[Kind, str]],
+    namespace: str,
+    selector: str,
+    field_selector: str,
+    view: View,
+) -> None:
+    """Prints the state, then a line (or document) per change. Resumes by itself while the master is away."""
+    from cluster.api.errors import Expired, Unavailable
+    from cluster.client.interface import EventType
+
+    kind = wanted[0][0]
+    names = {name for _, name in wanted if name}
+    if len(names) == 1:
+        field_selector = f"metadata.name={next(iter(names))}"
+    seen_revision: int | None = None
+    headers = view.headers
+    while True:
+        try:
+            async with session.client.watch(
+                kind.message,
+                namespace if kind.namespaced else "",
+                label_selector=selector,
+                field_selector=field_selector,
+                after_revision=seen_revision,
+                initial_state=seen_revision is None,
+            ) as batches:
+                async for batch in batches:
+                    objects = [
+                        event.object
+                        for event in batch
+                        if event.object is not None and (len(names) < 2 or event.object.metadata.name in names)
+                    ]
+                    if any(event.type is not EventType.ADDED or seen_revision is not None for event in batch):
+                        seen_revision = max(event.revision for event in batch)
+                    if not objects:
+                        continue
+                    if view.output in ("", "wide"):
+                        click.echo(view.table(kind, objects, headers=headers))
+                        headers = False
+                    else:
+                        for obj in objects:
+                            view.show([(kind, [obj])], single=True)
+        except Unavailable:
+            say("the master is away; waiting for it")
+            await asyncio.sleep(0.5)
+        except Expired:
+            seen_revision = None

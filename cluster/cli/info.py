@@ -1,0 +1,80 @@
+"""`podium cluster-info` and `podium version`."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version as installed_version
+from typing import Any
+
+import click
+
+from cluster.cli.session import chosen_cluster, cluster_option
+
+
+@click.command(
+    "cluster-info",
+    epilog="\b\nExamples:\n  podium cluster-info\n  podium cluster-info -o json\n  podium --cluster demo cluster-info",
+)
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Format.")
+@cluster_option
+@click.pass_context
+def cluster_info_command(ctx: click.Context, output: str) -> int:
+    """Name every process of the cluster, with role, pid and address, and where the cluster keeps its things."""
+    from cluster.cli.printers import align
+    from cluster.up.layout import find_cluster
+
+    directory, state = find_cluster(chosen_cluster(ctx))
+    processes: list[dict[str, Any]] = [
+        {
+            "name": process.name,
+            "role": process.role,
+            "pid": process.pid,
+            "address": process.address,
+            "state": process.state if process.is_alive() else "stopped",
+            "restarts": process.restarts,
+            "log": str(directory.log(process.name)),
+        }
+        for process in state.processes
+    ]
+    if output == "json":
+        document = {
+            "name": state.name,
+            "directory": str(directory.path),
+            "master": state.master,
+            "credentials": str(directory.credentials("admin")),
+            "profile": state.profile,
+            "lifetime": "dev",
+            "detached": state.detached,
+            "addresses": f"127.{state.block}.0.0/16",
+            "nodes": state.nodes,
+            "processes": processes,
+        }
+        click.echo(json.dumps(document, indent=2))
+        return 0
+    click.echo(f"cluster      {state.name}  (profile {state.profile}, lifetime dev: pods end with their node agent)")
+    click.echo(f"master       {state.master}  (gRPC, mTLS; health and reflection are on)")
+    click.echo(f"addresses    127.{state.block}.0.0/16")
+    click.echo(f"directory    {directory.path}")
+    click.echo(f"credentials  {directory.credentials('admin')}\n")
+    rows = [["PROCESS", "ROLE", "PID", "ADDRESS", "STATE", "RESTARTS"]]
+    rows += [[str(p[key]) or "-" for key in ("name", "role", "pid", "address", "state", "restarts")] for p in processes]
+    click.echo(align(rows))
+    return 0
+
+
+@click.command(
+    "version", epilog="\b\nExamples:\n  podium version\n  podium version -o json\n  podium version | head -1"
+)
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Format.")
+@click.pass_context
+def version_command(ctx: click.Context, output: str) -> int:
+    """Print the versions of podium and of what it stands on."""
+    import platform
+
+    versions = {"podium": installed_version("podium"), "python": platform.python_version()}
+    versions |= {name: installed_version(name) for name in ("grpcio", "protobuf", "numpy")}
+    if output == "json":
+        click.echo(json.dumps(versions, indent=2))
+    else:
+        click.echo("\n".join(f"{name:<10}{number}" for name, number in versions.items()))
+    return 0

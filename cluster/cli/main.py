@@ -1,0 +1,104 @@
+"""The `podium` command: a table of verbs, each in a module that is imported only when it is used.
+
+Starting Python and importing gRPC is most of what a short command costs, so nothing is imported before it is needed:
+`podium --help` reads this file alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from cluster.cli.exits import ExitCode, report
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    # verb: (module under cluster.cli, what `podium --help` says)
+    "up": ("up", "Start a cluster of real processes"),
+    "down": ("down", "Stop a cluster and remove what it wrote"),
+    "apply": ("apply", "Create or change objects from manifests"),
+    "get": ("get", "List objects"),
+    "describe": ("describe", "Show an object with its story"),
+    "delete": ("delete", "Delete objects"),
+    "scale": ("scale", "Set the number of replicas"),
+    "logs": ("logs", "Print the logs of pods"),
+    "exec": ("exec", "Run a command beside a container"),
+    "events": ("events", "List what happened"),
+    "label": ("label", "Set or remove labels"),
+    "wait": ("wait", "Wait for a condition"),
+    "url": ("url", "Print the address of a service"),
+    "why": ("why", "Say why a pod is where it is, or why it is nowhere"),
+    "cordon": ("nodes", "Take no new pods on a node"),
+    "uncordon": ("nodes", "Take new pods on a node again"),
+    "drain": ("nodes", "Move the pods off a node"),
+    "cluster-info": ("info", "Name every process, with role, pid and address"),
+    "version": ("info", "Print versions"),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module = importlib.import_module(f"cluster.cli.{entry[0]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_").removesuffix("_") + "_command")
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f'; did you mean "{close[0]}"?' if close else ""
+            raise click.UsageError(f'there is no command "{args[0]}"{hint} See: podium --help')
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, text) for verb, (_, text) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="\b\nExamples:\n  podium up                      start a cluster, Ctrl-C stops it\n"
+    "  podium apply -f examples/guestbook\n  podium get pods -o wide",
+)
+@click.option("--cluster", metavar="NAME", help="Which cluster; default: $PODIUM_CLUSTER, or the only one running.")
+@click.pass_context
+def podium(ctx: click.Context, cluster: str | None) -> None:
+    """A container cluster you can run, read and trust."""
+    ctx.obj = {"cluster": cluster}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command and returns its exit code (see cluster.cli.exits). Also the console script."""
+    try:
+        result = podium.main(args=argv, prog_name="podium", standalone_mode=False)
+        return result if isinstance(result, int) else ExitCode.OK
+    except click.UsageError as error:
+        error.show()
+        return ExitCode.USAGE
+    except click.exceptions.Abort:
+        return ExitCode.INTERRUPTED
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`podium get pods | head -1`): not an error of ours.
+        sys.stderr.close()
+        return ExitCode.OK
+    except Exception as error:
+        return report(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,256 @@
+"""How objects look on a terminal: Kubernetes' columns, and wide, json, yaml and name.
+
+Pure: objects and the time in, text out. Text that comes from objects is escaped before it reaches a terminal, because a
+name or a message may carry control characters.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cluster.api.conditions import get_condition, is_node_ready
+from cluster.api.json import object_to_json
+from cluster.api.kinds import AnyObject, Kind, kind_of
+from cluster.api.meta import from_time, is_terminating
+from cluster.pb.v1 import core_pb2 as core
+
+if TYPE_CHECKING:
+    Columns = Sequence[tuple[str, Callable[[Any, float], str]]]
+
+NONE = "<none>"
+
+
+def age(seconds: float) -> str:
+    """A duration as kubectl writes it: 5s, 3m20s, 2h, 4d."""
+    total = int(max(0.0, seconds))
+    if total < 120:
+        return f"{total}s"
+    minutes, rest = divmod(total, 60)
+    if minutes < 10:
+        return f"{minutes}m{rest}s" if rest else f"{minutes}m"
+    if minutes < 180:
+        return f"{minutes}m"
+    hours = minutes // 60
+    if hours < 8:
+        return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
+    return f"{hours}h" if hours < 48 else f"{hours // 24}d"
+
+
+def clean(text: str) -> str:
+    """Text without control characters (they are shown as escapes), so that it cannot steer the terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def pod_status(pod: core.Pod) -> str:
+    """The STATUS column: the phase, or what says more than it."""
+    if is_terminating(pod):
+        return "Terminating"
+    status = pod.status.reason or pod.status.phase or "Pending"
+    for container in pod.status.containerStatuses:
+        if container.state.HasField("waiting") and container.state.waiting.reason:
+            return container.state.waiting.reason
+        if container.state.HasField("terminated"):
+            ended = container.state.terminated
+            status = ended.reason or (f"Signal:{ended.signal}" if ended.signal else f"ExitCode:{ended.exitCode}")
+    return status
+
+
+def pod_reason(pod: core.Pod) -> str:
+    """Why the pod is not running, in a sentence; empty if it is."""
+    scheduled = get_condition(pod.status, "PodScheduled")
+    if scheduled is not None and scheduled.status == "False":
+        return str(scheduled.message)
+    for container in pod.status.containerStatuses:
+        if container.state.HasField("waiting"):
+            return str(container.state.waiting.message)
+    return str(pod.status.message)
+
+
+def _ready_count(pod: core.Pod) -> str:
+    return f"{sum(c.ready for c in pod.status.containerStatuses)}/{len(pod.spec.containers)}"
+
+
+def _age_of(obj: AnyObject, now_s: float) -> str:
+    if not obj.metadata.HasField("creationTimestamp"):
+        return "<unknown>"
+    return age(now_s - from_time(obj.metadata.creationTimestamp))
+
+
+def _node_status(node: core.Node) -> str:
+    words = ["Ready" if is_node_ready(node) else "NotReady"]
+    if node.spec.unschedulable:
+        words.append("SchedulingDisabled")
+    return ",".join(words)
+
+
+def _node_address(node: core.Node) -> str:
+    return next((a.address for a in node.status.addresses if a.type == "InternalIP"), NONE)
+
+
+def _labels(labels: Any) -> str:
+    return ",".join(f"{key}={labels[key]}" for key in sorted(labels)) or NONE
+
+
+def _service_ports(service: core.Service) -> str:
+    return ",".join(f"{port.port}/{port.protocol}" for port in service.spec.ports) or NONE
+
+
+def endpoints_text(endpoints: core.Endpoints, limit: int = 3) -> str:
+    """The first ready addresses with their ports."""
+    pairs = [
+        f"{address.ip}:{port.port}"
+        for subset in endpoints.subsets
+        for port in subset.ports
+        for address in subset.addresses
+    ]
+    more = f" + {len(pairs) - limit} more..." if len(pairs) > limit else ""
+    return (",".join(pairs[:limit]) + more) if pairs else NONE
+
+
+def _event_object(event: core.Event) -> str:
+    return f"{event.involvedObject.kind.lower()}/{event.involvedObject.name}"
+
+
+def _event_age(event: core.Event, now_s: float) -> str:
+    last = age(now_s - from_time(event.lastTimestamp))
+    if event.count > 1:
+        return f"{last} (x{event.count} over {age(now_s - from_time(event.firstTimestamp))})"
+    return last
+
+
+_NAME: tuple[str, Callable[[Any, float], str]] = ("NAME", lambda o, _: o.metadata.name)
+_AGE: tuple[str, Callable[[Any, float], str]] = ("AGE", _age_of)
+
+COLUMNS: dict[str, Columns] = {
+    "Pod": (
+        _NAME,
+        ("READY", lambda o, _: _ready_count(o)),
+        ("STATUS", lambda o, _: pod_status(o)),
+        ("RESTARTS", lambda o, _: str(sum(c.restartCount for c in o.status.containerStatuses))),
+        _AGE,
+    ),
+    "Node": (
+        _NAME,
+        ("STATUS", lambda o, _: _node_status(o)),
+        ("ROLES", lambda o, _: NONE),
+        _AGE,
+        ("VERSION", lambda o, _: o.status.nodeInfo.kubeletVersion),
+    ),
+    "ReplicationController": (
+        _NAME,
+        ("DESIRED", lambda o, _: str(o.spec.replicas)),
+        ("CURRENT", lambda o, _: str(o.status.replicas)),
+        ("READY", lambda o, _: str(o.status.readyReplicas)),
+        _AGE,
+    ),
+    "Service": (
+        _NAME,
+        ("TYPE", lambda o, _: o.spec.type),
+        ("CLUSTER-IP", lambda o, _: o.spec.clusterIP or NONE),
+        ("EXTERNAL-IP", lambda o, _: NONE),
+        ("PORT(S)", lambda o, _: _service_ports(o)),
+        _AGE,
+    ),
+    "Endpoints": (_NAME, ("ENDPOINTS", lambda o, _: endpoints_text(o)), _AGE),
+    "Event": (
+        ("LAST SEEN", _event_age),
+        ("TYPE", lambda o, _: o.type),
+        ("REASON", lambda o, _: o.reason),
+        ("OBJECT", lambda o, _: _event_object(o)),
+        ("MESSAGE", lambda o, _: o.message),
+    ),
+    "Namespace": (_NAME, ("STATUS", lambda o, _: o.status.phase), _AGE),
+}
+
+WIDE: dict[str, Columns] = {
+    "Pod": (
+        ("IP", lambda o, _: o.status.podIP or NONE),
+        ("NODE", lambda o, _: o.spec.nodeName or NONE),
+        ("REASON", lambda o, _: pod_reason(o) or NONE),
+    ),
+    "Node": (
+        ("INTERNAL-IP", lambda o, _: _node_address(o)),
+        ("OS-IMAGE", lambda o, _: o.status.nodeInfo.osImage or "<unknown>"),
+        ("KERNEL-VERSION", lambda o, _: o.status.nodeInfo.kernelVersion or "<unknown>"),
+        ("CONTAINER-RUNTIME", lambda o, _: o.status.nodeInfo.containerRuntimeVersion or "<unknown>"),
+    ),
+    "ReplicationController": (
+        ("CONTAINERS", lambda o, _: ",".join(c.name for c in o.spec.template.spec.containers)),
+        ("IMAGES", lambda o, _: ",".join(c.image or "host" for c in o.spec.template.spec.containers)),
+        ("SELECTOR", lambda o, _: _labels(o.spec.selector)),
+    ),
+    "Service": (("SELECTOR", lambda o, _: _labels(o.spec.selector)),),
+    "Event": (("SOURCE", lambda o, _: ", ".join(part for part in (o.source.component, o.source.host) if part)),),
+}
+
+
+def table(
+    kind: Kind,
+    objects: Sequence[AnyObject],
+    now_s: float,
+    *,
+    wide: bool = False,
+    namespaces: bool = False,
+    kind_prefix: bool = False,
+    headers: bool = True,
+    show_labels: bool = False,
+) -> str:
+    """Objects of one kind as aligned columns, one line each, no newline at the end."""
+    columns = [*COLUMNS[kind.name], *(WIDE.get(kind.name, ()) if wide else ())]
+    if show_labels:
+        columns.append(("LABELS", lambda o, _: _labels(o.metadata.labels)))
+    if namespaces and kind.namespaced:
+        columns.insert(0, ("NAMESPACE", lambda o, _: o.metadata.namespace))
+    rows = [[header for header, _ in columns]] if headers else []
+    for obj in objects:
+        row = [clean(cell(obj, now_s)) for _, cell in columns]
+        if kind_prefix and kind.name != "Event":
+            place = 1 if namespaces and kind.namespaced else 0
+            row[place] = f"{kind.field}/{row[place]}"
+        rows.append(row)
+    return align(rows)
+
+
+def align(rows: Sequence[Sequence[str]], gap: int = 3) -> str:
+    """Rows of cells as text in columns; the last column is not padded."""
+    if not rows:
+        return ""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width + gap) for cell, width in zip(row[:-1], widths[:-1], strict=True)]
+        lines.append("".join([*cells, row[-1]]).rstrip())
+    return "\n".join(lines)
+
+
+def name_of(obj: AnyObject) -> str:
+    """As `-o name` prints it: pod/web-1."""
+    return f"{kind_of(obj).field}/{obj.metadata.name}"
+
+
+def as_json(objects: Sequence[AnyObject], *, single: bool) -> str:
+    """Kubernetes v1 JSON: the object, or a List."""
+    return json.dumps(_document(objects, single), indent=4, ensure_ascii=False)
+
+
+def as_yaml(objects: Sequence[AnyObject], *, single: bool) -> str:
+    """The same as YAML."""
+    import yaml
+
+    text: str = yaml.safe_dump(
+        _document(objects, single), sort_keys=False, allow_unicode=True, default_flow_style=False
+    )
+    return text.rstrip("\n")
+
+
+def _document(objects: Sequence[AnyObject], single: bool) -> dict[str, Any]:
+    if single and len(objects) == 1:
+        return object_to_json(objects[0])
+    return {
+        "apiVersion": "v1",
+        "kind": "List",
+        "metadata": {"resourceVersion": ""},
+        "items": [object_to_json(obj) for obj in objects],
+    }

@@ -1,0 +1,298 @@
+"""`podium up` and `podium down`: a whole cluster, and nothing of it left.
+
+`up` forks the supervisor before anything heavy is imported, so that both import gRPC side by side on two cores. In the
+foreground it then shows what happens and owns the cluster: when it ends, however it ends, the cluster ends. With -d it
+returns when every node is Ready.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cluster.actor.clock import SystemClock
+from cluster.cli.exits import CommandError, ExitCode, say
+from cluster.cli.session import chosen_cluster, cluster_option
+
+if TYPE_CHECKING:
+    from cluster.up.layout import ClusterDir, ClusterState
+    from cluster.up.start import Handle
+
+_CLOCK = SystemClock()
+
+
+class Steps:
+    """Prints each step with the time since the start."""
+
+    def __init__(self) -> None:
+        self._start_s = _CLOCK.monotonic()
+
+    def done(self, what: str, detail: str = "") -> None:
+        say(f"{what:<12} {detail:<58} {_CLOCK.monotonic() - self._start_s:5.2f}s")
+
+
+@click.command(
+    "up",
+    epilog="\b\nExamples:\n"
+    "  podium up                                  three nodes, in the foreground; Ctrl-C stops all\n"
+    "  podium up --nodes 5 -d                     in the background; stop it with: podium down\n"
+    "  podium up --cluster demo --apply examples/guestbook",
+)
+@click.option("--nodes", default=3, show_default=True, type=click.IntRange(1, 200), help="How many node agents.")
+@click.option("-d", "--detach", is_flag=True, help="Return when every node is Ready; the cluster goes on.")
+@click.option("--apply", "manifests", multiple=True, metavar="PATH", help="Apply this file or directory, then go on.")
+@click.option(
+    "--profile",
+    default="laptop",
+    show_default=True,
+    type=click.Choice(["laptop", "kubernetes", "test"]),
+    help="Timers: how fast a dead node is noticed, and so on.",
+)
+@click.option("--node-cpu", default="", metavar="QTY", help="CPU that each node reports; default: the machine's.")
+@click.option("--node-memory", default="", metavar="QTY", help="Memory that each node reports; default: the machine's.")
+@click.option(
+    "--node-pods", default=110, show_default=True, type=click.IntRange(1, 110), help="Pods that each node takes."
+)
+@click.option("--node-resource", multiple=True, metavar="NAME=QTY", help="A further resource of each node: gpu=2.")
+@click.option("--timeout", default=30.0, show_default=True, metavar="SECONDS", help="For the nodes to become Ready.")
+@click.option("--keep", is_flag=True, help="Keep the cluster's state when it stops, for the next `up`.")
+@cluster_option
+@click.pass_context
+def up_command(
+    ctx: click.Context,
+    nodes: int,
+    detach: bool,
+    manifests: tuple[str, ...],
+    profile: str,
+    node_cpu: str,
+    node_memory: str,
+    node_pods: int,
+    node_resource: tuple[str, ...],
+    timeout: float,
+    keep: bool,
+) -> int:
+    """Start a cluster: master, controllers and scheduler, node agents, proxy, each a process of its own.
+
+    On a cluster that runs already, starts what of it is down (a node agent that was killed, for example)."""
+    from cluster.up.layout import cluster_dir
+    from cluster.up.plan import UpOptions
+
+    _check_quantities(node_cpu, node_memory, node_resource)
+    directory = cluster_dir(chosen_cluster(ctx) or "default")
+    for path in manifests:
+        if not Path(path).exists():
+            raise click.UsageError(f"--apply {path}: there is no such file or directory")
+    state = directory.read_state()
+    if state is not None and state.is_running():
+        return _start_stopped(directory, timeout)
+
+    steps = Steps()
+    from cluster.up.start import start_supervisor
+
+    options = UpOptions(nodes, profile, node_cpu, node_memory, node_pods, node_resource)
+    handle = start_supervisor(directory, options, detached=detach, clock=_CLOCK)
+    with _interruptible() as interrupted:
+        try:
+            from cluster.cli.upview import bring_up
+
+            ready = bring_up(directory, handle, nodes, manifests, timeout, steps, interrupted)
+        except BaseException:
+            say("stopping what was started")
+            stop_cluster(directory, now=False, keep=keep, quiet=True)
+            raise
+        if not ready:
+            return _finish(directory, handle, keep)
+        if detach:
+            say(f"\nNext: podium apply -f FILE; podium get pods -o wide; podium down --cluster {directory.name}")
+            return ExitCode.OK
+        from cluster.cli.upview import show_live_status
+
+        show_live_status(directory, handle, interrupted)
+    return _finish(directory, handle, keep)
+
+
+def _check_quantities(cpu: str, memory: str, resources: tuple[str, ...]) -> None:
+    from cluster.api.quantities import parse_quantity
+
+    pairs = [("--node-cpu", cpu), ("--node-memory", memory)]
+    for resource in resources:
+        name, equals, amount = resource.partition("=")
+        if not name or not equals:
+            raise click.UsageError(f'--node-resource "{resource}": write NAME=QUANTITY, such as gpu=2')
+        pairs.append((f"--node-resource {name}", amount))
+    for option, text in pairs:
+        try:
+            if text and parse_quantity(text) <= 0:
+                raise ValueError("must be greater than 0")
+        except ValueError as error:
+            raise click.UsageError(f'{option} "{text}": {error}') from error
+
+
+def _start_stopped(directory: ClusterDir, timeout: float) -> int:
+    from cluster.up import control
+
+    answer = control.ask(directory.control_socket, {"op": "start"})
+    deadline = _CLOCK.monotonic() + timeout
+    while any(child["state"] != "running" for child in answer["children"]):
+        if _CLOCK.monotonic() > deadline:
+            raise CommandError(f'cluster "{directory.name}" runs, but not all of it', ExitCode.TIMEOUT)
+        time.sleep(0.05)
+        answer = control.ask(directory.control_socket, {"op": "status"})
+    say(f'cluster "{directory.name}" runs: {len(answer["children"])} processes')
+    return ExitCode.OK
+
+
+class _interruptible:
+    """Within it, Ctrl-C (or SIGTERM, SIGHUP) sets a flag, which waiting loops look at; a second one kills now."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> _interruptible:
+        self._before = {n: signal.signal(n, self._on_signal) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def _on_signal(self, *_: object) -> None:
+        self.count += 1
+
+
+def _finish(directory: ClusterDir, handle: Handle, keep: bool) -> int:
+    """Stops the cluster that this process owns. A second Ctrl-C kills at once."""
+    code = stop_cluster(directory, now=False, keep=keep)
+    try:
+        os.waitpid(handle.pid, 0)
+    except ChildProcessError:
+        pass
+    return code
+
+
+@click.command(
+    "down",
+    epilog="\b\nExamples:\n"
+    "  podium down\n"
+    "  podium down --cluster demo --now\n"
+    "  podium down --keep      the next `podium up` goes on from there",
+)
+@click.option("--now", is_flag=True, help="Kill at once: no grace for pods.")
+@click.option("--keep", is_flag=True, help="Keep the cluster's state for the next `up`.")
+@cluster_option
+@click.pass_context
+def down_command(ctx: click.Context, now: bool, keep: bool) -> int:
+    """Stop a cluster, count what is left, and remove its directory.
+
+    Exit code 7 if a process withstood."""
+    from cluster.up.layout import cluster_dir, find_cluster, known_clusters
+
+    name = chosen_cluster(ctx)
+    if name is None:
+        left = [directory for directory in known_clusters() if directory.read_state() is not None]
+        if len(left) == 1:
+            # The only cluster there is, even if its supervisor died: then there is something to clean up.
+            return stop_cluster(left[0], now=now, keep=keep)
+        directory, _ = find_cluster(None)
+        return stop_cluster(directory, now=now, keep=keep)
+    directory = cluster_dir(name)
+    if directory.read_state() is None:
+        find_cluster(name)  # raises, with the words for it
+    return stop_cluster(directory, now=now, keep=keep)
+
+
+def stop_cluster(directory: ClusterDir, *, now: bool, keep: bool, quiet: bool = False) -> int:
+    """Stops a cluster and says how long it took and what is left. Removes its directory unless `keep`."""
+    start_s = _CLOCK.monotonic()
+    state = directory.read_state()
+    if state is None:
+        survivors: list[dict[str, Any]] = []
+    elif state.is_running():
+        survivors = _stop_through_supervisor(directory, state, now)
+    else:
+        survivors = _kill_remains(state)
+    took_s = _CLOCK.monotonic() - start_s
+    removed = "state kept"
+    if not keep and not survivors and directory.path.exists():
+        directory.remove()
+        removed = "state removed"
+    if not quiet or survivors:
+        count = len(state.processes) - 1 if state is not None else 0
+        left = f"{len(survivors)} process{'' if len(survivors) == 1 else 'es'} left"
+        say(f'cluster "{directory.name}" stopped ({count} processes) in {took_s:.1f}s · {left} · {removed}')
+    for survivor in survivors:
+        say(f"  left: pid {survivor['pid']} {survivor['name']}")
+    return ExitCode.SURVIVORS if survivors else ExitCode.OK
+
+
+def _stop_through_supervisor(directory: ClusterDir, state: ClusterState, now: bool) -> list[dict[str, Any]]:
+    from cluster.api.errors import ApiError
+
+    survivors: list[dict[str, Any]] | None = None
+    try:
+        for answer in _stop_answers(directory, now):
+            if answer["step"] == "killing":
+                say(f"killing what did not stop in time: {', '.join(answer['names'])}")
+            if answer.get("done"):
+                survivors = answer["processes_left"]
+                if answer["swept"]:
+                    say(f"{answer['swept']} processes had escaped from their pods; killed")
+    except ApiError as error:
+        say(f"warning: {error}")
+    supervisor = state.supervisor
+    deadline = _CLOCK.monotonic() + 10.0
+    while supervisor is not None and supervisor.is_alive() and _CLOCK.monotonic() < deadline:
+        time.sleep(0.005)
+    if survivors is None or (supervisor is not None and supervisor.is_alive()):
+        return _kill_remains(directory.read_state() or state)
+    return survivors
+
+
+def _stop_answers(directory: ClusterDir, now: bool) -> Iterator[dict[str, Any]]:
+    """The supervisor's steps. Ctrl-C meanwhile means: kill now."""
+    from cluster.up import control
+
+    before = signal.signal(signal.SIGINT, lambda *_: _kill_now(directory))
+    try:
+        yield from control.request(directory.control_socket, {"op": "stop", "now": now}, timeout_s=60.0)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _kill_now(directory: ClusterDir) -> None:
+    """Second Ctrl-C."""
+    state = directory.read_state()
+    if state is not None and state.supervisor is not None and state.supervisor.is_alive():
+        say("killing now")
+        os.kill(state.supervisor.pid, signal.SIGTERM)
+
+
+def _kill_remains(state: ClusterState) -> list[dict[str, Any]]:
+    """For a cluster whose supervisor died: its daemons end by themselves (their lifelines broke); make sure of it."""
+    deadline = _CLOCK.monotonic() + 8.0
+    left = [process for process in state.processes if process.is_alive()]
+    while left:
+        now = _CLOCK.monotonic()
+        if now > deadline - 3.0:
+            for process in left:
+                os.kill(process.pid, signal.SIGKILL)
+        if now > deadline:
+            break
+        time.sleep(0.02)
+        left = [process for process in state.processes if process.is_alive()]
+    return [{"pid": process.pid, "name": process.name} for process in left]
+
+
+def is_terminal() -> bool:
+    """Progress may be drawn."""
+    return sys.stderr.isatty() and "NO_COLOR" not in os.environ

@@ -1,0 +1,237 @@
+"""What `podium up` shows: each step until the cluster is ready and the manifests run, and then its live status."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cluster.actor.clock import SystemClock
+from cluster.actor.tasks import Tasks
+from cluster.api.conditions import is_node_ready
+from cluster.api.errors import ApiError
+from cluster.api.manifest import read_path
+from cluster.cli.exits import CommandError, ExitCode, say
+from cluster.cli.waiting import service_urls, wait_until_ready
+from cluster.client.apply import apply_manifests
+from cluster.client.grpc_client import GrpcClusterClient
+from cluster.client.informer import Informer
+from cluster.pb.v1 import core_pb2 as core
+from cluster.rpc.identity import Credentials
+from cluster.up import control
+from cluster.up.supervisor import tail_of
+
+if TYPE_CHECKING:
+    from cluster.cli.up import Steps
+    from cluster.up.layout import ClusterDir
+    from cluster.up.start import Handle
+
+R = TypeVar("R")
+_TICK_S = 0.05
+
+
+def bring_up(
+    directory: ClusterDir,
+    handle: Handle,
+    nodes: int,
+    manifests: Sequence[str],
+    timeout: float,
+    steps: Steps,
+    interrupted: Any,
+) -> bool:
+    """Waits for every node to be Ready, then applies the manifests and waits for their pods.
+
+    Returns False if the user interrupted. Raises CommandError, with what the daemons said, if it does not come up.
+    """
+
+    async def body() -> None:
+        deadline = _clock.monotonic() + timeout
+        while not ((state := directory.read_state()) and state.supervisor and state.supervisor.pid == handle.pid):
+            _check_alive(directory, handle, deadline)
+            await asyncio.sleep(0.005)
+        while not (directory.credentials("admin") / "tls.key").exists() or not _serves(directory, "master"):
+            _check_alive(directory, handle, deadline)
+            await asyncio.sleep(0.005)
+        client = GrpcClusterClient(state.master, Credentials.load(directory.credentials("admin")))
+        try:
+            steps.done(f"cluster {directory.name}", f"master at {state.master}")
+            await _nodes_ready(client, directory, handle, nodes, deadline)
+            steps.done("nodes", f"{_names([f'node-{n}' for n in range(1, nodes + 1)])} Ready")
+            for path in manifests:
+                applied = await apply_manifests(client, read_path(path))
+                steps.done("applied", f"{path}: {len(applied)} objects")
+                slow = await wait_until_ready(client, [item.object for item in applied], timeout)
+                for item in applied:
+                    if isinstance(item.object, core.ReplicationController):
+                        steps.done(f"rc/{item.object.metadata.name}", await _placement(client, item.object))
+                for name, url in await service_urls(client, [item.object for item in applied]):
+                    steps.done(f"svc/{name}", url)
+                if slow:
+                    say("not ready yet:\n  " + "\n  ".join(slow))
+        finally:
+            await client.close()
+
+    finished, _ = asyncio.run(_unless(interrupted, body))
+    return finished
+
+
+async def _unless(interrupted: Any, body: Callable[[], Awaitable[R]]) -> tuple[bool, R | None]:
+    """Runs the body until it is done or the user interrupts."""
+    tasks = Tasks("up")
+
+    async def run() -> R:
+        return await body()
+
+    task = tasks.spawn(run(), name="body")
+    try:
+        while not task.done():
+            if interrupted:
+                return False, None
+            await asyncio.wait([task], timeout=_TICK_S)
+        return True, task.result()
+    finally:
+        await tasks.cancel_all()
+
+
+def _serves(directory: ClusterDir, name: str) -> bool:
+    state = directory.read_state()
+    return state is not None and any(p.name == name and p.state == "running" for p in state.processes)
+
+
+def _check_alive(directory: ClusterDir, handle: Handle, deadline: float) -> None:
+    """Raises CommandError if the supervisor ended, a daemon crashes again and again, or time is over."""
+    pid, status = os.waitpid(handle.pid, os.WNOHANG)
+    if pid:
+        log = directory.log("supervisor")
+        raise CommandError(f"the cluster did not start (supervisor: status {status}):\n{tail_of(log)}\nlog: {log}")
+    if _clock.monotonic() > deadline:
+        try:
+            children = control.ask(directory.control_socket, {"op": "status"})["children"]
+        except ApiError as error:
+            raise CommandError(f"the cluster is not ready in time: {error}", ExitCode.TIMEOUT) from error
+        lines = [
+            f"{child['name']}: {child['state']}, {child['last_exit'] or 'never ended'}\n"
+            f"{tail_of(directory.log(child['name']))}"
+            for child in children
+            if child["state"] != "running" or child["last_exit"]
+        ]
+        raise CommandError("the cluster is not ready in time:\n" + "\n".join(lines), ExitCode.TIMEOUT)
+
+
+async def _nodes_ready(
+    client: GrpcClusterClient, directory: ClusterDir, handle: Handle, count: int, deadline: float
+) -> None:
+    """Returns when so many nodes are Ready and take pods."""
+    informer: Informer[core.Node] = Informer(client, core.Node)
+    changed = asyncio.Event()
+    informer.add_handler(lambda old, new: changed.set())
+    await informer.start()
+    try:
+        while True:
+            changed.clear()
+            ready = [node for node in informer.indexer.list() if is_node_ready(node) and not node.spec.taints]
+            if len(ready) >= count:
+                return
+            _check_alive(directory, handle, deadline)
+            try:
+                await asyncio.wait_for(changed.wait(), 0.25)
+            except TimeoutError:
+                pass
+    finally:
+        await informer.stop()
+
+
+async def _placement(client: GrpcClusterClient, rc: core.ReplicationController) -> str:
+    selector = ",".join(f"{key}={value}" for key, value in sorted(rc.spec.selector.items()))
+    pods = (await client.list(core.Pod, rc.metadata.namespace, label_selector=selector)).items
+    ready = sum(any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions) for pod in pods)
+    return f"{ready}/{rc.spec.replicas} ready ({_names(sorted({pod.spec.nodeName or '-' for pod in pods}))})"
+
+
+def _names(names: Sequence[str], most: int = 5) -> str:
+    return " ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def show_live_status(directory: ClusterDir, handle: Handle, interrupted: Any) -> None:
+    """Shows a status line, rewritten on a terminal and printed when it changes elsewhere, until the user interrupts."""
+
+    async def body() -> None:
+        state = directory.read_state()
+        assert state is not None
+        client = GrpcClusterClient(state.master, Credentials.load(directory.credentials("admin")))
+        view = _LiveView(client)
+        try:
+            await view.start()
+            await view.run(lambda: _check_running(directory, handle))
+        finally:
+            await view.stop()
+            await client.close()
+
+    say(
+        f"\nRunning. In another terminal:  podium --cluster {directory.name} get pods -o wide      Ctrl-C stops everything"
+    )
+    asyncio.run(_unless(interrupted, body))
+
+
+def _check_running(directory: ClusterDir, handle: Handle) -> None:
+    pid, status = os.waitpid(handle.pid, os.WNOHANG)
+    if pid:
+        raise CommandError(f"the cluster's supervisor ended (status {status}); log: {directory.log('supervisor')}")
+
+
+class _LiveView:
+    """Counts nodes, pods and controllers, and shows warnings."""
+
+    def __init__(self, client: GrpcClusterClient) -> None:
+        self._nodes: Informer[core.Node] = Informer(client, core.Node)
+        self._pods: Informer[core.Pod] = Informer(client, core.Pod)
+        self._controllers: Informer[core.ReplicationController] = Informer(client, core.ReplicationController)
+        self._changed = asyncio.Event()
+        self._line = ""
+        self._terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    async def start(self) -> None:
+        for informer in (self._nodes, self._pods, self._controllers):
+            informer.add_handler(lambda old, new: self._changed.set())
+            await informer.start()
+
+    async def stop(self) -> None:
+        for informer in (self._nodes, self._pods, self._controllers):
+            await informer.stop()
+        if self._terminal:
+            say()
+
+    async def run(self, check: Callable[[], None]) -> None:
+        while True:
+            self._changed.clear()
+            self._show()
+            check()
+            try:
+                await asyncio.wait_for(self._changed.wait(), 1.0)
+            except TimeoutError:
+                continue
+            await asyncio.sleep(0.1)
+
+    def _show(self) -> None:
+        if not (self._nodes.has_synced and self._pods.has_synced and self._controllers.has_synced):
+            return
+        nodes, pods = self._nodes.indexer.list(), self._pods.indexer.list()
+        running = sum(pod.status.phase == "Running" for pod in pods)
+        words = [f"nodes {sum(map(is_node_ready, nodes))}/{len(nodes)} Ready", f"pods {running}/{len(pods)} Running"]
+        for rc in sorted(self._controllers.indexer.list(), key=lambda rc: rc.metadata.name):
+            words.append(f"rc/{rc.metadata.name} {rc.status.readyReplicas}/{rc.spec.replicas}")
+        line = " · ".join(words)
+        if line == self._line:
+            return
+        self._line = line
+        if self._terminal:
+            width = os.get_terminal_size(sys.stderr.fileno()).columns
+            sys.stderr.write(f"\r\x1b[K{line[: width - 1]}")
+            sys.stderr.flush()
+        else:
+            say(line)
+
+
+_clock = SystemClock()

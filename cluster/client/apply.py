@@ -1,0 +1,178 @@
+"""Declarative writes: make the cluster's objects what the manifests say, without undoing what others decided.
+
+The rule is Kubernetes' three-way merge. What was applied last is kept in an annotation; so a field that the manifest no
+longer has is removed, a field that only others ever set is left alone, and a field that the manifest has is set. Lists
+are compared as a whole. All manifests are checked before anything is written, and written all or nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.api.defaults import apply_defaults
+from cluster.api.errors import Aborted, AlreadyExists, Conflict, FieldError, Invalid, NotFound
+from cluster.api.json import object_from_json, object_to_json
+from cluster.api.kinds import AnyObject, kind_of
+from cluster.api.manifest import Manifest
+from cluster.api.meta import key_of
+from cluster.api.validation import validate
+from cluster.client import operations
+from cluster.client.interface import ClusterClient, OperationOutcome
+from cluster.pb.v1 import cluster_pb2 as wire
+
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_ATTEMPTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of one manifest."""
+
+    object: AnyObject
+    verb: str
+    """created, configured, unchanged."""
+
+
+def prepare(manifests: Sequence[Manifest], namespace: str) -> list[dict[str, Any]]:
+    """The manifests as JSON objects with their namespace set and working directories resolved, all of them checked.
+
+    A container's workingDir that begins with "." is relative to the manifest's own directory, so that a manifest can
+    lie beside the program that it runs. Raises Invalid with every problem of every manifest.
+    """
+    problems: list[FieldError] = []
+    prepared = []
+    for manifest in manifests:
+        where = f"{manifest.source}:{manifest.line}"
+        obj = deepcopy_object(manifest.object)
+        kind = kind_of(obj)
+        if kind.namespaced and not obj.metadata.namespace:
+            obj.metadata.namespace = namespace
+        _resolve_working_dirs(obj, manifest.source)
+        if not obj.metadata.name:
+            problems.append(FieldError(f"{where}: metadata.name", "apply needs a name", "FieldValueRequired"))
+            continue
+        data = object_to_json(obj)
+        data.pop("status", None)
+        prepared.append(data)
+        complete = deepcopy_object(obj)
+        apply_defaults(complete)
+        problems += [
+            FieldError(f"{where}: {kind.name} {obj.metadata.name}: {e.path}", e.message, e.reason)
+            for e in validate(complete)
+        ]
+    if problems:
+        raise Invalid(
+            f"{len(problems)} problem{'s' if len(problems) > 1 else ''}; nothing was written", causes=problems
+        )
+    return prepared
+
+
+async def apply_manifests(
+    client: ClusterClient, manifests: Sequence[Manifest], *, namespace: str = "default", dry_run: bool = False
+) -> list[Applied]:
+    """Creates or changes the objects, all or none of them. Raises the error of the first one that was refused.
+
+    Somebody else's change between reading and writing is answered by reading again, a few times.
+    """
+    desired = prepare(manifests, namespace)
+    for attempt in range(_ATTEMPTS):
+        steps = [await _step(client, data) for data in desired]
+        outcome = await client.write([operation for operation, _ in steps], atomic=True, dry_run=dry_run)
+        errors = [(data, o.error) for data, o in zip(desired, outcome.outcomes, strict=True) if _is_cause(o)]
+        if not errors:
+            return [
+                Applied(o.unwrap(), "unchanged" if o.unchanged else verb)
+                for o, (_, verb) in zip(outcome.outcomes, steps, strict=True)
+            ]
+        data, error = errors[0]
+        assert error is not None
+        if attempt + 1 < _ATTEMPTS and isinstance(error, Conflict | AlreadyExists | NotFound):
+            continue
+        name = f"{data['kind']} {data['metadata']['name']}"
+        raise type(error)(f"{name}: {error.message}; nothing was written", causes=error.causes) from error
+    raise AssertionError("unreachable")
+
+
+def _is_cause(outcome: OperationOutcome) -> bool:
+    """The operation failed by itself, not because another one did."""
+    return outcome.error is not None and not isinstance(outcome.error, Aborted)
+
+
+async def _step(client: ClusterClient, data: dict[str, Any]) -> tuple[wire.Operation, str]:
+    """The operation that makes the live object what the manifest says."""
+    wanted = object_from_json(data)
+    try:
+        live = await client.get(type(wanted), wanted.metadata.name, wanted.metadata.namespace)
+    except NotFound:
+        created = deepcopy(data)
+        created["metadata"].setdefault("annotations", {})[LAST_APPLIED] = _compact(data)
+        return operations.create(object_from_json(created)), "created"
+    merge = three_way_patch(last_applied_of(live), data, object_to_json(live))
+    return operations.patch(
+        key_of(live), merge, uid=live.metadata.uid, version=live.metadata.resourceVersion
+    ), "configured"
+
+
+def last_applied_of(live: AnyObject) -> dict[str, Any]:
+    """What was applied last; nothing if the object was made another way."""
+    try:
+        data: dict[str, Any] = json.loads(live.metadata.annotations.get(LAST_APPLIED, "{}"))
+        return data
+    except ValueError:
+        return {}
+
+
+def three_way_patch(last: dict[str, Any], desired: dict[str, Any], live: dict[str, Any]) -> dict[str, Any]:
+    """A merge patch (RFC 7386) from live to desired that also removes what last had and desired has not."""
+    patch = _diff(last, desired, live)
+    for word in ("apiVersion", "kind"):
+        patch.pop(word, None)
+    annotations = patch.setdefault("metadata", {}).setdefault("annotations", {})
+    annotations[LAST_APPLIED] = _compact(desired)
+    return patch
+
+
+def _diff(last: dict[str, Any], desired: dict[str, Any], live: dict[str, Any]) -> dict[str, Any]:
+    patch: dict[str, Any] = {}
+    for name in last:
+        if name not in desired and name in live:
+            patch[name] = None
+    for name, value in desired.items():
+        current = live.get(name)
+        if isinstance(value, dict) and isinstance(current, dict):
+            before = last.get(name)
+            inner = _diff(before if isinstance(before, dict) else {}, value, current)
+            if inner:
+                patch[name] = inner
+        elif value != current:
+            patch[name] = value
+    return patch
+
+
+def _compact(data: dict[str, Any]) -> str:
+    return json.dumps(data, separators=(",", ":"), sort_keys=True)
+
+
+def deepcopy_object(obj: AnyObject) -> AnyObject:
+    """A copy that may be changed."""
+    copy = type(obj)()
+    copy.CopyFrom(obj)  # type: ignore[arg-type]
+    return copy
+
+
+def _resolve_working_dirs(obj: AnyObject, source: str) -> None:
+    if kind_of(obj).name == "Pod":
+        spec = obj.spec  # type: ignore[union-attr]
+    elif kind_of(obj).name == "ReplicationController":
+        spec = obj.spec.template.spec  # type: ignore[union-attr]
+    else:
+        return
+    base = Path.cwd() if source in ("-", "<stdin>") else Path(source).resolve().parent
+    for container in spec.containers:  # type: ignore[union-attr]
+        if container.workingDir.startswith("."):
+            container.workingDir = str((base / container.workingDir).resolve())

@@ -1,0 +1,82 @@
+"""Which loopback addresses a cluster owns.
+
+On Linux every address of 127.0.0.0/8 can be bound without asking anyone. A cluster takes one block 127.B.0.0/16, so
+that several clusters (and parallel tests) never meet. The kernel arbitrates: whoever holds the socket 127.B.255.254 on
+the claim port owns block B, for as long as its process lives; nothing is written down that could go stale.
+
+    127.B.0.1             master               127.B.1.0 - 127.B.15.255     services
+    127.B.0.10 ...        node agents          127.B.16.0 - 127.B.255.127   pods, a /25 for each node
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import socket
+from dataclasses import dataclass
+
+from cluster.api.errors import Overloaded
+
+CLAIM_PORT = 10257
+MASTER_PORT = 6443
+AGENT_PORT = 10250
+_FIRST_BLOCK, _LAST_BLOCK = 10, 250
+MAX_NODES = 200
+"""Agents' addresses are 127.B.0.10 to 127.B.0.209."""
+
+
+@dataclass(slots=True)
+class AddressBlock:
+    """A claimed block. It is given back when the socket is closed or the process ends."""
+
+    number: int
+    claim: socket.socket
+
+    @property
+    def prefix(self) -> str:
+        return f"127.{self.number}"
+
+    @property
+    def master(self) -> str:
+        return f"{self.prefix}.0.1:{MASTER_PORT}"
+
+    def agent(self, index: int) -> str:
+        """Address of the index-th node's agent, from 0."""
+        return f"{self.prefix}.0.{10 + index}:{AGENT_PORT}"
+
+    @property
+    def service_cidr(self) -> str:
+        return f"{self.prefix}.0.0/20"
+
+    @property
+    def pod_cidr_base(self) -> str:
+        return f"{self.prefix}.16.0"
+
+    def release(self) -> None:
+        self.claim.close()
+
+
+def claim_block(rng: random.Random, preferred: int | None = None) -> AddressBlock:
+    """Claims a free block: the preferred one (a cluster that comes back keeps its addresses) or any.
+
+    Raises Overloaded if all are taken.
+    """
+    numbers = list(range(_FIRST_BLOCK, _LAST_BLOCK + 1))
+    rng.shuffle(numbers)
+    if preferred is not None:
+        numbers.insert(0, preferred)
+    for number in numbers:
+        claim = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            claim.bind((f"127.{number}.255.254", CLAIM_PORT))
+            claim.listen(1)
+        except OSError as error:
+            claim.close()
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                continue
+            raise
+        return AddressBlock(number, claim)
+    raise Overloaded(
+        f"all {len(numbers)} blocks of loopback addresses are in use: something holds port {CLAIM_PORT} on "
+        "127.10.255.254 to 127.250.255.254. Stop clusters that are not needed: podium down --cluster NAME"
+    )

@@ -1,0 +1,177 @@
+"""Where a cluster lives on disk, and what it says about itself there.
+
+    <state root>/clusters/<name>/        0700, everything the cluster ever writes
+        cluster.json                     what runs: written by the supervisor, atomically, at each change
+        pki/<identity>/                  ca.crt tls.crt tls.key
+        master/  nodes/<node>/  log/  run/
+
+`cluster.json` is how the other commands find a cluster: who runs, where it listens, which credentials to use. A pid in
+it counts only together with the start time of its process, since pids are used again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from cluster.api.errors import Invalid, NotFound
+from cluster.api.names import dns1123_label_problems
+from cluster.config.dirs import make_private_dir, state_root
+
+
+@dataclass(slots=True)
+class Process:
+    """One process of the cluster."""
+
+    name: str
+    role: str
+    """master, manager, node-agent, proxy, supervisor."""
+    pid: int
+    start_time: int
+    """From /proc/<pid>/stat, in clock ticks since boot: tells a process from a later one with the same pid."""
+    address: str = ""
+    """Where it listens, host:port; empty if it does not."""
+    state: str = "running"
+    """running, starting, stopped."""
+    restarts: int = 0
+
+    def is_alive(self) -> bool:
+        """This very process runs (and is not a zombie)."""
+        return self.pid > 0 and process_start_time(self.pid) == self.start_time
+
+
+@dataclass(slots=True)
+class ClusterState:
+    """The content of cluster.json."""
+
+    name: str
+    detached: bool
+    """Lives until `podium down`; otherwise as long as the `podium up` that started it."""
+    profile: str
+    block: int
+    """The cluster owns the addresses 127.<block>.0.0/16."""
+    master: str
+    started_at: float
+    """Seconds since 1970."""
+    processes: list[Process] = field(default_factory=list)
+    nodes: list[str] = field(default_factory=list)
+
+    @property
+    def supervisor(self) -> Process | None:
+        return next((process for process in self.processes if process.role == "supervisor"), None)
+
+    def is_running(self) -> bool:
+        """Its supervisor lives."""
+        supervisor = self.supervisor
+        return supervisor is not None and supervisor.is_alive()
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterDir:
+    """The directory of one cluster."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def state_file(self) -> Path:
+        return self.path / "cluster.json"
+
+    @property
+    def control_socket(self) -> Path:
+        return self.path / "run" / "control.sock"
+
+    def credentials(self, identity: str) -> Path:
+        """Directory of an identity's certificate: "admin", "node:node-1" ..."""
+        return self.path / "pki" / identity.replace(":", "-")
+
+    def log(self, process: str) -> Path:
+        return self.path / "log" / f"{process}.log"
+
+    def metrics_socket(self, process: str) -> Path:
+        return self.path / "run" / f"{process}.metrics.sock"
+
+    def create(self) -> None:
+        """Makes the directory and its rooms, 0700 each; refuses one that others can read or that is a link."""
+        make_private_dir(self.path)
+        for room in ("pki", "master", "nodes", "log", "run"):
+            make_private_dir(self.path / room)
+
+    def read_state(self) -> ClusterState | None:
+        """What cluster.json says; None if there is none (never started, or removed meanwhile)."""
+        try:
+            data = json.loads(self.state_file.read_text())
+        except FileNotFoundError:
+            return None
+        data["processes"] = [Process(**process) for process in data["processes"]]
+        return ClusterState(**data)
+
+    def write_state(self, state: ClusterState) -> None:
+        """Replaces cluster.json: a reader sees the old one or the new one."""
+        temporary = self.state_file.with_suffix(".tmp")
+        temporary.write_text(json.dumps(asdict(state), indent=1))
+        temporary.replace(self.state_file)
+
+    def remove(self) -> None:
+        """Removes the directory and all that is in it."""
+        shutil.rmtree(self.path)
+
+
+def cluster_dir(name: str) -> ClusterDir:
+    """The directory of the cluster of that name, whether it exists or not. Raises Invalid for a bad name."""
+    problems = dns1123_label_problems(name)
+    if problems:
+        raise Invalid(f'"{name}" cannot be the name of a cluster: {problems[0]}')
+    return ClusterDir(state_root() / "clusters" / name)
+
+
+def known_clusters() -> list[ClusterDir]:
+    """All clusters with a directory, sorted by name."""
+    root = state_root() / "clusters"
+    if not root.is_dir():
+        return []
+    return [ClusterDir(path) for path in sorted(root.iterdir()) if path.is_dir()]
+
+
+def find_cluster(name: str | None) -> tuple[ClusterDir, ClusterState]:
+    """The named cluster, or the only one that runs. Raises NotFound with the command that helps."""
+    if name:
+        directory = cluster_dir(name)
+        state = directory.read_state()
+        if state is None or not state.is_running():
+            raise NotFound(f'cluster "{name}" is not running. Start it: podium up --cluster {name} -d')
+        return directory, state
+    running = [
+        (directory, state)
+        for directory in known_clusters()
+        if (state := directory.read_state()) is not None and state.is_running()
+    ]
+    if not running:
+        raise NotFound("no cluster is running. Start one: podium up -d")
+    if len(running) > 1:
+        names = ", ".join(directory.name for directory, _ in running)
+        raise NotFound(
+            f"{len(running)} clusters are running ({names}); name one: --cluster NAME or PODIUM_CLUSTER=NAME"
+        )
+    return running[0]
+
+
+def process_start_time(pid: int) -> int:
+    """Start of a live process in clock ticks since boot; 0 if there is none or it is a zombie."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    fields = text.rpartition(")")[2].split()
+    return 0 if fields[0] in "ZX" else int(fields[19])
+
+
+def this_process(name: str, role: str, address: str = "") -> Process:
+    """The entry of the calling process."""
+    return Process(name, role, os.getpid(), process_start_time(os.getpid()), address)

@@ -1,0 +1,109 @@
+"""From "I want a cluster" to a running supervisor: claim addresses, make certificates, fork.
+
+`start_supervisor` is called by a command that has not touched gRPC yet. The forked child becomes the supervisor; the
+caller goes on, imports its own client meanwhile, and waits for the nodes.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import traceback
+from dataclasses import dataclass
+
+from cluster.actor.clock import Clock
+from cluster.config.profiles import PROFILES
+from cluster.up.addresses import AddressBlock, claim_block
+from cluster.up.layout import ClusterDir, ClusterState, this_process
+from cluster.up.plan import UpOptions, node_names, plan_cluster
+from cluster.up.supervisor import ClusterSupervisor
+
+
+@dataclass(slots=True)
+class Handle:
+    """What the starting command holds."""
+
+    pid: int
+    """Of the supervisor."""
+    lifeline: int | None
+    """Lifetime "dev" in the foreground: closing this write end, or dying, stops the cluster."""
+
+
+def start_supervisor(directory: ClusterDir, options: UpOptions, *, detached: bool, clock: Clock) -> Handle:
+    """Forks the supervisor of a new cluster in that directory. Errors before it serves are in DIR/log/supervisor.log."""
+    directory.create()
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(write_end)
+        _become_supervisor(directory, options, None if detached else read_end, clock)
+    os.close(read_end)
+    if detached:
+        os.close(write_end)
+        return Handle(pid, None)
+    return Handle(pid, write_end)
+
+
+def _become_supervisor(directory: ClusterDir, options: UpOptions, lifeline_fd: int | None, clock: Clock) -> None:
+    """The forked child's life. Never returns."""
+    code = 70
+    try:
+        os.setsid()
+        log = os.open(directory.log("supervisor"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+        os.dup2(log, 2)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", buffering=1, closefd=False)
+        code = supervise(directory, options, lifeline_fd, clock)
+    except BaseException:  # it goes to the log; the child must not run the command's code
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def supervise(directory: ClusterDir, options: UpOptions, lifeline_fd: int | None, clock: Clock) -> int:
+    """Runs a cluster until it is stopped. Returns the number of processes that could not be ended (0 is good)."""
+    previous = directory.read_state()
+    block = claim_block(random.Random(), previous.block if previous else None)
+    state = ClusterState(
+        name=directory.name,
+        detached=lifeline_fd is None,
+        profile=options.profile,
+        block=block.number,
+        master=block.master,
+        started_at=clock.wall(),
+        processes=[this_process("supervisor", "supervisor")],
+        nodes=node_names(options.nodes),
+    )
+    directory.write_state(state)
+    make_certificates(directory, state, block)
+    supervisor = ClusterSupervisor(
+        directory,
+        plan_cluster(options, directory, block),
+        state,
+        clock=clock,
+        stop_grace_s=PROFILES[options.profile].stop_grace_s,
+        lifeline_fd=lifeline_fd,
+    )
+    try:
+        return supervisor.run()
+    finally:
+        block.release()
+
+
+def make_certificates(directory: ClusterDir, state: ClusterState, block: AddressBlock) -> None:
+    """Makes the cluster's CA, unless it has one, and a fresh certificate for every identity."""
+    from cluster.rpc.identity import Identity, issue, make_ca
+
+    ca = directory.credentials("ca")
+    if not (ca / "ca.key").exists():
+        make_ca(ca, directory.name)
+    hosts = {"master": [block.master.partition(":")[0], "localhost"]}
+    for index, node in enumerate(state.nodes):
+        hosts[f"node:{node}"] = [block.agent(index).partition(":")[0], node]
+    for identity in ("master", "admin", "controllers", "scheduler", "proxy", *(f"node:{node}" for node in state.nodes)):
+        kind, _, name = identity.partition(":")
+        issue(ca, directory.credentials(identity), Identity(kind, name), hosts=hosts.get(identity, []))

@@ -1,0 +1,363 @@
+"""The process that owns a cluster: it forks the daemons, restarts them, stops them, and counts what is left.
+
+It is single-threaded and has no event loop and no gRPC object, because it forks (see launcher). It waits in one
+`select` for: a child that ended, a child's READY line, a command on the control socket, a signal, the end of the process
+that started it, the time of the next restart.
+
+Lifetime "dev": everything ends when the starting `podium up` ends, however it ends: the supervisor notices by the end
+of file on a pipe (`--lifeline-fd`), each daemon by one of its own, and the processes of pods by their spawner. As the
+subreaper of all of them the supervisor still finds what has escaped, kills it, and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cluster.actor.clock import Clock
+from cluster.up import control
+from cluster.up.launcher import become_subreaper, fork_daemon, preload
+from cluster.up.layout import ClusterDir, ClusterState, Process, process_start_time
+from cluster.up.plan import ChildSpec, ClusterPlan, Restart, RestartBudget
+
+MODULES_OF_MASTER = ("cluster.master.server", "cluster.__main__")
+MODULES_OF_OTHERS = (
+    "node_agent.agent",
+    "node_agent.__main__",
+    "cluster.scheduler.actor",
+    "cluster.controllers.manager",
+    "proxy.server",
+    "proxy.__main__",
+)
+_STOP_MARGIN_S = 3.0
+"""What a daemon gets on top of its pods' grace before it is killed."""
+
+
+@dataclass(slots=True)
+class Child:
+    """A daemon and how it fares."""
+
+    spec: ChildSpec
+    pid: int = 0
+    stdout: int = -1
+    lifeline: int = -1
+    output: bytes = b""
+    ready: bool = False
+    started_at: float = 0.0
+    crashes: int = 0
+    restarts: int = 0
+    restart_at: float | None = None
+    last_exit: str = ""
+
+    @property
+    def state(self) -> str:
+        if self.pid:
+            return "running" if self.ready else "starting"
+        return "stopped"
+
+
+class ClusterSupervisor:
+    """Owns the daemons of one cluster. `run` returns when all of them are gone."""
+
+    def __init__(
+        self,
+        directory: ClusterDir,
+        plan: ClusterPlan,
+        state: ClusterState,
+        *,
+        clock: Clock,
+        stop_grace_s: float,
+        lifeline_fd: int | None,
+        budget: RestartBudget | None = None,
+    ) -> None:
+        self._directory = directory
+        self._plan = plan
+        self._state = state
+        self._clock = clock
+        self._stop_grace_s = stop_grace_s
+        self._lifeline_fd = lifeline_fd
+        self._budget = budget or RestartBudget()
+        self._children = {spec.name: Child(spec) for spec in plan.children}
+        self._selector = selectors.DefaultSelector()
+        self._stopping = False
+        self._kill_now = False
+        self._watchers: list[socket.socket] = []
+        """Control connections that follow the stop."""
+        self._swept = 0
+
+    # --- life
+
+    def run(self) -> int:
+        """Starts everything, serves until told to stop, stops everything. Returns the number of survivors."""
+        become_subreaper()
+        signals = self._catch_signals()
+        listener = control.listen(self._directory.control_socket)
+        self._selector.register(listener, selectors.EVENT_READ, lambda: self._accept(listener))
+        self._selector.register(signals, selectors.EVENT_READ, lambda: self._on_signal(signals))
+        if self._lifeline_fd is not None:
+            self._selector.register(self._lifeline_fd, selectors.EVENT_READ, self._stop_requested)
+        try:
+            preload(MODULES_OF_MASTER)
+            self._start(self._children["master"])
+            preload(MODULES_OF_OTHERS)
+            for child in self._children.values():
+                if not child.pid and child.restart_at is None:
+                    self._start(child)
+            while not self._stopping:
+                self._wait(self._until_restart())
+                self._restart_due()
+        except BaseException:
+            self._kill_now = True
+            raise
+        finally:
+            survivors = self._stop_all()
+            listener.close()
+            self._directory.control_socket.unlink(missing_ok=True)
+            self._say({"step": "done", "done": True, "swept": self._swept, "processes_left": survivors})
+        return len(survivors)
+
+    def _catch_signals(self) -> socket.socket:
+        """Signals wake `select` through a socket pair; SIGCHLD too."""
+        reader, writer = socket.socketpair()
+        reader.setblocking(False)
+        writer.setblocking(False)
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        self._wakeup = writer
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        return reader
+
+    def _on_signal(self, reader: socket.socket) -> None:
+        numbers = reader.recv(4096)
+        self._reap()
+        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            self._kill_now = self._stopping
+            self._stopping = True
+
+    def _stop_requested(self) -> None:
+        """The starter is gone."""
+        if self._lifeline_fd is not None:
+            self._selector.unregister(self._lifeline_fd)
+            self._lifeline_fd = None
+        self._stopping = True
+
+    def _wait(self, timeout_s: float | None) -> None:
+        for key, _ in self._selector.select(timeout_s):
+            callback: Callable[[], None] = key.data
+            callback()
+
+    # --- children
+
+    def _start(self, child: Child) -> None:
+        spec = child.spec
+        started = fork_daemon(spec.name, spec.module, spec.argv, self._directory.log(spec.name))
+        child.pid, child.stdout, child.lifeline = started.pid, started.stdout, started.lifeline
+        child.ready, child.output, child.restart_at = False, b"", None
+        child.started_at = self._clock.monotonic()
+        self._selector.register(started.stdout, selectors.EVENT_READ, lambda: self._read_output(child))
+        self._publish()
+
+    def _read_output(self, child: Child) -> None:
+        data = os.read(child.stdout, 65536)
+        if not data:
+            self._selector.unregister(child.stdout)
+            os.close(child.stdout)
+            child.stdout = -1
+            return
+        if not child.ready:
+            child.output = (child.output + data)[-4096:]
+            child.ready = any(line.startswith(b"READY") for line in child.output.splitlines())
+            if child.ready:
+                self._publish()
+
+    def _reap(self) -> None:
+        """Collects every child that ended: daemons, and orphans that came to this subreaper."""
+        by_pid = {child.pid: child for child in self._children.values() if child.pid}
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            child = by_pid.get(pid)
+            if child is not None:
+                self._on_exit(child, os.waitstatus_to_exitcode(status))
+
+    def _on_exit(self, child: Child, code: int) -> None:
+        now = self._clock.monotonic()
+        child.pid = 0
+        child.last_exit = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        os.close(child.lifeline)
+        if not self._stopping and child.spec.restart is Restart.ALWAYS:
+            child.crashes = self._budget.crashes_in_a_row(child.crashes, now - child.started_at)
+            child.restart_at = now + self._budget.delay_s(child.crashes)
+        self._publish()
+
+    def _until_restart(self) -> float | None:
+        due = [child.restart_at for child in self._children.values() if child.restart_at is not None]
+        return max(0.0, min(due) - self._clock.monotonic()) if due else None
+
+    def _restart_due(self) -> None:
+        if self._stopping:
+            return
+        now = self._clock.monotonic()
+        for child in self._children.values():
+            if child.restart_at is not None and child.restart_at <= now:
+                child.restarts += 1
+                self._start(child)
+
+    def _publish(self) -> None:
+        """Writes cluster.json."""
+        processes = [process for process in self._state.processes if process.role == "supervisor"]
+        for child in self._children.values():
+            start_time = process_start_time(child.pid) if child.pid else 0
+            spec = child.spec
+            processes.append(
+                Process(spec.name, spec.role, child.pid, start_time, spec.address, child.state, child.restarts)
+            )
+        self._state.processes = processes
+        self._directory.write_state(self._state)
+
+    # --- stopping
+
+    def _stop_all(self) -> list[dict[str, Any]]:
+        """Stops group by group, then sweeps. Returns what could not be killed."""
+        self._stopping = True
+        for group in self._plan.stop_order:
+            children = [self._children[name] for name in group if self._children[name].pid]
+            self._stop_group(children)
+        return self._sweep()
+
+    def _stop_group(self, children: Sequence[Child]) -> None:
+        for child in children:
+            _kill(child.pid, signal.SIGKILL if self._kill_now else signal.SIGTERM)
+        deadline = self._clock.monotonic() + self._stop_grace_s + _STOP_MARGIN_S
+        killed = self._kill_now
+        while any(child.pid for child in children):
+            left = deadline - self._clock.monotonic()
+            if (left <= 0 or self._kill_now) and not killed:
+                killed = True
+                slow = [child.spec.name for child in children if child.pid]
+                self._say({"step": "killing", "names": slow})
+                for child in children:
+                    if child.pid:
+                        _kill(child.pid, signal.SIGKILL)
+            self._wait(max(0.0, left) if not killed else 0.2)
+            self._reap()
+        self._say({"step": "stopped", "names": [child.spec.name for child in children]})
+
+    def _sweep(self) -> list[dict[str, Any]]:
+        """Kills every descendant that is still there, for up to 2 s; returns those that withstood."""
+        me = psutil.Process()
+        deadline = self._clock.monotonic() + 2.0
+        seen: set[int] = set()
+        while True:
+            left = [process for process in me.children(recursive=True) if _is_live(process)]
+            if not left or self._clock.monotonic() > deadline:
+                self._swept = len(seen)
+                return [{"pid": process.pid, "name": _name(process)} for process in left]
+            for process in left:
+                seen.add(process.pid)
+                _kill(process.pid, signal.SIGKILL)
+            self._wait(0.01)
+            self._reap()
+
+    # --- control socket
+
+    def _accept(self, listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        if not control.peer_is_me(connection):
+            connection.close()
+            return
+        connection.settimeout(1.0)
+        self._selector.register(connection, selectors.EVENT_READ, lambda: self._serve(connection))
+
+    def _serve(self, connection: socket.socket) -> None:
+        """One request of at most 64 KiB; a client that says nothing sensible is hung up on."""
+        self._selector.unregister(connection)
+        try:
+            message = json.loads(connection.recv(65536))
+            operation = message["op"]
+            if operation == "stop":
+                self._kill_now = self._kill_now or bool(message.get("now"))
+                self._stopping = True
+                self._watchers.append(connection)
+                return
+            if operation == "start":
+                self._start_stopped()
+            elif operation != "status":
+                raise ValueError(f"unknown op {operation!r}")
+            connection.sendall(json.dumps(self._status()).encode() + b"\n")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            print(f"control socket: {error!r}", file=sys.stderr)
+        connection.close()
+
+    def _start_stopped(self) -> None:
+        for child in self._children.values():
+            if not child.pid:
+                self._start(child)
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "children": [
+                {
+                    "name": child.spec.name,
+                    "role": child.spec.role,
+                    "state": child.state,
+                    "pid": child.pid,
+                    "crashes": child.crashes,
+                    "last_exit": child.last_exit,
+                    "log": str(self._directory.log(child.spec.name)),
+                }
+                for child in self._children.values()
+            ]
+        }
+
+    def _say(self, message: dict[str, Any]) -> None:
+        for connection in list(self._watchers):
+            try:
+                connection.sendall(json.dumps(message).encode() + b"\n")
+            except OSError:
+                self._watchers.remove(connection)
+                connection.close()
+
+
+def _kill(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def _is_live(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline()) or str(process.name())
+    except psutil.Error:
+        return "?"
+
+
+def tail_of(path: Path, lines: int = 5) -> str:
+    """The last lines of a daemon's log, for an error message."""
+    try:
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return ""
