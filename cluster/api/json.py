@@ -1,8 +1,9 @@
 """Objects as Kubernetes' JSON: the one converter behind manifests, `-o json`, merge patches and annotations.
 
 The messages know neither apiVersion nor kind; in JSON they come first. How each field is printed and read is in
-`cluster.api.json_plan`. Reading is strict and reports every problem with its path: unknown fields (with the name that
-was probably meant), fields of Kubernetes that Podium does not carry out, wrong types, bad quantities and times.
+`cluster.api.json_print` and `json_parse`. Reading is strict and reports every problem with its path: unknown fields
+(with the name that was probably meant), fields of Kubernetes that Podium does not carry out, wrong types, bad
+quantities and times.
 
     object_from_json({"apiVersion": "v1", "kind": "Pod", "metadata": {"nam": "web"}})
     -> Invalid, causes[0] = metadata.nam: unknown field; did you mean "name"?
@@ -16,7 +17,8 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from cluster.api.errors import BadRequest, FieldError, Invalid
-from cluster.api.json_plan import MAX_PROBLEMS, Problems, describe, parser, printer
+from cluster.api.json_parse import MAX_PROBLEMS, Problems, describe, parser
+from cluster.api.json_print import printer
 from cluster.api.kinds import BY_NAME, AnyObject, kind_named, kind_of
 
 M = TypeVar("M", bound=Message)

@@ -1,22 +1,11 @@
-"""From messages to JSON's values and back: a plan per message type, compiled from its descriptor once.
+"""From JSON's values to messages: a plan per message type, compiled from its descriptor once.
 
-Protobuf's own JSON mapping is neither Kubernetes' nor fast (int64 as strings, quantities as objects, 130 us for a small
-pod), so this is ours. A descriptor becomes a dictionary from field name to a small function; printing walks
-`ListFields`, parsing walks the JSON object, and both touch only what is set. A parsed message is first built as plain
-dictionaries, which the message's constructor then takes in one go: that is the fast way into protobuf.
+The inverse of `cluster.api.json_print`. Reading walks the JSON object and builds plain dictionaries, which the
+message's constructor then takes in one go: that is the fast way into protobuf. null is the same as absent. Types are
+strict: "3" is not a number, true is not 1; a quantity is read from a number too, and becomes canonical.
 
-Differences from plain messages, all by type or by option:
-    Time            "2026-03-01T12:00:00Z"; an empty one is null
-    Quantity        "100m"; canonical when read; a number is read too
-    IntOrString     8080 or "http"
-    (inline)        its fields appear among those of the message around it
-    bytes           base64
-    map keys        printed in order
-null is the same as absent. Types are strict: "3" is not a number, true is not 1. A problem is noted with its path, and
-reading goes on, so that all problems are reported at once; the path is a chain of (parent, step) and costs nothing
-until it is needed.
-
-It knows nothing of kinds, files or defaults: see `cluster.api.json` and `cluster.api.manifest`.
+A problem is noted with its path, and reading goes on, so that all problems are reported at once; the path is a chain of
+(parent, step) and costs nothing until it is needed. It knows nothing of kinds, files or defaults.
 """
 
 from __future__ import annotations
@@ -31,10 +20,10 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto
 
 from cluster.api.errors import FieldError
+from cluster.api.json_print import is_inline, map_entry
 from cluster.api.quantities import canonical
-from cluster.api.times import format_time, format_time_exactly, parse_time
+from cluster.api.times import parse_time
 from cluster.pb.v1 import core_pb2 as core
-from cluster.pb.v1 import options_pb2
 
 MAX_PROBLEMS = 100
 """Collected at most; more would only bury the first ones."""
@@ -45,7 +34,6 @@ Where: TypeAlias = tuple[Any, str | int] | None
 Problems: TypeAlias = list[FieldError]
 Parse: TypeAlias = Callable[[Any, Where, Problems], Any]
 """Reads one value (never None). What it returns is of no use once it has added to the problems."""
-Print: TypeAlias = Callable[[Any], Any]
 
 _TIME = core.Time.DESCRIPTOR.full_name
 _QUANTITY = core.Quantity.DESCRIPTOR.full_name
@@ -94,83 +82,6 @@ def note(problems: Problems, where: Where, message: str, reason: str = "FieldVal
         problems.append(FieldError(path_of(where), message, reason))
 
 
-# --- Printing
-
-
-@cache
-def printer(descriptor: Descriptor, exact: bool) -> Print:
-    """The function that turns a message of this type into JSON's values. `exact`: times to the nanosecond."""
-    if descriptor.full_name == _TIME:
-        return _print_time_exactly if exact else _print_time
-    if descriptor.full_name == _QUANTITY:
-        return _print_quantity
-    if descriptor.full_name == _INT_OR_STRING:
-        return _print_int_or_string
-    # Keyed by the descriptors themselves: to ask each for its number would take as long as all the rest.
-    plan: dict[FieldDescriptor, tuple[str, Print | None]] = {}
-
-    def print_message(message: Any) -> dict[str, Any]:
-        if not plan:  # built on first use: a message type may contain itself
-            plan.update((field, _field_printer(field, exact)) for field in descriptor.fields)
-        out: dict[str, Any] = {}
-        for field, value in message.ListFields():
-            name, convert = plan[field]
-            if convert is None:
-                out[name] = value
-            elif name:
-                out[name] = convert(value)
-            else:
-                out.update(convert(value))
-        return out
-
-    return print_message
-
-
-def _field_printer(field: FieldDescriptor, exact: bool) -> tuple[str, Print | None]:
-    """The field's name ("" for an inline one) and how to print its value (None: as it is)."""
-    entry = _map_entry(field)
-    if entry is not None:
-        convert = _value_printer(entry.fields_by_name["value"], exact)
-        if convert is None:
-            return field.name, lambda value: {key: value[key] for key in sorted(value)}
-        return field.name, lambda value: {key: convert(value[key]) for key in sorted(value)}
-    convert = _value_printer(field, exact)
-    if field.is_repeated:
-        return field.name, list if convert is None else lambda values: [convert(value) for value in values]
-    return "" if _is_inline(field) else field.name, convert
-
-
-def _value_printer(field: FieldDescriptor, exact: bool) -> Print | None:
-    if field.message_type is not None:
-        return printer(field.message_type, exact)
-    if field.type == FieldDescriptor.TYPE_BYTES:
-        return lambda value: base64.b64encode(value).decode("ascii")
-    if field.enum_type is not None:
-        names = {number: value.name for number, value in field.enum_type.values_by_number.items()}
-        return lambda value: names.get(value, value)
-    return None
-
-
-def _print_time(value: core.Time) -> str | None:
-    seconds = value.seconds
-    return format_time(seconds) if seconds or value.ListFields() else None
-
-
-def _print_time_exactly(value: core.Time) -> str | None:
-    return format_time_exactly(value.seconds, value.nanos) if value.ListFields() else None
-
-
-def _print_quantity(value: core.Quantity) -> str:
-    return value.string or "0"
-
-
-def _print_int_or_string(value: core.IntOrString) -> int | str:
-    return value.strVal if value.type == 1 else value.intVal
-
-
-# --- Parsing
-
-
 class _Field(NamedTuple):
     name: str
     expected: type | None
@@ -192,7 +103,7 @@ class MessageParser:
         fields: dict[str, _Field] = {}
         reserved = set(_reserved_names(self._descriptor))
         for field in self._descriptor.fields:
-            if _is_inline(field) and field.message_type is not None:
+            if is_inline(field) and field.message_type is not None:
                 reserved.update(_reserved_names(field.message_type))
                 for inner in field.message_type.fields:
                     fields[inner.name] = _field_parser(inner, into=field.name)
@@ -248,7 +159,7 @@ def parser(descriptor: Descriptor) -> Parse:
 
 
 def _field_parser(field: FieldDescriptor, into: str = "") -> _Field:
-    entry = _map_entry(field)
+    entry = map_entry(field)
     if entry is not None:
         return _Field(field.name, None, _map_parser(*_value_parser(entry.fields_by_name["value"])), into)
     expected, parse = _value_parser(field)
@@ -392,20 +303,6 @@ def _parse_int_or_string(value: Any, where: Where, problems: Problems) -> dict[s
         return {"type": 0, "intVal": value}
     note(problems, where, f"must be a whole number of 32 bits or a string, not {describe(value)}")
     return {}
-
-
-# --- Descriptors
-
-
-def _map_entry(field: FieldDescriptor) -> Descriptor | None:
-    """The message of a map's entries, or None if the field is no map."""
-    entry = field.message_type
-    return entry if entry is not None and entry.GetOptions().map_entry else None
-
-
-def _is_inline(field: FieldDescriptor) -> bool:
-    options: Any = field.GetOptions()
-    return bool(options.Extensions[options_pb2.inline])
 
 
 def _reserved_names(descriptor: Descriptor) -> list[str]:

@@ -1,0 +1,261 @@
+"""The rules of a pod's specification, in a pod or in a template.
+
+Kubernetes' rules, with two differences. A container's image is optional (none, or "host", means that the command runs
+from the machine's own file system), but then there must be a command. And the containers of a pod share one address, so
+no two of them may declare the same port.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from cluster.api.labels import label_key_problems, label_value_problems
+from cluster.api.names import (
+    dns1123_label_problems,
+    dns1123_subdomain_problems,
+    env_name_problems,
+    port_name_problems,
+)
+from cluster.api.pods import PODS, runs_on_host
+from cluster.api.problems import MAX_PORT, Report
+from cluster.pb.v1 import core_pb2 as core
+
+RESTART_POLICIES = ("Always", "OnFailure", "Never")
+PROTOCOLS = ("TCP", "UDP", "SCTP")
+TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+FIELD_PATHS = (
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "status.podIP",
+    "status.hostIP",
+)
+"""What a variable may take from the pod, besides metadata.labels['KEY'] and metadata.annotations['KEY']."""
+
+_subscript = re.compile(r"metadata\.(labels|annotations)\['([^']*)'\]")
+_header_name = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+_control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_control_or_space = re.compile(r"[\x00-\x20\x7f]")
+
+
+def parse_field_path(path: str) -> tuple[str, str] | None:
+    """A supported path of fieldRef as (path, key): ("metadata.labels", "app") or ("metadata.name", ""); else None."""
+    if path in FIELD_PATHS:
+        return path, ""
+    match = _subscript.fullmatch(path)
+    return (f"metadata.{match.group(1)}", match.group(2)) if match else None
+
+
+def validate_pod_spec(
+    report: Report, spec: core.PodSpec, path: str, restart_policies: tuple[str, ...] = RESTART_POLICIES
+) -> None:
+    """Checks a specification whose defaults have been applied."""
+    if not spec.containers:
+        report.required(f"{path}.containers")
+    names: set[str] = set()
+    taken: set[tuple[str, int]] = set()
+    taken_on_host: set[tuple[str, str, int]] = set()
+    for index, container in enumerate(spec.containers):
+        where = f"{path}.containers[{index}]"
+        if not container.name:
+            report.required(f"{where}.name")
+        elif container.name in names:
+            report.duplicate(f"{where}.name", container.name)
+        else:
+            report.check(f"{where}.name", container.name, dns1123_label_problems(container.name))
+        names.add(container.name)
+        _validate_command(report, container, where)
+        _validate_ports(report, container, where, taken, taken_on_host)
+        _validate_env(report, container, where)
+        _validate_resources(report, container.resources, f"{where}.resources")
+        if container.HasField("livenessProbe"):
+            _validate_probe(report, container.livenessProbe, f"{where}.livenessProbe")
+            if container.livenessProbe.successThreshold != 1:
+                value = container.livenessProbe.successThreshold
+                report.invalid(f"{where}.livenessProbe.successThreshold", value, "must be 1")
+        if container.HasField("readinessProbe"):
+            _validate_probe(report, container.readinessProbe, f"{where}.readinessProbe")
+    report.one_of(f"{path}.restartPolicy", spec.restartPolicy, restart_policies)
+    report.at_least(f"{path}.terminationGracePeriodSeconds", spec.terminationGracePeriodSeconds, 0)
+    report.labels(f"{path}.nodeSelector", spec.nodeSelector)
+    if spec.nodeName:
+        report.check(f"{path}.nodeName", spec.nodeName, dns1123_subdomain_problems(spec.nodeName))
+    if spec.schedulerName:
+        report.check(f"{path}.schedulerName", spec.schedulerName, dns1123_subdomain_problems(spec.schedulerName))
+    for index, toleration in enumerate(spec.tolerations):
+        _validate_toleration(report, toleration, f"{path}.tolerations[{index}]")
+
+
+def _validate_command(report: Report, container: core.Container, where: str) -> None:
+    if container.image != container.image.strip():
+        report.invalid(f"{where}.image", container.image, "must not have leading or trailing whitespace")
+    for field, words in (("command", container.command), ("args", container.args)):
+        for index, word in enumerate(words):
+            report.no_nul(f"{where}.{field}[{index}]", word)
+    report.no_nul(f"{where}.workingDir", container.workingDir)
+    words = container.command or container.args
+    if runs_on_host(container):
+        if not words:
+            report.required(
+                f"{where}.command", "without an image (or with image: host) there must be a command to run on the host"
+            )
+        elif not words[0]:
+            report.invalid(f"{where}.command[0]", "", "must name a program")
+
+
+def _validate_ports(
+    report: Report,
+    container: core.Container,
+    where: str,
+    taken: set[tuple[str, int]],
+    taken_on_host: set[tuple[str, str, int]],
+) -> None:
+    names: set[str] = set()
+    for index, port in enumerate(container.ports):
+        path = f"{where}.ports[{index}]"
+        if port.name:
+            report.check(f"{path}.name", port.name, port_name_problems(port.name))
+            if port.name in names:
+                report.duplicate(f"{path}.name", port.name)
+            names.add(port.name)
+        if not port.HasField("containerPort"):
+            report.required(f"{path}.containerPort")
+        else:
+            report.port(f"{path}.containerPort", port.containerPort)
+            if (port.protocol, port.containerPort) in taken:
+                report.duplicate(f"{path}.containerPort", f"{port.containerPort}/{port.protocol}")
+            taken.add((port.protocol, port.containerPort))
+        report.one_of(f"{path}.protocol", port.protocol, PROTOCOLS)
+        if port.hostIP:
+            ip_address(report, f"{path}.hostIP", port.hostIP)
+        if port.hostPort:
+            report.port(f"{path}.hostPort", port.hostPort)
+            place = (port.hostIP or "0.0.0.0", port.protocol, port.hostPort)
+            if place in taken_on_host:
+                report.duplicate(f"{path}.hostPort", f"{port.hostPort}/{port.protocol}")
+            taken_on_host.add(place)
+
+
+def _validate_env(report: Report, container: core.Container, where: str) -> None:
+    for index, variable in enumerate(container.env):
+        path = f"{where}.env[{index}]"
+        if not variable.name:
+            report.required(f"{path}.name")
+        else:
+            report.check(f"{path}.name", variable.name, env_name_problems(variable.name))
+        report.no_nul(f"{path}.value", variable.value)
+        if not variable.HasField("valueFrom"):
+            continue
+        if variable.value:
+            report.invalid(f"{path}.valueFrom", "", "may not be specified when `value` is not empty")
+        if not variable.valueFrom.HasField("fieldRef"):
+            report.required(f"{path}.valueFrom", "must specify one of: `fieldRef`")
+            continue
+        reference, path = variable.valueFrom.fieldRef, f"{path}.valueFrom.fieldRef"
+        report.one_of(f"{path}.apiVersion", reference.apiVersion, ("v1",))
+        if not reference.fieldPath:
+            report.required(f"{path}.fieldPath")
+            continue
+        parsed = parse_field_path(reference.fieldPath)
+        if parsed is None:
+            supported = (*FIELD_PATHS, "metadata.labels['KEY']", "metadata.annotations['KEY']")
+            report.not_supported(f"{path}.fieldPath", reference.fieldPath, supported)
+        elif parsed[0] in ("metadata.labels", "metadata.annotations"):
+            report.check(f"{path}.fieldPath", reference.fieldPath, label_key_problems(parsed[1]))
+
+
+def _validate_resources(report: Report, resources: core.ResourceRequirements, path: str) -> None:
+    limits = report.amounts(f"{path}.limits", resources.limits)
+    requests = report.amounts(f"{path}.requests", resources.requests)
+    for name, request in requests.items():
+        if name in limits and request > limits[name]:
+            text = resources.requests[name].string
+            report.invalid(f"{path}.requests", text, f"must be less than or equal to {name} limit")
+    for field, amounts in (("limits", limits), ("requests", requests)):
+        if PODS in amounts:
+            report.invalid(f"{path}.{field}[{PODS}]", PODS, "must be a resource for containers: pods are counted")
+
+
+def _validate_probe(report: Report, probe: core.Probe, path: str) -> None:
+    handler = probe.handler
+    given = [name for name in ("exec", "httpGet", "tcpSocket") if handler.HasField(name)]
+    if not given:
+        report.required(path, "must specify a handler type: one of exec, httpGet, tcpSocket")
+    for name in given[1:]:
+        report.forbidden(f"{path}.{name}", "may not specify more than 1 handler type")
+    if handler.HasField("exec"):
+        if not handler.exec.command:
+            report.required(f"{path}.exec.command")
+        for index, word in enumerate(handler.exec.command):
+            report.no_nul(f"{path}.exec.command[{index}]", word)
+    if handler.HasField("httpGet"):
+        _validate_http_get(report, handler.httpGet, f"{path}.httpGet")
+    if handler.HasField("tcpSocket"):
+        int_or_name(report, f"{path}.tcpSocket.port", handler.tcpSocket.port)
+        _validate_probe_host(report, f"{path}.tcpSocket.host", handler.tcpSocket.host)
+    report.at_least(f"{path}.initialDelaySeconds", probe.initialDelaySeconds, 0)
+    report.at_least(f"{path}.timeoutSeconds", probe.timeoutSeconds, 1)
+    report.at_least(f"{path}.periodSeconds", probe.periodSeconds, 1)
+    report.at_least(f"{path}.successThreshold", probe.successThreshold, 1)
+    report.at_least(f"{path}.failureThreshold", probe.failureThreshold, 1)
+
+
+def _validate_http_get(report: Report, action: core.HTTPGetAction, path: str) -> None:
+    if not action.path:
+        report.required(f"{path}.path")
+    elif _control_or_space.search(action.path):
+        report.invalid(f"{path}.path", action.path, "must not contain spaces or control characters")
+    int_or_name(report, f"{path}.port", action.port)
+    _validate_probe_host(report, f"{path}.host", action.host)
+    report.one_of(f"{path}.scheme", action.scheme, ("HTTP", "HTTPS"))
+    for index, header in enumerate(action.httpHeaders):
+        where = f"{path}.httpHeaders[{index}]"
+        if not _header_name.fullmatch(header.name):
+            report.invalid(f"{where}.name", header.name, "a valid HTTP header must consist of a token's characters")
+        if _control.search(header.value):
+            report.invalid(f"{where}.value", header.value, "must not contain control characters")
+
+
+def _validate_probe_host(report: Report, path: str, host: str) -> None:
+    """The node agent must not be made to call other machines, or the cluster's own daemons, on a pod's behalf."""
+    if host:
+        report.forbidden(path, "a probe asks the pod's own address only; for a virtual host set the header Host")
+
+
+def _validate_toleration(report: Report, toleration: core.Toleration, path: str) -> None:
+    if toleration.key:
+        report.check(f"{path}.key", toleration.key, label_key_problems(toleration.key))
+    elif toleration.operator != "Exists":
+        message = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
+        report.invalid(f"{path}.operator", toleration.operator, message)
+    report.one_of(f"{path}.operator", toleration.operator, ("Equal", "Exists"))
+    if toleration.operator == "Exists":
+        if toleration.value:
+            report.invalid(f"{path}.value", toleration.value, "value must be empty when `operator` is 'Exists'")
+    else:
+        report.check(f"{path}.value", toleration.value, label_value_problems(toleration.value))
+    if toleration.effect:
+        report.one_of(f"{path}.effect", toleration.effect, TAINT_EFFECTS)
+    if toleration.HasField("tolerationSeconds") and toleration.effect != "NoExecute":
+        message = "effect must be 'NoExecute' when `tolerationSeconds` is set"
+        report.invalid(f"{path}.effect", toleration.effect, message)
+
+
+def int_or_name(report: Report, path: str, port: core.IntOrString) -> None:
+    """A port by number or by the name of a container's port."""
+    if port.type == 1:
+        report.check(path, port.strVal, port_name_problems(port.strVal))
+    elif port.HasField("intVal"):
+        report.port(path, port.intVal)
+    else:
+        report.required(path, f"a number from 1 to {MAX_PORT}, or the name of a port of the container")
+
+
+def ip_address(report: Report, path: str, text: str) -> None:
+    """An address of version 4 or 6."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        report.invalid(path, text, "must be a valid IP address, (e.g. 10.9.8.7)")
