@@ -18,6 +18,7 @@ from proxy.frontend import Frontend
 from proxy.poller import BROKEN, DUPLEX, ENDED, READ, WRITE
 from proxy.relay import Relay, reset
 
+
 class Connection:
     """One client. It belongs to its `DataPath` from `start` until its end."""
 
@@ -189,6 +190,7 @@ class Connection:
         self._ended()
 
     def _ended(self) -> None:
+        self._relay = None  # no circle of references: garbage collection has nothing to look for
         self._frontend.stats.active -= 1
         self._path.left(self)
 

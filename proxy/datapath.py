@@ -54,16 +54,16 @@ class DataPath:
         self._members: set[Member] = set()
         self._empty = asyncio.Event()
         self._empty.set()
-        self.set_listeners(0)
+        self.add_listeners(0)
 
     def __len__(self) -> int:
         """Connections now."""
         return len(self._members)
 
-    def set_listeners(self, count: int) -> None:
-        """So many descriptors are taken by listeners."""
-        self.stats.listeners = count
-        allowed = connections_allowed(self._file_limit, count)
+    def add_listeners(self, count: int) -> None:
+        """So many descriptors more (or less) are taken by listeners."""
+        self.stats.listeners += count
+        allowed = connections_allowed(self._file_limit, self.stats.listeners)
         self.stats.connections_limit = min(self.settings.max_connections or allowed, allowed)
 
     def is_full(self) -> bool:

@@ -12,6 +12,7 @@ import errno
 import socket
 
 from cluster.actor.backoff import Backoff
+from proxy.balancer import Target
 from proxy.connection import Connection
 from proxy.datapath import DataPath, tune
 from proxy.frontend import Frontend
@@ -23,6 +24,24 @@ _BATCH = 64
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE_MIN_S = 0.02
 _PAUSE_MAX_S = 1.0
+
+
+def why_it_cannot_listen(address: Target, error: OSError) -> str:
+    """Says what went wrong, why, and what helps."""
+    what = f"Cannot listen on {address}"
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"{what}: the address is in use, probably by a program that listens on 0.0.0.0:{address.port}; "
+            "stop it, let it listen on one address only, or give the service another port"
+        )
+    if error.errno == errno.EACCES:
+        return (
+            f"{what}: low ports are for privileged users only; give the service a port from 1024 up, "
+            f"or allow it with: sysctl net.ipv4.ip_unprivileged_port_start={address.port}"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{what}: this is not an address of this machine"
+    return f"{what}: {error.strerror or error}"
 
 
 class Listener:
@@ -40,6 +59,12 @@ class Listener:
         """It listens."""
         return self._socket is not None
 
+    @property
+    def address(self) -> Target:
+        """Where it listens; the kernel's choice if the route says port 0. Raises if it is not open."""
+        assert self._socket is not None
+        return Target(*self._socket.getsockname())
+
     def open(self) -> None:
         """Listens from now on. Raises OSError if the address is taken or may not be used."""
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -53,6 +78,7 @@ class Listener:
             raise
         self._socket = sock
         self._path.poller.watch(sock, READ, self._accept)
+        self._path.add_listeners(1)
 
     def close(self) -> None:
         """Listens no more; connections stay. Twice is fine."""
@@ -62,6 +88,7 @@ class Listener:
         if self._socket is not None:
             self._path.poller.retire(self._socket)
             self._socket = None
+            self._path.add_listeners(-1)
 
     def _accept(self, _events: int) -> None:
         if self._socket is None:

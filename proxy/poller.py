@@ -48,7 +48,7 @@ class Poller:
         return len(self._handlers)
 
     def watch(self, sock: socket.socket, events: int, handler: Callable[[int], None]) -> None:
-        """Calls `handler(events)` from now on. Handlers take an event as a hint: the socket may have nothing for them."""
+        """Calls `handler(events)` from now on. An event is a hint: the socket may have nothing for the handler."""
         fd = sock.fileno()
         self._epoll.register(fd, events)
         self._handlers[fd] = handler

@@ -51,7 +51,19 @@ def reset(sock: socket.socket) -> None:
 class _Flow:
     """One direction: what `source` says is sent to `sink`."""
 
-    __slots__ = ("blocked", "ended", "full_reads", "in_pipe_bytes", "kept", "moved_bytes", "pipe", "queued", "sink", "source")
+    __slots__ = (
+        "blocked",
+        "ended",
+        "full_reads",
+        "in_pipe_bytes",
+        "kept",
+        "moved_bytes",
+        "passed_end",
+        "pipe",
+        "queued",
+        "sink",
+        "source",
+    )
 
     def __init__(self, source: socket.socket, sink: socket.socket) -> None:
         self.source = source
@@ -63,7 +75,9 @@ class _Flow:
         self.blocked = False
         """The sink takes nothing: wait for WRITE."""
         self.ended = False
-        """The source said its last word, and the sink knows."""
+        """The source said its last word, and all of it was sent."""
+        self.passed_end = False
+        """The sink knows."""
         self.queued = False
         """Stopped to be fair; goes on in the next turn."""
         self.full_reads = 0
@@ -85,7 +99,8 @@ class _Flow:
                 else:
                     count = self.source.recv_into(_buffer)
                     if count == 0:
-                        return self._end()
+                        self.ended = True
+                        return False
                     self._send(_view[:count])
                     if self.blocked:
                         return False
@@ -129,7 +144,8 @@ class _Flow:
                 return False
             if count == 0:
                 self.drop(pipes)
-                return self._end()
+                self.ended = True
+                return False
             self.in_pipe_bytes = count
         try:
             sent = os.splice(pipe.read_fd, self.sink.fileno(), self.in_pipe_bytes, flags=_SPLICE_FLAGS)
@@ -140,11 +156,6 @@ class _Flow:
         self.moved_bytes += sent
         self.in_pipe_bytes -= sent
         return True
-
-    def _end(self) -> bool:
-        self.ended = True
-        self.sink.shutdown(socket.SHUT_WR)
-        return False
 
 
 class Relay:
@@ -203,6 +214,12 @@ class Relay:
         before = flow.moved_bytes
         try:
             more = flow.move(self._pipes, to_the_end=to_the_end)
+            if flow.ended and not flow.passed_end:
+                flow.passed_end = True
+                if self._up.ended and self._down.ended:
+                    self._finish()  # closing says it, too
+                else:
+                    flow.sink.shutdown(socket.SHUT_WR)
         except OSError:
             self._stats.resets += 1
             self.abort()
@@ -216,8 +233,6 @@ class Relay:
         if more:
             flow.queued = True
             self._poller.again(lambda: self._go_on(flow))
-        elif flow.ended and self._up.ended and self._down.ended:
-            self._finish()
 
     def _go_on(self, flow: _Flow) -> None:
         flow.queued = False

@@ -101,9 +101,7 @@ class RoutingTable:
 
     def _changed(self, name: ServiceName) -> Changes:
         before = self._routes.get(name, {})
-        after = {
-            route.key: route for route in routes_of(name, self._services.get(name), self._endpoints.get(name))
-        }
+        after = {route.key: route for route in routes_of(name, self._services.get(name), self._endpoints.get(name))}
         _put(self._routes, name, after or None)
         moved = {key for key in before.keys() & after.keys() if before[key].listen != after[key].listen}
         return Changes(

@@ -1,0 +1,125 @@
+"""Round robin: fair, and fair across changes; and clients that stick."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.balancer import Balancer, RoundRobin, Target
+from proxy.session import Affinity
+
+A, B, C, D, E = (Target(f"127.0.16.{n}", 8080) for n in range(1, 6))
+targets = st.lists(st.sampled_from([Target("127.0.16.1", port) for port in range(1, 9)]), max_size=8, unique=True)
+
+
+def picks(ring: RoundRobin, count: int) -> list[Target | None]:
+    return [ring.pick() for _ in range(count)]
+
+
+def test_everyone_in_turn() -> None:
+    assert picks(RoundRobin([A, B, C]), 7) == [A, B, C, A, B, C, A]
+
+
+def test_nobody() -> None:
+    assert RoundRobin().pick() is None
+    assert RoundRobin([A]).pick(avoid={A}) is None
+
+
+def test_avoided_ones_lose_their_turn() -> None:
+    ring = RoundRobin([A, B, C])
+    assert ring.pick(avoid={A}) == B
+    assert picks(ring, 2) == [C, A]
+
+
+def test_position_is_kept_and_newcomers_queue_behind() -> None:
+    ring = RoundRobin([A, B, C])
+    ring.pick()
+    ring.replace([A, C, D, E])
+    assert picks(ring, 5) == [C, A, D, E, C]
+
+
+def test_the_next_one_leaves() -> None:
+    ring = RoundRobin([A, B, C])
+    ring.pick()
+    ring.replace([A, C])
+    assert picks(ring, 3) == [C, A, C]
+
+
+def test_unchanged_targets_in_another_order_change_nothing() -> None:
+    ring = RoundRobin([A, B, C])
+    ring.pick()
+    ring.replace([C, B, A])
+    assert picks(ring, 3) == [B, C, A]
+
+
+@given(first=targets, turns=st.lists(st.one_of(st.none(), targets), max_size=60))
+@settings(max_examples=150)
+def test_between_two_turns_everyone_who_stayed_had_exactly_one(
+    first: list[Target], turns: list[list[Target] | None]
+) -> None:
+    """None: a pick; a list: the targets change to these."""
+    ring = RoundRobin(first)
+    present = set(first)
+    since: dict[Target, Counter[Target]] = {}
+    """For each target that had a turn: who had one since."""
+    stayed: dict[Target, set[Target]] = {}
+    """For each target that had a turn: who was there all the time since."""
+    for turn in turns:
+        if turn is not None:
+            ring.replace(turn)
+            present = set(turn)
+            since = {target: counts for target, counts in since.items() if target in present}
+            stayed = {target: others & present for target, others in stayed.items() if target in present}
+            assert set(ring.targets) == present
+            continue
+        picked = ring.pick()
+        if not present:
+            assert picked is None
+            continue
+        assert picked is not None
+        assert picked in present
+        if picked in since:
+            for other in stayed[picked] - {picked}:
+                assert since[picked][other] == 1
+        for counts in since.values():
+            counts[picked] += 1
+        since[picked] = Counter()
+        stayed[picked] = set(present)
+
+
+def test_without_affinity_clients_do_not_matter() -> None:
+    balancer = Balancer([A, B])
+    assert [balancer.choose("127.0.0.1", 0.0) for _ in range(3)] == [A, B, A]
+
+
+def test_clients_stick_and_others_take_turns() -> None:
+    balancer = Balancer([A, B, C], Affinity(60, 100))
+    assert [balancer.choose("127.0.0.1", 0.0) for _ in range(3)] == [A, A, A]
+    assert balancer.choose("127.0.0.2", 0.0) == B
+    assert balancer.choose("127.0.0.1", 1.0) == A
+
+
+def test_a_failed_dial_frees_the_client() -> None:
+    balancer = Balancer([A, B], Affinity(60, 100))
+    assert balancer.choose("127.0.0.1", 0.0) == A
+    balancer.failed("127.0.0.1")
+    assert balancer.choose("127.0.0.1", 0.0) == B
+    assert balancer.choose("127.0.0.1", 0.0) == B
+
+
+def test_a_removed_target_frees_its_clients_only() -> None:
+    balancer = Balancer([A, B, C], Affinity(60, 100))
+    assert (balancer.choose("127.0.0.1", 0.0), balancer.choose("127.0.0.2", 0.0)) == (A, B)
+    balancer.replace([B, C], 60, 100)
+    assert balancer.choose("127.0.0.2", 0.0) == B
+    assert balancer.choose("127.0.0.1", 0.0) == C
+
+
+def test_affinity_is_switched_on_and_off() -> None:
+    balancer = Balancer([A, B])
+    balancer.replace([A, B], 60, 100)
+    assert [balancer.choose("127.0.0.1", 0.0) for _ in range(2)] == [A, A]
+    balancer.replace([A, B], None, 100)
+    assert {balancer.choose("127.0.0.1", 0.0) for _ in range(2)} == {A, B}
