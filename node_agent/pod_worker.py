@@ -1,0 +1,356 @@
+"""One actor per pod: it feeds the lifecycle with what happens, and does what the lifecycle says.
+
+The lifecycle (`node_agent.pod_lifecycle`) decides, this file acts: starts programs, sends signals, runs probes, keeps
+the one timer. Whatever it starts comes back into the mailbox as an event. It never changes the lifecycle's state itself
+and never talks to the master: statuses go to a `StatusSink`, events to a recorder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from cluster.actor.actor import Actor
+from cluster.actor.clock import Clock
+from cluster.actor.mailbox import Full
+from cluster.api.kinds import AnyObject
+from cluster.pb.v1 import core_pb2 as core
+from cluster.telemetry.log import get_logger
+from node_agent import listeners, prober, status
+from node_agent.environment import Place, UnknownField, build_environment, command_line
+from node_agent.fit import Rejection
+from node_agent.pod_lifecycle import (
+    NEVER,
+    WARNING,
+    Admitted,
+    Command,
+    Exited,
+    Finish,
+    Kill,
+    Note,
+    Phase,
+    PodEvent,
+    PodState,
+    ProbeChanged,
+    Signal,
+    Start,
+    Started,
+    StartFailed,
+    StartProbes,
+    StopAsked,
+    StopProbes,
+    Ticked,
+    next_deadline,
+    step,
+)
+from node_agent.probe_state import LIVENESS, READINESS
+from node_agent.restart_policy import CrashBackoff
+from node_agent.runtime.interface import ExecProcess, Program, Runtime, StartFailure
+from node_agent.runtime.logs import log_path, remove_old_logs
+
+MAILBOX_LIMIT = 200
+"""Events of one pod that wait; when it is full whoever has news waits."""
+
+log = get_logger("node_agent.pod")
+
+
+class Recorder(Protocol):
+    """Where events for people go (`cluster.client.events.EventRecorder`)."""
+
+    def event(
+        self, about: AnyObject | core.ObjectReference, type: Literal["Normal", "Warning"], reason: str, message: str
+    ) -> None: ...
+
+
+class StatusSink(Protocol):
+    """Where statuses go (`node_agent.status_writer.StatusWriter`)."""
+
+    def put(self, pod: core.Pod, status: core.PodStatus) -> None:
+        """This is the pod's status now."""
+        ...
+
+    def remove(self, pod: core.Pod) -> None:
+        """All is over on this node: the object can go."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the workers of one node share."""
+
+    runtime: Runtime
+    recorder: Recorder
+    statuses: StatusSink
+    clock: Clock
+    rng: random.Random
+    node_name: str
+    host_ip: str
+    path: str
+    """PATH for containers."""
+    lang: str
+    backoff: CrashBackoff
+    services: Callable[[], Iterable[core.Service]]
+    eager_readiness: bool
+    listener_check_s: float
+
+
+class PodWorker(Actor[PodEvent]):
+    """Runs one pod. `on_finished(worker)` is called once nothing of it is left on this node."""
+
+    def __init__(
+        self,
+        pod: core.Pod,
+        *,
+        around: Surroundings,
+        pod_ip: str,
+        pod_dir: Path,
+        rejection: Rejection | None,
+        on_finished: Callable[[PodWorker], None],
+    ) -> None:
+        super().__init__(f"pod {pod.metadata.namespace}/{pod.metadata.name}", limit=MAILBOX_LIMIT, full=Full.WAIT)
+        self.pod = core.Pod()  # our copy: its status is the one that we made last
+        self.pod.CopyFrom(pod)
+        self.pod_ip, self.pod_dir = pod_ip, pod_dir
+        self.rejection = rejection
+        self.state: PodState = status.initial_state(pod, around.backoff)
+        self.gone = False
+        """The object was removed while the pod ran here: nobody is to be told about it any more."""
+        self._around = around
+        self._on_finished = on_finished
+        self._environments: dict[str, tuple[dict[str, str], str]] = {}
+        self._probes: dict[str, list[asyncio.Task[object]]] = {}
+        self._timer: asyncio.Task[object] | None = None
+        self._timer_at = NEVER
+        self._exec_count = 0
+        now_s = around.clock.wall()
+        self._start_time_s = status.start_time_of(pod) or now_s
+
+    # --- what others ask
+
+    @property
+    def uid(self) -> str:
+        return self.pod.metadata.uid
+
+    @property
+    def holds_resources(self) -> bool:
+        """It counts when another pod is admitted."""
+        return self.rejection is None and not self.is_over
+
+    @property
+    def is_over(self) -> bool:
+        """Every container has ended for good, or none will ever run."""
+        return self.rejection is not None or all(c.phase is Phase.ENDED for c in self.state.containers)
+
+    @property
+    def current_status(self) -> core.PodStatus:
+        """The status that was last made; not to be modified."""
+        return self.pod.status
+
+    def log_file(self, container: str, *, previous: bool) -> Path | None:
+        """The newest part of the log of the run that is on, or of the one before; None if there was none."""
+        c = self.state[container]
+        run = c.run - 1 if c.phase is Phase.BACKOFF else c.run
+        path = log_path(self.pod_dir, container, run - 1 if previous else run)
+        return path if run - previous >= 0 and path.parent.exists() else None
+
+    def is_running(self, container: str) -> bool:
+        """Whether a run of the container is on (or being started)."""
+        return self.state[container].phase in (Phase.STARTING, Phase.RUNNING, Phase.STOPPING)
+
+    async def exec(self, container: str, command: Sequence[str]) -> ExecProcess:
+        """Runs a command with the container's environment and directory. Raises StartFailure."""
+        run_id = self._run_id(container, self.state[container].run)
+        env, cwd = self._environments.get(container, (None, ""))
+        if env is None or self.state[container].phase not in (Phase.RUNNING, Phase.STOPPING):
+            raise StartFailure(126, f"container {container} is not running")
+        self._exec_count += 1
+        program = Program(f"{run_id}.exec{self._exec_count}", tuple(command), env, cwd)
+        return await self._around.runtime.exec(program, beside=run_id)
+
+    # --- the actor
+
+    async def on_start(self) -> None:
+        """Takes the pod up: from nothing, or from where an earlier life of this agent left it."""
+        if self.rejection is None:
+            for end in status.ends_of_unowned(self.state, self._around.clock.wall()):
+                self._step(end)
+            self._step(Admitted())
+        self._report()
+
+    async def on_stop(self) -> None:
+        self._cancel_timer()
+
+    async def receive(self, message: PodEvent) -> None:
+        self._step(message)
+        self._report()
+
+    def _step(self, event: PodEvent) -> None:
+        self.state, commands = step(self.state, event, self._around.clock.monotonic())
+        for command in commands:
+            self._perform(command)
+        self._arm_timer()
+
+    def _perform(self, command: Command) -> None:
+        runtime = self._around.runtime
+        match command:
+            case Start(container, run):
+                self.spawn(self._run(container, run), name=f"run {container}")
+            case Signal(container, run, number):
+                runtime.signal(self._run_id(container, run), number)
+            case Kill(container, run):
+                log.warning("killing a container that does not end", pod=self.name, container=container)
+                runtime.kill(self._run_id(container, run))
+            case StartProbes(container, run):
+                self._start_probes(container, run)
+            case StopProbes(container, _):
+                for task in self._probes.pop(container, []):
+                    task.cancel()
+            case Note(type, reason, message):
+                self._note("Warning" if type == WARNING else "Normal", reason, message)
+            case Finish(remove):
+                self._finish(remove)
+
+    def _finish(self, remove: bool) -> None:
+        if remove:
+            shutil.rmtree(self.pod_dir, ignore_errors=True)
+        self._report()
+        if remove and not self.gone:
+            self._around.statuses.remove(self.pod)
+        self._on_finished(self)
+
+    def _report(self) -> None:
+        around = self._around
+        made = status.make_status(
+            self.pod,
+            self.state,
+            pod_ip=self.pod_ip,
+            host_ip=around.host_ip,
+            start_time_s=self._start_time_s,
+            now_s=around.clock.wall(),
+            rejection=self.rejection,
+        )
+        if made != self.pod.status:
+            self.pod.status.CopyFrom(made)
+            if not self.gone:
+                around.statuses.put(self.pod, made)
+
+    def _note(self, type: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        if not self.gone:
+            self._around.recorder.event(self.pod, type, reason, message)
+
+    # --- the timer
+
+    def _arm_timer(self) -> None:
+        deadline = next_deadline(self.state)
+        if deadline == self._timer_at:
+            return
+        self._cancel_timer()
+        self._timer_at = deadline
+        if deadline < NEVER:
+            self._timer = self.spawn(self._ring(deadline), name="timer")
+
+    async def _ring(self, deadline: float) -> None:
+        clock = self._around.clock
+        while (left := deadline - clock.monotonic()) > 0:
+            await clock.sleep(left)
+        self._timer, self._timer_at = None, NEVER
+        await self.ref.tell(Ticked())
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = None, NEVER
+
+    # --- running containers
+
+    def _run_id(self, container: str, run: int) -> str:
+        return f"{self.uid}.{container}.{run}"
+
+    def _spec_of(self, name: str) -> core.Container:
+        return next(container for container in self.pod.spec.containers if container.name == name)
+
+    async def _run(self, container: str, run: int) -> None:
+        """Starts a run and stays with it to its end."""
+        runtime, clock, run_id = self._around.runtime, self._around.clock, self._run_id(container, run)
+        try:
+            started = await runtime.run(self._prepare(container, run))
+        except (StartFailure, UnknownField, OSError) as error:
+            code = error.exit_code if isinstance(error, StartFailure) else 128
+            message = error.message if isinstance(error, StartFailure) else str(error)
+            await self.ref.tell(StartFailed(container, run, clock.wall(), code, message))
+            return
+        container_id = f"process://{started.pid}/{started.start_ticks}"
+        await self.ref.tell(Started(container, run, started.at_s, container_id))
+        check = self.spawn(self._check_listeners(container, run_id), name=f"check listeners of {container}")
+        ended = await runtime.wait(run_id)
+        check.cancel()
+        runtime.forget(run_id)
+        if ended.survivors:
+            self._note(
+                "Warning",
+                "FailedKillPod",
+                f"processes {list(ended.survivors)} of container {container} did not end although they were killed",
+            )
+        tail = status.last_lines(ended.tail)
+        if ended.exit_code and listeners.looks_like_a_clash(tail):
+            self._note("Warning", "PortInUse", listeners.clash_message(container, self.pod_ip))
+        await self.ref.tell(
+            Exited(container, run, ended.at_s, ended.exit_code, ended.signal, message=tail, lost=ended.lost)
+        )
+
+    def _prepare(self, name: str, run: int) -> Program:
+        """Directories and environment. Raises UnknownField, OSError."""
+        around, container = self._around, self._spec_of(name)
+        place = Place(around.node_name, around.host_ip, self.pod_ip, str(self.pod_dir), around.path, around.lang)
+        env = build_environment(self.pod, container, place, around.services())
+        env |= {"PODIUM_POD_UID": self.uid, "PODIUM_CONTAINER": name}
+        file = log_path(self.pod_dir, name, run)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        remove_old_logs(self.pod_dir, name, run)
+        cwd = str(self.pod_dir / container.workingDir)
+        self._environments[name] = (env, cwd)
+        return Program(self._run_id(name, run), command_line(container, env), env, cwd, str(file))
+
+    async def _check_listeners(self, container: str, run_id: str) -> None:
+        await self._around.clock.sleep(self._around.listener_check_s)
+        pid = self._around.runtime.pid_of(run_id)
+        declared = [port.containerPort for port in self._spec_of(container).ports]
+        if pid:
+            found = listeners.listeners_of(pid)
+            for warning in listeners.warnings_about(found, declared, container, self.pod_ip):
+                self._note("Warning", "ListensElsewhere", warning)
+
+    # --- probes
+
+    def _start_probes(self, name: str, run: int) -> None:
+        container = self._spec_of(name)
+        target = prober.Target(self.pod_ip, container, lambda command: self.exec(name, command))
+        tasks = self._probes.setdefault(name, [])
+        for kind, probe in ((READINESS, container.readinessProbe), (LIVENESS, container.livenessProbe)):
+            if container.HasField("readinessProbe" if kind == READINESS else "livenessProbe"):
+                tasks.append(
+                    self.spawn(self._watch_probe(name, run, kind, probe, target), name=f"{kind} probe of {name}")
+                )
+
+    async def _watch_probe(self, container: str, run: int, kind: str, probe: core.Probe, target: prober.Target) -> None:
+        async def on_finding(finding: prober.Finding) -> None:
+            if finding.result.outcome is prober.Outcome.FAILURE:
+                title = kind.capitalize()
+                self._note("Warning", "Unhealthy", f"{title} probe failed: {finding.result.message}")
+            if finding.changed:
+                await self.ref.tell(ProbeChanged(container, run, kind == LIVENESS, finding.healthy))
+
+        around = self._around
+        await prober.watch(
+            kind, probe, target, on_finding, clock=around.clock, rng=around.rng, eager=around.eager_readiness
+        )
+
+
+def stop_of(pod: core.Pod) -> StopAsked:
+    """The wish that a deleted pod expresses."""
+    return StopAsked(float(pod.metadata.deletionGracePeriodSeconds), remove=True)

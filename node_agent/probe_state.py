@@ -1,0 +1,58 @@
+"""What a row of probe results means. Pure.
+
+A probe's answer changes only after a threshold of equal results in a row (Kubernetes, pkg/kubelet/prober/worker.go).
+Until the first result readiness counts as failed and liveness as fine. A probe that could not be carried out at all is
+neither success nor failure: it is not counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from cluster.pb.v1 import core_pb2 as core
+
+READINESS, LIVENESS = "readiness", "liveness"
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTimes:
+    """When and how often; Kubernetes' defaults where the spec says nothing."""
+
+    initial_delay_s: float = 0.0
+    timeout_s: float = 1.0
+    period_s: float = 10.0
+    success_threshold: int = 1
+    failure_threshold: int = 3
+
+    @classmethod
+    def of(cls, probe: core.Probe) -> ProbeTimes:
+        return cls(
+            probe.initialDelaySeconds,
+            probe.timeoutSeconds or 1,
+            probe.periodSeconds or 10,
+            probe.successThreshold or 1,
+            probe.failureThreshold or 3,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeState:
+    """The answer so far and the results in a row that may change it."""
+
+    healthy: bool
+    last: bool | None = None
+    """The last result; None before the first."""
+    in_row: int = 0
+    """How many results equal to the last one came in a row."""
+
+    @classmethod
+    def initial(cls, kind: str) -> ProbeState:
+        """Before the first result."""
+        return cls(healthy=kind == LIVENESS)
+
+    def observe(self, success: bool, times: ProbeTimes) -> ProbeState:
+        """The state after one more result."""
+        in_row = self.in_row + 1 if self.last == success else 1
+        threshold = times.success_threshold if success else times.failure_threshold
+        healthy = success if in_row >= threshold else self.healthy
+        return replace(self, healthy=healthy, last=success, in_row=in_row)

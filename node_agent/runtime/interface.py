@@ -1,0 +1,133 @@
+"""What the node agent needs of whatever runs programs: the seam behind which processes, and later images, live.
+
+A *run* is one start of one program: a container between two restarts, or a command executed beside it. Runs have ids
+that the caller chooses and never uses twice. A runtime promises that when `wait` returns, nothing of the run's process
+tree is left (or the survivors are named), and that no run outlives the agent in the `dev` lifetime.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+UNKNOWN_EXIT_CODE = 137
+"""Kubernetes' exit code for a container of which nobody knows how it ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to run."""
+
+    run_id: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    """The whole environment; nothing is inherited. A runtime may add markers of its own."""
+    cwd: str
+    log_path: str = ""
+    """Where output goes (the newest part of a rotated log); not used for exec."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A program that runs."""
+
+    pid: int
+    start_ticks: int
+    """When its first process started, in clock ticks since boot: tells it from a later one with the same pid."""
+    at_s: float
+    """Seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended."""
+
+    exit_code: int
+    """128+n for signal n."""
+    signal: int
+    """The signal that ended it; 0 if it exited."""
+    at_s: float
+    """Seconds since 1970."""
+    tail: str = ""
+    """The end of its output, at most a few thousand characters."""
+    survivors: tuple[int, ...] = ()
+    """Processes of its tree that SIGKILL did not end in time (uninterruptible waits)."""
+    lost: bool = False
+    """Nobody saw how it ended; exit code and time are assumptions."""
+
+
+class StartFailure(Exception):
+    """The program cannot be started: with the exit code a shell would give (127 not found, 126 not executable)."""
+
+    def __init__(self, exit_code: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.message = message
+
+
+class ExecProcess(Protocol):
+    """A command that runs beside a container, with its streams."""
+
+    stdin: asyncio.StreamWriter
+    stdout: asyncio.StreamReader
+    stderr: asyncio.StreamReader
+
+    async def wait(self) -> Ended:
+        """Returns when the command and all that it started are gone."""
+        ...
+
+    def signal(self, number: int) -> None:
+        """Signals the command itself; nothing happens if it has ended."""
+        ...
+
+    def kill(self) -> None:
+        """Kills the command and all that it started."""
+        ...
+
+    def close(self) -> None:
+        """Kills what is left and lets go of the streams. Twice is fine."""
+        ...
+
+
+class Runtime(Protocol):
+    """Runs programs."""
+
+    async def start(self) -> None:
+        """Makes the runtime ready. Once."""
+        ...
+
+    async def stop(self) -> None:
+        """Ends all runs at once and returns when they are gone. Twice is fine."""
+        ...
+
+    async def run(self, program: Program) -> Started:
+        """Starts a program. Raises StartFailure."""
+        ...
+
+    async def wait(self, run_id: str) -> Ended:
+        """How the run ended, once nothing of it is left. May be called by several, and after the end, until
+        `forget`. Raises KeyError for a run that was never started.
+        """
+        ...
+
+    def forget(self, run_id: str) -> None:
+        """The end of this run has been noted; nobody will ask again."""
+        ...
+
+    def pid_of(self, run_id: str) -> int:
+        """The first process of a run; 0 if it has ended."""
+        ...
+
+    def signal(self, run_id: str, number: int) -> None:
+        """Signals the run's first process, and only that; nothing happens if it has ended."""
+        ...
+
+    def kill(self, run_id: str) -> None:
+        """Kills the run's whole tree, commands executed beside it included."""
+        ...
+
+    async def exec(self, program: Program, beside: str) -> ExecProcess:
+        """Starts a command beside the run `beside`; it ends with it. Raises StartFailure."""
+        ...

@@ -1,0 +1,50 @@
+"""What a node agent is told: the flags of `python -m node_agent`, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cluster.config.profiles import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """Settings of one node agent."""
+
+    name: str
+    """The node's name; the certificate must say the same."""
+    master: str
+    """host:port of the master."""
+    listen: str
+    """host:port on which logs and exec are served; the host is also the node's address."""
+    credentials: Path
+    """Directory with ca.crt, tls.crt, tls.key."""
+    dir: Path
+    """The node's own directory, 0700: one directory per pod below pods/."""
+    profile: Profile
+    cpu: str = ""
+    """Capacity as a quantity; empty: what the machine has. Also memory."""
+    memory: str = ""
+    pods: int = 110
+    resources: Mapping[str, str] = field(default_factory=dict)
+    """Free-form resources and how many of each there are."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    log_max_bytes: int = 10 * 1024 * 1024
+    """Size at which a container's log starts a new file."""
+    log_files: int = 3
+    """How many files are kept of one run's log, the current one included."""
+    status_tick_s: float = 0.02
+    """Shortest time between two writes of statuses: what changes in between goes in one write."""
+    eager_readiness: bool = True
+    """Ask again between the periods until a readiness probe has succeeded once (Kubernetes does not)."""
+    listener_check_s: float = 3.0
+    """How long after a container's start its listening sockets are looked at, for the warning about 0.0.0.0."""
+    metrics_socket: Path | None = None
+    """Unix socket that serves metrics and health."""
+
+    @property
+    def host(self) -> str:
+        """The node's address."""
+        return self.listen.rpartition(":")[0]
