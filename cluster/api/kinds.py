@@ -71,6 +71,11 @@ def kind_of(obj: AnyObject) -> Kind:
     return _BY_MESSAGE[type(obj)]
 
 
+def kind_of_type(message: type[object]) -> Kind:
+    """The row of the kind that such messages hold: kind_of_type(core.Pod)."""
+    return _BY_MESSAGE[message]
+
+
 def kind_from_word(word: str) -> Kind:
     """The kind meant by a word on the command line: "po", "pod", "pods", "Pod". Raises Invalid."""
     kind = _BY_WORD.get(word.lower())

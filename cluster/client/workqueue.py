@@ -59,7 +59,7 @@ class WorkQueue(Generic[K]):
         self._heap: list[tuple[float, int, K]] = []
         self._sequence = 0
         self._tasks = Tasks(name)
-        self._timer: asyncio.Task[object] | None = None
+        self._timer: asyncio.Task[None] | None = None
         self._timer_due = 0.0
         self._closed = False
         self._overflowed = False

@@ -1,14 +1,31 @@
 """Who is calling: an identity is what the certificate says, as a SPIFFE URI, and nothing else.
 
 `spiffe://<cluster>/admin`, `spiffe://<cluster>/node/<name>` and so on stand in the URI field of the certificate's
-subject alternative names. Common names, addresses and metadata identify nobody. This file has the words only; making
-and reading certificates is in `cluster.rpc.certificates`.
+subject alternative names. Common names, addresses and metadata identify nobody.
+
+Each cluster has an authority of its own (`make_ca`), which signs one certificate per identity (`issue`). What a daemon
+is given is a directory with ca.crt, tls.crt and tls.key (`Credentials.load`), and a key that anyone but its owner can
+read is refused. Elliptic keys (P-256), because they take a millisecond to make. `cryptography` is imported when first
+needed: a command that only calls a master never pays for it.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import os
 import re
+import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cluster.actor.clock import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 KINDS = ("admin", "controllers", "scheduler", "node", "proxy", "master")
 """Who there is. A node's identity carries the node's name; of each other kind there is one."""
@@ -66,3 +83,200 @@ def check_cluster_name(cluster: str) -> None:
     """Raises ValueError unless it is a DNS-1123 label."""
     if not _CLUSTER.fullmatch(cluster):
         raise ValueError(f'"{cluster}" is not a name of a cluster: small letters, digits and "-", at most 63')
+
+
+CA_LIFETIME_S = 10 * 365 * 86400
+CERTIFICATE_LIFETIME_S = 365 * 86400
+_BACKDATE_S = 300
+"""Certificates are valid from a little earlier than now: clocks differ."""
+
+
+class CredentialsError(Exception):
+    """Credentials that are missing, unreadable, or readable by others; the message names the file and the cure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What one identity needs to call and to be called: its certificate and key, and whom it trusts (all PEM)."""
+
+    ca: bytes
+    certificate: bytes
+    key: bytes
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Credentials:
+        """Reads ca.crt, tls.crt and tls.key. Raises CredentialsError, also if others may read the key."""
+        directory = Path(directory)
+        return cls(
+            ca=_read(directory / "ca.crt", secret=False),
+            certificate=_read(directory / "tls.crt", secret=False),
+            key=_read(directory / "tls.key", secret=True),
+        )
+
+    def who(self) -> tuple[str, Identity]:
+        """The cluster and the identity that the certificate names. Raises CredentialsError."""
+        from cryptography import x509
+
+        certificate = x509.load_pem_x509_certificate(self.certificate)
+        try:
+            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+            if len(uris) != 1:
+                raise ValueError(f"it names {len(uris)} URIs instead of one")
+            return parse_spiffe(uris[0])
+        except (x509.ExtensionNotFound, ValueError) as error:
+            raise CredentialsError(f"the certificate names no identity: {error}") from error
+
+
+def make_ca(directory: str | Path, cluster: str, *, clock: Clock | None = None) -> None:
+    """Makes the authority of a cluster: ca.crt and ca.key in `directory` (0700, made if need be).
+
+    Raises FileExistsError if there is one: a new authority would lock everybody out.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    check_cluster_name(cluster)
+    directory = _private_directory(directory)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"podium {cluster}")])
+    builder = _builder(name, name, key, (clock or SystemClock()).wall(), CA_LIFETIME_S)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(
+        x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{cluster}")]), critical=False
+    )
+    builder = builder.add_extension(_key_usage(sign_certificates=True), critical=True)
+    _write_pair(directory, "ca", key, builder, key)
+
+
+def issue(
+    ca_directory: str | Path,
+    directory: str | Path,
+    identity: Identity,
+    *,
+    hosts: Sequence[str] = (),
+    lifetime_s: float = CERTIFICATE_LIFETIME_S,
+    clock: Clock | None = None,
+) -> Credentials:
+    """Makes the credentials of an identity in `directory` (0700, made if need be), and returns them.
+
+    `hosts` are the addresses and names under which it serves; with none, the certificate is good for calling only.
+    An earlier certificate in the directory is replaced. Raises CredentialsError if the authority cannot be read.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    ca_directory = Path(ca_directory)
+    ca_pem = _read(ca_directory / "ca.crt", secret=False)
+    ca_key = serialization.load_pem_private_key(_read(ca_directory / "ca.key", secret=True), None)
+    assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
+    ca = x509.load_pem_x509_certificate(ca_pem)
+    (root,) = ca.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
+        x509.UniformResourceIdentifier
+    )
+    key = ec.generate_private_key(ec.SECP256R1())
+    # A common name has room for 64 characters, and identifies nobody anyway.
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, str(identity)[:64])])
+    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(identity.uri(root.removeprefix("spiffe://")))]
+    names.extend(_host(host) for host in hosts)
+    usages = [ExtendedKeyUsageOID.CLIENT_AUTH] + ([ExtendedKeyUsageOID.SERVER_AUTH] if hosts else [])
+    builder = _builder(subject, ca.subject, key, (clock or SystemClock()).wall(), lifetime_s)
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    builder = builder.add_extension(_key_usage(sign_certificates=False), critical=True)
+    builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+    directory = _private_directory(directory)
+    for name in ("tls.crt", "tls.key", "ca.crt"):
+        (directory / name).unlink(missing_ok=True)
+    _write_pair(directory, "tls", key, builder, ca_key)
+    _write(directory / "ca.crt", ca_pem)
+    return Credentials.load(directory)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: EllipticCurvePrivateKey, now_s: float, lifetime_s: float
+) -> x509.CertificateBuilder:
+    from cryptography import x509
+
+    now = datetime.fromtimestamp(int(now_s), UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(seconds=_BACKDATE_S))
+        .not_valid_after(now + timedelta(seconds=lifetime_s))
+    )
+
+
+def _key_usage(*, sign_certificates: bool) -> x509.KeyUsage:
+    from cryptography import x509
+
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=sign_certificates,
+        crl_sign=sign_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _host(host: str) -> x509.GeneralName:
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _write_pair(
+    directory: Path,
+    stem: str,
+    key: EllipticCurvePrivateKey,
+    builder: x509.CertificateBuilder,
+    signer: EllipticCurvePrivateKey,
+) -> None:
+    from cryptography.hazmat.primitives import hashes, serialization
+
+    certificate = builder.sign(signer, hashes.SHA256())
+    encoding = serialization.Encoding.PEM
+    key_pem = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    _write(directory / f"{stem}.key", key_pem)
+    _write(directory / f"{stem}.crt", certificate.public_bytes(encoding))
+
+
+def _private_directory(path: str | Path) -> Path:
+    path = Path(path)
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.chmod(0o700)
+    return path
+
+
+def _write(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+
+
+def _read(path: Path, *, secret: bool) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise CredentialsError(f"cannot read {path}: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if secret and found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            mode = stat.S_IMODE(found.st_mode)
+            raise CredentialsError(f"{path} may be used by others (mode {mode:04o}); run: chmod 600 {path}")
+        if secret and found.st_uid not in (os.geteuid(), 0):
+            raise CredentialsError(f"{path} belongs to another user (uid {found.st_uid})")
+        return file.read()

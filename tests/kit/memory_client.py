@@ -23,7 +23,7 @@ from typing import Generic, TypeVar, cast
 from cluster.actor.clock import Clock, SystemClock, new_uid
 from cluster.api.errors import ApiError, BadRequest, Expired, Unavailable
 from cluster.api.fields import FieldSelector, parse_field_selector
-from cluster.api.kinds import KINDS, AnyObject, Kind, kind_of
+from cluster.api.kinds import AnyObject, Kind, kind_of, kind_of_type
 from cluster.api.labels import Selector, parse_selector
 from cluster.api.meta import Key
 from cluster.client.interface import (
@@ -82,7 +82,7 @@ class MemoryCluster:
 
     def find(self, kind: type[T], name: str, namespace: str = "default") -> T | None:
         """The stored object of that name, or None."""
-        row = next(row for row in KINDS if row.message is kind)
+        row = kind_of_type(kind)
         found = self.store.objects.get(Key(row.name, namespace if row.namespaced else "", name))
         return cast("T | None", found)
 
@@ -168,7 +168,7 @@ class MemoryClient:
 
     async def get(self, kind: type[T], name: str, namespace: str = "", *, timeout_s: float = DEFAULT_TIMEOUT_S) -> T:
         self._check()
-        row = _row(kind)
+        row = kind_of_type(kind)
         return cast(T, _own(self._cluster.store.get(row, namespace or "default", name)))
 
     async def list(
@@ -196,7 +196,7 @@ class MemoryClient:
             raise BadRequest(f"revision {at} is in the future; the newest is {store.revision}")
         if at < store.compacted:
             raise Expired(f"revision {at} is no longer kept; the oldest is {store.compacted}")
-        wanted = _Filter(_row(kind), namespace, label_selector, field_selector)
+        wanted = _Filter(kind_of_type(kind), namespace, label_selector, field_selector)
         found = [obj for obj in store.at(at).values() if wanted.matches(obj)]
         found.sort(key=lambda obj: (obj.metadata.namespace, obj.metadata.name))
         page = found[offset : offset + limit] if limit else found[offset:]
@@ -215,7 +215,7 @@ class MemoryClient:
         initial_state: bool = False,
     ) -> AbstractAsyncContextManager[WatchStream[T]]:
         return self._watch(
-            kind, _Filter(_row(kind), namespace, label_selector, field_selector), after_revision, initial_state
+            kind, _Filter(kind_of_type(kind), namespace, label_selector, field_selector), after_revision, initial_state
         )
 
     @asynccontextmanager
@@ -374,10 +374,6 @@ class _MemoryWatch(Generic[T]):
     @staticmethod
     def _event(type_: EventType, revision: int, obj: AnyObject) -> WatchEvent[T]:
         return WatchEvent(type_, revision, cast(T, obj))
-
-
-def _row(kind: type[T]) -> Kind:
-    return next(row for row in KINDS if row.message is kind)
 
 
 def _own(obj: T | None) -> T | None:

@@ -1,0 +1,214 @@
+"""The `ClusterClient` that talks to a master in another process.
+
+    async with contextlib.aclosing(GrpcClusterClient("127.5.0.1:6443", Credentials.load(directory))) as client: ...
+
+Nothing is connected before the first call. Calls are not repeated here: whether a write may be is for the caller to
+say. Objects that arrive are the receiver's own; those of a watch are shared with all who look at the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Generic, TypeVar, cast
+
+from cluster.actor.clock import Clock, SystemClock
+from cluster.api.errors import DeadlineExceeded, Internal, Unavailable
+from cluster.api.kinds import AnyObject, Kind, kind_of_type, unwrap
+from cluster.client.interface import (
+    DEFAULT_TIMEOUT_S,
+    EventType,
+    ListResult,
+    OperationOutcome,
+    WatchEvent,
+    WatchStream,
+    WriteOutcome,
+)
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
+from cluster.rpc.channel import Channels
+from cluster.rpc.identity import Credentials
+from cluster.rpc.outcome import from_status
+from cluster.rpc.stream import ResponseStream
+from cluster.rpc.stub import ClusterStub
+
+T = TypeVar("T", bound=AnyObject)
+
+SILENCE_S = 15.0
+"""A watch that hears nothing for this long is broken: the master sends a bookmark every 5 s."""
+PAGE_SIZE = 500
+
+_EVENT_TYPES: dict[int, EventType] = {
+    wire.WatchEvent.ADDED: EventType.ADDED,
+    wire.WatchEvent.MODIFIED: EventType.MODIFIED,
+    wire.WatchEvent.DELETED: EventType.DELETED,
+    wire.WatchEvent.BOOKMARK: EventType.BOOKMARK,
+    wire.WatchEvent.INITIAL_STATE_END: EventType.INITIAL_STATE_END,
+}
+
+
+class GrpcClusterClient:
+    """See above, and `ClusterClient` for what each method promises."""
+
+    def __init__(self, address: str, credentials: Credentials, *, clock: Clock | None = None) -> None:
+        """`address` is the master's "host:port"."""
+        self._clock: Clock = clock or SystemClock()
+        self._channels = Channels(address, credentials)
+        self._stub = ClusterStub(self._channels)
+
+    async def get(self, kind: type[T], name: str, namespace: str = "", *, timeout_s: float = DEFAULT_TIMEOUT_S) -> T:
+        request = wire.GetRequest(kind=kind_of_type(kind).name, namespace=namespace, name=name)
+        response = await self._stub.get(request, timeout_s)
+        return cast(T, unwrap(response.object))
+
+    async def list(
+        self,
+        kind: type[T],
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int = 0,
+        continue_token: str = "",
+        revision: int | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> ListResult[T]:
+        row = kind_of_type(kind)
+        deadline = self._clock.monotonic() + timeout_s
+        items: list[T] = []
+        while True:
+            request = wire.ListRequest(
+                kind=row.name,
+                namespace=namespace,
+                label_selector=label_selector,
+                field_selector=field_selector,
+                limit=limit or PAGE_SIZE,
+            )
+            if continue_token:
+                setattr(request, "continue", continue_token)
+            elif revision is not None:
+                request.revision = revision
+            left_s = deadline - self._clock.monotonic()
+            if left_s <= 0:
+                raise DeadlineExceeded(f"listing {row.plural} took longer than {timeout_s:g} s")
+            response = await self._stub.list(request, left_s)
+            items.extend(getattr(item, row.field) for item in response.items)
+            continue_token = getattr(response, "continue")
+            if limit or not continue_token:
+                return ListResult(items, response.revision, continue_token, response.remaining_item_count)
+
+    def watch(
+        self,
+        kind: type[T],
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        after_revision: int | None = None,
+        initial_state: bool = False,
+    ) -> AbstractAsyncContextManager[WatchStream[T]]:
+        row = kind_of_type(kind)
+        request = wire.WatchRequest(
+            kind=row.name, namespace=namespace, label_selector=label_selector, field_selector=field_selector
+        )
+        if after_revision is not None:
+            request.after_revision = after_revision
+        if initial_state:
+            request.initial_state = True
+        return self._watch(kind, row, request)
+
+    @asynccontextmanager
+    async def _watch(self, kind: type[T], row: Kind, request: wire.WatchRequest) -> AsyncIterator[WatchStream[T]]:
+        stream = self._stub.watch(request)
+        try:
+            yield _GrpcWatch[T](stream, kind, row)
+        finally:
+            await stream.close()
+
+    async def write(
+        self,
+        operations: Sequence[wire.Operation],
+        *,
+        atomic: bool = False,
+        cause: core.Cause | None = None,
+        dry_run: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> WriteOutcome:
+        request = wire.WriteRequest(operations=operations, cause=cause)
+        if atomic:
+            request.atomic = True
+        if dry_run:
+            request.dry_run = True
+        response = await self._stub.write(request, timeout_s)
+        if len(response.results) != len(operations):
+            raise Internal(f"{len(operations)} operations were answered with {len(response.results)} results")
+        return WriteOutcome([_outcome(result) for result in response.results], response.revision)
+
+    async def heartbeat(
+        self, heartbeats: Sequence[wire.NodeHeartbeat], *, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> wire.HeartbeatResponse:
+        return await self._stub.heartbeat(wire.HeartbeatRequest(heartbeats=heartbeats), timeout_s)
+
+    @asynccontextmanager
+    async def watch_heartbeats(self) -> AsyncIterator[AsyncIterator[wire.HeartbeatBatch]]:
+        stream = self._stub.watch_heartbeats(wire.WatchHeartbeatsRequest())
+        try:
+            yield _heartbeats(stream)
+        finally:
+            await stream.close()
+
+    async def close(self) -> None:
+        await self._channels.close()
+
+    aclose = close
+
+
+class _GrpcWatch(Generic[T]):
+    """A stream of WatchBatch messages as batches of events."""
+
+    def __init__(self, stream: ResponseStream[wire.WatchBatch], kind: type[T], row: Kind) -> None:
+        self._stream = stream
+        self._kind = kind
+        self._field = row.field
+        self.store_id = ""
+
+    def __aiter__(self) -> AsyncIterator[Sequence[WatchEvent[T]]]:
+        return self
+
+    async def __anext__(self) -> Sequence[WatchEvent[T]]:
+        while True:
+            batch = await self._stream.next(SILENCE_S)
+            if batch is None:
+                raise Unavailable("the server ended the watch")
+            if batch.store_id:
+                self.store_id = batch.store_id
+            if batch.events:
+                return self._events(batch)
+
+    def _events(self, batch: wire.WatchBatch) -> list[WatchEvent[T]]:
+        kind, field, types = self._kind, self._field, _EVENT_TYPES
+        events = []
+        for event in batch.events:
+            type_ = types.get(event.type)
+            if type_ is None:
+                # From a newer master, about something this client does not know.
+                continue
+            obj: T | None = None
+            if event.HasField("object"):
+                # A copy, because a message keeps the whole batch alive in which it arrived.
+                obj = kind()
+                obj.CopyFrom(getattr(event.object, field))
+            events.append(WatchEvent(type_, event.revision, obj))
+        return events
+
+
+async def _heartbeats(stream: ResponseStream[wire.HeartbeatBatch]) -> AsyncIterator[wire.HeartbeatBatch]:
+    while (batch := await stream.next(SILENCE_S)) is not None:
+        yield batch
+    raise Unavailable("the server ended the watch")
+
+
+def _outcome(result: wire.OperationResult) -> OperationOutcome:
+    error = from_status(result.status)
+    obj = unwrap(result.object) if result.HasField("object") else None
+    return OperationOutcome(error, obj, result.unchanged)

@@ -1,0 +1,106 @@
+"""Errors at the door: a domain error becomes a gRPC status when it leaves, and the same error again when it arrives.
+
+The code is for people and foreign clients; the Status in the details is what our own client reads, because several
+errors share a code. A status without details was made by gRPC itself, by a broken connection or a full server, and the
+second table says what that means. Both tables are tested to be inverse to each other.
+"""
+
+from __future__ import annotations
+
+import grpc
+from google.rpc import status_pb2  # type: ignore[import-untyped]
+
+from cluster.api.errors import (
+    Aborted,
+    AlreadyExists,
+    ApiError,
+    BadRequest,
+    Conflict,
+    DeadlineExceeded,
+    Expired,
+    Forbidden,
+    Internal,
+    Invalid,
+    NotFound,
+    Overloaded,
+    Unauthenticated,
+    Unavailable,
+)
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.rpc.outcome import from_status, to_status
+
+DETAILS_KEY = "grpc-status-details-bin"
+MAX_DETAILS_BYTES = 4096
+"""Trailing metadata of more than 8 KiB is refused by the receiver, and the message is in there twice."""
+MAX_MESSAGE_LENGTH = 1000
+
+CODE_OF: dict[type[ApiError], grpc.StatusCode] = {
+    Invalid: grpc.StatusCode.INVALID_ARGUMENT,
+    BadRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    Conflict: grpc.StatusCode.ABORTED,
+    Aborted: grpc.StatusCode.FAILED_PRECONDITION,
+    Forbidden: grpc.StatusCode.PERMISSION_DENIED,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    Expired: grpc.StatusCode.OUT_OF_RANGE,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Internal: grpc.StatusCode.INTERNAL,
+}
+
+ERROR_OF: dict[grpc.StatusCode, type[ApiError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: BadRequest,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
+    grpc.StatusCode.ABORTED: Conflict,
+    grpc.StatusCode.FAILED_PRECONDITION: Aborted,
+    grpc.StatusCode.PERMISSION_DENIED: Forbidden,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.OUT_OF_RANGE: Expired,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+    grpc.StatusCode.UNAVAILABLE: Unavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.INTERNAL: Internal,
+}
+"""For a status without details."""
+
+_BROKEN = (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS)
+"""Without details these come from the transport ("Stream removed", RST_STREAM), since our servers always add them:
+nobody knows how far the call got."""
+
+
+def encode(error: ApiError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
+    """Code, message and trailing metadata for an error. Causes that do not fit are counted instead of listed."""
+    code = CODE_OF.get(type(error), grpc.StatusCode.INTERNAL)
+    message = error.message[:MAX_MESSAGE_LENGTH]
+    status = to_status(error)
+    status.message = message
+    left_out = 0
+    while status.ByteSize() > MAX_DETAILS_BYTES and status.details.causes:
+        left_out += 1
+        del status.details.causes[-1]
+    if left_out:
+        status.details.causes.add(reason="FieldValueInvalid", message=f"and {left_out} more")
+    details = status_pb2.Status(code=code.value[0], message=message)
+    details.details.add().Pack(status)
+    return code, message, ((DETAILS_KEY, details.SerializeToString()),)
+
+
+def decode(error: grpc.aio.AioRpcError) -> ApiError:
+    """The error that a failed call tells of."""
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS_KEY:
+            details = status_pb2.Status.FromString(value).details
+            status = wire.Status()
+            if details and details[0].Unpack(status):
+                found = from_status(status)
+                if found is not None:
+                    return found
+    code, message = error.code(), error.details() or ""
+    if code in _BROKEN:
+        return Unavailable(f"the connection broke: {message}" if message else "the connection broke")
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return BadRequest(f"the server does not know this call: {message}")
+    return ERROR_OF.get(code, Internal)(message or code.name)

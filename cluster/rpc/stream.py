@@ -1,0 +1,103 @@
+"""The client's end of a stream of messages: one reader task, one bounded queue.
+
+`wait_for(call.read(), t)` would cancel the whole call when the time is up, so nobody but the reader task reads. When
+the queue is full (a consumer that is slower than the server) the reader stops reading; the window of HTTP/2 fills up
+behind it, and the server waits: nothing grows and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable
+from typing import Any, Generic, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from cluster.actor.tasks import Tasks
+from cluster.api.errors import ApiError, Internal, Unavailable
+from cluster.rpc.status import decode
+
+M = TypeVar("M", bound=Message)
+
+QUEUE_LIMIT = 8
+"""Messages that were read and wait for the consumer."""
+
+
+class ResponseStream(Generic[M]):
+    """What a streaming call answers. Must be closed."""
+
+    def __init__(self, call: Any, name: str, requests: AsyncIterable[Message] | None = None) -> None:
+        """`requests` are sent as they come, for a call that streams both ways."""
+        self._call = call
+        self._name = name
+        self._queue: asyncio.Queue[M | ApiError | None] = asyncio.Queue(QUEUE_LIMIT)
+        self._tasks = Tasks(name)
+        self._end: ApiError | None = None
+        self._ended = False
+        self._tasks.spawn(self._read(), name=f"{name} reader")
+        if requests is not None:
+            self._tasks.spawn(self._write(requests), name=f"{name} writer")
+
+    async def next(self, timeout_s: float | None = None) -> M | None:
+        """The next message, or None at the end. Raises what ended the stream, or Unavailable after `timeout_s`."""
+        if self._ended:
+            if self._end is not None:
+                raise self._end
+            return None
+        if self._queue.empty():
+            try:
+                async with asyncio.timeout(timeout_s):
+                    item = await self._queue.get()
+            except TimeoutError:
+                raise Unavailable(f"{self._name}: heard nothing for {timeout_s:g} s") from None
+        else:
+            item = self._queue.get_nowait()
+        if item is None or isinstance(item, ApiError):
+            self._ended, self._end = True, item
+            if item is not None:
+                raise item
+            return None
+        return item
+
+    async def close(self) -> None:
+        """Ends the call, also at the server. Twice is fine."""
+        self._call.cancel()
+        await self._tasks.cancel_all()
+        if not self._ended:
+            self._ended, self._end = True, Unavailable(f"{self._name}: closed")
+
+    async def _read(self) -> None:
+        end: ApiError | None = None
+        try:
+            while (message := await self._call.read()) is not grpc.aio.EOF:
+                await self._queue.put(message)
+        except grpc.aio.AioRpcError as error:
+            end = decode(error)
+            end.__cause__ = error
+        except grpc.aio.UsageError as error:
+            end = Unavailable(f"{self._name}: {error}")
+        except asyncio.CancelledError:
+            # Ours when we are being closed; the call's own when its channel was closed under it.
+            if self._tasks_are_cancelling():
+                raise
+            end = Unavailable(f"{self._name}: the client is closed")
+        except Exception as error:
+            end = Internal(f"{self._name}: {error}")
+            end.__cause__ = error
+        await self._queue.put(end)
+
+    async def _write(self, requests: AsyncIterable[Message]) -> None:
+        try:
+            async for request in requests:
+                await self._call.write(request)
+            await self._call.done_writing()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
+            # The call has ended; the reader tells why.
+            pass
+
+    @staticmethod
+    def _tasks_are_cancelling() -> bool:
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0

@@ -1,0 +1,114 @@
+"""Calling a server: the services of protos/ as methods that raise domain errors.
+
+Every call with one answer has a deadline; streams have none, their readers decide how long silence may last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from cluster.api.errors import Unavailable
+from cluster.pb.v1 import agent_pb2
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.rpc.channel import Channels
+from cluster.rpc.status import decode
+from cluster.rpc.stream import ResponseStream
+
+CLUSTER = wire.DESCRIPTOR.services_by_name["Cluster"]
+NODE_AGENT = agent_pb2.DESCRIPTOR.services_by_name["NodeAgent"]
+
+
+class _Stub:
+    def __init__(self, channels: Channels, service: ServiceDescriptor) -> None:
+        self._channels = channels
+        self._service = service
+        self._calls: dict[str, Any] = {}
+
+    async def _unary(self, name: str, request: Message, timeout_s: float) -> Any:
+        call = self._calls.get(name)
+        if call is None:
+            call = self._calls[name] = self._make(self._channels.unary.unary_unary, name)
+        try:
+            return await call(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise decode(error) from error
+        except grpc.aio.UsageError as error:
+            raise Unavailable(f"the client is closed: {error}") from error
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling() > 0:
+                raise
+            # Not the caller was cancelled, but the call, because its channel was closed.
+            raise Unavailable("the client was closed during the call") from None
+
+    def _stream(self, name: str, request: Message) -> ResponseStream[Any]:
+        try:
+            call = self._make(self._channels.watch.unary_stream, name)(request)
+        except grpc.aio.UsageError as error:
+            raise Unavailable(f"the client is closed: {error}") from error
+        return ResponseStream(call, f"{self._service.name}.{name}")
+
+    def _duplex(self, name: str, requests: AsyncIterable[Message]) -> ResponseStream[Any]:
+        try:
+            call = self._make(self._channels.watch.stream_stream, name)()
+        except grpc.aio.UsageError as error:
+            raise Unavailable(f"the client is closed: {error}") from error
+        return ResponseStream(call, f"{self._service.name}.{name}", requests)
+
+    def _make(self, factory: Any, name: str) -> Any:
+        method = self._service.methods_by_name[name]
+        return factory(
+            f"/{self._service.full_name}/{name}",
+            request_serializer=GetMessageClass(method.input_type).SerializeToString,
+            response_deserializer=GetMessageClass(method.output_type).FromString,
+        )
+
+
+class ClusterStub(_Stub):
+    """The service Cluster; see cluster.proto for what each call promises."""
+
+    def __init__(self, channels: Channels) -> None:
+        super().__init__(channels, CLUSTER)
+
+    async def get(self, request: wire.GetRequest, timeout_s: float) -> wire.GetResponse:
+        response: wire.GetResponse = await self._unary("Get", request, timeout_s)
+        return response
+
+    async def list(self, request: wire.ListRequest, timeout_s: float) -> wire.ListResponse:
+        response: wire.ListResponse = await self._unary("List", request, timeout_s)
+        return response
+
+    async def write(self, request: wire.WriteRequest, timeout_s: float) -> wire.WriteResponse:
+        response: wire.WriteResponse = await self._unary("Write", request, timeout_s)
+        return response
+
+    async def heartbeat(self, request: wire.HeartbeatRequest, timeout_s: float) -> wire.HeartbeatResponse:
+        response: wire.HeartbeatResponse = await self._unary("Heartbeat", request, timeout_s)
+        return response
+
+    def watch(self, request: wire.WatchRequest) -> ResponseStream[wire.WatchBatch]:
+        return self._stream("Watch", request)
+
+    def watch_heartbeats(self, request: wire.WatchHeartbeatsRequest) -> ResponseStream[wire.HeartbeatBatch]:
+        return self._stream("WatchHeartbeats", request)
+
+
+class NodeAgentStub(_Stub):
+    """The service NodeAgent; see agent.proto."""
+
+    def __init__(self, channels: Channels) -> None:
+        super().__init__(channels, NODE_AGENT)
+
+    def logs(self, request: agent_pb2.LogsRequest) -> ResponseStream[agent_pb2.LogsChunk]:
+        return self._stream("Logs", request)
+
+    def exec(self, inputs: AsyncIterable[agent_pb2.ExecInput]) -> ResponseStream[agent_pb2.ExecOutput]:
+        return self._duplex("Exec", inputs)
