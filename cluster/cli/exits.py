@@ -13,6 +13,7 @@ from enum import IntEnum
 import click
 
 from cluster.api.errors import ApiError, DeadlineExceeded, NotFound, Unavailable
+from cluster.config.errors import ConfigError
 
 
 class ExitCode(IntEnum):
@@ -66,6 +67,9 @@ def report(error: Exception) -> int:
     if isinstance(error, ApiError):
         say(f"error: {error_text(error)}")
         return _CODES.get(type(error), ExitCode.ERROR)
+    if isinstance(error, ConfigError):
+        say(f"error: {error}")
+        return ExitCode.ERROR
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         say(f"error: {where}{error.strerror or error}")

@@ -63,6 +63,7 @@ class Steps:
 @click.option("--node-resource", multiple=True, metavar="NAME=QTY", help="A further resource of each node: gpu=2.")
 @click.option("--timeout", default=30.0, show_default=True, metavar="SECONDS", help="For the nodes to become Ready.")
 @click.option("--keep", is_flag=True, help="Keep the cluster's state when it stops, for the next `up`.")
+@click.option("--lifeline-fd", type=int, hidden=True, help="With -d: the cluster stops at the end of this file.")
 @cluster_option
 @click.pass_context
 def up_command(
@@ -77,6 +78,7 @@ def up_command(
     node_resource: tuple[str, ...],
     timeout: float,
     keep: bool,
+    lifeline_fd: int | None,
 ) -> int:
     """Start a cluster: master, controllers and scheduler, node agents, proxy, each a process of its own.
 
@@ -97,7 +99,7 @@ def up_command(
     from cluster.up.start import start_supervisor
 
     options = UpOptions(nodes, profile, node_cpu, node_memory, node_pods, node_resource)
-    handle = start_supervisor(directory, options, detached=detach, clock=_CLOCK)
+    handle = start_supervisor(directory, options, detached=detach, clock=_CLOCK, lifeline_fd=lifeline_fd)
     with _interruptible() as interrupted:
         try:
             from cluster.cli.upview import bring_up

@@ -169,9 +169,7 @@ def show_live_status(directory: ClusterDir, handle: Handle, interrupted: Any) ->
             await view.stop()
             await client.close()
 
-    say(
-        f"\nRunning. In another terminal:  podium --cluster {directory.name} get pods -o wide      Ctrl-C stops everything"
-    )
+    say(f"\nRunning; Ctrl-C stops everything. In another terminal: podium --cluster {directory.name} get pods -o wide")
     asyncio.run(_unless(interrupted, body))
 
 

@@ -1,7 +1,7 @@
 """How commands talk to the supervisor: JSON lines over a Unix socket in the cluster's private directory.
 
-Requests: {"op": "status"}, {"op": "start"} (what is down), {"op": "stop", "now": false}. A status or start is answered by
-one line. A stop is answered by a line per step, the last one with "done": true, and then the supervisor is gone. The
+Requests: {"op": "status"}, {"op": "start"} (what is down), {"op": "stop", "now": false}. A status or start is answered
+by one line. A stop is answered by a line per step, the last one with "done": true, and then the supervisor is gone. The
 socket's directory is 0700, and the supervisor checks the peer's uid besides.
 """
 

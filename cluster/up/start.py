@@ -30,14 +30,22 @@ class Handle:
     """Lifetime "dev" in the foreground: closing this write end, or dying, stops the cluster."""
 
 
-def start_supervisor(directory: ClusterDir, options: UpOptions, *, detached: bool, clock: Clock) -> Handle:
-    """Forks the supervisor of a new cluster in that directory. Errors before it serves are in DIR/log/supervisor.log."""
+def start_supervisor(
+    directory: ClusterDir, options: UpOptions, *, detached: bool, clock: Clock, lifeline_fd: int | None = None
+) -> Handle:
+    """Forks the supervisor of a new cluster in that directory. What it says goes to DIR/log/supervisor.log.
+
+    The cluster stops when its lifeline ends: a pipe from the caller, or if `detached` the descriptor that was given,
+    if any.
+    """
     directory.create()
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(write_end)
-        _become_supervisor(directory, options, None if detached else read_end, clock)
+        if detached:
+            os.close(read_end)
+        _become_supervisor(directory, options, lifeline_fd if detached else read_end, clock)
     os.close(read_end)
     if detached:
         os.close(write_end)
@@ -55,7 +63,7 @@ def _become_supervisor(directory: ClusterDir, options: UpOptions, lifeline_fd: i
         os.dup2(null, 0)
         os.dup2(null, 1)
         os.dup2(log, 2)
-        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", buffering=1, closefd=False)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", buffering=1, closefd=False)
         code = supervise(directory, options, lifeline_fd, clock)
     except BaseException:  # it goes to the log; the child must not run the command's code
         traceback.print_exc()

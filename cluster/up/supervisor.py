@@ -1,8 +1,8 @@
 """The process that owns a cluster: it forks the daemons, restarts them, stops them, and counts what is left.
 
 It is single-threaded and has no event loop and no gRPC object, because it forks (see launcher). It waits in one
-`select` for: a child that ended, a child's READY line, a command on the control socket, a signal, the end of the process
-that started it, the time of the next restart.
+`select` for: a child that ended, a child's READY line, a command on the control socket, a signal, the end of the
+process that started it, the time of the next restart.
 
 Lifetime "dev": everything ends when the starting `podium up` ends, however it ends: the supervisor notices by the end
 of file on a pipe (`--lifeline-fd`), each daemon by one of its own, and the processes of pods by their spawner. As the
