@@ -27,10 +27,11 @@ class Verdict:
 
 
 class Evictions:
-    """Remembers since when each pod (by uid) lives under NoExecute taints."""
+    """Remembers since when each pod (by uid) lives under NoExecute taints, and whose deletion was accepted."""
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
+        self._leaving: set[str] = set()
 
     def judge(self, taints: Sequence[core.Taint], pods: Iterable[core.Pod], now: float) -> Verdict:
         """`taints`: the NoExecute taints of a node; `pods`: all that are bound to it; `now`: monotonic seconds."""
@@ -39,12 +40,14 @@ class Evictions:
         waits: list[float] = []
         for pod in pods:
             uid = pod.metadata.uid
+            if uid in self._leaving:
+                continue
             if is_terminating(pod) or is_finished(pod):
                 self._since.pop(uid, None)
                 continue
             stay = stay_s(pod, taints)
             if stay is None:
-                if self._since.pop(uid, None) is not None:
+                if self._since.pop(uid, None) is not None and not taints:
                     reprieved.append(pod)
                 continue
             left_s = self._since.setdefault(uid, now) + stay - now
@@ -54,6 +57,11 @@ class Evictions:
                 waits.append(left_s)
         return Verdict(leave, reprieved, min(waits, default=None))
 
+    def accepted(self, pod_uid: str) -> None:
+        """The deletion of the pod was accepted, though the cache does not show it yet."""
+        self._leaving.add(pod_uid)
+
     def forget(self, pod_uid: str) -> None:
         """The pod is gone."""
         self._since.pop(pod_uid, None)
+        self._leaving.discard(pod_uid)

@@ -28,15 +28,20 @@ FindPod = Callable[[Key], core.Pod | None]
 class Expectations:
     """The open expectations of one owner."""
 
-    __slots__ = ("_created", "_deleted")
+    __slots__ = ("_created", "_deleted", "_written")
 
     def __init__(self) -> None:
         self._created: dict[Key, tuple[str, int]] = {}
+        self._written: dict[Key, tuple[str, int]] = {}
         self._deleted: dict[Key, str] = {}
 
     def expect_created(self, pods: Iterable[core.Pod]) -> None:
         """These pods were created, in the version given."""
         self._created.update({key_of(pod): (pod.metadata.uid, revision_of(pod)) for pod in pods})
+
+    def expect_written(self, pods: Iterable[core.Pod]) -> None:
+        """These pods were there before, and were changed to the version given."""
+        self._written.update({key_of(pod): (pod.metadata.uid, revision_of(pod)) for pod in pods})
 
     def expect_deleted(self, pods: Iterable[core.Pod]) -> None:
         """The deletion of these pods was accepted."""
@@ -47,22 +52,27 @@ class Expectations:
 
         `seen_revision`: the cache holds every change to pods up to this revision.
         """
-        self._created = {
-            key: (uid, revision)
-            for key, (uid, revision) in self._created.items()
-            if revision > seen_revision and not _is_there(find(key), uid)
-        }
-        self._deleted = {key: uid for key, uid in self._deleted.items() if _is_staying(find(key), uid)}
-        return not self._created and not self._deleted
+        for awaited in (self._created, self._written):
+            for key, (uid, revision) in list(awaited.items()):
+                if revision <= seen_revision or _is_seen(find(key), uid, revision):
+                    del awaited[key]
+        for key, uid in list(self._deleted.items()):
+            if not _is_staying(find(key), uid):
+                del self._deleted[key]
+        return not self._created and not self._written and not self._deleted
 
     @property
     def unseen_creations(self) -> int:
         """How many created pods the cache does not hold yet, as of the last `settle`."""
         return len(self._created)
 
+    def staying(self, pods: Iterable[core.Pod]) -> list[core.Pod]:
+        """The pods without those whose deletion was accepted, though the cache does not show it yet."""
+        return [pod for pod in pods if self._deleted.get(key_of(pod)) != pod.metadata.uid]
 
-def _is_there(pod: core.Pod | None, uid: str) -> bool:
-    return pod is not None and pod.metadata.uid == uid
+
+def _is_seen(pod: core.Pod | None, uid: str, revision: int) -> bool:
+    return pod is not None and pod.metadata.uid == uid and revision_of(pod) >= revision
 
 
 def _is_staying(pod: core.Pod | None, uid: str) -> bool:

@@ -52,6 +52,10 @@ class Ledger:
         self.latest = None
         return cached
 
+    def is_echo(self, cached: core.ReplicationController) -> bool:
+        """The cache brings nothing newer than what our own last write returned."""
+        return self.latest is not None and revision_of(cached) <= revision_of(self.latest)
+
     def must_recount(self, controller: core.ReplicationController) -> bool:
         """Somebody else (maybe we, before a restart) has created pods that our cache need not hold yet."""
         if self.created is None and controller.status.createdReplicas == 0:

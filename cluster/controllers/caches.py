@@ -1,0 +1,86 @@
+"""What the controllers see of the cluster: one informer per kind, shared by all of them.
+
+Each kind is watched once, whatever the number of controllers. The indexes answer the questions that controllers ask
+all the time: whose pod is this, what runs on that node, which services are in this namespace.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from typing import Any
+
+from cluster.actor.clock import Clock
+from cluster.api.kinds import AnyObject
+from cluster.api.owners import controller_of
+from cluster.client.informer import Informer
+from cluster.client.interface import ClusterClient
+from cluster.pb.v1 import core_pb2 as core
+
+OWNER = "owner"
+"""Index: objects by the uid of each of their owners."""
+ORPHANS = "orphans"
+"""Index: pods that nobody controls, by namespace."""
+NODE = "node"
+"""Index: pods by the node that they are bound to."""
+NAMESPACE = "namespace"
+"""Index: objects by namespace."""
+
+
+def _owners(obj: AnyObject) -> Iterable[str]:
+    return [owner.uid for owner in obj.metadata.ownerReferences]
+
+
+def _namespace(obj: AnyObject) -> Iterable[str]:
+    return [obj.metadata.namespace]
+
+
+def _orphans(pod: core.Pod) -> Iterable[str]:
+    return [pod.metadata.namespace] if controller_of(pod) is None else []
+
+
+def _node(pod: core.Pod) -> Iterable[str]:
+    return [pod.spec.nodeName] if pod.spec.nodeName else []
+
+
+class Caches:
+    """The informers. All handlers are added before `start`."""
+
+    def __init__(self, client: ClusterClient, *, clock: Clock, rng: random.Random) -> None:
+        owned = {OWNER: _owners, NAMESPACE: _namespace}
+        self.pods: Informer[core.Pod] = Informer(
+            client, core.Pod, indexes={**owned, ORPHANS: _orphans, NODE: _node}, clock=clock, rng=rng
+        )
+        self.nodes: Informer[core.Node] = Informer(client, core.Node, clock=clock, rng=rng)
+        self.controllers: Informer[core.ReplicationController] = Informer(
+            client, core.ReplicationController, indexes=owned, clock=clock, rng=rng
+        )
+        self.services: Informer[core.Service] = Informer(client, core.Service, indexes=owned, clock=clock, rng=rng)
+        self.endpoints: Informer[core.Endpoints] = Informer(client, core.Endpoints, indexes=owned, clock=clock, rng=rng)
+        self.namespaces: Informer[core.Namespace] = Informer(client, core.Namespace, clock=clock, rng=rng)
+
+        self.by_kind: dict[str, Informer[Any]] = {
+            "Namespace": self.namespaces,
+            "Node": self.nodes,
+            "ReplicationController": self.controllers,
+            "Service": self.services,
+            "Endpoints": self.endpoints,
+            "Pod": self.pods,
+        }
+        self.owned: list[Informer[Any]] = [self.pods, self.endpoints, self.controllers, self.services]
+        """The kinds whose objects may belong to others; they have the indexes OWNER and NAMESPACE."""
+
+    async def start(self) -> None:
+        """Begins to watch everything."""
+        for informer in self.by_kind.values():
+            await informer.start()
+
+    async def wait_synced(self, timeout_s: float) -> None:
+        """Returns once every cache holds a complete state. Raises DeadlineExceeded."""
+        for informer in self.by_kind.values():
+            await informer.wait_synced(timeout_s)
+
+    async def stop(self) -> None:
+        """Ends all watches. Twice is fine."""
+        for informer in self.by_kind.values():
+            await informer.stop()

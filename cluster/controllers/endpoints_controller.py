@@ -1,0 +1,127 @@
+"""Keeps the Endpoints of every service with a selector true.
+
+What they should be is decided in `endpoints.py`. A change of a pod wakes the services that match its labels, old or
+new, if it can matter to them at all; changes within a few milliseconds share one write. A service's Endpoints go when
+the service goes; Endpoints that nobody's service owns are somebody else's and are left alone.
+"""
+
+from __future__ import annotations
+
+import random
+
+from cluster.actor.clock import Clock
+from cluster.api.kinds import AnyObject
+from cluster.api.labels import selector_from_map
+from cluster.api.meta import Key, is_terminating, key_of
+from cluster.api.owners import controller_of
+from cluster.client import operations
+from cluster.client.interface import ClusterClient
+from cluster.controllers.caches import NAMESPACE, Caches
+from cluster.controllers.endpoints import desired_endpoints, has_changed, is_managed, matters, replacement
+from cluster.controllers.reconciler import Reconciler
+from cluster.controllers.writes import cause
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
+
+KIND = "Service"
+WORKERS = 5
+COALESCE_S = 0.003
+"""Changes that come within this time are written together; short enough that nobody notices the wait."""
+
+
+class EndpointsController:
+    """The actor; its keys are those of services. `start` after the caches have synced."""
+
+    def __init__(self, client: ClusterClient, caches: Caches, *, clock: Clock, rng: random.Random) -> None:
+        self._client = client
+        self._services = caches.services
+        self._pods = caches.pods
+        self._endpoints = caches.endpoints
+        self._namespaces = caches.namespaces
+        # The change that made the next write necessary, per service.
+        self._causes: dict[Key, core.Cause] = {}
+        # The version that our last write made, per service: its echo is no news.
+        self._written: dict[Key, str] = {}
+        self._reconciler: Reconciler[Key] = Reconciler(
+            "endpoints", self._sync, workers=WORKERS, clock=clock, rng=rng, resync=self._add_all
+        )
+        caches.services.add_handler(self._on_service)
+        caches.pods.add_handler(self._on_pod)
+        caches.endpoints.add_handler(self._on_endpoints)
+
+    async def start(self) -> None:
+        await self._reconciler.start()
+
+    async def stop(self) -> None:
+        await self._reconciler.stop()
+
+    # --- what wakes us
+
+    def _add_all(self) -> None:
+        for service in self._services.indexer.list():
+            self._reconciler.queue.add(key_of(service))
+
+    def _wake(self, key: Key, because: AnyObject) -> None:
+        self._causes[key] = cause(because, "endpoints")
+        self._reconciler.queue.add_after(key, COALESCE_S)
+
+    def _on_service(self, old: core.Service | None, new: core.Service | None) -> None:
+        current = new or old
+        assert current is not None
+        if old is None or new is None or old.spec != new.spec or old.metadata.labels != new.metadata.labels:
+            self._wake(key_of(current), current)
+
+    def _on_pod(self, old: core.Pod | None, new: core.Pod | None) -> None:
+        current = new or old
+        assert current is not None
+        if not matters(old, new):
+            return
+        for service in self._services.indexer.by_index(NAMESPACE, current.metadata.namespace):
+            if is_managed(service):
+                selector = selector_from_map(service.spec.selector)
+                if any(pod is not None and selector.matches(pod.metadata.labels) for pod in (old, new)):
+                    self._wake(key_of(service), current)
+
+    def _on_endpoints(self, old: core.Endpoints | None, new: core.Endpoints | None) -> None:
+        current = new or old
+        assert current is not None
+        key = Key(KIND, current.metadata.namespace, current.metadata.name)
+        if new is None or self._written.get(key) != new.metadata.resourceVersion:
+            self._wake(key, current)
+
+    # --- one service
+
+    async def _sync(self, key: Key) -> None:
+        service = self._services.indexer.get(key)
+        present = self._endpoints.indexer.get(Key("Endpoints", key.namespace, key.name))
+        if service is None:
+            if present is not None:
+                await self._remove_leftover(key, present)
+            self._causes.pop(key, None)
+            self._written.pop(key, None)
+            return
+        if not is_managed(service) or is_terminating(service):
+            return
+        wanted = desired_endpoints(service, self._pods.indexer.by_index(NAMESPACE, key.namespace))
+        if present is None:
+            namespace = self._namespaces.indexer.get(Key("Namespace", "", key.namespace))
+            if namespace is None or not is_terminating(namespace):
+                await self._write(key, operations.create(wanted))
+        elif has_changed(present, wanted):
+            await self._write(key, operations.update(replacement(present, wanted)))
+
+    async def _write(self, key: Key, operation: wire.Operation) -> None:
+        written = await self._client.write([operation], cause=self._causes.get(key))
+        # Conflict and AlreadyExists: the cache is behind our own last write; it will have caught up shortly.
+        self._written[key] = written.outcomes[0].unwrap().metadata.resourceVersion
+        self._causes.pop(key, None)
+
+    async def _remove_leftover(self, key: Key, endpoints: core.Endpoints) -> None:
+        """The service is gone: its Endpoints go, if they were made for a service at all."""
+        owner = controller_of(endpoints)
+        if owner is None or owner.kind != KIND:
+            return
+        meta = endpoints.metadata
+        operation = operations.delete(key_of(endpoints), uid=meta.uid, version=meta.resourceVersion)
+        written = await self._client.write([operation], cause=self._causes.get(key))
+        written.outcomes[0].unwrap()

@@ -1,0 +1,85 @@
+"""What is left over, and may go.
+
+  dependents    objects whose every owner is gone: what a replication controller leaves behind when it is deleted
+  finished      pods that are done, above a threshold, oldest first (Kubernetes: 12500)
+  orphaned      pods on nodes that are gone, after a quarantine: the node may only be registering again
+  unscheduled   pods that are being deleted and were never placed: there is no agent to confirm their end
+  expired       events older than their time to live
+
+Pure functions over what is in view. Whether an owner or a node is really gone, the collector asks the master once more
+before it acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+
+from cluster.api.kinds import BY_NAME, AnyObject
+from cluster.api.meta import Key, from_time, is_terminating
+from cluster.api.pods import is_finished
+from cluster.pb.v1 import core_pb2 as core
+
+FINISHED_PODS_THRESHOLD = 12_500
+
+
+def finished_beyond(pods: Iterable[core.Pod], threshold: int) -> list[core.Pod]:
+    """The oldest finished pods, as many as there are too many."""
+    finished = [pod for pod in pods if is_finished(pod) and not is_terminating(pod)]
+    surplus = len(finished) - threshold
+    if surplus <= 0:
+        return []
+    finished.sort(
+        key=lambda pod: (from_time(pod.metadata.creationTimestamp), pod.metadata.namespace, pod.metadata.name)
+    )
+    return finished[:surplus]
+
+
+def unscheduled_terminating(pods: Iterable[core.Pod]) -> list[core.Pod]:
+    """Pods on their way out that no node knows of."""
+    return [pod for pod in pods if is_terminating(pod) and not pod.spec.nodeName]
+
+
+def expired_events(events: Iterable[core.Event], now_s: float, ttl_s: float) -> list[core.Event]:
+    """Events that were last seen longer than `ttl_s` ago (wall clock)."""
+    return [event for event in events if now_s - last_seen(event) >= ttl_s]
+
+
+def last_seen(event: core.Event) -> float:
+    """When the event last happened, in seconds since 1970; its creation if it does not say."""
+    for time in (event.lastTimestamp, event.firstTimestamp, event.metadata.creationTimestamp):
+        if time.seconds:
+            return from_time(time)
+    return 0.0
+
+
+class Quarantine:
+    """Pods on nodes that are not known, and since when each of those nodes has been missing."""
+
+    def __init__(self, period_s: float) -> None:
+        self._period_s = period_s
+        self._missing_since: dict[str, float] = {}
+
+    def observe(self, bound_to: Iterable[str], known: Container[str], now: float) -> list[str]:
+        """Nodes that pods are bound to and that have been missing for the whole period. `now`: monotonic seconds."""
+        missing = {node for node in bound_to if node and node not in known}
+        self._missing_since = {node: self._missing_since.get(node, now) for node in missing}
+        return sorted(node for node, since in self._missing_since.items() if now - since >= self._period_s)
+
+    def next_in(self, now: float) -> float | None:
+        """Seconds until the next node will have been missing for long enough; None if none is missing."""
+        waits = [since + self._period_s - now for since in self._missing_since.values()]
+        return max(0.0, min(waits)) if waits else None
+
+
+def owners_to_look_up(obj: AnyObject) -> list[tuple[Key, str]] | None:
+    """Where the object's owners should be found, and the uid that each must have.
+
+    None if it has no owner, or one of a kind that is not known here and so cannot be said to be gone.
+    """
+    found: list[tuple[Key, str]] = []
+    for owner in obj.metadata.ownerReferences:
+        kind = BY_NAME.get(owner.kind)
+        if kind is None:
+            return None
+        found.append((Key(kind.name, obj.metadata.namespace if kind.namespaced else "", owner.name), owner.uid))
+    return found or None

@@ -1,0 +1,230 @@
+"""Removes what is left over.
+
+Dependents of a vanished owner go as soon as its deletion is seen; the rest is swept every 20 s. The kinds of garbage
+and how each is told are in `garbage.py`. The cache only gives the suspicion: before anything is deleted because
+something else is gone, the master is asked whether it is. Deletions name the uid, and for dependents the version too,
+so that a pod that was adopted meanwhile survives.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from cluster.actor.clock import Clock
+from cluster.api.errors import NotFound
+from cluster.api.kinds import BY_NAME, AnyObject
+from cluster.api.meta import Key, is_terminating, key_of
+from cluster.client import operations
+from cluster.client.informer import Informer
+from cluster.client.interface import ClusterClient
+from cluster.config.profiles import Profile
+from cluster.controllers.caches import NODE, OWNER, Caches
+from cluster.controllers.garbage import (
+    FINISHED_PODS_THRESHOLD,
+    Quarantine,
+    expired_events,
+    finished_beyond,
+    last_seen,
+    owners_to_look_up,
+    unscheduled_terminating,
+)
+from cluster.controllers.reconciler import Reconciler
+from cluster.controllers.writes import cause, chunks
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
+
+WORKERS = 3
+SWEEP_PERIOD_S = 20.0
+FIRST_EVENT_SWEEP_S = 30.0
+EVENT_SWEEP_MIN_S, EVENT_SWEEP_MAX_S = 60.0, 3600.0
+PAGE = 500
+
+Sweep = Literal["pods", "events"]
+
+
+class Owner(NamedTuple):
+    """An owner that may be gone: where it should be found, and who it should be."""
+
+    key: Key
+    uid: str
+
+
+class GarbageCollector:
+    """The actor. `start` after the caches have synced."""
+
+    def __init__(
+        self, client: ClusterClient, caches: Caches, profile: Profile, *, clock: Clock, rng: random.Random
+    ) -> None:
+        self._client = client
+        self._pods = caches.pods
+        self._nodes = caches.nodes
+        self._clock = clock
+        self._event_ttl_s = profile.event_ttl_s
+        # As long as a silent node has to come back, so long a vanished one has to register again (Kubernetes: 40 s).
+        self._quarantine = Quarantine(profile.node_monitor_grace_s)
+        self._owners: dict[str, Informer[Any]] = caches.by_kind
+        self._dependents: list[Informer[Any]] = caches.owned
+        self._causes: dict[Owner, core.Cause] = {}
+        self._orphans: Reconciler[Owner] = Reconciler(
+            "garbage of owners", self._sync_owner, workers=WORKERS, clock=clock, rng=rng, resync=self._add_all
+        )
+        self._sweeps: Reconciler[Sweep] = Reconciler(
+            "garbage sweep", self._sweep, workers=1, clock=clock, rng=rng, resync=lambda: None
+        )
+        for informer in self._owners.values():
+            informer.add_handler(self._on_owner)
+        for informer in self._dependents:
+            informer.add_handler(self._on_dependent)
+        caches.nodes.add_handler(self._on_node)
+
+    async def start(self) -> None:
+        await self._orphans.start()
+        await self._sweeps.start()
+        self._sweeps.queue.add("pods")
+        self._sweeps.queue.add_after("events", FIRST_EVENT_SWEEP_S)
+
+    async def stop(self) -> None:
+        await self._sweeps.stop()
+        await self._orphans.stop()
+
+    # --- what wakes us
+
+    def _add_all(self) -> None:
+        for informer in self._dependents:
+            for obj in informer.indexer.list():
+                self._on_dependent(None, obj)
+
+    def _on_owner(self, old: AnyObject | None, new: AnyObject | None) -> None:
+        if new is None and old is not None and any(self._owned_by(old.metadata.uid)):
+            owner = Owner(key_of(old), old.metadata.uid)
+            self._causes[owner] = cause(old, "owner-deleted")
+            self._orphans.queue.add(owner)
+
+    def _on_dependent(self, old: AnyObject | None, new: AnyObject | None) -> None:
+        if new is None or not new.metadata.ownerReferences:
+            return
+        if old is not None and list(old.metadata.ownerReferences) == list(new.metadata.ownerReferences):
+            return
+        for owner in owners_of(new) or ():
+            if not self._is_in_view(owner):
+                self._orphans.queue.add(owner)
+
+    def _on_node(self, old: core.Node | None, new: core.Node | None) -> None:
+        if new is None:
+            self._sweeps.queue.add("pods")
+
+    # --- dependents
+
+    def _owned_by(self, uid: str) -> list[AnyObject]:
+        return [obj for informer in self._dependents for obj in informer.indexer.by_index(OWNER, uid)]
+
+    def _is_in_view(self, owner: Owner) -> bool:
+        informer = self._owners.get(owner.key.kind)
+        found = informer.indexer.get(owner.key) if informer is not None else None
+        return found is not None and found.metadata.uid == owner.uid
+
+    async def _exists(self, owner: Owner) -> bool:
+        """Whether the owner is there; if the cache does not say so, the master is asked."""
+        if self._is_in_view(owner):
+            return True
+        try:
+            found = await self._client.get(BY_NAME[owner.key.kind].message, owner.key.name, owner.key.namespace)
+        except NotFound:
+            return False
+        return found.metadata.uid == owner.uid
+
+    async def _sync_owner(self, owner: Owner) -> bool:
+        dependents = [obj for obj in self._owned_by(owner.uid) if not is_terminating(obj)]
+        if not dependents or await self._exists(owner):
+            self._causes.pop(owner, None)
+            return True
+        doomed = [obj for obj in dependents if not await self._has_another_owner(obj, owner)]
+        why = self._causes.get(owner) or core.Cause(object=str(owner.key), reason="owner-deleted")
+        done = await self._delete(doomed, why, with_version=True)
+        if done:
+            self._causes.pop(owner, None)
+        return done
+
+    async def _has_another_owner(self, obj: AnyObject, gone: Owner) -> bool:
+        owners = owners_of(obj)
+        if owners is None:
+            return True
+        for owner in owners:
+            if owner.uid != gone.uid and await self._exists(owner):
+                return True
+        return False
+
+    async def _delete(
+        self, objects: Sequence[AnyObject], why: core.Cause, *, with_version: bool = False, at_once: bool = False
+    ) -> bool:
+        """Deletes objects; False if some have changed meanwhile and should be looked at again."""
+        done = True
+        for some in chunks(objects):
+            writes: list[wire.Operation] = [
+                operations.delete(
+                    key_of(obj),
+                    uid=obj.metadata.uid,
+                    version=obj.metadata.resourceVersion if with_version else "",
+                    grace_period_s=0 if at_once else None,
+                )
+                for obj in some
+            ]
+            written = await self._client.write(writes, cause=why)
+            errors = [outcome.error for outcome in written.outcomes]
+            done = done and all(error is None or isinstance(error, NotFound) for error in errors)
+        return done
+
+    # --- sweeps
+
+    async def _sweep(self, what: Sweep) -> bool:
+        return await (self._sweep_pods() if what == "pods" else self._sweep_events())
+
+    async def _sweep_pods(self) -> bool:
+        pods = self._pods.indexer.list()
+        done = await self._delete(
+            finished_beyond(pods, FINISHED_PODS_THRESHOLD), core.Cause(reason="too-many-finished")
+        )
+        unscheduled = unscheduled_terminating(pods)
+        done &= await self._delete(unscheduled, core.Cause(reason="never-scheduled"), at_once=True)
+        known = {node.metadata.name for node in self._nodes.indexer.list()}
+        now = self._clock.monotonic()
+        for node in self._quarantine.observe(self._pods.indexer.index_values(NODE), known, now):
+            if not await self._node_exists(node):
+                stranded = self._pods.indexer.by_index(NODE, node)
+                done &= await self._delete(
+                    stranded, core.Cause(object=f"nodes/{node}", reason="node-gone"), at_once=True
+                )
+        self._sweeps.queue.add_after("pods", min(SWEEP_PERIOD_S, self._quarantine.next_in(now) or SWEEP_PERIOD_S))
+        return done
+
+    async def _node_exists(self, name: str) -> bool:
+        try:
+            await self._client.get(core.Node, name)
+        except NotFound:
+            return False
+        return True
+
+    async def _sweep_events(self) -> bool:
+        """Events are not watched: they are many, and nobody here needs them. They are read page by page."""
+        now_s = self._clock.wall()
+        oldest_s, token, done = now_s, "", True
+        while True:
+            page = await self._client.list(core.Event, limit=PAGE, continue_token=token)
+            expired = expired_events(page.items, now_s, self._event_ttl_s)
+            done &= await self._delete(expired, core.Cause(reason="expired"))
+            gone = {event.metadata.uid for event in expired}
+            oldest_s = min([oldest_s, *(last_seen(event) for event in page.items if event.metadata.uid not in gone)])
+            token = page.continue_token
+            if not token:
+                break
+        wait_s = oldest_s + self._event_ttl_s - now_s
+        self._sweeps.queue.add_after("events", max(EVENT_SWEEP_MIN_S, min(wait_s, EVENT_SWEEP_MAX_S)))
+        return done
+
+
+def owners_of(obj: AnyObject) -> list[Owner] | None:
+    """The owners of an object; None if it has none, or one that cannot be looked up."""
+    found = owners_to_look_up(obj)
+    return [Owner(key, uid) for key, uid in found] if found is not None else None

@@ -1,0 +1,51 @@
+"""Small words that the controllers' writes share: causes, patches of owners, and lists cut into pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from cluster.api.errors import Aborted, ApiError
+from cluster.api.kinds import AnyObject, kind_of
+from cluster.api.meta import key_of, revision_of
+from cluster.client import operations
+from cluster.client.interface import WriteOutcome
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
+
+X = TypeVar("X")
+
+WRITE_LIMIT = 200
+"""Operations per write, where nothing else limits them: large enough to share the cost of a commit, small enough not to
+hold up everyone else's."""
+
+
+def cause(obj: AnyObject, reason: str) -> core.Cause:
+    """ "We did this because of that object, as it was at its revision"."""
+    path = "/".join(part for part in (kind_of(obj).plural, obj.metadata.namespace, obj.metadata.name) if part)
+    return core.Cause(revision=revision_of(obj), object=path, reason=reason)
+
+
+def patch_owners(obj: AnyObject, owners: Iterable[core.OwnerReference]) -> wire.Operation:
+    """Replaces the owners of exactly this version of the object."""
+    owners_json: list[dict[str, Any]] = [
+        {descriptor.name: value for descriptor, value in owner.ListFields()} for owner in owners
+    ]
+    return operations.patch(
+        key_of(obj),
+        {"metadata": {"ownerReferences": owners_json or None}},
+        uid=obj.metadata.uid,
+        version=obj.metadata.resourceVersion,
+    )
+
+
+def chunks(items: Sequence[X], size: int = WRITE_LIMIT) -> Iterator[Sequence[X]]:
+    """The items in order, at most `size` at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def root_error(written: WriteOutcome) -> ApiError | None:
+    """The error that made an atomic write fail, not what it did to the other operations; None if it succeeded."""
+    errors = [outcome.error for outcome in written.outcomes if outcome.error is not None]
+    return next((error for error in errors if not isinstance(error, Aborted)), errors[0] if errors else None)
