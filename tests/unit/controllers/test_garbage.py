@@ -1,0 +1,63 @@
+"""What may go."""
+
+from __future__ import annotations
+
+from cluster.api.meta import to_time
+from cluster.controllers.garbage import (
+    Quarantine,
+    expired_events,
+    finished_beyond,
+    last_seen,
+    owners_to_look_up,
+    unscheduled_terminating,
+)
+from cluster.pb.v1 import core_pb2 as core
+from tests.unit.controllers.objects import NOW_S, controller, names, pod
+
+
+def test_the_oldest_finished_pods_go_first() -> None:
+    pods = [pod(f"p{age}", phase="Succeeded", created_s=NOW_S - age) for age in (1, 5, 3)]
+    pods += [pod("running"), pod("going", phase="Failed", terminating=True)]
+    assert names(finished_beyond(pods, 1)) == ["p5", "p3"]
+    assert finished_beyond(pods, 3) == []
+
+
+def test_unscheduled_terminating() -> None:
+    pods = [pod("a", terminating=True), pod("b", terminating=True, node="n"), pod("c")]
+    assert names(unscheduled_terminating(pods)) == ["a"]
+
+
+def event(name: str, first_s: float, last_s: float = 0) -> core.Event:
+    result = core.Event(metadata=core.ObjectMeta(name=name))
+    for field, value in (("firstTimestamp", first_s), ("lastTimestamp", last_s)):
+        if value:
+            getattr(result, field).CopyFrom(to_time(value))
+    return result
+
+
+def test_events_expire_by_when_they_last_happened() -> None:
+    events = [event("old", 10), event("repeated", 10, 950), event("new", 990)]
+    assert [e.metadata.name for e in expired_events(events, 1000, 100)] == ["old"]
+    created = core.Event(metadata=core.ObjectMeta(creationTimestamp=to_time(7)))
+    assert last_seen(created) == 7
+
+
+def test_quarantine_waits_for_a_node_to_register_again() -> None:
+    quarantine = Quarantine(40)
+    assert quarantine.observe(["a", "b", ""], {"a"}, 0.0) == []
+    assert quarantine.next_in(10.0) == 30.0
+    assert quarantine.observe(["a", "b"], {"a"}, 39.0) == []
+    assert quarantine.observe(["a", "b"], {"a"}, 40.0) == ["b"]
+    assert quarantine.observe(["a", "b"], {"a", "b"}, 41.0) == []
+    assert quarantine.next_in(41.0) is None
+    assert quarantine.observe(["a", "b"], {"a"}, 42.0) == [], "it was back: the time counts anew"
+
+
+def test_owners_that_cannot_be_looked_up_are_never_gone() -> None:
+    owned = pod("a", owner=controller())
+    found = owners_to_look_up(owned)
+    assert found is not None
+    assert [(str(key), uid) for key, uid in found] == [("ReplicationController/default/web", "uid-web")]
+    owned.metadata.ownerReferences.add(kind="Widget", name="w", uid="u")
+    assert owners_to_look_up(owned) is None
+    assert owners_to_look_up(pod("b")) is None
