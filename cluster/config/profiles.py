@@ -1,6 +1,6 @@
 """Timers, as named profiles: one table for everything that waits, retries or gives up.
 
-`laptop` sees a dead node in two seconds and replaces its pods at once, because on one machine nothing is slow and nobody
+`laptop` sees a dead node in two seconds and replaces its pods at once, because on one machine nothing is slow and none
 wants to wait. `kubernetes` has the numbers of Kubernetes. `test` is faster still, for tests that break things.
 """
 
