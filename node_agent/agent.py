@@ -1,0 +1,400 @@
+"""The node agent: registers its node, takes up the pods that are bound to it, and lets nothing of them outlive it.
+
+It is level-triggered: whatever is heard of a pod marks its uid as dirty, and `_reconcile` compares what the master
+says about it with what runs here:
+
+    master says                 runs here    what happens
+    bound to us                 nothing      admit it (fit), give it an address, start a worker
+    bound to us, being deleted  a worker     the worker stops it and removes the object
+    another status than ours    a worker     ours is written again: someone else spoke for us while we were away
+    nothing                     a worker     it was removed by force: ended at once, silently
+
+Its own Node is watched in the same way: if it is gone, it is registered again; if it says anything but Ready, Ready is
+said again. Without the master everything goes on; statuses wait in the writer. What a pod does is decided in
+`node_agent.pod_lifecycle`; this file only sees to it that each pod has its worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from cluster.actor.backoff import Backoff
+from cluster.actor.clock import Clock
+from cluster.actor.tasks import Tasks
+from cluster.api.conditions import is_node_ready
+from cluster.api.errors import AlreadyExists, ApiError
+from cluster.api.meta import Key, is_terminating, key_of
+from cluster.api.pods import is_finished
+from cluster.client import operations
+from cluster.client.events import EventRecorder
+from cluster.client.informer import Informer
+from cluster.client.interface import ClusterClient
+from cluster.config.dirs import make_private_dir
+from cluster.pb.v1 import core_pb2 as core
+from cluster.telemetry.log import get_logger
+from node_agent import node_object
+from node_agent.addresses import PodAddresses
+from node_agent.fit import Rejection, admit
+from node_agent.heartbeat import Heart, Usage
+from node_agent.node_object import Machine
+from node_agent.pod_lifecycle import StopAsked
+from node_agent.pod_worker import PodWorker, Surroundings, stop_of
+from node_agent.restart_policy import CrashBackoff
+from node_agent.runtime.interface import Runtime
+from node_agent.runtime.logs import log_path
+from node_agent.settings import AgentSettings
+from node_agent.status_writer import StatusWriter
+
+COMPONENT = "node-agent"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+REPAIR_PAUSE_S = 0.2
+"""Shortest time between two writes of the node's own status."""
+STOP_MARGIN_S = 1.0
+"""How much longer than the grace period the stop of all pods may take before the rest is killed."""
+FLUSH_TIMEOUT_S = 1.0
+
+log = get_logger("node_agent")
+
+
+class NodeAgent:
+    """One node. `start` returns when the node is registered and its pods are known; `stop` when nothing is left."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        client: ClusterClient,
+        runtime: Runtime,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        environ: Mapping[str, str],
+    ) -> None:
+        self.settings, self.client, self.runtime = settings, client, runtime
+        self.port = int(settings.listen.rpartition(":")[2])
+        """Where the service NodeAgent is served; set it before `start` if the system chose it."""
+        self.workers: dict[str, PodWorker] = {}
+        """By pod uid, one per pod that this node has taken up; admission bounds their number."""
+        self._clock, self._rng = clock, rng
+        self._tasks = Tasks("node agent")
+        self._machine: Machine | None = None
+        self._resources: dict[str, core.Quantity] = {}
+        self._addresses: PodAddresses | None = None
+        self._address_of: dict[str, PodAddresses] = {}
+        self._told_stop: dict[str, tuple[str, float]] = {}
+        self._dirty: dict[str, Key] = {}  # uid -> key; at most one entry per pod that changed and is not yet looked at
+        self._work, self._repair, self._worker_over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._stopping = False
+        self._stopped = False
+        self._node_status = core.NodeStatus()
+        self.writer = StatusWriter(client, clock=clock, rng=rng, tick_s=settings.status_tick_s)
+        self._recorder = EventRecorder(client, COMPONENT, settings.name, clock=clock, rng=rng)
+        by_name = f"metadata.name={settings.name}"
+        self._node = Informer(client, core.Node, field_selector=by_name, clock=clock, rng=rng)
+        self._pods = Informer(client, core.Pod, field_selector=f"spec.nodeName={settings.name}", clock=clock, rng=rng)
+        self._services = Informer(client, core.Service, clock=clock, rng=rng)
+        usage = Usage(clock, settings.dir.parent if settings.dir.parent.exists() else Path("/"))
+        self._heart = Heart(
+            client,
+            settings.name,
+            clock=clock,
+            interval_s=settings.profile.heartbeat_interval_s,
+            usage=lambda: usage.sample(sum(not worker.is_over for worker in self.workers.values())),
+            on_unknown=self._on_unknown,
+        )
+        profile = settings.profile
+        self._around = Surroundings(
+            runtime=runtime,
+            recorder=self._recorder,
+            statuses=self.writer,
+            clock=clock,
+            rng=rng,
+            node_name=settings.name,
+            host_ip=settings.host,
+            path=environ.get("PATH") or DEFAULT_PATH,
+            lang=environ.get("LANG") or "C.UTF-8",
+            backoff=CrashBackoff(
+                profile.crash_backoff_initial_s, profile.crash_backoff_max_s, profile.crash_backoff_reset_s
+            ),
+            services=self._services.indexer.list,
+            eager_readiness=settings.eager_readiness,
+            listener_check_s=settings.listener_check_s,
+        )
+
+    # --- birth and death
+
+    async def start(self) -> None:
+        """Registers, synchronizes, takes pods up. Waits for the master as long as it takes."""
+        make_private_dir(self._pods_dir)
+        self._machine = Machine.read(self.settings.dir)
+        settings = self.settings
+        self._resources = node_object.capacity(
+            self._machine, settings.cpu, settings.memory, settings.pods, settings.resources
+        )
+        await self.runtime.start()
+        self._node.add_handler(self._on_node)
+        self._pods.add_handler(self._on_pod)
+        await self._register_until_done()
+        await self._heart.start()
+        await self.writer.start()
+        await self._recorder.start()
+        for informer in (self._node, self._services, self._pods):
+            await informer.start()
+        await self._wait_synced()
+        self._remove_leftovers()
+        self._tasks.spawn(self._reconcile_forever(), name="reconcile pods")
+        self._tasks.spawn(self._repair_forever(), name="keep the node's status")
+
+    async def stop(self) -> None:
+        """Ends all pods gracefully, reports, ends everything. Twice is fine."""
+        if self._stopped:
+            return
+        self._stopped = self._stopping = True
+        await self._tasks.cancel_all()
+        for informer in (self._pods, self._services, self._node):
+            await informer.stop()
+        await self._stop_pods()
+        if self._machine is not None:
+            await self._say_goodbye()
+        await self.writer.stop()
+        for worker in list(self.workers.values()):
+            await worker.stop()
+        await self.runtime.stop()
+        await self._recorder.stop()
+        await self._heart.stop()
+
+    async def _stop_pods(self) -> None:
+        grace_s = self.settings.profile.stop_grace_s
+        for worker in self.workers.values():
+            if not worker.is_over:
+                await worker.ref.tell(StopAsked(min(grace_s, worker.state.grace_s), remove=False))
+        try:
+            async with asyncio.timeout(grace_s + STOP_MARGIN_S):
+                while any(not worker.is_over for worker in self.workers.values()):
+                    self._worker_over.clear()
+                    await self._worker_over.wait()
+        except TimeoutError:
+            left = [worker.name for worker in self.workers.values() if not worker.is_over]
+            log.error("pods did not end in time; killing what is left of them", pods=left)
+
+    async def _say_goodbye(self) -> None:
+        try:
+            node = core.Node(metadata=core.ObjectMeta(name=self.settings.name), status=self._make_status(stopping=True))
+            await self.client.write([operations.update_status(node)], timeout_s=FLUSH_TIMEOUT_S)
+        except ApiError as error:
+            log.info("the master does not hear that this node stops", error=str(error))
+        await self.writer.flush(FLUSH_TIMEOUT_S)
+
+    async def _wait_synced(self) -> None:
+        while True:
+            try:
+                for informer in (self._node, self._services, self._pods):
+                    await informer.wait_synced(30.0)
+                return
+            except ApiError as error:
+                log.warning("still waiting for the master", error=str(error))
+
+    # --- the node
+
+    @property
+    def node(self) -> core.Node | None:
+        """The Node as the master has it; not to be modified."""
+        return self._node.indexer.get(Key("Node", "", self.settings.name))
+
+    async def _register_until_done(self) -> None:
+        backoff = Backoff(0.1, 2.0, jitter=0.2, rng=self._rng)
+        while True:
+            try:
+                await self._register()
+                return
+            except ApiError as error:
+                log.warning("cannot register yet", node=self.settings.name, error=str(error))
+            await self._clock.sleep(backoff.next())
+
+    async def _register(self) -> None:
+        """Creates the Node, or brings its labels and its status up to date."""
+        assert self._machine is not None
+        labels = node_object.node_labels(self.settings.name, self._machine, self.settings.labels)
+        node = node_object.make_node(self.settings.name, labels)
+        status = core.Node(metadata=core.ObjectMeta(name=self.settings.name), status=self._make_status())
+        written = await self.client.write(
+            [
+                operations.create(node),
+                operations.patch(key_of(node), {"metadata": {"labels": labels}}),
+                operations.update_status(status),
+            ]
+        )
+        created, *others = written.outcomes
+        if created.error is not None and not isinstance(created.error, AlreadyExists):
+            raise created.error
+        node_now = [outcome.unwrap() for outcome in others][-1]
+        assert isinstance(node_now, core.Node)
+        self._set_addresses(node_now)
+        log.info("registered", node=self.settings.name, pod_cidr=node_now.spec.podCIDR)
+
+    def _make_status(self, *, stopping: bool = False) -> core.NodeStatus:
+        assert self._machine is not None
+        known = self.node
+        status = node_object.make_node_status(
+            known.status if known is not None else self._node_status,
+            name=self.settings.name,
+            host=self.settings.host,
+            port=self.port,
+            machine=self._machine,
+            resources=self._resources,
+            now_s=self._clock.wall(),
+            stopping=stopping,
+        )
+        self._node_status.CopyFrom(status)
+        return status
+
+    def _set_addresses(self, node: core.Node) -> None:
+        if node.spec.podCIDR and (self._addresses is None or self._addresses.cidr != node.spec.podCIDR):
+            self._addresses = PodAddresses(node.spec.podCIDR)
+            self._dirty.update({pod.metadata.uid: key_of(pod) for pod in self._pods.indexer.list()})
+            self._work.set()
+
+    def _on_node(self, old: core.Node | None, new: core.Node | None) -> None:
+        if new is not None:
+            self._set_addresses(new)
+        if new is None or not is_node_ready(new):
+            self._repair.set()
+
+    async def _on_unknown(self) -> None:
+        self._repair.set()
+
+    async def _repair_forever(self) -> None:
+        """Says again what somebody else took away: the Node itself, or that it is ready."""
+        while True:
+            await self._repair.wait()
+            self._repair.clear()
+            await self._register_until_done()
+            await self._clock.sleep(REPAIR_PAUSE_S)
+            if self.node is not None and not is_node_ready(self.node):
+                self._repair.set()
+
+    # --- pods
+
+    @property
+    def _pods_dir(self) -> Path:
+        return self.settings.dir / "pods"
+
+    def find_pod(self, namespace: str, name: str) -> core.Pod | None:
+        """The pod of that name that is bound to this node, as the master has it."""
+        return self._pods.indexer.get(Key("Pod", namespace or "default", name))
+
+    def log_file(self, pod: core.Pod, container: str, *, previous: bool) -> Path | None:
+        """Where the log of a container is; None if there is none."""
+        worker = self.workers.get(pod.metadata.uid)
+        if worker is not None:
+            return worker.log_file(container, previous=previous)
+        runs = next((status.restartCount for status in pod.status.containerStatuses if status.name == container), 0)
+        path = log_path(self._pods_dir / pod.metadata.uid, container, runs - previous)
+        return path if path.exists() else None
+
+    def _on_pod(self, old: core.Pod | None, new: core.Pod | None) -> None:
+        pod = new or old
+        assert pod is not None
+        self._dirty[pod.metadata.uid] = key_of(pod)
+        self._work.set()
+
+    async def _reconcile_forever(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while self._dirty:
+                uid = next(iter(self._dirty))
+                key = self._dirty.pop(uid)
+                pod = self._pods.indexer.get(key)
+                await self._reconcile(uid, pod if pod is not None and pod.metadata.uid == uid else None)
+
+    async def _reconcile(self, uid: str, pod: core.Pod | None) -> None:
+        worker = self.workers.get(uid)
+        if pod is None:
+            if worker is not None:
+                await self._end_by_force(worker)
+        elif worker is None:
+            if not is_finished(pod):
+                await self._take_up(pod)
+        else:
+            worker.pod.metadata.CopyFrom(pod.metadata)
+            if is_terminating(pod):
+                await self._ask_to_stop(worker, pod)
+            elif pod.status != worker.current_status and not self.writer.is_pending(uid):
+                self.writer.put(worker.pod, worker.current_status)
+
+    async def _take_up(self, pod: core.Pod) -> None:
+        uid = pod.metadata.uid
+        if self._addresses is None:
+            log.warning("node has no podCIDR yet; pod waits", pod=str(key_of(pod)))
+            return  # _set_addresses marks it dirty again
+        rejection = self._admit(pod)
+        pod_ip = "" if rejection else self._addresses.allocate(uid, pod.status.podIP)
+        if not rejection and not pod_ip:
+            rejection = Rejection("OutOfpods", f"Pod was rejected: no address is left in {self._addresses.cidr}")
+        if pod_ip:
+            self._address_of[uid] = self._addresses
+        worker = PodWorker(
+            pod,
+            around=self._around,
+            pod_ip=pod_ip,
+            pod_dir=self._pods_dir / uid,
+            rejection=rejection,
+            on_finished=self._on_finished,
+        )
+        self.workers[uid] = worker
+        if rejection is not None:
+            log.warning("pod rejected", pod=str(key_of(pod)), reason=rejection.reason)
+            self._recorder.event(pod, "Warning", rejection.reason, rejection.message)
+        else:
+            make_private_dir(worker.pod_dir)
+        await worker.start()
+        if is_terminating(pod):
+            await self._ask_to_stop(worker, pod)
+
+    def _admit(self, pod: core.Pod) -> Rejection | None:
+        others = [worker.pod for worker in self.workers.values() if worker.holds_resources]
+        labels = self.node.metadata.labels if self.node is not None else self.settings.labels
+        return admit(pod, others, node_object.amounts(self._resources), labels)
+
+    async def _ask_to_stop(self, worker: PodWorker, pod: core.Pod) -> None:
+        stop = stop_of(pod)
+        wish = ("delete", stop.grace_s)
+        if self._told_stop.get(worker.uid) != wish:
+            self._told_stop[worker.uid] = wish
+            await worker.ref.tell(stop)
+
+    async def _end_by_force(self, worker: PodWorker) -> None:
+        worker.gone = True
+        self.writer.drop(worker.uid)
+        if worker.is_over and worker.state.finished:
+            self._forget(worker)
+        else:
+            await worker.ref.tell(StopAsked(0.0, remove=True))
+
+    def _on_finished(self, worker: PodWorker) -> None:
+        self._worker_over.set()
+        if worker.gone:
+            self._forget(worker)
+
+    def _forget(self, worker: PodWorker) -> None:
+        """Nothing of the pod is left, here or at the master."""
+        uid = worker.uid
+        if self.workers.pop(uid, None) is None:
+            return
+        self._told_stop.pop(uid, None)
+        if addresses := self._address_of.pop(uid, None):
+            addresses.release(uid)
+        shutil.rmtree(worker.pod_dir, ignore_errors=True)
+        if not self._stopping:
+            self._tasks.spawn(worker.stop(), name=f"end the worker of {worker.name}")
+
+    def _remove_leftovers(self) -> None:
+        """Directories of pods that were removed while no agent was here."""
+        known = {pod.metadata.uid for pod in self._pods.indexer.list()}
+        for directory in self._pods_dir.iterdir():
+            if directory.name not in known:
+                shutil.rmtree(directory, ignore_errors=True)

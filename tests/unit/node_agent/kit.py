@@ -1,0 +1,120 @@
+"""Helpers of these tests: pods in a line, a lifecycle that is driven by hand, a runtime without processes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from cluster.pb.v1 import core_pb2 as core
+from node_agent.pod_lifecycle import Command, PodEvent, PodState, step
+from node_agent.restart_policy import CrashBackoff
+from node_agent.runtime.interface import Ended, ExecProcess, Program, Started, StartFailure
+from node_agent.status import initial_state
+
+BACKOFF = CrashBackoff(initial_s=10, max_s=300, reset_s=600)
+
+
+def make_pod(
+    name: str = "web",
+    *,
+    uid: str = "",
+    policy: str = "Always",
+    containers: int = 1,
+    node: str = "node-1",
+    grace_s: int = 30,
+    command: tuple[str, ...] = ("serve",),
+) -> core.Pod:
+    pod = core.Pod()
+    pod.metadata.name, pod.metadata.namespace = name, "default"
+    if uid:
+        pod.metadata.uid = uid
+    pod.spec.restartPolicy = policy
+    pod.spec.nodeName = node
+    pod.spec.terminationGracePeriodSeconds = grace_s
+    for number in range(1, containers + 1):
+        pod.spec.containers.add(name=f"c{number}", command=command)
+    return pod
+
+
+@dataclass
+class Life:
+    """A pod's lifecycle and all the commands that it gave."""
+
+    pod: core.Pod
+    state: PodState
+    now: float = 1000.0
+    log: list[Command] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, pod: core.Pod, backoff: CrashBackoff = BACKOFF) -> Life:
+        return cls(pod, initial_state(pod, backoff))
+
+    def on(self, event: PodEvent) -> list[Command]:
+        """Feeds an event; returns the commands."""
+        self.state, commands = step(self.state, event, self.now)
+        self.log += commands
+        return commands
+
+
+class FakeRuntime:
+    """Runs nothing, remembers everything; the test decides how a run ends."""
+
+    def __init__(self) -> None:
+        self.programs: dict[str, Program] = {}
+        self.signals: list[tuple[str, int]] = []
+        self.killed: list[str] = []
+        self.refuse: dict[str, StartFailure] = {}
+        """By program name (argv[0]): how its start fails."""
+        self.stopped = False
+        self.deaf = False
+        """Programs do not obey SIGTERM."""
+        self._ends: dict[str, asyncio.Future[Ended]] = {}
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        self.stopped = True
+        for run_id in list(self._ends):
+            self.end(run_id, 137, 9)
+
+    async def run(self, program: Program) -> Started:
+        failure = self.refuse.get(program.argv[0])
+        if failure is not None:
+            raise failure
+        assert program.run_id not in self.programs, "a run id is used once"
+        self.programs[program.run_id] = program
+        self._ends[program.run_id] = asyncio.get_running_loop().create_future()
+        return Started(pid=4000 + len(self.programs), start_ticks=1, at_s=1_700_000_000.0)
+
+    async def wait(self, run_id: str) -> Ended:
+        return await asyncio.shield(self._ends[run_id])
+
+    def forget(self, run_id: str) -> None:
+        del self._ends[run_id]
+
+    def pid_of(self, run_id: str) -> int:
+        return 0
+
+    def signal(self, run_id: str, number: int) -> None:
+        self.signals.append((run_id, number))
+        if not self.deaf:
+            self.end(run_id, 128 + number, number)
+
+    def kill(self, run_id: str) -> None:
+        self.killed.append(run_id)
+        self.end(run_id, 137, 9)
+
+    async def exec(self, program: Program, beside: str) -> ExecProcess:
+        raise StartFailure(126, "the fake runtime runs nothing")
+
+    def end(self, run_id: str, code: int, signal: int = 0, tail: str = "", at_s: float = 1_700_000_001.0) -> None:
+        """The run ends."""
+        end = self._ends.get(run_id)
+        if end is not None and not end.done():
+            end.set_result(Ended(code, signal, at_s, tail))
+
+    @property
+    def running(self) -> list[str]:
+        """Ids of the runs that are on."""
+        return [run_id for run_id, end in self._ends.items() if not end.done()]

@@ -1,0 +1,316 @@
+"""The life of a pod: a conversation with the pure lifecycle."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node_agent import status
+from node_agent.pod_lifecycle import (
+    Admitted,
+    Command,
+    Exited,
+    Finish,
+    Kill,
+    Note,
+    Phase,
+    PodEvent,
+    ProbeChanged,
+    Signal,
+    Start,
+    Started,
+    StartFailed,
+    StartProbes,
+    StopAsked,
+    StopProbes,
+    Ticked,
+    next_deadline,
+)
+from tests.unit.node_agent.kit import Life, make_pod
+
+
+def started(life: Life) -> Life:
+    """All containers run."""
+    life.on(Admitted())
+    for container in life.state.containers:
+        life.on(Started(container.name, 0, 100.0, "process://1/1"))
+    life.log.clear()
+    return life
+
+
+def acts(commands: list[Command]) -> list[Command]:
+    """What is done, without what is said about it."""
+    return [command for command in commands if not isinstance(command, Note)]
+
+
+def phase(life: Life) -> str:
+    return status.phase_of(life.state.policy, life.state.containers)
+
+
+def test_birth() -> None:
+    life = Life.of(make_pod())
+    assert phase(life) == "Pending"
+    assert life.on(Admitted()) == [Start("c1", 0)]
+    assert phase(life) == "Pending"
+    assert life.on(Started("c1", 0, 100.0)) == [Note("Normal", "Started", "Started container c1"), StartProbes("c1", 0)]
+    assert phase(life) == "Running"
+    assert life.state["c1"].ready
+
+
+def test_with_a_readiness_probe_it_is_ready_when_the_probe_says_so() -> None:
+    pod = make_pod()
+    pod.spec.containers[0].readinessProbe.handler.tcpSocket.port.intVal = 80
+    life = started(Life.of(pod))
+    assert not life.state["c1"].ready
+    life.on(ProbeChanged("c1", 0, liveness=False, healthy=True))
+    assert life.state["c1"].ready
+    assert acts(life.on(ProbeChanged("c1", 0, liveness=False, healthy=False))) == []
+    assert not life.state["c1"].ready
+
+
+CLASSIC = [
+    # What happens to which container (of how many), then per policy: (restarted, phase). docs/pod-states.md of
+    # Kubernetes 1.0 lists these twelve.
+    (1, [("c1", 0)], {"Always": (True, "Running"), "OnFailure": (False, "Succeeded"), "Never": (False, "Succeeded")}),
+    (1, [("c1", 1)], {"Always": (True, "Running"), "OnFailure": (True, "Running"), "Never": (False, "Failed")}),
+    (2, [("c1", 1)], {"Always": (True, "Running"), "OnFailure": (True, "Running"), "Never": (False, "Running")}),
+    (1, [("c1", 137)], {"Always": (True, "Running"), "OnFailure": (True, "Running"), "Never": (False, "Failed")}),
+]
+
+
+@pytest.mark.parametrize(
+    ("containers", "exits", "policy", "expected"),
+    [(n, exits, policy, expected) for n, exits, table in CLASSIC for policy, expected in table.items()],
+)
+def test_the_twelve_classic_examples(
+    containers: int, exits: list[tuple[str, int]], policy: str, expected: tuple[bool, str]
+) -> None:
+    life = started(Life.of(make_pod(policy=policy, containers=containers)))
+    for name, code in exits:
+        commands = life.on(Exited(name, 0, 101.0, code))
+    restarted = Start("c1", 1) in commands
+    if restarted:
+        life.on(Started("c1", 1, 101.0))
+    assert (restarted, phase(life)) == expected
+
+
+def test_never_with_two_containers_fails_when_the_second_ends_too() -> None:
+    life = started(Life.of(make_pod(policy="Never", containers=2)))
+    life.on(Exited("c1", 0, 101.0, 1))
+    assert phase(life) == "Running"
+    life.on(Exited("c2", 0, 101.0, 0))
+    assert phase(life) == "Failed"
+
+
+def test_back_off_row_on_virtual_time() -> None:
+    life = started(Life.of(make_pod()))
+    waits = []
+    for run in range(8):
+        commands = acts(life.on(Exited("c1", run, life.now, 1)))
+        began = life.now
+        if Start("c1", run + 1) not in commands:
+            assert life.state["c1"].phase is Phase.BACKOFF
+            life.now = next_deadline(life.state)
+            commands = life.on(Ticked())
+        assert Start("c1", run + 1) in commands
+        waits.append(life.now - began)
+        life.on(Started("c1", run + 1, life.now))
+    assert waits == [0, 10, 20, 40, 80, 160, 300, 300]
+
+
+def test_a_run_longer_than_ten_minutes_starts_the_row_anew() -> None:
+    life = started(Life.of(make_pod()))
+    life.on(Exited("c1", 0, 101.0, 1))
+    life.on(Started("c1", 1, 101.0))
+    life.on(Exited("c1", 1, 102.0, 1))
+    assert life.state["c1"].phase is Phase.BACKOFF
+    life.now += 10
+    life.on(Ticked())
+    life.on(Started("c1", 2, 200.0))
+    assert Start("c1", 3) in life.on(Exited("c1", 2, 801.0, 1))
+
+
+def test_a_tick_before_time_does_nothing() -> None:
+    life = started(Life.of(make_pod()))
+    life.on(Exited("c1", 0, 101.0, 1))
+    life.on(Started("c1", 1, 101.0))
+    life.on(Exited("c1", 1, 102.0, 1))
+    life.now += 9.9
+    assert life.on(Ticked()) == []
+
+
+def test_words_of_a_crash_loop() -> None:
+    life = started(Life.of(make_pod(uid="u-1")))
+    life.on(Exited("c1", 0, 101.0, 1))
+    life.on(Started("c1", 1, 101.0))
+    commands = life.on(Exited("c1", 1, 102.0, 1, message="boom"))
+    assert Note("Warning", "BackOff", "Back-off restarting failed container c1 in pod web_default(u-1)") in commands
+    c = life.state["c1"]
+    assert c.waiting == ("CrashLoopBackOff", "back-off 10s restarting failed container=c1 pod=web_default(u-1)")
+    assert c.last is not None
+    assert (c.last.reason, c.last.message, c.last.exit_code) == ("Error", "boom", 1)
+    assert phase(life) == "Running"
+
+
+def test_a_program_that_cannot_be_started() -> None:
+    life = Life.of(make_pod(policy="Never"))
+    life.on(Admitted())
+    commands = life.on(StartFailed("c1", 0, 100.0, 127, 'exec: "serv": not found'))
+    assert commands == [
+        Note("Warning", "Failed", 'Error: failed to start container "c1": exec: "serv": not found'),
+    ]
+    end = life.state["c1"].ended
+    assert end is not None
+    assert (end.exit_code, end.reason) == (127, "ContainerCannotRun")
+    assert phase(life) == "Failed"
+
+
+def test_a_program_that_cannot_be_started_is_tried_again_with_back_off() -> None:
+    life = Life.of(make_pod())
+    life.on(Admitted())
+    assert Start("c1", 1) in life.on(StartFailed("c1", 0, 100.0, 127, "not found"))
+    life.on(StartFailed("c1", 1, 100.0, 127, "not found"))
+    c = life.state["c1"]
+    assert (c.phase, c.waiting[0]) == (Phase.BACKOFF, "RunContainerError")
+    assert "not found" in c.waiting[1]
+
+
+def test_graceful_stop() -> None:
+    life = started(Life.of(make_pod(containers=2)))
+    commands = life.on(StopAsked(30.0, remove=True))
+    assert [c for c in commands if isinstance(c, Signal)] == [Signal("c1", 0, 15), Signal("c2", 0, 15)]
+    assert Note("Normal", "Killing", "Stopping container c1") in commands
+    assert StopProbes("c1", 0) in commands
+    assert next_deadline(life.state) == life.now + 30
+    assert Finish(True) not in life.on(Exited("c1", 0, 101.0, 0))
+    assert life.on(Exited("c2", 0, 101.0, 143, 15))[-1] == Finish(True)
+
+
+def test_what_ignores_term_is_killed_when_the_grace_is_over() -> None:
+    life = started(Life.of(make_pod(containers=2)))
+    life.on(StopAsked(30.0, remove=True))
+    life.on(Exited("c1", 0, 101.0, 143, 15))
+    life.now += 29.9
+    assert life.on(Ticked()) == []
+    life.now += 0.1
+    assert life.on(Ticked()) == [Kill("c2", 0)]
+    assert life.on(Ticked()) == []
+    assert life.on(Exited("c2", 0, 131.0, 137, 9))[-1] == Finish(True)
+
+
+def test_at_least_two_seconds_of_grace() -> None:
+    life = started(Life.of(make_pod()))
+    life.on(StopAsked(0.0, remove=True))
+    assert next_deadline(life.state) == life.now + 2
+
+
+def test_a_second_stop_only_shortens() -> None:
+    life = started(Life.of(make_pod()))
+    life.on(StopAsked(30.0, remove=False))
+    life.on(StopAsked(60.0, remove=True))
+    assert next_deadline(life.state) == life.now + 30
+    life.on(StopAsked(5.0, remove=False))
+    assert next_deadline(life.state) == life.now + 5
+    assert life.on(Exited("c1", 0, 101.0, 0))[-1] == Finish(True)
+
+
+def test_stop_before_anything_ran() -> None:
+    life = Life.of(make_pod())
+    assert life.on(StopAsked(30.0, remove=True)) == [Finish(True)]
+
+
+def test_stop_while_it_starts() -> None:
+    life = Life.of(make_pod())
+    life.on(Admitted())
+    assert life.on(StopAsked(30.0, remove=True)) == []
+    commands = life.on(Started("c1", 0, 100.0))
+    assert Signal("c1", 0, 15) in commands
+    assert StartProbes("c1", 0) not in commands
+    assert life.on(Exited("c1", 0, 101.0, 143, 15))[-1] == Finish(True)
+
+
+def test_stop_during_back_off_is_immediate_and_keeps_the_last_end() -> None:
+    life = started(Life.of(make_pod()))
+    life.on(Exited("c1", 0, 101.0, 1))
+    life.on(Started("c1", 1, 101.0))
+    life.on(Exited("c1", 1, 102.0, 3))
+    assert life.on(StopAsked(30.0, remove=True)) == [Finish(True)]
+    c = life.state["c1"]
+    assert c.ended is not None
+    assert (c.ended.exit_code, c.run) == (3, 1)
+
+
+def test_failed_liveness_ends_the_run_and_restarts_it() -> None:
+    life = started(Life.of(make_pod(grace_s=7)))
+    commands = life.on(ProbeChanged("c1", 0, liveness=True, healthy=False))
+    assert commands[0] == Note("Normal", "Killing", "Container c1 failed liveness probe, will be restarted")
+    assert acts(commands) == [StopProbes("c1", 0), Signal("c1", 0, 15)]
+    assert next_deadline(life.state) == life.now + 7
+    assert Start("c1", 1) in life.on(Exited("c1", 0, 101.0, 143, 15))
+
+
+def test_news_of_an_earlier_run_is_ignored() -> None:
+    life = started(Life.of(make_pod()))
+    life.on(Exited("c1", 0, 101.0, 1))
+    life.on(Started("c1", 1, 101.0))
+    before = life.state
+    for event in (
+        Exited("c1", 0, 102.0, 1),
+        Started("c1", 0, 102.0),
+        ProbeChanged("c1", 0, liveness=True, healthy=False),
+    ):
+        assert life.on(event) == []
+    assert life.state == before
+
+
+def test_an_image_that_this_node_cannot_run_keeps_the_pod_pending() -> None:
+    pod = make_pod()
+    pod.spec.containers[0].image = "nginx:1"
+    life = Life.of(pod)
+    assert acts(life.on(Admitted())) == []
+    assert phase(life) == "Pending"
+    assert life.state["c1"].waiting[0] == "ErrImageNeverPull"
+    assert life.on(StopAsked(30, remove=True)) == [Finish(True)]
+
+
+def test_a_lost_container_counts_as_failed() -> None:
+    life = started(Life.of(make_pod(policy="OnFailure")))
+    assert Start("c1", 1) in life.on(Exited("c1", 0, 101.0, 137, lost=True))
+    last = life.state["c1"].last
+    assert last is not None
+    assert last.reason == "ContainerStatusUnknown"
+
+
+_names = st.sampled_from(["c1", "c2"])
+_runs = st.integers(0, 2)
+_events: st.SearchStrategy[PodEvent] = st.one_of(
+    st.just(Admitted()),
+    st.builds(Started, _names, _runs, st.just(100.0)),
+    st.builds(StartFailed, _names, _runs, st.just(100.0), st.just(127), st.just("no")),
+    st.builds(Exited, _names, _runs, st.just(101.0), st.sampled_from([0, 1, 137])),
+    st.builds(ProbeChanged, _names, _runs, st.booleans(), st.booleans()),
+    st.builds(StopAsked, st.sampled_from([0.0, 5.0]), st.booleans()),
+    st.just(Ticked()),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(_events, max_size=25), st.sampled_from(["Always", "OnFailure", "Never"]))
+def test_invariants(events: list[PodEvent], policy: str) -> None:
+    """Whatever comes in whatever order: no run is started twice, nothing starts after a stop, phases make sense."""
+    life = Life.of(make_pod(policy=policy, containers=2))
+    for event in events:
+        life.now += 3.0
+        was_stopping = life.state.stop is not None
+        commands = life.on(event)
+        if was_stopping:
+            assert not [command for command in commands if isinstance(command, Start | StartProbes)]
+        for c in life.state.containers:
+            assert not c.ready or c.phase is Phase.RUNNING
+            assert (c.phase is Phase.BACKOFF) <= (c.deadline < float("inf"))
+        assert phase(life) in ("Pending", "Running", "Succeeded", "Failed")
+    starts = [command for command in life.log if isinstance(command, Start)]
+    assert len(starts) == len(set(starts))
+    if any(isinstance(command, Finish) for command in life.log):
+        assert all(c.phase is Phase.ENDED for c in life.state.containers)
