@@ -127,7 +127,7 @@ class _Composer:
             elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
                 self._stack.pop()
             elif isinstance(event, yaml.AliasEvent):
-                raise Refused(line, f'aliases are not allowed here ("*{event.anchor[:40]}"): write the value out')
+                raise Refused(line, f'aliases are not allowed here ("*{event.anchor or "":.40}"): write the value out')
             elif isinstance(event, yaml.DocumentEndEvent) and self._root is not None:
                 data, lines = self._root
                 if data is not None:
@@ -152,11 +152,11 @@ class _Composer:
     def _scalar(self, event: Any, line: int) -> None:
         frame = self._stack[-1] if self._stack else None
         if frame is not None and isinstance(frame.value, dict) and frame.key is None:
-            key: str = event.value
-            if key in frame.value and len(self._duplicates) < MAX_DUPLICATES:
-                message = f"the key is there twice; first in line {frame.lines.parts[key].line}"
-                self._duplicates.append((line, self._path(key), message))
-            frame.key, frame.key_line = key, line
+            word: str = event.value
+            if word in frame.value and len(self._duplicates) < MAX_DUPLICATES:
+                message = f"the key is there twice; first in line {frame.lines.parts[word].line}"
+                self._duplicates.append((line, self._path(word), message))
+            frame.key, frame.key_line = word, line
         else:
             self._add(_resolve(event, line), line)
 
@@ -173,7 +173,8 @@ class _Composer:
             return lines
         if frame.key is None:
             raise Refused(line, "a key must be a word, not a list or an object")
-        key, frame.key = frame.key, None
+        key = frame.key
+        frame.key = None
         lines = frame.lines.parts[key] = Lines(frame.key_line)
         frame.value[key] = value
         frame.latest = f".{key[:80]}"
