@@ -40,7 +40,5 @@ def test_success_threshold() -> None:
 
 def test_defaults_are_those_of_kubernetes() -> None:
     assert ProbeTimes.of(core.Probe()) == ProbeTimes(0, 1, 10, 1, 3)
-    probe = core.Probe(
-        initialDelaySeconds=1, timeoutSeconds=2, periodSeconds=3, successThreshold=4, failureThreshold=5
-    )
+    probe = core.Probe(initialDelaySeconds=1, timeoutSeconds=2, periodSeconds=3, successThreshold=4, failureThreshold=5)
     assert ProbeTimes.of(probe) == ProbeTimes(1, 2, 3, 4, 5)
