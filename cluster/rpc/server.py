@@ -102,6 +102,9 @@ class RpcServer:
                 await self._health.enter_graceful_shutdown()
         except TimeoutError:
             pass
+        for _ in range(5):
+            # Turns of the loop in which health watchers hand their last message over, before their streams end too.
+            await asyncio.sleep(0)
         await self._gate.drain()
         await server.stop(grace_s)
         await self._gate.close()

@@ -30,9 +30,11 @@ from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.rpc.outcome import from_status, to_status
 
 DETAILS_KEY = "grpc-status-details-bin"
-MAX_DETAILS_BYTES = 4096
-"""Trailing metadata of more than 8 KiB is refused by the receiver, and the message is in there twice."""
-MAX_MESSAGE_LENGTH = 1000
+MAX_DETAILS_BYTES = 3072
+"""Trailing metadata of more than 8 KiB is refused by the receiver. It holds the details (times 4/3), and the short
+message twice, once with up to nine characters for each of its own."""
+MAX_MESSAGE_LENGTH = 700
+MAX_SHORT_MESSAGE_LENGTH = 200
 
 CODE_OF: dict[type[ApiError], grpc.StatusCode] = {
     Invalid: grpc.StatusCode.INVALID_ARGUMENT,
@@ -74,9 +76,9 @@ nobody knows how far the call got."""
 def encode(error: ApiError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
     """Code, message and trailing metadata for an error. Causes that do not fit are counted instead of listed."""
     code = CODE_OF.get(type(error), grpc.StatusCode.INTERNAL)
-    message = error.message[:MAX_MESSAGE_LENGTH]
+    message = error.message[:MAX_SHORT_MESSAGE_LENGTH]
     status = to_status(error)
-    status.message = message
+    status.message = status.message[:MAX_MESSAGE_LENGTH]
     left_out = 0
     while status.ByteSize() > MAX_DETAILS_BYTES and status.details.causes:
         left_out += 1
