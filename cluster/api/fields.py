@@ -7,7 +7,7 @@ field is the empty string. The terms with "=" are in `equals`, so that the maste
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 
 from cluster.api.errors import BadRequest
@@ -34,7 +34,7 @@ class _Term:
     path: str
     value: str
     equal: bool
-    read: Callable[[AnyObject], object]
+    read: Callable[[AnyObject], object] = field(compare=False, repr=False)
 
     def matches(self, obj: AnyObject) -> bool:
         found = self.read(obj)

@@ -282,7 +282,7 @@ def _parse_time(value: Any, where: Where, problems: Problems) -> dict[str, int]:
     except ValueError as error:
         note(problems, where, str(error))
         return {}
-    return {"seconds": seconds, "nanos": nanos} if nanos else {"seconds": seconds}
+    return {"seconds": seconds} if nanos is None else {"seconds": seconds, "nanos": nanos}
 
 
 def _parse_quantity(value: Any, where: Where, problems: Problems) -> dict[str, str]:

@@ -93,7 +93,9 @@ def _print_time(value: core.Time) -> str | None:
 
 
 def _print_time_exactly(value: core.Time) -> str | None:
-    return format_time_exactly(value.seconds, value.nanos) if value.ListFields() else None
+    if value.HasField("nanos"):
+        return format_time_exactly(value.seconds, value.nanos)
+    return _print_time(value)
 
 
 def _print_quantity(value: core.Quantity) -> str:

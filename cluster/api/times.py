@@ -26,13 +26,13 @@ def format_time(seconds: int) -> str:
 
 
 def format_time_exactly(seconds: int, nanos: int) -> str:
-    """As `format_time`, with as many digits of the second as there are."""
-    text = format_time(seconds)
-    return f"{text[:-1]}.{nanos:09d}".rstrip("0") + "Z" if 0 < nanos < 1_000_000_000 else text
+    """As `format_time`, with the fraction of the second; at least one digit, so that 0 nanoseconds are said too."""
+    fraction = f"{min(max(nanos, 0), 999_999_999):09d}".rstrip("0")
+    return f"{format_time(seconds)[:-1]}.{fraction or '0'}Z"
 
 
-def parse_time(text: str) -> tuple[int, int]:
-    """Seconds since 1970 and nanoseconds. Raises ValueError with a sentence for people."""
+def parse_time(text: str) -> tuple[int, int | None]:
+    """Seconds since 1970, and nanoseconds if a fraction is given. Raises ValueError with a sentence for people."""
     match = _time.fullmatch(text)
     if match is not None:
         date, clock, fraction, zone = match.groups()
@@ -43,5 +43,5 @@ def parse_time(text: str) -> tuple[int, int]:
             pass
         else:
             if MIN_S <= seconds <= MAX_S:
-                return seconds, int(fraction[1:].ljust(9, "0")) if fraction else 0
+                return seconds, int(fraction[1:].ljust(9, "0")) if fraction else None
     raise ValueError(f'"{text[:64]}" is not a time like 2026-03-01T12:00:00Z (RFC 3339)')

@@ -316,3 +316,9 @@ def test_strict_json_refuses(text: str | bytes) -> None:
 def test_strict_json_reads() -> None:
     assert read_json(b'{"a": [1, 2.5, "\\ud83d\\ude00", null, true]}') == {"a": [1, 2.5, "😀", None, True]}
     assert read_json("[" * 64 + "]" * 64)
+
+
+def test_an_empty_patch_changes_no_byte_of_what_the_master_stores() -> None:
+    pod = object_from_json(POD)
+    pod.metadata.creationTimestamp.CopyFrom(to_time(1772366400.0))  # sets nanos to 0, which is not unset
+    assert patched(pod, {}).SerializeToString(deterministic=True) == pod.SerializeToString(deterministic=True)
