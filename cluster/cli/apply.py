@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -55,7 +56,7 @@ def read(paths: tuple[str, ...]) -> list[Manifest]:
     """The manifests of all paths. Raises Invalid; says so if there are none."""
     from cluster.api.manifest import read_path
 
-    manifests = [manifest for path in paths for manifest in read_path(path)]
+    manifests = [manifest for path in paths for manifest in read_path(path, sys.stdin.buffer)]
     if not manifests:
         raise CommandError(f"no manifests in {', '.join(paths)}")
     if len(paths) > 1 or len(manifests) > 50:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,7 @@ async def _describe(session: Session, kind: Kind, obj: AnyObject) -> str:
     from cluster.pb.v1 import core_pb2 as core
 
     lines = list(_head(kind, obj))
-    writers = {
+    writers: dict[str, Callable[[Any], Iterable[str]]] = {
         "Pod": _pod,
         "Node": _node,
         "ReplicationController": _controller,

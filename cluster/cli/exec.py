@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import click
 
 from cluster.cli.exits import CommandError
 from cluster.cli.session import Session, cluster_option, namespace_option, run
+
+_PIECES = 16
 
 
 @click.command(
@@ -48,25 +52,65 @@ def exec_command(
             )
         agents: dict[str, NodeAgentClient] = {}
         agent = await agent_of(session, live.spec.nodeName, agents)
-        signals: asyncio.Queue[int] = asyncio.Queue(maxsize=16)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, lambda n=number: signals.full() or signals.put_nowait(n))
         try:
-            return await agent.exec(
-                namespace,
-                live.metadata.name,
-                container or live.spec.containers[0].name,
-                words,
-                stdin=sys.stdin.fileno() if with_stdin else None,
-                on_stdout=lambda data: _write_all(1, data),
-                on_stderr=lambda data: _write_all(2, data),
-                signals=signals,
-            )
+            async with aclosing(
+                agent.exec(
+                    namespace,
+                    live.metadata.name,
+                    words,
+                    container=container or live.spec.containers[0].name,
+                    stdin=_Stdin().items() if with_stdin else None,
+                )
+            ) as outputs:
+                async for output in outputs:
+                    if output.HasField("exit_code"):
+                        return int(output.exit_code)
+                    _write_all(*((1, output.stdout) if output.HasField("stdout") else (2, output.stderr)))
+            raise CommandError("the node agent ended the call without an exit code")
         finally:
             await agent.close()
 
     return run(ctx, body)
+
+
+class _Stdin:
+    """What goes to the command with -i: our standard input, and our signals as long as that is open.
+
+    Otherwise, and after its end, Ctrl-C ends the call, and the node agent ends the command.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[bytes | signal.Signals | None] = asyncio.Queue()
+        # Room for a few pieces; the reading thread waits when they are used up.
+        self._room = threading.Semaphore(_PIECES)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.add_signal_handler(number, self._queue.put_nowait, number)
+        # A thread, because a file cannot be polled; a daemon, because a read from a terminal never ends.
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        while True:
+            self._room.acquire()
+            try:
+                data = os.read(0, 65536)
+            except OSError:
+                data = b""
+            try:
+                self._loop.call_soon_threadsafe(self._queue.put_nowait, data or None)
+            except RuntimeError:
+                return  # the command has ended, and the loop with it
+            if not data:
+                return
+
+    async def items(self) -> AsyncIterator[bytes | signal.Signals]:
+        """Bytes and signals as they come; ends with standard input."""
+        while (item := await self._queue.get()) is not None:
+            yield item
+            if isinstance(item, bytes):
+                self._room.release()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.remove_signal_handler(number)
 
 
 def _container_option(container: str, words: list[str]) -> tuple[str, list[str]]:

@@ -25,7 +25,7 @@ from cluster.cli.session import Session, cluster_option, namespace_option, run, 
 def label_command(ctx: click.Context, words: tuple[str, ...], selector: str, overwrite: bool, namespace: str) -> int:
     """Set labels (KEY=VALUE) and remove labels (KEY-)."""
     changes: dict[str, str | None] = {}
-    names = []
+    names: list[str] = []
     for word in words:
         if "=" in word:
             key, _, value = word.partition("=")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -142,13 +143,13 @@ class _Reader:
 
     async def _print(self, pod: core.Pod, container: str, prefix: bytes) -> None:
         """Writes whole lines with the prefix; bytes as they come without one."""
-        out = click.get_binary_stream("stdout")
+        out = sys.stdout.buffer
         agent = await agent_of(self._session, pod.spec.nodeName, self._agents)
         rest = b""
         async for data in agent.logs(
             pod.metadata.namespace,
             pod.metadata.name,
-            container,
+            container=container,
             follow=self._follow,
             tail_lines=self._tail,
             previous=self._previous,

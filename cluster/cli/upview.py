@@ -60,7 +60,7 @@ def bring_up(
             await _nodes_ready(client, directory, handle, nodes, deadline)
             steps.done("nodes", f"{_names([f'node-{n}' for n in range(1, nodes + 1)])} Ready")
             for path in manifests:
-                applied = await apply_manifests(client, read_path(path))
+                applied = await apply_manifests(client, read_path(path, sys.stdin.buffer))
                 steps.done("applied", f"{path}: {len(applied)} objects")
                 slow = await wait_until_ready(client, [item.object for item in applied], timeout)
                 for item in applied:

@@ -82,9 +82,12 @@ async def _wait(
         label_selector=selector,
         field_selector=f"metadata.name={name}" if name else "",
     )
-    informer.add_handler(
-        lambda old, new: (seen.update(o.metadata.name for o in (old, new) if o is not None), changed.set())
-    )
+
+    def on_change(old: Any, new: Any) -> None:
+        seen.update(obj.metadata.name for obj in (old, new) if obj is not None)
+        changed.set()
+
+    informer.add_handler(on_change)
     await informer.start()
     try:
         async with asyncio.timeout(max(0.0, left_s)):

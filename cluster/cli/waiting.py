@@ -59,7 +59,8 @@ def _not_ready(
     controllers: Sequence[core.ReplicationController],
     endpoints: Sequence[core.Endpoints],
 ) -> list[str]:
-    by_uid = {obj.metadata.uid: obj for obj in (*pods, *controllers)}
+    by_uid: dict[str, AnyObject] = {pod.metadata.uid: pod for pod in pods}
+    by_uid |= {rc.metadata.uid: rc for rc in controllers}
     lines = []
     for obj in objects:
         live = by_uid.get(obj.metadata.uid)

@@ -7,6 +7,7 @@ deadline, and when it is over the error tells the story: what was waited for, th
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import secrets
@@ -203,7 +204,7 @@ class Cluster:
     def apply(self, manifest: str | Path, namespace: str = "default") -> list[AnyObject]:
         """Applies a file or directory (Path), or YAML (str). Returns the objects. Raises Invalid and others."""
         is_path = isinstance(manifest, Path)
-        manifests = read_path(str(manifest)) if is_path else read_manifests(str(manifest), "<test>")
+        manifests = read_path(str(manifest), sys.stdin.buffer) if is_path else read_manifests(str(manifest), "<test>")
         applied = self.run(lambda client: apply_manifests(client, manifests, namespace=namespace))
         return [item.object for item in applied]
 
@@ -212,7 +213,9 @@ class Cluster:
         row = kind_from_word(kind)
         return self.run(lambda client: client.get(row.message, name, namespace if row.namespaced else ""))
 
-    def list(self, kind: str, namespace: str = "default", selector: str = "", field_selector: str = "") -> list[Any]:
+    def list(
+        self, kind: str, namespace: str = "default", selector: str = "", field_selector: str = ""
+    ) -> builtins.list[Any]:
         """Objects of a kind; namespace "" means all."""
         row = kind_from_word(kind)
         space = namespace if row.namespaced else ""
@@ -254,7 +257,7 @@ class Cluster:
     def _key(kind: Kind, name: str, namespace: str) -> Key:
         return Key(kind.name, namespace if kind.namespaced else "", name)
 
-    def events(self, reason: str = "", about: str = "", namespace: str = "default") -> list[core.Event]:
+    def events(self, reason: str = "", about: str = "", namespace: str = "default") -> builtins.list[core.Event]:
         """Events, oldest first; with this reason, about an object of this name."""
         found = [
             event
@@ -276,11 +279,13 @@ class Cluster:
 
         async def body(agent: NodeAgentClient) -> str:
             chunks = [
-                chunk async for chunk in agent.logs(namespace, pod, container, tail_lines=tail, previous=previous)
+                chunk
+                async for chunk in agent.logs(namespace, pod, container=container, tail_lines=tail, previous=previous)
             ]
             return b"".join(chunks).decode(errors="replace")
 
-        return self._with_agent(pod, namespace, body)
+        text: str = self._with_agent(pod, namespace, body)
+        return text
 
     def exec(self, pod: str, command: Sequence[str], namespace: str = "default", *, stdin: bytes = b"") -> ExecResult:
         """Runs a command beside the first container of a pod."""

@@ -134,7 +134,7 @@ class RestartBudget:
 
     def delay_s(self, crashes_in_a_row: int) -> float:
         """Seconds to wait before the start that follows the n-th crash in a row (from 1)."""
-        return min(self.initial_s * 2 ** min(crashes_in_a_row - 1, 16), self.max_s)
+        return min(self.initial_s * 2.0 ** min(crashes_in_a_row - 1, 16), self.max_s)
 
     def crashes_in_a_row(self, before: int, ran_for_s: float) -> int:
         """The new count, for a child that just crashed."""
