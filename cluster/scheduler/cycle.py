@@ -37,16 +37,6 @@ class Dice(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class PodToPlace:
-    """A pod that waits for its node, as far as the decision cares."""
-
-    uid: str
-    pod: PlacedPod
-    """As it will count once it is placed."""
-    group: GroupKey | None
-
-
-@dataclass(frozen=True, slots=True)
 class Placement:
     """The pod goes to this node."""
 
@@ -152,7 +142,9 @@ def spread_score(snapshot: Snapshot, group: GroupKey | None, candidates: IntArra
         column = snapshot.label_column(label)
         if column.numbers:
             has = column.codes >= 0
-            per_domain = np.bincount(column.codes[has], weights=counts[has].astype(np.float64))
+            per_domain = np.bincount(
+                column.codes[has], weights=counts[has].astype(np.float64), minlength=len(column.numbers)
+            )
             domains.append(scores.Domain(column.codes[candidates], per_domain.astype(np.int64)))
     return scores.spread(counts[candidates], domains)
 
@@ -166,25 +158,29 @@ class Cycle:
         self._dice = dice
         self._views: dict[Shape, _View] = {}
 
-    def decide(self, pod: PodToPlace) -> Placement | Refusal:
+    def decide(self, pod: PlacedPod, group: GroupKey | None) -> Placement | Refusal:
         """Picks a node and places the pod there in the snapshot, or says why there is none."""
-        view = self._view(pod.pod.shape)
+        view = self._view(pod.shape)
         candidates = view.candidates
         if not len(candidates):
-            if view.refusal is None:
-                view.refusal = filters.refusal(self._snapshot, view.shape)
-            return view.refusal
-        total = total_score(self._snapshot, self._weights, view.base, view.intolerable, pod.group, candidates)
+            return self._refusal(view)
+        total = total_score(self._snapshot, self._weights, view.base, view.intolerable, group, candidates)
         best = total.max()
         ties = candidates[total == best]
         row = int(ties[self._dice.randrange(len(ties)) if len(ties) > 1 else 0])
         node = self._snapshot.names[row]
-        self._snapshot.place(pod.pod, node)
+        self._snapshot.place(pod, node)
         return Placement(node, int(best), len(candidates), len(ties))
 
-    def fits_somewhere(self, shape: Shape) -> bool:
-        """Whether a pod of this shape would find a node now."""
-        return len(self._view(shape).candidates) > 0
+    def refused_by(self, shape: Shape) -> frozenset[str] | None:
+        """The filters that refuse a pod of this shape now; None if it would find a node."""
+        view = self._view(shape)
+        return None if len(view.candidates) else self._refusal(view).filters
+
+    def _refusal(self, view: _View) -> Refusal:
+        if view.refusal is None:
+            view.refusal = filters.refusal(self._snapshot, view.shape)
+        return view.refusal
 
     def _view(self, shape: Shape) -> _View:
         view = self._views.pop(shape, None)

@@ -25,7 +25,7 @@ from cluster.scheduler.facts import facts_of, placed_pod
 from cluster.scheduler.settings import Weights
 from cluster.scheduler.shape import IMAGE_RUNTIME_LABEL, Shape, shape_of
 from cluster.scheduler.snapshot import MEMORY, IntArray, Snapshot
-from cluster.scheduler.spread import GroupKey, SpreadSelectors
+from cluster.scheduler.spread import GroupKey, SpreadSelectors, member_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def explain(
     for controller in controllers:
         selectors.set_controller(controller)
     shape = shape_of(pod, placed=True)
-    return _Explainer(snapshot, shape, selectors.group_of(pod), weights or Weights()).explain(pod)
+    return _Explainer(snapshot, shape, selectors.group_of(member_of(pod)), weights or Weights()).explain(pod)
 
 
 def format_amount(resource: str, amount: int) -> str:

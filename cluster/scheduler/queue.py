@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from cluster.api.meta import Key
-from cluster.scheduler.cycle import PodToPlace
+from cluster.scheduler.facts import PlacedPod
 from cluster.scheduler.shape import Shape
+from cluster.scheduler.spread import Member
 
 
 class ClusterEvent(Enum):
@@ -49,7 +50,10 @@ class Waiting:
     """A pod that wants a node."""
 
     key: Key
-    pod: PodToPlace
+    pod: PlacedPod
+    """As it will count once it is placed."""
+    member: Member
+    """Of which group it is, is asked when its turn has come: services come and go while it waits."""
     priority: int
     created_s: float
 
@@ -68,9 +72,17 @@ class _Entry:
     retry_at_s: float = 0.0
     """When its back-off is over."""
     tried_at_s: float = 0.0
-    refused_by: frozenset[str] = field(default_factory=frozenset)
     ticket: int = 0
     """Of its place in a heap; a place with an older ticket is void."""
+
+
+@dataclass(slots=True, eq=False)
+class _Refused:
+    """The pods of one shape that fit nowhere, and the filters that refuse them, as far as known."""
+
+    filters: frozenset[str]
+    entries: dict[str, _Entry] = field(default_factory=dict)
+    """In the order of their refusal."""
 
 
 class SchedulingQueue:
@@ -83,7 +95,7 @@ class SchedulingQueue:
         self._entries: dict[str, _Entry] = {}
         self._active: list[tuple[int, float, int, int, str]] = []
         self._backoff: list[tuple[float, int, str]] = []
-        self._refused: dict[Shape, dict[str, _Entry]] = {}
+        self._refused: dict[Shape, _Refused] = {}
         self._arrivals = 0
         self._tickets = 0
 
@@ -109,7 +121,7 @@ class SchedulingQueue:
         """A pod wants a node. If it waits already, its description is renewed and its place is kept."""
         entry = self._entries.get(waiting.uid)
         if entry is not None:
-            if entry.state is State.UNSCHEDULABLE and entry.waiting.pod.pod.shape is not waiting.pod.pod.shape:
+            if entry.state is State.UNSCHEDULABLE and entry.waiting.pod.shape is not waiting.pod.shape:
                 self._leave_refused(entry)
                 entry.waiting = waiting
                 self._activate(entry)
@@ -147,10 +159,11 @@ class SchedulingQueue:
         if entry is None or entry.state is not State.DECIDING:
             return
         entry.state = State.UNSCHEDULABLE
-        entry.refused_by = filters
         entry.tried_at_s = now_s
         entry.retry_at_s = now_s + self._backoff_s(entry.attempts)
-        self._refused.setdefault(entry.waiting.pod.pod.shape, {})[uid] = entry
+        group = self._refused.setdefault(entry.waiting.pod.shape, _Refused(filters))
+        group.filters = filters
+        group.entries[uid] = entry
 
     def failed(self, uid: str, now_s: float) -> None:
         """A node was found, but the binding failed: again after the back-off."""
@@ -160,13 +173,21 @@ class SchedulingQueue:
         entry.retry_at_s = now_s + self._backoff_s(entry.attempts)
         self._wait(entry)
 
-    def move(self, helped: frozenset[str], fits_now: Callable[[Shape], bool], now_s: float) -> int:
-        """Something happened that may help pods refused by these filters ("*": all). Returns how many were moved."""
+    def move(self, helped: frozenset[str], refusing: Callable[[Shape], frozenset[str] | None], now_s: float) -> int:
+        """Something happened that may help pods refused by these filters ("*": all). Returns how many were moved.
+
+        `refusing` says which filters refuse a shape now, or None if it fits somewhere. What it says is kept, because
+        the filter that is in the way now may be another one than at the last attempt.
+        """
         moved = 0
-        for shape, entries in list(self._refused.items()):
-            if not fits_now(shape):
+        for shape, group in list(self._refused.items()):
+            if "*" not in helped and not group.filters & helped:
                 continue
-            for entry in [entry for entry in entries.values() if "*" in helped or entry.refused_by & helped]:
+            filters = refusing(shape)
+            if filters is not None:
+                group.filters = filters
+                continue
+            for entry in list(group.entries.values()):
                 self._leave_refused(entry)
                 self._retry(entry, now_s)
                 moved += 1
@@ -179,8 +200,8 @@ class SchedulingQueue:
             entry = self._entries.get(uid)
             if entry is not None and entry.ticket == ticket and entry.state is State.BACKOFF:
                 self._activate(entry)
-        for entries in list(self._refused.values()):
-            for entry in list(entries.values()):
+        for group in list(self._refused.values()):
+            for entry in list(group.entries.values()):
                 if entry.tried_at_s + self._flush_s > now_s:
                     break  # in the order of their refusal
                 self._leave_refused(entry)
@@ -188,7 +209,7 @@ class SchedulingQueue:
 
     def next_due_s(self) -> float | None:
         """When `flush` next has something to do; None: not before another call changes that."""
-        due = [next(iter(entries.values())).tried_at_s + self._flush_s for entries in self._refused.values()]
+        due = [next(iter(g.entries.values())).tried_at_s + self._flush_s for g in self._refused.values()]
         if self._backoff:
             due.append(self._backoff[0][0])
         return min(due, default=None)
@@ -220,8 +241,8 @@ class SchedulingQueue:
         heapq.heappush(self._backoff, (entry.retry_at_s, entry.ticket, entry.waiting.uid))
 
     def _leave_refused(self, entry: _Entry) -> None:
-        shape = entry.waiting.pod.pod.shape
-        entries = self._refused[shape]
-        del entries[entry.waiting.uid]
-        if not entries:
+        shape = entry.waiting.pod.shape
+        group = self._refused[shape]
+        del group.entries[entry.waiting.uid]
+        if not group.entries:
             del self._refused[shape]

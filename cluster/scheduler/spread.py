@@ -24,6 +24,21 @@ class GroupKey(NamedTuple):
     terms: Terms
 
 
+class Member(NamedTuple):
+    """What a pod's group depends on."""
+
+    namespace: str
+    labels: Terms
+    owner_uid: str
+    """Of its controller; empty if it has none."""
+
+
+def member_of(pod: core.Pod) -> Member:
+    """What the group of a pod depends on."""
+    owner = controller_of(pod)
+    return Member(pod.metadata.namespace, terms_of(pod.metadata.labels.items()), owner.uid if owner is not None else "")
+
+
 def terms_of(labels: Iterable[tuple[str, str]]) -> Terms:
     """Labels as a set; of a map field, pass `.items()`."""
     return frozenset(labels)
@@ -35,7 +50,7 @@ class SpreadSelectors:
     def __init__(self, cache_limit: int = 4096) -> None:
         self._services: dict[str, dict[str, Terms]] = {}
         self._controllers: dict[str, Terms] = {}
-        self._cache: dict[tuple[str, Terms, str], GroupKey | None] = {}
+        self._cache: dict[Member, GroupKey | None] = {}
         self._cache_limit = cache_limit
 
     def set_service(self, service: core.Service) -> None:
@@ -60,16 +75,13 @@ class SpreadSelectors:
         if self._controllers.pop(controller.metadata.uid, None) is not None:
             self._cache.clear()
 
-    def group_of(self, pod: core.Pod) -> GroupKey | None:
-        """The pod's group, or None if it belongs to none."""
-        owner = controller_of(pod)
-        labels = terms_of(pod.metadata.labels.items())
-        question = (pod.metadata.namespace, labels, owner.uid if owner is not None else "")
-        if question not in self._cache:
+    def group_of(self, member: Member) -> GroupKey | None:
+        """The pod's group as things are now, or None if it belongs to none."""
+        if member not in self._cache:
             if len(self._cache) >= self._cache_limit:
                 self._cache.clear()
-            self._cache[question] = self._group(*question)
-        return self._cache[question]
+            self._cache[member] = self._group(*member)
+        return self._cache[member]
 
     def _group(self, namespace: str, labels: Terms, owner_uid: str) -> GroupKey | None:
         terms: set[tuple[str, str]] = set()

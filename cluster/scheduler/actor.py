@@ -1,0 +1,217 @@
+"""The scheduler as a running thing: informers feed the world, its decisions become writes.
+
+    informers -> World (sync, on the loop) -> bindings -> up to `binds_in_flight` writes at once -> bound / unbound
+                                           -> refusals -> Reporter
+
+A write carries the bindings of one round, each with its own result, and as its cause the revision that the snapshot
+was true as of. While all writes are in flight, pods gather in the queue and the next round is fuller: batches are small
+when there is little to do and large when there is much.
+
+A write whose fate is unknown (the master went away) is sent again: a pod is bound only once, so the worst answer is
+Conflict, and the watch tells who is where.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+
+from cluster.actor.clock import Clock
+from cluster.actor.supervisor import ChildSpec, Restart
+from cluster.actor.tasks import Tasks
+from cluster.api.errors import ApiError, DeadlineExceeded, NotFound, Unavailable
+from cluster.client import operations
+from cluster.client.informer import Informer
+from cluster.client.interface import ClusterClient, OperationOutcome
+from cluster.config.profiles import Profile
+from cluster.pb.v1 import core_pb2 as core
+from cluster.scheduler.filters import Refusal
+from cluster.scheduler.queue import Waiting
+from cluster.scheduler.reporter import Reporter
+from cluster.scheduler.settings import SchedulerSettings
+from cluster.scheduler.world import Binding, World
+
+_log = logging.getLogger(__name__)
+
+SYNC_TIMEOUT_S = 60.0
+RESEND_S = 0.2
+
+
+def settings_for(profile: Profile) -> SchedulerSettings:
+    """The settings of a timer profile."""
+    return SchedulerSettings(
+        backoff_initial_s=profile.scheduler_backoff_initial_s, backoff_max_s=profile.scheduler_backoff_max_s
+    )
+
+
+def build_scheduler(client: ClusterClient, profile: Profile, clock: Clock, rng: random.Random) -> list[ChildSpec]:
+    """What to supervise in order to have a scheduler. Each restart begins with nothing but the cluster's state."""
+    settings = settings_for(profile)
+    return [ChildSpec("scheduler", lambda: Scheduler(client, settings, clock, rng), Restart.ALWAYS)]
+
+
+class Scheduler:
+    """Places pods. `start`, then `run` until it is cancelled, then `stop`."""
+
+    def __init__(self, client: ClusterClient, settings: SchedulerSettings, clock: Clock, rng: random.Random) -> None:
+        self._client = client
+        self._settings = settings
+        self._clock = clock
+        self._world = World(settings, rng)
+        self._reporter = Reporter(client, clock, repeat_event_s=settings.repeat_event_s)
+        self._tasks = Tasks("scheduler")
+        self._wake = asyncio.Event()
+        self._free_writes = asyncio.Semaphore(settings.binds_in_flight)
+        self._alarm: asyncio.Task[None] | None = None
+        self._alarm_at_s = 0.0
+        self._pods: Informer[core.Pod] = Informer(client, core.Pod, clock=clock, rng=rng)
+        self._nodes: Informer[core.Node] = Informer(client, core.Node, clock=clock, rng=rng)
+        self._services: Informer[core.Service] = Informer(client, core.Service, clock=clock, rng=rng)
+        self._controllers: Informer[core.ReplicationController] = Informer(
+            client, core.ReplicationController, clock=clock, rng=rng
+        )
+
+    @property
+    def world(self) -> World:
+        """What it knows; for tests and for those who explain."""
+        return self._world
+
+    async def start(self) -> None:
+        """Begins to listen. Returns when the state of the cluster is known. Raises DeadlineExceeded."""
+        self._nodes.add_handler(self._on_node)
+        self._services.add_handler(self._on_service)
+        self._controllers.add_handler(self._on_controller)
+        self._pods.add_handler(self._on_pod)
+        informers = (self._nodes, self._services, self._controllers, self._pods)
+        for informer in informers:
+            await informer.start()
+        for informer in informers:
+            await informer.wait_synced(SYNC_TIMEOUT_S)
+        await self._reporter.start()
+
+    async def run(self) -> None:
+        """Decides and writes for as long as it is let."""
+        while True:
+            self._set_alarm()
+            await self._wake.wait()
+            self._wake.clear()
+            while self._world.has_work(self._clock.monotonic()):
+                await self._free_writes.acquire()
+                if not self._round():
+                    self._free_writes.release()
+                await asyncio.sleep(0)  # let the news in, and the writes out
+
+    async def stop(self) -> None:
+        """Ends everything; writes under way may or may not happen. Twice is fine."""
+        for informer in (self._pods, self._nodes, self._services, self._controllers):
+            await informer.stop()
+        await self._tasks.cancel_all()
+        await self._reporter.stop()
+
+    # -- news
+
+    def _on_pod(self, old: core.Pod | None, new: core.Pod | None) -> None:
+        self._world.pod_changed(old, new)
+        if new is None and old is not None:
+            self._reporter.gone(old.metadata.uid)
+        self._wake.set()
+
+    def _on_node(self, old: core.Node | None, new: core.Node | None) -> None:
+        self._world.node_changed(old, new)
+        self._wake.set()
+
+    def _on_service(self, old: core.Service | None, new: core.Service | None) -> None:
+        self._world.service_changed(old, new)
+
+    def _on_controller(self, old: core.ReplicationController | None, new: core.ReplicationController | None) -> None:
+        self._world.controller_changed(old, new)
+
+    # -- decisions
+
+    def _round(self) -> bool:
+        """One round of decisions; True if a write took over the permission to write."""
+        decisions = self._world.decide(self._settings.bind_batch, self._clock.monotonic())
+        for waiting, refusal in decisions.refusals:
+            self._report(waiting, refusal)
+        if not decisions.bindings:
+            return False
+        cause = core.Cause(revision=max(self._pods.revision, self._nodes.revision), reason="schedule")
+        self._tasks.spawn(self._bind(decisions.bindings, cause), name=f"bind {len(decisions.bindings)} pods")
+        return True
+
+    def _report(self, waiting: Waiting, refusal: Refusal) -> None:
+        pod = self._pods.indexer.get(waiting.key)
+        if pod is not None and pod.metadata.uid == waiting.uid:
+            self._reporter.unschedulable(pod, refusal.message)
+
+    # -- writes
+
+    async def _bind(self, bindings: Sequence[Binding], cause: core.Cause) -> None:
+        settled = False
+        try:
+            outcomes, unsure = await self._write(bindings, cause)
+            self._settle(bindings, outcomes, unsure)
+            settled = True
+        finally:
+            if not settled:  # cancelled, or refused as a whole
+                for binding in bindings:
+                    self._world.unbound(binding.waiting.uid, self._clock.monotonic())
+            self._free_writes.release()
+            self._wake.set()
+
+    async def _write(
+        self, bindings: Sequence[Binding], cause: core.Cause
+    ) -> tuple[Sequence[OperationOutcome | ApiError], bool]:
+        """The outcome of each binding, and whether an earlier sending may have had effect."""
+        writes = [operations.bind(b.waiting.key, b.placement.node, uid=b.waiting.uid) for b in bindings]
+        give_up_at_s = self._clock.monotonic() + self._settings.assume_ttl_s
+        unsure = False
+        while True:
+            try:
+                return (await self._client.write(writes, cause=cause)).outcomes, unsure
+            except (Unavailable, DeadlineExceeded) as error:
+                unsure = True
+                if self._clock.monotonic() >= give_up_at_s:
+                    _log.warning("%d bindings were given up: %s", len(bindings), error)
+                    return [error] * len(bindings), False
+                await self._clock.sleep(RESEND_S)
+            except ApiError as error:
+                _log.warning("%d bindings were refused: %s", len(bindings), error)
+                return [error] * len(bindings), unsure
+
+    def _settle(
+        self, bindings: Sequence[Binding], outcomes: Sequence[OperationOutcome | ApiError], unsure: bool
+    ) -> None:
+        now_s = self._clock.monotonic()
+        for binding, outcome in zip(bindings, outcomes, strict=True):
+            uid = binding.waiting.uid
+            error = outcome if isinstance(outcome, ApiError) else outcome.error
+            if error is None:
+                assert isinstance(outcome, OperationOutcome)
+                self._world.bound(uid, now_s)
+                if isinstance(outcome.object, core.Pod):
+                    self._reporter.scheduled(outcome.object, binding.placement.node)
+            elif unsure and not isinstance(error, NotFound):
+                # Bound already, perhaps by the first sending: the watch will tell, or it expires.
+                self._world.bound(uid, now_s)
+            else:
+                _log.info("pod %s was not bound to %s: %s", binding.waiting.key, binding.placement.node, error)
+                self._world.unbound(uid, now_s)
+
+    # -- time
+
+    def _set_alarm(self) -> None:
+        """Wakes the loop when the world has something to do by itself."""
+        due_s = self._world.next_due_s()
+        if due_s is None or (self._alarm is not None and not self._alarm.done() and self._alarm_at_s <= due_s):
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at_s = due_s
+        self._alarm = self._tasks.spawn(self._sound_alarm(due_s), name="scheduler alarm")
+
+    async def _sound_alarm(self, at_s: float) -> None:
+        await self._clock.sleep(max(0.0, at_s - self._clock.monotonic()))
+        self._wake.set()

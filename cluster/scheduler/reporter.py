@@ -1,0 +1,110 @@
+"""Tells people what the scheduler decided: events, and the condition of a pod that fits nowhere.
+
+Reports are never in the way of a binding: they are collected here and written in batches by a task of their own. What
+the pod's condition says already is not written again. A report may get lost (a full table, a conflict); the next
+attempt at the pod makes a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+
+from cluster.actor.clock import Clock
+from cluster.actor.tasks import Tasks
+from cluster.api.conditions import get_condition, set_condition
+from cluster.api.errors import ApiError
+from cluster.api.meta import Key
+from cluster.client import operations
+from cluster.client.events import EventRecorder
+from cluster.client.interface import ClusterClient
+from cluster.pb.v1 import core_pb2 as core
+
+_log = logging.getLogger(__name__)
+
+PENDING_LIMIT = 10_000
+"""Conditions that wait to be written. When full, the oldest is dropped: that pod is reported at its next attempt."""
+EVENTS_LIMIT = 10_000
+"""Events that wait to be written: a crowd of pods is bound faster than people's news of it is written."""
+WRITE_BATCH = 200
+RETRY_S = 1.0
+
+
+class Reporter:
+    """Writes events and conditions on behalf of the scheduler."""
+
+    def __init__(self, client: ClusterClient, clock: Clock, *, repeat_event_s: float) -> None:
+        self._client = client
+        self._clock = clock
+        self._repeat_event_s = repeat_event_s
+        self._recorder = EventRecorder(client, "default-scheduler", clock=clock, limit=EVENTS_LIMIT)
+        self._tasks = Tasks("scheduler reporter")
+        self._work = asyncio.Event()
+        self._pending: OrderedDict[Key, core.Pod] = OrderedDict()
+        self._said_at_s: dict[str, float] = {}
+
+    async def start(self) -> None:
+        """Begins to write."""
+        await self._recorder.start()
+        self._tasks.spawn(self._write_conditions(), name="scheduler conditions")
+
+    async def stop(self) -> None:
+        """Writes the events that are left, for a moment, and ends. Twice is fine."""
+        await self._tasks.cancel_all()
+        await self._recorder.stop()
+
+    def scheduled(self, pod: core.Pod, node: str) -> None:
+        """A pod was bound; `pod` is what the binding returned, so that the event carries the binding's revision."""
+        meta = pod.metadata
+        self._said_at_s.pop(meta.uid, None)
+        self._pending.pop(Key("Pod", meta.namespace, meta.name), None)
+        self._recorder.event(
+            pod, "Normal", "Scheduled", f"Successfully assigned {meta.namespace}/{meta.name} to {node}"
+        )
+
+    def unschedulable(self, pod: core.Pod, message: str) -> None:
+        """A pod fits nowhere; `pod` as it was last seen."""
+        uid, now_s = pod.metadata.uid, self._clock.monotonic()
+        if self._says_already(pod, message):
+            if now_s - self._said_at_s.setdefault(uid, now_s) < self._repeat_event_s:
+                return
+        else:
+            self._enqueue(pod, message)
+        self._said_at_s[uid] = now_s
+        self._recorder.event(pod, "Warning", "FailedScheduling", message)
+
+    def gone(self, uid: str) -> None:
+        """A pod does not wait any more."""
+        self._said_at_s.pop(uid, None)
+
+    def _says_already(self, pod: core.Pod, message: str) -> bool:
+        waiting = self._pending.get(Key("Pod", pod.metadata.namespace, pod.metadata.name))
+        latest = waiting if waiting is not None and waiting.metadata.uid == pod.metadata.uid else pod
+        condition = get_condition(latest.status, "PodScheduled")
+        return condition is not None and (condition.status, condition.message) == ("False", message)
+
+    def _enqueue(self, pod: core.Pod, message: str) -> None:
+        changed = core.Pod()
+        changed.CopyFrom(pod)
+        set_condition(changed.status, "PodScheduled", "False", self._clock.wall(), "Unschedulable", message)
+        key = Key("Pod", pod.metadata.namespace, pod.metadata.name)
+        self._pending[key] = changed
+        self._pending.move_to_end(key)
+        if len(self._pending) > PENDING_LIMIT:
+            self._pending.popitem(last=False)
+        self._work.set()
+
+    async def _write_conditions(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while self._pending:
+                batch = [self._pending.popitem(last=False)[1] for _ in range(min(WRITE_BATCH, len(self._pending)))]
+                try:
+                    # With the version that was seen: a status that has changed meanwhile is not overwritten. The change
+                    # is news of the pod, and if it still waits, its next attempt reports again.
+                    await self._client.write([operations.update_status(pod) for pod in batch])
+                except ApiError as error:
+                    _log.info("%d conditions were not written: %s", len(batch), error)
+                    await self._clock.sleep(RETRY_S)

@@ -1,0 +1,186 @@
+"""All that the scheduler knows and decides, without any I/O: news comes in, bindings to write come out.
+
+    news of a pod     without a node -> the queue;  with a node -> the snapshot;  gone or finished -> out of both
+    news of a node    -> the snapshot; what it may help -> remembered until the next decision
+    decide            moves pods that were helped, pops the queue, decides, assumes
+    bound / unbound   what became of a write
+
+Time is an argument (monotonic seconds), dice are handed in, so that a test, a replay and a what-if can run it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.api.meta import from_time, is_terminating, key_of
+from cluster.api.pods import is_finished
+from cluster.pb.v1 import core_pb2 as core
+from cluster.scheduler.assumed import Assumed, AssumedPod
+from cluster.scheduler.cycle import Cycle, Dice, Placement
+from cluster.scheduler.facts import facts_of, placed_pod
+from cluster.scheduler.filters import Refusal
+from cluster.scheduler.queue import ClusterEvent, SchedulingQueue, Waiting
+from cluster.scheduler.settings import DEFAULT_SCHEDULER, SchedulerSettings
+from cluster.scheduler.shape import Shapes
+from cluster.scheduler.snapshot import Snapshot
+from cluster.scheduler.spread import SpreadSelectors, member_of
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A pod and the node it shall go to; assumed from now on."""
+
+    waiting: Waiting
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What came of one round, in the order of the queue."""
+
+    bindings: list[Binding]
+    refusals: list[tuple[Waiting, Refusal]]
+
+
+class World:
+    """The scheduler's picture of the cluster and its decisions."""
+
+    def __init__(self, settings: SchedulerSettings, dice: Dice) -> None:
+        self.snapshot = Snapshot()
+        self.queue = SchedulingQueue(
+            backoff_initial_s=settings.backoff_initial_s,
+            backoff_max_s=settings.backoff_max_s,
+            unschedulable_flush_s=settings.unschedulable_flush_s,
+        )
+        self.assumed = Assumed(settings.assume_ttl_s)
+        self._settings = settings
+        self._cycle = Cycle(self.snapshot, settings.weights, dice)
+        self._shapes = Shapes()
+        self._selectors = SpreadSelectors()
+        self._helped: set[str] = set()
+
+    # -- news
+
+    def node_changed(self, old: core.Node | None, new: core.Node | None) -> None:
+        """News of a node. One that is being deleted gets no more pods."""
+        if new is None or is_terminating(new):
+            gone = new if new is not None else old
+            assert gone is not None
+            self.snapshot.remove_node(gone.metadata.name)
+            return
+        facts = facts_of(new)
+        before = self.snapshot.set_node(new.metadata.name, facts)
+        if before is None:
+            self._help(ClusterEvent.NODE_ADDED)
+            return
+        if before.allocatable != facts.allocatable:
+            self._help(ClusterEvent.NODE_ALLOCATABLE)
+        if before.labels != facts.labels:
+            self._help(ClusterEvent.NODE_LABELS)
+        if before.taints != facts.taints:
+            self._help(ClusterEvent.NODE_TAINTS)
+        if before.unschedulable and not facts.unschedulable:
+            self._help(ClusterEvent.NODE_SCHEDULABLE)
+
+    def pod_changed(self, old: core.Pod | None, new: core.Pod | None) -> None:
+        """News of a pod."""
+        pod = new if new is not None else old
+        assert pod is not None
+        uid = pod.metadata.uid
+        if new is None or is_finished(new):
+            self.queue.remove(uid)
+            self.assumed.forget(uid)
+            self._leave(uid)
+        elif new.spec.nodeName:
+            self.queue.remove(uid)
+            assumed = self.assumed.confirm(uid)
+            self.snapshot.place(placed_pod(new, self._shapes.of(new, placed=True)), new.spec.nodeName)
+            if assumed is not None and assumed.node != new.spec.nodeName:
+                self._help(ClusterEvent.POD_GONE)  # somebody else bound it: there is room where we thought it was
+        elif is_terminating(new) or not self._is_ours(new):
+            self.queue.remove(uid)
+        else:
+            self.queue.add(self._waiting(new))
+
+    def service_changed(self, old: core.Service | None, new: core.Service | None) -> None:
+        """News of a service: its selector makes a spreading group."""
+        if new is not None:
+            self._selectors.set_service(new)
+        elif old is not None:
+            self._selectors.remove_service(old)
+
+    def controller_changed(
+        self, old: core.ReplicationController | None, new: core.ReplicationController | None
+    ) -> None:
+        """News of a controller: its selector makes a spreading group."""
+        if new is not None:
+            self._selectors.set_controller(new)
+        elif old is not None:
+            self._selectors.remove_controller(old)
+
+    # -- decisions
+
+    def decide(self, limit: int, now_s: float) -> Decisions:
+        """Decides about the pods whose turn it is, at most so many; each sees the ones before it placed."""
+        self._advance(now_s)
+        decisions = Decisions([], [])
+        for waiting in self.queue.pop(limit):
+            pod = waiting.pod
+            outcome = self._cycle.decide(pod, self._selectors.group_of(waiting.member))
+            if isinstance(outcome, Placement):
+                self.assumed.assume(AssumedPod(pod.uid, waiting.key, outcome.node))
+                decisions.bindings.append(Binding(waiting, outcome))
+            else:
+                self.queue.refused(pod.uid, outcome.filters, now_s)
+                decisions.refusals.append((waiting, outcome))
+        return decisions
+
+    def has_work(self, now_s: float) -> bool:
+        """Whether `decide` would find a pod to decide about."""
+        self._advance(now_s)
+        return self.queue.has_active
+
+    def next_due_s(self) -> float | None:
+        """When `decide` has something to do even if nothing is heard of until then."""
+        due = [at for at in (self.queue.next_due_s(), self.assumed.next_expiry_s()) if at is not None]
+        return min(due, default=None)
+
+    def bound(self, uid: str, now_s: float) -> None:
+        """The binding is written, or may be: the watch will show it, or it expires."""
+        self.assumed.bound(uid, now_s)
+
+    def unbound(self, uid: str, now_s: float) -> None:
+        """The binding is not written: the pod waits for its back-off and gets another decision."""
+        if self.assumed.forget(uid) is not None:
+            self._leave(uid)
+        self.queue.failed(uid, now_s)
+
+    # -- inside
+
+    def _advance(self, now_s: float) -> None:
+        for late in self.assumed.expired(now_s):
+            self._leave(late.uid)
+            self.queue.failed(late.uid, now_s)
+        self.queue.flush(now_s)
+        if self._helped:
+            helped, self._helped = frozenset(self._helped), set()
+            self.queue.move(helped, self._cycle.refused_by, now_s)
+
+    def _help(self, event: ClusterEvent) -> None:
+        self._helped |= event.value
+
+    def _leave(self, uid: str) -> None:
+        if self.snapshot.remove(uid) is not None:
+            self._help(ClusterEvent.POD_GONE)
+
+    def _is_ours(self, pod: core.Pod) -> bool:
+        return (pod.spec.schedulerName or DEFAULT_SCHEDULER) == self._settings.scheduler_name
+
+    def _waiting(self, pod: core.Pod) -> Waiting:
+        return Waiting(
+            key=key_of(pod),
+            pod=placed_pod(pod, self._shapes.of(pod)),
+            member=member_of(pod),
+            priority=0,  # priority classes are not carried out yet; admission refuses the field
+            created_s=from_time(pod.metadata.creationTimestamp),
+        )
