@@ -14,6 +14,7 @@ import random
 from collections import OrderedDict
 from typing import Literal
 
+from cluster.actor.backoff import Backoff
 from cluster.actor.clock import Clock, SystemClock
 from cluster.actor.tasks import Tasks
 from cluster.api.errors import AlreadyExists, ApiError, DeadlineExceeded, NotFound, Overloaded, Unavailable
@@ -110,7 +111,7 @@ class EventRecorder:
         self._work.set()
 
     async def _run(self) -> None:
-        retry_s = RETRY_INITIAL_S
+        retry = Backoff(RETRY_INITIAL_S, RETRY_MAX_S, jitter=0.5, rng=self._rng)
         while True:
             await self._work.wait()
             await self._clock.sleep(BATCH_DELAY_S)
@@ -118,12 +119,11 @@ class EventRecorder:
             try:
                 while self._pending:
                     await self._write_batch()
-                retry_s = RETRY_INITIAL_S
+                retry.reset()
             except ApiError as error:
-                _log.debug("events wait for %.1f s: %s", retry_s, error)
+                _log.debug("%d events wait: %s", len(self._pending), error)
                 self._work.set()
-                await self._clock.sleep(retry_s * self._rng.uniform(0.5, 1.0))
-                retry_s = min(retry_s * 2, RETRY_MAX_S)
+                await self._clock.sleep(retry.next())
 
     async def _write_batch(self) -> None:
         """Writes the oldest pending events. Raises what is worth a retry; the events are pending again then."""

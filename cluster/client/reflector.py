@@ -19,6 +19,7 @@ import random
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
+from cluster.actor.backoff import Backoff
 from cluster.actor.clock import Clock, SystemClock
 from cluster.api.errors import ApiError, BadRequest, Expired, Forbidden, Invalid, Unauthenticated, Unavailable
 from cluster.api.kinds import AnyObject
@@ -71,8 +72,8 @@ class Reflector(Generic[T]):
         self._label_selector = label_selector
         self._field_selector = field_selector
         self._clock: Clock = clock or SystemClock()
-        self._rng = rng or random.Random()
-        self._retry_s = RETRY_INITIAL_S
+        # Jitter, so that a hundred watchers of a restarted master do not come back in step.
+        self._retry = Backoff(RETRY_INITIAL_S, RETRY_MAX_S, jitter=0.5, rng=rng or random.Random())
         self._store_id = ""
         self.revision = 0
         """The mirror is true as of this revision; 0 before the first `replace`."""
@@ -145,16 +146,13 @@ class Reflector(Generic[T]):
 
     def _next_delay(self, error: ApiError, steady: bool) -> float:
         if steady:
-            self._retry_s = RETRY_INITIAL_S
+            self._retry.reset()
         if isinstance(error, _HOPELESS):
             _log.warning("may not or cannot watch %s: %s", self._kind.__name__, error)
-            self._retry_s = RETRY_MAX_S
+            return RETRY_MAX_S
         elif isinstance(error, Expired):
             _log.info("reading all %s again: %s", self._kind.__name__, error)
             self.revision = 0
         else:
             _log.debug("the watch of %s broke: %s", self._kind.__name__, error)
-        # Jitter, so that a hundred watchers of a restarted master do not come back in step.
-        delay_s = self._retry_s * self._rng.uniform(0.5, 1.0)
-        self._retry_s = min(self._retry_s * 2, RETRY_MAX_S)
-        return delay_s
+        return self._retry.next()

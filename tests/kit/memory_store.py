@@ -12,7 +12,6 @@ the real master. Worked example:
 
 from __future__ import annotations
 
-import importlib
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -20,10 +19,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cluster.actor.clock import Clock, new_uid
+from cluster.api.defaults import apply_defaults
 from cluster.api.errors import Aborted, AlreadyExists, ApiError, BadRequest, Conflict, Invalid, NotFound
+from cluster.api.json import merge_patch, object_from_json, object_to_json
 from cluster.api.kinds import KINDS, AnyObject, Kind, kind_named, kind_of, unwrap
 from cluster.api.meta import Key, key_of, to_time
 from cluster.api.names import generate_name
+from cluster.api.validation import validate, validate_update
 from cluster.client.interface import OperationOutcome, WriteOutcome
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
@@ -248,8 +250,7 @@ class _Transaction:
             patch = json.loads(operation.merge_patch)
         except ValueError as error:
             raise BadRequest(f"the patch is not JSON: {error}") from error
-        converter = importlib.import_module("cluster.api.json")
-        new: AnyObject = converter.object_from_json(converter.merge_patch(converter.object_to_json(old), patch))
+        new = object_from_json(merge_patch(object_to_json(old), patch))
         if key_of(new) != key_of(old):
             raise Invalid("metadata.name: a patch cannot rename")
         if operation.status:
@@ -404,14 +405,10 @@ def _check_preconditions(obj: AnyObject, wanted: wire.Preconditions) -> None:
 
 
 def _check(obj: AnyObject, old: AnyObject | None) -> None:
-    try:
-        importlib.import_module("cluster.api.defaults").apply_defaults(obj)
-        validation = importlib.import_module("cluster.api.validation")
-    except ModuleNotFoundError:
-        return
-    causes = validation.validate(obj)
+    apply_defaults(obj)
+    causes = validate(obj)
     if old is not None and not causes:
-        causes = validation.validate_update(obj, old)
+        causes = validate_update(obj, old)
     if causes:
         kind = next(kind for kind in KINDS if kind.message is type(obj))
         details = "; ".join(str(cause) for cause in causes)
