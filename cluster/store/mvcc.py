@@ -58,7 +58,7 @@ class State:
             self._sorted[lane] = found
         return found
 
-    def _select(self, kind: str, namespace: str, node: str) -> list[Version]:
+    def _select(self, kind: str, namespace: str, node: str) -> Sequence[Version]:
         if node:
             of_node = self._by_node.get((kind, node), _NOTHING).values()
             return [version for version in of_node if not namespace or version.key.namespace == namespace]
@@ -72,7 +72,7 @@ class State:
             return len(self._by_namespace.get((kind, namespace), _NOTHING))
         return len(self._live.get(kind, _NOTHING))
 
-    def kinds(self) -> list[str]:
+    def kinds(self) -> Sequence[str]:
         """Kinds of which something exists."""
         return [kind for kind, versions in self._live.items() if versions]
 

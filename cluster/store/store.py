@@ -11,7 +11,7 @@ are served from memory; from disk only snapshots and watches that begin before w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cluster.actor.clock import Clock
@@ -167,7 +167,7 @@ class Store:
 
     async def watch(
         self, interest: Interest, *, after: int | None = None, initial_state: bool = False
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Encoded WatchBatches: see `ClusterClient.watch` for what is promised about them.
 
         The first batch carries the store's id; a watch that has nothing to say at first begins with a bookmark. Ends
@@ -218,7 +218,7 @@ class Store:
         finally:
             self._watchers.leave(watcher)
 
-    async def _initial(self, watcher: Watcher, present: Sequence[Version]) -> AsyncIterator[bytes]:
+    async def _initial(self, watcher: Watcher, present: Sequence[Version]) -> AsyncGenerator[bytes, None]:
         """An ADDED per version, and the marker, at the revision at which the watcher joined."""
         revision, interest = watcher.last_revision, watcher.lane.interest
         parts: list[bytes] = []

@@ -245,12 +245,12 @@ class Watchers:
             for watcher in lane.watchers:
                 if watcher.ended is not None:
                     continue
-                if watcher.cursor < lane.start or (watcher.backlog and watcher.backlog[0][0] <= horizon):
-                    watcher.end(_too_slow(watcher, f"the changes after it, up to {horizon}, are no longer in memory"))
-                elif watcher.pending_since_s is not None and now_s - watcher.pending_since_s > STALL_S:
-                    watcher.end(_too_slow(watcher, f"a batch was not taken for {STALL_S:g} s"))
-                if watcher.ended is not None:
+                why = _slowness(watcher, horizon, now_s)
+                if why:
                     watcher.backlog.clear()
+                    watcher.end(
+                        Expired(f"too slow: the watcher's last revision is {watcher.last_revision}, {why}; list again")
+                    )
             unread = [watcher.cursor for watcher in lane.watchers if watcher.ended is None]
             lane.drop_before(min(unread, default=lane.end))
 
@@ -269,5 +269,10 @@ class Watchers:
                 watcher.end(error)
 
 
-def _too_slow(watcher: Watcher, why: str) -> Expired:
-    return Expired(f"the watcher was too slow: its last revision is {watcher.last_revision}, and {why}; list again")
+def _slowness(watcher: Watcher, horizon: int, now_s: float) -> str:
+    """Why this watcher has to go; empty: it keeps up."""
+    if watcher.cursor < watcher.lane.start or (watcher.backlog and watcher.backlog[0][0] <= horizon):
+        return f"and what came next, up to {horizon}, is no longer in memory"
+    if watcher.pending_since_s is not None and now_s - watcher.pending_since_s > STALL_S:
+        return f"and it has taken nothing for {STALL_S:g} s"
+    return ""

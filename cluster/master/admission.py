@@ -1,0 +1,182 @@
+"""What the master adds to objects that are written, because only it knows the cluster: kind by kind.
+
+Pods get tolerations for the failure of their node, with the profile's patience. Services get an address, nodes a block
+of addresses for their pods and the taint that keeps pods away until they are ready; the taint `unschedulable` follows
+the field of that name. A namespace that is being deleted takes in nothing new.
+
+How a namespace ends: `delete` sets its deletionTimestamp and its phase to Terminating, whatever it holds. The namespace
+controller then deletes what is in it (the master refuses new objects there, so that this comes to an end) and, when it
+sees none left, deletes the namespace once more: a repeated delete of a Terminating namespace removes it if it is empty,
+and is a Conflict that says what is left if it is not. No finalizer and no call of its own is needed, and nobody can
+remove a namespace from under its objects, for the one writer itself looks. spec.finalizers is kept as it is written,
+and holds nothing back.
+
+Pure: pools and stage are handed in; what is taken from a pool is given back if the write fails.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.api.conditions import set_condition
+from cluster.api.errors import FieldError, Forbidden, Invalid, NotFound
+from cluster.api.kinds import AnyObject, kind_of
+from cluster.api.meta import Key, is_terminating, to_time
+from cluster.api.pods import qos_class
+from cluster.master.pools import PodBlocks, Pool, ServiceAddresses
+from cluster.master.stage import Reader, Stage
+from cluster.pb.v1 import core_pb2 as core
+
+NOT_READY = "node.kubernetes.io/not-ready"
+UNREACHABLE = "node.kubernetes.io/unreachable"
+UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
+DEFAULT_NAMESPACE = "default"
+
+
+@dataclass(slots=True)
+class Admission:
+    """The rules, and what they give out."""
+
+    eviction_toleration_s: int
+    """How long a pod stays on a node that is not ready or unreachable."""
+    services: ServiceAddresses
+    pods: PodBlocks
+
+    def rebuild(self, state: Reader) -> None:
+        """Takes from the pools what existing objects have."""
+        services = (version.object for version in state.list("Service"))
+        nodes = (version.object for version in state.list("Node"))
+        self.services.rebuild(service.spec.clusterIP for service in services if isinstance(service, core.Service))
+        self.pods.rebuild(node.spec.podCIDR for node in nodes if isinstance(node, core.Node))
+
+    def before_create(self, stage: Stage, obj: AnyObject) -> None:
+        """Completes a new object, in place, before it is validated; its defaults are applied. Raises Invalid,
+        Forbidden, NotFound."""
+        if kind_of(obj).namespaced:
+            _check_namespace(stage, obj)
+        if isinstance(obj, core.Pod):
+            self._pod(obj, stage.now_s)
+        elif isinstance(obj, core.Node):
+            self._node(stage, obj)
+        elif isinstance(obj, core.Service):
+            self._service(stage, obj)
+        elif isinstance(obj, core.ReplicationController):
+            obj.ClearField("status")
+        elif isinstance(obj, core.Namespace):
+            obj.status.phase = "Active"
+
+    def before_update(self, stage: Stage, new: AnyObject, old: AnyObject) -> None:
+        """Completes an update, in place, before it is validated: what was given out stays, if it is not named."""
+        if isinstance(new, core.Service) and isinstance(old, core.Service):
+            if not new.spec.clusterIP:
+                new.spec.clusterIP = old.spec.clusterIP
+        elif isinstance(new, core.Node) and isinstance(old, core.Node):
+            if not new.spec.podCIDR and old.spec.podCIDR:
+                new.spec.podCIDR = old.spec.podCIDR
+            _follow_unschedulable(new, stage.now_s)
+
+    def removed(self, stage: Stage, obj: AnyObject) -> None:
+        """Takes back what the object had."""
+        if isinstance(obj, core.Service):
+            _give_back(stage, self.services.pool, self.services.number(obj.spec.clusterIP))
+        elif isinstance(obj, core.Node):
+            _give_back(stage, self.pods.pool, self.pods.number(obj.spec.podCIDR))
+
+    def _pod(self, pod: core.Pod, now_s: float) -> None:
+        pod.ClearField("status")
+        pod.status.phase = "Pending"
+        pod.status.qosClass = qos_class(pod)
+        if pod.spec.nodeName:
+            set_condition(pod.status, "PodScheduled", "True", now_s)
+        for key in (NOT_READY, UNREACHABLE):
+            if not any(_tolerates_eviction(toleration, key) for toleration in pod.spec.tolerations):
+                pod.spec.tolerations.add(
+                    key=key, operator="Exists", effect="NoExecute", tolerationSeconds=self.eviction_toleration_s
+                )
+
+    def _node(self, stage: Stage, node: core.Node) -> None:
+        _taint(node, NOT_READY, stage.now_s)
+        _follow_unschedulable(node, stage.now_s)
+        if node.spec.podCIDR:
+            number = self.pods.number(node.spec.podCIDR)
+            if number is not None:
+                _take(stage, self.pods.pool, number, "spec.podCIDR", node.spec.podCIDR)
+            return
+        # When all blocks are given out, the node gets none: it can be registered, but pods have no address there.
+        number = self.pods.pool.take_next()
+        if number is not None:
+            stage.claim(lambda: self.pods.pool.give_back(number))
+            node.spec.podCIDR = self.pods.text(number)
+
+    def _service(self, stage: Stage, service: core.Service) -> None:
+        address = service.spec.clusterIP
+        if address == "None":
+            return
+        pool = self.services.pool
+        if address:
+            number = self.services.number(address)
+            if number is None:
+                raise Invalid(
+                    f'spec.clusterIP: "{address}" is not of this cluster\'s addresses for services',
+                    causes=[
+                        FieldError(
+                            "spec.clusterIP",
+                            f'"{address}" is not an address for services; they are {self.services.text(pool.first)} to '
+                            f"{self.services.text(pool.first + pool.size - 1)}; leave it out to be given one",
+                        )
+                    ],
+                )
+            _take(stage, pool, number, "spec.clusterIP", address)
+            return
+        number = pool.take_next()
+        if number is None:
+            raise Invalid(f"all {pool.size} addresses for services are taken", causes=[])
+        stage.claim(lambda: pool.give_back(number))
+        service.spec.clusterIP = self.services.text(number)
+
+
+def _check_namespace(stage: Stage, obj: AnyObject) -> None:
+    """Nothing is made in a namespace that does not exist or is on its way out."""
+    name = obj.metadata.namespace
+    version = stage.get(Key("Namespace", "", name))
+    if version is None:
+        raise NotFound(f'namespaces "{name}" not found')
+    if is_terminating(version.object):
+        raise Forbidden(
+            f'{kind_of(obj).plural} "{obj.metadata.name}" is forbidden: unable to create new content in namespace '
+            f"{name} because it is being terminated"
+        )
+
+
+def _tolerates_eviction(toleration: core.Toleration, key: str) -> bool:
+    return toleration.key in ("", key) and toleration.effect in ("", "NoExecute")
+
+
+def _taint(node: core.Node, key: str, now_s: float) -> None:
+    if not any(taint.key == key and taint.effect == "NoSchedule" for taint in node.spec.taints):
+        node.spec.taints.add(key=key, effect="NoSchedule", timeAdded=to_time(now_s))
+
+
+def _follow_unschedulable(node: core.Node, now_s: float) -> None:
+    """The taint says the same as the field, so that placement and tolerations need to look at taints only."""
+    if node.spec.unschedulable:
+        _taint(node, UNSCHEDULABLE, now_s)
+        return
+    kept = [taint for taint in node.spec.taints if taint.key != UNSCHEDULABLE]
+    if len(kept) < len(node.spec.taints):
+        del node.spec.taints[:]
+        node.spec.taints.extend(kept)
+
+
+def _take(stage: Stage, pool: Pool, number: int, path: str, text: str) -> None:
+    if pool.is_taken(number):
+        message = f'"{text}" is already allocated'
+        raise Invalid(f"{path}: {message}", causes=[FieldError(path, message)])
+    pool.take(number)
+    stage.claim(lambda: pool.give_back(number))
+
+
+def _give_back(stage: Stage, pool: Pool, number: int | None) -> None:
+    if number is not None and pool.is_taken(number):
+        pool.give_back(number)
+        stage.claim(lambda: pool.take(number))

@@ -1,0 +1,239 @@
+"""Who may do what: one table, verb x kind x identity, and what is not in it is denied.
+
+`CALLS` says which identities may make which call at all; a call that has no row is nobody's. `TABLE` says what they may
+do with objects of a kind, and for nodes, with which of them: a node agent is the part of the cluster that is most
+easily stolen (it runs other people's programs), so it reads and writes nothing but itself and the pods bound to it.
+Changes are judged on the object before and the object after. The idea is that of Kubernetes' node authorizer and
+NodeRestriction.
+
+Pure: identity and objects in, nothing or Forbidden out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+
+from cluster.api.errors import Forbidden
+from cluster.api.kinds import BY_NAME, AnyObject
+from cluster.api.meta import Key
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
+from cluster.rpc.identity import Identity
+
+
+class Scope(Enum):
+    """With which objects a verb is allowed."""
+
+    ANY = "any"
+    ITSELF = "its own Node"
+    BOUND = "pods bound to it"
+    ABOUT = "events about itself and the pods bound to it"
+    SCHEDULED = "a pod's PodScheduled condition"
+
+
+_READ = ("get", "list", "watch")
+_WRITE = ("create", "update", "patch", "update_status", "delete")
+VERBS = (*_READ, *_WRITE, "bind")
+
+
+def _any(*verbs: str) -> dict[str, Scope]:
+    return dict.fromkeys(verbs, Scope.ANY)
+
+
+TABLE: dict[tuple[str, str], dict[str, Scope]] = {
+    **{("admin", kind): _any(*VERBS) for kind in BY_NAME},
+    ("controllers", "Pod"): _any(*_READ, *_WRITE),
+    ("controllers", "ReplicationController"): _any(*_READ, "update", "patch", "update_status", "delete"),
+    ("controllers", "Service"): _any(*_READ, "delete"),
+    ("controllers", "Endpoints"): _any(*_READ, "create", "update", "patch", "delete"),
+    ("controllers", "Node"): _any(*_READ, "update", "patch", "update_status"),
+    ("controllers", "Namespace"): _any(*_READ, "update", "patch", "update_status", "delete"),
+    ("controllers", "Event"): _any(*_READ, "create", "update", "patch", "delete"),
+    ("scheduler", "Pod"): {**_any(*_READ, "bind"), "update_status": Scope.SCHEDULED},
+    ("scheduler", "Node"): _any(*_READ),
+    ("scheduler", "ReplicationController"): _any(*_READ),
+    ("scheduler", "Service"): _any(*_READ),
+    ("scheduler", "Event"): _any("get", "create", "update", "patch"),
+    ("proxy", "Service"): _any(*_READ),
+    ("proxy", "Endpoints"): _any(*_READ),
+    ("proxy", "Event"): _any("get", "create", "update", "patch"),
+    ("node", "Node"): dict.fromkeys((*_READ, "create", "update", "patch", "update_status"), Scope.ITSELF),
+    ("node", "Pod"): dict.fromkeys((*_READ, "update_status", "delete"), Scope.BOUND),
+    ("node", "Service"): _any(*_READ),
+    ("node", "Endpoints"): _any(*_READ),
+    ("node", "Event"): dict.fromkeys(("get", "create", "update", "patch"), Scope.ABOUT),
+}
+"""(kind of identity, kind of object) -> verb -> with which objects. Absent: denied."""
+
+_CLIENTS = frozenset({"admin", "controllers", "scheduler", "node", "proxy"})
+_EVERYONE = _CLIENTS | {"master"}
+
+CALLS: dict[str, frozenset[str]] = {
+    "/cluster.pb.v1.Cluster/Get": _CLIENTS,
+    "/cluster.pb.v1.Cluster/List": _CLIENTS,
+    "/cluster.pb.v1.Cluster/Watch": _CLIENTS,
+    "/cluster.pb.v1.Cluster/Write": _CLIENTS,
+    "/cluster.pb.v1.Cluster/Heartbeat": frozenset({"admin", "node"}),
+    "/cluster.pb.v1.Cluster/WatchHeartbeats": frozenset({"admin", "controllers"}),
+    "/cluster.pb.v1.NodeAgent/Logs": frozenset({"admin"}),
+    "/cluster.pb.v1.NodeAgent/Exec": frozenset({"admin"}),
+    "/grpc.health.v1.Health/Check": _EVERYONE,
+    "/grpc.health.v1.Health/List": _EVERYONE,
+    "/grpc.health.v1.Health/Watch": _EVERYONE,
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": _EVERYONE,
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _EVERYONE,
+}
+"""Full name of a call -> the kinds of identity that may make it. Absent: nobody."""
+
+_NODE_LABEL_DOMAINS = ("kubernetes.io", "topology.kubernetes.io", "podium.dev")
+_ADMIN_LABEL_DOMAIN = "node-restriction.kubernetes.io"
+
+BoundTo = Callable[[Key], str | None]
+"""The node of the pod with that key: "" if it has none yet, None if there is no such pod."""
+
+
+def authorize_call(identity: Identity, method: str) -> None:
+    """Whether this identity may make this call at all. Raises Forbidden."""
+    if identity.kind not in CALLS.get(method, ()):
+        raise Forbidden(f"{identity} may not call {method}")
+
+
+def authorize_get(identity: Identity, kind: str, obj: AnyObject, bound_to: BoundTo) -> None:
+    """Whether this identity may read this object. Raises Forbidden."""
+    _check(identity, "get", kind, obj, obj, bound_to)
+
+
+def authorize_selection(identity: Identity, verb: str, kind: str, field_equals: Mapping[str, str]) -> None:
+    """Whether this identity may list or watch what these field selectors select. Raises Forbidden."""
+    scope = _scope(identity, verb, kind)
+    if scope is Scope.ANY:
+        return
+    field = {Scope.ITSELF: "metadata.name", Scope.BOUND: "spec.nodeName"}.get(scope)
+    if field is None or field_equals.get(field) != identity.name:
+        raise _forbidden(identity, verb, kind, f"only with the field selector {field}={identity.name}")
+
+
+def authorize_heartbeat(identity: Identity, node: str) -> None:
+    """Whether this identity may say that this node is alive. Raises Forbidden."""
+    if identity.kind != "admin" and (identity.kind, identity.name) != ("node", node):
+        raise Forbidden(f'{identity} may not send heartbeats of node "{node}"')
+
+
+def authorize_write(
+    identity: Identity, verb: str, kind: str, old: AnyObject | None, new: AnyObject | None, bound_to: BoundTo
+) -> None:
+    """Whether this identity may take the object from `old` to `new` (None: there is none). Raises Forbidden.
+
+    For everything but create, call it before anything else is said about the object, with new=old, and again with the
+    outcome: someone who may not touch an object learns nothing of it from other errors.
+    """
+    _check(identity, verb, kind, old, new, bound_to)
+
+
+def authorize_removal(identity: Identity, request: wire.DeleteOperation) -> None:
+    """A node removes a pod only when it has ended there (grace 0), and only the very pod that it ran (uid)."""
+    if identity.kind == "node" and not (
+        request.HasField("grace_period_seconds")
+        and request.grace_period_seconds == 0
+        and request.HasField("preconditions")
+        and request.preconditions.uid
+    ):
+        raise _forbidden(identity, "delete", request.kind, "only with grace period 0 and the uid as a precondition")
+
+
+def _scope(identity: Identity, verb: str, kind: str) -> Scope:
+    scope = TABLE.get((identity.kind, kind), {}).get(verb)
+    if scope is None:
+        raise _forbidden(identity, verb, kind)
+    return scope
+
+
+def _check(
+    identity: Identity, verb: str, kind: str, old: AnyObject | None, new: AnyObject | None, bound_to: BoundTo
+) -> None:
+    scope = _scope(identity, verb, kind)
+    if scope is Scope.ANY:
+        return
+    problem = _PROBLEMS[scope](identity, old, new, bound_to)
+    if problem:
+        raise _forbidden(identity, verb, kind, problem)
+
+
+def _forbidden(identity: Identity, verb: str, kind: str, why: str = "") -> Forbidden:
+    words = verb.replace("update_status", "update the status of")
+    return Forbidden(f"{identity} may not {words} {BY_NAME[kind].plural}" + (f": {why}" if why else ""))
+
+
+# --- what is wrong, by scope
+
+
+def _not_itself(identity: Identity, old: AnyObject | None, new: AnyObject | None, _: BoundTo) -> str:
+    for node in (old, new):
+        if node is not None and node.metadata.name != identity.name:
+            return "only itself"
+    if not isinstance(new, core.Node):
+        return ""
+    if old is None:
+        if new.spec.podCIDR:
+            return "spec.podCIDR is given to it"
+        if any(key.startswith(_ADMIN_LABEL_DOMAIN) for key in new.metadata.labels):
+            return f"labels of {_ADMIN_LABEL_DOMAIN} are not its own to set"
+        if new.metadata.ownerReferences or new.metadata.finalizers:
+            return "it has no owners and no finalizers"
+        return ""
+    assert isinstance(old, core.Node)
+    if old is new:
+        return ""
+    if new.spec != old.spec:
+        return "its spec is not its own to change"
+    before, after = old.metadata, new.metadata
+    changed = {key for key in {*before.labels, *after.labels} if before.labels.get(key) != after.labels.get(key)}
+    foreign = sorted(key for key in changed if key.partition("/")[0] not in _NODE_LABEL_DOMAINS)
+    if foreign:
+        return f"the label {foreign[0]} is not its own to change"
+    if list(after.ownerReferences) != list(before.ownerReferences) or list(after.finalizers) != list(before.finalizers):
+        return "its owners and finalizers are not its own to change"
+    return ""
+
+
+def _not_bound(identity: Identity, old: AnyObject | None, new: AnyObject | None, _: BoundTo) -> str:
+    for pod in (old, new):
+        if isinstance(pod, core.Pod) and pod.spec.nodeName != identity.name:
+            return "only those bound to it"
+    return ""
+
+
+def _not_about_it(identity: Identity, old: AnyObject | None, new: AnyObject | None, bound_to: BoundTo) -> str:
+    for event in (old, new):
+        if not isinstance(event, core.Event):
+            continue
+        about = event.involvedObject
+        if about.kind == "Node" and about.name == identity.name:
+            continue
+        # A pod that is gone already may still get its last words ("Killing").
+        if about.kind == "Pod" and bound_to(Key("Pod", about.namespace, about.name)) in (identity.name, None):
+            continue
+        return "only those about itself and the pods bound to it"
+    return ""
+
+
+def _not_the_condition(identity: Identity, old: AnyObject | None, new: AnyObject | None, _: BoundTo) -> str:
+    if isinstance(old, core.Pod) and isinstance(new, core.Pod) and old is not new:
+        before, after = core.PodStatus(), core.PodStatus()
+        for status, pod in ((before, old), (after, new)):
+            status.CopyFrom(pod.status)
+            kept = [condition for condition in status.conditions if condition.type != "PodScheduled"]
+            del status.conditions[:]
+            status.conditions.extend(kept)
+        if before != after:
+            return "only the condition PodScheduled"
+    return ""
+
+
+_PROBLEMS: dict[Scope, Callable[[Identity, AnyObject | None, AnyObject | None, BoundTo], str]] = {
+    Scope.ITSELF: _not_itself,
+    Scope.BOUND: _not_bound,
+    Scope.ABOUT: _not_about_it,
+    Scope.SCHEDULED: _not_the_condition,
+}

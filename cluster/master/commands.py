@@ -1,0 +1,371 @@
+"""Operations: what a create, update, patch, status update, bind or delete makes of the state.
+
+    outcomes = commands.run(stage, request, writer)      # pure: stages changes, answers each operation
+    await store.commit(stage.changes)                    # actor.py: save, then show, then answer
+
+Each operation is one revision, or all of an atomic write are one; what changes nothing makes no revision and no event.
+The rules are Kubernetes' (semantics K2, K3, K8), and so are the words of the errors. Server-owned metadata (uid,
+creationTimestamp, generation, deletion) is the stage's and cannot be written; the status is written by its own
+operation only, and by that alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.api.conditions import set_condition
+from cluster.api.defaults import apply_defaults
+from cluster.api.errors import Aborted, AlreadyExists, ApiError, BadRequest, Conflict, Internal, Invalid, NotFound
+from cluster.api.json import patched, read_json
+from cluster.api.kinds import AnyObject, Kind, kind_named, kind_of, unwrap
+from cluster.api.meta import Key, is_terminating, to_time
+from cluster.api.names import Dice, generate_name
+from cluster.api.validation import invalid, unknown_fields, validate, validate_update
+from cluster.master import deletion
+from cluster.master.admission import DEFAULT_NAMESPACE, Admission
+from cluster.master.authorization import authorize_removal, authorize_write
+from cluster.master.stage import Stage, copy_of
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
+from cluster.rpc.identity import Identity
+from cluster.store.version import Version
+
+MAX_OPERATIONS = 2000
+"""In one write: what can be applied without holding up everybody else for long."""
+_NAME_TRIES = 8
+_MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who writes, and what made them."""
+
+    identity: Identity
+    cause: core.Cause | None = None
+
+    def __str__(self) -> str:
+        return str(self.identity)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one operation: an error, or the object (for a delete, its last content)."""
+
+    error: ApiError | None = None
+    version: Version | None = None
+    unchanged: bool = False
+
+
+class Commands:
+    """See the head of this file. Ids and dice are handed in; `on_bug` is told of what should not happen."""
+
+    def __init__(
+        self, admission: Admission, new_uid: Callable[[], str], rng: Dice, on_bug: Callable[[Exception], None]
+    ) -> None:
+        self._admission = admission
+        self._new_uid = new_uid
+        self._rng = rng
+        self._on_bug = on_bug
+
+    def run(self, stage: Stage, request: wire.WriteRequest, writer: Writer) -> list[Outcome]:
+        """Applies a write to the stage: one outcome per operation. Raises BadRequest if there are too many."""
+        count = len(request.operations)
+        if count > MAX_OPERATIONS:
+            raise BadRequest(f"a write of {count} operations; at most {MAX_OPERATIONS} at once")
+        if request.dry_run:
+            stage = Stage(stage, stage.now_s)
+        run = self._atomic if request.atomic else self._each
+        outcomes = run(stage, request, writer)
+        if request.dry_run:
+            stage.discard()
+        return outcomes
+
+    def _each(self, stage: Stage, request: wire.WriteRequest, writer: Writer) -> list[Outcome]:
+        outcomes = []
+        for operation in request.operations:
+            stage.begin()
+            outcome = self._try(stage, operation, writer)
+            if outcome.error is None:
+                stage.finish()
+            else:
+                stage.abort()
+            outcomes.append(outcome)
+        return outcomes
+
+    def _atomic(self, stage: Stage, request: wire.WriteRequest, writer: Writer) -> list[Outcome]:
+        stage.begin()
+        outcomes: list[Outcome] = []
+        for number, operation in enumerate(request.operations):
+            outcome = self._try(stage, operation, writer)
+            if outcome.error is not None:
+                stage.abort()
+                aborted = Outcome(Aborted(f"nothing was written, because operation {number} failed: {outcome.error}"))
+                return [outcome if i == number else aborted for i in range(len(request.operations))]
+            outcomes.append(outcome)
+        stage.finish()
+        return outcomes
+
+    def _try(self, stage: Stage, operation: wire.Operation, writer: Writer) -> Outcome:
+        word = operation.WhichOneof("operation")
+        try:
+            if word is None:
+                raise BadRequest("an operation that says nothing")
+            return _OPERATIONS[word](self, stage, getattr(operation, word), writer)
+        except ApiError as error:
+            return Outcome(error)
+        except Exception as error:  # a bug must not take the others' writes with it
+            self._on_bug(error)
+            return Outcome(Internal(f"a bug in the master: {type(error).__name__}: {error}"))
+
+    # --- operations
+
+    def _create(self, stage: Stage, request: wire.CreateOperation, writer: Writer) -> Outcome:
+        obj = copy_of(unwrap(request.object))
+        kind, meta = kind_of(obj), obj.metadata
+        authorize_write(writer.identity, "create", kind.name, None, obj, _bound_to(stage))
+        _refuse_unknown(obj)
+        if meta.resourceVersion:
+            raise Invalid("metadata.resourceVersion: must not be set on an object to be created")
+        for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "generation"):
+            meta.ClearField(field)
+        apply_defaults(obj)
+        if not meta.name and meta.generateName:
+            meta.name = self._free_name(stage, kind, meta)
+        key = _key(kind, meta.namespace, meta.name)
+        if stage.get(key) is not None:
+            raise AlreadyExists(f'{kind.plural} "{key.name}" already exists')
+        meta.uid = self._new_uid()
+        meta.creationTimestamp.CopyFrom(to_time(stage.now_s))
+        if _has_spec(obj):
+            meta.generation = 1
+        self._admission.before_create(stage, obj)
+        errors = validate(obj)
+        if errors:
+            raise invalid(obj, errors)
+        return Outcome(version=stage.put(obj, key, str(writer), writer.cause))
+
+    def _free_name(self, stage: Stage, kind: Kind, meta: core.ObjectMeta) -> str:
+        for _ in range(_NAME_TRIES):
+            name = generate_name(meta.generateName, self._rng)
+            if stage.get(Key(kind.name, meta.namespace if kind.namespaced else "", name)) is None:
+                return name
+        raise AlreadyExists(f'no free name was found for {kind.plural} "{meta.generateName}"; try again')
+
+    def _update(self, stage: Stage, request: wire.UpdateOperation, writer: Writer) -> Outcome:
+        new = copy_of(unwrap(request.object))
+        version = _find(stage, writer, "update", kind_of(new), new.metadata.namespace, new.metadata.name)
+        _refuse_unknown(new)
+        return self._replace(stage, "update", version, new, writer)
+
+    def _update_status(self, stage: Stage, request: wire.UpdateStatusOperation, writer: Writer) -> Outcome:
+        given = unwrap(request.object)
+        version = _find(stage, writer, "update_status", kind_of(given), given.metadata.namespace, given.metadata.name)
+        _refuse_unknown(given)
+        return self._replace_status(stage, version, given, writer)
+
+    def _patch(self, stage: Stage, request: wire.PatchOperation, writer: Writer) -> Outcome:
+        verb = "update_status" if request.status else "patch"
+        version = _find(stage, writer, verb, kind_named(request.kind), request.namespace, request.name)
+        _check_preconditions(version, request)
+        patch = _read_patch(request.merge_patch)
+        new = patched(version.object, patch)
+        if (new.metadata.namespace, new.metadata.name) != version.key[1:]:
+            raise Invalid("metadata.name and metadata.namespace cannot be patched")
+        if request.status:
+            return self._replace_status(stage, version, new, writer)
+        return self._replace(stage, verb, version, new, writer)
+
+    def _bind(self, stage: Stage, request: wire.BindOperation, writer: Writer) -> Outcome:
+        version = _find(stage, writer, "bind", kind_named("Pod"), request.namespace, request.name)
+        _check_preconditions(version, request)
+        name, old = version.key.name, version.object
+        assert isinstance(old, core.Pod)
+        if is_terminating(old):
+            raise Conflict(f'pods "{name}" is being deleted, cannot be assigned to a host')
+        if old.spec.nodeName:
+            raise Conflict(f'pods "{name}" is already assigned to node "{old.spec.nodeName}"')
+        if not request.node_name:
+            raise Invalid("node_name: is required to bind a pod")
+        if stage.get(Key("Node", "", request.node_name)) is None:
+            raise NotFound(f'nodes "{request.node_name}" not found')
+        pod = core.Pod()
+        pod.CopyFrom(old)
+        pod.spec.nodeName = request.node_name
+        set_condition(pod.status, "PodScheduled", "True", stage.now_s)
+        return Outcome(version=stage.put(pod, version.key, str(writer), writer.cause))
+
+    def _delete(self, stage: Stage, request: wire.DeleteOperation, writer: Writer) -> Outcome:
+        version = _find(stage, writer, "delete", kind_named(request.kind), request.namespace, request.name)
+        authorize_removal(writer.identity, request)
+        _check_preconditions(version, request)
+        verdict = deletion.decide(version.object, request, stage)
+        if not verdict.remove and verdict.changed is None:
+            return Outcome(version=version, unchanged=True)
+        if request.propagation_policy == "Orphan":
+            for dependent, freed in deletion.orphaned(version.object, stage):
+                stage.put(freed, dependent.key, str(writer), writer.cause)
+        if verdict.changed is not None:
+            return Outcome(version=stage.put(verdict.changed, version.key, str(writer), writer.cause))
+        return self._remove(stage, version, writer)
+
+    # --- steps
+
+    def _remove(self, stage: Stage, version: Version, writer: Writer) -> Outcome:
+        self._admission.removed(stage, version.object)
+        return Outcome(version=stage.remove(version, str(writer), writer.cause))
+
+    def _replace(self, stage: Stage, verb: str, version: Version, new: AnyObject, writer: Writer) -> Outcome:
+        """Spec and metadata as in `new`, which belongs to us; what is the master's, and the status, as it is."""
+        old = version.object
+        _check_version(version, new)
+        _keep_owned(new.metadata, old.metadata)
+        if kind_of(old).has_status:
+            _copy_status(new, old)
+        apply_defaults(new)
+        self._admission.before_update(stage, new, old)
+        authorize_write(writer.identity, verb, version.key.kind, old, new, _bound_to(stage))
+        errors = validate(new) + validate_update(new, old)
+        if errors:
+            raise invalid(new, errors)
+        if _has_spec(new) and new.spec != old.spec:  # type: ignore[union-attr]
+            new.metadata.generation += 1
+        return self._put_if_changed(stage, version, new, writer)
+
+    def _replace_status(self, stage: Stage, version: Version, given: AnyObject, writer: Writer) -> Outcome:
+        """The status as in `given`, all else as it is."""
+        kind = kind_of(given)
+        if not kind.has_status:
+            raise BadRequest(f"{kind.plural} have no status")
+        _check_version(version, given)
+        new = copy_of(version.object)
+        _copy_status(new, given)
+        authorize_write(writer.identity, "update_status", kind.name, version.object, new, _bound_to(stage))
+        if isinstance(new, core.Node):  # its quantities are what placement reckons with
+            apply_defaults(new)
+            errors = validate(new)
+            if errors:
+                raise invalid(new, errors)
+        return self._put_if_changed(stage, version, new, writer)
+
+    def _put_if_changed(self, stage: Stage, version: Version, new: AnyObject, writer: Writer) -> Outcome:
+        # With the stamps of the old version, the same bytes mean that nothing was changed.
+        meta, before = new.metadata, version.object.metadata
+        meta.resourceVersion = before.resourceVersion
+        meta.actor = before.actor
+        if before.HasField("cause"):
+            meta.cause.CopyFrom(before.cause)
+        else:
+            meta.ClearField("cause")
+        if new == version.object and new.SerializeToString(deterministic=True) == version.data:
+            return Outcome(version=version, unchanged=True)
+        if deletion.may_go(new):  # the last finalizer was taken away
+            return self._remove(stage, stage.put(new, version.key, str(writer), writer.cause), writer)
+        return Outcome(version=stage.put(new, version.key, str(writer), writer.cause))
+
+
+_OPERATIONS: dict[str, Callable[[Commands, Stage, Any, Writer], Outcome]] = {
+    "create": Commands._create,
+    "update": Commands._update,
+    "patch": Commands._patch,
+    "update_status": Commands._update_status,
+    "bind": Commands._bind,
+    "delete": Commands._delete,
+}
+
+
+def _has_spec(obj: AnyObject) -> bool:
+    return not isinstance(obj, core.Endpoints | core.Event)
+
+
+def _copy_status(new: Any, source: Any) -> None:
+    if source.HasField("status"):
+        new.status.CopyFrom(source.status)
+    else:
+        new.ClearField("status")
+
+
+def _key(kind: Kind, namespace: str, name: str) -> Key:
+    if not kind.namespaced:
+        if namespace:
+            raise Invalid(f"metadata.namespace: {kind.plural} have no namespace")
+        return Key(kind.name, "", name)
+    return Key(kind.name, namespace or DEFAULT_NAMESPACE, name)
+
+
+def _find(stage: Stage, writer: Writer, verb: str, kind: Kind, namespace: str, name: str) -> Version:
+    """The object to be written, if this writer may do that with it. Raises Invalid, NotFound, Forbidden."""
+    authorize_write(writer.identity, verb, kind.name, None, None, _bound_to(stage))
+    if not name:
+        raise Invalid("metadata.name: is required")
+    key = _key(kind, namespace, name)
+    version = stage.get(key)
+    if version is None:
+        raise NotFound(f'{kind.plural} "{key.name}" not found')
+    authorize_write(writer.identity, verb, kind.name, version.object, version.object, _bound_to(stage))
+    return version
+
+
+def _bound_to(stage: Stage) -> Callable[[Key], str | None]:
+    def bound_to(key: Key) -> str | None:
+        version = stage.get(key)
+        return None if version is None else version.node
+
+    return bound_to
+
+
+def _refuse_unknown(obj: AnyObject) -> None:
+    errors = unknown_fields(obj)
+    if errors:
+        raise invalid(obj, errors)
+
+
+def _check_version(version: Version, given: AnyObject) -> None:
+    """The caller means this object (uid, if given), and this version of it (resourceVersion, if given)."""
+    meta = given.metadata
+    _check_uid(version, meta.uid)
+    if meta.resourceVersion and meta.resourceVersion != str(version.revision):
+        raise _conflict(version, _MODIFIED)
+
+
+def _check_preconditions(
+    version: Version, request: wire.PatchOperation | wire.BindOperation | wire.DeleteOperation
+) -> None:
+    if request.HasField("preconditions"):
+        _check_uid(version, request.preconditions.uid)
+        wanted = request.preconditions.resource_version
+        if wanted and wanted != str(version.revision):
+            raise _conflict(version, _MODIFIED)
+
+
+def _check_uid(version: Version, uid: str) -> None:
+    found = version.object.metadata.uid
+    if uid and uid != found:
+        raise _conflict(version, f"Precondition failed: UID in precondition: {uid}, UID in object meta: {found}")
+
+
+def _conflict(version: Version, why: str) -> Conflict:
+    plural = kind_named(version.key.kind).plural
+    return Conflict(f'Operation cannot be fulfilled on {plural} "{version.key.name}": {why}')
+
+
+def _keep_owned(new: core.ObjectMeta, old: core.ObjectMeta) -> None:
+    """What is not the writer's to say stays as it is."""
+    for field in ("uid", "generateName", "resourceVersion", "generation", "deletionGracePeriodSeconds", "namespace"):
+        if old.HasField(field):
+            setattr(new, field, getattr(old, field))
+        else:
+            new.ClearField(field)
+    for field in ("creationTimestamp", "deletionTimestamp"):
+        if old.HasField(field):
+            getattr(new, field).CopyFrom(getattr(old, field))
+        else:
+            new.ClearField(field)
+
+
+def _read_patch(text: bytes) -> dict[str, Any]:
+    patch = read_json(text)
+    if not isinstance(patch, dict):
+        raise BadRequest("a merge patch is a JSON object")
+    return patch

@@ -1,0 +1,49 @@
+"""`python -m cluster master`: flags to settings to a supervised master."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from cluster.actor import daemon
+from cluster.actor.supervisor import Supervisor
+from cluster.config.errors import ConfigError
+from cluster.config.profiles import PROFILES
+from cluster.config.settings import load
+from cluster.master.server import build
+from cluster.master.settings import MasterSettings
+from cluster.telemetry import log
+
+
+def main(argv: list[str]) -> int:
+    """Runs a master until a signal, or the end of its lifeline, stops it. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m cluster master", description="Keeps the state of a cluster.")
+    parser.add_argument("--listen", metavar="HOST:PORT", required=True, help="address to serve at")
+    parser.add_argument("--dir", metavar="DIR", required=True, help="where the store is; made if it is missing")
+    parser.add_argument("--credentials", metavar="DIR", required=True, help="directory of ca.crt, tls.crt, tls.key")
+    parser.add_argument("--profile", choices=sorted(PROFILES), help="timers (default: laptop)")
+    parser.add_argument("--service-cidr", metavar="NETWORK", help="addresses of services, but for the first 256")
+    parser.add_argument("--pod-cidr-base", metavar="ADDRESS", help="where the nodes' blocks of pod addresses begin")
+    parser.add_argument("--lifeline-fd", type=int, metavar="FD", help="stop when this descriptor ends")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    flags = vars(parser.parse_args(argv))
+    lifeline_fd, log_level = flags.pop("lifeline_fd"), flags.pop("log_level")
+    log.setup("master", log_level)
+    try:
+        settings = load(MasterSettings, flags=flags, env_prefix="PODIUM_MASTER_", environ=os.environ)
+    except ConfigError as error:
+        print(f"master: {error}", file=sys.stderr)
+        return 2
+    bound: dict[str, str] = {}
+
+    async def make() -> Supervisor:
+        return build(settings, on_bound=lambda address: bound.update(address=address))
+
+    return daemon.run(
+        make,
+        name="master",
+        ready=lambda: bound,
+        lifeline_fd=lifeline_fd,
+        stop_grace_s=settings.stop_grace_s + 5.0,
+    )

@@ -1,0 +1,85 @@
+"""Pages of a list: all pages show the snapshot of the first, because the token for the next one carries its revision.
+
+A token says where to go on: the revision and the key of the last object sent. It is opaque to callers, and one that was
+made up is a BadRequest. Pure.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cluster.api.errors import BadRequest
+from cluster.api.kinds import AnyObject
+from cluster.api.meta import Key
+from cluster.store.version import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page ends."""
+
+    revision: int
+    after: Key
+
+
+def write_token(place: Place) -> str:
+    """The token for the next page."""
+    text = json.dumps([1, place.revision, *place.after], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def read_token(token: str, kind: str) -> Place:
+    """Where to go on. Raises BadRequest for anything that `write_token` did not write for this kind."""
+    try:
+        data = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        version, revision, *after = data
+        if version != 1 or type(revision) is not int or revision < 0 or len(after) != 3 or after[0] != kind:
+            raise ValueError
+        if not all(isinstance(part, str) for part in after):
+            raise ValueError
+    except (ValueError, TypeError, binascii.Error, RecursionError):
+        raise BadRequest("the continue token is not one of this list; begin again without it") from None
+    return Place(revision, Key(*after))
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some objects, and what comes after."""
+
+    versions: Sequence[Version]
+    last: Key | None = None
+    """Of the last object, if there are more."""
+    remaining: int = 0
+    """How many there are still, if that can be told without looking at each."""
+
+
+def page(
+    versions: Sequence[Version], limit: int, after: Key | None, matches: Callable[[AnyObject], bool] | None
+) -> Page:
+    """At most `limit` (0: all) of the versions, which are sorted by key, that match and come after a key."""
+    start = 0
+    if after is not None:
+        low, high = 0, len(versions)
+        while low < high:
+            middle = (low + high) // 2
+            if versions[middle].key <= after:
+                low = middle + 1
+            else:
+                high = middle
+        start = low
+    if matches is None:
+        rest = versions[start:] if start else versions
+        if not limit or len(rest) <= limit:
+            return Page(rest)
+        return Page(rest[:limit], rest[limit - 1].key, len(rest) - limit)
+    found: list[Version] = []
+    for index in range(start, len(versions)):
+        if matches(versions[index].object):
+            if limit and len(found) == limit:
+                return Page(found, found[-1].key)
+            found.append(versions[index])
+    return Page(found)

@@ -1,0 +1,159 @@
+"""A master, put together: store, writer, heartbeats, and the gRPC server in front of them.
+
+`Master` is the whole without the wire, for tests and simulation; `build` adds the wire and the disk and gives a
+supervisor that starts them in order and stops them in reverse.
+
+Started, the master sees to it that the namespace "default" exists. A disk that fails in the middle of a commit ends
+the process at once, with exit code EXIT_DISK_FAILURE: what is on the disk is known only to a new start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import Callable
+from functools import partial
+
+from google.protobuf.message import Message
+
+from cluster.actor.clock import Clock, SystemClock, new_uid
+from cluster.actor.supervisor import ChildSpec, Restart, Supervisor
+from cluster.api.errors import AlreadyExists
+from cluster.api.kinds import wrap
+from cluster.api.meta import Key
+from cluster.master.actor import WriterActor
+from cluster.master.admission import DEFAULT_NAMESPACE, Admission
+from cluster.master.apiserver import ApiServer
+from cluster.master.authorization import authorize_call
+from cluster.master.commands import Commands, Writer
+from cluster.master.heartbeats import Heartbeats
+from cluster.master.pools import PodBlocks, ServiceAddresses
+from cluster.master.settings import MasterSettings
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
+from cluster.rpc.identity import Credentials, Identity
+from cluster.rpc.outcome import from_status
+from cluster.rpc.server import RpcServer
+from cluster.rpc.servicer import cluster_service
+from cluster.store.interface import Journal
+from cluster.store.journal import SqliteJournal
+from cluster.store.store import Store
+
+EXIT_DISK_FAILURE = 74
+"""EX_IOERR of sysexits.h."""
+
+_log = logging.getLogger("podium.master")
+
+
+class Master:
+    """A master without a wire: call `api`. Start and stop it from one event loop."""
+
+    def __init__(
+        self,
+        settings: MasterSettings,
+        journal: Journal,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        on_disk_failure: Callable[[Exception], None],
+    ) -> None:
+        self.store = Store(journal, settings.store, clock)
+        self._admission = Admission(
+            round(settings.timers.eviction_toleration_s),
+            ServiceAddresses(settings.service_network),
+            PodBlocks(settings.pod_base),
+        )
+        commands = Commands(self._admission, lambda: new_uid(rng), rng, _report_bug)
+        self.writer = WriterActor(self.store, commands, clock, on_disk_failure)
+        self.heartbeats = Heartbeats(clock, settings.timers.bookmark_interval_s, lambda: self.store.store_id)
+        self.api = ApiServer(self.store, self.writer, self.heartbeats)
+
+    async def start(self) -> None:
+        """Reads the store, and makes the default namespace if this is its first start. Raises StoreRefused."""
+        await self.store.start()
+        self._admission.rebuild(self.store.state)
+        await self.writer.start()
+        await self.heartbeats.start()
+        if self.store.get(Key("Namespace", "", DEFAULT_NAMESPACE)) is None:
+            await self._make_default_namespace()
+
+    async def _make_default_namespace(self) -> None:
+        namespace = core.Namespace(metadata=core.ObjectMeta(name=DEFAULT_NAMESPACE))
+        request = wire.WriteRequest(operations=[wire.Operation(create=wire.CreateOperation(object=wrap(namespace)))])
+        answer = await self.writer.write(request, Writer(Identity("admin")))
+        error = from_status(wire.WriteResponse.FromString(answer).results[0].status)
+        if error is not None and not isinstance(error, AlreadyExists):
+            raise error
+
+    def drain(self) -> None:
+        """Ends watches, now and from now on, with Unavailable."""
+        self.store.drain()
+
+    async def stop(self) -> None:
+        """Finishes the writes that wait, ends everything, closes the store. Twice is fine."""
+        self.drain()
+        await self.writer.stop()
+        await self.heartbeats.stop()
+        await self.store.stop()
+
+
+class MasterService:
+    """A master with its wire, as a child of a supervisor."""
+
+    def __init__(self, settings: MasterSettings, on_bound: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._on_bound = on_bound
+        self._master: Master | None = None
+        self._server: RpcServer | None = None
+        self._stopped = asyncio.Event()
+
+    async def start(self) -> None:
+        """Opens the store, then serves. Raises StoreRefused, CredentialsError, OSError."""
+        settings = self._settings
+        credentials = Credentials.load(settings.credentials)
+        rng = random.SystemRandom()
+        journal = SqliteJournal(settings.dir, lambda: new_uid(rng))
+        self._master = Master(settings, journal, clock=SystemClock(), rng=rng, on_disk_failure=die)
+        await self._master.start()
+        services = [cluster_service(self._master.api)]
+        self._server = RpcServer(settings.listen, credentials, services, _authorize)
+        self._on_bound(await self._server.start())
+
+    async def run(self) -> None:
+        """Until stopped: whatever would end it sooner ends the process."""
+        await self._stopped.wait()
+
+    async def stop(self) -> None:
+        """Ends watches, lets calls finish for the grace time, finishes writes, closes the store. Twice is fine."""
+        self._stopped.set()
+        if self._master is not None:
+            self._master.drain()
+        if self._server is not None:
+            await self._server.stop(self._settings.stop_grace_s)
+        if self._master is not None:
+            await self._master.stop()
+
+
+def build(settings: MasterSettings, *, on_bound: Callable[[str], None] = lambda address: None) -> Supervisor:
+    """A supervisor of one master; `on_bound` learns the address that it serves at. It is not restarted in place: a
+    new process reads the store afresh."""
+    make = partial(MasterService, settings, on_bound)
+    return Supervisor("master", [ChildSpec("master", make, Restart.NEVER)])
+
+
+def _authorize(identity: Identity, method: str, request: Message | None) -> None:
+    authorize_call(identity, method)
+
+
+def _report_bug(error: Exception) -> None:
+    _log.error("a write failed because of a bug in the master", exc_info=error)
+
+
+def die(error: Exception) -> None:
+    """Ends the process at once: nothing that it would still do could be trusted."""
+    _log.critical("the store's disk failed; the master ends now, and the next start reads what is there: %s", error)
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+    os._exit(EXIT_DISK_FAILURE)

@@ -1,0 +1,164 @@
+"""A group of writes on its way to the log: what they see, and what they would change.
+
+The one writer applies a group of requests to a `Stage`, commits all their changes at once, and only then answers. Each
+request sees what those before it in the group did; nobody else does until the commit. Worked example, store at 40:
+
+    begin; put pod a; finish                    revision 41: [a]
+    begin; put pod b; put rc r; finish          revision 42: [b, r]       one atomic write, one revision
+    begin; put pod c; abort                     nothing, and what c had claimed (an address) is given back
+    changes                                     [a@41, b@42, r@42]
+
+Pure. If the commit fails, `discard` gives back every claim, and the stage is thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from cluster.api.errors import BadRequest
+from cluster.api.kinds import AnyObject
+from cluster.api.meta import Key
+from cluster.pb.v1 import core_pb2 as core
+from cluster.store.version import Change, Version
+
+MAX_CHANGES = 4096
+"""In one revision; the log packs the position of a change into twelve bits."""
+
+
+class Reader(Protocol):
+    """What can be asked of the state, durable or staged."""
+
+    @property
+    def revision(self) -> int: ...
+
+    def get(self, key: Key) -> Version | None: ...
+
+    def list(self, kind: str, namespace: str = "", node: str = "") -> Sequence[Version]: ...
+
+
+class Stage:
+    """Staged changes over a state, in units that each become one revision."""
+
+    def __init__(self, base: Reader, now_s: float) -> None:
+        self.changes: list[Change] = []
+        """Of finished units, in order."""
+        self.now_s = now_s
+        """Wall time of this group, seconds since 1970."""
+        self._base = base
+        self._revision = base.revision
+        self._done: dict[Key, Version] = {}
+        """Newest versions made by finished units; tombstones too."""
+        self._unit: dict[Key, Change] = {}
+        self._unit_undo: list[Callable[[], None]] = []
+        self._undo: list[Callable[[], None]] = []
+
+    @property
+    def revision(self) -> int:
+        """The newest revision, staged ones included."""
+        return self._revision
+
+    # --- reading
+
+    def get(self, key: Key) -> Version | None:
+        """The object of that key as the current write sees it."""
+        change = self._unit.get(key)
+        version = change.new if change is not None else self._before(key)
+        return None if version is None or version.deleted else version
+
+    def _before(self, key: Key) -> Version | None:
+        """As it was before the current unit."""
+        version = self._done.get(key)
+        if version is None:
+            return self._base.get(key)
+        return None if version.deleted else version
+
+    def list(self, kind: str, namespace: str = "", node: str = "") -> Sequence[Version]:
+        """What exists of a kind as the current write sees it; in no order when something is staged."""
+        base = self._base.list(kind, namespace, node)
+        staged = {**self._done, **{key: change.new for key, change in self._unit.items()}}
+        mine = {key: version for key, version in staged.items() if key.kind == kind}
+        if not mine:
+            return base
+        return [version for version in base if version.key not in mine] + [
+            version
+            for key, version in mine.items()
+            if not version.deleted and namespace in ("", key.namespace) and node in ("", version.node)
+        ]
+
+    # --- changing
+
+    def begin(self) -> None:
+        """Starts a unit."""
+        assert not self._unit, "a unit is open already"
+
+    def put(self, obj: AnyObject, key: Key, actor: str, cause: core.Cause | None) -> Version:
+        """Stages an object; it is stamped and encoded here, and belongs to the stage from now on."""
+        node = obj.spec.nodeName if isinstance(obj, core.Pod) else ""
+        return self._add(key, obj, actor, cause, node, deleted=False)
+
+    def remove(self, version: Version, actor: str, cause: core.Cause | None) -> Version:
+        """Stages the removal of an object: its last content, stamped with who removes it. Returns the tombstone."""
+        obj = copy_of(version.object)
+        return self._add(version.key, obj, actor, cause, version.node, deleted=True)
+
+    def _add(
+        self, key: Key, obj: AnyObject, actor: str, cause: core.Cause | None, node: str, *, deleted: bool
+    ) -> Version:
+        revision = self._revision + 1
+        meta = obj.metadata
+        meta.resourceVersion = str(revision)
+        meta.actor = actor
+        if cause is not None:
+            meta.cause.CopyFrom(cause)
+        else:
+            meta.ClearField("cause")
+        data = obj.SerializeToString(deterministic=True)
+        version = Version(key, revision, data, node=node, deleted=deleted, parsed=obj)
+        staged = self._unit.get(key)
+        if staged is not None and staged.new.deleted:
+            raise BadRequest(f"an all-or-nothing write cannot remove {key} and make it again; use two writes")
+        old = self._before(key)
+        if old is None and deleted:
+            self._unit.pop(key, None)  # made and removed in one revision: nobody will ever have seen it
+        else:
+            if staged is None and len(self._unit) >= MAX_CHANGES:
+                raise BadRequest(f"this would change more than {MAX_CHANGES} objects in one revision")
+            self._unit[key] = Change(old, version, self.now_s)
+        return version
+
+    def claim(self, undo: Callable[[], None]) -> None:
+        """Remembers how to give back what the current unit has taken (or taken back) outside of the stage."""
+        self._unit_undo.append(undo)
+
+    def finish(self) -> None:
+        """Ends the unit; if it changed anything, that is one revision."""
+        if self._unit:
+            self._revision += 1
+            self.changes.extend(self._unit.values())
+            self._done.update({key: change.new for key, change in self._unit.items()})
+            self._unit = {}
+        self._undo += self._unit_undo
+        self._unit_undo = []
+
+    def abort(self) -> None:
+        """Ends the unit as if it had not begun."""
+        self._unit = {}
+        _run(self._unit_undo)
+
+    def discard(self) -> None:
+        """Gives back all claims: nothing of this stage will be."""
+        self.abort()
+        _run(self._undo)
+
+
+def copy_of(obj: AnyObject) -> AnyObject:
+    """A copy that may be changed, and that does not keep a whole request in memory."""
+    copy = type(obj)()
+    copy.CopyFrom(obj)  # type: ignore[arg-type]
+    return copy
+
+
+def _run(undo: list[Callable[[], None]]) -> None:
+    while undo:
+        undo.pop()()
