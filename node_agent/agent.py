@@ -87,8 +87,8 @@ class NodeAgent:
         self._told_stop: dict[str, tuple[str, float]] = {}
         self._dirty: dict[str, Key] = {}  # uid -> key; at most one entry per pod that changed and is not yet looked at
         self._work, self._repair, self._worker_over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._ended = asyncio.Event()
         self._stopping = False
-        self._stopped = False
         self._node_status = core.NodeStatus()
         self.writer = StatusWriter(client, clock=clock, rng=rng, tick_s=settings.status_tick_s)
         self._recorder = EventRecorder(client, COMPONENT, settings.name, clock=clock, rng=rng)
@@ -148,11 +148,15 @@ class NodeAgent:
         self._tasks.spawn(self._reconcile_forever(), name="reconcile pods")
         self._tasks.spawn(self._repair_forever(), name="keep the node's status")
 
+    async def run(self) -> None:
+        """Returns when the agent was stopped."""
+        await self._ended.wait()
+
     async def stop(self) -> None:
         """Ends all pods gracefully, reports, ends everything. Twice is fine."""
-        if self._stopped:
+        if self._stopping:
             return
-        self._stopped = self._stopping = True
+        self._stopping = True
         await self._tasks.cancel_all()
         for informer in (self._pods, self._services, self._node):
             await informer.stop()
@@ -165,6 +169,7 @@ class NodeAgent:
         await self.runtime.stop()
         await self._recorder.stop()
         await self._heart.stop()
+        self._ended.set()
 
     async def _stop_pods(self) -> None:
         grace_s = self.settings.profile.stop_grace_s

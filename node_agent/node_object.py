@@ -105,9 +105,9 @@ def make_node_status(
     """The status to report; conditions keep the transition times of `before`."""
     status = core.NodeStatus()
     status.conditions.extend(before.conditions)
-    for key, value in resources.items():
-        status.capacity[key].CopyFrom(value)
-        status.allocatable[key].CopyFrom(value)
+    for resource, amount_ in resources.items():
+        status.capacity[resource].CopyFrom(amount_)
+        status.allocatable[resource].CopyFrom(amount_)
     for type, value, reason, message in HEALTHY:
         set_condition(status, type, value, now_s, reason, message)
     if stopping:

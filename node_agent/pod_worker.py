@@ -199,7 +199,7 @@ class PodWorker(Actor[PodEvent]):
         runtime = self._around.runtime
         match command:
             case Start(container, run):
-                self.spawn(self._run(container, run), name=f"run {container}")
+                self.spawn(self._run_container(container, run), name=f"run {container}")
             case Signal(container, run, number):
                 runtime.signal(self._run_id(container, run), number)
             case Kill(container, run):
@@ -274,7 +274,7 @@ class PodWorker(Actor[PodEvent]):
     def _spec_of(self, name: str) -> core.Container:
         return next(container for container in self.pod.spec.containers if container.name == name)
 
-    async def _run(self, container: str, run: int) -> None:
+    async def _run_container(self, container: str, run: int) -> None:
         """Starts a run and stays with it to its end."""
         runtime, clock, run_id = self._around.runtime, self._around.clock, self._run_id(container, run)
         try:

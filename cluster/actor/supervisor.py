@@ -20,7 +20,7 @@ from cluster.actor.tasks import Tasks
 
 _log = logging.getLogger("podium.supervisor")
 STOP_TIMEOUT_S = 10.0
-"""A child that does not stop within this is given up, and named in the log."""
+"""A child that does not stop within this is given up, and named in the log, unless the supervisor says otherwise."""
 
 
 class Service(Protocol):
@@ -70,11 +70,13 @@ class Supervisor:
         *,
         max_restarts: int = 5,
         within_s: float = 10.0,
+        stop_timeout_s: float = STOP_TIMEOUT_S,
         clock: Clock | None = None,
     ) -> None:
         self.name = name
         self._specs = tuple(children)
         self._max_restarts, self._within_s = max_restarts, within_s
+        self._stop_timeout_s = stop_timeout_s
         self._clock: Clock = clock or SystemClock()
         self._services: dict[str, Service] = {}
         self._tasks = Tasks(name, on_crash=lambda task, error: None)
@@ -121,10 +123,10 @@ class Supervisor:
 
     async def _stop_service(self, name: str, service: Service) -> None:
         try:
-            async with asyncio.timeout(STOP_TIMEOUT_S):
+            async with asyncio.timeout(self._stop_timeout_s):
                 await service.stop()
         except TimeoutError:
-            _log.error("%s: %s does not stop within %.0f s; it is given up", self.name, name, STOP_TIMEOUT_S)
+            _log.error("%s: %s does not stop within %.0f s; it is given up", self.name, name, self._stop_timeout_s)
         except Exception as error:
             _log.error("%s: %s failed while stopping", self.name, name, exc_info=error)
 

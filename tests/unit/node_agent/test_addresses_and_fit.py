@@ -37,7 +37,8 @@ def test_a_wish_is_met_if_it_can_be(wish: str, given_: str) -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=60))
 def test_no_address_is_given_twice(steps: list[tuple[bool, int]]) -> None:
-    addresses, held = PodAddresses("10.0.0.0/29"), {}
+    addresses = PodAddresses("10.0.0.0/29")
+    held: dict[str, str] = {}
     for takes, number in steps:
         uid = f"u{number}"
         if takes:

@@ -44,6 +44,10 @@ def acts(commands: list[Command]) -> list[Command]:
     return [command for command in commands if not isinstance(command, Note)]
 
 
+def is_ready(life: Life) -> bool:
+    return life.state["c1"].ready
+
+
 def phase(life: Life) -> str:
     return status.phase_of(life.state.policy, life.state.containers)
 
@@ -55,18 +59,18 @@ def test_birth() -> None:
     assert phase(life) == "Pending"
     assert life.on(Started("c1", 0, 100.0)) == [Note("Normal", "Started", "Started container c1"), StartProbes("c1", 0)]
     assert phase(life) == "Running"
-    assert life.state["c1"].ready
+    assert is_ready(life)
 
 
 def test_with_a_readiness_probe_it_is_ready_when_the_probe_says_so() -> None:
     pod = make_pod()
     pod.spec.containers[0].readinessProbe.handler.tcpSocket.port.intVal = 80
     life = started(Life.of(pod))
-    assert not life.state["c1"].ready
+    assert not is_ready(life)
     life.on(ProbeChanged("c1", 0, liveness=False, healthy=True))
-    assert life.state["c1"].ready
+    assert is_ready(life)
     assert acts(life.on(ProbeChanged("c1", 0, liveness=False, healthy=False))) == []
-    assert not life.state["c1"].ready
+    assert not is_ready(life)
 
 
 CLASSIC = [

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from cluster.api.conditions import get_condition
+from typing import Any
+
+from cluster.api import conditions
 from cluster.api.meta import from_time, to_time
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.fit import Rejection
 from node_agent.pod_lifecycle import Admitted, Exited, Phase, Start, Started, StopAsked
 from node_agent.status import ends_of_unowned, initial_state, last_lines, make_status
 from tests.unit.node_agent.kit import BACKOFF, Life, make_pod
+
+
+def get_condition(status: core.PodStatus, type: str) -> Any:
+    return conditions.get_condition(status, type)
 
 
 def report(life: Life, now_s: float = 500.0, rejection: Rejection | None = None) -> core.PodStatus:
