@@ -7,16 +7,13 @@ the service goes; Endpoints that nobody's service owns are somebody else's and a
 
 from __future__ import annotations
 
-import random
-
-from cluster.actor.clock import Clock
 from cluster.api.kinds import AnyObject
 from cluster.api.labels import selector_from_map
 from cluster.api.meta import Key, is_terminating, key_of
 from cluster.api.owners import controller_of
 from cluster.client import operations
-from cluster.client.interface import ClusterClient
-from cluster.controllers.caches import NAMESPACE, Caches
+from cluster.controllers.caches import NAMESPACE
+from cluster.controllers.context import Context
 from cluster.controllers.endpoints import desired_endpoints, has_changed, is_managed, matters, replacement
 from cluster.controllers.reconciler import Reconciler
 from cluster.controllers.writes import cause
@@ -32,8 +29,9 @@ COALESCE_S = 0.003
 class EndpointsController:
     """The actor; its keys are those of services. `start` after the caches have synced."""
 
-    def __init__(self, client: ClusterClient, caches: Caches, *, clock: Clock, rng: random.Random) -> None:
-        self._client = client
+    def __init__(self, context: Context) -> None:
+        caches = context.caches
+        self._client = context.client
         self._services = caches.services
         self._pods = caches.pods
         self._endpoints = caches.endpoints
@@ -43,7 +41,7 @@ class EndpointsController:
         # The version that our last write made, per service: its echo is no news.
         self._written: dict[Key, str] = {}
         self._reconciler: Reconciler[Key] = Reconciler(
-            "endpoints", self._sync, workers=WORKERS, clock=clock, rng=rng, resync=self._add_all
+            "endpoints", self._sync, workers=WORKERS, context=context, resync=self._add_all
         )
         caches.services.add_handler(self._on_service)
         caches.pods.add_handler(self._on_pod)

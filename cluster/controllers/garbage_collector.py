@@ -8,19 +8,16 @@ so that a pod that was adopted meanwhile survives.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from cluster.actor.clock import Clock
 from cluster.api.errors import NotFound
 from cluster.api.kinds import BY_NAME, AnyObject
 from cluster.api.meta import Key, is_terminating, key_of
 from cluster.client import operations
 from cluster.client.informer import Informer
-from cluster.client.interface import ClusterClient
-from cluster.config.profiles import Profile
-from cluster.controllers.caches import NODE, OWNER, Caches
+from cluster.controllers.caches import NODE, OWNER
+from cluster.controllers.context import Context
 from cluster.controllers.garbage import (
     FINISHED_PODS_THRESHOLD,
     Quarantine,
@@ -54,13 +51,12 @@ class Owner(NamedTuple):
 class GarbageCollector:
     """The actor. `start` after the caches have synced."""
 
-    def __init__(
-        self, client: ClusterClient, caches: Caches, profile: Profile, *, clock: Clock, rng: random.Random
-    ) -> None:
-        self._client = client
+    def __init__(self, context: Context) -> None:
+        caches, profile = context.caches, context.profile
+        self._client = context.client
         self._pods = caches.pods
         self._nodes = caches.nodes
-        self._clock = clock
+        self._clock = context.clock
         self._event_ttl_s = profile.event_ttl_s
         # As long as a silent node has to come back, so long a vanished one has to register again (Kubernetes: 40 s).
         self._quarantine = Quarantine(profile.node_monitor_grace_s)
@@ -68,10 +64,10 @@ class GarbageCollector:
         self._dependents: list[Informer[Any]] = caches.owned
         self._causes: dict[Owner, core.Cause] = {}
         self._orphans: Reconciler[Owner] = Reconciler(
-            "garbage of owners", self._sync_owner, workers=WORKERS, clock=clock, rng=rng, resync=self._add_all
+            "garbage of owners", self._sync_owner, workers=WORKERS, context=context, resync=self._add_all
         )
         self._sweeps: Reconciler[Sweep] = Reconciler(
-            "garbage sweep", self._sweep, workers=1, clock=clock, rng=rng, resync=lambda: None
+            "garbage sweep", self._sweep, workers=1, context=context, resync=lambda: None
         )
         for informer in self._owners.values():
             informer.add_handler(self._on_owner)

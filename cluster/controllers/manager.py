@@ -7,8 +7,11 @@ crashes, all of it starts again from a fresh list. What a single object can do t
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import random
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from cluster.actor.clock import Clock
 from cluster.actor.supervisor import ChildSpec, Restart
@@ -16,6 +19,7 @@ from cluster.client.events import EventRecorder
 from cluster.client.interface import ClusterClient
 from cluster.config.profiles import Profile
 from cluster.controllers.caches import Caches
+from cluster.controllers.context import Context
 from cluster.controllers.endpoints_controller import EndpointsController
 from cluster.controllers.garbage_collector import GarbageCollector
 from cluster.controllers.namespaces import NamespaceController
@@ -28,34 +32,48 @@ SYNC_TIMEOUT_S = 60.0
 
 COMPONENT = "controllers"
 
+_log = logging.getLogger(__name__)
+
 
 class Startable(Protocol):
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
 
 
+CONTROLLERS: tuple[Callable[[Context], Startable], ...] = (
+    NodeLifecycle,
+    TaintEviction,
+    ReplicationManager,
+    EndpointsController,
+    NamespaceController,
+    GarbageCollector,
+)
+"""All there are, in the order in which they start. To add a controller: write it, and name it here."""
+
+
 class ControllerManager:
     """A service for a supervisor. Made anew for each start: a stopped one is not started again."""
 
     def __init__(self, client: ClusterClient, profile: Profile, *, clock: Clock, rng: random.Random) -> None:
-        self._caches = caches = Caches(client, clock=clock, rng=rng)
-        self._events = events = EventRecorder(client, COMPONENT, clock=clock, rng=rng)
-        self._controllers: list[Startable] = [
-            NodeLifecycle(client, caches, events, profile, clock=clock, rng=rng),
-            TaintEviction(client, caches, events, clock=clock, rng=rng),
-            ReplicationManager(client, caches, events, clock=clock, rng=rng),
-            EndpointsController(client, caches, clock=clock, rng=rng),
-            NamespaceController(client, caches, clock=clock, rng=rng),
-            GarbageCollector(client, caches, profile, clock=clock, rng=rng),
-        ]
+        self._caches = Caches(client, clock=clock, rng=rng)
+        self._events = EventRecorder(client, COMPONENT, clock=clock, rng=rng)
+        self._over: asyncio.Future[None] | None = None
+        context = Context(client, self._caches, self._events, profile, clock, rng, self._on_crash)
+        self._controllers: list[Startable] = [make(context) for make in CONTROLLERS]
 
     async def start(self) -> None:
         """Returns when the caches are complete and all controllers work. Raises DeadlineExceeded."""
+        self._over = asyncio.get_running_loop().create_future()
         await self._events.start()
         await self._caches.start()
         await self._caches.wait_synced(SYNC_TIMEOUT_S)
         for controller in self._controllers:
             await controller.start()
+
+    async def run(self) -> None:
+        """Goes on until `stop`. Raises what a task died of that should not have ended."""
+        assert self._over is not None, "not started"
+        await asyncio.shield(self._over)
 
     async def stop(self) -> None:
         """Ends everything, and writes the events that are pending. Twice is fine."""
@@ -63,6 +81,14 @@ class ControllerManager:
             await controller.stop()
         await self._caches.stop()
         await self._events.stop()
+        if self._over is not None and not self._over.done():
+            self._over.set_result(None)
+
+    def _on_crash(self, task: asyncio.Task[Any], error: BaseException) -> None:
+        _log.error("%s died", task.get_name(), exc_info=error)
+        if self._over is not None and not self._over.done():
+            self._over.set_exception(error)
+            self._over.exception()  # Looked at, should nobody be waiting in `run`.
 
 
 def build_controllers(client: ClusterClient, profile: Profile, clock: Clock, rng: random.Random) -> list[ChildSpec]:

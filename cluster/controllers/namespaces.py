@@ -7,15 +7,11 @@ and now the master lets it go: it looks for itself, in the same write, so nothin
 
 from __future__ import annotations
 
-import random
-
-from cluster.actor.clock import Clock
 from cluster.api.errors import NotFound
 from cluster.api.kinds import AnyObject
 from cluster.api.meta import Key, is_terminating, key_of
 from cluster.client import operations
-from cluster.client.interface import ClusterClient
-from cluster.controllers.caches import Caches
+from cluster.controllers.context import Context
 from cluster.controllers.reconciler import Reconciler
 from cluster.controllers.writes import cause, chunks
 from cluster.pb.v1 import core_pb2 as core
@@ -39,12 +35,12 @@ RECHECK_S = 5.0
 class NamespaceController:
     """The actor; its keys are names of namespaces. `start` after the caches have synced."""
 
-    def __init__(self, client: ClusterClient, caches: Caches, *, clock: Clock, rng: random.Random) -> None:
-        self._client = client
-        self._caches = caches
+    def __init__(self, context: Context) -> None:
+        caches = context.caches
+        self._client = context.client
         self._namespaces = caches.namespaces
         self._reconciler: Reconciler[str] = Reconciler(
-            "namespaces", self._sync, workers=WORKERS, clock=clock, rng=rng, resync=self._add_all
+            "namespaces", self._sync, workers=WORKERS, context=context, resync=self._add_all
         )
         caches.namespaces.add_handler(self._on_namespace)
         for informer in caches.owned:

@@ -15,20 +15,16 @@ that change takes the taints off.
 from __future__ import annotations
 
 import logging
-import random
 from dataclasses import dataclass
 
 from cluster.actor.backoff import Backoff
-from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
 from cluster.api.conditions import FALSE, TRUE, UNKNOWN, is_pod_ready
 from cluster.api.errors import ApiError
 from cluster.api.meta import Key, from_time
 from cluster.client import operations
-from cluster.client.events import EventRecorder
-from cluster.client.interface import ClusterClient
-from cluster.config.profiles import Profile
-from cluster.controllers.caches import NODE, Caches
+from cluster.controllers.caches import NODE
+from cluster.controllers.context import Context
 from cluster.controllers.heartbeats import Freshness, Heartbeats
 from cluster.controllers.node_status import silent_node, unready_pod
 from cluster.controllers.reconciler import Reconciler
@@ -59,22 +55,14 @@ class _View:
 class NodeLifecycle:
     """The actor. `start` after the caches have synced."""
 
-    def __init__(
-        self,
-        client: ClusterClient,
-        caches: Caches,
-        events: EventRecorder,
-        profile: Profile,
-        *,
-        clock: Clock,
-        rng: random.Random,
-    ) -> None:
-        self._client = client
+    def __init__(self, context: Context) -> None:
+        caches, profile = context.caches, context.profile
+        self._client = context.client
         self._nodes = caches.nodes
         self._pods = caches.pods
-        self._events = events
-        self._clock = clock
-        self._rng = rng
+        self._events = context.events
+        self._clock = context.clock
+        self._rng = context.rng
         self._period_s = profile.node_monitor_period_s
         self._heartbeats = Heartbeats(
             grace_s=profile.node_monitor_grace_s, startup_grace_s=profile.node_startup_grace_s
@@ -90,9 +78,9 @@ class NodeLifecycle:
         self._views: dict[str, _View] = {}
         self._granted: set[str] = set()
         self._judging = False
-        self._tasks = Tasks("node lifecycle")
+        self._tasks = Tasks("node lifecycle", on_crash=context.on_crash)
         self._reconciler: Reconciler[str] = Reconciler(
-            "node lifecycle", self._sync, workers=WORKERS, clock=clock, rng=rng, resync=self._add_all
+            "node lifecycle", self._sync, workers=WORKERS, context=context, resync=self._add_all
         )
         caches.nodes.add_handler(self._on_node)
         caches.pods.add_handler(self._on_pod)

@@ -13,14 +13,13 @@ wants to be asked at a certain time adds the key to the queue with a delay.
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
-from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
 from cluster.api.errors import AlreadyExists, Conflict, DeadlineExceeded, NotFound, Overloaded, Unavailable
 from cluster.client.workqueue import QueueClosed, WorkQueue
+from cluster.controllers.context import Context
 
 K = TypeVar("K", bound=Hashable)
 
@@ -29,6 +28,8 @@ RETRY_MAX_S = 60.0
 
 _AWAY = (Unavailable, DeadlineExceeded, Overloaded)
 _STALE = (Conflict, NotFound, AlreadyExists)
+AGAIN = (*_AWAY, Conflict, AlreadyExists)
+"""Errors that say nothing against what was asked for: the same may well succeed when it is asked again."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,16 +43,17 @@ class Reconciler(Generic[K]):
         sync: Callable[[K], Awaitable[bool | None]],
         *,
         workers: int,
-        clock: Clock,
-        rng: random.Random,
+        context: Context,
         resync: Callable[[], None],
     ) -> None:
         """`resync` adds every key there is; it is called after the queue was full and had to refuse some."""
         self.name = name
-        self.queue: WorkQueue[K] = WorkQueue(name, retry_max_s=RETRY_MAX_S, clock=clock, rng=rng, resync=resync)
+        self.queue: WorkQueue[K] = WorkQueue(
+            name, retry_max_s=RETRY_MAX_S, clock=context.clock, rng=context.rng, resync=resync
+        )
         self._sync = sync
         self._workers = workers
-        self._tasks = Tasks(name)
+        self._tasks = Tasks(name, on_crash=context.on_crash)
 
     async def start(self) -> None:
         """The workers begin with what was queued before."""

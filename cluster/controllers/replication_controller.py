@@ -14,19 +14,17 @@ What happens to one controller object, in order, at each look:
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 
-from cluster.actor.clock import Clock
-from cluster.api.errors import Conflict, NotFound
+from cluster.api.errors import ApiError, Conflict, NotFound
 from cluster.api.labels import selector_from_map
 from cluster.api.meta import Key, is_terminating, key_of
 from cluster.api.owners import controller_of, is_controlled_by
 from cluster.client import operations
-from cluster.client.events import EventRecorder
-from cluster.client.interface import ClusterClient, WriteOutcome
-from cluster.controllers.caches import NAMESPACE, ORPHANS, OWNER, Caches
-from cluster.controllers.reconciler import Reconciler
+from cluster.client.interface import WriteOutcome
+from cluster.controllers.caches import NAMESPACE, ORPHANS, OWNER
+from cluster.controllers.context import Context
+from cluster.controllers.reconciler import AGAIN, Reconciler
 from cluster.controllers.replication import (
     Failure,
     Ledger,
@@ -68,20 +66,19 @@ class _Work:
 class ReplicationManager:
     """The actor. `start` after the caches have synced."""
 
-    def __init__(
-        self, client: ClusterClient, caches: Caches, events: EventRecorder, *, clock: Clock, rng: random.Random
-    ) -> None:
-        self._client = client
+    def __init__(self, context: Context) -> None:
+        caches = context.caches
+        self._client = context.client
         self._controllers = caches.controllers
         self._pods = caches.pods
         self._namespaces = caches.namespaces
-        self._events = events
-        self._clock = clock
+        self._events = context.events
+        self._clock = context.clock
         self._ledgers: dict[Key, Ledger] = {}
         # What made the next creation or deletion necessary; one per controller object.
         self._causes: dict[Key, core.Cause] = {}
         self._reconciler: Reconciler[Key] = Reconciler(
-            "replication", self._sync, workers=WORKERS, clock=clock, rng=rng, resync=self._add_all
+            "replication", self._sync, workers=WORKERS, context=context, resync=self._add_all
         )
         caches.controllers.add_handler(self._on_controller)
         caches.pods.add_handler(self._on_pod)
@@ -225,18 +222,20 @@ class ReplicationManager:
         for size in slow_start(count):
             controller = work.controller
             status = status_of(controller, work.active, now_s=self._clock.wall(), unseen=expectations.unseen_creations)
-            written = await self._client.write(
-                [
-                    *(operations.create(new_pod(controller)) for _ in range(size)),
-                    operations.update_status(with_status(controller, batch_status(status, size))),
-                ],
-                atomic=True,
-                cause=why,
-            )
-            error = root_error(written)
-            if error is not None:
-                if written.outcomes[-1].error is error or isinstance(error, Conflict):
+            batch = [
+                *(operations.create(new_pod(controller)) for _ in range(size)),
+                operations.update_status(with_status(controller, batch_status(status, size))),
+            ]
+            try:
+                written = await self._client.write(batch, atomic=True, cause=why)
+                error = root_error(written)
+                if error is not None:
+                    if written.outcomes[-1].error is error:
+                        raise Conflict(str(error))  # The controller has changed, or is gone: not the pods' fault.
                     raise error
+            except AGAIN:
+                raise
+            except ApiError as error:
                 self._events.event(controller, "Warning", "FailedCreate", f"Error creating: {error}")
                 work.failure = Failure("FailedCreate", str(error))
                 return

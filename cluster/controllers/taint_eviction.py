@@ -6,15 +6,11 @@ granted. A pod is deleted with its own grace period, and only if it is still the
 
 from __future__ import annotations
 
-import random
-
-from cluster.actor.clock import Clock
 from cluster.api.errors import NotFound
 from cluster.api.meta import Key, key_of
 from cluster.client import operations
-from cluster.client.events import EventRecorder
-from cluster.client.interface import ClusterClient
-from cluster.controllers.caches import NODE, Caches
+from cluster.controllers.caches import NODE
+from cluster.controllers.context import Context
 from cluster.controllers.evictions import Evictions
 from cluster.controllers.reconciler import Reconciler
 from cluster.controllers.taints import no_execute
@@ -27,18 +23,17 @@ WORKERS = 4
 class TaintEviction:
     """The actor; its keys are names of nodes. `start` after the caches have synced."""
 
-    def __init__(
-        self, client: ClusterClient, caches: Caches, events: EventRecorder, *, clock: Clock, rng: random.Random
-    ) -> None:
-        self._client = client
+    def __init__(self, context: Context) -> None:
+        caches = context.caches
+        self._client = context.client
         self._nodes = caches.nodes
         self._pods = caches.pods
-        self._events = events
-        self._clock = clock
+        self._events = context.events
+        self._clock = context.clock
         self._evictions = Evictions()
         self._tainted: set[str] = set()
         self._reconciler: Reconciler[str] = Reconciler(
-            "taint eviction", self._sync, workers=WORKERS, clock=clock, rng=rng, resync=self._add_all
+            "taint eviction", self._sync, workers=WORKERS, context=context, resync=self._add_all
         )
         caches.nodes.add_handler(self._on_node)
         caches.pods.add_handler(self._on_pod)

@@ -1,0 +1,182 @@
+"""All controllers over an in-memory cluster and a virtual clock, with a client that can be made to lie."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from enum import Enum
+
+from cluster.actor.tasks import Tasks
+from cluster.api.errors import Aborted, ApiError, Unavailable
+from cluster.api.pods import is_active
+from cluster.client import operations
+from cluster.client.interface import DEFAULT_TIMEOUT_S, OperationOutcome, WriteOutcome
+from cluster.config.profiles import PROFILES, Profile
+from cluster.controllers.manager import ControllerManager
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
+from tests.kit.clock import VirtualClock
+from tests.kit.memory_client import MemoryClient, MemoryCluster
+
+LAPTOP = PROFILES["laptop"]
+
+
+class Fate(Enum):
+    """What happens to a write."""
+
+    DONE = "done, and answered"
+    LOST = "never happens, and nobody answers"
+    UNANSWERED = "done, but nobody answers"
+    LATE = "nobody answers, and it happens at the next `deliver_late`"
+
+
+class TreacherousClient(MemoryClient):
+    """A client whose writes meet the fate that `fate` names; DONE if there is none."""
+
+    def __init__(self, cluster: MemoryCluster, identity: str) -> None:
+        super().__init__(cluster, identity)
+        self.fate: Callable[[], Fate] = lambda: Fate.DONE
+        self.late: list[Callable[[], WriteOutcome]] = []
+        self.refusal: ApiError | None = None
+        """Answers the creation of pods."""
+
+    async def write(
+        self,
+        operations: Sequence[wire.Operation],
+        *,
+        atomic: bool = False,
+        cause: core.Cause | None = None,
+        dry_run: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> WriteOutcome:
+        fate = self.fate()
+        if self.refusal is not None and operations[0].create.object.HasField("pod"):
+            aborted = Aborted("another operation failed")
+            outcomes = [OperationOutcome(aborted, None) for _ in operations]
+            return WriteOutcome([OperationOutcome(self.refusal, None), *outcomes[1:]], 0)
+
+        def apply() -> WriteOutcome:
+            return self._cluster.write(self.identity, operations, atomic=atomic, cause=cause, dry_run=dry_run)
+
+        if fate is Fate.LATE:
+            self.late.append(apply)
+        if fate is Fate.DONE:
+            return apply()
+        if fate is Fate.UNANSWERED:
+            apply()
+        raise Unavailable("the connection broke")
+
+    def deliver_late(self) -> None:
+        late, self.late = self.late, []
+        for apply in late:
+            apply()
+
+
+class Rig:
+    """A cluster, its controllers, and what a test asks about them."""
+
+    def __init__(self, *, seed: int = 0, profile: Profile = LAPTOP) -> None:
+        self.clock = VirtualClock()
+        self.profile = profile
+        self.rng = random.Random(seed)
+        self.cluster = MemoryCluster(clock=self.clock, rng=random.Random(seed))
+        self.client = TreacherousClient(self.cluster, "controllers")
+        self.admin = self.cluster.client("admin")
+        self.manager: ControllerManager | None = None
+        self.beating: set[str] = set()
+        self.beats_flow = True
+        self._beat = 0
+        self._tasks = Tasks("rig")
+
+    async def start(self) -> None:
+        self.manager = ControllerManager(self.client, self.profile, clock=self.clock, rng=self.rng)
+        await self.manager.start()
+
+    async def stop(self) -> None:
+        if self.manager is not None:
+            await self.manager.stop()
+            self.manager = None
+
+    async def restart(self) -> None:
+        """As after kill -9: a new manager that knows nothing."""
+        await self.stop()
+        await self.start()
+
+    async def run(self, seconds: float = 0.05) -> None:
+        await self.clock.run_for(seconds)
+
+    async def close(self) -> None:
+        await self._tasks.cancel_all()
+        await self.stop()
+
+    # --- words
+
+    async def create(self, *objects: core.ReplicationController | core.Service | core.Pod | core.Node) -> None:
+        for obj in objects:
+            for field in ("uid", "resourceVersion", "generation", "creationTimestamp"):
+                obj.metadata.ClearField(field)
+        written = await self.admin.write([operations.create(obj) for obj in objects])
+        for outcome in written.outcomes:
+            outcome.unwrap()
+
+    async def scale(self, replicas: int, name: str = "web") -> None:
+        rc = self.rc(name)
+        changed = core.ReplicationController()
+        changed.CopyFrom(rc)
+        changed.spec.replicas = replicas
+        changed.metadata.ClearField("resourceVersion")
+        (await self.admin.write([operations.update(changed)])).outcomes[0].unwrap()
+
+    def rc(self, name: str = "web") -> core.ReplicationController:
+        found = self.cluster.find(core.ReplicationController, name)
+        assert found is not None
+        return found
+
+    def pods(self) -> list[core.Pod]:
+        return self.cluster.objects(core.Pod)
+
+    def active(self) -> list[core.Pod]:
+        return [pod for pod in self.pods() if is_active(pod)]
+
+    def change(self, pod: core.Pod, edit: Callable[[core.Pod], None]) -> core.Pod:
+        """Changes a stored pod past all rules, as its node agent would report it."""
+        changed = core.Pod()
+        changed.CopyFrom(pod)
+        edit(changed)
+        return self.cluster.put(changed)
+
+    def events(self, reason: str) -> list[core.Event]:
+        return [event for event in self.cluster.objects(core.Event) if event.reason == reason]
+
+    def node(self, name: str) -> core.Node:
+        found = self.cluster.find(core.Node, name, "")
+        assert found is not None
+        return found
+
+    def start_heartbeats(self, *nodes: str) -> None:
+        """These nodes are alive, until they are taken out of `beating`."""
+        self.beating.update(nodes)
+        self._tasks.spawn(self._beats(), name="heartbeats")
+
+    async def _beats(self) -> None:
+        agent = self.cluster.client("nodes")
+        while True:
+            if self.beats_flow:
+                self._beat += 1
+                # "nobody" has no Node object: a sign of life of the master when all nodes are silent.
+                await agent.heartbeat(
+                    [wire.NodeHeartbeat(node=node, sequence=self._beat) for node in sorted({*self.beating, "nobody"})]
+                )
+            await self.clock.sleep(self.profile.heartbeat_interval_s)
+
+
+@asynccontextmanager
+async def running(*, seed: int = 0, profile: Profile = LAPTOP) -> AsyncIterator[Rig]:
+    """A rig with started controllers; everything is stopped at the end."""
+    rig = Rig(seed=seed, profile=profile)
+    try:
+        await rig.start()
+        yield rig
+    finally:
+        await rig.close()
