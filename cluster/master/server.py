@@ -113,7 +113,7 @@ class MasterService:
         """Opens the store, then serves. Raises StoreRefused, CredentialsError, OSError."""
         settings = self._settings
         credentials = Credentials.load(settings.credentials)
-        rng = random.SystemRandom()
+        rng = random.Random()
         journal = SqliteJournal(settings.dir, lambda: new_uid(rng))
         self._master = Master(settings, journal, clock=SystemClock(), rng=rng, on_disk_failure=die)
         await self._master.start()
