@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.registry import Collector
 
 _REQUEST_LIMIT = 4096
 _REQUEST_TIMEOUT_S = 5.0
@@ -37,6 +38,10 @@ class Metrics:
     def histogram(self, name: str, help_text: str, labels: Sequence[str] = ()) -> Histogram:
         """A distribution."""
         return Histogram(name, help_text, labels, registry=self._registry)
+
+    def register(self, collector: Collector) -> None:
+        """A source of metrics that counts by itself and is asked at each scrape: for counters on a hot path."""
+        self._registry.register(collector)
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""
