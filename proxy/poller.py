@@ -13,11 +13,12 @@ same loop get their turn after every batch.
 from __future__ import annotations
 
 import asyncio
+import logging
 import select
 import socket
 from collections.abc import Callable
 
-from cluster.telemetry.log import get_logger
+_log = logging.getLogger("podium.proxy.poller")
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
@@ -41,7 +42,6 @@ class Poller:
         self._graveyard: list[socket.socket] = []
         self._in_batch = False
         self._again: list[Callable[[], None]] = []
-        self._log = get_logger("proxy.poller")
         self._loop.add_reader(self._epoll.fileno(), self._ready)
 
     def __len__(self) -> int:
@@ -84,7 +84,9 @@ class Poller:
         return self._loop.call_later(delay_s, callback)
 
     def close(self) -> None:
-        """Ends all watching. The sockets are their owners' to retire first."""
+        """Ends all watching. The sockets are their owners' to retire first. Twice is fine."""
+        if self._epoll.closed:
+            return
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
         self._handlers.clear()
@@ -99,7 +101,7 @@ class Poller:
                 try:
                     handler(events)
                 except Exception:  # a fault in the handling of one connection shall not take the others down
-                    self._log.exception("a connection's handler failed")
+                    _log.exception("a connection's handler failed")
         self._end_batch()
 
     def _run_again(self) -> None:
@@ -109,7 +111,7 @@ class Poller:
             try:
                 callback()
             except Exception:
-                self._log.exception("a connection's handler failed")
+                _log.exception("a connection's handler failed")
         self._end_batch()
 
     def _end_batch(self) -> None:

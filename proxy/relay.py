@@ -197,20 +197,18 @@ class Relay:
         self._finish()
 
     def _event(self, events: int, from_it: _Flow, to_it: _Flow) -> None:
-        if self._over:
+        if events & BROKEN and (from_it.blocked or from_it.ended):
+            # No receive will show it. What it said last cannot be delivered, and a reset gives no such promise.
+            self._break()
             return
         if events & WRITE and to_it.blocked:
             self._move(to_it, to_the_end=True)
-            if self._over:
-                return
-        if events & BROKEN and (from_it.blocked or from_it.ended):
-            # No receive will show it. What it said last cannot be delivered, and a reset gives no such promise.
-            self._stats.resets += 1
-            self.abort()
-        elif events & (READ | ENDED) and not (from_it.blocked or from_it.queued):
+        if events & (READ | ENDED) and not (from_it.blocked or from_it.queued):
             self._move(from_it, to_the_end=events & ENDED != 0)
 
     def _move(self, flow: _Flow, *, to_the_end: bool) -> None:
+        if self._over:
+            return
         before = flow.moved_bytes
         try:
             more = flow.move(self._pipes, to_the_end=to_the_end)
@@ -221,8 +219,7 @@ class Relay:
                 else:
                     flow.sink.shutdown(socket.SHUT_WR)
         except OSError:
-            self._stats.resets += 1
-            self.abort()
+            self._break()
             return
         finally:
             moved = flow.moved_bytes - before
@@ -236,8 +233,12 @@ class Relay:
 
     def _go_on(self, flow: _Flow) -> None:
         flow.queued = False
+        self._move(flow, to_the_end=True)
+
+    def _break(self) -> None:
         if not self._over:
-            self._move(flow, to_the_end=True)
+            self._stats.resets += 1
+            self.abort()
 
     def _finish(self) -> None:
         if self._over:

@@ -11,6 +11,7 @@ bound is tried again with growing pauses, and said in an event of the service.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from dataclasses import replace
 
@@ -21,7 +22,6 @@ from cluster.client.events import EventRecorder
 from cluster.client.informer import Informer
 from cluster.client.interface import ClusterClient
 from cluster.pb.v1 import core_pb2 as core
-from cluster.telemetry.log import get_logger
 from proxy.balancer import Target
 from proxy.datapath import DataPath
 from proxy.frontend import Frontend
@@ -30,13 +30,15 @@ from proxy.routing import Changes, Route, RouteKey, RoutingTable, ServiceName, u
 from proxy.settings import DataPathSettings
 from proxy.stats import Stats
 
+_log = logging.getLogger("podium.proxy.server")
+
 _FIRST_SYNC_S = 2.0
 """How long `start` waits for the first state; the master may be away, and then the routes come later."""
 _BIND_RETRY_MIN_S = 0.2
 
 
 class ProxyServer:
-    """A service for the supervisor: `start`, `stop`; in between it works by itself."""
+    """A service for the supervisor; between `start` and `stop` it works by itself."""
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class ProxyServer:
         self._endpoints = Informer(client, core.Endpoints, clock=clock, rng=rng)
         self._recorder = EventRecorder(client, "proxy", clock=clock, rng=rng)
         self._path: DataPath | None = None
-        self._log = get_logger("proxy.server")
+        self._stopped = asyncio.Event()
 
     @property
     def listeners(self) -> dict[RouteKey, Target]:
@@ -85,10 +87,15 @@ class ProxyServer:
             await self._endpoints.wait_synced(_FIRST_SYNC_S)
             await self._services.wait_synced(_FIRST_SYNC_S)
         except DeadlineExceeded:
-            self._log.warning("the master does not answer; services are served as soon as it does")
+            _log.warning("the master does not answer; services are served as soon as it does")
+
+    async def run(self) -> None:
+        """Returns when it was stopped."""
+        await self._stopped.wait()
 
     async def stop(self) -> None:
         """Accepts no more, lets connections finish for `drain_s`, and resets the rest. Twice is fine."""
+        self._stopped.set()
         if self._path is None:
             return
         path, self._path = self._path, None
@@ -160,7 +167,7 @@ class ProxyServer:
                 served.complained = True
                 self._event(served, "Warning", "ListenFailed", why_it_cannot_listen(served.route.listen, error))
             pause_s = served.backoff.next()
-            self._log.warning("cannot listen", route=str(served.route.key), error=str(error), retry_in_s=pause_s)
+            _log.warning("cannot listen for %s (again in %.1f s): %s", served.route.key, pause_s, error)
             served.retry = self._path.poller.call_later(pause_s, lambda: self._listen(served))
             self._failing[served.route.key] = served
             return

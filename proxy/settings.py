@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
+from cluster.actor.supervisor import STOP_TIMEOUT_S
+from cluster.config.profiles import PROFILES
 from proxy.dialing import DIAL_TIMEOUTS_S
+
+HOLD_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class DataPathSettings:
     """How connections are treated."""
 
-    hold_s: float = 1.0
+    hold_s: float = HOLD_S
     """How long a connection waits for a ready endpoint before it is closed: a restart is no error to the client."""
     dial_timeouts_s: tuple[float, ...] = DIAL_TIMEOUTS_S
     """How long each try to reach an endpoint may take; Kubernetes' values."""
@@ -25,3 +31,26 @@ class DataPathSettings:
     """The longest pause between tries to listen on an address that is taken."""
     drain_s: float = 5.0
     """How long connections may go on after a stop; those that are left are reset."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySettings:
+    """The flags of `python -m proxy`."""
+
+    master: str
+    """host:port of the master."""
+    credentials: Path
+    """Directory with ca.crt, tls.crt, tls.key."""
+    profile: Literal["laptop", "kubernetes", "test"] = "laptop"
+    """Timers; of them the proxy uses the grace of a stop, for connections that want to finish."""
+    metrics_socket: Path | None = None
+    """Unix socket that serves metrics and health; none: not served."""
+    hold_s: float = HOLD_S
+    max_connections: int = 0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    def data_path(self) -> DataPathSettings:
+        """What the connections need of it."""
+        # The supervisor waits only so long for a child to stop.
+        drain_s = min(PROFILES[self.profile].stop_grace_s, STOP_TIMEOUT_S - 1)
+        return DataPathSettings(hold_s=self.hold_s, max_connections=self.max_connections, drain_s=drain_s)

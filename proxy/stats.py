@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from proxy.routing import RouteKey
 
@@ -57,7 +58,7 @@ class PortStats:
 
 
 @dataclass(slots=True)
-class Stats:
+class Stats(Collector):
     """All counters of a proxy. Of a port that is gone, they are kept until its last connection is."""
 
     ports: dict[RouteKey, PortStats] = field(default_factory=dict)
