@@ -57,7 +57,7 @@ class PortStats:
     bytes_to_clients: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Stats(Collector):
     """All counters of a proxy. Of a port that is gone, they are kept until its last connection is."""
 
