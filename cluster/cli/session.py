@@ -98,7 +98,7 @@ def targets(words: Sequence[str]) -> list[tuple[Kind, str]]:
         pairs: list[tuple[Kind, str]] = []
         for word in words:
             kind_word, slash, name = word.partition("/")
-            if not slash or not name:
+            if not slash or not name or not kind_word:
                 raise click.UsageError(f'"{word}": give all arguments as KIND/NAME, or KIND NAME NAME')
             pairs += [(kind, name) for kind in kinds_of(kind_word)]
         return pairs

@@ -79,7 +79,7 @@ def bring_up(
 
 async def _unless(interrupted: Any, body: Callable[[], Awaitable[R]]) -> tuple[bool, R | None]:
     """Runs the body until it is done or the user interrupts."""
-    tasks = Tasks("up")
+    tasks = Tasks("up", on_crash=lambda task, error: None)  # its result is looked at below
 
     async def run() -> R:
         return await body()

@@ -224,7 +224,7 @@ class Cluster:
         )
         return list(listed.items)
 
-    def pods(self, selector: str = "", namespace: str = "default") -> list[core.Pod]:
+    def pods(self, selector: str = "", namespace: str = "default") -> builtins.list[core.Pod]:
         """Pods that are not being deleted, sorted by name."""
         return [pod for pod in self.list("pods", namespace, selector) if not pod.metadata.HasField("deletionTimestamp")]
 

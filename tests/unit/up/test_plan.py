@@ -1,0 +1,90 @@
+"""Which processes a cluster consists of, and when they are restarted."""
+
+import random
+import socket
+from pathlib import Path
+
+import pytest
+
+from cluster.up.addresses import CLAIM_PORT, AddressBlock, claim_block
+from cluster.up.layout import ClusterDir
+from cluster.up.plan import Restart, RestartBudget, UpOptions, plan_cluster
+
+
+@pytest.fixture
+def block() -> AddressBlock:
+    return AddressBlock(42, socket.socket())
+
+
+def test_every_daemon_has_its_own_credentials_and_address(block: AddressBlock) -> None:
+    plan = plan_cluster(UpOptions(nodes=2), ClusterDir(Path("/c/demo")), block)
+    assert [child.name for child in plan.children] == ["master", "node-1", "node-2", "manager", "proxy"]
+    assert [child.address for child in plan.children] == [
+        "127.42.0.1:6443",
+        "127.42.0.10:10250",
+        "127.42.0.11:10250",
+        "",
+        "",
+    ]
+    agent = plan.children[1]
+    assert "/c/demo/pki/node-node-1" in agent.argv
+    assert "/c/demo/nodes/node-1" in agent.argv
+
+
+def test_only_agents_stay_dead(block: AddressBlock) -> None:
+    plan = plan_cluster(UpOptions(nodes=1), ClusterDir(Path("/c/demo")), block)
+    restarts = {child.name: child.restart for child in plan.children}
+    assert restarts == {
+        "master": Restart.ALWAYS,
+        "node-1": Restart.NEVER,
+        "manager": Restart.ALWAYS,
+        "proxy": Restart.ALWAYS,
+    }
+
+
+def test_the_manager_stops_before_the_agents_and_the_master_last(block: AddressBlock) -> None:
+    plan = plan_cluster(UpOptions(nodes=2), ClusterDir(Path("/c/demo")), block)
+    assert plan.stop_order == (("manager",), ("node-1", "node-2", "proxy"), ("master",))
+
+
+def test_capacity_is_handed_to_agents_only_if_asked_for(block: AddressBlock) -> None:
+    plain = plan_cluster(UpOptions(nodes=1), ClusterDir(Path("/c/demo")), block).children[1].argv
+    sized = plan_cluster(
+        UpOptions(nodes=1, node_cpu="4", node_memory="8Gi", node_resources=("gpu=2",)),
+        ClusterDir(Path("/c/demo")),
+        block,
+    )
+    assert "--cpu" not in plain
+    argv = sized.children[1].argv
+    assert argv[argv.index("--cpu") + 1] == "4"
+    assert argv[argv.index("--memory") + 1] == "8Gi"
+    assert argv[argv.index("--resource") + 1] == "gpu=2"
+
+
+def test_a_crashing_child_waits_longer_and_longer() -> None:
+    budget = RestartBudget(initial_s=0.05, max_s=5.0, calm_after_s=30.0)
+    assert [budget.delay_s(n) for n in (1, 2, 3, 4, 20)] == [0.05, 0.1, 0.2, 0.4, 5.0]
+    assert budget.crashes_in_a_row(3, ran_for_s=1.0) == 4
+    assert budget.crashes_in_a_row(3, ran_for_s=31.0) == 1
+
+
+def test_two_clusters_never_get_the_same_block() -> None:
+    first = claim_block(random.Random(7))
+    second = claim_block(random.Random(7))
+    try:
+        assert first.number != second.number
+        with socket.socket() as intruder, pytest.raises(OSError):
+            intruder.bind((f"127.{first.number}.255.254", CLAIM_PORT))
+    finally:
+        first.release()
+        second.release()
+
+
+def test_a_cluster_that_comes_back_gets_its_block_again() -> None:
+    first = claim_block(random.Random(1))
+    first.release()
+    again = claim_block(random.Random(2), preferred=first.number)
+    try:
+        assert again.number == first.number
+    finally:
+        again.release()
