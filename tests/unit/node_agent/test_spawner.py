@@ -1,0 +1,327 @@
+"""The spawner with real processes: nothing gets away, and nothing is missed."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from cluster.actor.clock import SystemClock
+from node_agent import process_tree as tree
+from node_agent.runtime.interface import Ended, Program, StartFailure
+from node_agent.runtime.logs import parts_of
+from node_agent.runtime.process import ProcessRuntime
+
+LIMIT_S = 20.0
+PATH = os.environ["PATH"]
+_numbers = itertools.count()
+
+ESCAPE = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        {more}
+        open(sys.argv[1], "w").write(str(os.getpid()))
+        time.sleep(1000)
+    os._exit(0)
+while not os.path.exists(sys.argv[1]) or not open(sys.argv[1]).read():
+    time.sleep(0.005)
+"""
+
+
+@pytest.fixture
+async def runtime() -> AsyncIterator[ProcessRuntime]:
+    runtime = ProcessRuntime(clock=SystemClock(), log_max_bytes=100_000, log_files=3)
+    await runtime.start()
+    yield runtime
+    await runtime.stop()
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[..., Program]:
+    def make(*argv: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> Program:
+        run_id = f"test{os.getpid()}.{next(_numbers)}"
+        log = tmp_path / f"{run_id}.log"
+        return Program(run_id, argv, {"PATH": PATH} | (env or {}), str(cwd or tmp_path), str(log))
+
+    return make
+
+
+Make = Callable[..., Program]
+
+
+async def within(awaitable: Awaitable[Ended]) -> Ended:
+    async with asyncio.timeout(LIMIT_S):
+        return await awaitable
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def is_alive(pid: int) -> bool:
+    stat = tree.stat_of(pid)
+    return stat is not None and stat[0] != "Z"
+
+
+async def pid_in(file: Path) -> int:
+    await until(lambda: file.exists() and bool(file.read_text()))
+    return int(file.read_text())
+
+
+@pytest.mark.parametrize(("script", "code", "number"), [("exit 0", 0, 0), ("exit 3", 3, 0), ("kill -9 $$", 137, 9)])
+async def test_exit_codes_and_signals(
+    runtime: ProcessRuntime, program: Make, script: str, code: int, number: int
+) -> None:
+    one = program("sh", "-c", script)
+    started = await runtime.run(one)
+    assert started.pid > 0
+    ended = await within(runtime.wait(one.run_id))
+    assert (ended.exit_code, ended.signal, ended.lost) == (code, number, False)
+    assert ended.at_s >= started.at_s
+
+
+async def test_output_goes_to_the_log_in_order_and_its_end_into_the_report(
+    runtime: ProcessRuntime, program: Make
+) -> None:
+    one = program("sh", "-c", "echo one; echo two >&2; printf three")
+    await runtime.run(one)
+    ended = await within(runtime.wait(one.run_id))
+    assert ended.tail == "one\ntwo\nthree"
+    assert Path(one.log_path).read_text() == "one\ntwo\nthree"
+
+
+async def test_the_environment_is_what_was_given(runtime: ProcessRuntime, program: Make) -> None:
+    one = program("env", env={"A": "b c", "EMPTY": ""})
+    await runtime.run(one)
+    await within(runtime.wait(one.run_id))
+    lines = set(Path(one.log_path).read_text().splitlines())
+    assert lines == {f"PATH={PATH}", "A=b c", "EMPTY=", f"PODIUM_RUN={one.run_id}"}
+
+
+async def test_a_session_of_its_own_no_stray_descriptors_and_default_signals(
+    runtime: ProcessRuntime, program: Make, tmp_path: Path
+) -> None:
+    script = (
+        "import os; print(os.getsid(0) == os.getpid() == os.getpgrp(), os.getcwd(), len(os.listdir('/proc/self/fd')))"
+    )
+    one = program(sys.executable, "-I", "-S", "-c", script)
+    await runtime.run(one)
+    assert (await within(runtime.wait(one.run_id))).tail.strip() == f"True {tmp_path} 4"
+    two = program("sed", "-n", "s/Sig[BI].*://p", "/proc/self/status")
+    await runtime.run(two)
+    masks = (await within(runtime.wait(two.run_id))).tail.split()
+    # 32 and 33 are the C library's own.
+    assert [int(mask, 16) & 0x7FFFFFFF for mask in masks] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "words"),
+    [
+        (("no-such-program",), 127, 'exec: "no-such-program": executable file not found in PATH='),
+        (("/no/such/program",), 127, "no such file"),
+        (("./data",), 126, "permission denied"),
+        (("data",), 126, "permission denied"),
+        (("/",), 126, "permission denied"),
+        (("./bad-interpreter",), 127, "interpreter"),
+        (("./nonsense",), 126, "Exec format error"),
+        ((), 127, "no command"),
+    ],
+)
+async def test_what_cannot_be_started(
+    runtime: ProcessRuntime, program: Make, tmp_path: Path, argv: tuple[str, ...], code: int, words: str
+) -> None:
+    (tmp_path / "data").write_text("just text")
+    for name, text in (("bad-interpreter", "#!/no/such/interpreter\n"), ("nonsense", "\x00\x01\x02")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    with pytest.raises(StartFailure) as caught:
+        await runtime.run(program(*argv, env={"PATH": f"{tmp_path}:/usr/bin"}))
+    assert caught.value.exit_code == code
+    assert words in caught.value.message
+
+
+async def test_a_working_directory_that_is_not_there(runtime: ProcessRuntime, program: Make, tmp_path: Path) -> None:
+    with pytest.raises(StartFailure, match="chdir to working directory"):
+        await runtime.run(program("true", cwd=tmp_path / "nowhere"))
+    one = program("true")
+    await runtime.run(one)
+    assert (await within(runtime.wait(one.run_id))).exit_code == 0
+
+
+async def test_a_signal_goes_to_the_leader_only(runtime: ProcessRuntime, program: Make, tmp_path: Path) -> None:
+    script = """
+        sh -c 'trap "echo child got it" TERM; echo x > ready; while :; do sleep 0.01; done' &
+        trap 'echo leader got it; exit 7' TERM
+        while :; do sleep 0.01; done"""
+    one = program("sh", "-c", script)
+    await runtime.run(one)
+    await until((tmp_path / "ready").exists)
+    runtime.signal(one.run_id, signal.SIGTERM)
+    ended = await within(runtime.wait(one.run_id))
+    assert (ended.exit_code, ended.tail) == (7, "leader got it\n")
+
+
+async def test_what_ignores_term_dies_by_kill(runtime: ProcessRuntime, program: Make, tmp_path: Path) -> None:
+    one = program("sh", "-c", "trap '' TERM; echo x > ready; while :; do sleep 0.01; done")
+    started = await runtime.run(one)
+    await until((tmp_path / "ready").exists)
+    runtime.signal(one.run_id, signal.SIGTERM)
+    runtime.kill(one.run_id)
+    ended = await within(runtime.wait(one.run_id))
+    assert (ended.exit_code, ended.signal, is_alive(started.pid)) == (137, 9, False)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "pass",
+        # Without the marker in the environment, its output still betrays it.
+        "os.execve('/bin/sh', ['sh', '-c', 'echo $$ > $0; exec sleep 1000', sys.argv[1]], {'PATH': '/usr/bin:/bin'})",
+        # Without the output, the marker does.
+        "os.close(1); os.close(2)",
+    ],
+    ids=["plain", "empty environment", "closed output"],
+)
+async def test_double_fork_and_setsid_do_not_escape(
+    runtime: ProcessRuntime, program: Make, tmp_path: Path, more: str
+) -> None:
+    one = program(sys.executable, "-c", ESCAPE.format(more=more), str(tmp_path / "pid"))
+    await runtime.run(one)
+    escaped = await pid_in(tmp_path / "pid")
+    await within(runtime.wait(one.run_id))
+    assert not is_alive(escaped)
+
+
+async def test_the_tree_of_a_living_leader_is_killed_whole(
+    runtime: ProcessRuntime, program: Make, tmp_path: Path
+) -> None:
+    one = program("sh", "-c", "(setsid sh -c 'echo $$ > pid; sleep 1000' &) ; sleep 1000")
+    await runtime.run(one)
+    escaped = await pid_in(tmp_path / "pid")
+    runtime.kill(one.run_id)
+    await within(runtime.wait(one.run_id))
+    assert not is_alive(escaped)
+
+
+async def test_killing_one_run_leaves_the_others_alone(runtime: ProcessRuntime, program: Make) -> None:
+    one, two = program("sleep", "1000"), program("sleep", "1000")
+    await runtime.run(one)
+    kept = await runtime.run(two)
+    runtime.kill(one.run_id)
+    await within(runtime.wait(one.run_id))
+    assert is_alive(kept.pid)
+    runtime.kill(two.run_id)
+    await within(runtime.wait(two.run_id))
+
+
+async def test_a_fork_bomb_ends(runtime: ProcessRuntime, program: Make) -> None:
+    # Each process forks again as long as there are fewer than about 60; children of killed ones are adopted by us.
+    script = """
+import os, time
+for _ in range(5):
+    os.fork()
+while True:
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(0.01); os._exit(0)
+    os.waitpid(pid, 0)
+"""
+    one = program(sys.executable, "-I", "-S", "-c", script)
+    await runtime.run(one)
+    await until(lambda: len(tree.descendants_of([runtime.pid_of(one.run_id)])) > 10)
+    runtime.kill(one.run_id)
+    ended = await within(runtime.wait(one.run_id))
+    assert ended.survivors == ()
+    assert tree.children_of(runtime.spawner_pid) == []
+
+
+async def test_orphans_are_reaped(runtime: ProcessRuntime, program: Make, tmp_path: Path) -> None:
+    script = "for i in 1 2 3 4 5 6 7 8 9 10; do (sh -c 'exit 0' &); done; echo x > ready; sleep 1000"
+    one = program("sh", "-c", script)
+    started = await runtime.run(one)
+    await until((tmp_path / "ready").exists)
+    await until(lambda: tree.children_of(runtime.spawner_pid) == [started.pid])
+
+
+async def test_a_flood_of_output_is_rotated(runtime: ProcessRuntime, program: Make) -> None:
+    one = program("sh", "-c", "yes 0123456789012345678901234567890 | head -c 5000000; echo last")
+    await runtime.run(one)
+    ended = await within(runtime.wait(one.run_id))
+    parts = parts_of(Path(one.log_path))
+    assert len(parts) == 3
+    assert all(part.stat().st_size <= 100_000 + 65536 for part in parts)
+    assert parts[-1].read_text().endswith("last\n")
+    assert ended.tail.endswith("last\n")
+    assert len(ended.tail) <= 4096
+
+
+async def test_exec_has_streams_an_exit_code_and_ends_with_its_container(
+    runtime: ProcessRuntime, program: Make, tmp_path: Path
+) -> None:
+    one = program("sleep", "1000")
+    await runtime.run(one)
+    process = await runtime.exec(program("sh", "-c", "cat; echo err >&2; exit 5"), beside=one.run_id)
+    process.stdin.write(b"hello")
+    process.stdin.close()
+    assert (await process.stdout.read(), await process.stderr.read()) == (b"hello", b"err\n")
+    assert (await within(process.wait())).exit_code == 5
+    process.close()
+    beside = await runtime.exec(program("sh", "-c", "echo $$ > pid; exec sleep 1000"), beside=one.run_id)
+    pid = await pid_in(tmp_path / "pid")
+    runtime.kill(one.run_id)
+    await within(runtime.wait(one.run_id))
+    await within(beside.wait())
+    assert not is_alive(pid)
+    beside.close()
+
+
+async def test_exec_of_nothing(runtime: ProcessRuntime, program: Make) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(StartFailure):
+        await runtime.exec(program("no-such-program"), beside="")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_when_the_agent_goes_everything_goes(program: Make, tmp_path: Path) -> None:
+    runtime = ProcessRuntime(clock=SystemClock(), log_max_bytes=100_000, log_files=3)
+    await runtime.start()
+    escape = program(sys.executable, "-c", ESCAPE.format(more="pass") + "time.sleep(1000)", str(tmp_path / "pid"))
+    stubborn = program("sh", "-c", "trap '' TERM; while :; do sleep 1000; done")
+    pids = [(await runtime.run(escape)).pid, (await runtime.run(stubborn)).pid, await pid_in(tmp_path / "pid")]
+    await runtime.stop()
+    assert not any(is_alive(pid) for pid in pids)
+    assert (await within(runtime.wait(stubborn.run_id))).lost
+
+
+async def test_when_the_spawner_dies_its_runs_are_ended_and_a_new_one_takes_over(
+    runtime: ProcessRuntime, program: Make, tmp_path: Path
+) -> None:
+    one = program(sys.executable, "-c", ESCAPE.format(more="pass") + "time.sleep(1000)", str(tmp_path / "pid"))
+    leader = (await runtime.run(one)).pid
+    escaped, before = await pid_in(tmp_path / "pid"), runtime.spawner_pid
+    os.kill(before, signal.SIGKILL)
+    ended = await within(runtime.wait(one.run_id))
+    assert (ended.exit_code, ended.lost) == (137, True)
+    assert not is_alive(leader)
+    assert not is_alive(escaped)
+    two = program("sh", "-c", "exit 4")
+    await runtime.run(two)
+    assert (await within(runtime.wait(two.run_id))).exit_code == 4
+    assert runtime.spawner_pid != before
+
+
+async def test_many_at_once(runtime: ProcessRuntime, program: Make) -> None:
+    programs = [program("sh", "-c", f"exit {number % 7}") for number in range(60)]
+    await asyncio.gather(*(runtime.run(one) for one in programs))
+    ends = await asyncio.gather(*(within(runtime.wait(one.run_id)) for one in programs))
+    assert [end.exit_code for end in ends] == [number % 7 for number in range(60)]
