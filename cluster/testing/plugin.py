@@ -25,7 +25,8 @@ import pytest
 if TYPE_CHECKING:
     from cluster.testing.cluster import Cluster
 
-_FAILED = pytest.StashKey[bool]()
+FAILED = pytest.StashKey[bool]()
+"""In the stash of a test that failed."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,7 +52,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Remembers that a test failed, for the fixture's end."""
     report = yield
     if report.failed:
-        item.stash[_FAILED] = True
+        item.stash[FAILED] = True
     return report
 
 
@@ -65,7 +66,7 @@ def podium_cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[C
     cluster = Cluster.start(home=tmp_path / "podium", **arguments)
     try:
         yield cluster
-        if request.node.stash.get(_FAILED, False):
+        if request.node.stash.get(FAILED, False):
             keep_artifacts(cluster, artifacts_of(request.node))
     finally:
         cluster.stop()

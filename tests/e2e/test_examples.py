@@ -1,0 +1,72 @@
+"""The examples, as their README says, on a real cluster."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from cluster.testing import Cluster
+from tests.e2e.conftest import EXAMPLES
+from tests.e2e.workloads import fetch
+
+
+def test_guestbook_is_spread_balanced_and_keeps_entries(
+    shared_cluster: Cluster, namespace: str, guestbook: Path
+) -> None:
+    shared_cluster.apply(guestbook, namespace)
+    shared_cluster.wait("rc/frontend", namespace, ready=3)
+    shared_cluster.wait("rc/backend", namespace, ready=1)
+    shared_cluster.wait("svc/frontend", namespace, ready=3)
+
+    frontends = shared_cluster.pods("tier=fe", namespace)
+    assert {pod.spec.nodeName for pod in frontends} == set(shared_cluster.nodes)
+    assert all(pod.metadata.labels["env"] == "prod" for pod in frontends)
+
+    address = shared_cluster.address("frontend", namespace)
+    shared_cluster.wait_until(lambda: _answers(address), "the service answers")
+    served_by = [json.loads(fetch(address, "/api")[1])["pod"] for _ in range(9)]
+    assert sorted(served_by) == sorted(3 * [pod.metadata.name for pod in frontends])
+
+    add = f"/add?text=hello%20from%20{namespace}"
+    connection = socket.create_connection(address, timeout=5)
+    with connection:
+        body = f"text=hello+{namespace}".encode()
+        head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
+        connection.sendall(head.encode() + b"Content-Type: application/x-www-form-urlencoded\r\n\r\n" + body)
+        while connection.recv(65536):
+            pass
+    entries = [json.dumps(json.loads(fetch(address, "/api")[1])["entries"]) for _ in range(3)]
+    assert all(f"hello {namespace}" in text for text in entries), (entries, add)
+
+
+def _answers(address: tuple[str, int]) -> bool:
+    try:
+        return fetch(address, "/api")[0] == 200
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed (.ci/run installs it)")
+def test_redis_unmodified_behind_its_service(shared_cluster: Cluster, namespace: str) -> None:
+    shared_cluster.apply(EXAMPLES / "redis", namespace)
+    shared_cluster.wait("rc/redis", namespace, ready=1)
+    shared_cluster.wait("svc/redis", namespace, ready=1)
+    address = shared_cluster.address("redis", namespace)
+    assert address[1] == 6379
+    with socket.create_connection(address, timeout=5) as connection:
+        stream = connection.makefile("rwb")
+
+        def command(*words: bytes) -> bytes:
+            parts = b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+            stream.write(b"*%d\r\n%s" % (len(words), parts))
+            stream.flush()
+            return stream.readline()
+
+        assert command(b"SET", b"greeting", b"hello") == b"+OK\r\n"
+        assert command(b"GET", b"greeting") == b"$5\r\n"
+        assert stream.readline() == b"hello\r\n"
+        assert command(b"INCR", b"n") == b":1\r\n"
