@@ -23,7 +23,7 @@ from cluster.scheduler import filters, scores
 from cluster.scheduler.cycle import intolerable_taints, spread_score
 from cluster.scheduler.facts import facts_of, placed_pod
 from cluster.scheduler.settings import Weights
-from cluster.scheduler.shape import IMAGE_RUNTIME_LABEL, Shape, shape_of
+from cluster.scheduler.shape import IMAGE_RUNTIME_LABEL, Shape, TaintTuple, shape_of
 from cluster.scheduler.snapshot import MEMORY, IntArray, Snapshot
 from cluster.scheduler.spread import GroupKey, SpreadSelectors, member_of
 
@@ -100,7 +100,7 @@ class Explanation:
     @property
     def advice(self) -> str:
         """The smallest change, as a sentence for people; empty if a node fits."""
-        return "; and ".join(change.text for change in self.changes)
+        return "; and ".join(dict.fromkeys(change.text for change in self.changes))
 
 
 def explain(
@@ -313,17 +313,22 @@ class _Explainer:
     # -- what would help
 
     def _taint_remedy(self, row: int) -> str:
-        taints = self._snapshot.taint_sets[int(self._snapshot.taint_set[row])]
-        against = [
-            taint
-            for taint in taints
-            if taint.effect in filters.REFUSING_EFFECTS and filters.untolerated(self._shape, (taint,))
-        ]
+        against = self._taints_against(row)
+        if self._only_cordoned(row):
+            return f"{self._name(row)} is cordoned: uncordon it"
         if any(taint.key.startswith("node.kubernetes.io/") for taint in against):
             states = ", ".join(sorted({taint.key.removeprefix("node.kubernetes.io/") for taint in against}))
             return f"{self._name(row)} is {states}: bring it back"
         which = ", ".join(_taint_text(taint) for taint in against)
         return f"does not tolerate {which} of {self._name(row)}: add a toleration or take the taint away"
+
+    def _taints_against(self, row: int) -> list[TaintTuple]:
+        taints = self._snapshot.taint_sets[int(self._snapshot.taint_set[row])]
+        return [taint for taint in taints if filters.untolerated(self._shape, (taint,)) is not None]
+
+    def _only_cordoned(self, row: int) -> bool:
+        """A cordoned node carries a taint that says so too: one remedy for both."""
+        return all(taint.key == filters.UNSCHEDULABLE_TAINT.key for taint in self._taints_against(row))
 
     def _selector_remedy(self, row: int) -> str:
         labels = " ".join(f"{key}={value}" for key, value in self._unmet(row))
@@ -371,6 +376,8 @@ class _Explainer:
 
     def _effort(self, row: int, check: Check) -> float:
         effort = _EFFORT[check.filter]
+        if check.filter == "TaintToleration" and self._only_cordoned(row):
+            effort = 0.0 if self._snapshot.unschedulable[row] else _EFFORT["NodeUnschedulable"]
         if check.filter == "Resources":
             short = [(asked - max(free, 0)) / asked for _, asked, free, _ in self._amounts(row) if asked > free]
             impossible = sum(asked > allocatable for _, asked, _, allocatable in self._amounts(row))
@@ -378,6 +385,6 @@ class _Explainer:
         return effort
 
 
-def _taint_text(taint: tuple[str, str, str]) -> str:
+def _taint_text(taint: TaintTuple) -> str:
     key, value, effect = taint
     return f"{key}{'=' + value if value else ''}:{effect}"

@@ -15,7 +15,7 @@ from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
 from cluster.api.conditions import get_condition, set_condition
 from cluster.api.errors import ApiError
-from cluster.api.meta import Key
+from cluster.api.meta import Key, key_of
 from cluster.client import operations
 from cluster.client.events import EventRecorder
 from cluster.client.interface import ClusterClient
@@ -104,7 +104,11 @@ class Reporter:
                 try:
                     # With the version that was seen: a status that has changed meanwhile is not overwritten. The change
                     # is news of the pod, and if it still waits, its next attempt reports again.
-                    await self._client.write([operations.update_status(pod) for pod in batch])
+                    written = await self._client.write([operations.update_status(pod) for pod in batch])
                 except ApiError as error:
                     _log.info("%d conditions were not written: %s", len(batch), error)
                     await self._clock.sleep(RETRY_S)
+                else:
+                    for pod, outcome in zip(batch, written.outcomes, strict=True):
+                        if outcome.error is not None:
+                            _log.debug("the condition of %s was not written: %s", key_of(pod), outcome.error)

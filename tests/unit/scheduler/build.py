@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from cluster.api.defaults import apply_defaults
 from cluster.api.meta import to_time
 from cluster.pb.v1 import core_pb2 as core
 
@@ -68,6 +69,7 @@ def make_pod(
     if node:
         spec.nodeName = node
     pod.status.phase = "Pending"
+    apply_defaults(pod)
     return pod
 
 

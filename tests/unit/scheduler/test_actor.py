@@ -1,0 +1,268 @@
+"""The scheduler against a cluster in memory, on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from cluster.actor.tasks import Tasks
+from cluster.api.conditions import get_condition
+from cluster.api.errors import Conflict, Overloaded, Unavailable
+from cluster.config.profiles import PROFILES
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
+from cluster.scheduler.actor import Scheduler, build_scheduler, settings_for
+from tests.kit.clock import VirtualClock
+from tests.kit.memory_client import MemoryCluster
+from tests.unit.scheduler.build import make_node, make_pod, make_service
+
+
+@dataclass
+class Rig:
+    """A cluster, its time, and a scheduler that runs."""
+
+    clock: VirtualClock
+    cluster: MemoryCluster
+    scheduler: Scheduler
+
+    def node_of(self, name: str) -> str:
+        pod = self.cluster.find(core.Pod, name)
+        assert pod is not None
+        return pod.spec.nodeName
+
+    def placed(self) -> Counter[str]:
+        return Counter(pod.spec.nodeName for pod in self.cluster.objects(core.Pod))
+
+    def events(self, reason: str) -> list[core.Event]:
+        return [event for event in self.cluster.objects(core.Event) if event.reason == reason]
+
+    def binds(self) -> list[list[wire.BindOperation]]:
+        """The binding writes, in order."""
+        return [
+            [operation.bind for operation in operations]
+            for _, operations in self.cluster.writes
+            if operations and operations[0].HasField("bind")
+        ]
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    clock = VirtualClock()
+    cluster = MemoryCluster(clock=clock, rng=random.Random(1))
+    tasks = Tasks("test")
+    scheduler = Scheduler(cluster.client("scheduler"), settings_for(PROFILES["kubernetes"]), clock, random.Random(2))
+    await scheduler.start()
+    tasks.spawn(scheduler.run(), name="scheduler")
+    yield Rig(clock, cluster, scheduler)
+    await tasks.cancel_all()
+    await scheduler.stop()
+    await scheduler.stop()
+
+
+async def test_a_pod_is_bound_and_the_event_carries_the_revision_of_the_binding(rig: Rig) -> None:
+    rig.cluster.put(make_node("node-1"))
+    created = rig.cluster.put(make_pod("web"))
+    await rig.clock.run_for(1)
+    pod = rig.cluster.find(core.Pod, "web")
+    assert pod is not None
+    assert pod.spec.nodeName == "node-1"
+    assert pod.metadata.cause.revision == int(created.metadata.resourceVersion)
+    [event] = rig.events("Scheduled")
+    assert event.message == "Successfully assigned default/web to node-1"
+    assert event.involvedObject.resourceVersion == pod.metadata.resourceVersion
+    assert event.source.component == "default-scheduler"
+    assert len(rig.scheduler.world.assumed) == 0
+
+
+async def test_a_crowd_is_bound_in_few_writes_and_spread(rig: Rig) -> None:
+    for i in range(10):
+        rig.cluster.put(make_node(f"node-{i}"))
+    rig.cluster.put(make_service("web", {"app": "web"}))
+    for i in range(500):
+        rig.cluster.put(make_pod(f"web-{i}", {"cpu": "10m"}, labels={"app": "web"}))
+    await rig.clock.run_for(1)
+    assert set(rig.placed().values()) == {50}
+    assert len(rig.binds()) <= 5
+    assert all(bind.preconditions.uid for write in rig.binds() for bind in write)
+
+
+async def test_what_does_not_fit_says_so_once_and_is_bound_when_there_is_room(rig: Rig) -> None:
+    rig.cluster.put(make_node("node-1", {"cpu": "1"}))
+    big = rig.cluster.put(make_pod("big", {"cpu": "800m"}))
+    await rig.clock.run_for(1)
+    rig.cluster.put(make_pod("late", {"cpu": "800m"}))
+    await rig.clock.run_for(1)
+    late = rig.cluster.find(core.Pod, "late")
+    assert late is not None
+    condition = get_condition(late.status, "PodScheduled")
+    assert condition is not None
+    message = "0/1 nodes are available: 1 Insufficient cpu."
+    assert (condition.status, condition.reason, condition.message) == ("False", "Unschedulable", message)
+    [event] = rig.events("FailedScheduling")
+    assert (event.type, event.message, event.count) == ("Warning", message, 1)
+    version = late.metadata.resourceVersion
+    await rig.clock.run_for(59)
+    again = rig.cluster.find(core.Pod, "late")
+    assert again is not None
+    assert again.metadata.resourceVersion == version, "nothing changed, nothing is written"
+    await rig.clock.run_for(90)
+    [event] = rig.events("FailedScheduling")
+    assert event.count >= 2, "but it is still counted up now and then"
+    rig.cluster.remove(big)
+    await rig.clock.run_for(11)
+    assert rig.node_of("late") == "node-1"
+
+
+async def test_only_pods_of_the_default_scheduler_that_have_no_node(rig: Rig) -> None:
+    other = make_pod("other")
+    other.spec.schedulerName = "mine"
+    leaving = make_pod("leaving")
+    leaving.metadata.deletionTimestamp.seconds = 1
+    finished = make_pod("finished")
+    finished.status.phase = "Failed"
+    for pod in (other, leaving, finished, make_pod("placed", node="elsewhere")):
+        rig.cluster.put(pod)
+    rig.cluster.put(make_node("node-1"))
+    await rig.clock.run_for(1)
+    assert rig.binds() == []
+
+
+async def test_a_node_that_is_being_deleted_gets_nothing(rig: Rig) -> None:
+    leaving = make_node("node-1")
+    leaving.metadata.deletionTimestamp.seconds = 1
+    rig.cluster.put(leaving)
+    rig.cluster.put(make_pod("web"))
+    await rig.clock.run_for(1)
+    assert rig.node_of("web") == ""
+    [event] = rig.events("FailedScheduling")
+    assert event.message == "no nodes available to schedule pods"
+    rig.cluster.put(make_node("node-2"))
+    await rig.clock.run_for(2)
+    assert rig.node_of("web") == "node-2"
+
+
+async def test_a_conflict_frees_the_room_and_the_pod_gets_another_chance(rig: Rig) -> None:
+    rig.cluster.put(make_node("node-1", {"pods": "1"}))
+    refusals = iter([Conflict("not now")])
+
+    def refuse_once(actor: str, operations: Sequence[wire.Operation]) -> None:
+        if operations[0].HasField("bind") and (error := next(refusals, None)):
+            raise error
+
+    rig.cluster.on_write = refuse_once
+    rig.cluster.put(make_pod("web"))
+    await rig.clock.run_for(0.5)
+    assert rig.node_of("web") == ""
+    assert len(rig.scheduler.world.assumed) == 0
+    await rig.clock.run_for(1.5)
+    assert rig.node_of("web") == "node-1"
+
+
+@pytest.mark.parametrize("error", [Unavailable("gone"), Overloaded("later")])
+async def test_a_master_that_is_away_or_busy_is_asked_again(rig: Rig, error: Exception) -> None:
+    rig.cluster.put(make_node("node-1", {"pods": "5"}))
+    until_s = rig.clock.monotonic() + 3
+
+    def refuse(actor: str, operations: Sequence[wire.Operation]) -> None:
+        if operations[0].HasField("bind") and rig.clock.monotonic() < until_s:
+            raise error
+
+    rig.cluster.on_write = refuse
+    for i in range(5):
+        rig.cluster.put(make_pod(f"web-{i}"))
+    await rig.clock.run_for(2.9)
+    assert rig.placed() == {"": 5}
+    await rig.clock.run_for(15)
+    assert rig.placed() == {"node-1": 5}
+
+
+async def test_bound_by_a_write_whose_answer_was_lost(rig: Rig) -> None:
+    rig.cluster.put(make_node("node-1"))
+    lost = iter([True])
+
+    def bind_and_lose_the_answer(actor: str, operations: Sequence[wire.Operation]) -> None:
+        if operations[0].HasField("bind") and next(lost, False):
+            rig.cluster.on_write = None
+            pod = rig.cluster.find(core.Pod, "web")
+            assert pod is not None
+            bound = core.Pod()
+            bound.CopyFrom(pod)
+            bound.spec.nodeName = "node-1"
+            rig.cluster.put(bound)
+            raise Unavailable("the connection is gone")
+
+    rig.cluster.on_write = bind_and_lose_the_answer
+    rig.cluster.put(make_pod("web"))
+    await rig.clock.run_for(40)
+    assert rig.node_of("web") == "node-1"
+    world = rig.scheduler.world
+    assert (len(world.assumed), len(world.queue)) == (0, 0)
+    assert world.snapshot.node_of("uid-default-web") == "node-1"
+
+
+async def test_a_binding_that_the_watch_does_not_show_in_time_expires_and_nothing_breaks(rig: Rig) -> None:
+    rig.cluster.put(make_node("node-1", {"pods": "1"}))
+    rig.cluster.on_write = lambda actor, operations: rig.cluster.hold_watches()
+    rig.cluster.put(make_pod("web"))
+    await rig.clock.run_for(2)
+    world = rig.scheduler.world
+    assert rig.node_of("web") == "node-1"
+    assert len(world.assumed) == 1
+    await rig.clock.run_for(27)
+    assert len(world.assumed) == 1, "thirty seconds are not over"
+    rig.cluster.on_write = None
+    await rig.clock.run_for(10)
+    rig.cluster.release_watches()
+    await rig.clock.run_for(20)
+    assert (rig.node_of("web"), world.snapshot.node_of("uid-default-web")) == ("node-1", "node-1")
+    assert (len(world.assumed), len(world.queue)) == (0, 0)
+
+
+async def test_the_watches_break_and_nothing_is_placed_twice(rig: Rig) -> None:
+    for i in range(3):
+        rig.cluster.put(make_node(f"node-{i}", {"pods": "10"}))
+    for i in range(30):
+        rig.cluster.put(make_pod(f"web-{i}"))
+        if i % 7 == 0:
+            rig.cluster.break_watches()
+            await asyncio.sleep(0)
+    await rig.clock.run_for(60)
+    assert rig.placed() == {"node-0": 10, "node-1": 10, "node-2": 10}
+
+
+async def test_an_image_needs_a_node_that_announces_a_runtime(rig: Rig) -> None:
+    rig.cluster.put(make_node("node-1"))
+    rig.cluster.put(make_pod("web", image="nginx"))
+    rig.cluster.put(make_pod("plain", image="host"))
+    await rig.clock.run_for(1)
+    assert (rig.node_of("web"), rig.node_of("plain")) == ("", "node-1")
+    [event] = rig.events("FailedScheduling")
+    assert event.message == "0/1 nodes are available: 1 node(s) had no runtime for images."
+    rig.cluster.put(make_node("node-2", labels={"podium.dev/image-runtime": "true"}))
+    await rig.clock.run_for(2)
+    assert rig.node_of("web") == "node-2"
+
+
+async def test_pods_that_never_fit_do_not_hold_up_the_others(rig: Rig) -> None:
+    rig.cluster.put(make_node("node-1"))
+    for i in range(300):
+        rig.cluster.put(make_pod(f"never-{i}", {"cpu": "1000"}))
+    rig.cluster.put(make_pod("web"))
+    await rig.clock.run_for(1)
+    assert rig.node_of("web") == "node-1"
+
+
+async def test_it_is_made_by_the_specification_for_a_supervisor() -> None:
+    clock = VirtualClock()
+    client = MemoryCluster(clock=clock).client("scheduler")
+    [spec] = build_scheduler(client, PROFILES["laptop"], clock, random.Random(1))
+    first, second = spec.make(), spec.make()
+    assert first is not second
+    await first.start()
+    await first.stop()
+    await second.stop()
