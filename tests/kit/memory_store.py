@@ -1,7 +1,8 @@
 """The versioned state of the in-memory cluster: what the master promises about writes, without a disk.
 
 It is the second implementation of the rules, on purpose a short one, and `tests/contract` holds it to the same suite as
-the real master. Worked example:
+the real master. Left out is what only the master's own tests need: addresses from pools, taints and tolerations added
+by admission, authorisation. Worked example:
 
     write(create a)                  revision 1: a@1
     write(update a, same content)    no revision: unchanged
@@ -20,7 +21,7 @@ from typing import Any, TypeVar
 
 from cluster.actor.clock import Clock, new_uid
 from cluster.api.defaults import apply_defaults
-from cluster.api.errors import Aborted, AlreadyExists, ApiError, BadRequest, Conflict, Invalid, NotFound
+from cluster.api.errors import Aborted, AlreadyExists, ApiError, BadRequest, Conflict, Forbidden, Invalid, NotFound
 from cluster.api.json import merge_patch, object_from_json, object_to_json
 from cluster.api.kinds import KINDS, AnyObject, Kind, kind_named, kind_of, unwrap
 from cluster.api.meta import Key, key_of, to_time
@@ -207,6 +208,7 @@ class _Transaction:
         for field in ("deletionTimestamp", "deletionGracePeriodSeconds"):
             meta.ClearField(field)
         _check(obj, None)
+        self._check_namespace(kind, meta.namespace)
         if self.find(key_of(obj)) is not None:
             raise AlreadyExists(f'{kind.plural} "{meta.name}" already exists')
         meta.uid = new_uid(self._store.rng)
@@ -214,6 +216,13 @@ class _Transaction:
         meta.creationTimestamp.CopyFrom(self._store.now)
         self._fill_in(obj)
         return self._save(obj, None)
+
+    def _check_namespace(self, kind: Kind, name: str) -> None:
+        # "default" is always there, without an object.
+        if not kind.namespaced or name == "default":
+            return
+        if self.need(Key("Namespace", "", name)).metadata.HasField("deletionTimestamp"):
+            raise Forbidden(f"unable to create new content in namespace {name} because it is being terminated")
 
     def _fill_in(self, obj: AnyObject) -> None:
         """What admission decides about a new object."""
@@ -269,6 +278,7 @@ class _Transaction:
             raise Conflict(f'pod "{operation.name}" is being deleted, cannot be assigned to a node')
         if old.spec.nodeName:
             raise Conflict(f'pod "{operation.name}" is already assigned to node "{old.spec.nodeName}"')
+        self.need(Key("Node", "", operation.node_name))
         new = _copy(old)
         new.spec.nodeName = operation.node_name
         for condition in list(new.status.conditions):
@@ -285,6 +295,8 @@ class _Transaction:
             self._orphan_dependents_of(old)
         elif operation.propagation_policy not in ("", "Background"):
             raise BadRequest(f'propagation policy "{operation.propagation_policy}" is not known')
+        if isinstance(old, core.Namespace):
+            return self._delete_namespace(old)
         grace_s = self._grace_of(old, operation)
         if grace_s == 0 and not old.metadata.finalizers:
             last = self.remove(old)
@@ -294,11 +306,25 @@ class _Transaction:
         if meta.HasField("deletionTimestamp"):
             if grace_s >= meta.deletionGracePeriodSeconds:
                 return OperationOutcome(None, old, unchanged=True)
+            meta.deletionTimestamp.seconds -= meta.deletionGracePeriodSeconds
         else:
             meta.generation += 1
-        meta.deletionTimestamp.CopyFrom(self._store.now)
+            meta.deletionTimestamp.CopyFrom(self._store.now)
         meta.deletionTimestamp.seconds += grace_s
         meta.deletionGracePeriodSeconds = grace_s
+        return self._save(new, old)
+
+    def _delete_namespace(self, old: core.Namespace) -> OperationOutcome:
+        """The first delete marks it, the second removes it if it is empty."""
+        if old.metadata.HasField("deletionTimestamp"):
+            if any(key.namespace == old.metadata.name for key in self._store.objects):
+                raise Conflict(f'namespace "{old.metadata.name}" is being terminated and is not empty')
+            return OperationOutcome(None, self.remove(old))
+        new = _copy(old)
+        new.metadata.generation += 1
+        new.metadata.deletionTimestamp.CopyFrom(self._store.now)
+        new.metadata.deletionGracePeriodSeconds = 0
+        new.status.phase = "Terminating"
         return self._save(new, old)
 
     @staticmethod
@@ -308,6 +334,8 @@ class _Transaction:
             return 0
         if operation.HasField("grace_period_seconds"):
             return max(0, operation.grace_period_seconds)
+        if obj.metadata.HasField("deletionTimestamp"):
+            return obj.metadata.deletionGracePeriodSeconds
         spec = obj.spec
         return spec.terminationGracePeriodSeconds if spec.HasField("terminationGracePeriodSeconds") else 30
 

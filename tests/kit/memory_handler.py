@@ -1,0 +1,96 @@
+"""The in-memory cluster behind a real gRPC server: what a client sees of a master, without one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from cluster.api.kinds import BY_NAME, wrap
+from cluster.client.interface import EventType, WatchEvent
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.rpc.identity import Identity
+from cluster.rpc.outcome import to_status
+from tests.kit.memory_client import MemoryCluster
+
+
+class MemoryHandler:
+    """A `cluster.rpc.handlers.ClusterHandler` on a `MemoryCluster`."""
+
+    def __init__(self, cluster: MemoryCluster) -> None:
+        self._cluster = cluster
+
+    async def get(self, identity: Identity, request: wire.GetRequest) -> wire.GetResponse:
+        client = self._cluster.client(str(identity))
+        found = await client.get(BY_NAME[request.kind].message, request.name, request.namespace)
+        return wire.GetResponse(object=wrap(found), revision=self._cluster.store.revision)
+
+    async def list(self, identity: Identity, request: wire.ListRequest) -> bytes:
+        found = await self._cluster.client(str(identity)).list(
+            BY_NAME[request.kind].message,
+            request.namespace,
+            label_selector=request.label_selector,
+            field_selector=request.field_selector,
+            limit=request.limit,
+            continue_token=getattr(request, "continue"),
+            revision=request.revision if request.HasField("revision") else None,
+        )
+        response = wire.ListResponse(
+            items=[wrap(obj) for obj in found.items],
+            revision=found.revision,
+            remaining_item_count=found.remaining,
+            store_id=self._cluster.store.store_id,
+        )
+        setattr(response, "continue", found.continue_token)
+        return response.SerializeToString()
+
+    async def watch(self, identity: Identity, request: wire.WatchRequest) -> AsyncIterator[bytes]:
+        async with self._cluster.client(str(identity)).watch(
+            BY_NAME[request.kind].message,
+            request.namespace,
+            label_selector=request.label_selector,
+            field_selector=request.field_selector,
+            after_revision=request.after_revision if request.HasField("after_revision") else None,
+            initial_state=request.initial_state,
+        ) as batches:
+            async for batch in batches:
+                events = [_event(event) for event in batch]
+                yield wire.WatchBatch(events=events, store_id=batches.store_id).SerializeToString()
+
+    async def write(self, identity: Identity, request: wire.WriteRequest) -> wire.WriteResponse:
+        written = await self._cluster.client(str(identity)).write(
+            request.operations,
+            atomic=request.atomic,
+            cause=request.cause if request.HasField("cause") else None,
+            dry_run=request.dry_run,
+        )
+        response = wire.WriteResponse(revision=written.revision, store_id=self._cluster.store.store_id)
+        for outcome in written.outcomes:
+            result = response.results.add(status=to_status(outcome.error))
+            if outcome.object is not None:
+                result.object.CopyFrom(wrap(outcome.object))
+            if outcome.unchanged:
+                result.unchanged = True
+        return response
+
+    async def heartbeat(self, identity: Identity, request: wire.HeartbeatRequest) -> wire.HeartbeatResponse:
+        return await self._cluster.client(str(identity)).heartbeat(request.heartbeats)
+
+    async def watch_heartbeats(
+        self, identity: Identity, request: wire.WatchHeartbeatsRequest
+    ) -> AsyncIterator[wire.HeartbeatBatch]:
+        async with self._cluster.client(str(identity)).watch_heartbeats() as batches:
+            async for batch in batches:
+                yield batch
+
+
+def _event(event: WatchEvent) -> wire.WatchEvent:  # type: ignore[type-arg]
+    types = {
+        EventType.ADDED: wire.WatchEvent.ADDED,
+        EventType.MODIFIED: wire.WatchEvent.MODIFIED,
+        EventType.DELETED: wire.WatchEvent.DELETED,
+        EventType.BOOKMARK: wire.WatchEvent.BOOKMARK,
+        EventType.INITIAL_STATE_END: wire.WatchEvent.INITIAL_STATE_END,
+    }
+    message = wire.WatchEvent(type=types[event.type], revision=event.revision)
+    if event.object is not None:
+        message.object.CopyFrom(wrap(event.object))
+    return message
