@@ -49,12 +49,12 @@ class Handler(BaseHTTPRequestHandler):
             if not 0 <= length <= MAX_BODY_BYTES:
                 raise ValueError(f"a body has at most {MAX_BODY_BYTES} bytes")
             posted = json.loads(self.rfile.read(length))
-            name, text = str(posted["name"]).strip(), str(posted["text"]).strip()
-            if not text:
-                raise ValueError("an entry has a text")
-        except (ValueError, KeyError, TypeError) as error:
+            if not isinstance(posted, dict) or not str(posted.get("text", "")).strip():
+                raise ValueError('an entry is like {"name": "Ada", "text": "Hello"}, and has a text')
+        except (ValueError, RecursionError) as error:
             self.answer(400, {"error": str(error)})
             return
+        name, text = str(posted.get("name", "")).strip(), str(posted["text"]).strip()
         with lock:
             last_id += 1
             entry = {"id": last_id, "name": name[:MAX_NAME] or "anonymous", "text": text[:MAX_TEXT]}

@@ -17,6 +17,7 @@ import signal
 import socketserver
 import sys
 import threading
+from collections.abc import Callable
 from html import escape
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -107,8 +108,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def guarded(self, handle: object) -> None:
-        assert callable(handle)
+    def guarded(self, handle: Callable[[], None]) -> None:
         try:
             handle()
         except Problem as problem:
@@ -117,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
     def posted_json(self) -> object:
         try:
             return json.loads(self.body())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Problem(400, f"not JSON: {error}") from error
 
     def body(self) -> bytes:
@@ -130,7 +130,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(status, json.dumps({"pod": POD, "node": NODE, **content}) + "\n", "application/json")
 
     def answer(self, status: int, text: str, content_type: str) -> None:
-        body = text.encode()
+        body = text.encode("utf-8", "replace")  # an entry may hold half a surrogate pair
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
