@@ -15,7 +15,13 @@ def _master(argv: list[str]) -> int:
     return run(argv)
 
 
-ROLES: dict[str, Callable[[list[str]], int]] = {"master": _master}
+def _manager(argv: list[str]) -> int:
+    from cluster.manager import main as run
+
+    return run(argv)
+
+
+ROLES: dict[str, Callable[[list[str]], int]] = {"master": _master, "manager": _manager}
 
 
 def main(argv: list[str]) -> int:
