@@ -1,0 +1,346 @@
+"""The agent against an in-memory cluster: what it registers, takes up, reports, repairs and lets go."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from cluster.actor.clock import SystemClock
+from cluster.api.conditions import get_condition, is_node_ready, is_pod_ready, set_condition
+from cluster.api.errors import Unavailable
+from cluster.api.meta import key_of, to_time
+from cluster.api.quantities import quantity
+from cluster.client import operations
+from cluster.config.profiles import PROFILES
+from cluster.pb.v1 import core_pb2 as core
+from node_agent.agent import NodeAgent
+from node_agent.runtime.interface import StartFailure
+from node_agent.settings import AgentSettings
+from tests.kit.memory_client import MemoryCluster
+from tests.unit.node_agent.kit import FakeRuntime, make_pod
+
+LIMIT_S = 10.0
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+class World:
+    """A cluster and one agent."""
+
+    def __init__(self, directory: Path) -> None:
+        self.cluster = MemoryCluster()
+        self.directory = directory
+        self.admin = self.cluster.client()
+        self.runtime = FakeRuntime()
+        self.agent = self.make_agent()
+
+    def make_agent(self) -> NodeAgent:
+        settings = AgentSettings(
+            name="node-1",
+            master="",
+            listen="127.7.0.10:10250",
+            credentials=self.directory,
+            dir=self.directory / "node-1",
+            profile=PROFILES["test"],
+            cpu="2",
+            memory="1Gi",
+            pods=10,
+            labels={"disk": "ssd"},
+            resources={"gpu": "2"},
+            status_tick_s=0.001,
+        )
+        client = self.cluster.client("node:node-1")
+        self.runtime = FakeRuntime()
+        return NodeAgent(
+            settings, client, self.runtime, clock=SystemClock(), rng=random.Random(1), environ={"PATH": "/bin"}
+        )
+
+    async def restart(self) -> None:
+        """The agent was killed: nobody said goodbye, and its pods are dead."""
+        for informer in (self.agent._pods, self.agent._services, self.agent._node):
+            await informer.stop()
+        await self.agent._tasks.cancel_all()
+        await self.agent._heart.stop()
+        await self.agent.writer.stop()
+        for worker in self.agent.workers.values():
+            await worker._around.runtime.stop()
+        self.agent = self.make_agent()
+        await self.agent.start()
+
+    def pod(self, name: str = "web") -> core.Pod | None:
+        return self.cluster.find(core.Pod, name)
+
+    def status(self, name: str = "web") -> core.PodStatus:
+        pod = self.pod(name)
+        assert pod is not None
+        return pod.status
+
+    @property
+    def node(self) -> core.Node | None:
+        return self.cluster.find(core.Node, "node-1", "")
+
+    async def create(self, pod: core.Pod) -> core.Pod:
+        outcome = await self.admin.write([operations.create(pod)])
+        created = outcome.outcomes[0].unwrap()
+        assert isinstance(created, core.Pod)
+        return created
+
+    async def run(self, pod: core.Pod | None = None) -> core.Pod:
+        """Creates a pod and waits until it is Running."""
+        created = await self.create(pod or make_pod())
+        await until(lambda: self.status(created.metadata.name).phase == "Running")
+        return created
+
+    async def delete(self, pod: core.Pod, grace_s: int | None = None) -> None:
+        outcome = await self.admin.write([operations.delete(key_of(pod), grace_period_s=grace_s)])
+        outcome.outcomes[0].unwrap()
+
+    def run_id(self, pod: core.Pod, run: int = 0, container: str = "c1") -> str:
+        return f"{pod.metadata.uid}.{container}.{run}"
+
+    def reasons(self) -> list[str]:
+        return [event.reason for event in self.cluster.objects(core.Event)]
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = World(tmp_path)
+    await world.agent.start()
+    yield world
+    await world.agent.stop()
+
+
+async def test_it_registers_its_node(world: World) -> None:
+    node = world.node
+    assert node is not None
+    assert is_node_ready(node)
+    assert node.metadata.labels["kubernetes.io/hostname"] == "node-1"
+    assert node.metadata.labels["disk"] == "ssd"
+    assert {name: q.string for name, q in node.status.capacity.items()}.items() >= {
+        ("cpu", "2"),
+        ("memory", "1Gi"),
+        ("pods", "10"),
+        ("gpu", "2"),
+    }
+    assert node.status.allocatable == node.status.capacity
+    assert [(a.type, a.address) for a in node.status.addresses] == [
+        ("InternalIP", "127.7.0.10"),
+        ("Hostname", "node-1"),
+    ]
+    assert node.status.daemonEndpoints.kubeletEndpoint.Port == 10250
+    assert node.status.nodeInfo.operatingSystem == "linux"
+
+
+async def test_a_pod_runs_and_is_reported(world: World) -> None:
+    pod = await world.run()
+    status = world.status()
+    assert world.node is not None
+    assert status.podIP.startswith(world.node.spec.podCIDR.rpartition(".")[0])
+    assert status.hostIP == "127.7.0.10"
+    assert status.containerStatuses[0].ready
+    assert get_condition(status, "Ready") is not None
+    program = world.runtime.programs[world.run_id(pod)]
+    assert program.argv == ("serve",)
+    assert program.env["POD_IP"] == status.podIP
+    assert program.env["PODIUM_POD_UID"] == pod.metadata.uid
+    assert program.cwd == program.env["HOME"] == str(world.directory / "node-1" / "pods" / pod.metadata.uid)
+    await until(lambda: "Started" in world.reasons())
+
+
+async def test_pods_of_other_nodes_are_left_alone(world: World) -> None:
+    await world.create(make_pod("other", node="node-2"))
+    await world.run()
+    assert len(world.agent.workers) == 1
+
+
+async def test_services_that_exist_are_in_the_environment(world: World) -> None:
+    service = core.Service()
+    service.metadata.name, service.metadata.namespace = "backend", "default"
+    service.spec.clusterIP = "127.7.1.9"
+    service.spec.ports.add(port=80)
+    await world.admin.write([operations.create(service)])
+    await until(lambda: bool(world.agent._services.indexer.list()))
+    pod = await world.run()
+    assert world.runtime.programs[world.run_id(pod)].env["BACKEND_SERVICE_HOST"] == "127.7.1.9"
+
+
+async def test_a_crash_is_restarted_and_counted(world: World) -> None:
+    pod = await world.run()
+    world.runtime.end(world.run_id(pod), 3, tail="boom\n")
+    await until(lambda: world.status().containerStatuses[0].restartCount == 1)
+    await until(lambda: world.status().containerStatuses[0].state.HasField("running"))
+    last = world.status().containerStatuses[0].lastState.terminated
+    assert (last.exitCode, last.reason, last.message) == (3, "Error", "boom")
+    world.runtime.end(world.run_id(pod, 1), 3)
+    await until(lambda: world.status().containerStatuses[0].state.waiting.reason == "CrashLoopBackOff")
+    await until(lambda: "BackOff" in world.reasons())
+    await until(lambda: world.run_id(pod, 2) in world.runtime.programs)
+
+
+async def test_a_job_succeeds_and_stays_to_be_read(world: World) -> None:
+    pod = await world.run(make_pod(policy="OnFailure"))
+    world.runtime.end(world.run_id(pod), 0)
+    await until(lambda: world.status().phase == "Succeeded")
+    assert not is_pod_ready(world.pod() or core.Pod())
+    assert world.agent.log_file(pod, "c1", previous=False) is not None
+
+
+async def test_a_program_that_is_not_there(world: World) -> None:
+    world.runtime.refuse["serve"] = StartFailure(127, 'exec: "serve": executable file not found in PATH=/bin')
+    await world.create(make_pod(policy="Never"))
+    await until(lambda: world.status().phase == "Failed")
+    end = world.status().containerStatuses[0].state.terminated
+    assert (end.exitCode, end.reason) == (127, "ContainerCannotRun")
+    assert "executable file not found in PATH=/bin" in end.message
+    await until(lambda: "Failed" in world.reasons())
+
+
+async def test_deletion_is_graceful_and_removes_the_object(world: World) -> None:
+    pod = await world.run()
+    await world.delete(pod)
+    await until(lambda: world.pod() is None)
+    assert world.runtime.signals == [(world.run_id(pod), 15)]
+    await until(lambda: not world.agent.workers)
+    assert not list((world.directory / "node-1" / "pods").iterdir())
+
+
+async def test_a_pod_removed_by_force_is_ended_all_the_same(world: World) -> None:
+    pod = await world.run()
+    await world.delete(pod, grace_s=0)
+    assert world.pod() is None
+    await until(lambda: not world.runtime.running)
+    await until(lambda: not world.agent.workers)
+
+
+async def test_a_new_pod_of_the_same_name_is_another_pod(world: World) -> None:
+    world.runtime.deaf = True
+    old = await world.run()
+    await world.delete(old, grace_s=0)
+    new = await world.run()
+    assert new.metadata.uid != old.metadata.uid
+    assert len(world.agent.workers) == 2
+    await until(lambda: world.runtime.killed == [world.run_id(old)])
+    await until(lambda: len(world.agent.workers) == 1)
+    assert world.pod() is not None
+
+
+async def test_a_pod_that_does_not_fit_fails(world: World) -> None:
+    pod = make_pod()
+    pod.spec.containers[0].resources.requests["cpu"].CopyFrom(quantity("3"))
+    await world.create(pod)
+    await until(lambda: world.status().phase == "Failed")
+    assert world.status().reason == "OutOfcpu"
+    assert not world.runtime.programs
+    await world.delete(pod)
+    await until(lambda: not world.agent.workers)
+
+
+async def test_an_image_that_needs_a_runtime_keeps_the_pod_pending(world: World) -> None:
+    pod = make_pod()
+    pod.spec.containers[0].image = "nginx:1"
+    await world.create(pod)
+    await until(lambda: world.status().containerStatuses[:] != [])
+    assert world.status().phase == "Pending"
+    waiting = world.status().containerStatuses[0].state.waiting
+    assert waiting.reason == "ErrImageNeverPull"
+    assert "nginx:1" in waiting.message
+
+
+async def test_a_node_that_was_declared_lost_speaks_up(world: World) -> None:
+    assert world.node is not None
+    node = core.Node()
+    node.CopyFrom(world.node)
+    set_condition(node.status, "Ready", "Unknown", 1.0, "NodeStatusUnknown", "Kubelet stopped posting node status.")
+    node.metadata.resourceVersion = ""
+    await world.admin.write([operations.update_status(node)])
+    await until(lambda: world.node is not None and is_node_ready(world.node))
+
+
+async def test_a_node_that_was_deleted_registers_again(world: World) -> None:
+    assert world.node is not None
+    before = world.node.metadata.uid
+    world.cluster.remove(world.node)
+    await until(lambda: world.node is not None and is_node_ready(world.node) and world.node.metadata.uid != before)
+
+
+async def test_what_others_said_about_a_pod_is_corrected(world: World) -> None:
+    pod = await world.run()
+    await until(lambda: not world.agent.writer.is_pending(pod.metadata.uid))
+    lie = core.Pod(metadata=core.ObjectMeta(name="web", namespace="default"))
+    lie.status.CopyFrom(world.status())
+    set_condition(lie.status, "Ready", "False", 1.0, "NodeNotReady")
+    await world.admin.write([operations.update_status(lie)])
+    await until(lambda: is_pod_ready(world.pod() or core.Pod()))
+
+
+async def test_without_the_master_pods_run_on_and_are_reported_afterwards(world: World) -> None:
+    pod = await world.run()
+    world.cluster.fail_next(Unavailable("the master is away"), times=3)
+    world.runtime.end(world.run_id(pod), 1)
+    await until(lambda: world.run_id(pod, 1) in world.runtime.programs)
+    await until(lambda: world.status().containerStatuses[0].restartCount == 1)
+
+
+async def test_after_a_restart_of_the_agent_its_pods_are_lost_and_run_again(world: World) -> None:
+    pod = await world.run()
+    job = await world.run(make_pod("job", policy="Never"))
+    await until(lambda: not world.agent.writer.is_pending(job.metadata.uid))
+    leftover = world.directory / "node-1" / "pods" / "leftover"
+    leftover.mkdir()
+    await world.restart()
+    await until(lambda: world.status().containerStatuses[0].restartCount == 1)
+    last = world.status().containerStatuses[0].lastState.terminated
+    assert (last.exitCode, last.reason) == (137, "ContainerStatusUnknown")
+    await until(lambda: world.status("job").phase == "Failed")
+    assert world.run_id(pod, 1) in world.runtime.programs
+    assert not leftover.exists()
+
+
+async def test_a_pod_deleted_while_the_agent_was_away_goes(world: World) -> None:
+    pod = await world.run()
+    await world.restart()
+    await until(lambda: world.status().containerStatuses[0].restartCount == 1)
+    world.cluster.hold_watches()
+    await world.delete(pod)
+    await world.restart()
+    world.cluster.release_watches()
+    await until(lambda: world.pod() is None)
+
+
+async def test_stop_ends_all_pods_reports_and_says_goodbye(world: World) -> None:
+    await world.run()
+    await world.agent.stop()
+    await world.agent.stop()
+    assert world.runtime.stopped
+    assert not world.runtime.running
+    assert world.node is not None
+    assert not is_node_ready(world.node)
+    assert world.status().containerStatuses[0].state.terminated.exitCode == 143
+    assert not is_pod_ready(world.pod() or core.Pod())
+    assert world.pod() is not None
+
+
+async def test_heartbeats_carry_usage(world: World) -> None:
+    async with world.admin.watch_heartbeats() as batches:
+        async for batch in batches:
+            if batch.heartbeats:
+                break
+    (beat,) = batch.heartbeats
+    assert beat.node == "node-1"
+    assert {"cpu", "memory", "pods", "ephemeral-storage"} <= set(beat.usage)
+
+
+def test_time_of_a_reported_pod_survives() -> None:
+    pod = make_pod()
+    pod.status.startTime.CopyFrom(to_time(123.0))
+    from node_agent.status import start_time_of
+
+    assert start_time_of(pod) == 123.0
