@@ -20,16 +20,15 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cluster.actor.clock import Clock, new_uid
-from cluster.api.defaults import apply_defaults
 from cluster.api.errors import Aborted, AlreadyExists, ApiError, BadRequest, Conflict, Forbidden, Invalid, NotFound
 from cluster.api.json import merge_patch, object_from_json, object_to_json
-from cluster.api.kinds import KINDS, AnyObject, Kind, kind_named, kind_of, unwrap
+from cluster.api.kinds import AnyObject, Kind, kind_named, kind_of, unwrap
 from cluster.api.meta import Key, key_of, to_time
 from cluster.api.names import generate_name
-from cluster.api.validation import validate, validate_update
 from cluster.client.interface import OperationOutcome, WriteOutcome
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
+from tests.kit.memory_rules import check, check_preconditions, full_key, own_copy, take_status, take_writer
 
 T = TypeVar("T", bound=AnyObject)
 
@@ -79,7 +78,7 @@ class MemoryStore:
 
     def put(self, obj: T) -> T:
         """Stores an object exactly as it is (but for its version and, if empty, its uid): for setting a scene."""
-        stored = _copy(obj)
+        stored = own_copy(obj)
         kind = kind_of(obj)
         if kind.namespaced and not stored.metadata.namespace:
             stored.metadata.namespace = "default"
@@ -187,7 +186,7 @@ class _Transaction:
         return obj
 
     def remove(self, obj: AnyObject) -> AnyObject:
-        last = _copy(obj)
+        last = own_copy(obj)
         last.metadata.resourceVersion = str(self.revision)
         self._change(key_of(obj), None)
         return last
@@ -195,7 +194,7 @@ class _Transaction:
     # --- one method per operation of the wire
 
     def _create(self, operation: wire.CreateOperation) -> OperationOutcome:
-        obj = _copy(unwrap(operation.object))
+        obj = own_copy(unwrap(operation.object))
         kind, meta = kind_of(obj), obj.metadata
         if meta.resourceVersion:
             raise Invalid("metadata.resourceVersion: must not be set on objects to be created")
@@ -207,7 +206,7 @@ class _Transaction:
             obj.ClearField("status")
         for field in ("deletionTimestamp", "deletionGracePeriodSeconds"):
             meta.ClearField(field)
-        _check(obj, None)
+        check(obj, None)
         self._check_namespace(kind, meta.namespace)
         if self.find(key_of(obj)) is not None:
             raise AlreadyExists(f'{kind.plural} "{meta.name}" already exists')
@@ -236,10 +235,10 @@ class _Transaction:
             obj.status.phase = "Active"
 
     def _update(self, operation: wire.UpdateOperation) -> OperationOutcome:
-        new = _copy(unwrap(operation.object))
+        new = own_copy(unwrap(operation.object))
         old = self._current(new)
         if kind_of(new).has_status:
-            _take_status(new, old)
+            take_status(new, old)
         return self._replace(new, old)
 
     def _update_status(self, operation: wire.UpdateStatusOperation) -> OperationOutcome:
@@ -247,14 +246,14 @@ class _Transaction:
         if not kind_of(wanted).has_status:
             raise BadRequest(f"{kind_of(wanted).plural} have no status")
         old = self._current(wanted)
-        new = _copy(old)
-        _take_status(new, wanted)
+        new = own_copy(old)
+        take_status(new, wanted)
         return self._replace(new, old)
 
     def _patch(self, operation: wire.PatchOperation) -> OperationOutcome:
         kind = kind_named(operation.kind)
-        old = self.need(_key(kind, operation.namespace, operation.name))
-        _check_preconditions(old, operation.preconditions)
+        old = self.need(full_key(kind, operation.namespace, operation.name))
+        check_preconditions(old, operation.preconditions)
         try:
             patch = json.loads(operation.merge_patch)
         except ValueError as error:
@@ -263,23 +262,23 @@ class _Transaction:
         if key_of(new) != key_of(old):
             raise Invalid("metadata.name: a patch cannot rename")
         if operation.status:
-            with_status = _copy(old)
-            _take_status(with_status, new)
+            with_status = own_copy(old)
+            take_status(with_status, new)
             new = with_status
         elif kind.has_status:
-            _take_status(new, old)
+            take_status(new, old)
         return self._replace(new, old)
 
     def _bind(self, operation: wire.BindOperation) -> OperationOutcome:
         old = self.need(Key("Pod", operation.namespace or "default", operation.name))
-        _check_preconditions(old, operation.preconditions)
+        check_preconditions(old, operation.preconditions)
         assert isinstance(old, core.Pod)
         if old.metadata.HasField("deletionTimestamp"):
             raise Conflict(f'pod "{operation.name}" is being deleted, cannot be assigned to a node')
         if old.spec.nodeName:
             raise Conflict(f'pod "{operation.name}" is already assigned to node "{old.spec.nodeName}"')
         self.need(Key("Node", "", operation.node_name))
-        new = _copy(old)
+        new = own_copy(old)
         new.spec.nodeName = operation.node_name
         for condition in list(new.status.conditions):
             if condition.type == "PodScheduled":
@@ -289,8 +288,8 @@ class _Transaction:
 
     def _delete(self, operation: wire.DeleteOperation) -> OperationOutcome:
         kind = kind_named(operation.kind)
-        old = self.need(_key(kind, operation.namespace, operation.name))
-        _check_preconditions(old, operation.preconditions)
+        old = self.need(full_key(kind, operation.namespace, operation.name))
+        check_preconditions(old, operation.preconditions)
         if operation.propagation_policy == "Orphan":
             self._orphan_dependents_of(old)
         elif operation.propagation_policy not in ("", "Background"):
@@ -301,7 +300,7 @@ class _Transaction:
         if grace_s == 0 and not old.metadata.finalizers:
             last = self.remove(old)
             return OperationOutcome(None, last)
-        new = _copy(old)
+        new = own_copy(old)
         meta = new.metadata
         if meta.HasField("deletionTimestamp"):
             if grace_s >= meta.deletionGracePeriodSeconds:
@@ -320,7 +319,7 @@ class _Transaction:
             if any(key.namespace == old.metadata.name for key in self._store.objects):
                 raise Conflict(f'namespace "{old.metadata.name}" is being terminated and is not empty')
             return OperationOutcome(None, self.remove(old))
-        new = _copy(old)
+        new = own_copy(old)
         new.metadata.generation += 1
         new.metadata.deletionTimestamp.CopyFrom(self._store.now)
         new.metadata.deletionGracePeriodSeconds = 0
@@ -343,7 +342,7 @@ class _Transaction:
         for obj in list(self._store.objects.values()):
             references = obj.metadata.ownerReferences
             if any(reference.uid == owner.metadata.uid for reference in references):
-                new = _copy(obj)
+                new = own_copy(obj)
                 kept = [reference for reference in references if reference.uid != owner.metadata.uid]
                 del new.metadata.ownerReferences[:]
                 new.metadata.ownerReferences.extend(kept)
@@ -353,8 +352,8 @@ class _Transaction:
 
     def _current(self, wanted: AnyObject) -> AnyObject:
         kind, meta = kind_of(wanted), wanted.metadata
-        old = self.need(_key(kind, meta.namespace, meta.name))
-        _check_preconditions(old, wire.Preconditions(uid=meta.uid or None, resource_version=meta.resourceVersion))
+        old = self.need(full_key(kind, meta.namespace, meta.name))
+        check_preconditions(old, wire.Preconditions(uid=meta.uid or None, resource_version=meta.resourceVersion))
         return old
 
     def _replace(self, new: AnyObject, old: AnyObject) -> OperationOutcome:
@@ -367,7 +366,7 @@ class _Transaction:
         meta.ClearField("deletionGracePeriodSeconds")
         if before.HasField("deletionGracePeriodSeconds"):
             meta.deletionGracePeriodSeconds = before.deletionGracePeriodSeconds
-        _check(new, old)
+        check(new, old)
         if kind_of(new).has_status and new.spec != old.spec:  # type: ignore[union-attr]
             meta.generation += 1
         may_go = not isinstance(new, core.Pod) or meta.deletionGracePeriodSeconds == 0
@@ -380,7 +379,7 @@ class _Transaction:
         if old is not None:
             # Who wrote, and why, is no content: a write that changes nothing else writes nothing.
             meta.resourceVersion = old.metadata.resourceVersion
-            _take_writer(meta, old.metadata)
+            take_writer(meta, old.metadata)
             if new == old:
                 return OperationOutcome(None, old, unchanged=True)
         meta.resourceVersion = str(self.revision)
@@ -394,50 +393,3 @@ class _Transaction:
     def _change(self, key: Key, new: AnyObject | None) -> None:
         # Two operations on one object in one revision are one change.
         self.changes[key] = Change(self.revision, key, self._store.objects.get(key), new)
-
-
-def _copy(obj: T) -> T:
-    copy = type(obj)()
-    copy.CopyFrom(obj)  # type: ignore[arg-type]
-    return copy
-
-
-def _key(kind: Kind, namespace: str, name: str) -> Key:
-    return Key(kind.name, (namespace or "default") if kind.namespaced else "", name)
-
-
-def _take_status(target: AnyObject, source: AnyObject) -> None:
-    target.ClearField("status")
-    if source.HasField("status"):
-        target.status.CopyFrom(source.status)  # type: ignore[union-attr, arg-type]
-
-
-def _take_writer(target: core.ObjectMeta, source: core.ObjectMeta) -> None:
-    target.ClearField("actor")
-    target.ClearField("cause")
-    if source.HasField("actor"):
-        target.actor = source.actor
-    if source.HasField("cause"):
-        target.cause.CopyFrom(source.cause)
-
-
-def _check_preconditions(obj: AnyObject, wanted: wire.Preconditions) -> None:
-    meta = obj.metadata
-    if wanted.uid and wanted.uid != meta.uid:
-        raise Conflict(f'"{meta.name}" is another object: its uid is {meta.uid}, not {wanted.uid}')
-    if wanted.resource_version and wanted.resource_version != meta.resourceVersion:
-        raise Conflict(
-            f'"{meta.name}": the object has been modified; '
-            "please apply your changes to the latest version and try again"
-        )
-
-
-def _check(obj: AnyObject, old: AnyObject | None) -> None:
-    apply_defaults(obj)
-    causes = validate(obj)
-    if old is not None and not causes:
-        causes = validate_update(obj, old)
-    if causes:
-        kind = next(kind for kind in KINDS if kind.message is type(obj))
-        details = "; ".join(str(cause) for cause in causes)
-        raise Invalid(f'{kind.name} "{obj.metadata.name}" is invalid: {details}', causes=causes)

@@ -1,0 +1,24 @@
+"""What every `ClusterClient` must do, whatever is behind it: one suite, several implementers.
+
+To prove an implementation, subclass `ClientContract` in a test module and give it a fixture `cluster_client_factory`
+that returns clients of one fresh cluster by identity: `factory("admin")`. See test_client_contract.py.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.client.interface import ClusterClient
+from tests.contract.client_deletes import DeleteContract
+from tests.contract.client_kit import ClusterClientFactory
+from tests.contract.client_reads import ReadContract
+from tests.contract.client_watches import WatchContract
+from tests.contract.client_writes import WriteContract
+
+
+class ClientContract(WriteContract, DeleteContract, ReadContract, WatchContract):
+    """All of it."""
+
+    @pytest.fixture
+    def client(self, cluster_client_factory: ClusterClientFactory) -> ClusterClient:
+        return cluster_client_factory("admin")

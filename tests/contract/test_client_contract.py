@@ -1,0 +1,84 @@
+"""The contract of `ClusterClient` holds for the fake in tests, for that behind gRPC, and for the real master."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from google.protobuf.message import Message
+
+from cluster.client.grpc_client import GrpcClusterClient
+from cluster.client.interface import ClusterClient
+from cluster.master.server import build
+from cluster.master.settings import MasterSettings
+from cluster.rpc.identity import Credentials, Identity, issue, make_ca
+from cluster.rpc.server import RpcServer
+from cluster.rpc.servicer import cluster_service
+from tests.contract.client_kit import ClusterClientFactory
+from tests.contract.client_suite import ClientContract
+from tests.kit.memory_client import MemoryCluster
+from tests.kit.memory_handler import MemoryHandler
+
+HOST = "127.0.0.1"
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("pki")
+    make_ca(directory / "ca", "contract")
+    issue(directory / "ca", directory / "master", Identity("master"), hosts=[HOST])
+    for name in ("admin", "controllers"):
+        issue(directory / "ca", directory / name, Identity(name))
+    return directory
+
+
+@asynccontextmanager
+async def _clients(make: Callable[[str], ClusterClient]) -> AsyncIterator[ClusterClientFactory]:
+    async with AsyncExitStack() as stack:
+
+        def factory(identity: str) -> ClusterClient:
+            client = make(identity)
+            stack.push_async_callback(client.close)
+            return client
+
+        yield factory
+
+
+class TestMemory(ClientContract):
+    @pytest.fixture
+    async def cluster_client_factory(self) -> AsyncIterator[ClusterClientFactory]:
+        cluster = MemoryCluster(rng=random.Random(1))
+        async with _clients(cluster.client) as factory:
+            yield factory
+
+
+class TestMemoryOverGrpc(ClientContract):
+    @pytest.fixture
+    async def cluster_client_factory(self, pki: Path) -> AsyncIterator[ClusterClientFactory]:
+        handler = MemoryHandler(MemoryCluster(rng=random.Random(1)))
+        server = RpcServer(f"{HOST}:0", Credentials.load(pki / "master"), [cluster_service(handler)], _allow)
+        address = await server.start()
+        async with _clients(lambda name: GrpcClusterClient(address, Credentials.load(pki / name))) as factory:
+            yield factory
+        await server.stop(0.1)
+
+
+class TestMaster(ClientContract):
+    @pytest.fixture
+    async def cluster_client_factory(self, pki: Path, tmp_path: Path) -> AsyncIterator[ClusterClientFactory]:
+        bound: list[str] = []
+        settings = MasterSettings(
+            listen=f"{HOST}:0", dir=tmp_path / "store", credentials=pki / "master", profile="test", stop_grace_s=0.1
+        )
+        supervisor = build(settings, on_bound=bound.append)
+        await supervisor.start()
+        async with _clients(lambda name: GrpcClusterClient(bound[0], Credentials.load(pki / name))) as factory:
+            yield factory
+        await supervisor.stop()
+
+
+def _allow(identity: Identity, method: str, message: Message | None) -> None:
+    """Who may do what is the master's business, and tested there."""

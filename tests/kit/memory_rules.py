@@ -1,0 +1,62 @@
+"""Small rules of the in-memory cluster: what is copied, what is kept, what is refused. Pure."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from cluster.api.defaults import apply_defaults
+from cluster.api.errors import Conflict, Invalid
+from cluster.api.kinds import KINDS, AnyObject, Kind
+from cluster.api.meta import Key
+from cluster.api.validation import validate, validate_update
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
+
+T = TypeVar("T", bound=AnyObject)
+
+
+def own_copy(obj: T) -> T:
+    copy = type(obj)()
+    copy.CopyFrom(obj)  # type: ignore[arg-type]
+    return copy
+
+
+def full_key(kind: Kind, namespace: str, name: str) -> Key:
+    return Key(kind.name, (namespace or "default") if kind.namespaced else "", name)
+
+
+def take_status(target: AnyObject, source: AnyObject) -> None:
+    target.ClearField("status")
+    if source.HasField("status"):
+        target.status.CopyFrom(source.status)  # type: ignore[union-attr, arg-type]
+
+
+def take_writer(target: core.ObjectMeta, source: core.ObjectMeta) -> None:
+    target.ClearField("actor")
+    target.ClearField("cause")
+    if source.HasField("actor"):
+        target.actor = source.actor
+    if source.HasField("cause"):
+        target.cause.CopyFrom(source.cause)
+
+
+def check_preconditions(obj: AnyObject, wanted: wire.Preconditions) -> None:
+    meta = obj.metadata
+    if wanted.uid and wanted.uid != meta.uid:
+        raise Conflict(f'"{meta.name}" is another object: its uid is {meta.uid}, not {wanted.uid}')
+    if wanted.resource_version and wanted.resource_version != meta.resourceVersion:
+        raise Conflict(
+            f'"{meta.name}": the object has been modified; '
+            "please apply your changes to the latest version and try again"
+        )
+
+
+def check(obj: AnyObject, old: AnyObject | None) -> None:
+    apply_defaults(obj)
+    causes = validate(obj)
+    if old is not None and not causes:
+        causes = validate_update(obj, old)
+    if causes:
+        kind = next(kind for kind in KINDS if kind.message is type(obj))
+        details = "; ".join(str(cause) for cause in causes)
+        raise Invalid(f'{kind.name} "{obj.metadata.name}" is invalid: {details}', causes=causes)
