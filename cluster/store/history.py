@@ -112,12 +112,13 @@ class History:
         done = False
         while not done:
             try:
-                await asyncio.wait_for(self._lock.writer.acquire(), _LOCK_WAIT_S)
+                async with asyncio.timeout(_LOCK_WAIT_S):  # in this very task: the lock belongs to who takes it
+                    await self._lock.writer.acquire()
             except TimeoutError:
                 return
             try:
-                self.compacted = target
                 done = await self._journal.compact(target, PIECE)
+                self.compacted = target
             finally:
                 self._lock.writer.release()
 
