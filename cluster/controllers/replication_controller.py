@@ -145,7 +145,13 @@ class ReplicationManager:
         ledger = self._ledgers.get(key)
         if ledger is None or ledger.uid != cached.metadata.uid:
             ledger = self._ledgers[key] = Ledger(cached.metadata.uid)
-        controller = ledger.newest(cached)
+        try:
+            return await self._look(key, ledger.newest(cached), ledger)
+        except Conflict:
+            ledger.latest = None  # Somebody else has written: what we remember is not the newest.
+            raise
+
+    async def _look(self, key: Key, controller: core.ReplicationController, ledger: Ledger) -> bool:
         if ledger.must_recount(controller):
             await self._recount(controller, ledger)
         settled = ledger.expectations.settle(self._pods.indexer.get, self._pods.revision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cluster.api.defaults import apply_defaults
 from cluster.api.meta import to_time
 from cluster.pb.v1 import core_pb2 as core
 
@@ -78,6 +79,7 @@ def pod(
         result.status.containerStatuses.add(name="main", restartCount=restarts)
     if terminating:
         result.metadata.deletionTimestamp.CopyFrom(to_time(NOW_S))
+    apply_defaults(result)
     return result
 
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum
+from typing import Generic, TypeVar
 
 from cluster.actor.tasks import Tasks
 from cluster.api.errors import Aborted, ApiError, Unavailable
+from cluster.api.kinds import AnyObject
 from cluster.api.pods import is_active
 from cluster.client import operations
-from cluster.client.interface import DEFAULT_TIMEOUT_S, OperationOutcome, WriteOutcome
+from cluster.client.interface import DEFAULT_TIMEOUT_S, OperationOutcome, WatchEvent, WatchStream, WriteOutcome
 from cluster.config.profiles import PROFILES, Profile
 from cluster.controllers.manager import ControllerManager
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from tests.kit.clock import VirtualClock
 from tests.kit.memory_client import MemoryClient, MemoryCluster
+
+T = TypeVar("T", bound=AnyObject)
 
 LAPTOP = PROFILES["laptop"]
 
@@ -31,8 +36,28 @@ class Fate(Enum):
     LATE = "nobody answers, and it happens at the next `deliver_late`"
 
 
+class _GatedStream(Generic[T]):
+    """A watch that tells nothing while the gate of its kind is shut."""
+
+    def __init__(self, stream: WatchStream[T], gate: Callable[[], asyncio.Event]) -> None:
+        self._stream = stream
+        self._gate = gate
+
+    @property
+    def store_id(self) -> str:
+        return self._stream.store_id
+
+    def __aiter__(self) -> AsyncIterator[Sequence[WatchEvent[T]]]:
+        return self
+
+    async def __anext__(self) -> Sequence[WatchEvent[T]]:
+        batch = await self._stream.__anext__()
+        await self._gate().wait()
+        return batch
+
+
 class TreacherousClient(MemoryClient):
-    """A client whose writes meet the fate that `fate` names; DONE if there is none."""
+    """A client whose writes meet the fate that `fate` names, and whose watches lag behind while they are shut."""
 
     def __init__(self, cluster: MemoryCluster, identity: str) -> None:
         super().__init__(cluster, identity)
@@ -40,6 +65,43 @@ class TreacherousClient(MemoryClient):
         self.late: list[Callable[[], WriteOutcome]] = []
         self.refusal: ApiError | None = None
         """Answers the creation of pods."""
+        self._gates: dict[type, asyncio.Event] = {}
+
+    def shut(self, kind: type) -> None:
+        """From now on watches of this kind tell nothing."""
+        self._gate(kind).clear()
+
+    def open(self) -> None:
+        """All watches catch up."""
+        for gate in self._gates.values():
+            gate.set()
+
+    def _gate(self, kind: type) -> asyncio.Event:
+        if kind not in self._gates:
+            self._gates[kind] = asyncio.Event()
+            self._gates[kind].set()
+        return self._gates[kind]
+
+    @asynccontextmanager
+    async def watch(
+        self,
+        kind: type[T],
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        after_revision: int | None = None,
+        initial_state: bool = False,
+    ) -> AsyncIterator[WatchStream[T]]:
+        async with super().watch(
+            kind,
+            namespace,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            after_revision=after_revision,
+            initial_state=initial_state,
+        ) as stream:
+            yield _GatedStream(stream, lambda: self._gate(kind))
 
     async def write(
         self,
@@ -139,7 +201,7 @@ class Rig:
     def active(self) -> list[core.Pod]:
         return [pod for pod in self.pods() if is_active(pod)]
 
-    def change(self, pod: core.Pod, edit: Callable[[core.Pod], None]) -> core.Pod:
+    def change(self, pod: core.Pod, edit: Callable[[core.Pod], object]) -> core.Pod:
         """Changes a stored pod past all rules, as its node agent would report it."""
         changed = core.Pod()
         changed.CopyFrom(pod)
