@@ -190,10 +190,10 @@ class Cluster:
             os.kill(pid, signal.SIGKILL)
 
     def pod_pids(self, name: str, namespace: str = "default") -> list[int]:
-        """Main process of each running container: containerID is process://PID-STARTTIME."""
+        """Main process of each running container: containerID is process://PID/STARTTIME."""
         statuses = self.get("pod", name, namespace).status.containerStatuses
         running = [status.containerID for status in statuses if status.state.HasField("running")]
-        return [int(text.removeprefix("process://").partition("-")[0]) for text in running]
+        return [int(text.removeprefix("process://").partition("/")[0]) for text in running]
 
     # --- objects
 
