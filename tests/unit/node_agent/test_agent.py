@@ -63,8 +63,8 @@ class World:
             settings, client, self.runtime, clock=SystemClock(), rng=random.Random(1), environ={"PATH": "/bin"}
         )
 
-    async def restart(self) -> None:
-        """The agent was killed: nobody said goodbye, and its pods are dead."""
+    async def crash(self) -> None:
+        """The agent is killed: nobody says goodbye, and its pods are dead."""
         for informer in (self.agent._pods, self.agent._services, self.agent._node):
             await informer.stop()
         await self.agent._tasks.cancel_all()
@@ -72,6 +72,9 @@ class World:
         await self.agent.writer.stop()
         for worker in self.agent.workers.values():
             await worker._around.runtime.stop()
+
+    async def restart(self) -> None:
+        """A new agent in place of the one that crashed."""
         self.agent = self.make_agent()
         await self.agent.start()
 
@@ -295,6 +298,7 @@ async def test_after_a_restart_of_the_agent_its_pods_are_lost_and_run_again(worl
     await until(lambda: not world.agent.writer.is_pending(job.metadata.uid))
     leftover = world.directory / "node-1" / "pods" / "leftover"
     leftover.mkdir()
+    await world.crash()
     await world.restart()
     await until(lambda: world.status().containerStatuses[0].restartCount == 1)
     last = world.status().containerStatuses[0].lastState.terminated
@@ -306,13 +310,13 @@ async def test_after_a_restart_of_the_agent_its_pods_are_lost_and_run_again(worl
 
 async def test_a_pod_deleted_while_the_agent_was_away_goes(world: World) -> None:
     pod = await world.run()
-    await world.restart()
-    await until(lambda: world.status().containerStatuses[0].restartCount == 1)
-    world.cluster.hold_watches()
+    await until(lambda: not world.agent.writer.is_pending(pod.metadata.uid))
+    await world.crash()
     await world.delete(pod)
+    assert world.pod() is not None
     await world.restart()
-    world.cluster.release_watches()
     await until(lambda: world.pod() is None)
+    assert not world.runtime.running
 
 
 async def test_stop_ends_all_pods_reports_and_says_goodbye(world: World) -> None:
