@@ -67,7 +67,10 @@ class Master:
         )
         commands = Commands(self._admission, lambda: new_uid(rng), rng, _report_bug)
         self.writer = WriterActor(self.store, commands, clock, on_disk_failure)
-        self.heartbeats = Heartbeats(clock, settings.timers.bookmark_interval_s, lambda: self.store.store_id)
+        # Readers judge nodes by their silence only while they hear us, so we must be heard well within the grace.
+        timers = settings.timers
+        sign_of_life_s = min(timers.bookmark_interval_s, timers.node_monitor_grace_s / 4)
+        self.heartbeats = Heartbeats(clock, sign_of_life_s, lambda: self.store.store_id)
         self.api = ApiServer(self.store, self.writer, self.heartbeats)
 
     async def start(self) -> None:
