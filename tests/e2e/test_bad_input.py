@@ -46,7 +46,7 @@ CASES = {
         "alias",
     ),
     "deep nesting": ("[" * 100_000, "deep"),
-    "huge": ("apiVersion: v1\nkind: Pod\nmetadata: {name: bad}\n#" + "x" * 2_000_000, "1 MiB"),
+    "huge": ("apiVersion: v1\nkind: Pod\nmetadata: {name: bad}\n#" + "x" * 2_000_000, "1048576 bytes"),
     "not yaml": ("a: [1, 2\nb: }", ""),
     "not text": ("\x00\x01\x02", ""),
 }

@@ -128,6 +128,7 @@ def test_a_paused_node_is_evicted_and_kills_what_was_deleted_when_it_returns(pod
     stale = next(pod for pod in podium_cluster.pods("app=web") if pod.spec.nodeName == "node-3")
     pids = podium_cluster.pod_pids(stale.metadata.name)
     podium_cluster.pause_node("node-3")
+    podium_cluster.wait_until(lambda: not is_node_ready(podium_cluster.get("node", "node-3")), "the node is NotReady")
     podium_cluster.wait("rc/web", ready=3)
     assert "node-3" not in {pod.spec.nodeName for pod in podium_cluster.pods("app=web")}
     assert all(map(alive, pids)), "a paused agent cannot have stopped its pods"
