@@ -53,12 +53,9 @@ class Marks:
 
     def newest_before(self, time_s: float) -> int:
         """A revision such that it and all before are older than `time_s`; 0 if none is known. Forgets older marks."""
-        revision = 0
-        while self._marks and self._marks[0][0] < time_s:
-            revision = self._marks.pop(0)[1]
-        if revision:
-            self._marks.insert(0, (time_s, revision))
-        return revision
+        while len(self._marks) > 1 and self._marks[1][0] < time_s:
+            del self._marks[0]
+        return self._marks[0][1] if self._marks and self._marks[0][0] < time_s else 0
 
 
 def compaction_target(head: int, compacted: int, aged: int, window: Window, pins: Iterable[int]) -> int | None:

@@ -78,8 +78,12 @@ class Watching:
 
     async def until(self, revision: int) -> Recording:
         """What was heard when that revision, or a later one, has been heard of."""
+
+        def heard() -> bool:
+            return bool(self.recording.batches) and self.recording.last_revision >= revision
+
         async with asyncio.timeout(10):
-            while self.recording.last_revision < revision and not self._task.done():
+            while not heard() and not self._task.done():
                 self._news.clear()
                 await self._news.wait()
         return self.recording
