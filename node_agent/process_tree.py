@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable
+
+TYPE_CHECKING = False  # importing `typing` just for annotations would cost the spawner 1 MB
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _ENVIRON_LIMIT_BYTES = 1 << 20
 """How much of a process' environment is searched for the marker."""

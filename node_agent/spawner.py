@@ -32,10 +32,13 @@ import socket
 import struct
 import sys
 import time
-from typing import Any
 
 from node_agent import process_tree as tree
 from node_agent.log_file import LogFile
+
+TYPE_CHECKING = False  # importing `typing` just for annotations would cost this process 1 MB
+if TYPE_CHECKING:
+    from typing import Any
 
 MARKER = "PODIUM_RUN"
 """The environment variable that says which run a process belongs to."""
@@ -136,6 +139,7 @@ class Spawner:
         self.session = os.getsid(0)
         self.inbox = b""
         self.outbox = b""  # grows with what the agent asked for, never by itself: bounded by the runs it started
+        self.blocked = False  # the socket takes no more now: we are waiting for it
         self.received_fds: list[int] = []
         self.pause_s = SWEEP_PAUSE_S[0]
         self.next_sweep = 0.0
@@ -227,7 +231,9 @@ class Spawner:
                 self.stopping = True
                 return
             self.outbox = self.outbox[sent:]
-        self.poller.modify(self.agent.fileno(), select.EPOLLIN | (select.EPOLLOUT if self.outbox else 0))
+        if self.blocked != bool(self.outbox):
+            self.blocked = bool(self.outbox)
+            self.poller.modify(self.agent.fileno(), select.EPOLLIN | (select.EPOLLOUT if self.blocked else 0))
 
     # --- starting, pumping, reaping
 
@@ -320,14 +326,13 @@ class Spawner:
         sweeping = list(self.sweeping.values())
         members = self._members(sweeping)
         for run in sweeping:
-            pids = members[run.id]
-            if pids:
-                tree.kill_all(pids, self.session)
-            if run.end is not None and (not pids or _now() > run.deadline):
-                # The list of children may skip one when another ends while it is read: look twice before saying so.
-                survivors = pids or self._members([run])[run.id]
-                if not survivors or _now() > run.deadline:
-                    self._finish(run, survivors)
+            tree.kill_all(members[run.id], self.session)
+        over = [run for run in sweeping if run.end is not None and (not members[run.id] or _now() > run.deadline)]
+        # The list of children may skip one when another ends while it is read: look twice before saying so.
+        members = self._members(over) if over else {}
+        for run in over:
+            if not members[run.id] or _now() > run.deadline:
+                self._finish(run, members[run.id])
         self.next_sweep = _now() + self.pause_s
         self.pause_s = min(self.pause_s * 2, SWEEP_PAUSE_S[1])
 

@@ -242,7 +242,8 @@ while True:
     runtime.kill(one.run_id)
     ended = await within(runtime.wait(one.run_id))
     assert ended.survivors == ()
-    assert tree.children_of(runtime.spawner_pid) == []
+    assert not any(is_alive(pid) for pid in tree.descendants_of(tree.children_of(runtime.spawner_pid)))
+    await until(lambda: tree.children_of(runtime.spawner_pid) == [])  # and the dead are reaped
 
 
 async def test_orphans_are_reaped(runtime: ProcessRuntime, program: Make, tmp_path: Path) -> None:
