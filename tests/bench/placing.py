@@ -1,0 +1,245 @@
+"""Placement: the algorithm alone, and the whole road from creation to bound."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from cluster.actor.tasks import Tasks
+from cluster.api.meta import Key, key_of
+from cluster.client import operations
+from cluster.client.grpc_client import GrpcClusterClient
+from cluster.client.informer import Informer
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
+from cluster.scheduler.settings import SchedulerSettings
+from cluster.scheduler.world import World
+from tests.bench.harness import Sides, benchmark
+from tests.bench.stage import Stage, stage
+
+NODES = 500
+PODS = 1000
+HEARTBEAT_S = 0.5
+TIMEOUT_S = 60.0
+
+
+def make_node(name: str) -> core.Node:
+    """A large idle node that says it is ready; `name` ends in -NUMBER, which decides its zone."""
+    node = core.Node()
+    node.metadata.name = name
+    node.metadata.labels["kubernetes.io/hostname"] = name
+    node.metadata.labels["topology.kubernetes.io/zone"] = f"zone-{int(name.rpartition('-')[2]) % 3}"
+    for amounts in (node.status.capacity, node.status.allocatable):
+        for resource, amount in (("cpu", "32"), ("memory", "64Gi"), ("pods", "110")):
+            amounts[resource].string = amount
+    node.status.conditions.add(type="Ready", status="True", reason="KubeletReady")
+    return node
+
+
+def make_pod(name: str, owner_uid: str = "") -> core.Pod:
+    """A small pod of the application "bench"."""
+    pod = core.Pod()
+    pod.metadata.name, pod.metadata.namespace = name, "default"
+    pod.metadata.labels["app"] = "bench"
+    if owner_uid:
+        pod.metadata.ownerReferences.add(
+            kind="ReplicationController", name="bench", uid=owner_uid, apiVersion="v1", controller=True
+        )
+    container = pod.spec.containers.add(name="main", command=["sleep", "1000"])
+    container.resources.requests["cpu"].string = "100m"
+    container.resources.requests["memory"].string = "64Mi"
+    return pod
+
+
+@benchmark(
+    "scheduler_decisions",
+    unit="pods/s",
+    what="decisions alone: 5,000 pods of one controller on 500 nodes in 3 zones, no I/O",
+    aim=">= 5000",
+)
+@asynccontextmanager
+async def scheduler_decisions() -> AsyncIterator[Sides]:
+    nodes = [make_node(f"node-{i}") for i in range(NODES)]
+    pods = [make_pod(f"pod-{i}", "rc") for i in range(5000)]
+    for i, pod in enumerate(pods):
+        pod.metadata.uid = f"uid-{i}"
+    controller = core.ReplicationController()
+    controller.metadata.uid = "rc"
+    controller.spec.selector["app"] = "bench"
+
+    async def ours() -> float:
+        world = World(SchedulerSettings(), random.Random(1))
+        world.controller_changed(None, controller)
+        for node in nodes:
+            world.node_changed(None, node)
+        for pod in pods:
+            world.pod_changed(None, pod)
+        begun = time.perf_counter()
+        placed = sum(len(world.decide(250, 0.0).bindings) for _ in range(len(pods) // 250))
+        taken = time.perf_counter() - begun
+        assert placed == len(pods)
+        return placed / taken
+
+    yield Sides(ours)
+
+
+class HollowNodes:
+    """Nodes that register, say that they are ready and send heartbeats, and do nothing else."""
+
+    def __init__(self, client: GrpcClusterClient, count: int) -> None:
+        self._client = client
+        self._names = [f"hollow-{i}" for i in range(count)]
+        self._tasks = Tasks("hollow nodes")
+
+    async def start(self) -> None:
+        """Returns when no node is tainted any more."""
+        nodes = [make_node(name) for name in self._names]
+        await write(self._client, [operations.create(node) for node in nodes])
+        await write(self._client, [operations.update_status(node) for node in nodes])
+        self._tasks.spawn(self._beat(), name="heartbeats")
+        async with asyncio.timeout(TIMEOUT_S):
+            while any(node.spec.taints for node in (await self._client.list(core.Node)).items):
+                await asyncio.sleep(0.1)
+
+    async def stop(self) -> None:
+        await self._tasks.cancel_all()
+
+    async def _beat(self) -> None:
+        sequence = 0
+        while True:
+            sequence += 1
+            await self._client.heartbeat([wire.NodeHeartbeat(node=name, sequence=sequence) for name in self._names])
+            await asyncio.sleep(HEARTBEAT_S)
+
+
+async def write(client: GrpcClusterClient, writes: Sequence[wire.Operation], batch: int = 100) -> None:
+    """Writes in batches. Raises the first error."""
+    for start in range(0, len(writes), batch):
+        for outcome in (await client.write(writes[start : start + batch], timeout_s=30.0)).outcomes:
+            outcome.unwrap()
+
+
+class Observer:
+    """Watches all pods, as anybody could, and says when so many are bound, or none is left."""
+
+    def __init__(self, client: GrpcClusterClient) -> None:
+        self._informer: Informer[core.Pod] = Informer(client, core.Pod)
+        self._bound: set[str] = set()
+        self._changed = asyncio.Event()
+        self._informer.add_handler(self._on_pod)
+
+    async def start(self) -> None:
+        await self._informer.start()
+        await self._informer.wait_synced(TIMEOUT_S)
+
+    async def stop(self) -> None:
+        await self._informer.stop()
+
+    @property
+    def keys(self) -> list[Key]:
+        """All pods there are."""
+        return self._informer.indexer.keys()
+
+    async def until_bound(self, count: int) -> None:
+        await self._until(lambda: len(self._bound) >= count)
+
+    async def until_empty(self) -> None:
+        await self._until(lambda: not len(self._informer.indexer))
+
+    def _on_pod(self, old: core.Pod | None, new: core.Pod | None) -> None:
+        if new is None:
+            assert old is not None
+            self._bound.discard(old.metadata.uid)
+        elif new.spec.nodeName:
+            self._bound.add(new.metadata.uid)
+        self._changed.set()
+
+    async def _until(self, done: Callable[[], bool]) -> None:
+        async with asyncio.timeout(TIMEOUT_S):
+            while not done():
+                self._changed.clear()
+                await self._changed.wait()
+
+
+@asynccontextmanager
+async def idle_cluster(scene: Stage) -> AsyncIterator[tuple[GrpcClusterClient, Observer]]:
+    """A master and a manager with 500 idle nodes, a client, and somebody who watches the pods."""
+    async with AsyncExitStack() as stack:
+        await scene.start_master()
+        await scene.start_manager()
+        client = scene.client()
+        stack.push_async_callback(client.close)
+        nodes = HollowNodes(client, NODES)
+        stack.push_async_callback(nodes.stop)
+        await nodes.start()
+        observer = Observer(client)
+        stack.push_async_callback(observer.stop)
+        await observer.start()
+        yield client, observer
+
+
+async def delete_pods(client: GrpcClusterClient, observer: Observer) -> None:
+    """Removes all pods at once, and returns when nobody sees one any more."""
+    await write(client, [operations.delete(key, grace_period_s=0) for key in observer.keys])
+    await observer.until_empty()
+
+
+@benchmark(
+    "bound_1000_pods_500_nodes",
+    unit="s",
+    what="1,000 pods created by a client (100 a call) until a watcher has seen all of them bound, 500 idle nodes",
+    aim="<= 2",
+)
+@asynccontextmanager
+async def bound_1000_pods_500_nodes() -> AsyncIterator[Sides]:
+    async with stage() as scene, idle_cluster(scene) as (client, observer):
+
+        async def ours() -> float:
+            pods = [operations.create(make_pod(f"pod-{i}")) for i in range(PODS)]
+            begun = time.perf_counter()
+            await write(client, pods)
+            await observer.until_bound(PODS)
+            taken = time.perf_counter() - begun
+            await delete_pods(client, observer)
+            return taken
+
+        yield Sides(ours)
+
+
+@benchmark(
+    "scaled_to_1000_pods_500_nodes",
+    unit="s",
+    what="a controller scaled from 0 to 1,000 until a watcher has seen all pods bound, 500 idle nodes",
+)
+@asynccontextmanager
+async def scaled_to_1000_pods_500_nodes() -> AsyncIterator[Sides]:
+    async with stage() as scene, idle_cluster(scene) as (client, observer):
+        controller = core.ReplicationController()
+        controller.metadata.name, controller.metadata.namespace = "bench", "default"
+        controller.spec.replicas = 0
+        controller.spec.selector["app"] = "bench"
+        template = make_pod("unused")
+        controller.spec.template.metadata.labels["app"] = "bench"
+        controller.spec.template.spec.CopyFrom(template.spec)
+        await write(client, [operations.create(controller)])
+
+        async def scale(replicas: int) -> None:
+            await write(client, [operations.patch(key_of(controller), {"spec": {"replicas": replicas}})])
+
+        async def ours() -> float:
+            begun = time.perf_counter()
+            await scale(PODS)
+            await observer.until_bound(PODS)
+            taken = time.perf_counter() - begun
+            await scale(0)
+            # No agent is there to end the pods gracefully.
+            async with asyncio.timeout(TIMEOUT_S):
+                while keys := observer.keys:
+                    await client.write([operations.delete(key, grace_period_s=0) for key in keys[:200]])
+                    await asyncio.sleep(0.05)
+            return taken
+
+        yield Sides(ours)

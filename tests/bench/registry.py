@@ -1,0 +1,10 @@
+"""All benchmarks: importing this module registers them, in the order in which they are run."""
+
+from __future__ import annotations
+
+from tests.bench import (  # noqa: F401 - imported for their registrations
+    placing,
+    proxying,
+    watching,
+    writing,
+)
