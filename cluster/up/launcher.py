@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from setproctitle import setproctitle
+
 LIFELINE_FD = 3
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -51,20 +53,23 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def fork_daemon(name: str, module: str, argv: Sequence[str], log: Path) -> Started:
-    """Forks a child that runs `module.main(argv)` in a session of its own; its stderr goes to the log."""
+def fork_daemon(cluster: str, name: str, module: str, argv: Sequence[str], log: Path) -> Started:
+    """Forks a child that runs `module.main(argv)` in a session of its own; its stderr goes to the log.
+
+    `ps` shows it as "podium CLUSTER: NAME".
+    """
     out_read, out_write = os.pipe()
     life_read, life_write = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _run_child(name, module, [*argv, "--lifeline-fd", str(LIFELINE_FD)], log, out_write, life_read)
+        _run_child(cluster, name, module, [*argv, "--lifeline-fd", str(LIFELINE_FD)], log, out_write, life_read)
     os.close(out_write)
     os.close(life_read)
     os.set_blocking(out_read, False)
     return Started(pid, out_read, life_write)
 
 
-def _run_child(name: str, module: str, argv: list[str], log: Path, stdout: int, lifeline: int) -> None:
+def _run_child(cluster: str, name: str, module: str, argv: list[str], log: Path, stdout: int, lifeline: int) -> None:
     """The child's life, from fork to exit. Never returns."""
     code = 70
     try:
@@ -84,7 +89,7 @@ def _run_child(name: str, module: str, argv: list[str], log: Path, stdout: int, 
         sys.argv = [f"podium-{name}", *argv]
         sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-        _set_process_name(name)
+        setproctitle(f"podium {cluster}: {name}")
         main = importlib.import_module(module).main
         code = main(argv)
     except SystemExit as exit_:
@@ -97,11 +102,3 @@ def _run_child(name: str, module: str, argv: list[str], log: Path, stdout: int, 
             sys.stderr.flush()
         finally:
             os._exit(code)
-
-
-def _set_process_name(name: str) -> None:
-    """What `ps` shows in the COMMAND column of `ps -o comm` (15 characters)."""
-    try:
-        Path("/proc/self/comm").write_text(f"podium-{name}"[:15])
-    except OSError:
-        pass

@@ -12,6 +12,8 @@ import sys
 import traceback
 from dataclasses import dataclass
 
+from setproctitle import setproctitle
+
 from cluster.actor.clock import Clock
 from cluster.config.profiles import PROFILES
 from cluster.up.addresses import AddressBlock, claim_block
@@ -58,6 +60,7 @@ def _become_supervisor(directory: ClusterDir, options: UpOptions, lifeline_fd: i
     code = 70
     try:
         os.setsid()
+        setproctitle(f"podium {directory.name}: supervisor")
         log = os.open(directory.log("supervisor"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)

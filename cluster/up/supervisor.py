@@ -161,7 +161,7 @@ class ClusterSupervisor:
 
     def _start(self, child: Child) -> None:
         spec = child.spec
-        started = fork_daemon(spec.name, spec.module, spec.argv, self._directory.log(spec.name))
+        started = fork_daemon(self._directory.name, spec.name, spec.module, spec.argv, self._directory.log(spec.name))
         child.pid, child.stdout, child.lifeline = started.pid, started.stdout, started.lifeline
         child.ready, child.output, child.restart_at = False, b"", None
         child.started_at = self._clock.monotonic()
