@@ -74,6 +74,8 @@ class NodeAgentClient:
         try:
             while (output := await stream.next()) is not None:
                 yield output
+                if output.HasField("exit_code"):
+                    return
         finally:
             await stream.close()
 

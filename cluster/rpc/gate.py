@@ -22,6 +22,7 @@ from google.protobuf.message import Message
 from cluster.actor.tasks import Tasks
 from cluster.api.errors import ApiError, Expired, Internal, Unauthenticated, Unavailable
 from cluster.rpc.identity import Identity, parse_spiffe
+from cluster.rpc.requests import RequestStream
 from cluster.rpc.servicer import CALLER
 from cluster.rpc.status import encode
 
@@ -96,21 +97,31 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         timeout_s = self._write_timeouts_s.get(method)
 
         async def behaviour(request: Any, context: grpc.aio.ServicerContext) -> None:
-            try:
-                if self._draining:
-                    raise Unavailable("the server is stopping")
-                self._admit(method, None if request_streaming else request, context)
-            except Exception as error:
-                await self._fail(method, error, context)
-            stream = self._tasks.spawn(_send(inner, request, context, timeout_s), name=f"stream {method}")
+            requests = RequestStream(request, context, self._tasks, method) if request_streaming else None
+            write = context.write if requests is None else requests.write
+
+            async def carry_out() -> Exception | None:
+                try:
+                    if self._draining:
+                        raise Unavailable("the server is stopping")
+                    self._admit(method, None if request_streaming else request, context)
+                except Exception as error:
+                    return error
+                return await _send(inner, requests or request, context, write, timeout_s)
+
+            stream = self._tasks.spawn(carry_out(), name=f"stream {method}")
             self._streams.add(stream)
             try:
                 await asyncio.wait({stream})
+                if requests is not None:
+                    await requests.hear_out()
             finally:
-                # The caller has gone: the handler tidies up before the call ends.
+                # If the caller has gone: the handler tidies up before the call ends.
                 if not stream.done():
                     stream.cancel()
                     await asyncio.wait({stream})
+                if requests is not None:
+                    await requests.close()
                 self._streams.discard(stream)
             failure = Unavailable("the server is stopping") if stream.cancelled() else stream.result()
             if failure is not None:
@@ -139,7 +150,9 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         raise AssertionError("abort always raises")
 
 
-async def _send(inner: Any, request: Any, context: Any, timeout_s: float | None) -> Exception | None:
+async def _send(
+    inner: Any, request: Any, context: Any, write: Callable[[Any], Awaitable[None]], timeout_s: float | None
+) -> Exception | None:
     """Runs a streaming behaviour to its end; what it raised is the result, so that nobody reports it as a crash."""
     try:
         messages = inner(request, context)
@@ -149,9 +162,9 @@ async def _send(inner: Any, request: Any, context: Any, timeout_s: float | None)
         try:
             async for message in messages:
                 if timeout_s is None:
-                    await context.write(message)
+                    await write(message)
                 else:
-                    await _write_within(context, message, timeout_s)
+                    await _write_within(write, message, timeout_s)
         finally:
             await _close(messages)
     except Exception as error:
@@ -159,10 +172,10 @@ async def _send(inner: Any, request: Any, context: Any, timeout_s: float | None)
     return None
 
 
-async def _write_within(context: Any, message: Any, timeout_s: float) -> None:
+async def _write_within(write: Callable[[Any], Awaitable[None]], message: Any, timeout_s: float) -> None:
     try:
         async with asyncio.timeout(timeout_s):
-            await context.write(message)
+            await write(message)
     except TimeoutError:
         raise Expired(f"the reader has taken nothing for {timeout_s:g} s; list again") from None
 

@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 
 from cluster.actor.tasks import Tasks
 from cluster.api.errors import ApiError, Internal, Unavailable
+from cluster.rpc.requests import ACCEPTED
 from cluster.rpc.status import decode
 
 M = TypeVar("M", bound=Message)
@@ -90,8 +91,14 @@ class ResponseStream(Generic[M]):
 
     async def _write(self, requests: AsyncIterable[Message]) -> None:
         try:
+            first = True
             async for request in requests:
                 await self._call.write(request)
+                if first:
+                    # Nothing more is said before the server has accepted the first; see requests.py.
+                    if ACCEPTED not in tuple(await self._call.initial_metadata()):
+                        return
+                    first = False
             await self._call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
             # The call has ended; the reader tells why.
