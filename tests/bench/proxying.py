@@ -167,7 +167,9 @@ async def wrk(address: tuple[str, int], *, close: bool) -> float:
     )
     output = (await process.communicate())[0].decode()
     found = re.search(r"Requests/sec:\s*([0-9.]+)", output)
-    if found is None or "Non-2xx" in output:
+    errors = re.search(r"Socket errors: connect (\d+), read \d+, write \d+, timeout (\d+)", output)
+    failed = errors is not None and (errors.group(1), errors.group(2)) != ("0", "0")
+    if found is None or failed or "Non-2xx" in output:
         raise RuntimeError(f"wrk said:\n{output}")
     return float(found.group(1))
 

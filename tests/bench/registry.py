@@ -6,5 +6,6 @@ from tests.bench import (  # noqa: F401 - imported for their registrations
     placing,
     proxying,
     watching,
+    whole,
     writing,
 )

@@ -17,6 +17,8 @@ from cluster.config.profiles import PROFILES
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.scheduler.actor import Scheduler, build_scheduler, settings_for
+from cluster.scheduler.explain import explain
+from cluster.scheduler.scores import ZONE_LABEL as ZONE
 from tests.kit.clock import VirtualClock
 from tests.kit.memory_client import MemoryCluster
 from tests.unit.scheduler.build import make_node, make_pod, make_service
@@ -89,6 +91,28 @@ async def test_a_crowd_is_bound_in_few_writes_and_spread(rig: Rig) -> None:
     assert set(rig.placed().values()) == {50}
     assert len(rig.binds()) <= 5
     assert all(bind.preconditions.uid for write in rig.binds() for bind in write)
+
+
+async def test_each_decision_can_be_replayed_from_the_state_before_its_binding(rig: Rig) -> None:
+    for i in range(4):
+        rig.cluster.put(make_node(f"node-{i}", {"cpu": str(2 + i)}, labels={ZONE: f"zone-{i % 2}"}))
+    rig.cluster.put(make_service("web", {"app": "web"}))
+    for i in range(40):
+        rig.cluster.put(make_pod(f"web-{i}", {"cpu": f"{100 + i}m"}, labels={"app": "web"} if i % 3 else {}))
+        if i % 10 == 0:
+            await rig.clock.run_for(0.1)
+    await rig.clock.run_for(1)
+    client = rig.cluster.client()
+    scheduled = rig.events("Scheduled")
+    assert len(scheduled) == 40
+    for event in scheduled:
+        before = int(event.involvedObject.resourceVersion) - 1
+        nodes = (await client.list(core.Node, revision=before)).items
+        pods = (await client.list(core.Pod, revision=before)).items
+        services = (await client.list(core.Service, revision=before)).items
+        [pod] = [pod for pod in pods if pod.metadata.uid == event.involvedObject.uid]
+        assert pod.spec.nodeName == ""
+        assert rig.node_of(pod.metadata.name) in explain(pod, nodes, pods, services=services).best
 
 
 async def test_what_does_not_fit_says_so_once_and_is_bound_when_there_is_room(rig: Rig) -> None:
