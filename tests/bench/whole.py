@@ -68,7 +68,8 @@ class Whole:
         """Removes every controller and pod, and waits until they are gone."""
         controllers = (await self.client.list(core.ReplicationController)).items
         pods = (await self.client.list(core.Pod)).items
-        await self.client.write([operations.delete(key_of(obj)) for obj in (*controllers, *pods)])
+        keys = [key_of(rc) for rc in controllers] + [key_of(pod) for pod in pods]
+        await self.client.write([operations.delete(key) for key in keys])
         await self.until(lambda: not self.pods.indexer.list(), "the cluster to be empty")
 
 
