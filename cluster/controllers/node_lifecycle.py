@@ -77,6 +77,7 @@ class NodeLifecycle:
         )
         self._views: dict[str, _View] = {}
         self._granted: set[str] = set()
+        self._silent: set[str] = set()  # As of the tick before.
         self._judging = False
         self._tasks = Tasks("node lifecycle", on_crash=context.on_crash)
         self._reconciler: Reconciler[str] = Reconciler(
@@ -188,13 +189,14 @@ class NodeLifecycle:
                     self._reconciler.queue.add(name)
         for name, view in self._views.items():
             silent = fresh[name] is Freshness.SILENT
-            if silent and view.ready != UNKNOWN:
+            if silent and (view.ready != UNKNOWN or name not in self._silent):
                 self._reconciler.queue.add(name)
             failed = silent or (view.ready == FALSE and self._heartbeats.is_settled(now))
             granted = view.marked or name in self._granted
             if failed and not granted and self._breaker.may_evict(view.zone, now):
                 self._granted.add(name)
                 self._reconciler.queue.add(name)
+        self._silent = {name for name in fresh if fresh[name] is Freshness.SILENT}
 
     # --- one node
 

@@ -12,7 +12,7 @@ from cluster.api.meta import is_terminating, to_time
 from cluster.config.profiles import PROFILES
 from cluster.pb.v1 import core_pb2 as core
 from tests.unit.controllers.objects import node, pod
-from tests.unit.controllers.rig import LAPTOP, Rig, running
+from tests.unit.controllers.rig import Rig, running
 
 UNREACHABLE = "node.kubernetes.io/unreachable"
 
@@ -228,6 +228,22 @@ async def test_a_report_that_was_on_its_way_does_not_stand() -> None:
         assert not is_pod_ready(found)
 
 
+async def test_nor_does_one_that_comes_while_all_timers_have_restarted() -> None:
+    async with nodes_running(3) as (rig, _):
+        put_pod(rig, "p", "n1", tolerate_s=100)
+        rig.beating.discard("n1")
+        await rig.run(3)
+        rig.cluster.break_watches()
+        await rig.run(0.5)
+        found = rig.cluster.find(core.Pod, "p")
+        assert found is not None
+        rig.change(found, lambda p: setattr(p.status.conditions[0], "status", "True"))
+        await rig.run(3)
+        found = rig.cluster.find(core.Pod, "p")
+        assert found is not None
+        assert not is_pod_ready(found)
+
+
 async def test_a_node_that_says_it_is_not_ready_is_emptied_too() -> None:
     async with nodes_running(3) as (rig, _):
         post_ready(rig, "n1", "False")
@@ -312,4 +328,3 @@ async def test_idle_nodes_cause_no_writes() -> None:
         before = rig.cluster.store.revision
         await rig.run(60)
         assert rig.cluster.store.revision == before
-        assert LAPTOP is rig.profile
