@@ -29,8 +29,23 @@ def state_root() -> Path:
 
 
 def make_private_dir(path: Path) -> None:
-    """Makes a directory, 0700, with its parents; checks one that exists. Raises ConfigError if it is not private."""
+    """Makes a directory, 0700, that only this user can read. Raises ConfigError if one exists and is not private."""
+    mode = _make_own(path)
+    if mode & 0o077:
+        raise ConfigError(f"{path} can be read by others; run: chmod 700 {path}")
+
+
+def make_own_dir(path: Path) -> None:
+    """Makes a directory, 0700, with its parents. One that exists may be readable by others, but nobody else may be able
+    to put something in the place of what lies in it. Raises ConfigError."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    mode = _make_own(path)
+    if mode & 0o022:
+        raise ConfigError(f"{path} can be written by others; run: chmod go-w {path}")
+
+
+def _make_own(path: Path) -> int:
+    """The permission bits of the directory, made if it is missing."""
     try:
         path.mkdir(mode=0o700)
     except FileExistsError:
@@ -42,5 +57,4 @@ def make_private_dir(path: Path) -> None:
         raise ConfigError(
             f"{path} belongs to uid {status.st_uid}, not to you ({os.getuid()}); set PODIUM_HOME to another one"
         )
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        raise ConfigError(f"{path} can be read by others; run: chmod 700 {path}")
+    return stat.S_IMODE(status.st_mode)
