@@ -1,0 +1,354 @@
+"""Deny by default: who may call what, and do what with which objects."""
+
+from __future__ import annotations
+
+import pytest
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+from cluster.api.errors import ApiError, Forbidden
+from cluster.api.kinds import BY_NAME, AnyObject
+from cluster.api.meta import Key
+from cluster.client import operations as ops
+from cluster.master.authorization import CALLS, TABLE, VERBS, authorize_call, authorize_write
+from cluster.pb.v1 import agent_pb2
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
+from cluster.rpc.identity import KINDS, Identity
+from node_agent.service import authorize as authorize_agent_call
+from tests.unit.master.rig import Rig, pod
+
+WEB = Key("Pod", "default", "web")
+OTHER = Key("Pod", "default", "other")
+N1, N2 = Key("Node", "", "n1"), Key("Node", "", "n2")
+OTHERS = ("controllers", "scheduler", "node:n1", "proxy", "master")
+
+SERVICES: list[ServiceDescriptor] = [
+    *wire.DESCRIPTOR.services_by_name.values(),
+    *agent_pb2.DESCRIPTOR.services_by_name.values(),
+    *health_pb2.DESCRIPTOR.services_by_name.values(),
+    *reflection_pb2.DESCRIPTOR.services_by_name.values(),
+]
+METHODS = [f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods]
+
+
+def identity(kind: str) -> Identity:
+    return Identity(kind, "n1" if kind == "node" else "")
+
+
+# --- calls
+
+
+def test_every_call_of_every_service_has_a_rule() -> None:
+    assert len(METHODS) >= 12
+    assert [method for method in METHODS if method not in CALLS] == []
+
+
+@pytest.mark.parametrize("method", ["", "/cluster.pb.v1.Cluster/Drop", "/other.Service/Get", "Get"])
+def test_a_call_without_a_rule_is_nobodys(method: str) -> None:
+    for kind in KINDS:
+        with pytest.raises(Forbidden):
+            authorize_call(identity(kind), method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_calls(method: str, kind: str) -> None:
+    allowed = kind in CALLS[method]
+    try:
+        authorize_call(identity(kind), method)
+        assert allowed
+    except Forbidden:
+        assert not allowed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", [m for m in METHODS if "NodeAgent" in m])
+def test_node_agents_say_the_same_of_their_calls(method: str, kind: str) -> None:
+    try:
+        authorize_agent_call(identity(kind), method, None)
+        assert kind in CALLS[method]
+    except Forbidden:
+        assert kind not in CALLS[method]
+
+
+def test_only_nodes_and_admin_send_heartbeats_and_only_controllers_and_admin_hear_them() -> None:
+    assert CALLS["/cluster.pb.v1.Cluster/Heartbeat"] == {"admin", "node"}
+    assert CALLS["/cluster.pb.v1.Cluster/WatchHeartbeats"] == {"admin", "controllers"}
+    assert CALLS["/cluster.pb.v1.NodeAgent/Exec"] == CALLS["/cluster.pb.v1.NodeAgent/Logs"] == {"admin"}
+
+
+# --- the table
+
+
+def test_the_table_speaks_of_kinds_and_verbs_that_exist() -> None:
+    for (who, kind), verbs in TABLE.items():
+        assert who in KINDS
+        assert kind in BY_NAME
+        assert set(verbs) <= set(VERBS)
+
+
+EXPECTED = {
+    ("controllers", "Pod"): "get list watch create update patch update_status delete",
+    ("controllers", "ReplicationController"): "get list watch update patch update_status delete",
+    ("controllers", "Service"): "get list watch delete",
+    ("controllers", "Endpoints"): "get list watch create update patch delete",
+    ("controllers", "Node"): "get list watch update patch update_status",
+    ("controllers", "Namespace"): "get list watch update patch update_status delete",
+    ("controllers", "Event"): "get list watch create update patch delete",
+    ("scheduler", "Pod"): "get list watch bind update_status",
+    ("scheduler", "Node"): "get list watch",
+    ("scheduler", "ReplicationController"): "get list watch",
+    ("scheduler", "Service"): "get list watch",
+    ("scheduler", "Event"): "get create update patch",
+    ("proxy", "Service"): "get list watch",
+    ("proxy", "Endpoints"): "get list watch",
+    ("proxy", "Event"): "get create update patch",
+    ("node", "Node"): "get list watch create update patch update_status",
+    ("node", "Pod"): "get list watch update_status delete",
+    ("node", "Service"): "get list watch",
+    ("node", "Endpoints"): "get list watch",
+    ("node", "Event"): "get create update patch",
+}
+
+
+@pytest.mark.parametrize("who", [kind for kind in KINDS if kind != "admin"])
+@pytest.mark.parametrize("kind", BY_NAME)
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_is_not_allowed_is_denied(who: str, kind: str, verb: str) -> None:
+    """Written down twice on purpose: whoever widens the table has to mean it."""
+    allowed = verb in EXPECTED.get((who, kind), "").split()
+    try:
+        authorize_write(identity(who), verb, kind, None, None, lambda key: None)
+        assert allowed
+    except Forbidden:
+        assert not allowed
+
+
+# --- nodes
+
+
+async def _two_nodes(rig: Rig) -> tuple[core.Pod, core.Pod]:
+    """Pod web on n1, pod other on n2."""
+    await rig.node("n1")
+    await rig.node("n2")
+    return await rig.pod("web", node="n1"), await rig.pod("other", node="n2")
+
+
+async def test_a_node_reports_the_status_of_its_own_pods_only(rig: Rig) -> None:
+    mine, foreign = await _two_nodes(rig)
+    for made in (mine, foreign):
+        made.metadata.resourceVersion = ""
+        made.status.phase = "Running"
+    await rig.write(ops.update_status(mine), "node:n1")
+    with pytest.raises(Forbidden, match="only those bound to it"):
+        await rig.write(ops.update_status(foreign), "node:n1")
+    with pytest.raises(Forbidden):
+        await rig.write(ops.patch(OTHER, {"status": {"phase": "Failed"}}, status=True), "node:n1")
+
+
+async def test_a_node_cannot_claim_a_pod_by_saying_it_is_bound(rig: Rig) -> None:
+    _, foreign = await _two_nodes(rig)
+    foreign.spec.nodeName = "n1"
+    with pytest.raises(Forbidden):
+        await rig.write(ops.update_status(foreign), "node:n1")
+    await rig.pod("loose")
+    with pytest.raises(Forbidden):
+        await rig.write(ops.bind(Key("Pod", "default", "loose"), "n1"), "node:n1")
+
+
+DENIED_TO_N1: dict[str, wire.Operation] = {
+    "create a pod": ops.create(pod("new")),
+    "update its pod": ops.update(pod("web")),
+    "patch its pod's labels": ops.patch(WEB, {"metadata": {"labels": {"app": "evil"}}}),
+    "patch its pod's node": ops.patch(WEB, {"spec": {"nodeName": "n2"}}),
+    "delete its pod without uid": ops.delete(WEB, grace_period_s=0),
+    "delete its pod with grace": ops.delete(WEB, uid="x", grace_period_s=5),
+    "delete its pod, grace by default": ops.delete(WEB, uid="x"),
+    "delete another's pod": ops.delete(OTHER, uid="x", grace_period_s=0),
+    "make another node": ops.create(core.Node(metadata=core.ObjectMeta(name="n3"))),
+    "patch another node": ops.patch(N2, {"metadata": {"labels": {"podium.dev/rack": "r"}}}),
+    "another node's status": ops.update_status(core.Node(metadata=core.ObjectMeta(name="n2"))),
+    "delete itself": ops.delete(N1),
+    "cordon itself": ops.patch(N1, {"spec": {"unschedulable": True}}),
+    "take off its taints": ops.patch(N1, {"spec": {"taints": None}}),
+    "move its addresses": ops.patch(N1, {"spec": {"podCIDR": "127.1.99.0/25"}}),
+    "attract pods by a label": ops.patch(N1, {"metadata": {"labels": {"team": "secret"}}}),
+    "attract pods by an admin's label": ops.patch(
+        N1, {"metadata": {"labels": {"node-restriction.kubernetes.io/x": "y"}}}
+    ),
+    "hold itself": ops.patch(N1, {"metadata": {"finalizers": ["a/b"]}}),
+    "own itself": ops.patch(
+        N1, {"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": "u"}]}}
+    ),
+    "make a namespace": ops.create(core.Namespace(metadata=core.ObjectMeta(name="x"))),
+    "make a service": ops.create(core.Service(metadata=core.ObjectMeta(name="x"))),
+    "delete endpoints": ops.delete(Key("Endpoints", "default", "x")),
+    "scale": ops.patch(Key("ReplicationController", "default", "x"), {"spec": {"replicas": 0}}),
+    "an event about another's pod": ops.create(
+        core.Event(
+            metadata=core.ObjectMeta(name="e"),
+            involvedObject=core.ObjectReference(kind="Pod", namespace="default", name="other"),
+        )
+    ),
+    "an event about another node": ops.create(
+        core.Event(metadata=core.ObjectMeta(name="e"), involvedObject=core.ObjectReference(kind="Node", name="n2"))
+    ),
+    "an event about a service": ops.create(
+        core.Event(metadata=core.ObjectMeta(name="e"), involvedObject=core.ObjectReference(kind="Service", name="s"))
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DENIED_TO_N1)
+async def test_a_node_may_not(rig: Rig, what: str) -> None:
+    await _two_nodes(rig)
+    revision = rig.revision
+    with pytest.raises(Forbidden):
+        await rig.write(DENIED_TO_N1[what], "node:n1")
+    assert rig.revision == revision
+
+
+async def test_a_node_registers_and_reports_itself(rig: Rig) -> None:
+    labels = {"kubernetes.io/hostname": "n1", "disk": "ssd"}
+    made = await rig.create(core.Node(metadata=core.ObjectMeta(name="n1", labels=labels)), "node:n1")
+    assert isinstance(made, core.Node)
+    assert made.spec.podCIDR
+    made.status.capacity["cpu"].string = "4"
+    await rig.write(ops.update_status(made), "node:n1")
+    await rig.write(ops.patch(N1, {"metadata": {"labels": {"podium.dev/rack": "r1"}}}), "node:n1")
+    for given in (
+        core.Node(metadata=core.ObjectMeta(name="n9"), spec=core.NodeSpec(podCIDR="127.1.20.0/25")),
+        core.Node(metadata=core.ObjectMeta(name="n9", labels={"node-restriction.kubernetes.io/x": "y"})),
+        core.Node(metadata=core.ObjectMeta(name="n9", finalizers=["a/b"])),
+    ):
+        with pytest.raises(Forbidden):
+            await rig.create(given, "node:n9")
+
+
+async def test_a_node_tells_of_itself_and_its_pods(rig: Rig) -> None:
+    await _two_nodes(rig)
+    for number, about in enumerate(
+        (
+            core.ObjectReference(kind="Node", name="n1"),
+            core.ObjectReference(kind="Pod", namespace="default", name="web"),
+            core.ObjectReference(kind="Pod", namespace="default", name="gone-already"),
+        )
+    ):
+        event = core.Event(metadata=core.ObjectMeta(name=f"e{number}", namespace="default"), reason="Started")
+        event.involvedObject.CopyFrom(about)
+        made = await rig.create(event, "node:n1")
+        assert isinstance(made, core.Event)
+        made.count = 2
+        await rig.write(ops.update(made), "node:n1")
+        made.metadata.resourceVersion = ""
+        made.involvedObject.name = "n2" if about.kind == "Node" else "other"
+        with pytest.raises(ApiError):
+            await rig.write(ops.update(made), "node:n1")
+
+
+async def _get(rig: Rig, who: str, key: Key) -> AnyObject:
+    request = wire.GetRequest(kind=key.kind, namespace=key.namespace, name=key.name)
+    answer = wire.GetResponse.FromString(await rig.master.api.get(Identity.parse(who), request))
+    found: AnyObject = getattr(answer.object, answer.object.WhichOneof("object") or "")
+    return found
+
+
+async def test_what_a_node_reads(rig: Rig) -> None:
+    await _two_nodes(rig)
+    assert (await _get(rig, "node:n1", WEB)).metadata.name == "web"
+    assert (await _get(rig, "node:n1", N1)).metadata.name == "n1"
+    for key in (OTHER, N2, Key("Namespace", "", "default"), Key("ReplicationController", "default", "x")):
+        with pytest.raises(Forbidden):
+            await _get(rig, "node:n1", key)
+
+
+SELECTIONS = [
+    ("Pod", "", False),
+    ("Pod", "spec.nodeName=n2", False),
+    ("Pod", "spec.nodeName!=n2", False),
+    ("Pod", "metadata.name=web", False),
+    ("Pod", "status.phase=Running,spec.nodeName=n1", True),
+    ("Pod", "spec.nodeName=n1,spec.nodeName=n2", False),
+    ("Pod", "spec.nodeName=n1", True),
+    ("Node", "", False),
+    ("Node", "metadata.name=n2", False),
+    ("Node", "metadata.name=n1", True),
+    ("Service", "", True),
+    ("Endpoints", "", True),
+    ("Event", "", False),
+    ("Namespace", "", False),
+    ("ReplicationController", "", False),
+]
+
+
+@pytest.mark.parametrize(("kind", "selector", "allowed"), SELECTIONS)
+async def test_what_a_node_lists_and_watches(rig: Rig, kind: str, selector: str, allowed: bool) -> None:
+    who = Identity.parse("node:n1")
+    listing = rig.master.api.list(who, wire.ListRequest(kind=kind, field_selector=selector))
+    batches = rig.master.api.watch(who, wire.WatchRequest(kind=kind, field_selector=selector, initial_state=True))
+    if allowed:
+        await listing
+        await anext(batches)
+    else:
+        with pytest.raises(Forbidden):
+            await listing
+        with pytest.raises(Forbidden):
+            await anext(batches)
+    await batches.aclose()
+
+
+async def test_contradicting_selectors_show_a_node_nothing_foreign(rig: Rig) -> None:
+    await _two_nodes(rig)
+    request = wire.ListRequest(kind="Pod", field_selector="spec.nodeName=n2,spec.nodeName=n1")
+    answer = wire.ListResponse.FromString(await rig.master.api.list(Identity.parse("node:n1"), request))
+    assert not answer.items
+
+
+async def test_a_node_beats_for_itself_only(rig: Rig) -> None:
+    await _two_nodes(rig)
+    beat = rig.master.api.heartbeat
+    mine, foreign = wire.NodeHeartbeat(node="n1"), wire.NodeHeartbeat(node="n2")
+    await beat(Identity.parse("node:n1"), wire.HeartbeatRequest(heartbeats=[mine]))
+    for request in ([foreign], [mine, foreign]):
+        with pytest.raises(Forbidden):
+            await beat(Identity.parse("node:n1"), wire.HeartbeatRequest(heartbeats=request))
+    for who in ("scheduler", "controllers", "proxy"):
+        with pytest.raises(Forbidden):
+            await beat(Identity.parse(who), wire.HeartbeatRequest(heartbeats=[mine]))
+    batches = rig.master.api.watch_heartbeats(Identity.parse("node:n1"), wire.WatchHeartbeatsRequest())
+    with pytest.raises(Forbidden):
+        await anext(batches)
+
+
+# --- scheduler and proxy
+
+
+async def test_the_scheduler_writes_one_condition(rig: Rig) -> None:
+    made = await rig.pod()
+    made.status.conditions.add(type="PodScheduled", status="False", reason="Unschedulable")
+    made.metadata.resourceVersion = ""
+    await rig.write(ops.update_status(made), "scheduler")
+    made.status.phase = "Running"
+    with pytest.raises(Forbidden, match="only the condition PodScheduled"):
+        await rig.write(ops.update_status(made), "scheduler")
+    made.status.phase = "Pending"
+    made.status.conditions.add(type="Ready", status="True")
+    with pytest.raises(Forbidden):
+        await rig.write(ops.update_status(made), "scheduler")
+
+
+async def test_who_may_do_nothing_with_a_kind_does_not_learn_what_exists(rig: Rig) -> None:
+    await rig.pod()
+    for name in ("web", "missing"):
+        with pytest.raises(Forbidden):
+            await rig.write(ops.delete(Key("Pod", "default", name)), "proxy")
+        with pytest.raises(Forbidden):
+            await _get(rig, "proxy", Key("Pod", "default", name))
+
+
+@pytest.mark.parametrize("who", OTHERS)
+async def test_nobody_but_admin_makes_services(rig: Rig, who: str) -> None:
+    with pytest.raises(Forbidden):
+        await rig.create(core.Service(metadata=core.ObjectMeta(name="x")), who)
