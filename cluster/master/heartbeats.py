@@ -80,8 +80,7 @@ class Heartbeats:
                     batch.store_id = self._store_id()
                     first = False
                 yield batch
-                if not reader.wake.is_set() or not self._stopping:
-                    await reader.wake.wait()
+                await reader.wake.wait()
         finally:
             self._readers.discard(reader)
 
