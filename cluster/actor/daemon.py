@@ -47,7 +47,7 @@ async def _live(
 ) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    tasks = Tasks(f"daemon {name}")
+    tasks = Tasks(f"daemon {name}", on_crash=lambda task, error: None)  # results are looked at below
 
     def on_signal(number: signal.Signals) -> None:
         if stop.is_set():

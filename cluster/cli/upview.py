@@ -106,18 +106,25 @@ def _check_alive(directory: ClusterDir, handle: Handle, deadline: float) -> None
     if pid:
         log = directory.log("supervisor")
         raise CommandError(f"the cluster did not start (supervisor: status {status}):\n{tail_of(log)}\nlog: {log}")
-    if _clock.monotonic() > deadline:
+    late = _clock.monotonic() > deadline
+    state = directory.read_state()
+    if late or (state is not None and any(process.state == "stopped" for process in state.processes)):
         try:
             children = control.ask(directory.control_socket, {"op": "status"})["children"]
         except ApiError as error:
+            if not late:
+                return
             raise CommandError(f"the cluster is not ready in time: {error}", ExitCode.TIMEOUT) from error
+        if not late and not any(child["hopeless"] for child in children):
+            return  # it is about to be started again
         lines = [
             f"{child['name']}: {child['state']}, {child['last_exit'] or 'never ended'}\n"
             f"{tail_of(directory.log(child['name']))}"
             for child in children
             if child["state"] != "running" or child["last_exit"]
         ]
-        raise CommandError("the cluster is not ready in time:\n" + "\n".join(lines), ExitCode.TIMEOUT)
+        what = "the cluster is not ready in time" if late else "the cluster does not start"
+        raise CommandError(f"{what}:\n" + "\n".join(lines), ExitCode.TIMEOUT if late else ExitCode.ERROR)
 
 
 async def _nodes_ready(

@@ -29,7 +29,9 @@ def state_root() -> Path:
 
 
 def make_private_dir(path: Path) -> None:
-    """Makes a directory, 0700, that only this user can read. Raises ConfigError if one exists and is not private."""
+    """Makes a directory, 0700, with its parents, that only this user can read. Raises ConfigError if one exists and is
+    not private."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     mode = _make_own(path)
     if mode & 0o077:
         raise ConfigError(f"{path} can be read by others; run: chmod 700 {path}")

@@ -121,7 +121,7 @@ class ClusterDir:
         temporary.replace(self.state_file)
 
     def remove(self) -> None:
-        """Removes the directory with all that is in it, and the ones above it that were made for it if they are empty."""
+        """Removes the directory with all that is in it, and those above it that were made for it, if empty."""
         shutil.rmtree(self.path)
         for parent in (self.path.parent, self.path.parent.parent):
             try:

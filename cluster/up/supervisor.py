@@ -39,6 +39,8 @@ MODULES_OF_OTHERS = (
     "proxy.server",
     "proxy.__main__",
 )
+_HOPELESS_CRASHES = 3
+"""A daemon that crashed so often in a row will hardly start the next time."""
 _STOP_MARGIN_S = 3.0
 """What a daemon gets on top of its pods' grace before it is killed."""
 
@@ -319,6 +321,7 @@ class ClusterSupervisor:
                     "pid": child.pid,
                     "crashes": child.crashes,
                     "last_exit": child.last_exit,
+                    "hopeless": (not child.pid and child.restart_at is None) or child.crashes >= _HOPELESS_CRASHES,
                     "log": str(self._directory.log(child.spec.name)),
                 }
                 for child in self._children.values()
