@@ -25,7 +25,7 @@ from cluster.client.event_correlator import EventCorrelator
 from cluster.client.interface import ClusterClient
 from cluster.pb.v1 import core_pb2 as core
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("podium.client")
 
 BATCH_DELAY_S = 0.05
 BATCH_LIMIT = 200

@@ -27,7 +27,7 @@ from cluster.client.reflector import Reflector
 T = TypeVar("T", bound=AnyObject)
 Handler = Callable[[T | None, T | None], None]
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("podium.client")
 
 
 class Informer(Generic[T]):

@@ -27,7 +27,7 @@ from cluster.client.interface import ClusterClient, EventType, WatchEvent, Watch
 
 T = TypeVar("T", bound=AnyObject)
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("podium.client")
 
 RETRY_INITIAL_S = 0.05
 RETRY_MAX_S = 2.0

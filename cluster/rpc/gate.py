@@ -30,7 +30,7 @@ Authorize = Callable[[Identity, str, Message | None], None]
 """Called with the caller, the full name of the method ("/cluster.pb.v1.Cluster/Write") and the request (None for a
 stream of requests). Raises Forbidden, or the call goes ahead; an unknown method must be refused."""
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("podium.rpc")
 
 
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]

@@ -23,7 +23,7 @@ from google.protobuf.message import Message
 
 from cluster.actor.tasks import Tasks
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("podium.rpc")
 
 M = TypeVar("M", bound=Message)
 
