@@ -5,13 +5,14 @@ callers there are, the more share it (group commit). The mailbox is bounded; whe
 Overloaded before anything was done, and the caller tries again later.
 
 A full disk fails the group, and reading goes on. Any other failure to commit means that nobody knows what is on the
-disk: `on_disk_failure` is called, which ends the process; the next start reads what is there.
+disk, and a bug here means that nobody knows what is staged: `on_failure` is called, which ends the process; the next
+start reads what is there. Whoever waits is answered all the same.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cluster.actor.clock import Clock
@@ -22,7 +23,7 @@ from cluster.master.answers import write_response
 from cluster.master.commands import Commands, Outcome, Writer
 from cluster.master.stage import Stage
 from cluster.pb.v1 import cluster_pb2 as wire
-from cluster.store.interface import DiskFull, JournalFailed
+from cluster.store.interface import DiskFull
 from cluster.store.store import Store
 
 WAITING_REQUESTS = 2000
@@ -44,11 +45,11 @@ class _Request:
 class WriterActor:
     """See the head of this file."""
 
-    def __init__(self, store: Store, commands: Commands, clock: Clock, on_disk_failure: Callable[[Exception], None]):
+    def __init__(self, store: Store, commands: Commands, clock: Clock, on_failure: Callable[[BaseException], None]):
         self._store = store
         self._commands = commands
         self._clock = clock
-        self._on_disk_failure = on_disk_failure
+        self._on_failure = on_failure
         self._mailbox: Mailbox[_Request] = Mailbox(WAITING_REQUESTS, Full.REFUSE)
         self._tasks = Tasks("writer")
         self._loop_done: asyncio.Task[None] | None = None
@@ -81,21 +82,31 @@ class WriterActor:
         return await answer
 
     async def _run(self) -> None:
-        while True:
-            try:
+        batch: list[_Request] = []
+        try:
+            while True:
                 batch = await self._mailbox.get_batch(GROUP_REQUESTS)
-            except MailboxClosed:
-                return
-            while batch:
-                batch = await self._group(batch)
+                waiting: Sequence[_Request] = batch
+                while waiting:
+                    waiting = await self._group(waiting)
+        except MailboxClosed:
+            return
+        except Exception as error:
+            self._mailbox.close()
+            self._on_failure(error)
+            failure = Internal(f"the master cannot go on: {error}")
+            for item in (*batch, *self._mailbox.drain()):
+                if not item.answer.done():
+                    item.answer.set_exception(failure)
 
-    async def _group(self, batch: list[_Request]) -> list[_Request]:
-        """Writes a group, and returns those that are left for the next."""
+    async def _group(self, waiting: Sequence[_Request]) -> Sequence[_Request]:
+        """Writes a group, and returns those that are left for the next. Raises JournalFailed."""
         stage = Stage(self._store.state, self._clock.wall())
         staged: list[tuple[_Request, list[Outcome], int]] = []
-        began_s, operations = self._clock.monotonic(), 0
-        while batch and operations < GROUP_OPERATIONS:
-            item = batch.pop(0)
+        began_s, operations, taken = self._clock.monotonic(), 0, 0
+        while taken < len(waiting) and operations < GROUP_OPERATIONS:
+            item = waiting[taken]
+            taken += 1
             if item.answer.done():
                 continue  # the caller has gone
             operations += len(item.request.operations)
@@ -117,7 +128,7 @@ class WriterActor:
                 item.answer.set_exception(failure)
             else:
                 item.answer.set_result(write_response(outcomes, revision, store_id))
-        return batch
+        return waiting[taken:]
 
     async def _commit(self, stage: Stage) -> ApiError | None:
         try:
@@ -125,9 +136,4 @@ class WriterActor:
         except DiskFull as error:
             stage.discard()
             return Overloaded(f"the disk is full, nothing was written ({error}); reading works", retry_after_s=5)
-        except JournalFailed as error:
-            self._on_disk_failure(error)
-            stage.discard()
-            self._mailbox.close()
-            return Internal(f"the disk failed, and the master stops: {error}")
         return None

@@ -3,8 +3,9 @@
 `Master` is the whole without the wire, for tests and simulation; `build` adds the wire and the disk and gives a
 supervisor that starts them in order and stops them in reverse.
 
-Started, the master sees to it that the namespace "default" exists. A disk that fails in the middle of a commit ends
-the process at once, with exit code EXIT_DISK_FAILURE: what is on the disk is known only to a new start.
+Started, the master sees to it that the namespace "default" exists. A disk that fails in the middle of a commit (or a
+bug in the one writer) ends the process at once, with exit code EXIT_FAILURE: what is on the disk is known only to a
+new start.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from cluster.store.interface import Journal
 from cluster.store.journal import SqliteJournal
 from cluster.store.store import Store
 
-EXIT_DISK_FAILURE = 74
+EXIT_FAILURE = 74
 """EX_IOERR of sysexits.h."""
 
 _log = logging.getLogger("podium.master")
@@ -57,16 +58,16 @@ class Master:
         *,
         clock: Clock,
         rng: random.Random,
-        on_disk_failure: Callable[[Exception], None],
+        on_failure: Callable[[BaseException], None],
     ) -> None:
-        self.store = Store(journal, settings.store, clock)
+        self.store = Store(journal, settings.store, clock, on_failure)
         self._admission = Admission(
             round(settings.timers.eviction_toleration_s),
             ServiceAddresses(settings.service_network),
             PodBlocks(settings.pod_base),
         )
         commands = Commands(self._admission, lambda: new_uid(rng), rng, _report_bug)
-        self.writer = WriterActor(self.store, commands, clock, on_disk_failure)
+        self.writer = WriterActor(self.store, commands, clock, on_failure)
         # Readers judge nodes by their silence only while they hear us, so we must be heard well within the grace.
         timers = settings.timers
         sign_of_life_s = min(timers.bookmark_interval_s, timers.node_monitor_grace_s / 4)
@@ -118,7 +119,7 @@ class MasterService:
         credentials = Credentials.load(settings.credentials)
         rng = random.Random()
         journal = SqliteJournal(settings.dir, lambda: new_uid(rng))
-        self._master = Master(settings, journal, clock=SystemClock(), rng=rng, on_disk_failure=die)
+        self._master = Master(settings, journal, clock=SystemClock(), rng=rng, on_failure=die)
         await self._master.start()
         services = [cluster_service(self._master.api)]
         self._server = RpcServer(settings.listen, credentials, services, _authorize)
@@ -154,9 +155,11 @@ def _report_bug(error: Exception) -> None:
     _log.error("a write failed because of a bug in the master", exc_info=error)
 
 
-def die(error: Exception) -> None:
+def die(error: BaseException) -> None:
     """Ends the process at once: nothing that it would still do could be trusted."""
-    _log.critical("the store's disk failed; the master ends now, and the next start reads what is there: %s", error)
+    _log.critical(
+        "the master cannot go on and ends now; the next start reads what is on the disk: %s", error, exc_info=error
+    )
     for handler in logging.getLogger().handlers:
         handler.flush()
-    os._exit(EXIT_DISK_FAILURE)
+    os._exit(EXIT_FAILURE)

@@ -51,6 +51,7 @@ def parse(text: str) -> dict[str, Failpoint]:
 
 _active: dict[str, Failpoint] = parse(os.environ.get(VARIABLE, ""))
 _dice = random.Random()
+os.register_at_fork(after_in_child=_dice.seed)  # or all children of a warm parent would die at the same throw
 _pause = threading.Event()
 
 

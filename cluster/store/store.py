@@ -11,7 +11,7 @@ are served from memory; from disk only snapshots and watches that begin before w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cluster.actor.clock import Clock
@@ -47,11 +47,19 @@ class StoreSettings:
 class Store:
     """See the head of this file. Use from one event loop."""
 
-    def __init__(self, journal: Journal, settings: StoreSettings, clock: Clock) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        settings: StoreSettings,
+        clock: Clock,
+        on_failure: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        """`on_failure` is told when housekeeping has failed (the disk, when forgetting old history): the store must
+        not be used any more. By default that is logged."""
         self._journal = journal
         self._settings = settings
         self._clock = clock
-        self._tasks = Tasks("store")
+        self._tasks = Tasks("store", on_crash=None if on_failure is None else lambda _, error: on_failure(error))
         self._watchers = Watchers()
         self._ring = Ring(settings.ring_changes, settings.ring_bytes)
         self._history = History(journal, settings.window, 0)

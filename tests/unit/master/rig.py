@@ -98,13 +98,13 @@ def settings(**changes: object) -> MasterSettings:
 @asynccontextmanager
 async def running(journal: Journal | None = None, **changes: object) -> AsyncIterator[Rig]:
     clock = VirtualClock()
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
     master = Master(
         settings(**changes),
         journal or MemoryJournal("store"),
         clock=clock,
         rng=random.Random(7),
-        on_disk_failure=failures.append,
+        on_failure=failures.append,
     )
     await master.start()
     try:

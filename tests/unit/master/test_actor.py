@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -127,16 +129,39 @@ async def test_a_full_disk_fails_writes_and_reading_goes_on() -> None:
 
 
 async def test_a_broken_disk_ends_the_master() -> None:
-    disk, told = Disk(), list[Exception]()
+    disk, told = Disk(), list[BaseException]()
     async with running(disk) as rig:
-        rig.master.writer._on_disk_failure = told.append
+        rig.master.writer._on_failure = told.append
+        disk.ready.clear()
+        writes = [asyncio.create_task(rig.request(request("first")))]
+        await settle()
+        writes += [asyncio.create_task(rig.request(request(f"p{n}"))) for n in range(3)]
+        await settle()
         disk.error = JournalFailed("fsync: EIO")
-        with pytest.raises(Internal, match="the disk failed"):
-            await rig.pod()
+        disk.ready.set()
+        answers = await asyncio.gather(*writes, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [Internal] * 4, "everyone who waits is answered"
         assert told == [disk.error]
         disk.error = None
         with pytest.raises(Unavailable):
             await rig.pod("after")
+
+
+async def test_a_bug_in_the_writer_ends_the_master_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[BaseException] = []
+    async with running() as rig:
+        rig.master.writer._on_failure = told.append
+        monkeypatch.setattr(actor, "write_response", None)
+        with pytest.raises(Internal, match="cannot go on"):
+            await rig.pod()
+        assert [type(error) for error in told] == [TypeError]
+
+
+def test_the_end_is_loud() -> None:
+    code = "from cluster.master.server import die; die(OSError('fsync: EIO'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 74
+    assert "fsync: EIO" in done.stderr
 
 
 async def test_a_bug_in_one_operation_does_not_touch_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

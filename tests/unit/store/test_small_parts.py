@@ -15,7 +15,7 @@ from cluster.api.errors import Expired
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.store import encoding, failpoints
 from cluster.store.history import History, Marks, Window, compaction_target
-from cluster.store.interface import Journal
+from cluster.store.interface import Journal, JournalFailed
 from cluster.store.journal import SqliteJournal
 from cluster.store.memory import MemoryJournal
 from cluster.store.store import Store, StoreSettings
@@ -135,6 +135,23 @@ async def test_a_reader_that_stops_reading_is_closed_and_memory_stays_flat() -> 
     with pytest.raises(Expired, match="too slow"):
         await anext(batches)
     assert store.watchers == 0
+    await store.stop()
+
+
+class _Broken(MemoryJournal):
+    async def compact(self, revision: int, limit: int) -> bool:
+        raise JournalFailed("fsync: EIO")
+
+
+async def test_a_disk_that_fails_while_forgetting_is_told_of() -> None:
+    clock, told = VirtualClock(), list[BaseException]()
+    limits = StoreSettings(window=Window(revisions=1, slack=1))
+    store = Store(_Broken("s"), limits, clock, told.append)
+    await store.start()
+    for _ in range(5):
+        await Script(store).put("a")
+    await clock.run_for(40.0)
+    assert [type(error) for error in told] == [JournalFailed]
     await store.stop()
 
 
