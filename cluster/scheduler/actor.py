@@ -33,7 +33,7 @@ from cluster.scheduler.reporter import Reporter
 from cluster.scheduler.settings import SchedulerSettings
 from cluster.scheduler.world import Binding, World
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("podium.scheduler")
 
 SYNC_TIMEOUT_S = 60.0
 RESEND_S = 0.2

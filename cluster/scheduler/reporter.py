@@ -21,7 +21,7 @@ from cluster.client.events import EventRecorder
 from cluster.client.interface import ClusterClient
 from cluster.pb.v1 import core_pb2 as core
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("podium.scheduler")
 
 PENDING_LIMIT = 10_000
 """Conditions that wait to be written. When full, the oldest is dropped: that pod is reported at its next attempt."""
