@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -94,11 +95,16 @@ async def probe_once(handler: core.Handler, target: Target, timeout_s: float) ->
         return Result(Outcome.FAILURE, f"no answer within {timeout_s:g}s")
 
 
+def _why(error: OSError) -> str:
+    """In few words: asyncio's own would name the address once more."""
+    return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
+
+
 async def _probe_tcp(host: str, port: int) -> Result:
     try:
         _, writer = await asyncio.open_connection(host, port)
     except OSError as error:
-        return Result(Outcome.FAILURE, f"dial tcp {host}:{port}: {error.strerror or error}")
+        return Result(Outcome.FAILURE, f"dial tcp {host}:{port}: {_why(error)}")
     writer.transport.abort()
     return Result(Outcome.SUCCESS)
 
@@ -119,7 +125,7 @@ async def _probe_http(action: core.HTTPGetAction, host: str, port: int) -> Resul
     try:
         reader, writer = await asyncio.open_connection(host, port, ssl=tls, limit=_HEAD_BYTES)
     except OSError as error:
-        return Result(Outcome.FAILURE, f'Get "{url}": {error.strerror or error}')
+        return Result(Outcome.FAILURE, f'Get "{url}": dial tcp {host}:{port}: {_why(error)}')
     try:
         writer.write("\r\n".join(lines).encode())
         await writer.drain()
@@ -183,13 +189,13 @@ async def watch(
     """Probes again and again until it is cancelled, and tells each finding that is a failure or a change.
 
     With `eager`, a readiness probe that has not succeeded yet is also carried out between its periods, soon after the
-    start; those extra failures count for nothing. So a program that listens after 100 ms is ready after 150 ms and not
-    only a period later.
+    start; a failure there counts for nothing and is not told. So a program that listens after 100 ms is ready after
+    150 ms and not only a period later.
     """
     times, state = ProbeTimes.of(probe), ProbeState.initial(kind)
     await clock.sleep(times.initial_delay_s)
     hurry_s = EAGER_FIRST_S if eager and kind == READINESS else None
-    next_s = clock.monotonic()
+    next_s = clock.monotonic() + (times.period_s if hurry_s is not None else 0.0)
     while True:
         counted = clock.monotonic() >= next_s
         result = await _probe_with_retries(probe.handler, target, times)

@@ -326,7 +326,6 @@ async def test_the_rhythm_of_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     await tasks.cancel_all()
     assert times == [0, 0.05, 0.12, 0.24, 0.41, 10.0, 20.0, 30.0, 40.0, 50.0]
     assert findings == [
-        (0, False, False),
         (0.41, True, True),
         (20, True, False),
         (30, True, False),
