@@ -51,7 +51,6 @@ class Informer(Generic[T]):
         self._synced = asyncio.Event()
         self._on_synced: list[Callable[[], None]] = []
         self._tasks = Tasks(self._name)
-        self._revision = 0
         self._reflector: Reflector[T] = Reflector(
             client,
             kind,
@@ -66,7 +65,7 @@ class Informer(Generic[T]):
     @property
     def revision(self) -> int:
         """The copy is true as of this revision; 0 before the first sync."""
-        return self._reflector.revision or self._revision
+        return self._reflector.revision
 
     @property
     def has_synced(self) -> bool:
@@ -119,7 +118,6 @@ class Informer(Generic[T]):
             # What has not changed since the state was last read is no news.
             if self.indexer.get(key_of(obj)) != obj:
                 self._keep(obj)
-        self._revision = revision
         if not self._synced.is_set():
             self._synced.set()
             for callback in self._on_synced:
@@ -137,7 +135,6 @@ class Informer(Generic[T]):
                 self._forget(key_of(obj), obj)
             else:
                 self._keep(obj)
-        self._revision = revision
 
     def _keep(self, obj: T) -> None:
         old = self.indexer.get(key_of(obj))

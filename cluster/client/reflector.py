@@ -75,6 +75,7 @@ class Reflector(Generic[T]):
         # Jitter, so that a hundred watchers of a restarted master do not come back in step.
         self._retry = Backoff(RETRY_INITIAL_S, RETRY_MAX_S, jitter=0.5, rng=rng or random.Random())
         self._store_id = ""
+        self._can_resume = False
         self.revision = 0
         """The mirror is true as of this revision; 0 before the first `replace`."""
         self.relists = 0
@@ -99,7 +100,7 @@ class Reflector(Generic[T]):
                 await self._clock.sleep(RETRY_MAX_S)
 
     async def _watch(self) -> None:
-        resume = self.revision > 0
+        resume = self._can_resume
         async with self._client.watch(
             self._kind,
             self._namespace,
@@ -125,6 +126,7 @@ class Reflector(Generic[T]):
                     self.relists += 1
                     self._sink.replace(objects, event.revision)
                     self.revision = event.revision
+                    self._can_resume = True
                     self._take(batch[position + 1 :])
                     return
                 if event.object is not None:
@@ -152,7 +154,7 @@ class Reflector(Generic[T]):
             return RETRY_MAX_S
         elif isinstance(error, Expired):
             _log.info("reading all %s again: %s", self._kind.__name__, error)
-            self.revision = 0
+            self._can_resume = False
         else:
             _log.debug("the watch of %s broke: %s", self._kind.__name__, error)
         return self._retry.next()
