@@ -43,7 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Makes the marker known."""
     config.addinivalue_line(
         "markers",
-        "podium(nodes=1, profile='test', options=()): what `podium_cluster` shall be; options are those of `podium up`",
+        "podium(nodes=1, profile='test', options=(), environment={}): what `podium_cluster` shall be; "
+        "options are those of `podium up`, environment is that of its daemons",
     )
 
 

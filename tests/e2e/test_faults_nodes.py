@@ -1,0 +1,108 @@
+"""A node agent, its spawner, the supervisor die: in the lifetime `dev` nothing outlives them, and pods come back."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+
+import psutil
+import pytest
+
+from cluster.api.conditions import is_node_ready
+from cluster.testing import Cluster
+from tests.e2e.workloads import sleeper
+from tests.kit.processes import Proc, alive, family, mentioning
+
+
+def escaping(token: str) -> str:
+    """A command whose processes leave its group, its session and their parents; each has the token in its arguments."""
+    return f"(setsid sh -c '(sleep {token} &) ; sleep {token}' &) ; sleep {token} & sleep {token}"
+
+
+def new_token() -> str:
+    """A number of seconds that nobody else sleeps."""
+    return f"1000.{secrets.randbelow(10**12):012d}"
+
+
+def all_processes(cluster: Cluster) -> set[Proc]:
+    """Supervisor, daemons, spawners, pods."""
+    return family(*(process["pid"] for process in cluster.info()["processes"] if process["pid"]))
+
+
+def spawner_of(cluster: Cluster, node: str) -> Proc:
+    """The process that owns the pods of a node."""
+    (child,) = psutil.Process(cluster.pid(node)).children()
+    (proc,) = (proc for proc in family(child.pid) if proc.pid == child.pid)
+    return proc
+
+
+@pytest.mark.podium(nodes=2)
+def test_everything_of_a_killed_agent_ends_and_is_replaced_elsewhere(podium_cluster: Cluster) -> None:
+    token = new_token()
+    podium_cluster.apply(sleeper("web", 4, command=escaping(token)))
+    podium_cluster.wait("rc/web", ready=4)
+    # Four sleeps and two shells that mention the token in each pod, wherever the shell has forked.
+    podium_cluster.wait_until(lambda: len(mentioning(f"sleep {token}")) >= 16, "all processes of the pods run")
+    doomed = family(podium_cluster.pid("node-1"))
+    assert sum(token in proc.title for proc in doomed) >= 8
+    podium_cluster.kill_node("node-1")
+    podium_cluster.wait_until(lambda: not alive(doomed), "nothing of node-1 is left")
+    podium_cluster.wait_until(lambda: not is_node_ready(podium_cluster.get("node", "node-1")), "it is noticed")
+    podium_cluster.wait("rc/web", ready=4)
+    assert {pod.spec.nodeName for pod in podium_cluster.pods("app=web")} == {"node-2"}
+    podium_cluster.stop()
+    assert not mentioning(token)
+
+
+@pytest.mark.podium(nodes=1)
+def test_a_killed_spawner_loses_its_pods_and_they_are_started_again(podium_cluster: Cluster) -> None:
+    token = new_token()
+    podium_cluster.apply(sleeper("web", 2, command=escaping(token)))
+    podium_cluster.wait("rc/web", ready=2)
+    podium_cluster.wait_until(lambda: len(mentioning(f"sleep {token}")) >= 8, "all processes of the pods run")
+    uids = {pod.metadata.uid for pod in podium_cluster.pods("app=web")}
+    spawner = spawner_of(podium_cluster, "node-1")
+    lost = family(spawner.pid)
+    os.kill(spawner.pid, signal.SIGKILL)
+    podium_cluster.wait_until(lambda: not alive(lost), "what the spawner owned is gone")
+
+    def restarted() -> bool:
+        statuses = [pod.status.containerStatuses[0] for pod in podium_cluster.pods("app=web")]
+        return len(statuses) == 2 and all(one.restartCount >= 1 and one.state.HasField("running") for one in statuses)
+
+    podium_cluster.wait_until(restarted, "the containers run again")
+    podium_cluster.wait("rc/web", ready=2)
+    for pod in podium_cluster.pods("app=web"):
+        assert pod.metadata.uid in uids, "a lost container is restarted in its pod"
+        ended = pod.status.containerStatuses[0].lastState.terminated
+        assert ended.exitCode == 137
+        assert ended.reason == "ContainerStatusUnknown"
+
+
+@pytest.mark.podium(nodes=2)
+def test_everything_ends_with_a_killed_supervisor_and_down_cleans_up(podium_cluster: Cluster) -> None:
+    token = new_token()
+    podium_cluster.apply(sleeper("web", 3, command=escaping(token)))
+    podium_cluster.wait("rc/web", ready=3)
+    everything = all_processes(podium_cluster)
+    assert len(everything) > 15
+    podium_cluster.kill_process("supervisor")
+    podium_cluster.wait_until(lambda: not alive(everything), "everything has ended by itself")
+    assert not mentioning(token)
+    down = podium_cluster.podium("down")
+    assert "0 processes left" in down.stderr
+    assert not podium_cluster.directory.exists()
+
+
+@pytest.mark.podium(nodes=2)
+def test_down_right_after_the_supervisor_was_killed(podium_cluster: Cluster) -> None:
+    token = new_token()
+    podium_cluster.apply(sleeper("web", 3, command=escaping(token)))
+    podium_cluster.wait("rc/web", ready=3)
+    everything = all_processes(podium_cluster)
+    podium_cluster.kill_process("supervisor")
+    down = podium_cluster.podium("down")
+    assert "0 processes left" in down.stderr
+    assert not alive(everything), "down said that nothing is left"
+    assert not mentioning(token)
