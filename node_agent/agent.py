@@ -22,6 +22,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from cluster.actor.actor import ActorStopped
 from cluster.actor.backoff import Backoff
 from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
@@ -53,6 +54,8 @@ COMPONENT = "node-agent"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 REPAIR_PAUSE_S = 0.2
 """Shortest time between two writes of the node's own status."""
+CRASH_PAUSE_S = 1.0
+"""Before the pod of a worker that crashed is taken up anew."""
 STOP_MARGIN_S = 1.0
 """How much longer than the grace period the stop of all pods may take before the rest is killed."""
 FLUSH_TIMEOUT_S = 1.0
@@ -175,7 +178,7 @@ class NodeAgent:
         grace_s = self.settings.profile.stop_grace_s
         for worker in self.workers.values():
             if not worker.is_over:
-                await worker.ref.tell(StopAsked(min(grace_s, worker.state.grace_s), remove=False))
+                await _tell(worker, StopAsked(min(grace_s, worker.state.grace_s), remove=False))
         try:
             async with asyncio.timeout(grace_s + STOP_MARGIN_S):
                 while any(not worker.is_over for worker in self.workers.values()):
@@ -331,7 +334,7 @@ class NodeAgent:
             elif pod.status != worker.current_status and not self.writer.is_pending(uid):
                 self.writer.put(worker.pod, worker.current_status)
 
-    async def _take_up(self, pod: core.Pod) -> None:
+    async def _take_up(self, pod: core.Pod, incarnation: int = 0) -> None:
         uid = pod.metadata.uid
         if self._addresses is None:
             log.warning("node has no podCIDR yet; pod waits", pod=str(key_of(pod)))
@@ -349,6 +352,7 @@ class NodeAgent:
             pod_dir=self._pods_dir / uid,
             rejection=rejection,
             on_finished=self._on_finished,
+            incarnation=incarnation,
         )
         self.workers[uid] = worker
         if rejection is not None:
@@ -357,8 +361,26 @@ class NodeAgent:
         else:
             make_private_dir(worker.pod_dir)
         await worker.start()
+        self._tasks.spawn(self._guard(worker), name=f"guard the worker of {worker.name}")
         if is_terminating(pod):
             await self._ask_to_stop(worker, pod)
+
+    async def _guard(self, worker: PodWorker) -> None:
+        """A worker that crashes, which is a bug, loses its pod: it is killed and taken up anew, as after a restart."""
+        try:
+            await worker.run()
+        except Exception as error:
+            log.error("a pod's worker crashed; starting the pod anew", pod=worker.name, error=repr(error))
+            worker.kill_everything()
+            await self._clock.sleep(CRASH_PAUSE_S)
+            if self.workers.get(worker.uid) is worker:
+                del self.workers[worker.uid]
+                self._told_stop.pop(worker.uid, None)
+                pod = self._pods.indexer.get(key_of(worker.pod))
+                if pod is not None and pod.metadata.uid == worker.uid:
+                    await self._take_up(pod, worker.incarnation + 1)
+                else:
+                    self._forget_traces(worker)
 
     def _admit(self, pod: core.Pod) -> Rejection | None:
         others = [worker.pod for worker in self.workers.values() if worker.holds_resources]
@@ -370,7 +392,7 @@ class NodeAgent:
         wish = ("delete", stop.grace_s)
         if self._told_stop.get(worker.uid) != wish:
             self._told_stop[worker.uid] = wish
-            await worker.ref.tell(stop)
+            await _tell(worker, stop)
 
     async def _end_by_force(self, worker: PodWorker) -> None:
         worker.gone = True
@@ -378,7 +400,7 @@ class NodeAgent:
         if worker.is_over and worker.state.finished:
             self._forget(worker)
         else:
-            await worker.ref.tell(StopAsked(0.0, remove=True))
+            await _tell(worker, StopAsked(0.0, remove=True))
 
     def _on_finished(self, worker: PodWorker) -> None:
         self._worker_over.set()
@@ -387,15 +409,17 @@ class NodeAgent:
 
     def _forget(self, worker: PodWorker) -> None:
         """Nothing of the pod is left, here or at the master."""
-        uid = worker.uid
-        if self.workers.pop(uid, None) is None:
+        if self.workers.pop(worker.uid, None) is None:
             return
-        self._told_stop.pop(uid, None)
-        if addresses := self._address_of.pop(uid, None):
-            addresses.release(uid)
-        shutil.rmtree(worker.pod_dir, ignore_errors=True)
+        self._forget_traces(worker)
         if not self._stopping:
             self._tasks.spawn(worker.stop(), name=f"end the worker of {worker.name}")
+
+    def _forget_traces(self, worker: PodWorker) -> None:
+        self._told_stop.pop(worker.uid, None)
+        if addresses := self._address_of.pop(worker.uid, None):
+            addresses.release(worker.uid)
+        shutil.rmtree(worker.pod_dir, ignore_errors=True)
 
     def _remove_leftovers(self) -> None:
         """Directories of pods that were removed while no agent was here."""
@@ -403,3 +427,10 @@ class NodeAgent:
         for directory in self._pods_dir.iterdir():
             if directory.name not in known:
                 shutil.rmtree(directory, ignore_errors=True)
+
+
+async def _tell(worker: PodWorker, stop: StopAsked) -> None:
+    try:
+        await worker.ref.tell(stop)
+    except ActorStopped:
+        pass  # it has just crashed: its guard takes the pod up anew, and sees by itself that it is to go

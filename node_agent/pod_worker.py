@@ -111,7 +111,9 @@ class PodWorker(Actor[PodEvent]):
         pod_dir: Path,
         rejection: Rejection | None,
         on_finished: Callable[[PodWorker], None],
+        incarnation: int = 0,
     ) -> None:
+        """`incarnation` counts the workers of this pod that crashed before: ids of runs are never used twice."""
         super().__init__(f"pod {pod.metadata.namespace}/{pod.metadata.name}", limit=MAILBOX_LIMIT, full=Full.WAIT)
         self.pod = core.Pod()  # our copy: its status is the one that we made last
         self.pod.CopyFrom(pod)
@@ -120,6 +122,7 @@ class PodWorker(Actor[PodEvent]):
         self.state: PodState = status.initial_state(pod, around.backoff)
         self.gone = False
         """The object was removed while the pod ran here: nobody is to be told about it any more."""
+        self.incarnation = incarnation
         self._around = around
         self._on_finished = on_finished
         self._environments: dict[str, tuple[dict[str, str], str]] = {}
@@ -161,6 +164,11 @@ class PodWorker(Actor[PodEvent]):
     def is_running(self, container: str) -> bool:
         """Whether a run of the container is on (or being started)."""
         return self.state[container].phase in (Phase.STARTING, Phase.RUNNING, Phase.STOPPING)
+
+    def kill_everything(self) -> None:
+        """Kills whatever runs of the pod, without a word: for a worker that has crashed."""
+        for container in self.state.containers:
+            self._around.runtime.kill(self._run_id(container.name, container.run))
 
     async def exec(self, container: str, command: Sequence[str]) -> ExecProcess:
         """Runs a command with the container's environment and directory. Raises StartFailure."""
@@ -269,7 +277,8 @@ class PodWorker(Actor[PodEvent]):
     # --- running containers
 
     def _run_id(self, container: str, run: int) -> str:
-        return f"{self.uid}.{container}.{run}"
+        suffix = f".{self.incarnation}" if self.incarnation else ""
+        return f"{self.uid}.{container}.{run}{suffix}"
 
     def _spec_of(self, name: str) -> core.Container:
         return next(container for container in self.pod.spec.containers if container.name == name)

@@ -17,6 +17,7 @@ TYPE_CHECKING = False  # importing `typing` just for annotations would cost the 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_DEAD = ("Z", "X", "x")
 _ENVIRON_LIMIT_BYTES = 1 << 20
 """How much of a process' environment is searched for the marker."""
 
@@ -31,6 +32,12 @@ def stat_of(pid: int) -> tuple[str, int, int, int, int] | None:
     # The name is in parentheses and may hold anything, parentheses and blanks too: cut behind the last one.
     fields = text[text.rindex(b")") + 2 :].split()
     return fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19])
+
+
+def is_alive(pid: int) -> bool:
+    """It exists and is neither dead and waiting to be reaped (Z) nor just being reaped (X)."""
+    stat = stat_of(pid)
+    return stat is not None and stat[0] not in _DEAD
 
 
 def start_ticks_of(pid: int) -> int:
@@ -106,7 +113,7 @@ def kill_all(pids: Iterable[int], spare_session: int) -> None:
     groups: set[int] = set()
     for pid in pids:
         stat = stat_of(pid)
-        if stat is None or stat[0] == "Z":
+        if stat is None or stat[0] in _DEAD:
             continue
         if stat[3] != spare_session:
             groups.add(stat[2])

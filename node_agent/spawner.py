@@ -342,16 +342,16 @@ class Spawner:
             if pid in self.by_pid:
                 continue
             stat = tree.stat_of(pid)
-            if stat is None or stat[0] == "Z":
+            if stat is None:
                 continue
             marker, pipes = tree.environ_value(pid, MARKER), tree.output_pipes(pid)
             for run in runs:
                 if stat[3] == run.pid or marker == run.id or (run.pipe and run.pipe in pipes):
                     roots[run.id].append(pid)
                     break
-        return {id: [pid for pid in tree.descendants_of(pids) if _alive(pid)] for id, pids in roots.items() if pids} | {
-            id: [] for id, pids in roots.items() if not pids
-        }
+        return {
+            id: [pid for pid in tree.descendants_of(pids) if tree.is_alive(pid)] for id, pids in roots.items() if pids
+        } | {id: [] for id, pids in roots.items() if not pids}
 
     def _finish(self, run: Run, survivors: list[int]) -> None:
         for _ in range(_LAST_CHUNKS):
@@ -375,11 +375,6 @@ class Spawner:
             except ChildProcessError:
                 return
             time.sleep(SWEEP_PAUSE_S[0])
-
-
-def _alive(pid: int) -> bool:
-    stat = tree.stat_of(pid)
-    return stat is not None and stat[0] != "Z"
 
 
 def _now() -> float:

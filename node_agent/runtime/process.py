@@ -289,8 +289,7 @@ class ProcessRuntime:
         for name in os.listdir("/proc"):
             if name.isdigit() and tree.environ_value(int(name), MARKER) in self._runs:
                 roots.append(int(name))
-        stats = {pid: tree.stat_of(pid) for pid in tree.descendants_of(roots)}
-        return [pid for pid, stat in stats.items() if stat is not None and stat[0] != "Z"]
+        return [pid for pid in tree.descendants_of(roots) if tree.is_alive(pid)]
 
     def _lose_all(self, why: str) -> None:
         ended = Ended(UNKNOWN_EXIT_CODE, signal.SIGKILL, self._clock.wall(), lost=True)

@@ -319,6 +319,24 @@ async def test_a_pod_deleted_while_the_agent_was_away_goes(world: World) -> None
     assert not world.runtime.running
 
 
+async def test_a_worker_that_crashes_loses_its_pod_which_runs_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node_agent.agent.CRASH_PAUSE_S", 0.01)
+    pod = await world.run()
+    await until(lambda: not world.agent.writer.is_pending(pod.metadata.uid))
+
+    def broken(run_id: str, number: int) -> None:
+        monkeypatch.undo()
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(world.runtime, "signal", broken)
+    await world.delete(pod)
+    await until(lambda: world.pod() is None)
+    await until(lambda: not world.agent.workers)
+    assert world.runtime.killed == [world.run_id(pod)]
+
+
 async def test_stop_ends_all_pods_reports_and_says_goodbye(world: World) -> None:
     await world.run()
     await world.agent.stop()

@@ -68,11 +68,6 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-def is_alive(pid: int) -> bool:
-    stat = tree.stat_of(pid)
-    return stat is not None and stat[0] != "Z"
-
-
 async def pid_in(file: Path) -> int:
     await until(lambda: file.exists() and bool(file.read_text()))
     return int(file.read_text())
@@ -178,7 +173,7 @@ async def test_what_ignores_term_dies_by_kill(runtime: ProcessRuntime, program: 
     runtime.signal(one.run_id, signal.SIGTERM)
     runtime.kill(one.run_id)
     ended = await within(runtime.wait(one.run_id))
-    assert (ended.exit_code, ended.signal, is_alive(started.pid)) == (137, 9, False)
+    assert (ended.exit_code, ended.signal, tree.is_alive(started.pid)) == (137, 9, False)
 
 
 @pytest.mark.parametrize(
@@ -198,8 +193,9 @@ async def test_double_fork_and_setsid_do_not_escape(
     one = program(sys.executable, "-c", ESCAPE.format(more=more), str(tmp_path / "pid"))
     await runtime.run(one)
     escaped = await pid_in(tmp_path / "pid")
-    await within(runtime.wait(one.run_id))
-    assert not is_alive(escaped)
+    ended = await within(runtime.wait(one.run_id))
+    assert not tree.is_alive(escaped)
+    assert not ended.lost
 
 
 async def test_the_tree_of_a_living_leader_is_killed_whole(
@@ -210,7 +206,7 @@ async def test_the_tree_of_a_living_leader_is_killed_whole(
     escaped = await pid_in(tmp_path / "pid")
     runtime.kill(one.run_id)
     await within(runtime.wait(one.run_id))
-    assert not is_alive(escaped)
+    assert not tree.is_alive(escaped)
 
 
 async def test_killing_one_run_leaves_the_others_alone(runtime: ProcessRuntime, program: Make) -> None:
@@ -219,7 +215,7 @@ async def test_killing_one_run_leaves_the_others_alone(runtime: ProcessRuntime, 
     kept = await runtime.run(two)
     runtime.kill(one.run_id)
     await within(runtime.wait(one.run_id))
-    assert is_alive(kept.pid)
+    assert tree.is_alive(kept.pid)
     runtime.kill(two.run_id)
     await within(runtime.wait(two.run_id))
 
@@ -242,7 +238,7 @@ while True:
     runtime.kill(one.run_id)
     ended = await within(runtime.wait(one.run_id))
     assert ended.survivors == ()
-    assert not any(is_alive(pid) for pid in tree.descendants_of(tree.children_of(runtime.spawner_pid)))
+    assert not any(tree.is_alive(pid) for pid in tree.descendants_of(tree.children_of(runtime.spawner_pid)))
     await until(lambda: tree.children_of(runtime.spawner_pid) == [])  # and the dead are reaped
 
 
@@ -282,7 +278,7 @@ async def test_exec_has_streams_an_exit_code_and_ends_with_its_container(
     runtime.kill(one.run_id)
     await within(runtime.wait(one.run_id))
     await within(beside.wait())
-    assert not is_alive(pid)
+    assert not tree.is_alive(pid)
     beside.close()
 
 
@@ -300,7 +296,7 @@ async def test_when_the_agent_goes_everything_goes(program: Make, tmp_path: Path
     stubborn = program("sh", "-c", "trap '' TERM; while :; do sleep 1000; done")
     pids = [(await runtime.run(escape)).pid, (await runtime.run(stubborn)).pid, await pid_in(tmp_path / "pid")]
     await runtime.stop()
-    assert not any(is_alive(pid) for pid in pids)
+    assert not any(tree.is_alive(pid) for pid in pids)
     assert (await within(runtime.wait(stubborn.run_id))).lost
 
 
@@ -313,8 +309,8 @@ async def test_when_the_spawner_dies_its_runs_are_ended_and_a_new_one_takes_over
     os.kill(before, signal.SIGKILL)
     ended = await within(runtime.wait(one.run_id))
     assert (ended.exit_code, ended.lost) == (137, True)
-    assert not is_alive(leader)
-    assert not is_alive(escaped)
+    assert not tree.is_alive(leader)
+    assert not tree.is_alive(escaped)
     two = program("sh", "-c", "exit 4")
     await runtime.run(two)
     assert (await within(runtime.wait(two.run_id))).exit_code == 4
