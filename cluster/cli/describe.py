@@ -82,6 +82,7 @@ async def _describe(session: Session, kind: Kind, obj: AnyObject) -> str:
     if kind.name == "Node":
         pods = (await session.client.list(core.Pod, field_selector=f"spec.nodeName={obj.metadata.name}")).items
         lines += _pods_of_node(obj, list(pods))  # type: ignore[arg-type]
+        lines += await _usage(session, obj.metadata.name)
     if kind.name == "Service":
         lines += await _endpoints_of(session, obj)
     if kind.name != "Event":
@@ -264,6 +265,18 @@ def _pods_of_node(node: core.Node, pods: list[core.Pod]) -> list[str]:
         share = f" ({100 * used // total}%)" if total else ""
         lines.append(f"  {name:<20}{used} of {total}{share}")
     return lines
+
+
+async def _usage(session: Session, node: str) -> list[str]:
+    """What the node's last heartbeat said is in use on its machine."""
+    async with session.client.watch_heartbeats() as batches:
+        async for batch in batches:  # the first one holds every node ever heard of
+            for beat in batch.heartbeats:
+                if beat.node == node:
+                    amounts = [f"{name} {beat.usage[name].string}" for name in sorted(beat.usage)]
+                    return [_row("Usage", f"{', '.join(amounts)} (of the machine, at heartbeat {beat.sequence})")]
+            break
+    return [_row("Usage", "")]
 
 
 def _controller(rc: core.ReplicationController) -> Iterable[str]:

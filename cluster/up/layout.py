@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cluster.api.errors import Invalid, NotFound
 from cluster.api.names import dns1123_label_problems
-from cluster.config.dirs import make_own_dir, make_private_dir, state_root
+from cluster.config.dirs import make_private_dir, state_root
 
 
 @dataclass(slots=True)
@@ -99,8 +99,6 @@ class ClusterDir:
 
     def create(self) -> None:
         """Makes the directory and its rooms, 0700 each; refuses one that others can read or that is a link."""
-        make_own_dir(self.path.parent.parent)
-        make_own_dir(self.path.parent)
         make_private_dir(self.path)
         for room in ("pki", "master", "nodes", "log", "run"):
             make_private_dir(self.path / room)

@@ -119,7 +119,9 @@ def test_describe_tells_the_story(shared_cluster: Cluster, namespace: str) -> No
     text = shared_cluster.podium("describe", "pod", name, "-n", namespace).stdout
     for part in ("Controlled By:    ReplicationController/web", "Readiness:", "Ready", "Scheduled", "Started"):
         assert part in text, text
-    assert "Pods:" in shared_cluster.podium("describe", "node", "node-1").stdout
+    node = shared_cluster.podium("describe", "node", "node-1").stdout
+    assert "Pods:" in node
+    assert "Usage:            cpu " in node
     service = shared_cluster.podium("describe", "svc/web", "-n", namespace).stdout
     assert "Endpoints:" in service
     assert ":8080" in service
