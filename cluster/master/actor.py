@@ -120,6 +120,7 @@ class WriterActor:
                 await asyncio.sleep(0)
                 began_s = self._clock.monotonic()
         failure = await self._commit(stage)
+        stage.release()
         store_id = self._store.store_id
         for item, outcomes, revision in staged:
             if item.answer.done():

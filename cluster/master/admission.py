@@ -44,8 +44,8 @@ class Admission:
 
     def rebuild(self, state: Reader) -> None:
         """Takes from the pools what existing objects have."""
-        services = (version.object for version in state.list("Service"))
-        nodes = (version.object for version in state.list("Node"))
+        services = (version.parse() for version in state.list("Service"))
+        nodes = (version.parse() for version in state.list("Node"))
         self.services.rebuild(service.spec.clusterIP for service in services if isinstance(service, core.Service))
         self.pods.rebuild(node.spec.podCIDR for node in nodes if isinstance(node, core.Node))
 

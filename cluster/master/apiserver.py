@@ -54,7 +54,7 @@ class ApiServer:
         version = self._store.get(Key(kind.name, namespace, request.name))
         if version is None:
             raise NotFound(f'{kind.plural} "{request.name}" not found')
-        authorize_get(identity, kind.name, version.object, self._bound_to)
+        authorize_get(identity, kind.name, version.parse(), self._bound_to)
         return get_response(version, self._store.revision, self._store.store_id)
 
     async def list(self, identity: Identity, request: wire.ListRequest) -> bytes:

@@ -115,9 +115,10 @@ def orphaned(owner: AnyObject, stage: Stage) -> Iterator[tuple[Version, AnyObjec
         if kind is kind_of(owner) or (namespace and not kind.namespaced):
             continue
         for version in stage.list(kind.name, namespace):
-            references = version.object.metadata.ownerReferences
+            found = version.parse()
+            references = found.metadata.ownerReferences
             if any(reference.uid == uid for reference in references):
-                changed = copy_of(version.object)
+                changed = copy_of(found)
                 del changed.metadata.ownerReferences[:]
                 changed.metadata.ownerReferences.extend(r for r in references if r.uid != uid)
                 yield version, changed

@@ -78,7 +78,7 @@ def page(
         return Page(rest[:limit], rest[limit - 1].key, len(rest) - limit)
     found: list[Version] = []
     for index in range(start, len(versions)):
-        if matches(versions[index].object):
+        if matches(versions[index].parse()):
             if limit and len(found) == limit:
                 return Page(found, found[-1].key)
             found.append(versions[index])

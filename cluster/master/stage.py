@@ -47,6 +47,8 @@ class Stage:
         """Wall time of this group, seconds since 1970."""
         self._base = base
         self._revision = base.revision
+        self._read: list[Version] = []
+        """What was handed out of the state; parsed objects are let go with the stage."""
         self._done: dict[Key, Version] = {}
         """Newest versions made by finished units; tombstones too."""
         self._unit: dict[Key, Change] = {}
@@ -64,7 +66,10 @@ class Stage:
         """The object of that key as the current write sees it."""
         change = self._unit.get(key)
         version = change.new if change is not None else self._before(key)
-        return None if version is None or version.deleted else version
+        if version is None or version.deleted:
+            return None
+        self._read.append(version)
+        return version
 
     def _before(self, key: Key) -> Version | None:
         """As it was before the current unit."""
@@ -145,6 +150,11 @@ class Stage:
         """Ends the unit as if it had not begun."""
         self._unit = {}
         _run(self._unit_undo)
+
+    def release(self) -> None:
+        """Lets go of the parsed objects that writes worked with. For the end, when all is answered."""
+        for version in self._read:
+            version.release()
 
     def discard(self) -> None:
         """Gives back all claims: nothing of this stage will be."""

@@ -135,6 +135,8 @@ class Store:
             self._fold(change)
         self._trim()
         self._watchers.publish(changes)
+        for change in changes:
+            change.release()
 
     def _fold(self, change: Change) -> None:
         self.state.apply(change)
@@ -232,7 +234,7 @@ class Store:
         parts: list[bytes] = []
         size = 0
         for version in present:
-            if interest.matches is not None and not interest.matches(version.object):
+            if interest.matches is not None and not interest.matches(version.parse()):
                 continue
             event = encoding.event(encoding.ADDED, version.revision, version.key.kind, version.data)
             parts.append(event)
@@ -277,6 +279,7 @@ def _events(interest: Interest, changes: Iterable[Change]) -> list[tuple[int, by
         if kind != interest.kind or interest.namespace not in ("", namespace):
             continue
         event = interest.event(change)
+        change.release()
         if event is not None:
             events.append((change.revision, event))
     return events

@@ -9,7 +9,8 @@ Worked example, one pod: created at 7, changed at 9, deleted at 12.
 A deletion has a version of its own (a tombstone) so that the log says who removed the object and why, and so that a
 watcher gets the last content with the revision of the removal. All changes of one atomic write share one revision.
 
-The bytes are the truth here; the parsed message is made when somebody asks, and shared: nobody may modify it.
+The bytes are the truth here. The parsed message takes several times their memory, so it is kept only while a write or
+a publication works with it: `object` parses once and keeps, `parse` does not keep, `release` lets go.
 """
 
 from __future__ import annotations
@@ -47,10 +48,18 @@ class Version:
 
     @property
     def object(self) -> AnyObject:
-        """The parsed object, shared by all who ask: copy it before changing anything."""
+        """The parsed object, kept for the next who asks: copy it before changing anything. Somebody must `release`."""
         if self._object is None:
             self._object = BY_NAME[self.key.kind].message.FromString(self.data)
         return self._object
+
+    def parse(self) -> AnyObject:
+        """The parsed object, not kept. It may be shared all the same: copy it before changing anything."""
+        return self._object if self._object is not None else BY_NAME[self.key.kind].message.FromString(self.data)
+
+    def release(self) -> None:
+        """Lets go of the parsed object."""
+        self._object = None
 
     def __repr__(self) -> str:
         return f"<{'deleted ' if self.deleted else ''}{self.key} at {self.revision}>"
@@ -79,6 +88,12 @@ class Change:
     @property
     def key(self) -> Key:
         return self.new.key
+
+    def release(self) -> None:
+        """Lets go of parsed objects."""
+        self.new.release()
+        if self.old is not None:
+            self.old.release()
 
     @property
     def size_bytes(self) -> int:
@@ -109,7 +124,7 @@ class Change:
             return self._deleted
         if self._left is None:
             assert self.old is not None, f"{self.new!r} left without having been there"
-            before = type(self.old.object).FromString(self.old.data)
+            before = BY_NAME[self.key.kind].message.FromString(self.old.data)
             before.metadata.resourceVersion = str(self.revision)
             self._left = self._event(encoding.DELETED, before.SerializeToString(deterministic=True))
         return self._left
