@@ -28,7 +28,7 @@ class ActorStopped(Exception):
 
 
 class AskTimeout(Exception):
-    """No answer in time. The message may still be handled."""
+    """No answer in time. The message may have been handled, or be in work; if it has not begun, it never will."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +89,16 @@ class Actor(Generic[M]):
         full: Full = Full.WAIT,
         key: Callable[[M], Hashable] | None = None,
     ) -> None:
+        """`limit`, `full` and `key` are the mailbox's. An ask never replaces another message with the same key, nor is
+        replaced by one: somebody waits for its answer.
+        """
         self.name = name
-        envelope_key = (lambda envelope: key(envelope.message)) if key is not None else None
-        self._mailbox: Mailbox[_Envelope[M]] = Mailbox(limit, full, envelope_key)
+        self._mailbox: Mailbox[_Envelope[M]] = Mailbox(limit, full, _envelope_key(key) if key is not None else None)
         self.ref: Ref[M] = Ref(name, self._mailbox)
         self.tasks = Tasks(name)
+        self._own = Tasks("actor", on_crash=_on_actor_crash)  # not in self.tasks: the loop outlives those
         self._main: asyncio.Task[None] | None = None
+        self._tidying = False
 
     async def receive(self, message: M) -> object | None:
         """Handles one message; the result answers an `ask`. An exception answers the ask too; for a `tell`, it ends the
@@ -112,27 +116,50 @@ class Actor(Generic[M]):
         return self.tasks.spawn(coro, name=name)
 
     async def start(self) -> None:
-        """Returns when the actor accepts messages. Raises what `on_start` raises."""
+        """Returns when the actor handles messages. Raises what `on_start` raises, when `on_stop` has run after it, and
+        ActorStopped if it was stopped before or meanwhile. An actor lives once.
+        """
         if self._main is not None:
             raise RuntimeError(f"{self.name} was started already")
-        await self.on_start()
-        self._main = _MAIN_TASKS.spawn(self._run(), name=self.name)
+        try:
+            await self.on_start()
+            if self._mailbox.is_closed:
+                raise ActorStopped(self.name)
+        except BaseException:
+            await self._tidy_up()
+            raise
+        self._main = self._own.spawn(self._run(), name=self.name)
 
     async def run(self) -> None:
-        """Returns when the actor has stopped; raises what made it crash."""
-        if self._main is not None:
-            await asyncio.shield(self._main)
+        """Returns when the actor has stopped; raises what made it crash, or ActorStopped if it had to be cancelled."""
+        if self._main is None:
+            return
+        await asyncio.wait([self._main])
+        if self._main.cancelled():
+            raise ActorStopped(f"{self.name} was cancelled")
+        self._main.result()
 
     async def stop(self, timeout_s: float = 5.0) -> None:
-        """Handles the messages that are waiting, then ends; returns when all is gone. Twice is fine."""
+        """Handles the messages that are waiting, then ends; returns when all is gone. Twice is fine.
+
+        After `timeout_s`, or when the caller is cancelled, the message in work is cancelled and the waiting ones are
+        dropped (who asks gets ActorStopped). A `receive` that ignores that too is named in the log.
+        """
         self._mailbox.close()
-        if self._main is None or self._main is asyncio.current_task():
+        if self._main is None:
+            self._refuse_the_rest()
             return
-        _, pending = await asyncio.wait([self._main], timeout=timeout_s)
+        if self._main is asyncio.current_task():
+            return  # called from `receive`: this message is the last one but for those that wait
+        try:
+            _, pending = await asyncio.wait([self._main], timeout=timeout_s)
+        except asyncio.CancelledError:
+            if not self._tidying:  # that is bounded in time, and must not be broken off
+                self._main.cancel()
+            raise
         if pending:
             _log.warning("%s does not finish its messages within %.1f s; it is cancelled", self.name, timeout_s)
-            self._main.cancel()
-            await asyncio.wait([self._main], timeout=timeout_s)
+            await self._own.cancel_all(timeout_s)
 
     async def _run(self) -> None:
         try:
@@ -143,18 +170,24 @@ class Actor(Generic[M]):
                     return
                 await self._handle(envelope)
         finally:
-            self._mailbox.close()
-            for left in self._mailbox.drain():
-                _fail(left, ActorStopped(self.name))
-            await self.tasks.cancel_all()
-            await self.on_stop()
+            await self._tidy_up()
+
+    async def _tidy_up(self) -> None:
+        self._tidying = True
+        self._mailbox.close()
+        self._refuse_the_rest()
+        await self.tasks.cancel_all()
+        await self.on_stop()
+
+    def _refuse_the_rest(self) -> None:
+        for left in self._mailbox.drain():
+            _fail(left, ActorStopped(self.name))
 
     async def _handle(self, envelope: _Envelope[M]) -> None:
+        if envelope.answer is not None and envelope.answer.done():
+            return  # the asker's time was over before its turn came: work for nobody
         try:
             result = await self.receive(envelope.message)
-        except asyncio.CancelledError:
-            _fail(envelope, ActorStopped(self.name))
-            raise
         except Exception as error:
             if envelope.answer is None:
                 raise
@@ -162,6 +195,8 @@ class Actor(Generic[M]):
         else:
             if envelope.answer is not None and not envelope.answer.done():
                 envelope.answer.set_result(result)
+        finally:
+            _fail(envelope, ActorStopped(self.name))  # only when there is no answer yet: it was cancelled, or worse
 
 
 def _fail(envelope: _Envelope[Any], error: Exception) -> None:
@@ -173,7 +208,9 @@ def _on_actor_crash(task: asyncio.Task[Any], error: BaseException) -> None:
     _log.error("actor crashed: %s", task.get_name(), exc_info=error)
 
 
-_MAIN_TASKS = Tasks("actor", on_crash=_on_actor_crash)
-"""Owner of the actors' own tasks; each actor ends its task itself, in `stop`."""
+def _envelope_key(key: Callable[[M], Hashable]) -> Callable[[_Envelope[M]], Hashable]:
+    # The answer's future is a key of its own: asks stand for themselves.
+    return lambda envelope: (key(envelope.message), envelope.answer)
+
 
 __all__ = ["Actor", "ActorStopped", "AskTimeout", "Full", "MailboxFull", "Ref"]

@@ -80,10 +80,12 @@ class Mailbox(Generic[M]):
 
     async def put(self, message: M) -> None:
         """Adds a message; when full, waits or raises MailboxFull, as the policy says. Raises MailboxClosed."""
+        again = False
         while not self.offer(message):
             if self._full is Full.REFUSE:
                 raise MailboxFull(f"{self._limit} messages are waiting")
-            await _sleep_on(self._writers)
+            await _sleep_on(self._writers, first=again)
+            again = True  # who was overtaken on waking up does not lose its place
 
     async def get(self) -> M:
         """The oldest message; waits for one. Raises MailboxClosed when closed and empty."""
@@ -117,9 +119,12 @@ class Mailbox(Generic[M]):
         return left
 
 
-async def _sleep_on(waiters: deque[asyncio.Future[None]]) -> None:
+async def _sleep_on(waiters: deque[asyncio.Future[None]], *, first: bool = False) -> None:
     waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    waiters.append(waiter)
+    if first:
+        waiters.appendleft(waiter)
+    else:
+        waiters.append(waiter)
     try:
         await waiter
     except asyncio.CancelledError:

@@ -83,6 +83,7 @@ class Supervisor:
         self._crashes: deque[float] = deque()
         self._failed: asyncio.Future[None] | None = None
         self._stopping = False
+        self._stopped: asyncio.Future[None] | None = None
 
     def service(self, name: str) -> Service:
         """The child of that name that lives now."""
@@ -111,15 +112,28 @@ class Supervisor:
             await asyncio.shield(self._failed)
 
     async def stop(self) -> None:
-        """Stops the children in reverse order. A child that fails to stop is logged, and the next one stopped."""
+        """Stops the children in reverse order, and returns when all are gone. Twice is fine, also at the same time.
+
+        A child that fails to stop is logged, and so is one that takes longer than `stop_timeout_s`, whose `stop` is
+        then cancelled; the next one is stopped all the same.
+        """
         self._stopping = True
-        await self._tasks.cancel_all()
-        for name in reversed([spec.name for spec in self._specs]):
-            service = self._services.pop(name, None)
-            if service is not None:
-                await self._stop_service(name, service)
-        if self._failed is not None and not self._failed.done():
-            self._failed.set_result(None)
+        while self._stopped is not None:  # somebody else is at it; if that one is cancelled, we go on
+            await asyncio.wait([self._stopped])
+            if not self._services:
+                return
+        self._stopped = asyncio.get_running_loop().create_future()
+        try:
+            await self._tasks.cancel_all()
+            for name in reversed([spec.name for spec in self._specs]):
+                if name in self._services:
+                    await self._stop_service(name, self._services[name])
+                    del self._services[name]
+            if self._failed is not None and not self._failed.done():
+                self._failed.set_result(None)
+        finally:
+            self._stopped.set_result(None)
+            self._stopped = None
 
     async def _stop_service(self, name: str, service: Service) -> None:
         try:
@@ -138,6 +152,13 @@ class Supervisor:
                 await service.run()
             except Exception as error:
                 crash = error
+            except asyncio.CancelledError as error:
+                current = asyncio.current_task()
+                if self._stopping or (current is not None and current.cancelling()):
+                    raise
+                # A task inside the service was cancelled, not this one: it is gone, like after a crash.
+                crash = RuntimeError(f"{spec.name} was cancelled")
+                crash.__cause__ = error
             if self._stopping:
                 return
             if crash is None and spec.restart is not Restart.ALWAYS:

@@ -48,12 +48,21 @@ class Tasks:
             _log.error("task crashed: %s", task.get_name(), exc_info=error)
 
     async def cancel_all(self, timeout_s: float = 5.0) -> None:
-        """Cancels every task and waits for their end. One that does not end in time is named in the log."""
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        if not tasks:
-            return
-        _, pending = await asyncio.wait(tasks, timeout=timeout_s)
-        for task in pending:
-            _log.error("task does not end %.1f s after its cancellation: %s", timeout_s, task.get_name())
+        """Cancels every task and returns when all have ended, but for the one that calls this.
+
+        A task that one of them starts while it tidies up is cancelled too. One that does not end within `timeout_s` is
+        named in the log and left behind.
+        """
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + timeout_s
+        told: set[asyncio.Task[Any]] = set()
+        while running := {task for task in self._tasks if task is not asyncio.current_task() and not task.done()}:
+            for task in running - told:
+                task.cancel()
+            told |= running
+            left_s = deadline_s - loop.time()
+            if left_s <= 0:
+                for task in running:
+                    _log.error("task does not end %.1f s after its cancellation: %s", timeout_s, task.get_name())
+                return
+            await asyncio.wait(running, timeout=left_s)

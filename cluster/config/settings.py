@@ -7,6 +7,7 @@ where it came from, and what would be allowed; so is a key that no field has.
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
@@ -120,11 +121,13 @@ def _convert_plain(hint: Any, value: object, name: str, source: str) -> Any:
             return words[value.lower()]
         raise _refused(name, source, value, "true or false")
     if hint in (int, float):
-        if isinstance(value, hint) and not isinstance(value, bool):
+        if isinstance(value, hint) and not isinstance(value, bool) and math.isfinite(value):
             return value
         if isinstance(value, str) or (hint is float and isinstance(value, int) and not isinstance(value, bool)):
             try:
-                return hint(value)
+                number = hint(value)
+                if math.isfinite(number):  # a timer of "nan" or "inf" would never do what anybody meant
+                    return number
             except ValueError:
                 pass
         raise _refused(name, source, value, "a whole number" if hint is int else "a number")

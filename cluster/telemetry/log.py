@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
@@ -15,12 +16,21 @@ from typing import Any, TextIO
 
 import structlog
 
+OUR_LOGGERS = ("podium", "cluster", "node_agent", "proxy")
+"""Roots of the names that our modules log under, be it through `get_logger` or `logging.getLogger(__name__)`."""
+
 
 def setup(name: str, level: str = "info", *, json_lines: bool | None = None, stream: TextIO | None = None) -> None:
-    """Sets up logging for this process, also of libraries that use `logging`. Default form: by what the stream is."""
+    """Sets up logging for this process. Default form: text if the stream is a terminal, else JSON lines.
+
+    `level` (debug, info, warning, error) is that of our own packages; libraries that use `logging` are heard from
+    warnings up. Again: replaces the earlier setting. Raises ValueError for an unknown level.
+    """
     out = stream or sys.stderr
     as_json = not out.isatty() if json_lines is None else json_lines
-    number = logging.getLevelNamesMapping()[level.upper()]
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise ValueError(f"there is no log level {level!r}; known are debug, info, warning, error")
     handler = logging.StreamHandler(out)
     handler.setFormatter(_Formatter(name, as_json))
     root = logging.getLogger()
@@ -28,15 +38,16 @@ def setup(name: str, level: str = "info", *, json_lines: bool | None = None, str
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
-    logging.getLogger("podium").setLevel(number)
+    for package in OUR_LOGGERS:
+        logging.getLogger(package).setLevel(number)
 
 
 def get_logger(name: str) -> Any:
-    """A structlog logger: `log.info("what happened", key=value)`."""
+    """A structlog logger: `log.info("what happened", key=value)`, also `log.info("%d things", count)`."""
     logger = logging.getLogger(f"podium.{name}")
     return structlog.wrap_logger(
         logger,
-        processors=[structlog.stdlib.filter_by_level, structlog.processors.ExceptionPrettyPrinter(), _to_record],
+        processors=[structlog.stdlib.filter_by_level, structlog.stdlib.PositionalArgumentsFormatter(), _to_record],
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
@@ -45,11 +56,9 @@ def get_logger(name: str) -> Any:
 def _to_record(_: Any, __: str, event: MutableMapping[str, Any]) -> tuple[tuple[str], dict[str, Any]]:
     """The logging call that structlog makes: the message, and the pairs in `extra`."""
     message = str(event.pop("event", ""))
-    error = event.pop("exc_info", None)
-    call: dict[str, Any] = {"extra": {"pairs": dict(event)}}
-    if error:
-        call["exc_info"] = error
-    return (message,), call
+    call: dict[str, Any] = {name: event.pop(name) for name in ("exc_info", "stack_info") if name in event}
+    # "%s", because a message that holds a % must not be taken for a format by `logging`.
+    return ("%s", message), call | {"extra": {"pairs": dict(event)}}  # type: ignore[return-value]
 
 
 class _Formatter(logging.Formatter):
@@ -64,20 +73,29 @@ class _Formatter(logging.Formatter):
         message = record.getMessage()
         error = self.formatException(record.exc_info) if record.exc_info and record.exc_info[0] else ""
         if self._as_json:
-            document = {
+            document: dict[str, Any] = {
                 "time": time,
                 "level": record.levelname.lower(),
                 "daemon": self._name,
                 "logger": record.name.removeprefix("podium."),
                 "message": message,
-                **{key: value if isinstance(value, int | float | bool) else str(value) for key, value in pairs.items()},
             }
             if error:
-                document["error"] = error
+                document["traceback"] = error
+            # What the log itself says cannot be overwritten by a pair of that name.
+            document.update((f"{key}_" if key in document else key, _plain(value)) for key, value in pairs.items())
             return json.dumps(document, ensure_ascii=True)
         words = "".join(f" {key}={_escape(str(value))}" for key, value in pairs.items())
         line = f"{time} {record.levelname.lower():<7} {record.name.removeprefix('podium.')}: {_escape(message)}{words}"
-        return f"{line}\n{error}" if error else line
+        # A traceback's lines are ours, but their text may hold what a user sent: no line of it can pass for a log line.
+        return "\n".join([line, *(f"    {_escape(row)}" for row in error.splitlines())])
+
+
+def _plain(value: object) -> str | int | float | bool | None:
+    """As it is in JSON; what JSON has no word for, as text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def _escape(text: str) -> str:

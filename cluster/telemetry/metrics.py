@@ -73,9 +73,11 @@ class Metrics:
         try:
             async with asyncio.timeout(_REQUEST_TIMEOUT_S):
                 request = await reader.readuntil(b"\r\n\r\n")
-                path = [*request.split(b" ", 2), b"", b""][1]
+                method, path, *_ = [*request.split(b" ", 2), b"", b""]
                 status = b"200 OK"
-                if path == b"/metrics":
+                if method != b"GET":
+                    status, body = b"405 Method Not Allowed", b"only GET is answered\n"
+                elif path == b"/metrics":
                     body = self.render()
                 elif path == b"/healthz":
                     body = b"ok\n"
