@@ -17,13 +17,18 @@ TYPE_CHECKING = False  # importing `typing` just for annotations would cost the 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_DEAD = ("Z", "X", "x")
+_PF_EXITING = 0x4
+DEAD = ("Z", "X", "x")
 _ENVIRON_LIMIT_BYTES = 1 << 20
 """How much of a process' environment is searched for the marker."""
 
 
-def stat_of(pid: int) -> tuple[str, int, int, int, int] | None:
-    """(state letter, parent, process group, session, start time in clock ticks since boot); None if it is gone."""
+def stat_of(pid: int) -> tuple[str, int, int, int, int, bool] | None:
+    """(state letter, parent, process group, session, start time in clock ticks since boot, is it ending); None if it
+    is gone.
+
+    A process that is ending has given up its memory and its files already, so nothing else can be learned about it.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             text = file.read()
@@ -31,13 +36,20 @@ def stat_of(pid: int) -> tuple[str, int, int, int, int] | None:
         return None
     # The name is in parentheses and may hold anything, parentheses and blanks too: cut behind the last one.
     fields = text[text.rindex(b")") + 2 :].split()
-    return fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19])
+    return (
+        fields[0].decode(),
+        int(fields[1]),
+        int(fields[2]),
+        int(fields[3]),
+        int(fields[19]),
+        bool(int(fields[6]) & _PF_EXITING),
+    )
 
 
 def is_alive(pid: int) -> bool:
     """It exists and is neither dead and waiting to be reaped (Z) nor just being reaped (X)."""
     stat = stat_of(pid)
-    return stat is not None and stat[0] not in _DEAD
+    return stat is not None and stat[0] not in DEAD
 
 
 def start_ticks_of(pid: int) -> int:
@@ -113,7 +125,7 @@ def kill_all(pids: Iterable[int], spare_session: int) -> None:
     groups: set[int] = set()
     for pid in pids:
         stat = stat_of(pid)
-        if stat is None or stat[0] in _DEAD:
+        if stat is None or stat[0] in DEAD:
             continue
         if stat[3] != spare_session:
             groups.add(stat[2])

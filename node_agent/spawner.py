@@ -136,6 +136,7 @@ class Spawner:
         self.by_pid: dict[int, Run] = {}  # leaders that have not been reaped
         self.by_fd: dict[int, Run] = {}
         self.sweeping: dict[str, Run] = {}
+        self.ending: list[int] = []
         self.session = os.getsid(0)
         self.inbox = b""
         self.outbox = b""  # grows with what the agent asked for, never by itself: bounded by the runs it started
@@ -327,22 +328,31 @@ class Spawner:
         members = self._members(sweeping)
         for run in sweeping:
             tree.kill_all(members[run.id], self.session)
-        over = [run for run in sweeping if run.end is not None and (not members[run.id] or _now() > run.deadline)]
+        over = [run for run in sweeping if run.end is not None and self._is_over(run, members)]
         # The list of children may skip one when another ends while it is read: look twice before saying so.
         members = self._members(over) if over else {}
         for run in over:
-            if not members[run.id] or _now() > run.deadline:
+            if self._is_over(run, members):
                 self._finish(run, members[run.id])
         self.next_sweep = _now() + self.pause_s
         self.pause_s = min(self.pause_s * 2, SWEEP_PAUSE_S[1])
 
+    def _is_over(self, run: Run, members: dict[str, list[int]]) -> bool:
+        return not (members[run.id] or self.ending) or _now() > run.deadline
+
     def _members(self, runs: list[Run]) -> dict[str, list[int]]:
+        """Of each run, the processes that live. Orphans that are just ending belong to somebody, but nobody can tell
+        to whom: they go to `ending`, and whoever wants to be sure that a run is over waits for them."""
+        self.ending = []
         roots: dict[str, list[int]] = {run.id: [run.pid] if run.pid in self.by_pid else [] for run in runs}
         for pid in tree.children_of(os.getpid()):
             if pid in self.by_pid:
                 continue
             stat = tree.stat_of(pid)
-            if stat is None:
+            if stat is None or stat[0] in tree.DEAD:
+                continue
+            if stat[5]:
+                self.ending.append(pid)
                 continue
             marker, pipes = tree.environ_value(pid, MARKER), tree.output_pipes(pid)
             for run in runs:

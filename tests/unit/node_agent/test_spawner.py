@@ -198,6 +198,20 @@ async def test_double_fork_and_setsid_do_not_escape(
     assert not ended.lost
 
 
+async def test_no_escape_when_many_try_at_once(runtime: ProcessRuntime, program: Make, tmp_path: Path) -> None:
+    """Some are caught while they are ending: then nothing but their parent is left to be known of them."""
+
+    async def one(number: int) -> bool:
+        file = tmp_path / f"pid{number}"
+        escape = program(sys.executable, "-I", "-S", "-c", ESCAPE.format(more="pass"), str(file))
+        await runtime.run(escape)
+        await within(runtime.wait(escape.run_id))
+        return tree.is_alive(int(file.read_text()))
+
+    for batch in range(6):
+        assert not any(await asyncio.gather(*(one(batch * 8 + number) for number in range(8))))
+
+
 async def test_the_tree_of_a_living_leader_is_killed_whole(
     runtime: ProcessRuntime, program: Make, tmp_path: Path
 ) -> None:
