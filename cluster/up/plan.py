@@ -90,6 +90,7 @@ def plan_cluster(options: UpOptions, directory: ClusterDir, block: AddressBlock)
                 *("--name", name, "--master", block.master, "--listen", block.agent(index)),
                 *("--credentials", str(directory.credentials(f"node:{name}"))),
                 *("--dir", str(directory.path / "nodes" / name), "--pods", str(options.node_pods)),
+                *("--metrics-socket", str(directory.metrics_socket(name))),
                 *(("--cpu", options.node_cpu) if options.node_cpu else ()),
                 *(("--memory", options.node_memory) if options.node_memory else ()),
                 *(word for resource in options.node_resources for word in ("--resource", resource)),
