@@ -72,6 +72,9 @@ class World:
         await self.agent.writer.stop()
         for worker in self.agent.workers.values():
             await worker._around.runtime.stop()
+            await worker._own.cancel_all()
+            await worker.tasks.cancel_all()
+        await self.agent._recorder.stop()
 
     async def restart(self) -> None:
         """A new agent in place of the one that crashed."""
