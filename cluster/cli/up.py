@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,28 +95,29 @@ def up_command(
         return _start_stopped(directory, timeout)
 
     steps = Steps()
+    if state is not None:
+        _end_remains(state, now=False)  # of a cluster that died a moment ago: it holds the addresses and the store
     from cluster.up.start import start_supervisor
 
     options = UpOptions(nodes, profile, node_cpu, node_memory, node_pods, node_resource)
-    handle = start_supervisor(directory, options, detached=detach, clock=_CLOCK, lifeline_fd=lifeline_fd)
-    with _interruptible() as interrupted:
+    with _Interrupts(directory, patience=1) as interrupted:
+        handle = start_supervisor(directory, options, detached=detach, clock=_CLOCK, lifeline_fd=lifeline_fd)
         try:
-            from cluster.cli.upview import bring_up
+            from cluster.cli.upview import bring_up, show_live_status
 
             ready = bring_up(directory, handle, nodes, manifests, timeout, steps, interrupted)
+            if ready and detach:
+                say(f"\nNext: podium apply -f FILE; podium get pods -o wide; podium down --cluster {directory.name}")
+                return ExitCode.OK
+            if ready:
+                show_live_status(directory, handle, interrupted)
         except BaseException:
             say("stopping what was started")
-            stop_cluster(directory, now=False, keep=keep, quiet=True)
+            _finish(directory, handle, keep, now=False, quiet=True)
             raise
-        if not ready:
-            return _finish(directory, handle, keep)
-        if detach:
-            say(f"\nNext: podium apply -f FILE; podium get pods -o wide; podium down --cluster {directory.name}")
-            return ExitCode.OK
-        from cluster.cli.upview import show_live_status
-
-        show_live_status(directory, handle, interrupted)
-    return _finish(directory, handle, keep)
+        if interrupted.count == 1:
+            say("stopping; Ctrl-C again kills at once")
+        return _finish(directory, handle, keep, now=interrupted.count > 1)
 
 
 def _check_quantities(cpu: str, memory: str, resources: tuple[str, ...]) -> None:
@@ -151,13 +151,18 @@ def _start_stopped(directory: ClusterDir, timeout: float) -> int:
     return ExitCode.OK
 
 
-class _interruptible:
-    """Within it, Ctrl-C (or SIGTERM, SIGHUP) sets a flag, which waiting loops look at; a second one kills now."""
+class _Interrupts:
+    """Within it, Ctrl-C (or SIGTERM, SIGHUP) only counts; whoever waits looks at it and stops the cluster.
 
-    def __init__(self) -> None:
+    Those that come after the first `patience` ones have it killed at once.
+    """
+
+    def __init__(self, directory: ClusterDir, *, patience: int) -> None:
+        self._directory = directory
+        self._patience = patience
         self.count = 0
 
-    def __enter__(self) -> _interruptible:
+    def __enter__(self) -> _Interrupts:
         self._before = {n: signal.signal(n, self._on_signal) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
         return self
 
@@ -170,16 +175,35 @@ class _interruptible:
 
     def _on_signal(self, *_: object) -> None:
         self.count += 1
+        if self.count > self._patience:
+            _kill_now(self._directory)
 
 
-def _finish(directory: ClusterDir, handle: Handle, keep: bool) -> int:
-    """Stops the cluster that this process owns. A second Ctrl-C kills at once."""
-    code = stop_cluster(directory, now=False, keep=keep)
+def _finish(directory: ClusterDir, handle: Handle, keep: bool, *, now: bool, quiet: bool = False) -> int:
+    """Stops the cluster that this process owns, and waits for its supervisor's end."""
+    _await_supervisor(directory, handle)
+    code = stop_cluster(directory, now=now, keep=keep, quiet=quiet)
     try:
         os.waitpid(handle.pid, 0)
     except ChildProcessError:
         pass
     return code
+
+
+def _await_supervisor(directory: ClusterDir, handle: Handle) -> None:
+    """Interrupted early, the supervisor may not listen yet: returns when it does, or when it has ended."""
+    deadline = _CLOCK.monotonic() + 10.0
+    while _CLOCK.monotonic() < deadline:
+        state = directory.read_state()
+        if state is None or state.supervisor is None or state.supervisor.pid != handle.pid:
+            try:
+                if os.waitpid(handle.pid, os.WNOHANG)[0]:
+                    return
+            except ChildProcessError:
+                return
+        elif directory.control_socket.exists() or not state.is_running():
+            return
+        time.sleep(0.005)
 
 
 @click.command(
@@ -202,15 +226,14 @@ def down_command(ctx: click.Context, now: bool, keep: bool) -> int:
     name = chosen_cluster(ctx)
     if name is None:
         left = [directory for directory in known_clusters() if directory.read_state() is not None]
-        if len(left) == 1:
-            # The only cluster there is, even if its supervisor died: then there is something to clean up.
-            return stop_cluster(left[0], now=now, keep=keep)
-        directory, _ = find_cluster(None)
+        # The only cluster there is, even if its supervisor died: then there is something to clean up.
+        directory = left[0] if len(left) == 1 else find_cluster(None)[0]
+    else:
+        directory = cluster_dir(name)
+        if directory.read_state() is None:
+            find_cluster(name)  # raises, with the words for it
+    with _Interrupts(directory, patience=0):
         return stop_cluster(directory, now=now, keep=keep)
-    directory = cluster_dir(name)
-    if directory.read_state() is None:
-        find_cluster(name)  # raises, with the words for it
-    return stop_cluster(directory, now=now, keep=keep)
 
 
 def stop_cluster(directory: ClusterDir, *, now: bool, keep: bool, quiet: bool = False) -> int:
@@ -222,7 +245,7 @@ def stop_cluster(directory: ClusterDir, *, now: bool, keep: bool, quiet: bool = 
     elif state.is_running():
         survivors = _stop_through_supervisor(directory, state, now)
     else:
-        survivors = _kill_remains(state)
+        survivors = _end_remains(state, now)
     took_s = _CLOCK.monotonic() - start_s
     removed = "state kept"
     if not keep and not survivors and directory.path.exists():
@@ -239,10 +262,11 @@ def stop_cluster(directory: ClusterDir, *, now: bool, keep: bool, quiet: bool = 
 
 def _stop_through_supervisor(directory: ClusterDir, state: ClusterState, now: bool) -> list[dict[str, Any]]:
     from cluster.api.errors import ApiError
+    from cluster.up import control
 
     survivors: list[dict[str, Any]] | None = None
     try:
-        for answer in _stop_answers(directory, now):
+        for answer in control.request(directory.control_socket, {"op": "stop", "now": now}, timeout_s=60.0):
             if answer["step"] == "killing":
                 say(f"killing what did not stop in time: {', '.join(answer['names'])}")
             if answer.get("done"):
@@ -256,43 +280,25 @@ def _stop_through_supervisor(directory: ClusterDir, state: ClusterState, now: bo
     while supervisor is not None and supervisor.is_alive() and _CLOCK.monotonic() < deadline:
         time.sleep(0.005)
     if survivors is None or (supervisor is not None and supervisor.is_alive()):
-        return _kill_remains(directory.read_state() or state)
+        return _end_remains(directory.read_state() or state, now)
     return survivors
 
 
-def _stop_answers(directory: ClusterDir, now: bool) -> Iterator[dict[str, Any]]:
-    """The supervisor's steps. Ctrl-C meanwhile means: kill now."""
-    from cluster.up import control
-
-    before = signal.signal(signal.SIGINT, lambda *_: _kill_now(directory))
-    try:
-        yield from control.request(directory.control_socket, {"op": "stop", "now": now}, timeout_s=60.0)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _kill_now(directory: ClusterDir) -> None:
-    """Second Ctrl-C."""
+    """In a signal handler. A supervisor that gets SIGINT kills everything, in whatever it was."""
     state = directory.read_state()
     if state is not None and state.supervisor is not None and state.supervisor.is_alive():
-        say("killing now")
-        os.kill(state.supervisor.pid, signal.SIGTERM)
+        os.write(sys.stderr.fileno(), b"killing now\n")
+        try:
+            os.kill(state.supervisor.pid, signal.SIGINT)
+        except ProcessLookupError:
+            pass
 
 
-def _kill_remains(state: ClusterState) -> list[dict[str, Any]]:
-    """For a cluster whose supervisor died: its daemons end by themselves (their lifelines broke); make sure of it."""
-    deadline = _CLOCK.monotonic() + 8.0
-    left = [process for process in state.processes if process.is_alive()]
-    while left:
-        now = _CLOCK.monotonic()
-        if now > deadline - 3.0:
-            for process in left:
-                os.kill(process.pid, signal.SIGKILL)
-        if now > deadline:
-            break
-        time.sleep(0.02)
-        left = [process for process in state.processes if process.is_alive()]
-    return [{"pid": process.pid, "name": process.name} for process in left]
+def _end_remains(state: ClusterState, now: bool) -> list[dict[str, Any]]:
+    from cluster.up.remains import end_remains
+
+    return [{"pid": process.pid, "name": process.name()} for process in end_remains(state, _CLOCK, now=now)]
 
 
 def is_terminal() -> bool:

@@ -51,7 +51,7 @@ def bring_up(
         while not ((state := directory.read_state()) and state.supervisor and state.supervisor.pid == handle.pid):
             _check_alive(directory, handle, deadline)
             await asyncio.sleep(0.005)
-        while not (directory.credentials("admin") / "tls.key").exists() or not _serves(directory, "master"):
+        while not (directory.credentials("admin") / "tls.key").exists() or "master" not in _running(directory):
             _check_alive(directory, handle, deadline)
             await asyncio.sleep(0.005)
         client = GrpcClusterClient(state.master, Credentials.load(directory.credentials("admin")))
@@ -95,9 +95,10 @@ async def _unless(interrupted: Any, body: Callable[[], Awaitable[R]]) -> tuple[b
         await tasks.cancel_all()
 
 
-def _serves(directory: ClusterDir, name: str) -> bool:
+def _running(directory: ClusterDir) -> set[str]:
+    """The processes that have said READY."""
     state = directory.read_state()
-    return state is not None and any(p.name == name and p.state == "running" for p in state.processes)
+    return {process.name for process in state.processes if process.state == "running"} if state is not None else set()
 
 
 def _check_alive(directory: ClusterDir, handle: Handle, deadline: float) -> None:
@@ -130,7 +131,7 @@ def _check_alive(directory: ClusterDir, handle: Handle, deadline: float) -> None
 async def _nodes_ready(
     client: GrpcClusterClient, directory: ClusterDir, handle: Handle, count: int, deadline: float
 ) -> None:
-    """Returns when so many nodes are Ready and take pods."""
+    """Returns when so many nodes are Ready and take pods, and their agents run."""
     informer: Informer[core.Node] = Informer(client, core.Node)
     changed = asyncio.Event()
     informer.add_handler(lambda old, new: changed.set())
@@ -139,11 +140,13 @@ async def _nodes_ready(
         while True:
             changed.clear()
             ready = [node for node in informer.indexer.list() if is_node_ready(node) and not node.spec.taints]
-            if len(ready) >= count:
+            # Kept state may say so of an agent that has not started yet.
+            running = _running(directory)
+            if sum(node.metadata.name in running for node in ready) >= count:
                 return
             _check_alive(directory, handle, deadline)
             try:
-                await asyncio.wait_for(changed.wait(), 0.25)
+                await asyncio.wait_for(changed.wait(), 0.25 if len(ready) < count else 0.01)
             except TimeoutError:
                 pass
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
 import traceback
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ def _become_supervisor(directory: ClusterDir, options: UpOptions, lifeline_fd: i
     code = 70
     try:
         os.setsid()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)  # the command's handlers are not for us; there is nothing to stop yet
         setproctitle(f"podium {directory.name}: supervisor")
         log = os.open(directory.log("supervisor"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         null = os.open(os.devnull, os.O_RDWR)
@@ -89,6 +92,7 @@ def supervise(directory: ClusterDir, options: UpOptions, lifeline_fd: int | None
         processes=[this_process("supervisor", "supervisor")],
         nodes=node_names(options.nodes),
     )
+    directory.control_socket.unlink(missing_ok=True)  # one that a killed supervisor left: nobody shall knock there
     directory.write_state(state)
     make_certificates(directory, state, block)
     supervisor = ClusterSupervisor(

@@ -123,6 +123,8 @@ class ClusterSupervisor:
             raise
         finally:
             survivors = self._stop_all()
+            for _ in ("accept", "serve"):
+                self._wait(0.0)  # whoever asked for the stop at the last moment hears of it, too
             listener.close()
             self._directory.control_socket.unlink(missing_ok=True)
             self._say({"step": "done", "done": True, "swept": self._swept, "processes_left": survivors})
@@ -144,7 +146,8 @@ class ClusterSupervisor:
         numbers = reader.recv(4096)
         self._reap()
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
-            self._kill_now = self._stopping
+            # No terminal reaches this session: a SIGINT comes from a command whose user is out of patience.
+            self._kill_now = self._kill_now or self._stopping or signal.SIGINT in numbers
             self._stopping = True
 
     def _stop_requested(self) -> None:
@@ -298,7 +301,8 @@ class ClusterSupervisor:
                 self._watchers.append(connection)
                 return
             if operation == "start":
-                self._start_stopped()
+                if not self._stopping:
+                    self._start_stopped()
             elif operation != "status":
                 raise ValueError(f"unknown op {operation!r}")
             connection.sendall(json.dumps(self._status()).encode() + b"\n")
