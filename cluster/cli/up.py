@@ -261,11 +261,12 @@ def stop_cluster(directory: ClusterDir, *, now: bool, keep: bool, quiet: bool = 
 
 
 def _stop_through_supervisor(directory: ClusterDir, state: ClusterState, now: bool) -> list[dict[str, Any]]:
-    from cluster.api.errors import ApiError
+    from cluster.api.errors import ApiError, DeadlineExceeded
     from cluster.up import control
 
     survivors: list[dict[str, Any]] | None = None
     try:
+        control.ask(directory.control_socket, {"op": "status"})
         for answer in control.request(directory.control_socket, {"op": "stop", "now": now}, timeout_s=60.0):
             if answer["step"] == "killing":
                 say(f"killing what did not stop in time: {', '.join(answer['names'])}")
@@ -273,6 +274,9 @@ def _stop_through_supervisor(directory: ClusterDir, state: ClusterState, now: bo
                 survivors = answer["processes_left"]
                 if answer["swept"]:
                     say(f"{answer['swept']} processes had escaped from their pods; killed")
+    except DeadlineExceeded as error:
+        say(f"warning: {error}; killing everything")
+        return _end_remains(directory.read_state() or state, now=True)
     except ApiError as error:
         say(f"warning: {error}")
     supervisor = state.supervisor

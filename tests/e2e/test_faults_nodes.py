@@ -106,3 +106,18 @@ def test_down_right_after_the_supervisor_was_killed(podium_cluster: Cluster) -> 
     assert "0 processes left" in down.stderr
     assert not alive(everything), "down said that nothing is left"
     assert not mentioning(token)
+
+
+@pytest.mark.podium(nodes=2)
+def test_down_of_a_suspended_supervisor_and_a_suspended_agent(podium_cluster: Cluster) -> None:
+    token = new_token()
+    podium_cluster.apply(sleeper("web", 3, command=escaping(token)))
+    podium_cluster.wait("rc/web", ready=3)
+    everything = all_processes(podium_cluster)
+    podium_cluster.kill_process("node-1", signal.SIGSTOP)
+    podium_cluster.kill_process("supervisor", signal.SIGSTOP)
+    down = podium_cluster.podium("down")
+    assert "killing everything" in down.stderr
+    assert "0 processes left" in down.stderr
+    assert not alive(everything), "down said that nothing is left"
+    assert not mentioning(token)
