@@ -18,7 +18,7 @@ from cluster.actor.tasks import Tasks
 from cluster.api.errors import ApiError
 from cluster.api.pods import CPU, MEMORY, PODS
 from cluster.api.quantities import format_bytes, format_milli
-from cluster.client.interface import ClusterClient
+from cluster.client.interface import ClusterClient, HeartbeatLine
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.telemetry.log import get_logger
 from node_agent.node_object import STORAGE
@@ -84,10 +84,12 @@ class Heart:
         self._usage, self._on_unknown = usage, on_unknown
         self._sequence = 0
         self._failures = 0
+        self._next_s = clock.monotonic()
         self._tasks = Tasks("heart")
 
     async def start(self) -> None:
         """Begins to beat, at once."""
+        self._next_s = self._clock.monotonic()
         self._tasks.spawn(self._beat_forever(), name="heartbeat")
 
     async def stop(self) -> None:
@@ -95,27 +97,32 @@ class Heart:
         await self._tasks.cancel_all()
 
     async def _beat_forever(self) -> None:
-        next_s = self._clock.monotonic()
         while True:
-            await self._beat()
-            # A steady pace; but after a pause (a suspended machine) no burst to make up for it.
-            next_s = max(next_s + self._interval_s, self._clock.monotonic())
-            await self._clock.sleep(next_s - self._clock.monotonic())
+            try:
+                async with self._client.heartbeats() as line:
+                    while True:
+                        await self._beat(line)
+                        await self._pause()
+            except ApiError as error:
+                self._failures += 1
+                if self._failures in (1, 10) or self._failures % 100 == 0:
+                    log.warning("heartbeat failed", failures=self._failures, error=str(error))
+            await self._pause()
 
-    async def _beat(self) -> None:
+    async def _beat(self, line: HeartbeatLine) -> None:
         self._sequence += 1
         beat = wire.NodeHeartbeat(node=self._node, sequence=self._sequence)
         for resource, used in self._usage().items():
             beat.usage[resource].string = used
-        try:
-            answer = await self._client.heartbeat([beat], timeout_s=max(1.0, self._interval_s))
-        except ApiError as error:
-            self._failures += 1
-            if self._failures in (1, 10) or self._failures % 100 == 0:
-                log.warning("heartbeat failed", failures=self._failures, error=str(error))
-            return
+        unknown = await line.beat([beat], timeout_s=max(1.0, self._interval_s))
         if self._failures:
             log.info("heartbeats reach the master again", failures=self._failures)
             self._failures = 0
-        if self._node in answer.unknown_nodes:
+        if self._node in unknown:
             await self._on_unknown()
+
+    async def _pause(self) -> None:
+        # A steady pace; but after a pause (a suspended machine) no burst to make up for it.
+        now = self._clock.monotonic()
+        self._next_s = max(self._next_s + self._interval_s, now)
+        await self._clock.sleep(self._next_s - now)

@@ -1,23 +1,108 @@
 """Talking to a cluster from Python: the library that Podium's own daemons use, and that yours may use, too.
 
-    from cluster.client.grpc_client import GrpcClusterClient     # get, list, watch, write
-    from cluster.client import operations                        # the words of a write
-    from cluster.client.informer import Informer                 # a live, indexed copy of the objects of a kind
-    from cluster.client.workqueue import WorkQueue               # keys to look at, each with one worker at a time
-    from cluster.client.events import EventRecorder              # tell people what happened
-    from cluster.pb.v1 import core_pb2 as core                   # the objects themselves
+Where the master is and which credentials to use, `podium cluster-info -o json` says ("master", "credentials").
+
+    import asyncio, contextlib
+    from cluster.client import Credentials, GrpcClusterClient, Informer, core, key_of, operations
+
+    async def main(address, directory):
+        async with contextlib.aclosing(GrpcClusterClient(address, Credentials.load(directory))) as client:
+            pods = Informer(client, core.Pod, label_selector="app=guestbook")     # a live copy of these objects
+            pods.add_handler(lambda old, new: print("changed:", (new or old).metadata.name))
+            await pods.start()
+            await pods.wait_synced(timeout_s=10)
+            for pod in pods.indexer.list():
+                print(pod.metadata.name, "on", pod.spec.nodeName, "is", pod.status.phase)
+            controller = await client.get(core.ReplicationController, "frontend", "default")
+            written = await client.write([operations.patch(key_of(controller), {"spec": {"replicas": 4}})])
+            written.outcomes[0].unwrap()                                          # raises what went wrong, if anything
+            await pods.stop()
+
+    asyncio.run(main("127.5.0.1:6443", "/home/me/.local/state/podium/clusters/default/pki/admin"))
+
+The names that are meant for use:
+
+    GrpcClusterClient    get, list, watch, write; the interface is `ClusterClient`, which says what each call promises
+    operations           the words of a write: create, update, update_status, patch, bind, delete
+    apply_manifests      what `podium apply` does, for manifests that `read_path` or `read_manifests` has read
+    Informer, Indexer    a live copy of the objects of a kind, with indexes; handlers hear of each change
+    WorkQueue            keys to look at, each with one worker at a time, with delays and back-off
+    EventRecorder        tells people what happened to an object, as Events
+    NodeAgentClient      logs and exec, asked of the node that runs the pod
+    Credentials          the certificate of whoever calls, read from a directory
+    core                 the objects: core.Pod, core.Service ... (generated from protos/cluster/pb/v1/core.proto)
+    Key, key_of          kind, namespace and name of an object
+    errors               what the calls raise: errors.NotFound, errors.Conflict, errors.Unavailable ...
+
+Use one event loop per process: gRPC's asyncio has a single poller. Objects that come from a watch or an indexer are
+shared: copy before you change one. Nothing is imported before it is used, so whoever needs a work queue does not load
+gRPC.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cluster.api import errors
+    from cluster.api.manifest import read_manifests, read_path
+    from cluster.api.meta import Key, key_of
+    from cluster.client import operations
+    from cluster.client.agent_client import NodeAgentClient
+    from cluster.client.apply import apply_manifests
+    from cluster.client.events import EventRecorder
+    from cluster.client.grpc_client import GrpcClusterClient
+    from cluster.client.indexer import Indexer
+    from cluster.client.informer import Informer
+    from cluster.client.interface import ClusterClient
+    from cluster.client.workqueue import WorkQueue
+    from cluster.pb.v1 import core_pb2 as core
     from cluster.rpc.identity import Credentials
 
-    client = GrpcClusterClient("127.5.0.1:6443", Credentials.load(directory))
-    pods = Informer(client, core.Pod, label_selector="app=web", indexes={"node": lambda pod: [pod.spec.nodeName]})
-    pods.add_handler(lambda old, new: print("changed:", (new or old).metadata.name))
-    await pods.start()
-    await pods.wait_synced(timeout_s=10)
-    key = Key("Pod", "default", "web-x7k2p")
-    await client.write([operations.delete(key, uid=pods.indexer.get(key).metadata.uid)])
-    await pods.stop()
-    await client.close()
+__all__ = [
+    "ClusterClient",
+    "Credentials",
+    "EventRecorder",
+    "GrpcClusterClient",
+    "Indexer",
+    "Informer",
+    "Key",
+    "NodeAgentClient",
+    "WorkQueue",
+    "apply_manifests",
+    "core",
+    "errors",
+    "key_of",
+    "operations",
+    "read_manifests",
+    "read_path",
+]
 
-Errors are those of `cluster.api.errors`. `interface.py` says what every client promises. Nothing is imported here, so
-that whoever needs a work queue does not load gRPC.
-"""
+_HOMES = {
+    # name: the module that has it, or that it is
+    "ClusterClient": "cluster.client.interface",
+    "Credentials": "cluster.rpc.identity",
+    "EventRecorder": "cluster.client.events",
+    "GrpcClusterClient": "cluster.client.grpc_client",
+    "Indexer": "cluster.client.indexer",
+    "Informer": "cluster.client.informer",
+    "Key": "cluster.api.meta",
+    "NodeAgentClient": "cluster.client.agent_client",
+    "WorkQueue": "cluster.client.workqueue",
+    "apply_manifests": "cluster.client.apply",
+    "core": "cluster.pb.v1.core_pb2",
+    "errors": "cluster.api.errors",
+    "key_of": "cluster.api.meta",
+    "operations": "cluster.client.operations",
+    "read_manifests": "cluster.api.manifest",
+    "read_path": "cluster.api.manifest",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(_HOMES[name])
+    return getattr(module, name, module)

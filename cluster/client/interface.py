@@ -94,6 +94,21 @@ class WatchStream(Protocol[T]):
     async def __anext__(self) -> Sequence[WatchEvent[T]]: ...
 
 
+class HeartbeatLine(Protocol):
+    """Says to the master that nodes are alive. After an error the line is dead; open another."""
+
+    async def beat(
+        self, heartbeats: Sequence[wire.NodeHeartbeat], *, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> Sequence[str]:
+        """Says that these nodes are alive, and returns names of nodes that have no Node object and must register.
+
+        The first beat of a line waits for the master's answer. Later ones only send, and return what the master has
+        said since the beat before: that a node is unknown is known one or two beats late. Raises what ended the line
+        (Unavailable, Forbidden ...), or DeadlineExceeded.
+        """
+        ...
+
+
 class ClusterClient(Protocol):
     """A connection to a cluster. Safe to use from many tasks of one event loop."""
 
@@ -158,10 +173,11 @@ class ClusterClient(Protocol):
         """
         ...
 
-    async def heartbeat(
-        self, heartbeats: Sequence[wire.NodeHeartbeat], *, timeout_s: float = DEFAULT_TIMEOUT_S
-    ) -> wire.HeartbeatResponse:
-        """Says that nodes are alive."""
+    def heartbeats(self) -> AbstractAsyncContextManager[HeartbeatLine]:
+        """A line on which to say that nodes are alive, for as long as they are.
+
+        `async with client.heartbeats() as line: while True: await line.beat([...]); await clock.sleep(0.5)`
+        """
         ...
 
     def watch_heartbeats(self) -> AbstractAsyncContextManager[AsyncIterator[wire.HeartbeatBatch]]:

@@ -6,7 +6,7 @@ inside. A watch or list that asks for the pods of one node (spec.nodeName=...) g
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from cluster.api.errors import BadRequest, Invalid, NotFound
 from cluster.api.fields import FieldSelector, parse_field_selector
@@ -102,7 +102,18 @@ class ApiServer:
         cause = request.cause if request.HasField("cause") else None
         return await self._writer.write(request, Writer(identity, cause))
 
-    async def heartbeat(self, identity: Identity, request: wire.HeartbeatRequest) -> wire.HeartbeatResponse:
+    async def heartbeat(
+        self, identity: Identity, requests: AsyncIterator[wire.HeartbeatRequest]
+    ) -> AsyncGenerator[wire.HeartbeatResponse, None]:
+        """Notes what it hears; see `hear`. Answers the first request, and those that name an unknown node."""
+        first = True
+        async for request in requests:
+            answer = self.hear(identity, request)
+            if first or answer.unknown_nodes:
+                first = False
+                yield answer
+
+    def hear(self, identity: Identity, request: wire.HeartbeatRequest) -> wire.HeartbeatResponse:
         """Notes that nodes are alive. Raises Forbidden if one of them is not the caller's; then none is noted."""
         authorize_call(identity, _CLUSTER + "Heartbeat")
         for heartbeat in request.heartbeats:

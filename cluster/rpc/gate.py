@@ -22,7 +22,7 @@ from google.protobuf.message import Message
 from cluster.actor.tasks import Tasks
 from cluster.api.errors import ApiError, Expired, Internal, Unauthenticated, Unavailable
 from cluster.rpc.identity import Identity, parse_spiffe
-from cluster.rpc.requests import RequestStream
+from cluster.rpc.requests import HEAR_OUT_S, HEAR_OUT_STOPPING_S, RequestStream
 from cluster.rpc.servicer import CALLER
 from cluster.rpc.status import encode
 
@@ -114,7 +114,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             try:
                 await asyncio.wait({stream})
                 if requests is not None:
-                    await requests.hear_out()
+                    await requests.hear_out(HEAR_OUT_STOPPING_S if self._draining else HEAR_OUT_S)
             finally:
                 # If the caller has gone: the handler tidies up before the call ends.
                 if not stream.done():

@@ -35,7 +35,9 @@ class ClusterHandler(Protocol):
 
     async def write(self, identity: Identity, request: wire.WriteRequest) -> wire.WriteResponse | bytes: ...
 
-    async def heartbeat(self, identity: Identity, request: wire.HeartbeatRequest) -> wire.HeartbeatResponse: ...
+    def heartbeat(
+        self, identity: Identity, requests: AsyncIterator[wire.HeartbeatRequest]
+    ) -> AsyncIterator[wire.HeartbeatResponse]: ...
 
     def watch_heartbeats(
         self, identity: Identity, request: wire.WatchHeartbeatsRequest

@@ -33,6 +33,8 @@ QUEUE_LIMIT = 8
 """Requests that were read and wait for the handler; when it is full, the client is held back by HTTP/2's window."""
 HEAR_OUT_S = 1.0
 """How long a client may go on writing after the answer."""
+HEAR_OUT_STOPPING_S = 0.05
+"""The same, when the server stops: a client that would write for ever does not hold it up."""
 
 
 class RequestStream(Generic[M]):
@@ -71,8 +73,8 @@ class RequestStream(Generic[M]):
         await self._accept()
         await self._context.write(message)
 
-    async def hear_out(self) -> None:
-        """Reads on until the caller stops writing, for at most HEAR_OUT_S; the rest is not looked at.
+    async def hear_out(self, limit_s: float) -> None:
+        """Reads on until the caller stops writing, for at most `limit_s`; the rest is not looked at.
 
         A caller that was not accepted waits after its first request, so only that is waited for.
         """
@@ -82,7 +84,7 @@ class RequestStream(Generic[M]):
         if not self._metadata_sent and self._first.is_set():
             return
         first = self._tasks.spawn(self._first.wait(), name="first request")
-        await asyncio.wait({self._reader if self._metadata_sent else first}, timeout=HEAR_OUT_S)
+        await asyncio.wait({self._reader if self._metadata_sent else first}, timeout=limit_s)
         first.cancel()
 
     async def close(self) -> None:

@@ -41,7 +41,8 @@ class Service:
 
 def cluster_service(handler: ClusterHandler) -> Service:
     """The service Cluster, carried out by a handler."""
-    return _service(CLUSTER, handler, {"Watch": WATCH_WRITE_TIMEOUT_S, "WatchHeartbeats": WATCH_WRITE_TIMEOUT_S})
+    limited = ("Watch", "Heartbeat", "WatchHeartbeats")
+    return _service(CLUSTER, handler, dict.fromkeys(limited, WATCH_WRITE_TIMEOUT_S))
 
 
 def node_agent_service(handler: NodeAgentHandler) -> Service:

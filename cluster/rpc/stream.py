@@ -24,6 +24,8 @@ M = TypeVar("M", bound=Message)
 
 QUEUE_LIMIT = 8
 """Messages that were read and wait for the consumer."""
+END_S = 1.0
+"""How long the reason for an end may take to arrive after a request could not be sent."""
 
 
 class ResponseStream(Generic[M]):
@@ -61,6 +63,30 @@ class ResponseStream(Generic[M]):
                 raise item
             return None
         return item
+
+    def take(self) -> list[M]:
+        """The messages that have arrived and that nobody has taken. Raises what ended the stream."""
+        taken: list[M] = []
+        while not self._queue.empty():
+            item = self._queue.get_nowait()
+            if item is None or isinstance(item, ApiError):
+                self._ended, self._end = True, item
+                break
+            taken.append(item)
+        if self._ended and not taken:
+            raise self._end or Unavailable(f"{self._name}: the server ended it")
+        return taken
+
+    async def send(self, request: Message) -> None:
+        """Sends a request; for a call that streams both ways and was given none to send by itself. Raises what ended
+        the stream. When it is cancelled, the call is over."""
+        try:
+            await self._call.write(request)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError) as error:
+            # The call has ended; the reader knows why, once it was told.
+            while await self.next(END_S) is not None:
+                pass
+            raise Unavailable(f"{self._name}: the server ended it") from error
 
     async def close(self) -> None:
         """Ends the call, also at the server. Twice is fine."""

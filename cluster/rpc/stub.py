@@ -56,7 +56,7 @@ class _Stub:
             raise Unavailable(f"the client is closed: {error}") from error
         return ResponseStream(call, f"{self._service.name}.{name}")
 
-    def _duplex(self, name: str, requests: AsyncIterable[Message]) -> ResponseStream[Any]:
+    def _duplex(self, name: str, requests: AsyncIterable[Message] | None) -> ResponseStream[Any]:
         try:
             call = self._make(self._channels.watch.stream_stream, name)()
         except grpc.aio.UsageError as error:
@@ -90,12 +90,12 @@ class ClusterStub(_Stub):
         response: wire.WriteResponse = await self._unary("Write", request, timeout_s)
         return response
 
-    async def heartbeat(self, request: wire.HeartbeatRequest, timeout_s: float) -> wire.HeartbeatResponse:
-        response: wire.HeartbeatResponse = await self._unary("Heartbeat", request, timeout_s)
-        return response
-
     def watch(self, request: wire.WatchRequest) -> ResponseStream[wire.WatchBatch]:
         return self._stream("Watch", request)
+
+    def heartbeat(self) -> ResponseStream[wire.HeartbeatResponse]:
+        """For requests that are sent by `ResponseStream.send`, not before the first was answered."""
+        return self._duplex("Heartbeat", None)
 
     def watch_heartbeats(self, request: wire.WatchHeartbeatsRequest) -> ResponseStream[wire.HeartbeatBatch]:
         return self._stream("WatchHeartbeats", request)

@@ -109,10 +109,11 @@ class HollowNodes:
 
     async def _beat(self) -> None:
         sequence = 0
-        while True:
-            sequence += 1
-            await self._client.heartbeat([wire.NodeHeartbeat(node=name, sequence=sequence) for name in self._names])
-            await asyncio.sleep(HEARTBEAT_S)
+        async with self._client.heartbeats() as line:
+            while True:
+                sequence += 1
+                await line.beat([wire.NodeHeartbeat(node=name, sequence=sequence) for name in self._names])
+                await asyncio.sleep(HEARTBEAT_S)
 
 
 async def write(client: GrpcClusterClient, writes: Sequence[wire.Operation], batch: int = 100) -> None:

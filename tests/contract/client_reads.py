@@ -9,7 +9,7 @@ import pytest
 from cluster.api.errors import (
     BadRequest,
 )
-from cluster.api.meta import revision_of
+from cluster.api.meta import Key, revision_of
 from cluster.client import operations
 from cluster.client.interface import ClusterClient
 from cluster.pb.v1 import cluster_pb2 as wire
@@ -103,13 +103,25 @@ class ReadContract:
         await write(client, operations.create(node("node-1")))
         before = (await client.list(core.Node)).revision
         beats = [wire.NodeHeartbeat(node=name, sequence=1) for name in ("node-1", "stranger")]
-        answer = await client.heartbeat(beats)
-        assert list(answer.unknown_nodes) == ["stranger"]
-        async with client.watch_heartbeats() as batches, asyncio.timeout(PATIENCE_S):
+        async with (
+            client.heartbeats() as line,
+            client.watch_heartbeats() as batches,
+            asyncio.timeout(PATIENCE_S),
+        ):
+            assert list(await line.beat(beats)) == ["stranger"]
             heard: dict[str, int] = {}
             while heard.get("node-1") != 1:
                 heard.update({beat.node: beat.sequence for beat in (await anext(batches)).heartbeats})
-            await client.heartbeat([wire.NodeHeartbeat(node="node-1", sequence=2)])
+            assert list(await line.beat([wire.NodeHeartbeat(node="node-1", sequence=2)])) == []
             while heard["node-1"] != 2:
                 heard.update({beat.node: beat.sequence for beat in (await anext(batches)).heartbeats})
         assert (await client.list(core.Node)).revision == before
+
+    async def test_a_line_of_heartbeats_tells_of_nodes_that_went(self, client: ClusterClient) -> None:
+        await write(client, operations.create(node("node-1")))
+        beats = [wire.NodeHeartbeat(node="node-1", sequence=1)]
+        async with client.heartbeats() as line, asyncio.timeout(PATIENCE_S):
+            assert list(await line.beat(beats)) == []
+            await write(client, operations.delete(Key("Node", "", "node-1")))
+            while list(await line.beat(beats)) != ["node-1"]:
+                await asyncio.sleep(0.01)

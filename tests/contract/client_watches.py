@@ -177,7 +177,10 @@ class WatchContract:
             with pytest.raises(Unavailable):
                 await waiting
         await other.close()
-        for call in (other.get(core.Pod, "a"), other.list(core.Pod), other.write([]), other.heartbeat([])):
+        for call in (other.get(core.Pod, "a"), other.list(core.Pod), other.write([])):
             with pytest.raises(Unavailable):
                 await call
+        with pytest.raises(Unavailable):
+            async with other.heartbeats() as line:
+                await line.beat([])
         assert (await client.list(core.Pod)).items == []

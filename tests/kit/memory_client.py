@@ -29,6 +29,7 @@ from cluster.api.meta import Key
 from cluster.client.interface import (
     DEFAULT_TIMEOUT_S,
     EventType,
+    HeartbeatLine,
     ListResult,
     OperationOutcome,
     WatchEvent,
@@ -149,13 +150,13 @@ class MemoryCluster:
             [OperationOutcome(o.error, _own(o.object), o.unchanged) for o in written.outcomes], written.revision
         )
 
-    def beat(self, heartbeats: Sequence[wire.NodeHeartbeat]) -> wire.HeartbeatResponse:
+    def beat(self, heartbeats: Sequence[wire.NodeHeartbeat]) -> list[str]:
+        """Notes them, and returns the names of nodes that do not exist."""
         self.check()
         for heartbeat in heartbeats:
             self.heartbeats[heartbeat.node] = heartbeat
         self._notify()
-        unknown = [beat.node for beat in heartbeats if self.find(core.Node, beat.node) is None]
-        return wire.HeartbeatResponse(unknown_nodes=unknown, store_id=self.store.store_id)
+        return [beat.node for beat in heartbeats if self.find(core.Node, beat.node) is None]
 
 
 class MemoryClient:
@@ -240,12 +241,9 @@ class MemoryClient:
             raise Unavailable("the client is closed")
         return self._cluster.write(self.identity, operations, atomic=atomic, cause=cause, dry_run=dry_run)
 
-    async def heartbeat(
-        self, heartbeats: Sequence[wire.NodeHeartbeat], *, timeout_s: float = DEFAULT_TIMEOUT_S
-    ) -> wire.HeartbeatResponse:
-        if self._closed:
-            raise Unavailable("the client is closed")
-        return self._cluster.beat(heartbeats)
+    @asynccontextmanager
+    async def heartbeats(self) -> AsyncIterator[HeartbeatLine]:
+        yield _MemoryHeartbeats(self, self._cluster)
 
     @asynccontextmanager
     async def watch_heartbeats(self) -> AsyncIterator[AsyncIterator[wire.HeartbeatBatch]]:
@@ -278,6 +276,21 @@ class MemoryClient:
         if self._closed:
             raise Unavailable("the client is closed")
         self._cluster.check()
+
+
+class _MemoryHeartbeats:
+    """A line that is told at once which nodes are unknown."""
+
+    def __init__(self, client: MemoryClient, cluster: MemoryCluster) -> None:
+        self._client = client
+        self._cluster = cluster
+
+    async def beat(
+        self, heartbeats: Sequence[wire.NodeHeartbeat], *, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> Sequence[str]:
+        if self._client._closed:
+            raise Unavailable("the client is closed")
+        return self._cluster.beat(heartbeats)
 
 
 class _Filter:

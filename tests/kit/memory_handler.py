@@ -71,8 +71,16 @@ class MemoryHandler:
                 result.unchanged = True
         return response
 
-    async def heartbeat(self, identity: Identity, request: wire.HeartbeatRequest) -> wire.HeartbeatResponse:
-        return await self._cluster.client(str(identity)).heartbeat(request.heartbeats)
+    async def heartbeat(
+        self, identity: Identity, requests: AsyncIterator[wire.HeartbeatRequest]
+    ) -> AsyncIterator[wire.HeartbeatResponse]:
+        async with self._cluster.client(str(identity)).heartbeats() as line:
+            first = True
+            async for request in requests:
+                unknown = await line.beat(request.heartbeats)
+                if first or unknown:
+                    first = False
+                    yield wire.HeartbeatResponse(unknown_nodes=unknown, store_id=self._cluster.store.store_id)
 
     async def watch_heartbeats(
         self, identity: Identity, request: wire.WatchHeartbeatsRequest

@@ -54,7 +54,7 @@ class ClusterStub:
                 request_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WriteRequest.SerializeToString,
                 response_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WriteResponse.FromString,
                 _registered_method=True)
-        self.Heartbeat = channel.unary_unary(
+        self.Heartbeat = channel.stream_stream(
                 '/cluster.pb.v1.Cluster/Heartbeat',
                 request_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.HeartbeatRequest.SerializeToString,
                 response_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.HeartbeatResponse.FromString,
@@ -98,8 +98,9 @@ class ClusterServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Heartbeat(self, request, context):
-        """Says that nodes are alive and what they use. Soft state: it is not logged and does not make revisions.
+    def Heartbeat(self, request_iterator, context):
+        """Says that nodes are alive and what they use, again and again. Soft state: it is not logged and does not make
+        revisions. The first request is answered, and every later one that names an unknown node.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,7 +136,7 @@ def add_ClusterServicer_to_server(servicer, server):
                     request_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WriteRequest.FromString,
                     response_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WriteResponse.SerializeToString,
             ),
-            'Heartbeat': grpc.unary_unary_rpc_method_handler(
+            'Heartbeat': grpc.stream_stream_rpc_method_handler(
                     servicer.Heartbeat,
                     request_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.HeartbeatRequest.FromString,
                     response_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.HeartbeatResponse.SerializeToString,
@@ -265,7 +266,7 @@ class Cluster:
             _registered_method=True)
 
     @staticmethod
-    def Heartbeat(request,
+    def Heartbeat(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -275,8 +276,8 @@ class Cluster:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/cluster.pb.v1.Cluster/Heartbeat',
             cluster_dot_pb_dot_v1_dot_cluster__pb2.HeartbeatRequest.SerializeToString,

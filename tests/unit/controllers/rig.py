@@ -222,15 +222,14 @@ class Rig:
         self._tasks.spawn(self._beats(), name="heartbeats")
 
     async def _beats(self) -> None:
-        agent = self.cluster.client("nodes")
-        while True:
-            if self.beats_flow:
-                self._beat += 1
-                # "nobody" has no Node object: a sign of life of the master when all nodes are silent.
-                await agent.heartbeat(
-                    [wire.NodeHeartbeat(node=node, sequence=self._beat) for node in sorted({*self.beating, "nobody"})]
-                )
-            await self.clock.sleep(self.profile.heartbeat_interval_s)
+        async with self.cluster.client("nodes").heartbeats() as line:
+            while True:
+                if self.beats_flow:
+                    self._beat += 1
+                    # "nobody" has no Node object: a sign of life of the master when all nodes are silent.
+                    nodes = sorted({*self.beating, "nobody"})
+                    await line.beat([wire.NodeHeartbeat(node=node, sequence=self._beat) for node in nodes])
+                await self.clock.sleep(self.profile.heartbeat_interval_s)
 
 
 @asynccontextmanager

@@ -308,15 +308,15 @@ async def test_contradicting_selectors_show_a_node_nothing_foreign(rig: Rig) -> 
 
 async def test_a_node_beats_for_itself_only(rig: Rig) -> None:
     await _two_nodes(rig)
-    beat = rig.master.api.heartbeat
+    beat = rig.master.api.hear
     mine, foreign = wire.NodeHeartbeat(node="n1"), wire.NodeHeartbeat(node="n2")
-    await beat(Identity.parse("node:n1"), wire.HeartbeatRequest(heartbeats=[mine]))
+    beat(Identity.parse("node:n1"), wire.HeartbeatRequest(heartbeats=[mine]))
     for request in ([foreign], [mine, foreign]):
         with pytest.raises(Forbidden):
-            await beat(Identity.parse("node:n1"), wire.HeartbeatRequest(heartbeats=request))
+            beat(Identity.parse("node:n1"), wire.HeartbeatRequest(heartbeats=request))
     for who in ("scheduler", "controllers", "proxy"):
         with pytest.raises(Forbidden):
-            await beat(Identity.parse(who), wire.HeartbeatRequest(heartbeats=[mine]))
+            beat(Identity.parse(who), wire.HeartbeatRequest(heartbeats=[mine]))
     batches = rig.master.api.watch_heartbeats(Identity.parse("node:n1"), wire.WatchHeartbeatsRequest())
     with pytest.raises(Forbidden):
         await anext(batches)

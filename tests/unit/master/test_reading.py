@@ -168,19 +168,19 @@ async def test_heartbeats_come_in_batches(rig: Rig) -> None:
         await rig.node(name)
     api = rig.master.api
 
-    async def beat(*nodes: str, sequence: int = 1) -> list[str]:
+    def beat(*nodes: str, sequence: int = 1) -> list[str]:
         beats = [wire.NodeHeartbeat(node=node, sequence=sequence) for node in nodes]
-        return list((await api.heartbeat(ADMIN, wire.HeartbeatRequest(heartbeats=beats))).unknown_nodes)
+        return list(api.hear(ADMIN, wire.HeartbeatRequest(heartbeats=beats)).unknown_nodes)
 
-    assert await beat("n1", "n2", "ghost") == ["ghost"]
+    assert beat("n1", "n2", "ghost") == ["ghost"]
     revision = rig.revision
     batches = api.watch_heartbeats(ADMIN, wire.WatchHeartbeatsRequest())
     first = await anext(batches)
     assert ([b.node for b in first.heartbeats], first.store_id) == (["n1", "n2"], "store")
     following = asyncio.ensure_future(anext(batches))
     for sequence in (2, 3, 4):
-        await beat("n1", sequence=sequence)
-    await beat("n3")
+        beat("n1", sequence=sequence)
+    beat("n3")
     await rig.clock.run_for(0.15)
     second = await following
     assert [(b.node, b.sequence) for b in second.heartbeats] == [("n1", 4), ("n3", 1)], "only the latest matters"
@@ -196,9 +196,9 @@ async def test_heartbeats_come_in_batches(rig: Rig) -> None:
 async def test_a_node_that_was_deleted_is_forgotten(rig: Rig) -> None:
     await rig.node("n1")
     api, request = rig.master.api, wire.HeartbeatRequest(heartbeats=[wire.NodeHeartbeat(node="n1")])
-    await api.heartbeat(ADMIN, request)
+    api.hear(ADMIN, request)
     await rig.write(ops.delete(Key("Node", "", "n1")))
-    assert list((await api.heartbeat(ADMIN, request)).unknown_nodes) == ["n1"]
+    assert list(api.hear(ADMIN, request).unknown_nodes) == ["n1"]
     batches = api.watch_heartbeats(ADMIN, wire.WatchHeartbeatsRequest())
     assert not (await anext(batches)).heartbeats
     await batches.aclose()

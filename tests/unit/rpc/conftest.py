@@ -52,8 +52,11 @@ class ScriptedHandler:
     async def write(self, identity: Identity, request: wire.WriteRequest) -> wire.WriteResponse | bytes:
         return wire.WriteResponse()
 
-    async def heartbeat(self, identity: Identity, request: wire.HeartbeatRequest) -> wire.HeartbeatResponse:
-        return wire.HeartbeatResponse()
+    async def heartbeat(
+        self, identity: Identity, requests: AsyncIterator[wire.HeartbeatRequest]
+    ) -> AsyncIterator[wire.HeartbeatResponse]:
+        async for _ in requests:
+            yield wire.HeartbeatResponse()
 
     async def watch_heartbeats(
         self, identity: Identity, request: wire.WatchHeartbeatsRequest
