@@ -92,6 +92,7 @@ def up_command(
             raise click.UsageError(f"--apply {path}: there is no such file or directory")
     state = directory.read_state()
     if state is not None and state.is_running():
+        _tell_what_is_ignored(ctx)
         return _start_stopped(directory, timeout)
 
     steps = Steps()
@@ -111,13 +112,28 @@ def up_command(
                 return ExitCode.OK
             if ready:
                 show_live_status(directory, handle, interrupted)
-        except BaseException:
-            say("stopping what was started")
+        except BaseException as error:
+            if not isinstance(error, BrokenPipeError):  # then there is nobody left to tell
+                say("stopping what was started")
             _finish(directory, handle, keep, now=False, quiet=True)
             raise
         if interrupted.count == 1:
             say("stopping; Ctrl-C again kills at once")
         return _finish(directory, handle, keep, now=interrupted.count > 1)
+
+
+def _tell_what_is_ignored(ctx: click.Context) -> None:
+    """A cluster that runs has the shape that it was started with: says so, for options that would change it."""
+    ignored = [
+        option.opts[0]
+        for option in ctx.command.params
+        if option.name in _SHAPE
+        and ctx.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if ignored:
+        say(f"warning: the cluster runs already, so this is ignored: {', '.join(ignored)}")
+    if "--apply" in ignored:
+        say("to apply manifests to it: podium apply -f FILE")
 
 
 def _check_quantities(cpu: str, memory: str, resources: tuple[str, ...]) -> None:
@@ -220,7 +236,7 @@ def _await_supervisor(directory: ClusterDir, handle: Handle) -> None:
 def down_command(ctx: click.Context, now: bool, keep: bool) -> int:
     """Stop a cluster, count what is left, and remove its directory.
 
-    Exit code 7 if a process withstood."""
+    Exit code 7 if a process is left."""
     from cluster.up.layout import cluster_dir, find_cluster, known_clusters
 
     name = chosen_cluster(ctx)

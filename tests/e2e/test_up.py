@@ -23,7 +23,7 @@ from tests.e2e.conftest import EXAMPLES
 from tests.e2e.foreground import Foreground
 from tests.e2e.test_faults_nodes import new_token
 from tests.e2e.workloads import fetch, sleeper
-from tests.kit.processes import Proc, alive, mentioning
+from tests.kit.processes import Proc, alive, family, mentioning
 
 ROOT = EXAMPLES.parent
 NOBODY = 65534
@@ -120,6 +120,23 @@ def test_ctrl_c_at_any_moment_of_the_start_leaves_nothing(home: Path, seed: int)
         # Before our code runs, it is Python that is interrupted.
         assert up.wait() in (0, 130, -signal.SIGINT), up.text
         wait_until(lambda: nothing_is_left(everything, home), lambda: (alive(everything), up.text))
+
+
+def test_it_ends_with_the_reader_of_its_words(home: Path) -> None:
+    """As a foreground whose terminal is gone; `podium up 2>&1 | head -2` is one."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PODIUM_")}
+    up = subprocess.Popen(
+        [sys.executable, "-m", "cluster.cli.main", *UP, "--cluster", "mute"],
+        env=environment | {"PODIUM_HOME": str(home)},
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    assert up.stderr is not None
+    assert b"master at" in up.stderr.readline()
+    everything = family(up.pid)
+    up.stderr.close()
+    up.wait(30)
+    assert nothing_is_left(everything, home, "podium mute:")
 
 
 def stubborn(home: Path, token: str) -> Path:
