@@ -1,7 +1,8 @@
 """Timers, as named profiles: one table for everything that waits, retries or gives up.
 
 `laptop` sees a dead node in two seconds and replaces its pods at once, because on one machine nothing is slow and none
-wants to wait. `kubernetes` has the numbers of Kubernetes. `test` is faster still, for tests that break things.
+waits. `kubernetes` has the numbers of Kubernetes. `test` retries faster still, for tests that break things; it does not
+give up a node sooner, because a busy CI machine may keep an agent waiting.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ PROFILES: dict[str, Profile] = {
             name="test",
             heartbeat_interval_s=0.2,
             node_monitor_period_s=0.1,
-            node_monitor_grace_s=1.0,
-            node_startup_grace_s=2.0,
+            node_monitor_grace_s=2.0,
+            node_startup_grace_s=5.0,
             eviction_toleration_s=0,
             eviction_rate_per_s=100.0,
             secondary_eviction_rate_per_s=10.0,
