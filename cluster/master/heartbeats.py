@@ -4,7 +4,7 @@ A heartbeat is not written to the log: five hundred nodes that say twice a secon
 thousand revisions a second that change nothing. The node lifecycle controller watches heartbeats here and writes what
 follows from them (a condition, a taint), when something does.
 
-A reader gets, at first, the latest heartbeat of every node ever heard of; then, at most every BATCH_S, the latest of
+A reader gets, at first, the latest heartbeat of every node ever heard of; then, at most every `batch_s`, the latest of
 each node heard of since; and an empty batch as a sign of life when there was nothing for a while. A reader who is slow
 gets fewer, newer heartbeats: only the latest matters. Per reader, that is a set of names, at most one per node.
 """
@@ -19,15 +19,14 @@ from cluster.actor.tasks import Tasks
 from cluster.api.errors import Unavailable
 from cluster.pb.v1 import cluster_pb2 as wire
 
-BATCH_S = 0.1
-"""Readers are told at most this often."""
-
 
 class Heartbeats:
     """The latest heartbeat of each node, and its readers."""
 
-    def __init__(self, clock: Clock, sign_of_life_s: float, store_id: Callable[[], str]) -> None:
+    def __init__(self, clock: Clock, *, batch_s: float, sign_of_life_s: float, store_id: Callable[[], str]) -> None:
+        """Readers are told at most every `batch_s`, and left in silence for at most one and a half `sign_of_life_s`."""
         self._clock = clock
+        self._batch_s = batch_s
         self._sign_of_life_s = sign_of_life_s
         self._store_id = store_id
         self._latest: dict[str, wire.NodeHeartbeat] = {}
@@ -79,13 +78,14 @@ class Heartbeats:
                 if first:
                     batch.store_id = self._store_id()
                     first = False
+                reader.told_at_s = self._clock.monotonic()
                 yield batch
                 await reader.wake.wait()
         finally:
             self._readers.discard(reader)
 
     async def _flush(self) -> None:
-        await self._clock.sleep(BATCH_S)
+        await self._clock.sleep(self._batch_s)
         self._flushing = False
         for reader in self._readers:
             if reader.heard_of:
@@ -93,16 +93,19 @@ class Heartbeats:
 
     async def _give_signs_of_life(self) -> None:
         while True:
-            await self._clock.sleep(self._sign_of_life_s)
+            await self._clock.sleep(self._sign_of_life_s / 2)
+            now = self._clock.monotonic()
             for reader in self._readers:
-                reader.wake.set()
+                if now - reader.told_at_s >= self._sign_of_life_s:
+                    reader.wake.set()
 
 
 class _Reader:
     """What one reader has not been told."""
 
-    __slots__ = ("heard_of", "wake")
+    __slots__ = ("heard_of", "told_at_s", "wake")
 
     def __init__(self, heard_of: set[str]) -> None:
         self.heard_of = heard_of
+        self.told_at_s = float("-inf")
         self.wake = asyncio.Event()

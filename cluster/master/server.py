@@ -45,6 +45,9 @@ from cluster.store.store import Store
 EXIT_FAILURE = 74
 """EX_IOERR of sysexits.h."""
 
+HEARTBEAT_BATCH_S = 0.25
+"""Nodes are not looked at more often, so heartbeats need not be handed on one by one."""
+
 _log = logging.getLogger("podium.master")
 
 
@@ -71,7 +74,12 @@ class Master:
         # Readers judge nodes by their silence only while they hear us, so we must be heard well within the grace.
         timers = settings.timers
         sign_of_life_s = min(timers.bookmark_interval_s, timers.node_monitor_grace_s / 4)
-        self.heartbeats = Heartbeats(clock, sign_of_life_s, lambda: self.store.store_id)
+        self.heartbeats = Heartbeats(
+            clock,
+            batch_s=min(HEARTBEAT_BATCH_S, timers.node_monitor_period_s),
+            sign_of_life_s=sign_of_life_s,
+            store_id=lambda: self.store.store_id,
+        )
         self.api = ApiServer(self.store, self.writer, self.heartbeats)
 
     async def start(self) -> None:
