@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cluster.cli.exits import ExitCode
+from cluster.cli.exits import ExitCode, say
 from cluster.cli.session import Session, cluster_option, namespace_option, run, targets
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ def describe_command(ctx: click.Context, what: tuple[str, ...], selector: str, n
         for kind, name in wanted:
             for obj in await _find(session, kind, name, namespace if kind.namespaced else "", selector):
                 texts.append(await _describe(session, kind, obj))
+        if not texts:
+            say("No resources found.")
+            return ExitCode.OK
         click.echo("\n\n\n".join(texts))
         return ExitCode.OK
 
@@ -94,7 +97,7 @@ def _row(title: str, value: object, indent: int = 0) -> str:
     from cluster.cli.printers import NONE, clean
 
     text = clean(str(value)) if value not in ("", None) else NONE
-    return f"{' ' * indent}{(title + ':').ljust(_WIDTH - indent)}{text}"
+    return f"{' ' * indent}{(title + ': ').ljust(_WIDTH - indent)}{text}"
 
 
 def _rows(title: str, values: Iterable[str], indent: int = 0) -> list[str]:

@@ -107,6 +107,8 @@ class View:
         self.headers = headers
         self.show_labels = show_labels
         self.kind_prefix = False
+        self._widths: list[int] | None = None
+        self._documents = 0
 
     def show(self, found: Sequence[tuple[Kind, list[AnyObject]]], *, single: bool) -> None:
         """Prints everything at once."""
@@ -127,6 +129,20 @@ class View:
             if tables:
                 click.echo("\n\n".join(tables))
 
+    def show_change(self, kind: Kind, objects: Sequence[AnyObject]) -> None:
+        """Prints what a watch brought: lines under those above, in the same columns, or a document per object."""
+        if self.output in ("", "wide"):
+            first = self._widths is None
+            if self._widths is None:
+                self._widths = []
+            click.echo(self.table(kind, objects, headers=self.headers and first))
+            return
+        for obj in objects:
+            if self.output == "yaml" and self._documents:
+                click.echo("---")
+            self._documents += 1
+            self.show([(kind, [obj])], single=True)
+
     def table(self, kind: Kind, objects: Sequence[AnyObject], *, headers: bool | None = None) -> str:
         from cluster.actor.clock import SystemClock
         from cluster.cli import printers
@@ -142,6 +158,7 @@ class View:
             kind_prefix=self.kind_prefix,
             headers=self.headers if headers is None else headers,
             show_labels=self.show_labels,
+            at_least=self._widths,
         )
 
 
@@ -153,7 +170,10 @@ async def watch_kind(
     field_selector: str,
     view: View,
 ) -> None:
-    """Prints the state, then a line (or document) per change. Resumes by itself while the master is away."""
+    """Prints the state, then a line (or document) per change. Resumes by itself while the master is away.
+
+    Raises CommandError when the cluster has been stopped.
+    """
     from cluster.api.errors import Expired, Unavailable
     from cluster.client.interface import EventType
 
@@ -162,7 +182,6 @@ async def watch_kind(
     if len(names) == 1:
         field_selector = f"metadata.name={next(iter(names))}"
     seen_revision: int | None = None
-    headers = view.headers
     while True:
         try:
             async with session.client.watch(
@@ -174,6 +193,7 @@ async def watch_kind(
                 initial_state=seen_revision is None,
             ) as batches:
                 async for batch in batches:
+                    away = False
                     objects = [
                         event.object
                         for event in batch
@@ -183,14 +203,12 @@ async def watch_kind(
                         seen_revision = max(event.revision for event in batch)
                     if not objects:
                         continue
-                    if view.output in ("", "wide"):
-                        click.echo(view.table(kind, objects, headers=headers))
-                        headers = False
-                    else:
-                        for obj in objects:
-                            view.show([(kind, [obj])], single=True)
+                    view.show_change(kind, objects)
         except Unavailable:
-            say("the master is away; waiting for it")
+            session.check_running()
+            if not away:
+                say("the master is away; waiting for it")
+            away = True
             await asyncio.sleep(0.5)
         except Expired:
             seen_revision = None

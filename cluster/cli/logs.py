@@ -103,7 +103,7 @@ class _Reader:
             await agent.close()
 
     async def follow_matching(self, namespace: str, label_selector: str) -> None:
-        """Follows each pod that matches, now or later, until the user ends it."""
+        """Follows each pod that matches, now or later, until the user ends it; CommandError if the cluster is stopped."""
         from cluster.client.informer import Informer
         from cluster.pb.v1 import core_pb2 as core
 
@@ -119,7 +119,9 @@ class _Reader:
         informer.add_handler(on_change)
         await informer.start()
         try:
-            await asyncio.Event().wait()
+            while True:
+                await asyncio.sleep(1.0)
+                self._session.check_running()
         finally:
             await informer.stop()
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cluster.cli.exits import CommandError, ExitCode
+
 if TYPE_CHECKING:
     from cluster.api.kinds import Kind
     from cluster.client.interface import ClusterClient
@@ -30,6 +32,12 @@ class Session:
     client: ClusterClient
     directory: ClusterDir
     state: ClusterState
+
+    def check_running(self) -> None:
+        """Raises CommandError if the cluster was stopped meanwhile: then there is nothing to wait for."""
+        state = self.directory.read_state()
+        if state is None or not state.is_running():
+            raise CommandError(f'cluster "{self.directory.name}" has been stopped', ExitCode.UNREACHABLE)
 
 
 def cluster_option(command: F) -> F:

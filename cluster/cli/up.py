@@ -92,7 +92,7 @@ def up_command(
             raise click.UsageError(f"--apply {path}: there is no such file or directory")
     state = directory.read_state()
     if state is not None and state.is_running():
-        _tell_what_is_ignored(ctx)
+        _tell_what_is_ignored(ctx, {"nodes": len(state.nodes), "profile": state.profile})
         return _start_stopped(directory, timeout)
 
     steps = Steps()
@@ -122,13 +122,16 @@ def up_command(
         return _finish(directory, handle, keep, now=interrupted.count > 1)
 
 
-def _tell_what_is_ignored(ctx: click.Context) -> None:
-    """A cluster that runs has the shape that it was started with: says so, for options that would change it."""
+def _tell_what_is_ignored(ctx: click.Context, running: dict[str, object]) -> None:
+    """A cluster that runs has the shape that it was started with: says so, for options that ask for another one."""
     ignored = [
         option.opts[0]
         for option in ctx.command.params
-        if option.name in _SHAPE
+        if option.name is not None
+        and option.name not in ("detach", "timeout", "lifeline_fd")
+        and option.expose_value
         and ctx.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE
+        and ctx.params[option.name] != running.get(option.name)
     ]
     if ignored:
         say(f"warning: the cluster runs already, so this is ignored: {', '.join(ignored)}")
