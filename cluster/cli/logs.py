@@ -103,7 +103,7 @@ class _Reader:
             await agent.close()
 
     async def follow_matching(self, namespace: str, label_selector: str) -> None:
-        """Follows each pod that matches, now or later, until the user ends it; CommandError if the cluster is stopped."""
+        """Follows each pod that matches, now or later. Raises CommandError when the cluster has been stopped."""
         from cluster.client.informer import Informer
         from cluster.pb.v1 import core_pb2 as core
 
