@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from cluster.api.errors import Invalid
+from cluster.client import operations
+from cluster.client.interface import ClusterClient, WriteOutcome
+from cluster.pb.v1 import core_pb2 as core
 from cluster.testing import Cluster
 
 GOOD = "apiVersion: v1\nkind: Service\nmetadata: {name: good}\nspec: {ports: [{port: 80}]}\n---\n"
@@ -77,10 +82,6 @@ def test_every_problem_of_every_file_is_told_at_once(shared_cluster: Cluster, na
 
 def test_the_master_refuses_what_it_would_have_to_ignore(shared_cluster: Cluster, namespace: str) -> None:
     """A client that skips the manifest checks is checked by the master all the same."""
-    from cluster.api.errors import Invalid
-    from cluster.client import operations
-    from cluster.pb.v1 import core_pb2 as core
-
     bad = core.Pod(metadata=core.ObjectMeta(name="bad", namespace=namespace), spec=core.PodSpec())
     unknown = core.Pod.FromString(
         core.Pod(
@@ -90,7 +91,10 @@ def test_the_master_refuses_what_it_would_have_to_ignore(shared_cluster: Cluster
         + b"\xd2\x85\xd8\xcc\x04\x01x"
     )
     for obj in (bad, unknown):
-        operation = operations.create(obj)
-        outcome = shared_cluster.run(lambda client, operation=operation: client.write([operation]))
+        outcome = shared_cluster.run(partial(_create, obj=obj))
         assert isinstance(outcome.outcomes[0].error, Invalid)
     assert shared_cluster.list("pods", namespace) == []
+
+
+async def _create(client: ClusterClient, obj: core.Pod) -> WriteOutcome:
+    return await client.write([operations.create(obj)])

@@ -117,11 +117,11 @@ def test_describe_tells_the_story(shared_cluster: Cluster, namespace: str) -> No
     shared_cluster.wait("rc/web", namespace, ready=1)
     name = shared_cluster.pods("app=web", namespace)[0].metadata.name
     text = shared_cluster.podium("describe", "pod", name, "-n", namespace).stdout
-    for part in ("Controlled By:    ReplicationController/web", "Readiness:", "Ready", "Scheduled", "Started"):
+    for part in ("Controlled By:     ReplicationController/web", "Readiness:", "Ready", "Scheduled", "Started"):
         assert part in text, text
     node = shared_cluster.podium("describe", "node", "node-1").stdout
     assert "Pods:" in node
-    assert "Usage:            cpu " in node
+    assert "Usage:             cpu " in node
     service = shared_cluster.podium("describe", "svc/web", "-n", namespace).stdout
     assert "Endpoints:" in service
     assert ":8080" in service
