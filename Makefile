@@ -49,8 +49,8 @@ verify-protos: setup ## Check that the generated code is current
 bench: setup ## Measure; ONLY=name for one; prints a table, writes build/bench.json
 	$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
 
-chaos: setup ## Run the long fault tests
-	$(BIN)/python -m pytest tests/chaos
+chaos: setup ## Break things at random for a minute; PODIUM_CHAOS_SEED=n for the same dice, PODIUM_CHAOS_S=n for longer
+	$(BIN)/python -m pytest tests/chaos -s
 
 clean: ## Remove what was made here
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
