@@ -12,10 +12,7 @@ from cluster.actor.clock import SystemClock
 from cluster.actor.tasks import Tasks
 from cluster.api.conditions import is_node_ready
 from cluster.api.errors import ApiError
-from cluster.api.manifest import read_path
 from cluster.cli.exits import CommandError, ExitCode, say
-from cluster.cli.waiting import service_urls, wait_until_ready
-from cluster.client.apply import apply_manifests
 from cluster.client.grpc_client import GrpcClusterClient
 from cluster.client.informer import Informer
 from cluster.pb.v1 import core_pb2 as core
@@ -60,16 +57,7 @@ def bring_up(
             await _nodes_ready(client, directory, handle, nodes, deadline)
             steps.done("nodes", f"{_names([f'node-{n}' for n in range(1, nodes + 1)])} Ready")
             for path in manifests:
-                applied = await apply_manifests(client, read_path(path, sys.stdin.buffer))
-                steps.done("applied", f"{path}: {len(applied)} objects")
-                slow = await wait_until_ready(client, [item.object for item in applied], timeout)
-                for item in applied:
-                    if isinstance(item.object, core.ReplicationController):
-                        steps.done(f"rc/{item.object.metadata.name}", await _placement(client, item.object))
-                for name, url in await service_urls(client, [item.object for item in applied]):
-                    steps.done(f"svc/{name}", url)
-                if slow:
-                    say("not ready yet:\n  " + "\n  ".join(slow))
+                await _apply(client, path, timeout, steps)
         finally:
             await client.close()
 
@@ -151,6 +139,24 @@ async def _nodes_ready(
                 pass
     finally:
         await informer.stop()
+
+
+async def _apply(client: GrpcClusterClient, path: str, timeout: float, steps: Steps) -> None:
+    # Most clusters are started empty, and reading manifests takes a tenth of a second to import.
+    from cluster.api.manifest import read_path
+    from cluster.cli.waiting import service_urls, wait_until_ready
+    from cluster.client.apply import apply_manifests
+
+    applied = await apply_manifests(client, read_path(path, sys.stdin.buffer))
+    steps.done("applied", f"{path}: {len(applied)} objects")
+    slow = await wait_until_ready(client, [item.object for item in applied], timeout)
+    for item in applied:
+        if isinstance(item.object, core.ReplicationController):
+            steps.done(f"rc/{item.object.metadata.name}", await _placement(client, item.object))
+    for name, url in await service_urls(client, [item.object for item in applied]):
+        steps.done(f"svc/{name}", url)
+    if slow:
+        say("not ready yet:\n  " + "\n  ".join(slow))
 
 
 async def _placement(client: GrpcClusterClient, rc: core.ReplicationController) -> str:
