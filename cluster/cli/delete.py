@@ -52,6 +52,8 @@ def delete_command(
     """Delete objects. Pods get their grace period to end; a controller's pods go with it."""
     if bool(what) == bool(paths):
         raise click.UsageError("name what to delete, either KIND NAME or -f FILE")
+    if (selector or everything) and (paths or any(name for _, name in targets(what))):
+        raise click.UsageError("names, -f and -l or --all exclude each other")
 
     async def body(session: Session) -> int:
         from cluster.api.errors import NotFound
@@ -118,6 +120,7 @@ async def _wait_gone(session: Session, uids: dict, timeout: float) -> None:  # t
     clock = SystemClock()
     deadline = clock.monotonic() + timeout
     left = dict(uids)
+    held = dict.fromkeys(uids, "")
     delay_s = 0.01
     while left:
         for key, uid in list(left.items()):
@@ -128,8 +131,10 @@ async def _wait_gone(session: Session, uids: dict, timeout: float) -> None:  # t
             else:
                 if live.metadata.uid != uid:
                     del left[key]
+                elif live.metadata.finalizers:
+                    held[key] = f" (held by the finalizer {', '.join(live.metadata.finalizers)})"
         if left and clock.monotonic() > deadline:
-            names = ", ".join(f"{key.kind.lower()}/{key.name}" for key in left)
+            names = ", ".join(f"{key.kind.lower()}/{key.name}{held[key]}" for key in left)
             raise CommandError(f"still there after {timeout:g} s: {names}. See: podium describe …", ExitCode.TIMEOUT)
         if left:
             await asyncio.sleep(delay_s)

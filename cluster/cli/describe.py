@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cluster.api.kinds import AnyObject, Kind
     from cluster.pb.v1 import core_pb2 as core
 
-_WIDTH = 18
+_WIDTH = 19
 
 
 @click.command(
@@ -97,7 +97,7 @@ def _row(title: str, value: object, indent: int = 0) -> str:
     from cluster.cli.printers import NONE, clean
 
     text = clean(str(value)) if value not in ("", None) else NONE
-    return f"{' ' * indent}{(title + ': ').ljust(_WIDTH - indent)}{text}"
+    return f"{' ' * indent}{(title + ':').ljust(_WIDTH - indent)}{text}"
 
 
 def _rows(title: str, values: Iterable[str], indent: int = 0) -> list[str]:

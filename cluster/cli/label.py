@@ -37,6 +37,8 @@ def label_command(ctx: click.Context, words: tuple[str, ...], selector: str, ove
     if not changes:
         raise click.UsageError("give at least one KEY=VALUE or KEY-")
     wanted = targets(names)
+    if selector and any(name for _, name in wanted):
+        raise click.UsageError("names and -l exclude each other")
 
     async def body(session: Session) -> int:
         from cluster.api.meta import key_of

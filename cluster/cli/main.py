@@ -7,7 +7,9 @@ Starting Python and importing gRPC is most of what a short command costs, so not
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from typing import Any
 
 import click
 
@@ -51,6 +53,14 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(module, cmd_name.replace("-", "_").removesuffix("_") + "_command")
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # The reader of our output went away (`podium get pods | head -1`): no error of ours, though one to click.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still in the buffer
+            return ExitCode.OK
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -59,7 +69,7 @@ class LazyGroup(click.Group):
 
             close = difflib.get_close_matches(args[0], COMMANDS, n=1)
             hint = f'; did you mean "{close[0]}"?' if close else ""
-            raise click.UsageError(f'there is no command "{args[0]}"{hint} See: podium --help')
+            raise click.UsageError(f'there is no command "{args[0]}"{hint or "."} See: podium --help')
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -92,10 +102,6 @@ def main(argv: list[str] | None = None) -> int:
         return ExitCode.INTERRUPTED
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output went away (`podium get pods | head -1`): not an error of ours.
-        sys.stderr.close()
-        return ExitCode.OK
     except Exception as error:
         return report(error)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from cluster.api.conditions import get_condition, is_node_ready
+from cluster.api.conditions import get_condition, is_node_ready, is_pod_ready
 from cluster.api.json import object_to_json
 from cluster.api.kinds import AnyObject, Kind, kind_of
 from cluster.api.meta import from_time, is_terminating
@@ -48,12 +49,16 @@ def pod_status(pod: core.Pod) -> str:
     if is_terminating(pod):
         return "Terminating"
     status = pod.status.reason or pod.status.phase or "Pending"
+    runs = False
     for container in pod.status.containerStatuses:
         if container.state.HasField("waiting") and container.state.waiting.reason:
             return container.state.waiting.reason
         if container.state.HasField("terminated"):
             ended = container.state.terminated
             status = ended.reason or (f"Signal:{ended.signal}" if ended.signal else f"ExitCode:{ended.exitCode}")
+        runs |= container.state.HasField("running")
+    if status == "Completed" and runs:  # one container has done its work, another goes on
+        return "Running" if is_pod_ready(pod) else "NotReady"
     return status
 
 
@@ -196,8 +201,12 @@ def table(
     kind_prefix: bool = False,
     headers: bool = True,
     show_labels: bool = False,
+    at_least: list[int] | None = None,
 ) -> str:
-    """Objects of one kind as aligned columns, one line each, no newline at the end."""
+    """Objects of one kind as aligned columns, one line each, no newline at the end.
+
+    `at_least`: widths of the columns of what stands above already; it is brought up to those of this table.
+    """
     columns = [*COLUMNS[kind.name], *(WIDE.get(kind.name, ()) if wide else ())]
     if show_labels:
         columns.append(("LABELS", lambda o, _: _labels(o.metadata.labels)))
@@ -210,14 +219,16 @@ def table(
             place = 1 if namespaces and kind.namespaced else 0
             row[place] = f"{kind.field}/{row[place]}"
         rows.append(row)
-    return align(rows)
+    return align(rows, at_least=at_least)
 
 
-def align(rows: Sequence[Sequence[str]], gap: int = 3) -> str:
-    """Rows of cells as text in columns; the last column is not padded."""
+def align(rows: Sequence[Sequence[str]], gap: int = 3, *, at_least: list[int] | None = None) -> str:
+    """Rows of cells as text in columns; the last column is not padded. `at_least`: see `table`."""
     if not rows:
         return ""
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    if at_least is not None:
+        at_least[:] = widths = [max(pair) for pair in zip_longest(widths, at_least, fillvalue=0)]
     lines = []
     for row in rows:
         cells = [cell.ljust(width + gap) for cell, width in zip(row[:-1], widths[:-1], strict=True)]

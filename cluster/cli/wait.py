@@ -34,6 +34,7 @@ Check = Callable[["AnyObject | None"], bool]
     help="condition=TYPE[=VALUE], delete, create, or jsonpath='{.a.b}'[=VALUE].",
 )
 @click.option("-l", "--selector", default="", metavar="SEL", help="All that match now (or the first that come).")
+@click.option("--all", "everything", is_flag=True, help="All of the kind in the namespace.")
 @click.option(
     "--timeout",
     default="30s",
@@ -45,12 +46,14 @@ Check = Callable[["AnyObject | None"], bool]
 @cluster_option
 @click.pass_context
 def wait_command(
-    ctx: click.Context, what: tuple[str, ...], until: str, selector: str, timeout: str, namespace: str
+    ctx: click.Context, what: tuple[str, ...], until: str, selector: str, everything: bool, timeout: str, namespace: str
 ) -> int:
     """Wait until a condition holds for every named object."""
     check = parse_condition(until)
     timeout_s = parse_duration(timeout)
     wanted = targets(what)
+    if any((name == "") != (bool(selector) or everything) for _, name in wanted):
+        raise click.UsageError("name the objects, or give -l or --all")
 
     async def body(session: Session) -> int:
         from cluster.actor.clock import SystemClock
@@ -58,8 +61,6 @@ def wait_command(
         clock = SystemClock()
         deadline = clock.monotonic() + timeout_s
         for kind, name in wanted:
-            if not name and not selector:
-                raise click.UsageError("name the objects, or give -l")
             where = namespace if kind.namespaced else ""
             await _wait(session, kind, name, where, selector, check, until, deadline - clock.monotonic())
         return ExitCode.OK
@@ -104,7 +105,9 @@ async def _wait(
                     return
                 await changed.wait()
     except TimeoutError as error:
-        word = f"{kind.field}/{name}" if name else f"{kind.plural} with {selector}"
+        word = (
+            f"{kind.field}/{name}" if name else f"{kind.plural} with {selector}" if selector else f"all {kind.plural}"
+        )
         raise CommandError(
             f'timed out waiting for "{until}" on {word}. See: podium describe {kind.field} {name}', ExitCode.TIMEOUT
         ) from error

@@ -82,3 +82,21 @@ def test_several_kinds_are_told_apart_by_a_prefix() -> None:
     assert "pod/web-1" in printers.table(BY_NAME["Pod"], [pod()], 110.0, kind_prefix=True)
     text = printers.table(BY_NAME["Pod"], [pod()], 110.0, kind_prefix=True, namespaces=True)
     assert text.splitlines()[1].split()[:2] == ["default", "pod/web-1"]
+
+
+def test_of_a_pod_with_a_container_that_is_done_and_one_that_runs_the_latter_counts() -> None:
+    done = container(terminated=core.ContainerStateTerminated(reason="Completed"))
+    runs = container(running=core.ContainerStateRunning())
+    both = pod(phase="Running", containerStatuses=[done, runs])
+    assert printers.pod_status(both) == "NotReady"
+    both.status.conditions.add(type="Ready", status="True")
+    assert printers.pod_status(both) == "Running"
+
+
+def test_lines_that_follow_a_table_stand_in_its_columns() -> None:
+    kind = BY_NAME["Pod"]
+    widths: list[int] = []
+    above = printers.table(kind, [pod("a-long-name")], 110.0, at_least=widths)
+    below = printers.table(kind, [pod("b")], 110.0, headers=False, at_least=widths)
+    assert below.index("0/1") == above.splitlines()[0].index("READY")
+    assert below.index("10s") == above.splitlines()[0].index("AGE")
