@@ -145,7 +145,8 @@ def make_status(
 
 def _fill(status: core.ContainerStatus, container: core.Container, c: ContainerState) -> None:
     status.name = c.name
-    status.image = container.image
+    status.image, status.imageID = container.image, ""  # with lastState, never left out in Kubernetes' JSON
+    status.lastState.SetInParent()
     status.ready, status.started = c.ready, c.phase in (Phase.RUNNING, Phase.STOPPING)
     status.restartCount = c.run
     if c.container_id:

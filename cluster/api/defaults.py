@@ -65,8 +65,8 @@ def default_pod_spec(spec: core.PodSpec) -> None:
         for variable in container.env:
             if variable.valueFrom.HasField("fieldRef"):
                 _default(variable.valueFrom.fieldRef, "apiVersion", "v1")
-        if container.HasField("resources"):
-            _default_resources(container.resources)
+        container.resources.SetInParent()  # in Kubernetes' JSON, {} at least
+        _default_resources(container.resources)
         for name in ("livenessProbe", "readinessProbe"):
             if container.HasField(name):
                 _default_probe(getattr(container, name))

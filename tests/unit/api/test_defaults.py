@@ -119,3 +119,8 @@ def test_nodes_namespaces_endpoints() -> None:
     assert defaulted("Endpoints", subsets=[{"ports": [{"port": 1}]}])["subsets"] == [
         {"ports": [{"port": 1, "protocol": "TCP"}]}
     ]
+
+
+def test_resources_are_never_left_out_in_kubernetes_json() -> None:
+    container = {"name": "a", "command": ["x"]}
+    assert defaulted("Pod", spec={"containers": [container]})["spec"]["containers"][0]["resources"] == {}

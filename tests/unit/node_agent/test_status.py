@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.api import conditions
+from cluster.api.json import to_json
 from cluster.api.meta import from_time, to_time
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.fit import Rejection
@@ -51,6 +52,8 @@ def test_a_pod_from_creation_to_ready() -> None:
     assert from_time(made.startTime) == 99.0
     c = made.containerStatuses[0]
     assert (c.ready, c.started, c.restartCount, c.containerID) == (True, True, 0, "process://17/4711")
+    printed = to_json(c)
+    assert (printed["lastState"], printed["image"], printed["imageID"]) == ({}, "", ""), "as Kubernetes prints them"
     assert from_time(c.state.running.startedAt) == 501.0
     ready, initialized = get_condition(made, "Ready"), get_condition(made, "Initialized")
     assert (ready.status, from_time(ready.lastTransitionTime)) == ("True", 502.0)
