@@ -59,7 +59,7 @@ def test_a_suspended_manager_evicts_nobody_when_it_wakes(podium_cluster: Cluster
         transcript = Transcript(client)
         await transcript.start()
         await asyncio.to_thread(podium_cluster.kill_process, "manager", signal.SIGSTOP)
-        # Four times the grace after which a silent node counts as dead: long enough to mistake them all for dead.
+        # Twice the grace after which a silent node counts as dead: long enough to mistake them all for dead.
         await asyncio.sleep(4.0)
         await asyncio.to_thread(podium_cluster.kill_process, "manager", signal.SIGCONT)
         # Once this dead node is noticed and its pods are replaced, it is certain that nodes are judged again.

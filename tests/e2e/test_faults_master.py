@@ -234,7 +234,7 @@ def test_a_suspended_master_loses_nothing_and_evicts_nobody(podium_cluster: Clus
         await asyncio.to_thread(podium_cluster.kill_process, "master", signal.SIGSTOP)
         refused = 0
         async with asyncio.timeout(30):
-            # Silent for four times the grace of a node.
+            # Silent for twice the grace of a node.
             while refused < 4:
                 try:
                     await client.get(core.Pod, "nobody", "default", timeout_s=1.0)
