@@ -19,6 +19,7 @@ from cluster.actor.actor import Actor
 from cluster.actor.clock import Clock
 from cluster.actor.mailbox import Full
 from cluster.api.kinds import AnyObject
+from cluster.api.meta import is_terminating
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.log import get_logger
 from node_agent import listeners, prober, status
@@ -185,10 +186,20 @@ class PodWorker(Actor[PodEvent]):
     async def on_start(self) -> None:
         """Takes the pod up: from nothing, or from where an earlier life of this agent left it."""
         if self.rejection is None:
-            for end in status.ends_of_unowned(self.state, self._around.clock.wall()):
+            ends = status.ends_of_unowned(self.state, self._around.clock.wall())
+            if is_terminating(self.pod):
+                self._stop_before_start()
+            for end in ends:
                 self._step(end)
             self._step(Admitted())
         self._report()
+
+    def _stop_before_start(self) -> None:
+        """A pod that was deleted while no agent was here starts nothing, and nothing of it is there to be told so."""
+        self.state, commands = step(self.state, stop_of(self.pod), self._around.clock.monotonic())
+        for command in commands:
+            if isinstance(command, Finish):
+                self._perform(command)
 
     async def on_stop(self) -> None:
         self._cancel_timer()

@@ -319,7 +319,16 @@ async def test_a_pod_deleted_while_the_agent_was_away_goes(world: World) -> None
     assert world.pod() is not None
     await world.restart()
     await until(lambda: world.pod() is None)
-    assert not world.runtime.running
+    assert not world.runtime.programs, "nothing was started for it"
+
+
+async def test_a_pod_deleted_before_it_ran_here_goes_without_running(world: World) -> None:
+    await world.crash()
+    pod = await world.create(make_pod())
+    await world.delete(pod)
+    await world.restart()
+    await until(lambda: world.pod() is None)
+    assert not world.runtime.programs, "nothing was started for it"
 
 
 async def test_a_worker_that_crashes_loses_its_pod_which_runs_again(
