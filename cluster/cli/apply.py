@@ -11,6 +11,7 @@ from cluster.cli.exits import CommandError, ExitCode, say
 from cluster.cli.session import Session, cluster_option, namespace_option, run
 
 if TYPE_CHECKING:
+    from cluster.api.kinds import AnyObject
     from cluster.api.manifest import Manifest
 
 
@@ -41,6 +42,8 @@ def apply_command(
         applied = await apply_manifests(session.client, manifests, namespace=namespace, dry_run=dry_run)
         for item in applied:
             click.echo(f"{name_of(item.object)} {item.verb}{' (dry run)' if dry_run else ''}")
+            for what in not_enforced(item.object):
+                say(f"warning: {name_of(item.object)}: {what}")
         if wait and not dry_run:
             from cluster.cli.waiting import wait_until_ready
 
@@ -62,3 +65,17 @@ def read(paths: tuple[str, ...]) -> list[Manifest]:
     if len(paths) > 1 or len(manifests) > 50:
         say(f"{len(manifests)} objects")
     return manifests
+
+
+def not_enforced(obj: AnyObject) -> list[str]:
+    """What an object asks for and no node carries out: said, so that nobody counts on it."""
+    kind = obj.DESCRIPTOR.name
+    if kind not in ("Pod", "ReplicationController"):
+        return []
+    spec = obj.spec if kind == "Pod" else obj.spec.template.spec  # type: ignore[union-attr]
+    return [
+        f"limits of container {container.name} ({', '.join(sorted(container.resources.limits))}) are not enforced: "
+        "a process may use what the machine has"
+        for container in spec.containers  # type: ignore[union-attr]
+        if container.resources.limits
+    ]

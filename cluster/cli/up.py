@@ -93,7 +93,7 @@ def up_command(
     state = directory.read_state()
     if state is not None and state.is_running():
         _tell_what_is_ignored(ctx, {"nodes": len(state.nodes), "profile": state.profile})
-        return _start_stopped(directory, timeout)
+        return _start_stopped(directory, state, timeout)
 
     steps = Steps()
     if state is not None:
@@ -156,7 +156,8 @@ def _check_quantities(cpu: str, memory: str, resources: tuple[str, ...]) -> None
             raise click.UsageError(f'{option} "{text}": {error}') from error
 
 
-def _start_stopped(directory: ClusterDir, timeout: float) -> int:
+def _start_stopped(directory: ClusterDir, state: ClusterState, timeout: float) -> int:
+    """Starts what of a running cluster is down; returns when every node is Ready."""
     from cluster.up import control
 
     answer = control.ask(directory.control_socket, {"op": "start"})
@@ -166,7 +167,10 @@ def _start_stopped(directory: ClusterDir, timeout: float) -> int:
             raise CommandError(f'cluster "{directory.name}" runs, but not all of it', ExitCode.TIMEOUT)
         time.sleep(0.05)
         answer = control.ask(directory.control_socket, {"op": "status"})
-    say(f'cluster "{directory.name}" runs: {len(answer["children"])} processes')
+    from cluster.cli.upview import wait_for_nodes
+
+    wait_for_nodes(directory, state, deadline - _CLOCK.monotonic())
+    say(f'cluster "{directory.name}" runs: {len(answer["children"])} processes, every node Ready')
     return ExitCode.OK
 
 

@@ -22,7 +22,7 @@ from cluster.up.supervisor import tail_of
 
 if TYPE_CHECKING:
     from cluster.cli.up import Steps
-    from cluster.up.layout import ClusterDir
+    from cluster.up.layout import ClusterDir, ClusterState
     from cluster.up.start import Handle
 
 R = TypeVar("R")
@@ -54,7 +54,7 @@ def bring_up(
         client = GrpcClusterClient(state.master, Credentials.load(directory.credentials("admin")))
         try:
             steps.done(f"cluster {directory.name}", f"master at {state.master}")
-            await _nodes_ready(client, directory, handle, nodes, deadline)
+            await _nodes_ready(client, directory, nodes, lambda: _check_alive(directory, handle, deadline))
             steps.done("nodes", f"{_names([f'node-{n}' for n in range(1, nodes + 1)])} Ready")
             for path in manifests:
                 await _apply(client, path, timeout, steps)
@@ -116,10 +116,26 @@ def _check_alive(directory: ClusterDir, handle: Handle, deadline: float) -> None
         raise CommandError(f"{what}:\n" + "\n".join(lines), ExitCode.TIMEOUT if late else ExitCode.ERROR)
 
 
-async def _nodes_ready(
-    client: GrpcClusterClient, directory: ClusterDir, handle: Handle, count: int, deadline: float
-) -> None:
-    """Returns when so many nodes are Ready and take pods, and their agents run."""
+def wait_for_nodes(directory: ClusterDir, state: ClusterState, timeout: float) -> None:
+    """Returns when every node of a cluster that was started earlier is Ready. Raises CommandError."""
+    deadline = _clock.monotonic() + timeout
+
+    def check() -> None:
+        if _clock.monotonic() > deadline:
+            raise CommandError(f'cluster "{directory.name}" runs, but not every node is Ready', ExitCode.TIMEOUT)
+
+    async def body() -> None:
+        client = GrpcClusterClient(state.master, Credentials.load(directory.credentials("admin")))
+        try:
+            await _nodes_ready(client, directory, len(state.nodes), check)
+        finally:
+            await client.close()
+
+    asyncio.run(body())
+
+
+async def _nodes_ready(client: GrpcClusterClient, directory: ClusterDir, count: int, check: Callable[[], None]) -> None:
+    """Returns when so many nodes are Ready, and their agents run. Raises what `check`, asked now and then, raises."""
     informer: Informer[core.Node] = Informer(client, core.Node)
     changed = asyncio.Event()
     informer.add_handler(lambda old, new: changed.set())
@@ -127,18 +143,24 @@ async def _nodes_ready(
     try:
         while True:
             changed.clear()
-            ready = [node for node in informer.indexer.list() if is_node_ready(node) and not node.spec.taints]
+            ready = [node for node in informer.indexer.list() if _is_up(node)]
             # Kept state may say so of an agent that has not started yet.
             running = _running(directory)
             if sum(node.metadata.name in running for node in ready) >= count:
                 return
-            _check_alive(directory, handle, deadline)
+            check()
             try:
                 await asyncio.wait_for(changed.wait(), 0.25 if len(ready) < count else 0.01)
             except TimeoutError:
                 pass
     finally:
         await informer.stop()
+
+
+def _is_up(node: core.Node) -> bool:
+    """Ready, and known to be by the controllers, who then take these taints away; a cordoned node is up as well."""
+    waiting = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+    return is_node_ready(node) and not any(taint.key in waiting for taint in node.spec.taints)
 
 
 async def _apply(client: GrpcClusterClient, path: str, timeout: float, steps: Steps) -> None:
