@@ -1,0 +1,86 @@
+"""Where pods go: resources with free names, host ports, taints, labels of nodes, room; and what is said of the rest."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.testing import Cluster
+from tests.e2e.workloads import pod, sleeper
+
+ZONE = "topology.kubernetes.io/zone"
+
+
+def message_of(cluster: Cluster, name: str) -> str:
+    """What its condition PodScheduled says, once it is False."""
+
+    def found() -> list[str]:
+        conditions = cluster.get("pod", name).status.conditions
+        return [c.message for c in conditions if (c.type, c.status) == ("PodScheduled", "False")]
+
+    cluster.wait_until(found, f"pod/{name} is refused")
+    return found()[0]
+
+
+@pytest.mark.podium(nodes=2, options=("--node-resource", "gpu=2", "--node-pods", "6"))
+def test_pods_go_where_they_fit_and_the_others_hear_why_not(podium_cluster: Cluster) -> None:
+    cluster = podium_cluster
+    for name in ("gpu-1", "gpu-2"):
+        cluster.apply(pod(name, "sleep 1000", extra="resources: {limits: {gpu: 2}}"))
+        cluster.wait(f"pod/{name}")
+    assert cluster.get("pod", "gpu-1").spec.nodeName != cluster.get("pod", "gpu-2").spec.nodeName
+    cluster.apply(pod("gpu-3", "sleep 1000", extra="resources: {limits: {gpu: 1}}"))
+    assert message_of(cluster, "gpu-3") == "0/2 nodes are available: 2 Insufficient gpu."
+
+    for name in ("port-1", "port-2", "port-3"):
+        cluster.apply(pod(name, "sleep 1000", extra="ports: [{containerPort: 80, hostPort: 8099}]"))
+    words = "0/2 nodes are available: 2 node(s) didn't have free ports for the requested pod ports."
+    ports = ("port-1", "port-2", "port-3")
+    cluster.wait_until(lambda: sum(bool(cluster.get("pod", name).spec.nodeName) for name in ports) == 2, "two have one")
+    left = next(name for name in ports if not cluster.get("pod", name).spec.nodeName)
+    assert message_of(cluster, left) == words
+    cluster.delete("pod", next(name for name in ports if name != left))
+    cluster.wait(f"pod/{left}")
+
+    # Four run by now; there is room for eight more of a controller that asks for a dozen.
+    cluster.apply(sleeper("many", 12))
+    cluster.wait_until(lambda: cluster.get("rc", "many").status.readyReplicas == 8, "eight are ready")
+    late = [found.metadata.name for found in cluster.pods("app=many") if not found.spec.nodeName]
+    assert len(late) == 4
+    assert message_of(cluster, late[0]) == "0/2 nodes are available: 2 Too many pods."
+    assert "2 Too many pods" in cluster.podium("get", "pod", late[0], "-o", "wide").stdout
+    cluster.scale("many", 6)
+    cluster.wait("rc/many", ready=6)
+
+
+@pytest.mark.podium(nodes=3)
+def test_labels_and_taints_of_nodes_steer_pods_and_survive_the_agent(podium_cluster: Cluster) -> None:
+    cluster = podium_cluster
+    cluster.podium("label", "node", "node-1", "node-2", f"{ZONE}=a")
+    cluster.podium("label", "node", "node-3", f"{ZONE}=b", "disk=fast")
+    cluster.patch("node", "node-3", {"spec": {"taints": [{"key": "for", "value": "db", "effect": "NoSchedule"}]}})
+    fast = "nodeSelector: {disk: fast}"
+    cluster.apply(pod("plain", "sleep 1000", spec=fast))
+    assert message_of(cluster, "plain") == (
+        "0/3 nodes are available: 1 node(s) had taint {for: db}, that the pod didn't tolerate, "
+        "2 node(s) didn't match node selector."
+    )
+    tolerating = f"{fast}\n          tolerations: [{{key: for, operator: Equal, value: db, effect: NoSchedule}}]"
+    cluster.apply(pod("db", "sleep 1000", spec=tolerating))
+    cluster.wait("pod/db")
+    assert cluster.get("pod", "db").spec.nodeName == "node-3"
+
+    cluster.kill_node("node-3")
+    cluster.wait_until(lambda: cluster.get("pod", "db").metadata.deletionTimestamp.seconds or False, "it is evicted")
+    cluster.podium("up", "--cluster", cluster.name)
+    node = cluster.get("node", "node-3")
+    assert (node.metadata.labels["disk"], node.metadata.labels[ZONE]) == ("fast", "b")
+    assert [taint.key for taint in node.spec.taints if not taint.key.startswith("node.")] == ["for"]
+
+    cluster.patch("node", "node-3", {"spec": {"taints": None}})
+    cluster.wait("pod/plain")
+    cluster.delete("pod", "plain")
+    cluster.apply(sleeper("spread", 4))
+    cluster.wait("rc/spread", ready=4)
+    nodes = [found.spec.nodeName for found in cluster.pods("app=spread")]
+    assert nodes.count("node-3") == 2, "as many in one zone as in the other"
+    assert nodes.count("node-1") == nodes.count("node-2") == 1
