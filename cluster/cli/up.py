@@ -248,8 +248,10 @@ def down_command(ctx: click.Context, now: bool, keep: bool) -> int:
 
     name = chosen_cluster(ctx)
     if name is None:
-        left = [directory for directory in known_clusters() if directory.read_state() is not None]
-        # The only cluster there is, even if its supervisor died: then there is something to clean up.
+        # The only cluster there is, even if its supervisor died: then there is something to clean up. One that was
+        # stopped and kept has no processes; to remove what it kept, it must be named.
+        states = [(directory, directory.read_state()) for directory in known_clusters()]
+        left = [directory for directory, state in states if state is not None and state.processes]
         directory = left[0] if len(left) == 1 else find_cluster(None)[0]
     else:
         directory = cluster_dir(name)
@@ -274,6 +276,9 @@ def stop_cluster(directory: ClusterDir, *, now: bool, keep: bool, quiet: bool = 
     if not keep and not survivors and directory.path.exists():
         directory.remove()
         removed = "state removed"
+    elif keep and not survivors and (kept := directory.read_state()) is not None:
+        kept.processes = []
+        directory.write_state(kept)
     if not quiet or survivors:
         count = len(state.processes) - 1 if state is not None else 0
         left = f"{len(survivors)} process{'' if len(survivors) == 1 else 'es'} left"

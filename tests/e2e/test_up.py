@@ -258,6 +258,8 @@ def test_keep_keeps_the_objects_and_the_pods_run_again(home: Path) -> None:
     assert "0 processes left · state kept" in down.stderr
     again = podium(home, "get", "pods", check=False)
     assert again.returncode == 3
+    careless = podium(home, "down", check=False)
+    assert careless.returncode == 3, "what was kept goes only when it is named"
     podium(home, *UP, "-d", "--cluster", "k")
     podium(home, "wait", "rc/frontend", "--for", "jsonpath={.status.readyReplicas}=3", "--timeout", "20")
     after = json.loads(podium(home, *uid).stdout)
