@@ -34,6 +34,8 @@ def apply_command(
 
     A workingDir that begins with "." is relative to the manifest's directory."""
     manifests = read(paths)
+    if ctx.get_parameter_source("namespace") is click.core.ParameterSource.COMMANDLINE:
+        _refuse_other_namespaces(manifests, namespace)
 
     async def body(session: Session) -> int:
         from cluster.cli.printers import name_of
@@ -65,6 +67,17 @@ def read(paths: tuple[str, ...]) -> list[Manifest]:
     if len(paths) > 1 or len(manifests) > 50:
         say(f"{len(manifests)} objects")
     return manifests
+
+
+def _refuse_other_namespaces(manifests: list[Manifest], namespace: str) -> None:
+    """Objects that name another namespace than -n: one of the two is a mistake."""
+    for manifest in manifests:
+        named = manifest.object.metadata.namespace
+        if named and named != namespace:
+            raise CommandError(
+                f"{manifest.source}:{manifest.line}: {manifest.object.metadata.name} names the namespace {named}, "
+                f"not {namespace}; nothing was written. Leave out one of the two"
+            )
 
 
 def not_enforced(obj: AnyObject) -> list[str]:

@@ -155,7 +155,7 @@ def _diff(last: dict[str, Any], desired: dict[str, Any], live: dict[str, Any]) -
 
 
 def _compact(data: dict[str, Any]) -> str:
-    return json.dumps(data, separators=(",", ":"), sort_keys=True)
+    return json.dumps(data, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
 
 
 def deepcopy_object(obj: AnyObject) -> AnyObject:

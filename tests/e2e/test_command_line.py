@@ -196,6 +196,10 @@ def test_apply_is_declarative(shared_cluster: Cluster, namespace: str, tmp_path:
     assert live.metadata.labels["kept"] == "yes", "what others set is left alone"
     shared_cluster.podium("delete", "-f", str(file), *space)
     assert shared_cluster.podium("get", "rc/web", *space, check=False).returncode == 3
+    file.write_text(file.read_text().replace("{name: web}", "{name: web, namespace: elsewhere}", 1))
+    refused = shared_cluster.podium("apply", "-f", str(file), *space, check=False)
+    assert refused.returncode == 1
+    assert "elsewhere" in refused.stderr
 
 
 def test_url_and_cluster_info(shared_cluster: Cluster, namespace: str) -> None:
