@@ -51,7 +51,7 @@ def draining_web(name: str, replicas: int) -> str:
         metadata: {{name: {name}}}
         spec:
           selector: {{app: {name}}}
-          ports: [{{port: 80, targetPort: 8080}}]
+          ports: [{{port: 8080, targetPort: 8080}}]
         ---
         apiVersion: v1
         kind: ReplicationController

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import http.server
+import os
 import socket
 import textwrap
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -80,11 +83,11 @@ def started(cluster: Cluster, name: str, namespace: str, replicas: int) -> None:
 
 
 def test_several_ports_by_name_and_number_each_in_turn(shared_cluster: Cluster, namespace: str) -> None:
-    ports = "[{name: a, port: 80, targetPort: other}, {name: b, port: 81, targetPort: 7000}]"
+    ports = "[{name: a, port: 8080, targetPort: other}, {name: b, port: 8081, targetPort: 7000}]"
     shared_cluster.apply(answering("two", 3, f"{{selector: {{app: two}}, ports: {ports}}}"), namespace)
     started(shared_cluster, "two", namespace, 3)
     host, _ = shared_cluster.address("two", namespace)
-    for port, target in ((80, 7001), (81, 7000)):
+    for port, target in ((8080, 7001), (8081, 7000)):
         shared_cluster.wait_until(lambda p=port: len(who((host, p))) == 3, "all answer")  # type: ignore[misc]
         answers = collections.Counter(ask((host, port)) for _ in range(9))
         assert {port for _, port in answers} == {target}
@@ -95,7 +98,7 @@ def test_several_ports_by_name_and_number_each_in_turn(shared_cluster: Cluster, 
 
 
 def test_a_client_sticks_to_its_endpoint_until_that_goes(shared_cluster: Cluster, namespace: str) -> None:
-    service = "{selector: {app: st}, sessionAffinity: ClientIP, ports: [{port: 80, targetPort: main}]}"
+    service = "{selector: {app: st}, sessionAffinity: ClientIP, ports: [{port: 8080, targetPort: main}]}"
     shared_cluster.apply(answering("st", 3, service), namespace)
     started(shared_cluster, "st", namespace, 3)
     address = shared_cluster.address("st", namespace)
@@ -114,7 +117,7 @@ def test_a_client_sticks_to_its_endpoint_until_that_goes(shared_cluster: Cluster
 
 
 def test_an_unready_pod_gets_no_new_connections_and_no_restart(shared_cluster: Cluster, namespace: str) -> None:
-    service = "{selector: {app: rd}, ports: [{port: 80, targetPort: main}]}"
+    service = "{selector: {app: rd}, ports: [{port: 8080, targetPort: main}]}"
     shared_cluster.apply(answering("rd", 2, service), namespace)
     started(shared_cluster, "rd", namespace, 2)
     address = shared_cluster.address("rd", namespace)
@@ -131,7 +134,7 @@ def test_an_unready_pod_gets_no_new_connections_and_no_restart(shared_cluster: C
 
 
 def test_a_headless_service_has_endpoints_and_no_address(shared_cluster: Cluster, namespace: str) -> None:
-    service = "{clusterIP: None, selector: {app: hl}, ports: [{port: 80, targetPort: main}]}"
+    service = "{clusterIP: None, selector: {app: hl}, ports: [{port: 8080, targetPort: main}]}"
     shared_cluster.apply(answering("hl", 2, service), namespace)
     started(shared_cluster, "hl", namespace, 2)
     subset = shared_cluster.get("endpoints", "hl", namespace).subsets[0]
@@ -166,22 +169,31 @@ class _Hello(http.server.BaseHTTPRequestHandler):
 
 def test_endpoints_by_hand_and_the_counters(shared_cluster: Cluster, namespace: str, outside: int) -> None:
     shared_cluster.apply(
-        "{apiVersion: v1, kind: Service, metadata: {name: out}, spec: {ports: [{port: 80, targetPort: 80}]}}\n---\n"
+        "{apiVersion: v1, kind: Service, metadata: {name: out}, spec: {ports: [{port: 8080}]}}\n---\n"
         "{apiVersion: v1, kind: Endpoints, metadata: {name: out}, "
         f"subsets: [{{addresses: [{{ip: 127.0.0.1}}], ports: [{{port: {outside}}}]}}]}}\n",
         namespace,
     )
     address = shared_cluster.address("out", namespace)
     shared_cluster.wait_until(lambda: _text(address) == "from outside", "it answers")
-    with socket.socket(socket.AF_UNIX) as connection:
+    with socket.socket(socket.AF_UNIX) as connection, directory_fd(shared_cluster.directory / "run") as run:
         connection.settimeout(10.0)
-        connection.connect(str(shared_cluster.directory / "run" / "proxy.metrics.sock"))
+        connection.connect(f"/proc/self/fd/{run}/proxy.metrics.sock")  # a path of any length, in 107 bytes
         connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         text = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
     counted = [line for line in text.splitlines() if f'namespace="{namespace}"' in line and 'service="out"' in line]
     connections = next(line for line in counted if line.startswith("podium_proxy_connections_total{"))
     assert float(connections.split()[-1]) >= 1
     assert any(line.startswith("podium_proxy_bytes_total{") and 'direction="to-clients"' in line for line in counted)
+
+
+@contextlib.contextmanager
+def directory_fd(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _text(address: tuple[str, int]) -> str:
