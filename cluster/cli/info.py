@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from importlib.metadata import version as installed_version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cluster.cli.session import chosen_cluster, cluster_option
+
+if TYPE_CHECKING:
+    from cluster.up.layout import ClusterState, Process
 
 
 @click.command(
@@ -32,9 +35,9 @@ def cluster_info_command(ctx: click.Context, output: str) -> int:
             "address": process.address,
             "state": process.state if process.is_alive() else "stopped",
             "restarts": process.restarts,
-            "log": str(directory.log(process.name)),
+            "log": str(directory.log(process.name.removesuffix("-spawner"))),
         }
-        for process in state.processes
+        for process in (*state.processes, *_spawners(state))
     ]
     if output == "json":
         document = {
@@ -60,6 +63,24 @@ def cluster_info_command(ctx: click.Context, output: str) -> int:
     rows += [[str(p[key]) or "-" for key in ("name", "role", "pid", "address", "state", "restarts")] for p in processes]
     click.echo(align(rows))
     return 0
+
+
+def _spawners(state: ClusterState) -> list[Process]:
+    """The child of each node agent, which owns the processes of its pods: the supervisor knows nothing of it."""
+    import psutil
+
+    from cluster.up.layout import Process, process_start_time
+
+    found = []
+    for agent in state.processes:
+        if agent.role != "node-agent" or not agent.is_alive():
+            continue
+        try:
+            pids = [child.pid for child in psutil.Process(agent.pid).children()]
+        except psutil.NoSuchProcess:
+            continue
+        found += [Process(f"{agent.name}-spawner", "spawner", pid, process_start_time(pid)) for pid in pids]
+    return found
 
 
 @click.command(
