@@ -296,7 +296,7 @@ async def _kill_a_node() -> float:
         return end - start
 
 
-@benchmark("idle_cpu", unit="% of a core", what=f"3 idle nodes and all daemons, over {IDLE_S:g} s", aim="<= 2", runs=1)
+@benchmark("idle_cpu", unit="% of a core", what=f"3 idle nodes and all daemons, over {IDLE_S:g} s", aim="<= 2", runs=3)
 @asynccontextmanager
 async def idle_cpu() -> AsyncIterator[Sides]:
     async with whole() as cluster:
@@ -317,7 +317,7 @@ async def idle_cpu() -> AsyncIterator[Sides]:
     unit="MB of PSS",
     what="3 idle nodes and all daemons, shared memory counted once",
     aim="<= 300",
-    runs=1,
+    runs=3,
 )
 @asynccontextmanager
 async def idle_memory() -> AsyncIterator[Sides]:
