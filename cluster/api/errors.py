@@ -35,6 +35,13 @@ class ApiError(Exception):
         self.message = message
         self.causes = tuple(causes)
         self.retry_after_s = retry_after_s
+        self.store_id = ""
+        """The store that says so, and its revision when it did; set at the master's door. Empty: no store did."""
+        self.revision = 0
+        self.oldest_revision = 0
+        """Expired: the oldest revision that is kept; 0: that is not the trouble."""
+        self.last_revision = 0
+        """Expired, for a watcher that was too slow: all up to here was sent to it, and it may resume from there."""
 
     def __str__(self) -> str:
         return self.message
@@ -84,6 +91,12 @@ class Expired(ApiError):
     reason, code = "Expired", 410
 
 
+class StoreRewound(ApiError):
+    """The store is another one than the caller knows, or was restored: revisions mean something else. List again."""
+
+    reason, code = "StoreRewound", 410
+
+
 class Overloaded(ApiError):
     """A queue is full; try again later. Nothing was written."""
 
@@ -123,6 +136,7 @@ ALL_ERRORS: tuple[type[ApiError], ...] = (
     Forbidden,
     Unauthenticated,
     Expired,
+    StoreRewound,
     Overloaded,
     Unavailable,
     DeadlineExceeded,

@@ -27,6 +27,7 @@ from cluster.master.commands import Writer
 from cluster.master.heartbeats import Heartbeats
 from cluster.master.paging import Place, page, read_token, write_token
 from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.rpc.handlers import Unserved
 from cluster.rpc.identity import Identity
 from cluster.store.encoding import list_response
 from cluster.store.store import Store
@@ -35,7 +36,7 @@ from cluster.store.watchers import Interest
 _CLUSTER = "/cluster.pb.v1.Cluster/"
 
 
-class ApiServer:
+class ApiServer(Unserved):
     """Implements `cluster.rpc.handlers.ClusterHandler`."""
 
     def __init__(self, store: Store, writer: WriterActor, heartbeats: Heartbeats) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from cluster.api.errors import BY_REASON, ApiError, FieldError, Internal
 from cluster.pb.v1 import cluster_pb2 as wire
 
+_REVISIONS = ("revision", "oldest_revision", "last_revision")
+
 
 def to_status(error: ApiError | None) -> wire.Status:
     """The Status that says what happened; None is success."""
@@ -18,6 +20,11 @@ def to_status(error: ApiError | None) -> wire.Status:
         status.details.causes.add(reason=cause.reason, message=cause.message, field=cause.path)
     if error.retry_after_s:
         status.details.retryAfterSeconds = error.retry_after_s
+    if error.store_id:
+        status.store_id = error.store_id
+    for field in _REVISIONS:
+        if getattr(error, field):
+            setattr(status, field, getattr(error, field))
     return status
 
 
@@ -25,8 +32,12 @@ def from_status(status: wire.Status) -> ApiError | None:
     """The error that a Status tells of, None for success. A reason that is not known here becomes Internal."""
     if status.status != "Failure":
         return None
-    return BY_REASON.get(status.reason, Internal)(
+    error = BY_REASON.get(status.reason, Internal)(
         status.message,
         causes=[FieldError(cause.field, cause.message, cause.reason) for cause in status.details.causes],
         retry_after_s=status.details.retryAfterSeconds,
     )
+    error.store_id = status.store_id
+    for field in _REVISIONS:
+        setattr(error, field, getattr(status, field))
+    return error

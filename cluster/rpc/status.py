@@ -23,6 +23,7 @@ from cluster.api.errors import (
     Invalid,
     NotFound,
     Overloaded,
+    StoreRewound,
     Unauthenticated,
     Unavailable,
 )
@@ -46,6 +47,7 @@ CODE_OF: dict[type[ApiError], grpc.StatusCode] = {
     Forbidden: grpc.StatusCode.PERMISSION_DENIED,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     Expired: grpc.StatusCode.OUT_OF_RANGE,
+    StoreRewound: grpc.StatusCode.FAILED_PRECONDITION,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,

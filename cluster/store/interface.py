@@ -1,15 +1,20 @@
 """What a store needs from whatever makes its log durable: the `Journal`.
 
-Two implement it: `memory.MemoryJournal` (tests, simulation) and `journal.SqliteJournal`. One contract suite
-(tests/contract/store_suite.py) runs against both, through `Store`. A journal knows records and revisions; it does not
-know what an object means, who watches, or what time it is.
+Three implement it: `memory.MemoryJournal` (tests, simulation), `journal.SqliteJournal` (one machine) and
+`etcd.journal.EtcdJournal` (several masters that share one log). One contract suite (tests/contract/store_suite.py) runs
+against all of them, through `Store`. A journal knows records and revisions; it does not know what an object means, who
+watches, or what time it is.
+
+Who may append: the holder of a `Term`. A journal that nobody else can open gives it at once and for good; one that is
+shared gives it to one process at a time, and refuses what is appended after the term has ended, whatever the process
+believes: the right is proved with each append, never remembered. Everyone else follows.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cluster.store.version import Record
 
@@ -30,29 +35,99 @@ class JournalFailed(StoreError):
     """The disk failed in the middle of a write: nobody knows what is on it. Only a new start can tell."""
 
 
+class NotLeading(StoreError):
+    """This process may not append (any more). Nothing was written."""
+
+
+class Undecided(StoreError):
+    """A shared journal could not be reached in time: nobody knows yet whether it was written. The term has ended;
+    whoever leads next will find it in the log, or not."""
+
+
+class Unreachable(StoreError):
+    """A shared journal could not be reached in time. Nothing was asked of it that changes anything."""
+
+
+class Compacted(StoreError):
+    """What was asked for is no longer kept one by one; read everything again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Opening:
     """What a journal says of itself when it is opened."""
 
     store_id: str
-    """Made with the store, and with it for ever: revisions of two stores cannot be compared."""
+    """Names the store and its incarnation: a restore gives it another one. Revisions of two cannot be compared."""
     compacted: int
     """Changes up to this revision are no longer kept one by one, only what they led to."""
+
+
+class Request(NamedTuple):
+    """A write that must not happen twice, and what it was answered."""
+
+    request_id: str
+    """With the identity that sent it: "admin/4f1c..."."""
+    revision: int
+    """The newest that it made."""
+    time_s: float
+    """Wall time of the write, seconds since 1970."""
+    outcome: bytes
+    """A wire.WriteResponse whose objects are reduced to name, namespace and resourceVersion."""
+
+
+class Appended(NamedTuple):
+    """One append, as a follower sees it: complete revisions, in order, each once."""
+
+    records: Sequence[Record]
+    requests: Sequence[Request]
+    compacted: int
+    """As of then; see Opening."""
+
+
+class Term(Protocol):
+    """The right to append, while it lasts."""
+
+    async def ended(self) -> str:
+        """Returns when the term is over, with the reason. Never, for a journal that nobody shares."""
+        ...
+
+    async def resign(self) -> None:
+        """Gives the right back, so that another may have it at once. Twice is fine, and so is after the end."""
+        ...
 
 
 class Journal(Protocol):
     """An append-only log of records with a compacted beginning. One caller at a time appends and compacts."""
 
+    @property
+    def engine(self) -> str:
+        """ "memory", "sqlite" or "etcd"."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Of the engine: "3.40.1". Known once it is open."""
+        ...
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What is wrong at the moment, each like "DiskFull: ..."; empty: nothing."""
+        ...
+
     async def open(self) -> Opening:
-        """Opens or creates. Raises StoreRefused."""
+        """Opens or creates. Raises StoreRefused, Unreachable."""
         ...
 
     def load(self) -> AsyncIterator[Sequence[Record]]:
         """The whole log in order, in pieces: first what is left of the compacted beginning, then every change."""
         ...
 
-    async def append(self, records: Sequence[Record]) -> None:
-        """All of them, or none; durable when it returns. Raises DiskFull, JournalFailed."""
+    async def load_requests(self) -> Sequence[Request]:
+        """Requests of the last ten minutes or more, in order of revisions; up to what `load` gave or further."""
+        ...
+
+    async def append(self, records: Sequence[Record], requests: Sequence[Request] = ()) -> None:
+        """All of them, or none; durable when it returns. Raises DiskFull, JournalFailed, NotLeading, Undecided."""
         ...
 
     async def read(self, after: int, limit: int) -> Sequence[tuple[Record, Record | None]]:
@@ -66,8 +141,42 @@ class Journal(Protocol):
         """What existed of a kind (in a namespace, or everywhere) at a revision that is not before the compacted one."""
         ...
 
+    async def read_key(
+        self, kind: str, namespace: str, name: str, after: int, until: int, limit: int
+    ) -> Sequence[Record]:
+        """What is kept of one object's changes after a revision and up to another, the newest `limit`, newest first.
+
+        Tombstones too. What is compacted may show as its last state only.
+        """
+        ...
+
+    async def revision_at(self, time_s: float) -> int:
+        """The newest revision that was made at or before a wall time; 0: all are younger, or none is known."""
+        ...
+
     async def compact(self, revision: int, limit: int) -> bool:
-        """Forgets changes up to a revision, except what they led to. Does a piece of about `limit`; True: all done."""
+        """Forgets changes up to a revision, except what they led to. Does a piece of about `limit`; True: all done.
+        Raises DiskFull, JournalFailed, NotLeading, Unreachable."""
+        ...
+
+    async def campaign(self, address: str) -> Term:
+        """Waits until this process may append, and tells the others that it can be reached at `address`."""
+        ...
+
+    async def leader(self) -> str:
+        """The address that the current leader gave; empty: nobody leads. Raises Unreachable."""
+        ...
+
+    async def head(self) -> int:
+        """The newest revision of the log, as of some moment during this call, whoever made it. Raises Unreachable."""
+        ...
+
+    def follow(self, after: int) -> AsyncIterator[Appended]:
+        """Everything that is appended after a revision, by whomever; waits for more for ever. An append of one's own
+        may be among it. Broken connections are mended inside. Raises Compacted if `after` is too old.
+
+        A journal that nobody shares never yields.
+        """
         ...
 
     async def close(self) -> None:

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from cluster.store import failpoints
-from cluster.store.interface import DiskFull, JournalFailed, Opening, StoreRefused
+from cluster.store.alone import Alone
+from cluster.store.interface import DiskFull, JournalFailed, Opening, Request, StoreRefused
 from cluster.store.version import Record
 
 R = TypeVar("R")
@@ -51,10 +52,11 @@ _JOINED = ", ".join(f"log.{column.strip()}" for column in _COLUMNS.split(","))
 _OLD = ", ".join(f"old.{column.strip()}" for column in _COLUMNS.split(","))
 
 
-class SqliteJournal:
+class SqliteJournal(Alone):
     """See interface.Journal. `new_store_id` is asked once, when the store is created."""
 
     def __init__(self, directory: Path, new_store_id: Callable[[], str]) -> None:
+        super().__init__()
         self._directory = directory
         self._new_store_id = new_store_id
         self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
@@ -63,6 +65,10 @@ class SqliteJournal:
         self._reader: sqlite3.Connection | None = None
         self._lock_fd: int | None = None
         self._closed = False
+
+    engine = "sqlite"
+    version = sqlite3.sqlite_version
+    problems: Sequence[str] = ()
 
     @property
     def path(self) -> Path:
@@ -82,8 +88,38 @@ class SqliteJournal:
             after = rows[-1][0]
             yield [_record(row) for row in rows]
 
-    async def append(self, records: Sequence[Record]) -> None:
+    async def load_requests(self) -> Sequence[Request]:
+        return []
+
+    async def append(self, records: Sequence[Record], requests: Sequence[Request] = ()) -> None:
         await self._write(lambda: self._append(records))
+
+    async def head(self) -> int:
+        def query(db: sqlite3.Connection) -> int:
+            newest = db.execute("SELECT max(id) FROM log").fetchone()[0] or 0
+            (compacted,) = db.execute("SELECT value FROM meta WHERE name = 'compacted'").fetchone()
+            return max(_revision(newest), int(compacted))
+
+        return await self._read(query)
+
+    async def read_key(
+        self, kind: str, namespace: str, name: str, after: int, until: int, limit: int
+    ) -> Sequence[Record]:
+        def query(db: sqlite3.Connection) -> list[Record]:
+            text = (
+                f"SELECT {_COLUMNS} FROM log WHERE kind = ? AND namespace = ? AND name = ? AND id >= ? AND id < ? "
+                "ORDER BY id DESC LIMIT ?"
+            )
+            values = (kind, namespace, name, _first_id(after + 1), _first_id(until + 1), limit)
+            return [_record(row) for row in db.execute(text, values).fetchall()]
+
+        return await self._read(query)
+
+    async def revision_at(self, time_s: float) -> int:
+        def query(db: sqlite3.Connection) -> int:
+            return _revision(db.execute("SELECT max(id) FROM log WHERE time_s <= ?", (time_s,)).fetchone()[0] or 0)
+
+        return await self._read(query)
 
     async def read(self, after: int, limit: int) -> Sequence[tuple[Record, Record | None]]:
         def query(db: sqlite3.Connection) -> list[tuple[Record, Record | None]]:

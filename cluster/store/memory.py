@@ -8,17 +8,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from cluster.api.meta import Key
-from cluster.store.interface import Opening
+from cluster.store.alone import Alone
+from cluster.store.interface import Opening, Request
 from cluster.store.version import Record
 
 
-class MemoryJournal:
+class MemoryJournal(Alone):
     """See interface.Journal."""
 
     def __init__(self, store_id: str) -> None:
+        super().__init__()
         self._store_id = store_id
         self._compacted = 0
         self._records: list[Record] = []
+        self._requests: list[Request] = []
+
+    engine = "memory"
+    version = "1"
+    problems: Sequence[str] = ()
 
     async def open(self) -> Opening:
         return Opening(self._store_id, self._compacted)
@@ -26,8 +33,15 @@ class MemoryJournal:
     async def load(self) -> AsyncIterator[Sequence[Record]]:
         yield list(self._records)
 
-    async def append(self, records: Sequence[Record]) -> None:
+    async def load_requests(self) -> Sequence[Request]:
+        return list(self._requests)
+
+    async def append(self, records: Sequence[Record], requests: Sequence[Request] = ()) -> None:
         self._records.extend(records)
+        self._requests.extend(requests)
+
+    async def head(self) -> int:
+        return self._records[-1].revision if self._records else self._compacted
 
     async def read(self, after: int, limit: int) -> Sequence[tuple[Record, Record | None]]:
         last: dict[Key, Record] = {}
@@ -47,6 +61,16 @@ class MemoryJournal:
             if record.revision <= revision and record.kind == kind and namespace in ("", record.namespace):
                 last[Key(record.kind, record.namespace, record.name)] = record
         return [record for record in last.values() if not record.deleted]
+
+    async def read_key(
+        self, kind: str, namespace: str, name: str, after: int, until: int, limit: int
+    ) -> Sequence[Record]:
+        key = (kind, namespace, name)
+        found = [r for r in self._records if (r.kind, r.namespace, r.name) == key and after < r.revision <= until]
+        return found[::-1][:limit]
+
+    async def revision_at(self, time_s: float) -> int:
+        return max((record.revision for record in self._records if record.time_s <= time_s), default=0)
 
     async def compact(self, revision: int, limit: int) -> bool:
         last: dict[Key, Record] = {}

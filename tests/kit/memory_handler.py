@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 from cluster.api.kinds import BY_NAME, wrap
 from cluster.client.interface import EventType, WatchEvent
 from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.rpc.handlers import Unserved
 from cluster.rpc.identity import Identity
 from cluster.rpc.outcome import to_status
 from tests.kit.memory_client import MemoryCluster
 
 
-class MemoryHandler:
+class MemoryHandler(Unserved):
     """A `cluster.rpc.handlers.ClusterHandler` on a `MemoryCluster`."""
 
     def __init__(self, cluster: MemoryCluster) -> None:

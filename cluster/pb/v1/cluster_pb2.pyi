@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Object(_message.Message):
-    __slots__ = ("pod", "node", "replicationcontroller", "service", "endpoints", "event", "namespace")
+    __slots__ = ("pod", "node", "replicationcontroller", "service", "endpoints", "event", "namespace", "lease")
     POD_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     REPLICATIONCONTROLLER_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,7 @@ class Object(_message.Message):
     ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
     pod: _core_pb2.Pod
     node: _core_pb2.Node
     replicationcontroller: _core_pb2.ReplicationController
@@ -24,21 +25,30 @@ class Object(_message.Message):
     endpoints: _core_pb2.Endpoints
     event: _core_pb2.Event
     namespace: _core_pb2.Namespace
-    def __init__(self, pod: _Optional[_Union[_core_pb2.Pod, _Mapping]] = ..., node: _Optional[_Union[_core_pb2.Node, _Mapping]] = ..., replicationcontroller: _Optional[_Union[_core_pb2.ReplicationController, _Mapping]] = ..., service: _Optional[_Union[_core_pb2.Service, _Mapping]] = ..., endpoints: _Optional[_Union[_core_pb2.Endpoints, _Mapping]] = ..., event: _Optional[_Union[_core_pb2.Event, _Mapping]] = ..., namespace: _Optional[_Union[_core_pb2.Namespace, _Mapping]] = ...) -> None: ...
+    lease: _core_pb2.Lease
+    def __init__(self, pod: _Optional[_Union[_core_pb2.Pod, _Mapping]] = ..., node: _Optional[_Union[_core_pb2.Node, _Mapping]] = ..., replicationcontroller: _Optional[_Union[_core_pb2.ReplicationController, _Mapping]] = ..., service: _Optional[_Union[_core_pb2.Service, _Mapping]] = ..., endpoints: _Optional[_Union[_core_pb2.Endpoints, _Mapping]] = ..., event: _Optional[_Union[_core_pb2.Event, _Mapping]] = ..., namespace: _Optional[_Union[_core_pb2.Namespace, _Mapping]] = ..., lease: _Optional[_Union[_core_pb2.Lease, _Mapping]] = ...) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("status", "message", "reason", "details", "code")
+    __slots__ = ("status", "message", "reason", "details", "code", "store_id", "revision", "oldest_revision", "last_revision")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     DETAILS_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_REVISION_FIELD_NUMBER: _ClassVar[int]
+    LAST_REVISION_FIELD_NUMBER: _ClassVar[int]
     status: str
     message: str
     reason: str
     details: StatusDetails
     code: int
-    def __init__(self, status: _Optional[str] = ..., message: _Optional[str] = ..., reason: _Optional[str] = ..., details: _Optional[_Union[StatusDetails, _Mapping]] = ..., code: _Optional[int] = ...) -> None: ...
+    store_id: str
+    revision: int
+    oldest_revision: int
+    last_revision: int
+    def __init__(self, status: _Optional[str] = ..., message: _Optional[str] = ..., reason: _Optional[str] = ..., details: _Optional[_Union[StatusDetails, _Mapping]] = ..., code: _Optional[int] = ..., store_id: _Optional[str] = ..., revision: _Optional[int] = ..., oldest_revision: _Optional[int] = ..., last_revision: _Optional[int] = ...) -> None: ...
 
 class StatusDetails(_message.Message):
     __slots__ = ("name", "kind", "causes", "retryAfterSeconds", "uid")
@@ -65,14 +75,20 @@ class StatusCause(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., field: _Optional[str] = ...) -> None: ...
 
 class GetRequest(_message.Message):
-    __slots__ = ("kind", "namespace", "name")
+    __slots__ = ("kind", "namespace", "name", "revision", "time", "allow_stale")
     KIND_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_STALE_FIELD_NUMBER: _ClassVar[int]
     kind: str
     namespace: str
     name: str
-    def __init__(self, kind: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+    revision: int
+    time: _core_pb2.Time
+    allow_stale: bool
+    def __init__(self, kind: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., revision: _Optional[int] = ..., time: _Optional[_Union[_core_pb2.Time, _Mapping]] = ..., allow_stale: _Optional[bool] = ...) -> None: ...
 
 class GetResponse(_message.Message):
     __slots__ = ("object", "revision", "store_id")
@@ -85,7 +101,7 @@ class GetResponse(_message.Message):
     def __init__(self, object: _Optional[_Union[Object, _Mapping]] = ..., revision: _Optional[int] = ..., store_id: _Optional[str] = ...) -> None: ...
 
 class ListRequest(_message.Message):
-    __slots__ = ("kind", "namespace", "label_selector", "field_selector", "limit", "revision")
+    __slots__ = ("kind", "namespace", "label_selector", "field_selector", "limit", "revision", "time", "allow_stale")
     KIND_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     LABEL_SELECTOR_FIELD_NUMBER: _ClassVar[int]
@@ -93,13 +109,17 @@ class ListRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     CONTINUE_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_STALE_FIELD_NUMBER: _ClassVar[int]
     kind: str
     namespace: str
     label_selector: str
     field_selector: str
     limit: int
     revision: int
-    def __init__(self, kind: _Optional[str] = ..., namespace: _Optional[str] = ..., label_selector: _Optional[str] = ..., field_selector: _Optional[str] = ..., limit: _Optional[int] = ..., revision: _Optional[int] = ..., **kwargs) -> None: ...
+    time: _core_pb2.Time
+    allow_stale: bool
+    def __init__(self, kind: _Optional[str] = ..., namespace: _Optional[str] = ..., label_selector: _Optional[str] = ..., field_selector: _Optional[str] = ..., limit: _Optional[int] = ..., revision: _Optional[int] = ..., time: _Optional[_Union[_core_pb2.Time, _Mapping]] = ..., allow_stale: _Optional[bool] = ..., **kwargs) -> None: ...
 
 class ListResponse(_message.Message):
     __slots__ = ("items", "revision", "remaining_item_count", "store_id")
@@ -115,20 +135,24 @@ class ListResponse(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[Object, _Mapping]]] = ..., revision: _Optional[int] = ..., remaining_item_count: _Optional[int] = ..., store_id: _Optional[str] = ..., **kwargs) -> None: ...
 
 class WatchRequest(_message.Message):
-    __slots__ = ("kind", "namespace", "label_selector", "field_selector", "after_revision", "initial_state")
+    __slots__ = ("kind", "namespace", "label_selector", "field_selector", "after_revision", "initial_state", "store_id", "allow_stale")
     KIND_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     LABEL_SELECTOR_FIELD_NUMBER: _ClassVar[int]
     FIELD_SELECTOR_FIELD_NUMBER: _ClassVar[int]
     AFTER_REVISION_FIELD_NUMBER: _ClassVar[int]
     INITIAL_STATE_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_STALE_FIELD_NUMBER: _ClassVar[int]
     kind: str
     namespace: str
     label_selector: str
     field_selector: str
     after_revision: int
     initial_state: bool
-    def __init__(self, kind: _Optional[str] = ..., namespace: _Optional[str] = ..., label_selector: _Optional[str] = ..., field_selector: _Optional[str] = ..., after_revision: _Optional[int] = ..., initial_state: _Optional[bool] = ...) -> None: ...
+    store_id: str
+    allow_stale: bool
+    def __init__(self, kind: _Optional[str] = ..., namespace: _Optional[str] = ..., label_selector: _Optional[str] = ..., field_selector: _Optional[str] = ..., after_revision: _Optional[int] = ..., initial_state: _Optional[bool] = ..., store_id: _Optional[str] = ..., allow_stale: _Optional[bool] = ...) -> None: ...
 
 class WatchEvent(_message.Message):
     __slots__ = ("type", "revision", "object")
@@ -249,16 +273,48 @@ class Operation(_message.Message):
     def __init__(self, create: _Optional[_Union[CreateOperation, _Mapping]] = ..., update: _Optional[_Union[UpdateOperation, _Mapping]] = ..., patch: _Optional[_Union[PatchOperation, _Mapping]] = ..., update_status: _Optional[_Union[UpdateStatusOperation, _Mapping]] = ..., bind: _Optional[_Union[BindOperation, _Mapping]] = ..., delete: _Optional[_Union[DeleteOperation, _Mapping]] = ...) -> None: ...
 
 class WriteRequest(_message.Message):
-    __slots__ = ("operations", "atomic", "cause", "dry_run")
+    __slots__ = ("operations", "atomic", "cause", "dry_run", "request_id")
     OPERATIONS_FIELD_NUMBER: _ClassVar[int]
     ATOMIC_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
     DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     operations: _containers.RepeatedCompositeFieldContainer[Operation]
     atomic: bool
     cause: _core_pb2.Cause
     dry_run: bool
-    def __init__(self, operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., atomic: _Optional[bool] = ..., cause: _Optional[_Union[_core_pb2.Cause, _Mapping]] = ..., dry_run: _Optional[bool] = ...) -> None: ...
+    request_id: str
+    def __init__(self, operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., atomic: _Optional[bool] = ..., cause: _Optional[_Union[_core_pb2.Cause, _Mapping]] = ..., dry_run: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class WriteCall(_message.Message):
+    __slots__ = ("id", "request")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    request: WriteRequest
+    def __init__(self, id: _Optional[int] = ..., request: _Optional[_Union[WriteRequest, _Mapping]] = ...) -> None: ...
+
+class WriteCalls(_message.Message):
+    __slots__ = ("calls",)
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    calls: _containers.RepeatedCompositeFieldContainer[WriteCall]
+    def __init__(self, calls: _Optional[_Iterable[_Union[WriteCall, _Mapping]]] = ...) -> None: ...
+
+class WriteAnswer(_message.Message):
+    __slots__ = ("id", "response", "error")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    response: WriteResponse
+    error: Status
+    def __init__(self, id: _Optional[int] = ..., response: _Optional[_Union[WriteResponse, _Mapping]] = ..., error: _Optional[_Union[Status, _Mapping]] = ...) -> None: ...
+
+class WriteAnswers(_message.Message):
+    __slots__ = ("answers",)
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    answers: _containers.RepeatedCompositeFieldContainer[WriteAnswer]
+    def __init__(self, answers: _Optional[_Iterable[_Union[WriteAnswer, _Mapping]]] = ...) -> None: ...
 
 class OperationResult(_message.Message):
     __slots__ = ("status", "object", "unchanged")
@@ -271,14 +327,180 @@ class OperationResult(_message.Message):
     def __init__(self, status: _Optional[_Union[Status, _Mapping]] = ..., object: _Optional[_Union[Object, _Mapping]] = ..., unchanged: _Optional[bool] = ...) -> None: ...
 
 class WriteResponse(_message.Message):
-    __slots__ = ("results", "revision", "store_id")
+    __slots__ = ("results", "revision", "store_id", "replayed")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[OperationResult]
     revision: int
     store_id: str
-    def __init__(self, results: _Optional[_Iterable[_Union[OperationResult, _Mapping]]] = ..., revision: _Optional[int] = ..., store_id: _Optional[str] = ...) -> None: ...
+    replayed: bool
+    def __init__(self, results: _Optional[_Iterable[_Union[OperationResult, _Mapping]]] = ..., revision: _Optional[int] = ..., store_id: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class HistoryRequest(_message.Message):
+    __slots__ = ("kind", "namespace", "name", "after_revision", "until_revision", "limit", "without_status")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    AFTER_REVISION_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_REVISION_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_STATUS_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    namespace: str
+    name: str
+    after_revision: int
+    until_revision: int
+    limit: int
+    without_status: bool
+    def __init__(self, kind: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., after_revision: _Optional[int] = ..., until_revision: _Optional[int] = ..., limit: _Optional[int] = ..., without_status: _Optional[bool] = ...) -> None: ...
+
+class FieldChange(_message.Message):
+    __slots__ = ("path", "old", "new")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    OLD_FIELD_NUMBER: _ClassVar[int]
+    NEW_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    old: str
+    new: str
+    def __init__(self, path: _Optional[str] = ..., old: _Optional[str] = ..., new: _Optional[str] = ...) -> None: ...
+
+class HistoryEntry(_message.Message):
+    __slots__ = ("type", "revision", "time", "actor", "cause", "changes", "object")
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_FIELD_NUMBER: _ClassVar[int]
+    type: WatchEvent.Type
+    revision: int
+    time: _core_pb2.Time
+    actor: str
+    cause: _core_pb2.Cause
+    changes: _containers.RepeatedCompositeFieldContainer[FieldChange]
+    object: Object
+    def __init__(self, type: _Optional[_Union[WatchEvent.Type, str]] = ..., revision: _Optional[int] = ..., time: _Optional[_Union[_core_pb2.Time, _Mapping]] = ..., actor: _Optional[str] = ..., cause: _Optional[_Union[_core_pb2.Cause, _Mapping]] = ..., changes: _Optional[_Iterable[_Union[FieldChange, _Mapping]]] = ..., object: _Optional[_Union[Object, _Mapping]] = ...) -> None: ...
+
+class HistoryResponse(_message.Message):
+    __slots__ = ("entries", "oldest_revision", "revision", "store_id")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_REVISION_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[HistoryEntry]
+    oldest_revision: int
+    revision: int
+    store_id: str
+    def __init__(self, entries: _Optional[_Iterable[_Union[HistoryEntry, _Mapping]]] = ..., oldest_revision: _Optional[int] = ..., revision: _Optional[int] = ..., store_id: _Optional[str] = ...) -> None: ...
+
+class UndoRequest(_message.Message):
+    __slots__ = ("kind", "namespace", "name", "to_revision", "dry_run", "request_id")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TO_REVISION_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    namespace: str
+    name: str
+    to_revision: int
+    dry_run: bool
+    request_id: str
+    def __init__(self, kind: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., to_revision: _Optional[int] = ..., dry_run: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class UndoResponse(_message.Message):
+    __slots__ = ("result", "to_revision", "changes", "revision", "store_id")
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    TO_REVISION_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    result: OperationResult
+    to_revision: int
+    changes: _containers.RepeatedCompositeFieldContainer[FieldChange]
+    revision: int
+    store_id: str
+    def __init__(self, result: _Optional[_Union[OperationResult, _Mapping]] = ..., to_revision: _Optional[int] = ..., changes: _Optional[_Iterable[_Union[FieldChange, _Mapping]]] = ..., revision: _Optional[int] = ..., store_id: _Optional[str] = ...) -> None: ...
+
+class TraceRequest(_message.Message):
+    __slots__ = ("kind", "namespace", "name")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    namespace: str
+    name: str
+    def __init__(self, kind: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class TraceStep(_message.Message):
+    __slots__ = ("step", "object", "revision", "time", "actor", "cause", "message")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    step: str
+    object: str
+    revision: int
+    time: _core_pb2.Time
+    actor: str
+    cause: _core_pb2.Cause
+    message: str
+    def __init__(self, step: _Optional[str] = ..., object: _Optional[str] = ..., revision: _Optional[int] = ..., time: _Optional[_Union[_core_pb2.Time, _Mapping]] = ..., actor: _Optional[str] = ..., cause: _Optional[_Union[_core_pb2.Cause, _Mapping]] = ..., message: _Optional[str] = ...) -> None: ...
+
+class TraceResponse(_message.Message):
+    __slots__ = ("steps", "gap", "revision", "store_id")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    GAP_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.RepeatedCompositeFieldContainer[TraceStep]
+    gap: str
+    revision: int
+    store_id: str
+    def __init__(self, steps: _Optional[_Iterable[_Union[TraceStep, _Mapping]]] = ..., gap: _Optional[str] = ..., revision: _Optional[int] = ..., store_id: _Optional[str] = ...) -> None: ...
+
+class StoreStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StoreStatusResponse(_message.Message):
+    __slots__ = ("store_id", "revision", "oldest_revision", "engine", "leader", "leader_address", "problems", "engine_version", "watches")
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_REVISION_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    LEADER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    WATCHES_FIELD_NUMBER: _ClassVar[int]
+    store_id: str
+    revision: int
+    oldest_revision: int
+    engine: str
+    leader: bool
+    leader_address: str
+    problems: _containers.RepeatedScalarFieldContainer[str]
+    engine_version: str
+    watches: int
+    def __init__(self, store_id: _Optional[str] = ..., revision: _Optional[int] = ..., oldest_revision: _Optional[int] = ..., engine: _Optional[str] = ..., leader: _Optional[bool] = ..., leader_address: _Optional[str] = ..., problems: _Optional[_Iterable[str]] = ..., engine_version: _Optional[str] = ..., watches: _Optional[int] = ...) -> None: ...
+
+class BackupRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class BackupChunk(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
 class NodeHeartbeat(_message.Message):
     __slots__ = ("node", "sequence", "usage")

@@ -54,6 +54,36 @@ class ClusterStub:
                 request_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WriteRequest.SerializeToString,
                 response_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WriteResponse.FromString,
                 _registered_method=True)
+        self.WriteStream = channel.stream_stream(
+                '/cluster.pb.v1.Cluster/WriteStream',
+                request_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WriteCalls.SerializeToString,
+                response_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WriteAnswers.FromString,
+                _registered_method=True)
+        self.History = channel.unary_unary(
+                '/cluster.pb.v1.Cluster/History',
+                request_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.HistoryRequest.SerializeToString,
+                response_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.HistoryResponse.FromString,
+                _registered_method=True)
+        self.Undo = channel.unary_unary(
+                '/cluster.pb.v1.Cluster/Undo',
+                request_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.UndoRequest.SerializeToString,
+                response_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.UndoResponse.FromString,
+                _registered_method=True)
+        self.Trace = channel.unary_unary(
+                '/cluster.pb.v1.Cluster/Trace',
+                request_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.TraceRequest.SerializeToString,
+                response_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.TraceResponse.FromString,
+                _registered_method=True)
+        self.StoreStatus = channel.unary_unary(
+                '/cluster.pb.v1.Cluster/StoreStatus',
+                request_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.StoreStatusRequest.SerializeToString,
+                response_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.StoreStatusResponse.FromString,
+                _registered_method=True)
+        self.Backup = channel.unary_stream(
+                '/cluster.pb.v1.Cluster/Backup',
+                request_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.BackupRequest.SerializeToString,
+                response_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.BackupChunk.FromString,
+                _registered_method=True)
         self.Heartbeat = channel.stream_stream(
                 '/cluster.pb.v1.Cluster/Heartbeat',
                 request_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.HeartbeatRequest.SerializeToString,
@@ -98,6 +128,49 @@ class ClusterServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WriteStream(self, request_iterator, context):
+        """As many writes as the caller likes over one stream, each answered for itself, in any order: many callers of one
+        process share the cost of a message, and of the disk.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def History(self, request, context):
+        """What became of one object: every kept change of it, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Undo(self, request, context):
+        """Writes an object as it was at an earlier revision: its labels, annotations and spec, or all of it if it is gone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Trace(self, request, context):
+        """How an object came to be what it is: what caused what, from the first write to now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StoreStatus(self, request, context):
+        """Which store this is, who leads, and how it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Backup(self, request, context):
+        """The whole log as of now, in the form that `podium restore` reads.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Heartbeat(self, request_iterator, context):
         """Says that nodes are alive and what they use, again and again. Soft state: it is not logged and does not make
         revisions. The first request is answered, and every later one that names an unknown node.
@@ -135,6 +208,36 @@ def add_ClusterServicer_to_server(servicer, server):
                     servicer.Write,
                     request_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WriteRequest.FromString,
                     response_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WriteResponse.SerializeToString,
+            ),
+            'WriteStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.WriteStream,
+                    request_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WriteCalls.FromString,
+                    response_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WriteAnswers.SerializeToString,
+            ),
+            'History': grpc.unary_unary_rpc_method_handler(
+                    servicer.History,
+                    request_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.HistoryRequest.FromString,
+                    response_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.HistoryResponse.SerializeToString,
+            ),
+            'Undo': grpc.unary_unary_rpc_method_handler(
+                    servicer.Undo,
+                    request_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.UndoRequest.FromString,
+                    response_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.UndoResponse.SerializeToString,
+            ),
+            'Trace': grpc.unary_unary_rpc_method_handler(
+                    servicer.Trace,
+                    request_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.TraceRequest.FromString,
+                    response_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.TraceResponse.SerializeToString,
+            ),
+            'StoreStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.StoreStatus,
+                    request_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.StoreStatusRequest.FromString,
+                    response_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.StoreStatusResponse.SerializeToString,
+            ),
+            'Backup': grpc.unary_stream_rpc_method_handler(
+                    servicer.Backup,
+                    request_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.BackupRequest.FromString,
+                    response_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.BackupChunk.SerializeToString,
             ),
             'Heartbeat': grpc.stream_stream_rpc_method_handler(
                     servicer.Heartbeat,
@@ -255,6 +358,168 @@ class Cluster:
             '/cluster.pb.v1.Cluster/Write',
             cluster_dot_pb_dot_v1_dot_cluster__pb2.WriteRequest.SerializeToString,
             cluster_dot_pb_dot_v1_dot_cluster__pb2.WriteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WriteStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/cluster.pb.v1.Cluster/WriteStream',
+            cluster_dot_pb_dot_v1_dot_cluster__pb2.WriteCalls.SerializeToString,
+            cluster_dot_pb_dot_v1_dot_cluster__pb2.WriteAnswers.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def History(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cluster.pb.v1.Cluster/History',
+            cluster_dot_pb_dot_v1_dot_cluster__pb2.HistoryRequest.SerializeToString,
+            cluster_dot_pb_dot_v1_dot_cluster__pb2.HistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Undo(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cluster.pb.v1.Cluster/Undo',
+            cluster_dot_pb_dot_v1_dot_cluster__pb2.UndoRequest.SerializeToString,
+            cluster_dot_pb_dot_v1_dot_cluster__pb2.UndoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Trace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cluster.pb.v1.Cluster/Trace',
+            cluster_dot_pb_dot_v1_dot_cluster__pb2.TraceRequest.SerializeToString,
+            cluster_dot_pb_dot_v1_dot_cluster__pb2.TraceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StoreStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cluster.pb.v1.Cluster/StoreStatus',
+            cluster_dot_pb_dot_v1_dot_cluster__pb2.StoreStatusRequest.SerializeToString,
+            cluster_dot_pb_dot_v1_dot_cluster__pb2.StoreStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Backup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/cluster.pb.v1.Cluster/Backup',
+            cluster_dot_pb_dot_v1_dot_cluster__pb2.BackupRequest.SerializeToString,
+            cluster_dot_pb_dot_v1_dot_cluster__pb2.BackupChunk.FromString,
             options,
             channel_credentials,
             insecure,

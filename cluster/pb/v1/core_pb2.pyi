@@ -25,6 +25,14 @@ class Time(_message.Message):
     nanos: int
     def __init__(self, seconds: _Optional[int] = ..., nanos: _Optional[int] = ...) -> None: ...
 
+class MicroTime(_message.Message):
+    __slots__ = ("seconds", "nanos")
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    NANOS_FIELD_NUMBER: _ClassVar[int]
+    seconds: int
+    nanos: int
+    def __init__(self, seconds: _Optional[int] = ..., nanos: _Optional[int] = ...) -> None: ...
+
 class Quantity(_message.Message):
     __slots__ = ("string",)
     STRING_FIELD_NUMBER: _ClassVar[int]
@@ -797,3 +805,25 @@ class Namespace(_message.Message):
     spec: NamespaceSpec
     status: NamespaceStatus
     def __init__(self, metadata: _Optional[_Union[ObjectMeta, _Mapping]] = ..., spec: _Optional[_Union[NamespaceSpec, _Mapping]] = ..., status: _Optional[_Union[NamespaceStatus, _Mapping]] = ...) -> None: ...
+
+class LeaseSpec(_message.Message):
+    __slots__ = ("holderIdentity", "leaseDurationSeconds", "acquireTime", "renewTime", "leaseTransitions")
+    HOLDERIDENTITY_FIELD_NUMBER: _ClassVar[int]
+    LEASEDURATIONSECONDS_FIELD_NUMBER: _ClassVar[int]
+    ACQUIRETIME_FIELD_NUMBER: _ClassVar[int]
+    RENEWTIME_FIELD_NUMBER: _ClassVar[int]
+    LEASETRANSITIONS_FIELD_NUMBER: _ClassVar[int]
+    holderIdentity: str
+    leaseDurationSeconds: int
+    acquireTime: MicroTime
+    renewTime: MicroTime
+    leaseTransitions: int
+    def __init__(self, holderIdentity: _Optional[str] = ..., leaseDurationSeconds: _Optional[int] = ..., acquireTime: _Optional[_Union[MicroTime, _Mapping]] = ..., renewTime: _Optional[_Union[MicroTime, _Mapping]] = ..., leaseTransitions: _Optional[int] = ...) -> None: ...
+
+class Lease(_message.Message):
+    __slots__ = ("metadata", "spec")
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    metadata: ObjectMeta
+    spec: LeaseSpec
+    def __init__(self, metadata: _Optional[_Union[ObjectMeta, _Mapping]] = ..., spec: _Optional[_Union[LeaseSpec, _Mapping]] = ...) -> None: ...

@@ -14,7 +14,7 @@ from cluster.client import operations as ops
 from cluster.master import actor
 from cluster.master.commands import Commands
 from cluster.pb.v1 import cluster_pb2 as wire
-from cluster.store.interface import DiskFull, JournalFailed
+from cluster.store.interface import DiskFull, JournalFailed, Request
 from cluster.store.memory import MemoryJournal
 from cluster.store.version import Record
 from tests.unit.master.rig import Rig, pod, running, service
@@ -30,12 +30,12 @@ class Disk(MemoryJournal):
         self.ready.set()
         self.error: Exception | None = None
 
-    async def append(self, records: Sequence[Record]) -> None:
+    async def append(self, records: Sequence[Record], requests: Sequence[Request] = ()) -> None:
         await self.ready.wait()
         if self.error is not None:
             raise self.error
         self.commits.append(len(records))
-        await super().append(records)
+        await super().append(records, requests)
 
 
 def request(name: str) -> wire.WriteRequest:

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from cluster.api.errors import Forbidden
 from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.rpc.handlers import Unserved
 from cluster.rpc.identity import Credentials, Identity, issue, make_ca
 from cluster.rpc.server import RpcServer
 from cluster.rpc.servicer import cluster_service
@@ -18,7 +19,7 @@ from cluster.rpc.servicer import cluster_service
 HOST = "127.0.0.1"
 
 
-class ScriptedHandler:
+class ScriptedHandler(Unserved):
     """A ClusterHandler whose answers are set by the test."""
 
     def __init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -15,11 +16,11 @@ from cluster.api.errors import Expired
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.store import encoding, failpoints
 from cluster.store.history import History, Marks, Window, compaction_target
-from cluster.store.interface import Journal, JournalFailed
+from cluster.store.interface import Journal, JournalFailed, Request
 from cluster.store.journal import SqliteJournal
 from cluster.store.memory import MemoryJournal
 from cluster.store.store import Store, StoreSettings
-from cluster.store.version import records_of
+from cluster.store.version import Record, records_of
 from cluster.store.watchers import Interest
 from tests.kit.clock import VirtualClock
 from tests.unit.store.rig import Script, Watching, version
@@ -162,9 +163,9 @@ class _Held(MemoryJournal):
         super().__init__("s")
         self.go = asyncio.Event()
 
-    async def append(self, records: object) -> None:
+    async def append(self, records: Sequence[Record], requests: Sequence[Request] = ()) -> None:
         await self.go.wait()
-        await super().append(records)  # type: ignore[arg-type]
+        await super().append(records, requests)
 
 
 async def test_nobody_sees_a_revision_before_it_is_durable() -> None:
