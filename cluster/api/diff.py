@@ -142,9 +142,9 @@ def _compare(path: str, old: Any, new: Any) -> Iterator[Difference]:
 def _compare_elements(path: str, old: Sequence[Any], new: Sequence[Any]) -> Iterator[Difference]:
     before, after = _by_position(old), _by_position(new)
     for fields in _NAMED_BY.get(path.rpartition(".")[2], ()):
-        named = _by_fields(old, fields), _by_fields(new, fields)
-        if named[0] is not None and named[1] is not None:
-            before, after = named
+        named_before, named_after = _by_fields(old, fields), _by_fields(new, fields)
+        if named_before is not None and named_after is not None:
+            before, after = named_before, named_after
             break
     for name in _union(before, after):
         yield from _compare(f"{path}[{name}]", before.get(name, ABSENT), after.get(name, ABSENT))

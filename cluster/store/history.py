@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import aiorwlock
 
 from cluster.api.errors import Expired
+from cluster.api.meta import Key
 from cluster.store.interface import Journal
 from cluster.store.version import Change, Record, Version
 
@@ -97,6 +98,14 @@ class History:
             records = await self._journal.read_at(revision, kind, namespace)
         versions = [record.version() for record in records if not node or record.node == node]
         return sorted(versions, key=lambda version: version.key)
+
+    async def read_key(self, key: Key, until: int, limit: int) -> Sequence[Record]:
+        """What is kept of one object's changes up to a revision, the newest `limit`, newest first; tombstones too.
+
+        Up to `compacted`, that is its last state only, and nothing if it was deleted by then.
+        """
+        async with self._lock.reader:
+            return await self._journal.read_key(key.kind, key.namespace, key.name, 0, until, limit)
 
     async def compact(self, head: int, wall_s: float, now_s: float) -> None:
         """Forgets what is outside of the window. Gives way to readers: tries again another time if they are busy."""

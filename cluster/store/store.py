@@ -23,7 +23,7 @@ from cluster.store.history import History, Window
 from cluster.store.interface import DiskFull, Journal
 from cluster.store.mvcc import State
 from cluster.store.ring import Ring
-from cluster.store.version import Change, Version, records_of
+from cluster.store.version import Change, Record, Version, records_of
 from cluster.store.watchers import BATCH_BYTES, Interest, Watcher, Watchers, join
 
 _SWEEP_EVERY_S = 1.0
@@ -165,6 +165,13 @@ class Store:
         if revision >= self.state.horizon:
             return self.state.list_at(revision, kind, namespace, node)
         return await self._history.read_at(revision, kind, namespace, node)
+
+    async def read_key(self, key: Key, until: int, limit: int) -> Sequence[Record]:
+        """What is kept of one object's changes up to a revision, the newest `limit`, newest first; tombstones too.
+
+        Up to `oldest`, that is its last state only, and nothing if it was deleted by then.
+        """
+        return await self._history.read_key(key, until, limit)
 
     def _check_known(self, revision: int) -> None:
         if revision > self.revision:
