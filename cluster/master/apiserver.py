@@ -26,6 +26,7 @@ from cluster.master.authorization import (
 from cluster.master.commands import Writer
 from cluster.master.heartbeats import Heartbeats
 from cluster.master.paging import Place, page, read_token, write_token
+from cluster.master.travel import TimeTravel
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.rpc.handlers import Unserved
 from cluster.rpc.identity import Identity
@@ -43,6 +44,7 @@ class ApiServer(Unserved):
         self._store = store
         self._writer = writer
         self._heartbeats = heartbeats
+        self._travel = TimeTravel(store, self.write)
 
     async def get(self, identity: Identity, request: wire.GetRequest) -> bytes:
         """One object. Raises NotFound, Forbidden."""
@@ -102,6 +104,21 @@ class ApiServer(Unserved):
         """See `Commands`. Raises Overloaded, Unavailable, BadRequest."""
         cause = request.cause if request.HasField("cause") else None
         return await self._writer.write(request, Writer(identity, cause))
+
+    async def history(self, identity: Identity, request: wire.HistoryRequest) -> wire.HistoryResponse:
+        """See `TimeTravel`."""
+        authorize_call(identity, _CLUSTER + "History")
+        return await self._travel.history(request)
+
+    async def undo(self, identity: Identity, request: wire.UndoRequest) -> wire.UndoResponse:
+        """See `TimeTravel`. It writes as its caller, by the rules of `write`."""
+        authorize_call(identity, _CLUSTER + "Undo")
+        return await self._travel.undo(identity, request)
+
+    async def trace(self, identity: Identity, request: wire.TraceRequest) -> wire.TraceResponse:
+        """See `TimeTravel`."""
+        authorize_call(identity, _CLUSTER + "Trace")
+        return await self._travel.trace(request)
 
     async def heartbeat(
         self, identity: Identity, requests: AsyncIterator[wire.HeartbeatRequest]

@@ -1,0 +1,63 @@
+"""Time travel: the calls History, Undo and Trace, with what they share.
+
+What they tell of secret values are words (`cluster.api.secrets`), made with a key that is drawn here, at the start of
+the master, and told to nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from cluster.actor.clock import new_uid
+from cluster.api.errors import BadRequest, Invalid, StoreRewound
+from cluster.api.kinds import kind_named
+from cluster.api.meta import Key
+from cluster.master.admission import DEFAULT_NAMESPACE
+from cluster.master.history import Past, history
+from cluster.master.trace import trace
+from cluster.master.undo import Undo
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.rpc.identity import Identity
+
+
+class TimeTravel:
+    """Who may call is decided before. `write` is the door's own write."""
+
+    def __init__(self, past: Past, write: Callable[[Identity, wire.WriteRequest], Awaitable[bytes]]) -> None:
+        self._past = past
+        self._secret = new_uid().encode()
+        self._undo = Undo(past, write, self._secret)
+
+    async def history(self, request: wire.HistoryRequest) -> wire.HistoryResponse:
+        """See `history.py`. Raises NotFound, BadRequest, Invalid, StoreRewound."""
+        key = _key(request)
+        for revision in (request.after_revision, request.until_revision):
+            self._check_happened(revision)
+        return await history(self._past, key, request, self._secret)
+
+    async def undo(self, identity: Identity, request: wire.UndoRequest) -> wire.UndoResponse:
+        """See `undo.py`. Raises NotFound, BadRequest, Invalid, Conflict, Expired, StoreRewound, and as a write does."""
+        key = _key(request)
+        self._check_happened(request.to_revision)
+        return await self._undo.undo(identity, key, request)
+
+    async def trace(self, request: wire.TraceRequest) -> wire.TraceResponse:
+        """See `trace.py`. Raises NotFound, BadRequest, Invalid."""
+        return await trace(self._past, _key(request), self._secret)
+
+    def _check_happened(self, revision: int) -> None:
+        if revision < 0:
+            raise BadRequest(f"a revision must not be negative, but is {revision}")
+        if revision > self._past.revision:
+            raise StoreRewound(f"revision {revision} has not happened: this store is at {self._past.revision}")
+
+
+def _key(request: wire.HistoryRequest | wire.UndoRequest | wire.TraceRequest) -> Key:
+    kind = kind_named(request.kind)
+    if not request.name:
+        raise BadRequest("name: is required")
+    if not kind.namespaced:
+        if request.namespace:
+            raise Invalid(f"{kind.plural} have no namespace")
+        return Key(kind.name, "", request.name)
+    return Key(kind.name, request.namespace or DEFAULT_NAMESPACE, request.name)
