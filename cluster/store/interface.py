@@ -31,6 +31,10 @@ class DiskFull(StoreError):
     """Nothing was written, for want of space. What is there can still be read, and writing may work again later."""
 
 
+class TooLarge(StoreError):
+    """A single revision is larger than the engine takes at once. Nothing was written. The message is for the user."""
+
+
 class JournalFailed(StoreError):
     """The disk failed in the middle of a write: nobody knows what is on it. Only a new start can tell."""
 
@@ -127,7 +131,10 @@ class Journal(Protocol):
         ...
 
     async def append(self, records: Sequence[Record], requests: Sequence[Request] = ()) -> None:
-        """All of them, or none; durable when it returns. Raises DiskFull, JournalFailed, NotLeading, Undecided."""
+        """All of them, or none; durable when it returns.
+
+        Raises DiskFull, TooLarge, JournalFailed, NotLeading, Undecided.
+        """
         ...
 
     async def read(self, after: int, limit: int) -> Sequence[tuple[Record, Record | None]]:
