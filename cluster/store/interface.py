@@ -130,10 +130,11 @@ class Journal(Protocol):
         """Requests of the last ten minutes or more, in order of revisions; up to what `load` gave or further."""
         ...
 
-    async def append(self, records: Sequence[Record], requests: Sequence[Request] = ()) -> None:
+    async def append(self, records: Sequence[Record], requests: Sequence[Request] = (), *, frees: bool = False) -> None:
         """All of them, or none; durable when it returns.
 
-        Raises DiskFull, TooLarge, JournalFailed, NotLeading, Undecided.
+        `frees`: they make room (they delete, or mark for deletion), and may use what space is kept for that when there
+        is no other. Raises DiskFull, TooLarge, JournalFailed, NotLeading, Undecided.
         """
         ...
 
@@ -158,7 +159,10 @@ class Journal(Protocol):
         ...
 
     async def revision_at(self, time_s: float) -> int:
-        """The newest revision that was made at or before a wall time; 0: all are younger, or none is known."""
+        """The newest revision that was made at or before a wall time; 0: all are younger, or none is known.
+
+        If wall time was set back meanwhile, any revision at which it passed that time.
+        """
         ...
 
     async def compact(self, revision: int, limit: int) -> bool:

@@ -91,7 +91,7 @@ class SqliteJournal(Alone):
     async def load_requests(self) -> Sequence[Request]:
         return []
 
-    async def append(self, records: Sequence[Record], requests: Sequence[Request] = ()) -> None:
+    async def append(self, records: Sequence[Record], requests: Sequence[Request] = (), *, frees: bool = False) -> None:
         await self._write(lambda: self._append(records))
 
     async def head(self) -> int:

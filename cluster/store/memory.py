@@ -36,7 +36,7 @@ class MemoryJournal(Alone):
     async def load_requests(self) -> Sequence[Request]:
         return list(self._requests)
 
-    async def append(self, records: Sequence[Record], requests: Sequence[Request] = ()) -> None:
+    async def append(self, records: Sequence[Record], requests: Sequence[Request] = (), *, frees: bool = False) -> None:
         self._records.extend(records)
         self._requests.extend(requests)
 

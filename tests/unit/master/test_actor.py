@@ -30,7 +30,7 @@ class Disk(MemoryJournal):
         self.ready.set()
         self.error: Exception | None = None
 
-    async def append(self, records: Sequence[Record], requests: Sequence[Request] = ()) -> None:
+    async def append(self, records: Sequence[Record], requests: Sequence[Request] = (), *, frees: bool = False) -> None:
         await self.ready.wait()
         if self.error is not None:
             raise self.error

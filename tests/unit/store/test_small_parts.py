@@ -163,7 +163,7 @@ class _Held(MemoryJournal):
         super().__init__("s")
         self.go = asyncio.Event()
 
-    async def append(self, records: Sequence[Record], requests: Sequence[Request] = ()) -> None:
+    async def append(self, records: Sequence[Record], requests: Sequence[Request] = (), *, frees: bool = False) -> None:
         await self.go.wait()
         await super().append(records, requests)
 
