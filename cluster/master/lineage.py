@@ -145,7 +145,8 @@ def content_of(obj: AnyObject) -> AnyObject:
     content = type(obj)()
     content.CopyFrom(obj)  # type: ignore[arg-type]
     content.ClearField("metadata")
-    content.ClearField("status")
+    if kind_of(obj).has_status:
+        content.ClearField("status")
     return content
 
 

@@ -165,7 +165,7 @@ class _Tracer:
                 self._note_gap(step)
                 if step.type == ADDED:
                     break
-        for link in what_matters(key, newest_first):
+        for link in reversed(what_matters(key, newest_first)):
             self._add(link)
         return seen
 
