@@ -146,6 +146,54 @@ class GrpcClusterClient:
             raise Internal(f"{len(operations)} operations were answered with {len(response.results)} results")
         return WriteOutcome([_outcome(result) for result in response.results], response.revision)
 
+    async def history(
+        self,
+        kind: type[T],
+        name: str,
+        namespace: str = "",
+        *,
+        after_revision: int | None = None,
+        until_revision: int | None = None,
+        limit: int = 0,
+        without_status: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> wire.HistoryResponse:
+        request = wire.HistoryRequest(
+            kind=kind_of_type(kind).name,
+            namespace=namespace,
+            name=name,
+            after_revision=after_revision,
+            until_revision=until_revision,
+            limit=limit,
+            without_status=without_status,
+        )
+        return await self._stub.history(request, timeout_s)
+
+    async def undo(
+        self,
+        kind: type[T],
+        name: str,
+        namespace: str = "",
+        *,
+        to_revision: int | None = None,
+        dry_run: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> wire.UndoResponse:
+        request = wire.UndoRequest(
+            kind=kind_of_type(kind).name,
+            namespace=namespace,
+            name=name,
+            to_revision=to_revision,
+            dry_run=dry_run,
+        )
+        return await self._stub.undo(request, timeout_s)
+
+    async def trace(
+        self, kind: type[T], name: str, namespace: str = "", *, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> wire.TraceResponse:
+        request = wire.TraceRequest(kind=kind_of_type(kind).name, namespace=namespace, name=name)
+        return await self._stub.trace(request, timeout_s)
+
     @asynccontextmanager
     async def heartbeats(self) -> AsyncIterator[HeartbeatLine]:
         stream = self._stub.heartbeat()

@@ -173,6 +173,50 @@ class ClusterClient(Protocol):
         """
         ...
 
+    async def history(
+        self,
+        kind: type[T],
+        name: str,
+        namespace: str = "",
+        *,
+        after_revision: int | None = None,
+        until_revision: int | None = None,
+        limit: int = 0,
+        without_status: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> wire.HistoryResponse:
+        """What became of an object, newest first: its kept changes after one revision and up to another, at most
+        `limit` (0: 100), or fewer if they are large. `without_status`: not the changes of the status alone.
+
+        What was compacted may show as one change without its fields. Of secret values, words in their place. Raises
+        NotFound if nothing of that name is kept, StoreRewound for a revision that has not happened.
+        """
+        ...
+
+    async def undo(
+        self,
+        kind: type[T],
+        name: str,
+        namespace: str = "",
+        *,
+        to_revision: int | None = None,
+        dry_run: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> wire.UndoResponse:
+        """Writes labels, annotations and specification as they were at a revision; by default as they were before the
+        last change of them. An object that is gone is made again.
+
+        Raises NotFound, Invalid (what cannot be changed, or nothing to undo), Conflict (being deleted, or changed
+        meanwhile), Expired (no longer kept).
+        """
+        ...
+
+    async def trace(
+        self, kind: type[T], name: str, namespace: str = "", *, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> wire.TraceResponse:
+        """How an object came to be what it is: what caused what, in the order of revisions. Raises NotFound."""
+        ...
+
     def heartbeats(self) -> AbstractAsyncContextManager[HeartbeatLine]:
         """A line on which to say that nodes are alive, for as long as they are.
 

@@ -90,6 +90,18 @@ class ClusterStub(_Stub):
         response: wire.WriteResponse = await self._unary("Write", request, timeout_s)
         return response
 
+    async def history(self, request: wire.HistoryRequest, timeout_s: float) -> wire.HistoryResponse:
+        response: wire.HistoryResponse = await self._unary("History", request, timeout_s)
+        return response
+
+    async def undo(self, request: wire.UndoRequest, timeout_s: float) -> wire.UndoResponse:
+        response: wire.UndoResponse = await self._unary("Undo", request, timeout_s)
+        return response
+
+    async def trace(self, request: wire.TraceRequest, timeout_s: float) -> wire.TraceResponse:
+        response: wire.TraceResponse = await self._unary("Trace", request, timeout_s)
+        return response
+
     def watch(self, request: wire.WatchRequest) -> ResponseStream[wire.WatchBatch]:
         return self._stream("Watch", request)
 

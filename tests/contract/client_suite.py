@@ -12,11 +12,12 @@ from cluster.client.interface import ClusterClient
 from tests.contract.client_deletes import DeleteContract
 from tests.contract.client_kit import ClusterClientFactory
 from tests.contract.client_reads import ReadContract
+from tests.contract.client_travel import TravelContract
 from tests.contract.client_watches import WatchContract
 from tests.contract.client_writes import WriteContract
 
 
-class ClientContract(WriteContract, DeleteContract, ReadContract, WatchContract):
+class ClientContract(WriteContract, DeleteContract, ReadContract, WatchContract, TravelContract):
     """All of it."""
 
     @pytest.fixture

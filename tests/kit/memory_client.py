@@ -36,8 +36,11 @@ from cluster.client.interface import (
     WatchStream,
     WriteOutcome,
 )
+from cluster.master.travel import TimeTravel
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
+from cluster.rpc.identity import Identity
+from tests.kit.memory_past import MemoryPast, Travels, write_response
 from tests.kit.memory_store import Change, MemoryStore
 
 T = TypeVar("T", bound=AnyObject)
@@ -150,6 +153,17 @@ class MemoryCluster:
             [OperationOutcome(o.error, _own(o.object), o.unchanged) for o in written.outcomes], written.revision
         )
 
+    def travel(self, actor: str) -> TimeTravel:
+        """History, undo and trace as the master does them, on what is kept here."""
+
+        async def write(identity: Identity, request: wire.WriteRequest) -> bytes:
+            cause = request.cause if request.HasField("cause") else None
+            written = self.write(actor, request.operations, atomic=request.atomic, cause=cause, dry_run=request.dry_run)
+            return write_response(written, self.store.store_id).SerializeToString()
+
+        self.check()
+        return TimeTravel(MemoryPast(self.store), write)
+
     def beat(self, heartbeats: Sequence[wire.NodeHeartbeat]) -> list[str]:
         """Notes them, and returns the names of nodes that do not exist."""
         self.check()
@@ -159,7 +173,7 @@ class MemoryCluster:
         return [beat.node for beat in heartbeats if self.find(core.Node, beat.node) is None]
 
 
-class MemoryClient:
+class MemoryClient(Travels):
     """One identity's `ClusterClient`."""
 
     def __init__(self, cluster: MemoryCluster, identity: str) -> None:
@@ -240,6 +254,11 @@ class MemoryClient:
         if self._closed:
             raise Unavailable("the client is closed")
         return self._cluster.write(self.identity, operations, atomic=atomic, cause=cause, dry_run=dry_run)
+
+    def _travel(self) -> TimeTravel:
+        if self._closed:
+            raise Unavailable("the client is closed")
+        return self._cluster.travel(self.identity)
 
     @asynccontextmanager
     async def heartbeats(self) -> AsyncIterator[HeartbeatLine]:

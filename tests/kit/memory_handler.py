@@ -72,6 +72,15 @@ class MemoryHandler(Unserved):
                 result.unchanged = True
         return response
 
+    async def history(self, identity: Identity, request: wire.HistoryRequest) -> wire.HistoryResponse:
+        return await self._cluster.travel(str(identity)).history(request)
+
+    async def undo(self, identity: Identity, request: wire.UndoRequest) -> wire.UndoResponse:
+        return await self._cluster.travel(str(identity)).undo(identity, request)
+
+    async def trace(self, identity: Identity, request: wire.TraceRequest) -> wire.TraceResponse:
+        return await self._cluster.travel(str(identity)).trace(request)
+
     async def heartbeat(
         self, identity: Identity, requests: AsyncIterator[wire.HeartbeatRequest]
     ) -> AsyncIterator[wire.HeartbeatResponse]:

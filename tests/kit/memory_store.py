@@ -41,6 +41,10 @@ class Change:
     key: Key
     old: AnyObject | None
     new: AnyObject | None
+    time_s: float
+    """Wall time."""
+    last: AnyObject | None = None
+    """Of a removal: the last content, stamped with who removed it and at which revision."""
 
 
 class MemoryStore:
@@ -87,7 +91,7 @@ class MemoryStore:
         self.revision += 1
         stored.metadata.resourceVersion = str(self.revision)
         key = key_of(stored)
-        self.history.append(Change(self.revision, key, self.objects.get(key), stored))
+        self.history.append(Change(self.revision, key, self.objects.get(key), stored, self.wall_s))
         self.objects[key] = stored
         return stored
 
@@ -154,6 +158,10 @@ class MemoryStore:
         return to_time(self._clock.wall())
 
     @property
+    def wall_s(self) -> float:
+        return self._clock.wall()
+
+    @property
     def rng(self) -> random.Random:
         return self._rng
 
@@ -187,8 +195,8 @@ class _Transaction:
 
     def remove(self, obj: AnyObject) -> AnyObject:
         last = own_copy(obj)
-        last.metadata.resourceVersion = str(self.revision)
-        self._change(key_of(obj), None)
+        self._stamp(last)
+        self._change(key_of(obj), None, last)
         return last
 
     # --- one method per operation of the wire
@@ -382,14 +390,19 @@ class _Transaction:
             take_writer(meta, old.metadata)
             if new == old:
                 return OperationOutcome(None, old, unchanged=True)
+        self._stamp(new)
+        self._change(key_of(new), new)
+        return OperationOutcome(None, new)
+
+    def _stamp(self, obj: AnyObject) -> None:
+        meta = obj.metadata
         meta.resourceVersion = str(self.revision)
         meta.actor = self._actor
         meta.ClearField("cause")
         if self._cause is not None:
             meta.cause.CopyFrom(self._cause)
-        self._change(key_of(new), new)
-        return OperationOutcome(None, new)
 
-    def _change(self, key: Key, new: AnyObject | None) -> None:
+    def _change(self, key: Key, new: AnyObject | None, last: AnyObject | None = None) -> None:
         # Two operations on one object in one revision are one change.
-        self.changes[key] = Change(self.revision, key, self._store.objects.get(key), new)
+        store = self._store
+        self.changes[key] = Change(self.revision, key, store.objects.get(key), new, store.wall_s, last)
