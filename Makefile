@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROTOS := protos/cluster/pb/v1
+ETCD := protos/cluster/pb/etcd/etcd.proto
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test unit lint types layers protos verify-protos bench chaos clean
@@ -35,15 +36,15 @@ types: setup ## Check types
 layers: setup ## Check that imports go downward only
 	$(BIN)/lint-imports
 
-protos: setup ## Generate cluster/pb/v1 from protos/
-	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. $(PROTOS)/*.proto
+protos: setup ## Generate cluster/pb from protos/
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. $(PROTOS)/*.proto $(ETCD)
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=. $(PROTOS)/cluster.proto $(PROTOS)/agent.proto
 
 verify-protos: setup ## Check that the generated code is current
 	@rm -rf build/protos && mkdir -p build/protos
-	@$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=build/protos --pyi_out=build/protos $(PROTOS)/*.proto
+	@$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=build/protos --pyi_out=build/protos $(PROTOS)/*.proto $(ETCD)
 	@$(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=build/protos $(PROTOS)/cluster.proto $(PROTOS)/agent.proto
-	@for f in build/protos/cluster/pb/v1/*; do cmp -s $$f cluster/pb/v1/$${f##*/} \
+	@for f in build/protos/cluster/pb/*/*; do cmp -s $$f $${f#build/protos/} \
 		|| { echo "$${f##*/} is not what protos/ says: run 'make protos' and commit"; exit 1; }; done
 
 bench: setup ## Measure; ONLY=name for one; prints a table, writes build/bench.json
