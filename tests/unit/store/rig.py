@@ -40,7 +40,9 @@ class Script:
         old = self.store.get(key(name, namespace))
         if old is not None:
             labels = old.object.metadata.labels
-            node, app = node or old.node, app or labels.get("app", "")
+            # A deletion shows what was there last.
+            node = old.node if deleted else node or old.node
+            app = labels.get("app", "") if deleted else app or labels.get("app", "")
         new = version(
             revision or self.store.revision + 1, name, namespace=namespace, node=node, app=app, deleted=deleted
         )
