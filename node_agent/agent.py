@@ -191,7 +191,8 @@ class NodeAgent:
     async def _say_goodbye(self) -> None:
         try:
             node = core.Node(metadata=core.ObjectMeta(name=self.settings.name), status=self._make_status(stopping=True))
-            await self.client.write([operations.update_status(node)], timeout_s=FLUSH_TIMEOUT_S)
+            cause = core.Cause(reason="stopping")
+            await self.client.write([operations.update_status(node)], cause=cause, timeout_s=FLUSH_TIMEOUT_S)
         except ApiError as error:
             log.info("the master does not hear that this node stops", error=str(error))
         await self.writer.flush(FLUSH_TIMEOUT_S)
@@ -233,7 +234,8 @@ class NodeAgent:
                 operations.create(node),
                 operations.patch(key_of(node), {"metadata": {"labels": labels}}),
                 operations.update_status(status),
-            ]
+            ],
+            cause=core.Cause(reason="register"),
         )
         created, *others = written.outcomes
         if created.error is not None and not isinstance(created.error, AlreadyExists):

@@ -24,6 +24,7 @@ from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.log import get_logger
 
+_CAUSE = core.Cause(reason="observed")
 BATCH_LIMIT = 200
 """Pods in one write."""
 RETRY_INITIAL_S, RETRY_MAX_S = 0.1, 2.0
@@ -123,7 +124,9 @@ class StatusWriter:
                 steps.append((item, operations.delete(key_of(item.pod), uid=uid, grace_period_s=0)))
         again: list[_Waiting] = []
         try:
-            outcome = await self._client.write([operation for _, operation in steps], timeout_s=WRITE_TIMEOUT_S)
+            outcome = await self._client.write(
+                [operation for _, operation in steps], cause=_CAUSE, timeout_s=WRITE_TIMEOUT_S
+            )
         except _TRY_AGAIN as error:
             log.info("statuses not written; trying again", pods=len(batch), error=str(error))
             again = list(batch.values())

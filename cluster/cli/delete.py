@@ -60,6 +60,7 @@ def delete_command(
         from cluster.api.meta import Key, key_of
         from cluster.cli.apply import read
         from cluster.client import operations
+        from cluster.pb.v1 import core_pb2 as core
 
         keys: list[Key] = []
         if paths:
@@ -86,7 +87,8 @@ def delete_command(
                     key, grace_period_s=grace_period if key.kind == "Pod" else None, propagation=cascade.capitalize()
                 )
                 for key in keys
-            ]
+            ],
+            cause=core.Cause(reason="delete"),
         )
         code = ExitCode.OK
         uids: dict[Key, str] = {}

@@ -110,7 +110,7 @@ def _rows(title: str, values: Iterable[str], indent: int = 0) -> list[str]:
 
 
 def _pairs(mapping: Any) -> list[str]:
-    from cluster.client.apply import LAST_APPLIED
+    from cluster.api.diff import LAST_APPLIED
 
     return [f"{key}={mapping[key]}" for key in sorted(mapping) if key != LAST_APPLIED]
 
@@ -131,7 +131,9 @@ def _head(kind: Kind, obj: AnyObject) -> Iterable[str]:
     yield _row("Created", _when(meta.creationTimestamp))
     if meta.HasField("deletionTimestamp"):
         yield _row("Terminating", f"since a delete, to be gone by {_when(meta.deletionTimestamp)}")
-    cause = f", because of {meta.cause.object} at revision {meta.cause.revision}" if meta.cause.object else ""
+    cause = f" ({meta.cause.reason})" if meta.cause.reason else ""
+    if meta.cause.object:
+        cause += f", because of {meta.cause.object} at revision {meta.cause.revision}"
     yield _row("Last write", f"by {meta.actor or 'unknown'} at revision {meta.resourceVersion}{cause}")
     for owner in meta.ownerReferences:
         yield _row("Controlled By" if owner.controller else "Owned By", f"{owner.kind}/{owner.name}")

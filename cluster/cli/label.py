@@ -44,6 +44,7 @@ def label_command(ctx: click.Context, words: tuple[str, ...], selector: str, ove
         from cluster.api.meta import key_of
         from cluster.cli.printers import name_of
         from cluster.client import operations
+        from cluster.pb.v1 import core_pb2 as core
 
         objects = []
         for kind, name in wanted:
@@ -62,6 +63,7 @@ def label_command(ctx: click.Context, words: tuple[str, ...], selector: str, ove
         outcome = await session.client.write(
             [operations.patch(key_of(obj), {"metadata": {"labels": changes}}, uid=obj.metadata.uid) for obj in objects],
             atomic=True,
+            cause=core.Cause(reason="label"),
         )
         for result in outcome.outcomes:
             click.echo(f"{name_of(result.unwrap())} {'unchanged' if result.unchanged else 'labeled'}")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from cluster.cli.exits import CommandError, ExitCode, say
 from cluster.cli.session import Session, cluster_option, run
+
+if TYPE_CHECKING:
+    from cluster.api.kinds import AnyObject
 
 
 @click.command(
@@ -39,16 +44,19 @@ def _set_unschedulable(ctx: click.Context, nodes: tuple[str, ...], value: bool) 
     return run(ctx, body)
 
 
-async def mark(session: Session, name: str, value: bool) -> None:
-    """Cordons or uncordons one node, and says so."""
+async def mark(session: Session, name: str, value: bool) -> AnyObject:
+    """Cordons or uncordons one node, says so, and returns it."""
     from cluster.api.meta import Key
     from cluster.client import operations
+    from cluster.pb.v1 import core_pb2 as core
 
     patch = operations.patch(Key("Node", "", name.removeprefix("node/")), {"spec": {"unschedulable": value}})
-    result = (await session.client.write([patch])).outcomes[0]
+    cause = core.Cause(reason="cordon" if value else "uncordon")
+    result = (await session.client.write([patch], cause=cause)).outcomes[0]
     node = result.unwrap()
     word = "cordoned" if value else "uncordoned"
     click.echo(f"node/{node.metadata.name} {'already ' if result.unchanged else ''}{word}")
+    return node
 
 
 @click.command(
@@ -68,7 +76,7 @@ def drain_command(ctx: click.Context, node: str, force: bool, grace_period: int 
     """Cordon a node, delete its pods, and wait until they are gone. Their controllers replace them elsewhere."""
 
     async def body(session: Session) -> int:
-        from cluster.api.meta import key_of
+        from cluster.api.meta import key_of, revision_of
         from cluster.api.owners import controller_of
         from cluster.api.pods import is_finished
         from cluster.cli.delete import _wait_gone
@@ -83,12 +91,13 @@ def drain_command(ctx: click.Context, node: str, force: bool, grace_period: int 
             raise CommandError(
                 f"no controller would replace {', '.join(alone)}; to delete them all the same, add --force"
             )
-        await mark(session, name, True)
+        marked = await mark(session, name, True)
         if not pods:
             say(f"node/{name} has no pods")
             return ExitCode.OK
         outcome = await session.client.write(
-            [operations.delete(key_of(pod), uid=pod.metadata.uid, grace_period_s=grace_period) for pod in pods]
+            [operations.delete(key_of(pod), uid=pod.metadata.uid, grace_period_s=grace_period) for pod in pods],
+            cause=core.Cause(revision=revision_of(marked), object=f"nodes/{name}", reason="drain"),
         )
         for pod, result in zip(pods, outcome.outcomes, strict=True):
             result.unwrap()

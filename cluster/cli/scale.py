@@ -51,7 +51,8 @@ def scale_command(
                     raise CommandError(f"rc/{name} has {live.spec.replicas} replicas, not {current_replicas}")
                 version = live.metadata.resourceVersion
             patch = operations.patch(key_of(live), {"spec": {"replicas": replicas}}, version=version)
-            scaled.append((await session.client.write([patch])).outcomes[0].unwrap())
+            written = await session.client.write([patch], cause=core.Cause(reason="scale"))
+            scaled.append(written.outcomes[0].unwrap())
             click.echo(f"replicationcontroller/{name} scaled")
         if wait:
             slow = await wait_until_ready(session.client, scaled, timeout)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.api.defaults import apply_defaults
+from cluster.api.diff import LAST_APPLIED
 from cluster.api.errors import Aborted, AlreadyExists, Conflict, FieldError, Invalid, NotFound
 from cluster.api.json import object_from_json, object_to_json
 from cluster.api.kinds import AnyObject, kind_of
@@ -24,9 +25,10 @@ from cluster.api.validation import validate
 from cluster.client import operations
 from cluster.client.interface import ClusterClient, OperationOutcome
 from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
 
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _ATTEMPTS = 4
+_CAUSE = core.Cause(reason="apply")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ async def apply_manifests(
     desired = prepare(manifests, namespace)
     for attempt in range(_ATTEMPTS):
         steps = [await _step(client, data) for data in desired]
-        outcome = await client.write([operation for operation, _ in steps], atomic=True, dry_run=dry_run)
+        outcome = await client.write([operation for operation, _ in steps], atomic=True, cause=_CAUSE, dry_run=dry_run)
         errors = [(data, o.error) for data, o in zip(desired, outcome.outcomes, strict=True) if _is_cause(o)]
         if not errors:
             return [

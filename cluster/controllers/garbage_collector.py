@@ -28,7 +28,7 @@ from cluster.controllers.garbage import (
     unscheduled_terminating,
 )
 from cluster.controllers.reconciler import Reconciler
-from cluster.controllers.writes import cause, chunks
+from cluster.controllers.writes import cause, chunks, path_of
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 
@@ -137,7 +137,7 @@ class GarbageCollector:
             self._causes.pop(owner, None)
             return True
         doomed = [obj for obj in dependents if not await self._has_another_owner(obj, owner)]
-        why = self._causes.get(owner) or core.Cause(object=str(owner.key), reason="owner-deleted")
+        why = self._causes.get(owner) or core.Cause(object=path_of(owner.key), reason="owner-deleted")
         done = await self._delete(doomed, why, with_version=True)
         if done:
             self._causes.pop(owner, None)

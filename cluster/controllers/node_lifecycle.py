@@ -237,6 +237,9 @@ class NodeLifecycle:
             error = root_error(written)
             if error is not None:
                 raise error
+            now = written.outcomes[-1].unwrap()
+            assert isinstance(now, core.Node)
+            target = now  # with the revision that is the cause of what follows
         return target
 
     async def _unready_pods(self, node: core.Node) -> bool:

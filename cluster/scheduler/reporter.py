@@ -104,7 +104,9 @@ class Reporter:
                 try:
                     # With the version that was seen: a status that has changed meanwhile is not overwritten. The change
                     # is news of the pod, and if it still waits, its next attempt reports again.
-                    written = await self._client.write([operations.update_status(pod) for pod in batch])
+                    written = await self._client.write(
+                        [operations.update_status(pod) for pod in batch], cause=core.Cause(reason="unschedulable")
+                    )
                 except ApiError as error:
                     _log.info("%d conditions were not written: %s", len(batch), error)
                     await self._clock.sleep(RETRY_S)

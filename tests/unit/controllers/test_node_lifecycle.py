@@ -328,3 +328,21 @@ async def test_idle_nodes_cause_no_writes() -> None:
         before = rig.cluster.store.revision
         await rig.run(60)
         assert rig.cluster.store.revision == before
+
+
+async def test_the_way_from_the_silent_node_to_the_deleted_pod_is_in_the_causes() -> None:
+    async with nodes_running(3) as (rig, _):
+        rig.beating.discard("n1")
+        await rig.run(3)
+        found = await rig.cluster.client("admin").trace(core.Pod, "p-n1", "default")
+        told = [(step.object, step.step) for step in found.steps]
+        for expected in [
+            ("nodes/n1", "NotReady"),
+            ("nodes/n1", "Tainted"),
+            ("pods/default/p-n1", "NotReady"),
+            ("pods/default/p-n1", "Deleting"),
+        ]:
+            assert expected in told, found
+        revisions = {step.step: step.revision for step in found.steps if step.object == "nodes/n1"}
+        causes = {step.step: step.cause.revision for step in found.steps if step.object == "pods/default/p-n1"}
+        assert causes["NotReady"] in revisions.values()
