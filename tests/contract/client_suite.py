@@ -1,10 +1,14 @@
 """What every `ClusterClient` must do, whatever is behind it: one suite, several implementers.
 
+Whatever a test is about, every watch of its client is held against the watch guarantees when it is over.
+
 To prove an implementation, subclass `ClientContract` in a test module and give it a fixture `cluster_client_factory`
 that returns clients of one fresh cluster by identity: `factory("admin")`. See test_client_contract.py.
 """
 
 from __future__ import annotations
+
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -15,11 +19,14 @@ from tests.contract.client_reads import ReadContract
 from tests.contract.client_travel import TravelContract
 from tests.contract.client_watches import WatchContract
 from tests.contract.client_writes import WriteContract
+from tests.kit.watch_recorder import WatchRecorder
 
 
 class ClientContract(WriteContract, DeleteContract, ReadContract, WatchContract, TravelContract):
     """All of it."""
 
     @pytest.fixture
-    def client(self, cluster_client_factory: ClusterClientFactory) -> ClusterClient:
-        return cluster_client_factory("admin")
+    async def client(self, cluster_client_factory: ClusterClientFactory) -> AsyncIterator[ClusterClient]:
+        recorder = WatchRecorder(cluster_client_factory("admin"))
+        yield recorder.client
+        await recorder.check()

@@ -52,6 +52,8 @@ class Recording:
     batches: list[list[Seen]] = field(default_factory=list)
     matches: Matcher | None = None
     """What the watch asked for, beyond the kind; None: everything, or that is not known."""
+    wants_state: bool = False
+    """It asked for the initial state: until that is complete, all that comes belongs to it."""
 
     def add(self, batch: bytes | wire.WatchBatch) -> None:
         """Records a batch as the server encoded it."""
@@ -74,7 +76,9 @@ class Recording:
         """The initial state, if the watch asked for it."""
         events = self.events
         ends = [i for i, event in enumerate(events) if event.type == EventType.INITIAL_STATE_END.name]
-        return events[: ends[0]] if ends else []
+        if not ends:
+            return events if self.wants_state else []
+        return events[: ends[0]]
 
     @property
     def changes(self) -> list[Seen]:
@@ -91,7 +95,12 @@ class Recording:
         """Every change after this revision belongs into the recording; None: nothing has come that says so."""
         if self.after is not None:
             return self.after
-        return next((event.revision for event in self.events if event.type in _MARKERS), None)
+        events = self.events
+        marker = next((event for event in events[len(self.initial) :] if event.type in _MARKERS), None)
+        if marker is None or not (self.initial or marker is events[0]):
+            # From now on: when that was, only the first change tells.
+            return events[0].revision - 1 if events and not self.wants_state else None
+        return marker.revision
 
 
 def _seen(event: wire.WatchEvent) -> Seen:
@@ -230,7 +239,9 @@ def resumable(recording: Recording, log: Sequence[Seen]) -> None:
 
 
 def reliable(recording: Recording, log: Iterable[Seen]) -> None:
-    start = recording.begin or 0
+    start = recording.begin
+    if start is None:
+        return
     end = recording.last_revision
     expected = [event for event in log if start < event.revision <= end]
     found = recording.changes

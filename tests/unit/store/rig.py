@@ -9,7 +9,7 @@ from cluster.api.meta import Key
 from cluster.pb.v1 import core_pb2 as core
 from cluster.store.store import Store
 from cluster.store.version import Change, Version
-from tests.kit.watch_validators import Recording
+from tests.kit.watch_validators import Recording, check_alone
 
 
 def key(name: str, namespace: str = "default", kind: str = "Pod") -> Key:
@@ -58,7 +58,7 @@ class Script:
 
 
 class Watching:
-    """A watch that is read in the background, as fast as it comes."""
+    """A watch that is read in the background, as fast as it comes. When it ends, it must have kept the guarantees."""
 
     def __init__(self, batches: AsyncGenerator[bytes, None], after: int | None = None) -> None:
         self.recording = Recording(after)
@@ -94,8 +94,10 @@ class Watching:
         """Waits until the watch ends by itself, and says by what."""
         async with asyncio.timeout(10):
             await self._task
+        check_alone(self.recording)
         return self.error
 
     async def close(self) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        check_alone(self.recording)
