@@ -1,31 +1,64 @@
-"""Places where a test may make a process die or dawdle: the crash points of the kill tests.
+"""Places where a test may make a process die, fail, stop or dawdle: the crash points of the kill tests.
 
-`PODIUM_FAILPOINTS="store.before_commit=exit:1in50;store.after_commit=sleep:200ms"`: at that place, once in fifty
-times, the process ends as if killed (exit code 137, nothing flushed); or it waits. Without the variable a failpoint
-costs one look into an empty dictionary. Names are given where `hit` is called; an action that does not parse stops the
-process at once, for a test that tests nothing is worse than one that fails.
+`PODIUM_FAILPOINTS="store.before_commit=exit:1in50;store.after_commit=sleep:200ms"`:
+
+    exit            the process ends as if killed: exit code 137, nothing flushed
+    raise           OSError, as from a disk that fails
+    freeze          the process stops (SIGSTOP) until somebody continues it
+    sleep:200ms     the thread waits
+
+each time the place is reached, or once in fifty times (`:1in50`), or the seventh time only (`:nth7`). Without the
+variable a failpoint costs one look into an empty dictionary. All places are in KNOWN, so that a test can try each; a
+name that is not there, or an action that does not parse, stops the process at once, for a test that tests nothing is
+worse than one that fails.
 
 Called from the thread that does the work (the writer's), so that waiting delays just that work.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import signal
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 VARIABLE = "PODIUM_FAILPOINTS"
 EXIT_CODE = 137
 
 
+KNOWN: Mapping[str, str] = {
+    # name: where
+    "store.before_create": "schema.create: the file is there and empty",
+    "store.after_create": "schema.create: the tables are there, the high-water mark is not",
+    "store.before_migrate": "schema.migrate: the copy is there, the transaction is not committed",
+    "store.after_migrate": "schema.migrate: committed",
+    "store.before_commit": "SqliteJournal.append: nothing is written yet",
+    "store.after_commit": "SqliteJournal.append: durable, the high-water mark is not moved",
+    "store.after_mark": "SqliteJournal.append: durable and marked, not acknowledged",
+    "store.before_checkpoint": "SqliteJournal: the WAL is about to be copied into the database",
+    "store.after_checkpoint": "SqliteJournal: the WAL has been copied",
+    "store.before_compact": "SqliteJournal.compact: a piece is about to be forgotten",
+    "store.after_compact": "SqliteJournal.compact: a piece is forgotten, nobody knows",
+    "store.before_mark_sync": "SqliteJournal: the high-water mark is about to be synced",
+    "store.after_mark_sync": "SqliteJournal: the high-water mark is synced",
+    "store.before_ballast": "SqliteJournal: the disk is full, the ballast is about to be given back",
+    "store.after_ballast": "SqliteJournal: the ballast is given back, the write is not tried again yet",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Failpoint:
     """What happens at one place."""
 
-    exits: bool
+    action: str
+    """exit, raise, freeze or sleep."""
     sleep_s: float = 0.0
     one_in: int = 1
+    nth: int = 0
+    """Only this time, counted from 1; 0: whenever the dice say so."""
 
 
 def parse(text: str) -> dict[str, Failpoint]:
@@ -34,18 +67,24 @@ def parse(text: str) -> dict[str, Failpoint]:
     for part in filter(None, (part.strip() for part in text.split(";"))):
         name, _, action = part.partition("=")
         word, *arguments = action.split(":")
-        one_in, sleep_s = 1, 0.0
+        one_in, nth, sleep_s = 1, 0, 0.0
         try:
             for argument in arguments:
                 if argument.startswith("1in"):
                     one_in = int(argument[3:])
+                elif argument.startswith("nth"):
+                    nth = int(argument[3:])
                 else:
                     sleep_s = float(argument.removesuffix("ms")) / 1000
-            if not name or word not in ("exit", "sleep") or one_in < 1 or (word == "sleep") != (sleep_s > 0):
+            known = word in ("exit", "raise", "freeze", "sleep")
+            if not known or one_in < 1 or nth < 0 or (word == "sleep") != (sleep_s > 0):
                 raise ValueError
         except ValueError:
-            raise ValueError(f"{VARIABLE}: {part!r} is not name=exit[:1inN] or name=sleep:NNNms[:1inN]") from None
-        failpoints[name] = Failpoint(word == "exit", sleep_s, one_in)
+            actions = "exit, raise, freeze or sleep:NNNms, and :1inN or :nthN"
+            raise ValueError(f"{VARIABLE}: {part!r} is not NAME=ACTION, with {actions}") from None
+        if name not in KNOWN:
+            raise ValueError(f"{VARIABLE}: there is no {name!r}; there are {', '.join(KNOWN)}")
+        failpoints[name] = Failpoint(word, sleep_s, one_in, nth)
     return failpoints
 
 
@@ -53,6 +92,7 @@ _active: dict[str, Failpoint] = parse(os.environ.get(VARIABLE, ""))
 _dice = random.Random()
 os.register_at_fork(after_in_child=_dice.seed)  # or all children of a warm parent would die at the same throw
 _pause = threading.Event()
+_reached: dict[str, int] = {}
 
 
 def hit(name: str) -> None:
@@ -60,8 +100,19 @@ def hit(name: str) -> None:
     if not _active:
         return
     failpoint = _active.get(name)
-    if failpoint is None or _dice.randrange(failpoint.one_in) != 0:
+    if failpoint is None:
         return
-    if failpoint.exits:
+    if failpoint.nth:
+        _reached[name] = _reached.get(name, 0) + 1
+        if _reached[name] != failpoint.nth:
+            return
+    elif _dice.randrange(failpoint.one_in) != 0:
+        return
+    if failpoint.action == "exit":
         os._exit(EXIT_CODE)
-    _pause.wait(failpoint.sleep_s)
+    elif failpoint.action == "raise":
+        raise OSError(errno.EIO, f"failpoint {name}")
+    elif failpoint.action == "freeze":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    else:
+        _pause.wait(failpoint.sleep_s)

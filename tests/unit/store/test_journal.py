@@ -43,12 +43,11 @@ async def test_the_disk_is_written_the_safe_way(tmp_path: Path) -> None:
     await opened.open()
 
     def pragmas() -> list[object]:
-        db = opened._writer
-        assert db is not None
+        db = opened._begin_writing().db
         names = ("journal_mode", "synchronous", "application_id", "user_version", "mmap_size")
         return [db.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 
-    assert await opened._write(pragmas) == ["wal", 2, 0x506F6469, 1, 0]
+    assert await opened._write(pragmas) == ["wal", 2, 0x506F6469, 2, 0]
     await opened.close()
 
 
@@ -95,8 +94,7 @@ async def test_a_full_disk_refuses_writes_and_nothing_else(tmp_path: Path) -> No
     await script.put("a")
 
     def limit_pages(pages: int) -> None:
-        assert opened._writer is not None
-        opened._writer.execute(f"PRAGMA max_page_count={pages}").fetchall()
+        opened._begin_writing().db.execute(f"PRAGMA max_page_count={pages}").fetchall()
 
     await opened._write(lambda: limit_pages(1))  # no fewer than there are: not one more
     with pytest.raises(DiskFull):
@@ -126,8 +124,7 @@ async def test_a_failure_of_the_disk_is_not_mistaken_for_a_full_one(tmp_path: Pa
     await script.put("a")
 
     def sabotage() -> None:
-        assert opened._writer is not None
-        opened._writer.execute("DROP TABLE log")
+        opened._begin_writing().db.execute("DROP TABLE log")
 
     await opened._write(sabotage)
     with pytest.raises(JournalFailed):
@@ -140,6 +137,7 @@ async def test_a_failure_of_the_disk_is_not_mistaken_for_a_full_one(tmp_path: Pa
 async def test_closing_twice_is_fine_and_frees_the_lock(tmp_path: Path) -> None:
     opened = journal(tmp_path)
     await opened.open()
+    assert [records async for records in opened.load()] == []
     await opened.close()
     await opened.close()
     assert not (tmp_path / "store.db-wal").exists()

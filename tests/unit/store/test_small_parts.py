@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -90,22 +91,39 @@ def _changes(first: int, last: int) -> list:  # type: ignore[type-arg]
     ("text", "expected"),
     [
         ("", {}),
-        ("a=exit", {"a": failpoints.Failpoint(True)}),
+        ("store.before_commit=exit", {"store.before_commit": failpoints.Failpoint("exit")}),
         (
-            "a=exit:1in50; b=sleep:200ms",
-            {"a": failpoints.Failpoint(True, 0.0, 50), "b": failpoints.Failpoint(False, 0.2)},
+            "store.before_commit=exit:1in50; store.after_commit=sleep:200ms",
+            {
+                "store.before_commit": failpoints.Failpoint("exit", one_in=50),
+                "store.after_commit": failpoints.Failpoint("sleep", 0.2),
+            },
         ),
-        ("b=sleep:5ms:1in3", {"b": failpoints.Failpoint(False, 0.005, 3)}),
+        ("store.after_mark=sleep:5ms:1in3", {"store.after_mark": failpoints.Failpoint("sleep", 0.005, 3)}),
+        ("store.after_mark=raise:nth7", {"store.after_mark": failpoints.Failpoint("raise", nth=7)}),
+        ("store.after_mark=freeze", {"store.after_mark": failpoints.Failpoint("freeze")}),
     ],
 )
 def test_failpoints_are_read(text: str, expected: dict[str, failpoints.Failpoint]) -> None:
     assert failpoints.parse(text) == expected
 
 
-@pytest.mark.parametrize("text", ["a", "a=", "=exit", "a=raise", "a=sleep", "a=exit:5ms", "a=exit:1in0", "a=sleep:xms"])
-def test_failpoints_that_do_not_parse_are_refused(text: str) -> None:
+@pytest.mark.parametrize("action", ["", "jump", "sleep", "exit:5ms", "exit:1in0", "sleep:xms", "exit:nthx"])
+def test_failpoints_that_do_not_parse_are_refused(action: str) -> None:
+    with pytest.raises(ValueError, match="PODIUM_FAILPOINTS"):
+        failpoints.parse(f"store.before_commit={action}")
+
+
+@pytest.mark.parametrize("text", ["a", "=exit", "no.such.place=exit"])
+def test_failpoints_that_do_not_exist_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="PODIUM_FAILPOINTS"):
         failpoints.parse(text)
+
+
+def test_the_table_has_every_failpoint_that_there_is() -> None:
+    sources = Path(failpoints.__file__).parents[1].rglob("*.py")
+    found = {name for source in sources for name in re.findall(r'failpoints\.hit\("([^"]*)"\)', source.read_text())}
+    assert found == set(failpoints.KNOWN)
 
 
 async def test_bookmarks_come_at_their_interval() -> None:

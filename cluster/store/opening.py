@@ -1,0 +1,154 @@
+"""Opening the store's file: making it, bringing it up to date, and refusing what is not the store that was left here.
+
+Nothing is written to a file that exists, but to bring it to the newest schema: what is wrong with it is found through a
+connection that only reads, and whoever looks at it later finds it as it was.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from cluster.store import failpoints, highwater, schema
+from cluster.store.audit import Audit, Place, refusal
+from cluster.store.chain import GENESIS, Finding
+from cluster.store.highwater import HighWater, Mark
+from cluster.store.interface import StoreRefused
+from cluster.store.schema import Meta
+
+_ABSENT = 0
+
+
+def take_lock(directory: Path) -> int:
+    """A descriptor that holds the lock on a store's directory. Raises StoreRefused if a master has it, OSError."""
+    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise StoreRefused(f"{directory} is in use by another master") from None
+    return fd
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """A connection that only reads, and leaves a WAL as it is when it is closed. Raises sqlite3.Error."""
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+    try:
+        for pragma in ("query_only=ON", "busy_timeout=5000", "cell_size_check=ON", "mmap_size=0", "trusted_schema=OFF"):
+            db.execute(f"PRAGMA {pragma}").fetchall()
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def connect_writer(path: Path) -> sqlite3.Connection:
+    """The connection that writes; makes an empty file if there is none. Raises sqlite3.Error, OSError."""
+    # SQLite gives its side files the mode of the database.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        schema.configure(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def strict(reader: sqlite3.Connection, directory: Path) -> Audit:
+    """An audit that refuses the store at the first finding."""
+
+    def refuse(finding: Finding) -> NoReturn:
+        raise refusal(directory, finding)
+
+    return Audit(reader, directory, refuse)
+
+
+def prepare(directory: Path, new_store_id: Callable[[], str]) -> None:
+    """Makes the store if there is none, and migrates an older one. The caller has the lock.
+
+    Raises StoreRefused, sqlite3.Error, OSError.
+    """
+    path = directory / schema.FILE_NAME
+    mark_path = directory / highwater.FILE_NAME
+    if _is_new(path, mark_path):
+        _create(path, mark_path, new_store_id())
+        return
+    os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))  # SQLite would follow a link
+    reader = connect_reader(path)
+    try:
+        version = schema.version_of(reader, path)
+    finally:
+        reader.close()
+    if version == _ABSENT:
+        raise refusal(directory, Finding(str(path), "there is nothing in it"))
+    if version < schema.SCHEMA_VERSION:
+        _migrate(path, mark_path)
+
+
+def examine(reader: sqlite3.Connection, directory: Path) -> tuple[Meta, Place]:
+    """Everything but the rows. Raises StoreRefused, sqlite3.Error."""
+    audit = strict(reader, directory)
+    meta = audit.structure()
+    assert meta is not None, "what is wrong is raised"
+    place = audit.place(meta)
+    audit.end(meta, place)
+    return meta, place
+
+
+def _is_new(path: Path, mark_path: Path) -> bool:
+    """There is no store here yet. Raises StoreRefused if there was one."""
+    try:
+        size = os.stat(path, follow_symlinks=False).st_size
+    except FileNotFoundError:
+        size = 0
+    if size == 0 and mark_path.exists():
+        mark = highwater.read(mark_path)
+        until = f", with everything up to revision {mark.revision} acknowledged" if mark is not None else ""
+        what = f"the file is missing or empty, but there was a store here{until}"
+        raise refusal(path.parent, Finding(str(path), what))
+    return size == 0
+
+
+def _create(path: Path, mark_path: Path, store_id: str) -> None:
+    db = connect_writer(path)
+    try:
+        failpoints.hit("store.before_create")
+        schema.create(db, Meta(store_id))
+        # From here on there is a file that is not empty: SQLite throws away a WAL that it finds beside an empty one.
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        failpoints.hit("store.after_create")
+    finally:
+        db.close()
+    _write_first_mark(mark_path, Mark(store_id, 0, GENESIS, 0, GENESIS))
+
+
+def _migrate(path: Path, mark_path: Path) -> None:
+    db = connect_writer(path)
+
+    def before_commit(meta: Meta, revision: int, head: bytes) -> None:
+        _write_first_mark(mark_path, Mark(meta.store_id, revision, head, 0, GENESIS))
+        failpoints.hit("store.before_migrate")
+
+    try:
+        (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+        if verdict != "ok":
+            raise refusal(path.parent, Finding(str(path), f"SQLite finds it damaged: {verdict}"))
+        schema.migrate(db, path, before_commit)
+        failpoints.hit("store.after_migrate")
+    finally:
+        db.close()
+
+
+def _write_first_mark(path: Path, mark: Mark) -> None:
+    file = HighWater(path)
+    try:
+        file.note(mark)
+        file.sync()
+    finally:
+        file.close()
+    schema.sync_directory(path.parent)
