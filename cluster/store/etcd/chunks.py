@@ -1,15 +1,15 @@
 """How records become values in etcd, and back: one append is one chunk, or several if it is large.
 
-    chunk     header: version, flags, first and last revision, chain before and after, number of records
+    chunk     header: version, first and last revision, chain before and after, number of records
               records: numbers and lengths, then texts and data
               checksum of all that
 
-A chunk holds complete revisions only. An append that does not fit into one transaction becomes several chunks, of which
-all but the last are marked `more`: they belong to the log only once the last is there, which is written together with
-the head. So an append is all or nothing, however large it is:
+A chunk holds complete revisions only. An append that does not fit into one transaction becomes several chunks. They
+belong to the log only once the last is there, which is written together with the head. So an append is all or nothing,
+however large it is:
 
-    append 5..9, too large      log/6 {5,6} more      log/8 {7,8} more      log/9 {9} + head 9
-    the leader dies here                             ^ the next leader removes log/6 and log/8: the head says 4
+    append 5..9, too large      log/6 {5,6}      log/8 {7,8}      log/9 {9} + head 9
+    the leader dies here                                    ^ the next leader removes log/6 and log/8: the head says 4
 
 Requests have a key of their own beside their chunk (same transaction), for they are forgotten at another pace.
 
@@ -37,9 +37,8 @@ LIMIT_BYTES = 1_400_000
 """No part is larger: etcd refuses requests above 1.5 MiB, and there are keys, head and guards beside it."""
 
 _VERSION = 1
-_MORE, _REWRITTEN = 1, 2
 _CHECK_BYTES = 16
-_HEADER = struct.Struct(f"<BBQQI{HASH_BYTES}s{HASH_BYTES}s")
+_HEADER = struct.Struct(f"<BQQI{HASH_BYTES}s{HASH_BYTES}s")
 _RECORD = struct.Struct("<QQdIHHHHIB")
 _REQUEST = struct.Struct("<QdHI")
 _COUNT = struct.Struct("<BI")
@@ -59,14 +58,9 @@ class Chunk:
     """The chain after its last."""
     records: Sequence[Record]
     """In order. Of a rewritten chunk: what is left."""
-    more: bool = False
-    """The same append goes on in the next chunk."""
-    rewritten: bool = False
-    """By a compaction: the chain does not lead through it any more."""
 
     def encode(self) -> bytes:
-        flags = (_MORE if self.more else 0) | (_REWRITTEN if self.rewritten else 0)
-        header = _HEADER.pack(_VERSION, flags, self.first, self.last, len(self.records), self.before, self.after)
+        header = _HEADER.pack(_VERSION, self.first, self.last, len(self.records), self.before, self.after)
         body = b"".join([header, *map(_encode_record, self.records)])
         return body + checksum(body, _CHECK_BYTES)
 
@@ -78,9 +72,9 @@ class Chunk:
             raise Damaged(f"a chunk of the log has an unknown form ({len(value)} bytes)")
         if checksum(value[:end], _CHECK_BYTES) != value[end:]:
             raise Damaged("a chunk of the log is damaged: its checksum does not match")
-        _, flags, first, last, count, before, after = _HEADER.unpack_from(value)
+        _, first, last, count, before, after = _HEADER.unpack_from(value)
         records = _decode_records(value, _HEADER.size, end, count)
-        return cls(first, last, before, after, records, bool(flags & _MORE), bool(flags & _REWRITTEN))
+        return cls(first, last, before, after, records)
 
     def verify(self, before: bytes) -> list[bytes]:
         """Digests of the records. Raises Damaged unless they follow on that chain, and lead to `after`."""
@@ -93,7 +87,7 @@ class Chunk:
 
     def with_only(self, records: Sequence[Record]) -> Chunk:
         """What a compaction leaves of the chunk."""
-        return replace(self, records=records, rewritten=True, more=False)
+        return replace(self, records=records)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +133,9 @@ def split(
         size += length
     assert not asked, f"requests of revisions that are not appended: {asked!r}"
     made: list[Part] = []
-    for number, (part, of_part) in enumerate(parts, start=1):
+    for part, of_part in parts:
         after = chains.link(chain, part)[-1][1]
-        chunk = Chunk(part[0].revision, part[-1].revision, chain, after, part, more=number < len(parts))
+        chunk = Chunk(part[0].revision, part[-1].revision, chain, after, part)
         made.append(Part(chunk, chunk.encode(), encode_requests(of_part) if of_part else b""))
         chain = after
     return made

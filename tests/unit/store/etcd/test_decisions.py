@@ -1,4 +1,4 @@
-"""Compaction, election and warnings, without an etcd."""
+"""Compaction and election, without an etcd."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from cluster.store.chain import GENESIS
 from cluster.store.etcd.chunks import Chunk, split
 from cluster.store.etcd.compaction import Edit, plan, replaced, transactions
 from cluster.store.etcd.election import Holder, Move, Tenure, lost, next_move
-from cluster.store.etcd.releases import parse, warnings
 from cluster.store.etcd.values import Head
 from cluster.store.version import Record
 
@@ -106,9 +105,10 @@ def test_what_was_swept_before_is_looked_up_by_what_replaced_it() -> None:
 @given(st.data())
 def test_no_crash_resurrects_or_loses(data: st.DataObject) -> None:
     """Random logs, swept piece by piece, with a crash after any transaction: the log is whole and folds to the same."""
-    appends, alive = [], set()
+    appends: list[list[tuple[str, bool]]] = []
+    alive: set[str] = set()
     for _ in range(data.draw(st.integers(2, 14))):
-        append = []
+        append: list[tuple[str, bool]] = []
         for _ in range(data.draw(st.integers(1, 3))):
             name = data.draw(st.sampled_from("abc"))
             deleted = name in alive and data.draw(st.booleans())
@@ -172,30 +172,3 @@ def test_how_a_leader_learns_that_it_is_none() -> None:
     assert lost(Holder(5, 7, "a"), 5) == ""
     assert "nobody leads" in lost(None, 5)
     assert "another leads: b:1" in lost(Holder(6, 7, "b:1"), 5)
-
-
-@pytest.mark.parametrize(
-    ("version", "words"),
-    [
-        ("3.4.23", "stale after a member was paused"),
-        ("3.4.41", "stale after a member was paused"),
-        ("3.5.1", "do not use it"),
-        ("3.3.27", "older than anything"),
-        ("unknown", "is unknown"),
-    ],
-)
-def test_faulty_releases_are_warned_of(version: str, words: str) -> None:
-    (warning,) = warnings(version)
-    assert words in warning
-    assert "3.5.29" in warning
-
-
-@pytest.mark.parametrize("version", ["3.4.45", "3.5.29", "3.6.0", "3.6.0-rc.1", "4.0.0"])
-def test_good_releases_are_not(version: str) -> None:
-    assert warnings(version) == []
-
-
-def test_versions_are_read() -> None:
-    assert parse("3.4.23") == (3, 4, 23)
-    assert parse("3.6.0-alpha.0") == (3, 6, 0)
-    assert parse("3.6") is None

@@ -101,7 +101,6 @@ def test_what_is_split_joins_again(log: list[list[tuple[str, str, str, bool, str
     assert chunks == [made.chunk for made in parts]
     assert [found for chunk in chunks for found in chunk.records] == records
     assert [r for made in parts if made.requests for r in decode_requests(made.requests)] == requests
-    assert [chunk.more for chunk in chunks] == [True] * (len(chunks) - 1) + [False]
     chain, first = CHAIN, 4
     for made, chunk in zip(parts, chunks, strict=True):
         assert chunk.first == first == chunk.records[0].revision
