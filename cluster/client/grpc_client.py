@@ -16,6 +16,7 @@ from typing import Generic, TypeVar, cast
 from cluster.actor.clock import Clock, SystemClock
 from cluster.api.errors import DeadlineExceeded, Internal, Unavailable
 from cluster.api.kinds import AnyObject, Kind, kind_of_type, unwrap
+from cluster.api.meta import to_time
 from cluster.client.interface import (
     DEFAULT_TIMEOUT_S,
     EventType,
@@ -58,8 +59,19 @@ class GrpcClusterClient:
         self._channels = Channels(address, credentials)
         self._stub = ClusterStub(self._channels)
 
-    async def get(self, kind: type[T], name: str, namespace: str = "", *, timeout_s: float = DEFAULT_TIMEOUT_S) -> T:
-        request = wire.GetRequest(kind=kind_of_type(kind).name, namespace=namespace, name=name)
+    async def get(
+        self,
+        kind: type[T],
+        name: str,
+        namespace: str = "",
+        *,
+        revision: int | None = None,
+        time_s: float | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> T:
+        request = wire.GetRequest(kind=kind_of_type(kind).name, namespace=namespace, name=name, revision=revision)
+        if time_s is not None:
+            request.time.CopyFrom(to_time(time_s))
         response = await self._stub.get(request, timeout_s)
         return cast(T, unwrap(response.object))
 
@@ -73,6 +85,7 @@ class GrpcClusterClient:
         limit: int = 0,
         continue_token: str = "",
         revision: int | None = None,
+        time_s: float | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> ListResult[T]:
         row = kind_of_type(kind)
@@ -90,6 +103,8 @@ class GrpcClusterClient:
                 setattr(request, "continue", continue_token)
             elif revision is not None:
                 request.revision = revision
+            elif time_s is not None:
+                request.time.CopyFrom(to_time(time_s))
             left_s = deadline - self._clock.monotonic()
             if left_s <= 0:
                 raise DeadlineExceeded(f"listing {row.plural} took longer than {timeout_s:g} s")

@@ -112,8 +112,21 @@ class HeartbeatLine(Protocol):
 class ClusterClient(Protocol):
     """A connection to a cluster. Safe to use from many tasks of one event loop."""
 
-    async def get(self, kind: type[T], name: str, namespace: str = "", *, timeout_s: float = DEFAULT_TIMEOUT_S) -> T:
-        """The object of that name. Raises NotFound."""
+    async def get(
+        self,
+        kind: type[T],
+        name: str,
+        namespace: str = "",
+        *,
+        revision: int | None = None,
+        time_s: float | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> T:
+        """The object of that name: now, as of `revision`, or as of `time_s` (seconds since 1970, the master's clock).
+
+        Raises NotFound if there is, or was, none; Expired for a past that is no longer kept, StoreRewound for a
+        revision that has not happened.
+        """
         ...
 
     async def list(
@@ -126,9 +139,11 @@ class ClusterClient(Protocol):
         limit: int = 0,
         continue_token: str = "",
         revision: int | None = None,
+        time_s: float | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> ListResult[T]:
-        """Objects of one kind, in all namespaces if none is named, as one snapshot: now, or as of `revision`.
+        """Objects of one kind, in all namespaces if none is named, as one snapshot: now, as of `revision`, or as of
+        `time_s` (seconds since 1970, the master's clock).
 
         With `limit`, a page of at most that many, and a token for the next page of the same snapshot; without, all
         of them (fetched in pages underneath). Raises Expired when the token or the revision is no longer kept.

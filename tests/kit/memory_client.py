@@ -181,10 +181,20 @@ class MemoryClient(Travels):
         self.identity = identity
         self._closed = False
 
-    async def get(self, kind: type[T], name: str, namespace: str = "", *, timeout_s: float = DEFAULT_TIMEOUT_S) -> T:
+    async def get(
+        self,
+        kind: type[T],
+        name: str,
+        namespace: str = "",
+        *,
+        revision: int | None = None,
+        time_s: float | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> T:
         self._check()
-        row = kind_of_type(kind)
-        return cast(T, _own(self._cluster.store.get(row, namespace or "default", name)))
+        row, store = kind_of_type(kind), self._cluster.store
+        at = store.revision_at(time_s) if time_s is not None else revision
+        return cast(T, _own(store.get(row, namespace or "default", name, at)))
 
     async def list(
         self,
@@ -196,10 +206,12 @@ class MemoryClient(Travels):
         limit: int = 0,
         continue_token: str = "",
         revision: int | None = None,
+        time_s: float | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> ListResult[T]:
         self._check()
-        store, offset, at = self._cluster.store, 0, revision
+        store, offset = self._cluster.store, 0
+        at = store.revision_at(time_s) if time_s is not None else revision
         if continue_token:
             try:
                 at, offset = (int(part) for part in continue_token.split(":"))
@@ -207,10 +219,7 @@ class MemoryClient(Travels):
                 raise BadRequest(f"{continue_token!r} is not a continue token of this cluster") from error
         if at is None:
             at = store.revision
-        if at > store.revision:
-            raise BadRequest(f"revision {at} is in the future; the newest is {store.revision}")
-        if at < store.compacted:
-            raise Expired(f"revision {at} is no longer kept; the oldest is {store.compacted}")
+        store.check_kept(at)
         wanted = _Filter(kind_of_type(kind), namespace, label_selector, field_selector)
         found = [obj for obj in store.at(at).values() if wanted.matches(obj)]
         found.sort(key=lambda obj: (obj.metadata.namespace, obj.metadata.name))

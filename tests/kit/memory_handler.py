@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from cluster.api.kinds import BY_NAME, wrap
+from cluster.api.meta import from_time
 from cluster.client.interface import EventType, WatchEvent
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.rpc.handlers import Unserved
@@ -21,7 +22,13 @@ class MemoryHandler(Unserved):
 
     async def get(self, identity: Identity, request: wire.GetRequest) -> wire.GetResponse:
         client = self._cluster.client(str(identity))
-        found = await client.get(BY_NAME[request.kind].message, request.name, request.namespace)
+        found = await client.get(
+            BY_NAME[request.kind].message,
+            request.name,
+            request.namespace,
+            revision=request.revision if request.HasField("revision") else None,
+            time_s=from_time(request.time) if request.HasField("time") else None,
+        )
         return wire.GetResponse(object=wrap(found), revision=self._cluster.store.revision)
 
     async def list(self, identity: Identity, request: wire.ListRequest) -> bytes:
@@ -33,6 +40,7 @@ class MemoryHandler(Unserved):
             limit=request.limit,
             continue_token=getattr(request, "continue"),
             revision=request.revision if request.HasField("revision") else None,
+            time_s=from_time(request.time) if request.HasField("time") else None,
         )
         response = wire.ListResponse(
             items=[wrap(obj) for obj in found.items],

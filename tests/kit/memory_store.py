@@ -20,7 +20,18 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cluster.actor.clock import Clock, new_uid
-from cluster.api.errors import Aborted, AlreadyExists, ApiError, BadRequest, Conflict, Forbidden, Invalid, NotFound
+from cluster.api.errors import (
+    Aborted,
+    AlreadyExists,
+    ApiError,
+    BadRequest,
+    Conflict,
+    Expired,
+    Forbidden,
+    Invalid,
+    NotFound,
+    StoreRewound,
+)
 from cluster.api.json import merge_patch, object_from_json, object_to_json
 from cluster.api.kinds import AnyObject, Kind, kind_named, kind_of, unwrap
 from cluster.api.meta import Key, key_of, to_time
@@ -61,12 +72,34 @@ class MemoryStore:
         self._rng = rng
         self._next_address = 0
 
-    def get(self, kind: Kind, namespace: str, name: str) -> AnyObject:
+    def get(self, kind: Kind, namespace: str, name: str, revision: int | None = None) -> AnyObject:
         key = Key(kind.name, namespace if kind.namespaced else "", name)
-        obj = self.objects.get(key)
+        objects = self.objects
+        if revision is not None:
+            self.check_kept(revision)
+            objects = self.at(revision)
+        obj = objects.get(key)
         if obj is None:
             raise NotFound(f'{kind.plural} "{name}" not found')
         return obj
+
+    def check_kept(self, revision: int) -> None:
+        """Raises StoreRewound for a revision to come, Expired for one that is too old."""
+        if revision > self.revision:
+            raise StoreRewound(f"revision {revision} has not happened: this store is at {self.revision}")
+        if revision < self.compacted:
+            error = Expired(f"revision {revision} is no longer kept; the oldest is {self.compacted}")
+            error.oldest_revision = self.compacted
+            raise error
+
+    def revision_at(self, time_s: float) -> int:
+        """The newest revision that was made at or before a wall time. Raises Expired if that is before what is kept."""
+        for change in reversed(self.history):
+            if change.time_s <= time_s:
+                return change.revision
+        if self.compacted:
+            raise Expired(f"nothing that old is kept; the oldest revision is {self.compacted}")
+        return 0
 
     def at(self, revision: int) -> dict[Key, AnyObject]:
         """The objects as they were at that revision."""
