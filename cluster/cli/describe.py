@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cluster.cli.at import AsOf, Moment, moment_option
 from cluster.cli.exits import ExitCode, say
 from cluster.cli.session import Session, cluster_option, namespace_option, run, targets
 
 if TYPE_CHECKING:
     from cluster.api.kinds import AnyObject, Kind
+    from cluster.client.interface import ClusterClient
     from cluster.pb.v1 import core_pb2 as core
+
+    Source = ClusterClient | AsOf
 
 _WIDTH = 19
 
@@ -24,22 +28,27 @@ _WIDTH = 19
     "  podium describe pod web-x2k4p\n"
     "  podium describe node node-1\n"
     "  podium describe rc,svc\n"
-    "  podium describe pods -l app=web",
+    "  podium describe pods -l app=web\n"
+    "  podium describe pod web-x2k4p --at 10m",
 )
 @click.argument("what", nargs=-1, required=True, metavar="KIND [NAME...] | KIND/NAME...")
 @click.option("-l", "--selector", default="", metavar="SEL", help="All that match.")
+@moment_option("--at", "at", "As it was then: a revision, a time, or how long ago.")
 @namespace_option
 @cluster_option
 @click.pass_context
-def describe_command(ctx: click.Context, what: tuple[str, ...], selector: str, namespace: str) -> int:
+def describe_command(
+    ctx: click.Context, what: tuple[str, ...], selector: str, at: Moment | None, namespace: str
+) -> int:
     """Show objects in detail, with their events. A name may be the beginning of one."""
     wanted = targets(what)
 
     async def body(session: Session) -> int:
+        source = AsOf(session.client, at) if at is not None else session.client
         texts = []
         for kind, name in wanted:
-            for obj in await _find(session, kind, name, namespace if kind.namespaced else "", selector):
-                texts.append(await _describe(session, kind, obj))
+            for obj in await _find(source, kind, name, namespace if kind.namespaced else "", selector):
+                texts.append(await _describe(source, kind, obj))
         if not texts:
             say("No resources found.")
             return ExitCode.OK
@@ -49,23 +58,23 @@ def describe_command(ctx: click.Context, what: tuple[str, ...], selector: str, n
     return run(ctx, body)
 
 
-async def _find(session: Session, kind: Kind, name: str, namespace: str, selector: str) -> list[AnyObject]:
+async def _find(source: Source, kind: Kind, name: str, namespace: str, selector: str) -> list[AnyObject]:
     """The named object, those whose names begin so, or all."""
     from cluster.api.errors import NotFound
 
     if not name:
-        return list((await session.client.list(kind.message, namespace, label_selector=selector)).items)
+        return list((await source.list(kind.message, namespace, label_selector=selector)).items)
     try:
-        return [await session.client.get(kind.message, name, namespace)]
+        return [await source.get(kind.message, name, namespace)]
     except NotFound:
-        listed = (await session.client.list(kind.message, namespace)).items
+        listed = (await source.list(kind.message, namespace)).items
         matching = [obj for obj in listed if obj.metadata.name.startswith(name)]
         if not matching:
             raise
         return matching
 
 
-async def _describe(session: Session, kind: Kind, obj: AnyObject) -> str:
+async def _describe(source: Source, kind: Kind, obj: AnyObject) -> str:
     from cluster.pb.v1 import core_pb2 as core
 
     lines = list(_head(kind, obj))
@@ -83,13 +92,14 @@ async def _describe(session: Session, kind: Kind, obj: AnyObject) -> str:
     elif kind.name == "Event":
         lines += [_row("Reason", obj.reason), _row("Message", obj.message)]  # type: ignore[union-attr]
     if kind.name == "Node":
-        pods = (await session.client.list(core.Pod, field_selector=f"spec.nodeName={obj.metadata.name}")).items
+        pods = (await source.list(core.Pod, field_selector=f"spec.nodeName={obj.metadata.name}")).items
         lines += _pods_of_node(obj, list(pods))  # type: ignore[arg-type]
-        lines += await _usage(session, obj.metadata.name)
+        if not isinstance(source, AsOf):  # heartbeats are not kept
+            lines += await _usage(source, obj.metadata.name)
     if kind.name == "Service":
-        lines += await _endpoints_of(session, obj)
+        lines += await _endpoints_of(source, obj)
     if kind.name != "Event":
-        lines += await _events(session, kind, obj)
+        lines += await _events(source, kind, obj)
     return "\n".join(lines)
 
 
@@ -272,9 +282,9 @@ def _pods_of_node(node: core.Node, pods: list[core.Pod]) -> list[str]:
     return lines
 
 
-async def _usage(session: Session, node: str) -> list[str]:
+async def _usage(client: ClusterClient, node: str) -> list[str]:
     """What the node's last heartbeat said is in use on its machine."""
-    async with session.client.watch_heartbeats() as batches:
+    async with client.watch_heartbeats() as batches:
         async for batch in batches:  # the first one holds every node ever heard of
             for beat in batch.heartbeats:
                 if beat.node == node:
@@ -311,13 +321,13 @@ def _service(service: core.Service) -> Iterable[str]:
     yield _row("Session Affinity", service.spec.sessionAffinity)
 
 
-async def _endpoints_of(session: Session, service: AnyObject) -> list[str]:
+async def _endpoints_of(source: Source, service: AnyObject) -> list[str]:
     from cluster.api.errors import NotFound
     from cluster.cli.printers import endpoints_text
     from cluster.pb.v1 import core_pb2 as core
 
     try:
-        found = await session.client.get(core.Endpoints, service.metadata.name, service.metadata.namespace)
+        found = await source.get(core.Endpoints, service.metadata.name, service.metadata.namespace)
     except NotFound:
         return [_row("Endpoints", "")]
     return [_row("Endpoints", endpoints_text(found, limit=10))]
@@ -331,14 +341,14 @@ def _endpoints(endpoints: core.Endpoints) -> Iterable[str]:
         yield from _rows("Ports", (f"{p.name or '<unset>'} {p.port}/{p.protocol}" for p in subset.ports), 2)
 
 
-async def _events(session: Session, kind: Kind, obj: AnyObject) -> list[str]:
+async def _events(source: Source, kind: Kind, obj: AnyObject) -> list[str]:
     from cluster.actor.clock import SystemClock
     from cluster.api.meta import from_time
     from cluster.cli.printers import age, align, clean
     from cluster.pb.v1 import core_pb2 as core
 
     selector = f"involvedObject.kind={kind.name},involvedObject.name={obj.metadata.name}"
-    events = (await session.client.list(core.Event, obj.metadata.namespace, field_selector=selector)).items
+    events = (await source.list(core.Event, obj.metadata.namespace, field_selector=selector)).items
     mine = [e for e in events if e.involvedObject.uid in ("", obj.metadata.uid) or kind.name == "Node"]
     if not mine:
         return ["Events:           <none>"]
@@ -346,6 +356,6 @@ async def _events(session: Session, kind: Kind, obj: AnyObject) -> list[str]:
     rows = [["  Type", "Reason", "Age", "From", "Message"]]
     for event in sorted(mine, key=lambda e: from_time(e.lastTimestamp)):
         when = age(now - from_time(event.lastTimestamp)) + (f" (x{event.count})" if event.count > 1 else "")
-        source = ", ".join(part for part in (event.source.component, event.source.host) if part)
-        rows.append([f"  {event.type}", event.reason, when, source, clean(event.message)])
+        origin = ", ".join(part for part in (event.source.component, event.source.host) if part)
+        rows.append([f"  {event.type}", event.reason, when, origin, clean(event.message)])
     return ["Events:", align(rows)]

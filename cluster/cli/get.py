@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cluster.cli.exits import say
+from cluster.cli.at import AsOf, Moment, moment_option
+from cluster.cli.exits import CommandError, say
 from cluster.cli.session import Session, cluster_option, namespace_options, run, targets
 
 if TYPE_CHECKING:
     from cluster.api.kinds import AnyObject, Kind
+    from cluster.client.interface import ClusterClient
 
 FORMATS = ("wide", "json", "yaml", "name")
 
@@ -23,13 +25,17 @@ FORMATS = ("wide", "json", "yaml", "name")
     "  podium get pods -o wide\n"
     "  podium get rc,svc,pods -A\n"
     "  podium get pods -l app=guestbook -w\n"
-    "  podium get pod/web-x2k4p -o yaml",
+    "  podium get pod/web-x2k4p -o yaml\n"
+    "  podium get pods --at 10m          as it was ten minutes ago\n"
+    "  podium get pods -w --from 1432    every change after revision 1432",
 )
 @click.argument("what", nargs=-1, required=True, metavar="KIND[,KIND] [NAME...] | KIND/NAME...")
 @click.option("-o", "--output", type=click.Choice(FORMATS), help="Format; default: a table.")
 @click.option("-l", "--selector", default="", metavar="SEL", help="Label selector, such as app=web,tier in (fe,be).")
 @click.option("--field-selector", default="", metavar="SEL", help="Such as spec.nodeName=node-1,status.phase!=Running.")
 @click.option("-w", "--watch", is_flag=True, help="Print changes as they happen, until Ctrl-C.")
+@click.option("--from", "since", type=click.IntRange(0), metavar="REVISION", help="With -w: changes after it only.")
+@moment_option("--at", "at", 'As it was then: a revision, a time, or how long ago ("10:00", "5m").')
 @click.option("--no-headers", is_flag=True, help="Without the line of headings.")
 @click.option("--show-labels", is_flag=True, help="With a column of labels.")
 @namespace_options
@@ -42,6 +48,8 @@ def get_command(
     selector: str,
     field_selector: str,
     watch: bool,
+    since: int | None,
+    at: Moment | None,
     no_headers: bool,
     show_labels: bool,
     namespace: str,
@@ -53,6 +61,10 @@ def get_command(
     names = [name for _, name in wanted if name]
     if names and (selector or field_selector):
         raise click.UsageError("names and selectors exclude each other")
+    if at is not None and watch:
+        raise click.UsageError("--at shows one moment; to watch from a revision on: -w --from REVISION")
+    if since is not None and not watch:
+        raise click.UsageError("--from goes with --watch; what was at a revision: --at REVISION")
     if watch and len({kind.name for kind, _ in wanted}) > 1:
         raise click.UsageError("--watch takes one kind")
     view = View(output or "", namespaces=all_namespaces, headers=not no_headers, show_labels=show_labels)
@@ -61,20 +73,19 @@ def get_command(
 
     async def body(session: Session) -> int:
         if watch:
-            await watch_kind(session, wanted, space, selector, field_selector, view)
+            await watch_kind(session, wanted, space, selector, field_selector, view, since)
             return 0
+        source = AsOf(session.client, at) if at is not None else session.client
         found: list[tuple[Kind, list[AnyObject]]] = []
         missing = 0
         for kind, name in wanted:
             where = space if kind.namespaced else ""
             if name:
-                obj = await _get_or_complain(session, kind, name, where)
+                obj = await _get_or_complain(source, kind, name, where)
                 missing += obj is None
                 items = [obj] if obj is not None else []
             else:
-                listed = await session.client.list(
-                    kind.message, where, label_selector=selector, field_selector=field_selector
-                )
+                listed = await source.list(kind.message, where, label_selector=selector, field_selector=field_selector)
                 items = list(listed.items)
             if found and found[-1][0] is kind:
                 found[-1][1].extend(items)
@@ -88,11 +99,11 @@ def get_command(
     return run(ctx, body)
 
 
-async def _get_or_complain(session: Session, kind: Kind, name: str, namespace: str) -> AnyObject | None:
+async def _get_or_complain(source: ClusterClient | AsOf, kind: Kind, name: str, namespace: str) -> AnyObject | None:
     from cluster.api.errors import NotFound
 
     try:
-        return await session.client.get(kind.message, name, namespace)
+        return await source.get(kind.message, name, namespace)
     except NotFound as error:
         say(f"error: {error}")
         return None
@@ -169,19 +180,21 @@ async def watch_kind(
     selector: str,
     field_selector: str,
     view: View,
+    since: int | None = None,
 ) -> None:
     """Prints the state, then a line (or document) per change. Resumes by itself while the master is away.
 
-    Raises CommandError when the cluster has been stopped.
+    With `since`, not the state but every change after that revision. Raises CommandError when the cluster has been
+    stopped, and when `since` is no longer kept, or has not happened.
     """
-    from cluster.api.errors import Expired, Unavailable
+    from cluster.api.errors import Expired, StoreRewound, Unavailable
     from cluster.client.interface import EventType
 
     kind = wanted[0][0]
     names = {name for _, name in wanted if name}
     if len(names) == 1:
         field_selector = f"metadata.name={next(iter(names))}"
-    seen_revision: int | None = None
+    seen_revision, away = since, False
     while True:
         try:
             async with session.client.watch(
@@ -200,7 +213,7 @@ async def watch_kind(
                         if event.object is not None and (len(names) < 2 or event.object.metadata.name in names)
                     ]
                     if any(event.type is not EventType.ADDED or seen_revision is not None for event in batch):
-                        seen_revision = max(event.revision for event in batch)
+                        seen_revision, since = max(event.revision for event in batch), None
                     if not objects:
                         continue
                     view.show_change(kind, objects)
@@ -210,5 +223,7 @@ async def watch_kind(
                 say("the master is away; waiting for it")
             away = True
             await asyncio.sleep(0.5)
-        except Expired:
+        except (Expired, StoreRewound) as error:
+            if since is not None:  # nothing was printed yet: better no changes than not all of them
+                raise CommandError(f"cannot watch from revision {since}: {error.message}") from error
             seen_revision = None
