@@ -39,6 +39,10 @@ class MasterSettings:
     """Revisions kept on disk to watch and list from ..."""
     history_age_s: float = 24 * 3600.0
     """... but none older than this."""
+    history_slack: int = 1_000
+    """Forgetting waits until it is worth while: this many revisions beyond them."""
+    compact_interval_s: float = 30.0
+    """How often it is looked at."""
 
     def __post_init__(self) -> None:
         if self.profile not in PROFILES:
@@ -74,5 +78,6 @@ class MasterSettings:
             ring_changes=self.ring_changes,
             ring_bytes=self.ring_bytes,
             bookmark_interval_s=self.timers.bookmark_interval_s,
-            window=Window(revisions=self.history_revisions, age_s=self.history_age_s),
+            compact_interval_s=self.compact_interval_s,
+            window=Window(revisions=self.history_revisions, age_s=self.history_age_s, slack=self.history_slack),
         )

@@ -27,7 +27,6 @@ from cluster.store.version import Change, Record, Version, records_of
 from cluster.store.watchers import BATCH_BYTES, Interest, Watcher, Watchers, join
 
 _SWEEP_EVERY_S = 1.0
-_COMPACT_EVERY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +39,8 @@ class StoreSettings:
     """And at most about this much memory for them."""
     bookmark_interval_s: float = 5.0
     """A watcher that has nothing to hear of is told the revision this often."""
+    compact_interval_s: float = 30.0
+    """How often it is looked at whether something may be forgotten."""
     window: Window = field(default_factory=Window)
     """How much history is kept on disk."""
 
@@ -264,13 +265,14 @@ class Store:
         """Sweeps slow watchers, sends bookmarks, compacts: each at its interval."""
         bookmarks = compacted = self._clock.monotonic()
         while True:
-            await self._clock.sleep(min(_SWEEP_EVERY_S, self._settings.bookmark_interval_s))
+            pause_s = min(_SWEEP_EVERY_S, self._settings.bookmark_interval_s, self._settings.compact_interval_s)
+            await self._clock.sleep(pause_s)
             now = self._clock.monotonic()
             self._watchers.sweep(self._ring.horizon, now)
             if now - bookmarks >= self._settings.bookmark_interval_s:
                 bookmarks = now
                 self._watchers.mark_bookmarks()
-            if now - compacted >= _COMPACT_EVERY_S:
+            if now - compacted >= self._settings.compact_interval_s:
                 compacted = now
                 try:
                     await self._history.compact(self.revision, self._clock.wall(), now)
