@@ -54,12 +54,12 @@ class Audit:
                     self.report(Finding(str(self._path), f"SQLite finds it damaged: {verdict}"))
             schema.check_shape(self._db)
             return schema.read_meta(self._db)
-        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+        except (*schema.UNREADABLE, ValueError, KeyError, TypeError) as error:
             self.report(Finding(str(self._path), f"it is damaged: {error}"))
             return None
 
     def place(self, meta: Meta) -> Place:
-        """Where the log ends, as far as its rows say. Raises sqlite3.Error."""
+        """Where the log ends, as far as its rows say. Raises schema.UNREADABLE."""
         revision, chain = queries.newest(self._db, _LAST) or (0, meta.base.chain)
         if revision <= meta.base.compacted:
             revision, chain = meta.base.compacted, meta.base.chain
@@ -71,7 +71,10 @@ class Audit:
         return highwater.read(self._mark_path)
 
     def end(self, meta: Meta, place: Place) -> Mark | None:
-        """Does the log reach what was acknowledged, and is it that there? Returns the mark. Raises sqlite3.Error."""
+        """Does the log reach what was acknowledged, and is it that there? Returns the mark.
+
+        Raises schema.UNREADABLE.
+        """
         try:
             mark = self.mark()
         except OSError as error:
@@ -91,6 +94,9 @@ class Audit:
                 "(the WAL was damaged or deleted), or the file is an older copy"
             )
             self.report(Finding(f"{self._path}, after revision {place.revision}", what))
+        elif mark.compacted > meta.base.compacted:
+            what = f"changes up to revision {mark.compacted} were forgotten, but the file says {meta.base.compacted}"
+            self.report(Finding(str(self._path), what))
         elif mark.requests > place.requests:
             what = f"requests up to number {mark.requests} were acknowledged, and the last is {place.requests}"
             self.report(Finding(str(self._path), what))
@@ -115,7 +121,7 @@ class Audit:
         return row[0] if row is not None else b""
 
     def requests(self, meta: Meta) -> Sequence[Request]:
-        """All that are kept, each of them verified. Raises sqlite3.Error."""
+        """All that are kept, each of them verified. Raises schema.UNREADABLE."""
         number, chain = meta.forgotten, meta.forgotten_chain
         found: list[Request] = []
         for row_number, request_id, revision, time_s, outcome, kept in queries.requests(self._db):

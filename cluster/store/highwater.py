@@ -23,7 +23,7 @@ FILE_NAME = "high-water"
 SLOT_BYTES = 4096
 
 _MAGIC = b"PodHW\x00\x00\x02"
-_HEAD = struct.Struct("<8sQQQ32s32sH")
+_HEAD = struct.Struct("<8sQQQQ32s32sH")
 _CHECK_BYTES = 16
 
 
@@ -38,12 +38,19 @@ class Mark(NamedTuple):
     """The number of the newest request ..."""
     requests_chain: bytes
     """... and the chain of requests at it."""
+    compacted: int = 0
+    """Up to here changes have been forgotten."""
 
 
 def encode(turn: int, mark: Mark) -> bytes:
     """One slot. The slot with the greater turn counts."""
     name = mark.store_id.encode()
-    body = _HEAD.pack(_MAGIC, turn, mark.revision, mark.requests, mark.chain, mark.requests_chain, len(name)) + name
+    body = (
+        _HEAD.pack(
+            _MAGIC, turn, mark.revision, mark.compacted, mark.requests, mark.chain, mark.requests_chain, len(name)
+        )
+        + name
+    )
     return body + blake2b(body, digest_size=_CHECK_BYTES).digest()
 
 
@@ -51,11 +58,11 @@ def decode(slot: bytes) -> tuple[int, Mark] | None:
     """Turn and mark of a slot; None if it was never written, or not completely."""
     if len(slot) < _HEAD.size + _CHECK_BYTES:
         return None
-    magic, turn, revision, requests, chain, requests_chain, length = _HEAD.unpack_from(slot)
+    magic, turn, revision, compacted, requests, chain, requests_chain, length = _HEAD.unpack_from(slot)
     end = _HEAD.size + length
     if magic != _MAGIC or blake2b(slot[:end], digest_size=_CHECK_BYTES).digest() != slot[end : end + _CHECK_BYTES]:
         return None
-    return turn, Mark(slot[_HEAD.size : end].decode(), revision, chain, requests, requests_chain)
+    return turn, Mark(slot[_HEAD.size : end].decode(), revision, chain, requests, requests_chain, compacted)
 
 
 def read(path: Path) -> Mark | None:

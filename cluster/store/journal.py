@@ -96,7 +96,7 @@ class SqliteJournal(Alone):
             opening.prepare(self._directory, self._new_store_id)
             self._reader = opening.connect_reader(self.path)
             self._meta, self._place = opening.examine(self._reader, self._directory)
-        except sqlite3.Error as error:
+        except schema.UNREADABLE as error:
             raise self._unreadable(error) from error
         return Opening(self._meta.store_id, self._meta.base.compacted)
 
@@ -201,14 +201,14 @@ class SqliteJournal(Alone):
         """For what is asked while the store is in use. Raises JournalFailed."""
         try:
             return await self._in_reader(job)
-        except sqlite3.Error as error:
+        except schema.UNREADABLE as error:
             raise JournalFailed(f"{self.path} cannot be read: {error}") from error
 
     async def _load(self, job: Callable[[sqlite3.Connection], R]) -> R:
         """For what is asked before the store is in use. Raises StoreRefused."""
         try:
             return await self._in_reader(job)
-        except sqlite3.Error as error:
+        except schema.UNREADABLE as error:
             raise self._unreadable(error) from error
 
     async def _in_reader(self, job: Callable[[sqlite3.Connection], R]) -> R:
@@ -216,5 +216,5 @@ class SqliteJournal(Alone):
         assert db is not None, "the journal is not open"
         return await asyncio.get_running_loop().run_in_executor(self._reader_thread, job, db)
 
-    def _unreadable(self, error: sqlite3.Error) -> Exception:
+    def _unreadable(self, error: Exception) -> Exception:
         return refusal(self._directory, Finding(str(self.path), f"it cannot be read: {error}"))

@@ -71,7 +71,7 @@ def strict(reader: sqlite3.Connection, directory: Path) -> Audit:
 def prepare(directory: Path, new_store_id: Callable[[], str]) -> None:
     """Makes the store if there is none, and migrates an older one. The caller has the lock.
 
-    Raises StoreRefused, sqlite3.Error, OSError.
+    Raises StoreRefused, schema.UNREADABLE, OSError.
     """
     path = directory / schema.FILE_NAME
     mark_path = directory / highwater.FILE_NAME
@@ -91,7 +91,7 @@ def prepare(directory: Path, new_store_id: Callable[[], str]) -> None:
 
 
 def examine(reader: sqlite3.Connection, directory: Path) -> tuple[Meta, Place]:
-    """Everything but the rows. Raises StoreRefused, sqlite3.Error."""
+    """Everything but the rows. Raises StoreRefused, schema.UNREADABLE."""
     audit = strict(reader, directory)
     meta = audit.structure()
     assert meta is not None, "what is wrong is raised"

@@ -40,6 +40,9 @@ Row: TypeAlias = tuple[int, str, str, str, int, int, str, float, bytes, bytes, b
 COLUMNS = ("id", "kind", "namespace", "name", "previous", "deleted", "node", "time_s", "data", "digest", "chain")
 NAMES = ", ".join(COLUMNS)
 
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+"""What comes of reading a damaged file: SQLite quotes from it in its messages."""
+
 _PIECE = 2000
 
 _SCHEMA = """

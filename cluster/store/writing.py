@@ -149,7 +149,11 @@ class Writer:
 
         self._transact(forget, frees=True)
         self.meta = meta
-        failpoints.hit("store.after_compact")
+        try:
+            failpoints.hit("store.after_compact")
+            self._note()
+        except OSError as error:
+            raise self._fail(error) from error
         self._wal_load += limit
         return done
 
@@ -197,9 +201,17 @@ class Writer:
             raise self._fail(error) from error
 
     def _note(self) -> None:
-        place = self.place
-        mark = Mark(self.meta.store_id, place.revision, place.chain, place.requests, place.requests_chain)
-        self._high_water.note(mark)
+        meta, place = self.meta, self.place
+        self._high_water.note(
+            Mark(
+                meta.store_id,
+                place.revision,
+                place.chain,
+                place.requests,
+                place.requests_chain,
+                meta.base.compacted,
+            )
+        )
 
     def _transact(self, work: Callable[[], None], frees: bool) -> None:
         """Raises DiskFull, JournalFailed."""
