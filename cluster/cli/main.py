@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cordon": ("nodes", "Take no new pods on a node"),
     "uncordon": ("nodes", "Take new pods on a node again"),
     "drain": ("nodes", "Move the pods off a node"),
+    "fsck": ("fsck", "Check the store of a cluster that does not run"),
     "cluster-info": ("info", "Name every process, with role, pid and address"),
     "version": ("info", "Print versions"),
 }

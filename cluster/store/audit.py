@@ -41,7 +41,7 @@ class Audit:
     """The questions, in the order in which they make sense. One connection, one thread at a time."""
 
     def __init__(self, db: sqlite3.Connection, directory: Path, report: Report) -> None:
-        self._db = db
+        self.db = db
         self._path = directory / schema.FILE_NAME
         self._mark_path = directory / highwater.FILE_NAME
         self.report = report
@@ -49,21 +49,21 @@ class Audit:
     def structure(self) -> Meta | None:
         """The pages, the tables, and what `meta` says; None if that cannot be read, which has been reported."""
         try:
-            for (verdict,) in self._db.execute("PRAGMA integrity_check(10)").fetchall():
+            for (verdict,) in self.db.execute("PRAGMA integrity_check(10)").fetchall():
                 if verdict != "ok":
                     self.report(Finding(str(self._path), f"SQLite finds it damaged: {verdict}"))
-            schema.check_shape(self._db)
-            return schema.read_meta(self._db)
+            schema.check_shape(self.db)
+            return schema.read_meta(self.db)
         except (*schema.UNREADABLE, ValueError, KeyError, TypeError) as error:
             self.report(Finding(str(self._path), f"it is damaged: {error}"))
             return None
 
     def place(self, meta: Meta) -> Place:
         """Where the log ends, as far as its rows say. Raises schema.UNREADABLE."""
-        revision, chain = queries.newest(self._db, _LAST) or (0, meta.base.chain)
+        revision, chain = queries.newest(self.db, _LAST) or (0, meta.base.chain)
         if revision <= meta.base.compacted:
             revision, chain = meta.base.compacted, meta.base.chain
-        row = self._db.execute("SELECT number, chain FROM requests ORDER BY number DESC LIMIT 1").fetchone()
+        row = self.db.execute("SELECT number, chain FROM requests ORDER BY number DESC LIMIT 1").fetchone()
         return Place(revision, chain, *(row or (meta.forgotten, meta.forgotten_chain)))
 
     def mark(self) -> Mark | None:
@@ -111,20 +111,20 @@ class Audit:
         """The chain as of a revision; None: that is compacted."""
         if revision <= meta.base.compacted:
             return meta.base.chain if revision == meta.base.compacted else None
-        found = queries.newest(self._db, revision)
+        found = queries.newest(self.db, revision)
         return found[1] if found is not None and found[0] == revision else b""
 
     def _requests_chain_at(self, number: int, meta: Meta) -> bytes | None:
         if number <= meta.forgotten:
             return meta.forgotten_chain if number == meta.forgotten else None
-        row = self._db.execute("SELECT chain FROM requests WHERE number = ?", (number,)).fetchone()
+        row = self.db.execute("SELECT chain FROM requests WHERE number = ?", (number,)).fetchone()
         return row[0] if row is not None else b""
 
     def requests(self, meta: Meta) -> Sequence[Request]:
         """All that are kept, each of them verified. Raises schema.UNREADABLE."""
         number, chain = meta.forgotten, meta.forgotten_chain
         found: list[Request] = []
-        for row_number, request_id, revision, time_s, outcome, kept in queries.requests(self._db):
+        for row_number, request_id, revision, time_s, outcome, kept in queries.requests(self.db):
             if row_number != number + 1:
                 self.report(Finding(f"after request {number}", f"requests are missing before number {row_number}"))
             request, number = Request(request_id, revision, time_s, outcome), row_number

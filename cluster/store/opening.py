@@ -34,9 +34,13 @@ def take_lock(directory: Path) -> int:
     return fd
 
 
-def connect_reader(path: Path) -> sqlite3.Connection:
-    """A connection that only reads, and leaves a WAL as it is when it is closed. Raises sqlite3.Error."""
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+def connect_reader(path: Path, *, at_rest: bool = False) -> sqlite3.Connection:
+    """A connection that only reads, and leaves a WAL as it is when it is closed. Raises sqlite3.Error.
+
+    `at_rest`: there is no WAL, and nobody will write; then SQLite makes no files of its own.
+    """
+    how = "mode=ro&immutable=1" if at_rest else "mode=ro"
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None, check_same_thread=False)
     try:
         for pragma in ("query_only=ON", "busy_timeout=5000", "cell_size_check=ON", "mmap_size=0", "trusted_schema=OFF"):
             db.execute(f"PRAGMA {pragma}").fetchall()
