@@ -46,6 +46,8 @@ KNOWN: Mapping[str, str] = {
     "store.after_mark_sync": "SqliteJournal: the high-water mark is synced",
     "store.before_ballast": "SqliteJournal: the disk is full, the ballast is about to be given back",
     "store.after_ballast": "SqliteJournal: the ballast is given back, the write is not tried again yet",
+    "store.before_head": "Store.head: the end of the log is about to be asked for, for a read",
+    "store.after_head": "Store.head: it is known, the read is not answered",
     "etcd.before_create": "EtcdJournal.open: there is no store yet",
     "etcd.after_create": "EtcdJournal.open: the store is there",
     "etcd.before_read": "Front: head and leader are about to be read",

@@ -3,7 +3,9 @@
 The window has two limits, a number of revisions and an age; whichever is passed first. Compaction and readers share a
 lock for readers and writers, for both span an await: a reader checks that its revision is kept and then reads a piece,
 and no compaction may come between the two. Between two pieces the reader's place is pinned: compaction stops short of
-it, for a while; a reader that stays away longer than PIN_S has been closed or is gone.
+it, for a while; a reader that stays away longer than PIN_S has been closed or is gone. Where several masters share a
+log, only the one that leads compacts, and it does not know the readers of the others: those may be overtaken, and then
+are told that their revision has expired.
 
 `compaction_target` and `Marks` are pure; `History` does the waiting.
 """
@@ -11,14 +13,15 @@ it, for a while; a reader that stays away longer than PIN_S has been closed or i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import aiorwlock
 
-from cluster.api.errors import Expired
+from cluster.api.errors import Expired, Unavailable
 from cluster.api.meta import Key
-from cluster.store.interface import Journal
+from cluster.store.interface import Compacted, Journal, Unreachable
 from cluster.store.version import Change, Record, Version
 
 PIECE = 500
@@ -82,7 +85,8 @@ class History:
         """The changes after a revision, about PIECE of them, and a pin at the last for `reader`. Raises Expired."""
         async with self._lock.reader:
             self._check(after)
-            rows = await self._journal.read(after, PIECE)
+            async with self._reading(after):
+                rows = await self._journal.read(after, PIECE)
         changes = [_change(record, old) for record, old in rows]
         self._pins[reader] = (changes[-1].revision if changes else after, now_s)
         return changes
@@ -95,7 +99,8 @@ class History:
         """What existed at a revision, sorted by namespace and name. Raises Expired."""
         async with self._lock.reader:
             self._check(revision)
-            records = await self._journal.read_at(revision, kind, namespace)
+            async with self._reading(revision):
+                records = await self._journal.read_at(revision, kind, namespace)
         versions = [record.version() for record in records if not node or record.node == node]
         return sorted(versions, key=lambda version: version.key)
 
@@ -104,8 +109,21 @@ class History:
 
         Up to `compacted`, that is its last state only, and nothing if it was deleted by then.
         """
-        async with self._lock.reader:
+        async with self._lock.reader, self._reading(until):
             return await self._journal.read_key(key.kind, key.namespace, key.name, 0, until, limit)
+
+    async def get_at(self, revision: int, key: Key) -> Version | None:
+        """The object of that key as it was at a revision. Raises Expired."""
+        async with self._lock.reader:
+            self._check(revision)
+            async with self._reading(revision):
+                found = await self._journal.read_key(key.kind, key.namespace, key.name, 0, revision, 1)
+        return found[0].version() if found and not found[0].deleted else None
+
+    async def revision_at(self, time_s: float) -> int:
+        """See `Journal.revision_at`. Raises Unavailable."""
+        async with self._reading(0):
+            return await self._journal.revision_at(time_s)
 
     async def compact(self, head: int, wall_s: float, now_s: float) -> None:
         """Forgets what is outside of the window. Gives way to readers: tries again another time if they are busy."""
@@ -130,7 +148,23 @@ class History:
 
     def _check(self, revision: int) -> None:
         if revision < self.compacted:
-            raise Expired(f"revision {revision} is no longer kept; the oldest is {self.compacted}")
+            raise self.expired(revision)
+
+    def expired(self, revision: int) -> Expired:
+        """The error of who asks for a revision that is no longer kept."""
+        error = Expired(f"revision {revision} is no longer kept; the oldest is {self.compacted}")
+        error.oldest_revision = self.compacted
+        return error
+
+    @asynccontextmanager
+    async def _reading(self, revision: int) -> AsyncIterator[None]:
+        """What the journal raises, as an answer."""
+        try:
+            yield
+        except Compacted as error:
+            raise self.expired(revision) from error
+        except Unreachable as error:
+            raise Unavailable(f"the log cannot be read: {error}") from error
 
 
 def _change(record: Record, old: Record | None) -> Change:

@@ -76,7 +76,7 @@ class Request(NamedTuple):
     time_s: float
     """Wall time of the write, seconds since 1970."""
     outcome: bytes
-    """A wire.WriteResponse whose objects are reduced to name, namespace and resourceVersion."""
+    """What was answered, with objects reduced to name, namespace and resourceVersion (`cluster.master.replay`)."""
 
 
 class Appended(NamedTuple):
@@ -119,7 +119,11 @@ class Journal(Protocol):
         ...
 
     async def open(self) -> Opening:
-        """Opens or creates. Raises StoreRefused, Unreachable."""
+        """Opens or creates. Raises StoreRefused, Unreachable.
+
+        A journal that is shared may be opened again while it is open, when `follow` has raised Compacted: it says what
+        is compacted now, and `load` and `load_requests` give the log as of then.
+        """
         ...
 
     def load(self) -> AsyncIterator[Sequence[Record]]:
@@ -141,12 +145,16 @@ class Journal(Protocol):
     async def read(self, after: int, limit: int) -> Sequence[tuple[Record, Record | None]]:
         """Changes after a revision that is not compacted, each with the record that it replaced, in order.
 
-        About `limit` of them, never part of a revision; empty: there are no more.
+        About `limit` of them, never part of a revision; empty: there are no more. Raises Compacted if another master
+        has compacted it meanwhile, and Unreachable.
         """
         ...
 
     async def read_at(self, revision: int, kind: str, namespace: str) -> Sequence[Record]:
-        """What existed of a kind (in a namespace, or everywhere) at a revision that is not before the compacted one."""
+        """What existed of a kind (in a namespace, or everywhere) at a revision that is not before the compacted one.
+
+        Raises Compacted if another master has compacted it meanwhile, and Unreachable.
+        """
         ...
 
     async def read_key(
@@ -175,11 +183,16 @@ class Journal(Protocol):
         ...
 
     async def leader(self) -> str:
-        """The address that the current leader gave; empty: nobody leads. Raises Unreachable."""
+        """The address that the current leader gave; empty: nobody leads. Raises Unreachable.
+
+        A follower that forwards asks twice a second."""
         ...
 
     async def head(self) -> int:
-        """The newest revision of the log, as of some moment during this call, whoever made it. Raises Unreachable."""
+        """The newest revision of the log, as of some moment during this call, whoever made it. Raises Unreachable.
+
+        Every read of a master asks: calls that wait at the same moment share one question.
+        """
         ...
 
     def follow(self, after: int) -> AsyncIterator[Appended]:

@@ -86,6 +86,16 @@ class State:
             raise Expired(f"revision {revision} is no longer kept; the oldest in memory is {self.horizon}")
         return sorted(self._at(revision, kind, namespace, node), key=_key)
 
+    def get_at(self, revision: int, key: Key) -> Version | None:
+        """Like `get`, as of a revision from the horizon on."""
+        current = self.get(key)
+        if current is not None and current.revision <= revision:
+            return current
+        for version in reversed(self._older.get(key.kind, {}).get(key, ())):
+            if version.revision <= revision:
+                return None if version.deleted else version
+        return None
+
     def _at(self, revision: int, kind: str, namespace: str, node: str) -> Iterator[Version]:
         older = self._older.get(kind, {})
         live = self._live.get(kind, _NOTHING)

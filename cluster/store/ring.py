@@ -58,3 +58,10 @@ class Ring:
         assert revision >= self.horizon, f"{revision} is before the ring, which begins after {self.horizon}"
         start = bisect_right(self._changes, revision, key=lambda change: change.revision)
         return islice(self._changes, start, None)
+
+    def newest_until(self, time_s: float) -> int | None:
+        """The newest revision that was made at or before a wall time; None: the ring does not go back so far."""
+        for change in reversed(self._changes):
+            if change.time_s <= time_s:
+                return change.revision
+        return None

@@ -4,29 +4,57 @@
 fold, the ring and the watchers learn of them, all in one step without a wait. So nobody ever reads, lists or watches a
 revision that a power cut could take back, and whoever sees a revision in one place sees it in all.
 
-The one writer (the master's actor) makes the changes; revisions are its to number, in order and without gaps. Readers
-are served from memory; from disk only snapshots and watches that begin before what the ring holds.
+The one writer (the master's actor) makes the changes; revisions are its to number, in order and without gaps. Where
+several masters share a log, one at a time may append; every store follows the log all the time, and shows what others
+have appended, by the same step. What one has appended oneself may come back that way, before or after `commit` returns:
+whatever comes first is shown, and the other is known already. A store that has fallen so far behind that the log does
+not lead on from where it is reads everything anew, and its watchers begin again.
+
+Readers are served from memory; from disk only what is older than what the ring holds. `barrier` makes a read see
+everything that was acknowledged before it began, by whichever master.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+import heapq
+import itertools
+import logging
+import math
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
-from cluster.api.errors import Expired, Unavailable
+from cluster.api.errors import ApiError, Expired, StoreRewound, Unavailable
 from cluster.api.meta import Key
-from cluster.store import encoding
+from cluster.store import failpoints
 from cluster.store.history import History, Window
-from cluster.store.interface import DiskFull, Journal
+from cluster.store.interface import (
+    Appended,
+    Compacted,
+    DiskFull,
+    Journal,
+    JournalFailed,
+    NotLeading,
+    Opening,
+    Request,
+    Undecided,
+    Unreachable,
+)
 from cluster.store.mvcc import State
+from cluster.store.requests import Requests
 from cluster.store.ring import Ring
 from cluster.store.version import Change, Record, Version, records_of
-from cluster.store.watchers import BATCH_BYTES, Interest, Watcher, Watchers, join
+from cluster.store.watchers import SWEEP_EVERY_S, TOGETHER, Interest, Watchers, bookmark_interval_s
+from cluster.store.watches import Watches
 
-_SWEEP_EVERY_S = 1.0
+_log = logging.getLogger("podium.store")
+
+_IDLE_SWEEP_EVERY_S = 1.0
+_MANY = 1_000
+BARRIER_S = 3.0
+"""A read that cannot be sure within this time says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +83,35 @@ class Store:
         clock: Clock,
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
-        """`on_failure` is told when housekeeping has failed (the disk, when forgetting old history): the store must
-        not be used any more. By default that is logged."""
-        self._journal = journal
+        """`on_failure` is told when housekeeping or following has failed (the disk, when forgetting old history; a log
+        that is damaged): the store must not be used any more. By default that is logged."""
+        self.journal = journal
         self._settings = settings
         self._clock = clock
         self._tasks = Tasks("store", on_crash=None if on_failure is None else lambda _, error: on_failure(error))
         self._watchers = Watchers()
-        self._ring = Ring(settings.ring_changes, settings.ring_bytes)
-        self._history = History(journal, settings.window, 0)
-        self._stopping: Unavailable | None = None
+        self._watches = Watches(self, self._watchers, clock)
+        self._arrivals = _Arrivals()
+        self.ring = Ring(settings.ring_changes, settings.ring_bytes)
+        self.history = History(journal, settings.window, 0)
         self.state = State()
-        """What is durable. For reading only; it changes between two awaits of the reader."""
+        """What is durable. For reading only; it changes between two awaits of the reader, and when the log had to be
+        read anew, it is another object afterwards."""
+        self.requests = Requests()
+        """What was answered to writes that must not happen twice."""
+        self.leading = False
+        """Set by who knows: whether this process may append. Who leads compacts."""
         self.store_id = ""
 
     @property
     def revision(self) -> int:
-        """The newest durable revision."""
+        """The newest durable revision that is known here."""
         return self.state.revision
 
     @property
     def oldest(self) -> int:
         """The oldest revision that can be listed, or watched from."""
-        return self._history.compacted
+        return self.history.compacted
 
     @property
     def watchers(self) -> int:
@@ -87,215 +121,317 @@ class Store:
     # --- life
 
     async def start(self) -> None:
-        """Opens the journal and reads it. Raises StoreRefused."""
-        opening = await self._journal.open()
+        """Opens the journal, reads it, and begins to follow it. Raises StoreRefused, Unreachable, JournalFailed."""
+        opening = await self.journal.open()
         self.store_id = opening.store_id
-        self._history.compacted = opening.compacted
-        # The last changes go through the ring, so that watchers can resume in memory; what is before is folded only.
-        async for records in self._journal.load():
-            for record in records:
-                if record.revision <= opening.compacted:
-                    self.state.load(record.version())
-                    continue
-                new = record.version()
-                self._fold(Change(self.state.get(new.key), new, record.time_s))
-            self._trim()
-        self._advance_to(opening.compacted)
+        await self._load(opening)
+        self._tasks.spawn(self._follow(), name="store.following")
         self._tasks.spawn(self._keep_house(), name="store.housekeeping")
 
     async def stop(self) -> None:
         """Ends all watches with Unavailable and closes the journal. Twice is fine."""
         self.drain()
         await self._tasks.cancel_all()
-        await self._journal.close()
+        await self.journal.close()
 
     def drain(self) -> None:
         """Ends all watches, and every one that is begun later, with Unavailable: the server is stopping."""
-        if self._stopping is None:
-            self._stopping = Unavailable("the master is stopping; connect again and resume")
-            self._watchers.end_all(self._stopping)
+        if self._watches.refusal is None:
+            self._watches.refusal = Unavailable("the master is stopping; connect again and resume")
+            self._watchers.end_all(self._watches.refusal)
+
+    async def _load(self, opening: Opening) -> None:
+        """Reads the whole log, and then shows it, all at once."""
+        state, ring = State(), Ring(self._settings.ring_changes, self._settings.ring_bytes)
+        marks = self.history.marks
+        # The last changes go through the ring, so that watchers can resume in memory; what is before is folded only.
+        async for records in self.journal.load():
+            for record in records:
+                new = record.version()
+                if record.revision <= opening.compacted:
+                    state.load(new)
+                    continue
+                self._check_follows(record.revision, max(state.revision, opening.compacted))
+                _fold(state, ring, Change(state.get(new.key), new, record.time_s))
+                marks.note(record.time_s, record.revision)
+            _trim(state, ring)
+        # The log may end in deletions that were compacted away: its revision is known all the same.
+        state.revision = max(state.revision, opening.compacted)
+        state.horizon = max(state.horizon, opening.compacted)
+        ring.horizon = max(ring.horizon, opening.compacted)
+        requests = Requests()
+        requests.add(await self.journal.load_requests())
+        self.state, self.ring, self.requests = state, ring, requests
+        self.history.compacted = opening.compacted
+        self._arrivals.reached(state.revision)
 
     # --- writing
 
-    async def commit(self, changes: Sequence[Change]) -> None:
-        """Makes the changes durable, then visible. All of them or none. Raises DiskFull, JournalFailed.
+    async def commit(self, changes: Sequence[Change], requests: Sequence[Request] = (), *, frees: bool = False) -> None:
+        """Makes the changes durable, then visible; all of them or none. `requests` are those that made them, and
+        `frees` says that they make room. Raises as `Journal.append` does.
 
-        One caller at a time; revisions follow on `revision` in order. If the caller is cancelled, the changes may
-        become durable without becoming visible: it must not write again.
+        One caller at a time; revisions follow on `revision` in order. If the caller is cancelled, or has been told
+        Undecided or NotLeading, the changes may still become durable, and visible: it must not write again before it
+        leads anew.
         """
         if not changes:
             return
         first, last = changes[0].revision, changes[-1].revision
         assert first == self.revision + 1, f"{changes[0]!r} does not follow on revision {self.revision}"
         assert last - first < len(changes), f"a gap in {changes!r}"
-        await self._journal.append(records_of(list(changes)))  # save
-        self._show(changes)  # then show
+        await self.journal.append(records_of(list(changes)), requests, frees=frees)  # save
+        self._show([change for change in changes if change.revision > self.revision], requests)  # then show
 
-    def _show(self, changes: Sequence[Change]) -> None:
+    def _show(self, changes: Sequence[Change], requests: Sequence[Request]) -> None:
+        """The one step by which anybody learns of anything; see the head of this file."""
+        if requests:
+            self.requests.add(requests)
+        if not changes:
+            return
         for change in changes:
-            self._fold(change)
-        self._trim()
+            _fold(self.state, self.ring, change)
+        self.history.marks.note(changes[-1].time_s, changes[-1].revision)
+        _trim(self.state, self.ring)
         self._watchers.publish(changes)
         for change in changes:
             change.release()
+        self._arrivals.reached(self.revision)
 
-    def _fold(self, change: Change) -> None:
-        self.state.apply(change)
-        self._ring.push(change)
-        self._history.marks.note(change.time_s, change.revision)
+    # --- following
 
-    def _trim(self) -> None:
-        for change in self._ring.trim():
-            self.state.forget(change)
+    async def _follow(self) -> None:
+        """Shows what others append, for ever."""
+        while True:
+            after = self.revision
+            try:
+                async for appended in self.journal.follow(after):
+                    self._take(appended)
+                return
+            except Compacted as error:
+                if self.revision > after:
+                    continue  # it has been shown meanwhile by `commit`: go on from there
+                _log.warning("reading the whole log anew: %s", error)
+                await self._load_anew()
 
-    def _advance_to(self, revision: int) -> None:
-        """The log may end in deletions that were compacted away: its revision is known all the same."""
-        self.state.revision = max(self.state.revision, revision)
-        self.state.horizon = max(self.state.horizon, revision)
-        self._ring.horizon = max(self._ring.horizon, revision)
+    def _take(self, appended: Appended) -> None:
+        """Shows one append, unless it is known already."""
+        changes: list[Change] = []
+        fresh: dict[Key, Version] = {}
+        revision = self.revision
+        for record in appended.records:
+            if record.revision <= self.revision:
+                continue  # our own, or what we have read when we began
+            self._check_follows(record.revision, revision)
+            revision = record.revision
+            new = record.version()
+            old = fresh.get(new.key) or self.state.get(new.key)
+            changes.append(Change(None if old is None or old.deleted else old, new, record.time_s))
+            fresh[new.key] = new
+        self.history.compacted = max(self.history.compacted, appended.compacted)
+        self._show(changes, appended.requests)
+
+    async def _load_anew(self) -> None:
+        while True:
+            try:
+                opening = await self.journal.open()
+                if opening.store_id != self.store_id:
+                    raise JournalFailed(f"the log is that of store {opening.store_id} now, and was {self.store_id}")
+                await self._load(opening)
+                break
+            except (Unreachable, Compacted) as error:
+                _log.warning("the log could not be read: %s", error)
+                await self._clock.sleep(1.0)
+        expired = Expired("this master had fallen behind and has read everything anew; list again")
+        expired.oldest_revision = self.oldest
+        self._watchers.end_all(expired)
+
+    @staticmethod
+    def _check_follows(revision: int, before: int) -> None:
+        if revision not in (before, before + 1):
+            raise JournalFailed(f"the log is damaged: revision {revision} comes after {before}")
 
     # --- reading
+
+    async def barrier(self, timeout_s: float = BARRIER_S) -> None:
+        """Returns when everything is visible here that was in the log when this was called, whoever wrote it.
+
+        Raises Unavailable if that cannot be known, or does not arrive, in time.
+        """
+        head = await self.head(timeout_s)
+        if head > self.revision:
+            await self._arrived(head, timeout_s)
+
+    async def head(self, timeout_s: float = BARRIER_S) -> int:
+        """The newest revision of the log, as of some moment during this call. Raises Unavailable."""
+        failpoints.hit("store.before_head")
+        try:
+            async with asyncio.timeout(timeout_s):
+                head = await self.journal.head()
+        except TimeoutError:
+            raise _unsure(f"no answer within {timeout_s:g} s") from None
+        except (Unreachable, JournalFailed) as error:
+            raise _unsure(str(error)) from error
+        failpoints.hit("store.after_head")
+        return head
+
+    async def reach(self, revision: int, timeout_s: float = BARRIER_S) -> None:
+        """Returns when a revision that somebody has heard of is visible here.
+
+        Raises StoreRewound if the log does not go so far, Unavailable if that cannot be known, or does not arrive, in
+        time.
+        """
+        if revision <= self.revision:
+            return
+        head = await self.head(timeout_s)
+        if revision > head:
+            raise StoreRewound(
+                f"revision {revision} has not happened: this store is at {head}; it was restored, or is another one; "
+                "list again"
+            )
+        if revision > self.revision:
+            await self._arrived(revision, timeout_s)
+
+    async def _arrived(self, revision: int, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._arrivals.wait_for(revision)
+        except TimeoutError:
+            raise _unsure(f"it is at revision {self.revision}, and the log at {revision}") from None
 
     def get(self, key: Key) -> Version | None:
         """The object of that key, as of `revision`."""
         return self.state.get(key)
 
+    async def get_at(self, revision: int, key: Key) -> Version | None:
+        """The object of that key as it was at a revision; None: there was none.
+
+        Raises Expired for a revision too old, StoreRewound for one to come, Unavailable.
+        """
+        await self.reach(revision)
+        if revision >= self.state.horizon:
+            return self.state.get_at(revision, key)
+        return await self.history.get_at(revision, key)
+
     async def list_at(self, revision: int, kind: str, namespace: str = "", node: str = "") -> Sequence[Version]:
-        """What existed at a revision, sorted by namespace and name. Raises Expired for one too old, or to come."""
-        self._check_known(revision)
+        """What existed at a revision, sorted by namespace and name. Raises as `get_at` does."""
+        await self.reach(revision)
         if revision >= self.state.horizon:
             return self.state.list_at(revision, kind, namespace, node)
-        return await self._history.read_at(revision, kind, namespace, node)
+        return await self.history.read_at(revision, kind, namespace, node)
+
+    async def revision_at(self, time_s: float) -> int:
+        """The newest revision that was made at or before a wall time, as far as this master knows.
+
+        If wall time was set back meanwhile, any revision at which it passed that time. Raises Expired if the revision
+        is no longer kept, Unavailable.
+        """
+        found = self.ring.newest_until(time_s)
+        if found is None:
+            found = await self.history.revision_at(time_s)
+        if found < self.oldest:
+            raise self.history.expired(found)
+        return found
 
     async def read_key(self, key: Key, until: int, limit: int) -> Sequence[Record]:
         """What is kept of one object's changes up to a revision, the newest `limit`, newest first; tombstones too.
 
-        Up to `oldest`, that is its last state only, and nothing if it was deleted by then.
+        Up to `oldest`, that is its last state only, and nothing if it was deleted by then. Raises Unavailable.
         """
-        return await self._history.read_key(key, until, limit)
-
-    def _check_known(self, revision: int) -> None:
-        if revision > self.revision:
-            raise Expired(
-                f"revision {revision} has not happened: this store is at {self.revision}; "
-                "it was restored, or is another one; list again"
-            )
+        return await self.history.read_key(key, until, limit)
 
     # --- watching
 
-    async def watch(
-        self, interest: Interest, *, after: int | None = None, initial_state: bool = False
+    def watch(
+        self,
+        interest: Interest,
+        *,
+        after: int | None = None,
+        initial_state: bool = False,
+        store_id: str = "",
+        interrupt: Callable[[ApiError], None] | None = None,
     ) -> AsyncGenerator[bytes, None]:
         """Encoded WatchBatches: see `ClusterClient.watch` for what is promised about them.
 
         The first batch carries the store's id; a watch that has nothing to say at first begins with a bookmark. Ends
-        by raising Expired or Unavailable. Closing the iterator forgets the watcher.
+        by raising Expired, Unavailable, or StoreRewound (for a revision that has not happened, or is of another store:
+        `store_id`). If it ends while its reader takes a batch, `interrupt` is called with the error. Closing the
+        iterator forgets the watcher.
         """
-        prefix = encoding.batch_store_id(self.store_id)
-        if after is not None:
-            self._check_known(after)
-            reader = object()
-            try:
-                while after < self._ring.horizon:
-                    changes = await self._history.read(reader, after, self._clock.monotonic())
-                    if not changes:
-                        break
-                    after = changes[-1].revision
-                    for batch in _batches(_events(interest, changes)):
-                        yield prefix + batch
-                        prefix = b""
-            finally:
-                self._history.unpin(reader)
-        # From here to the first batch there is no wait: what the watcher has and what it will hear of join exactly.
-        start = self.revision if after is None else after
-        wake = asyncio.Event()
-        watcher = self._watchers.join(interest, start, wake.set)
-        if self._stopping is not None:
-            watcher.end(self._stopping)
-        try:
-            if initial_state:
-                present = self.state.list(interest.kind, interest.namespace, interest.node)
-                async for batch in self._initial(watcher, present):
-                    yield prefix + batch
-                    prefix = b""
-            elif after is not None:
-                watcher.backlog = _events(interest, self._ring.after(max(after, self._ring.horizon)))
-                watcher.wants_bookmark = not watcher.backlog
-            else:
-                watcher.wants_bookmark = True
-            while True:
-                wake.clear()
-                found = watcher.read(self.revision)
-                if found is None:
-                    await wake.wait()
-                    continue
-                watcher.pending_since_s = self._clock.monotonic()
-                yield prefix + found
-                prefix = b""
-                watcher.pending_since_s = None
-        finally:
-            self._watchers.leave(watcher)
-
-    async def _initial(self, watcher: Watcher, present: Sequence[Version]) -> AsyncGenerator[bytes, None]:
-        """An ADDED per version, and the marker, at the revision at which the watcher joined."""
-        revision, interest = watcher.last_revision, watcher.lane.interest
-        parts: list[bytes] = []
-        size = 0
-        for version in present:
-            if interest.matches is not None and not interest.matches(version.parse()):
-                continue
-            event = encoding.event(encoding.ADDED, version.revision, version.key.kind, version.data)
-            parts.append(event)
-            size += len(event)
-            if size >= BATCH_BYTES:
-                watcher.pending_since_s = self._clock.monotonic()
-                yield b"".join(parts)
-                watcher.pending_since_s = None
-                if watcher.ended is not None:
-                    raise watcher.ended
-                parts, size = [], 0
-        parts.append(encoding.event(encoding.INITIAL_STATE_END, revision))
-        watcher.pending_since_s = self._clock.monotonic()
-        yield b"".join(parts)
-        watcher.pending_since_s = None
+        return self._watches.run(interest, after, initial_state, store_id, interrupt)
 
     # --- housekeeping
 
     async def _keep_house(self) -> None:
         """Sweeps slow watchers, sends bookmarks, compacts: each at its interval."""
-        bookmarks = compacted = self._clock.monotonic()
+        compacted = told = self._clock.monotonic()
+        owed = 0.0
         while True:
-            pause_s = min(_SWEEP_EVERY_S, self._settings.bookmark_interval_s, self._settings.compact_interval_s)
-            await self._clock.sleep(pause_s)
+            longest_s = SWEEP_EVERY_S if self._watchers.pending else _IDLE_SWEEP_EVERY_S
+            intervals_s = self._settings.bookmark_interval_s, self._settings.compact_interval_s
+            await self._clock.sleep(min(longest_s, *intervals_s))
             now = self._clock.monotonic()
-            self._watchers.sweep(self._ring.horizon, now)
-            if now - bookmarks >= self._settings.bookmark_interval_s:
-                bookmarks = now
-                self._watchers.mark_bookmarks()
+            self._watchers.sweep(self.ring.horizon, now)
+            count = len(self._watchers)
+            round_s = bookmark_interval_s(self._settings.bookmark_interval_s, count)
+            if count > TOGETHER:  # a part of them at a time
+                owed += count * (now - told) / round_s
+                told = now
+                self._watchers.mark_bookmarks(math.floor(owed))
+                owed -= math.floor(owed)
+            elif now - told >= round_s:
+                told, owed = now, 0.0
+                self._watchers.mark_bookmarks(count)
             if now - compacted >= self._settings.compact_interval_s:
                 compacted = now
-                try:
-                    await self._history.compact(self.revision, self._clock.wall(), now)
-                except DiskFull:
-                    pass  # forgetting needs space, too; reads and watches live on, and there will be another time
+                await self._compact(now)
+
+    async def _compact(self, now_s: float) -> None:
+        if not self.leading:
+            return
+        try:
+            await self.history.compact(self.revision, self._clock.wall(), now_s)
+        except DiskFull:
+            pass  # forgetting needs space, too; reads and watches live on, and there will be another time
+        except (NotLeading, Unreachable, Undecided) as error:
+            _log.info("compaction waits: %s", error)
 
 
-def _events(interest: Interest, changes: Iterable[Change]) -> list[tuple[int, bytes]]:
-    """The events of those changes that concern this interest."""
-    events: list[tuple[int, bytes]] = []
-    for change in changes:
-        kind, namespace, _ = change.key
-        if kind != interest.kind or interest.namespace not in ("", namespace):
-            continue
-        event = interest.event(change)
-        change.release()
-        if event is not None:
-            events.append((change.revision, event))
-    return events
+class _Arrivals:
+    """Who waits for which revision to become visible."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._order = itertools.count()
+
+    async def wait_for(self, revision: int) -> None:
+        """Until `reached` is told of it."""
+        arrival: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if len(self._waiting) >= _MANY:  # those who have given up are not in the way of the others, only in memory
+            self._waiting = [waiter for waiter in self._waiting if not waiter[2].done()]
+            heapq.heapify(self._waiting)
+        heapq.heappush(self._waiting, (revision, next(self._order), arrival))
+        await arrival
+
+    def reached(self, revision: int) -> None:
+        while self._waiting and self._waiting[0][0] <= revision:
+            _, _, arrival = heapq.heappop(self._waiting)
+            if not arrival.done():
+                arrival.set_result(None)
 
 
-def _batches(events: Sequence[tuple[int, bytes]]) -> Iterator[bytes]:
-    start = 0
-    while start < len(events):
-        start, _, batch = join(events, start)
-        yield batch
+def _fold(state: State, ring: Ring, change: Change) -> None:
+    state.apply(change)
+    ring.push(change)
+
+
+def _trim(state: State, ring: Ring) -> None:
+    for change in ring.trim():
+        state.forget(change)
+
+
+def _unsure(why: str) -> Unavailable:
+    return Unavailable(
+        f"this master cannot know now what the newest state is ({why}); "
+        "what it knew last is given to those who allow stale reads"
+    )

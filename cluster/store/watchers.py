@@ -10,16 +10,26 @@ cost what their own events cost.
     watcher A cursor ---------------^            watcher C ------------^
     watcher B cursor ----------^
 
-A lane holds references; what bounds memory is the ring. A watcher with unread events that fell out of the ring, or
-whose reader has not taken a batch for 5 s, is closed with Expired and its last revision: slow readers are told, never
-skipped and never allowed to grow memory. The idea (watch cache, close and never drop) is that of Kubernetes' cacher and
-etcd's watchable store.
+A lane holds references; what bounds memory is the ring. Slow readers are told, never skipped and never allowed to grow
+memory: a watcher is closed with Expired, its last revision in it, when
+
+    what it has not read fell out of the ring
+    its reader has taken nothing for 5 s
+    1,000 events wait for it, and its reader has taken nothing for 1 s
+
+The idea (watch cache, close and never drop) is that of Kubernetes' cacher and etcd's watchable store; the numbers are
+between theirs: etcd lets 128 responses wait, Kubernetes a tenth of a second for all watchers together, and both then
+close or demote. A second of patience is there because a burst (a thousand pods scheduled at once) is no slowness.
+
+What is done at intervals costs what is going on, not what there is: watchers whose reader is busy are kept apart, and
+so are lanes with something in them; bookmarks go round, a part of the watchers at a time.
 
 This file never waits and knows neither tasks nor clocks; store.py calls it.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -30,8 +40,25 @@ from cluster.store.version import Change, Version
 
 BATCH_BYTES = 512 * 1024
 """About how much goes into one batch; it ends with the revision that passes this mark."""
-STALL_S = 5.0
-"""How long a reader may take for one batch."""
+SWEEP_EVERY_S = 0.5
+"""So often is looked for slow readers, while any reader is busy."""
+STALL_S = 5.0 - SWEEP_EVERY_S
+"""A reader who takes longer for one batch is closed, within 5 s."""
+UNREAD_LIMIT = 1_000
+"""With so many events waiting ..."""
+IMPATIENT_S = 1.0
+"""... a reader may not take longer than this for one batch."""
+TOGETHER = 100
+"""So few watchers get their bookmarks at the same moment: it is one moment's work, and then there is quiet."""
+UNHURRIED = 1_000
+"""With more watchers than this, bookmarks come less often: so many a "bookmark interval", up to ..."""
+LONGEST_BOOKMARK_INTERVAL_S = 10.0
+"""... this; clients give a watch up that says nothing for 15 s."""
+
+
+def bookmark_interval_s(interval_s: float, watchers: int) -> float:
+    """How long a round of bookmarks takes: the interval that was asked for, or longer for many watchers."""
+    return max(interval_s, min(LONGEST_BOOKMARK_INTERVAL_S, interval_s * watchers / UNHURRIED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +161,27 @@ def join(entries: Sequence[tuple[int, bytes]], start: int) -> tuple[int, int, by
 class Watcher:
     """One reader's place in a lane."""
 
-    __slots__ = ("backlog", "cursor", "ended", "lane", "last_revision", "pending_since_s", "wake", "wants_bookmark")
+    __slots__ = (
+        "backlog",
+        "cursor",
+        "ended",
+        "interrupt",
+        "lane",
+        "last_revision",
+        "pending_since_s",
+        "taken_revision",
+        "wake",
+        "wants_bookmark",
+    )
 
-    def __init__(self, lane: Lane, revision: int, wake: Callable[[], None]) -> None:
-        self.lane = lane
-        self.cursor = lane.end
+    def __init__(self, revision: int, wake: Callable[[], None], interrupt: Callable[[ApiError], None] | None) -> None:
+        self.lane: Lane | None = None
+        """None: it has not caught up with what is in memory, or has left."""
+        self.cursor = 0
         self.last_revision = revision
-        """Everything up to here was handed to the reader."""
+        """Everything up to here was handed to the reader ..."""
+        self.taken_revision = 0
+        """... and up to here it was taken: from here the reader may resume. 0: it has no complete state yet."""
         self.backlog: list[tuple[int, bytes]] = []
         """Events from before it joined the lane, to be read first; at most what the ring held at that moment."""
         self.wants_bookmark = False
@@ -149,16 +190,26 @@ class Watcher:
         self.ended: ApiError | None = None
         self.wake = wake
         """Called when there may be something to read, or it has ended."""
+        self.interrupt = interrupt
+        """Called, instead of waiting for the reader, when it has ended while the reader takes a batch."""
 
     @property
     def behind(self) -> bool:
-        return bool(self.backlog) or self.cursor < self.lane.end
+        return self.unread > 0
+
+    @property
+    def unread(self) -> int:
+        """How many events wait for it."""
+        return len(self.backlog) + (self.lane.end - self.cursor if self.lane is not None else 0)
 
     def end(self, error: ApiError) -> None:
         """Ends the watch: the reader gets this error."""
         if self.ended is None:
             self.ended = error
+            self.backlog.clear()
             self.wake()
+            if self.pending_since_s is not None and self.interrupt is not None:
+                self.interrupt(error)
 
     def read(self, now_revision: int) -> bytes | None:
         """The next batch, or a bookmark if one is due, or None. Raises what has ended the watch."""
@@ -167,7 +218,7 @@ class Watcher:
         if self.backlog:
             end, self.last_revision, batch = join(self.backlog, 0)
             del self.backlog[:end]
-        elif self.cursor < self.lane.end:
+        elif self.lane is not None and self.cursor < self.lane.end:
             self.cursor, self.last_revision, batch = self.lane.read(self.cursor)
         elif self.wants_bookmark:
             self.last_revision = now_revision
@@ -184,35 +235,73 @@ class Watchers:
     def __init__(self) -> None:
         self._lanes: dict[Interest, Lane] = {}
         self._index: dict[tuple[str, str, str], list[Lane]] = {}
+        self._round: OrderedDict[Watcher, None] = OrderedDict()
+        """All watchers; who was told last is last."""
+        self._pending: set[Watcher] = set()
+        """Those whose reader was handed a batch and has not taken it."""
+        self._filled: set[Lane] = set()
+        """Those that hold entries."""
 
     def __len__(self) -> int:
-        return sum(len(lane.watchers) for lane in self._lanes.values())
+        return len(self._round)
 
     @property
     def lanes(self) -> int:
         return len(self._lanes)
 
-    def join(self, interest: Interest, revision: int, wake: Callable[[], None]) -> Watcher:
-        """A new watcher that hears of every change published from now on."""
+    @property
+    def pending(self) -> int:
+        """How many readers have not taken what they were handed."""
+        return len(self._pending)
+
+    # --- coming and going
+
+    def enter(
+        self, revision: int, wake: Callable[[], None], interrupt: Callable[[ApiError], None] | None = None
+    ) -> Watcher:
+        """A new watcher, who has heard of everything up to a revision. It hears nothing before it joins a lane."""
+        watcher = Watcher(revision, wake, interrupt)
+        self._round[watcher] = None
+        return watcher
+
+    def join(self, watcher: Watcher, interest: Interest) -> None:
+        """From now on it hears of every change that is published and that concerns this interest."""
         lane = self._lanes.get(interest)
         if lane is None:
             lane = self._lanes[interest] = Lane(interest)
             self._index.setdefault((interest.kind, interest.namespace, interest.node), []).append(lane)
-        watcher = Watcher(lane, revision, wake)
+        watcher.lane, watcher.cursor = lane, lane.end
         lane.watchers.add(watcher)
-        return watcher
 
     def leave(self, watcher: Watcher) -> None:
         """Forgets a watcher, and its lane if it was the last. Twice is fine."""
-        lane = watcher.lane
+        self._round.pop(watcher, None)
+        self._pending.discard(watcher)
+        lane, watcher.lane = watcher.lane, None
+        if lane is None:
+            return
         lane.watchers.discard(watcher)
         interest = lane.interest
         if not lane.watchers and self._lanes.get(interest) is lane:
             del self._lanes[interest]
+            self._filled.discard(lane)
             place = (interest.kind, interest.namespace, interest.node)
             self._index[place].remove(lane)
             if not self._index[place]:
                 del self._index[place]
+
+    def handing(self, watcher: Watcher, now_s: float) -> None:
+        """Its reader is handed a batch."""
+        watcher.pending_since_s = now_s
+        self._pending.add(watcher)
+
+    def taken(self, watcher: Watcher) -> None:
+        """Its reader has taken it."""
+        watcher.pending_since_s = None
+        watcher.taken_revision = watcher.last_revision
+        self._pending.discard(watcher)
+
+    # --- what happens
 
     def publish(self, changes: Iterable[Change]) -> None:
         """Puts the events of durable changes into their lanes, and wakes who reads there."""
@@ -234,45 +323,63 @@ class Watchers:
                     if event is not None:
                         lane.append(change.revision, event)
                         touched.add(lane)
+        self._filled |= touched
         for lane in touched:
             for watcher in lane.watchers:
                 watcher.wake()
 
     def sweep(self, horizon: int, now_s: float) -> None:
         """Closes who is too slow, and lets go of what everybody has read. `horizon` is the ring's."""
-        for lane in self._lanes.values():
+        for watcher in list(self._pending):
+            if watcher.ended is None and (why := _slowness(watcher, horizon, now_s)):
+                watcher.end(too_slow(watcher, why))
+        for lane in list(self._filled):
             lane.drop_through(horizon)
-            for watcher in lane.watchers:
-                if watcher.ended is not None:
-                    continue
-                why = _slowness(watcher, horizon, now_s)
-                if why:
-                    watcher.backlog.clear()
-                    watcher.end(
-                        Expired(f"too slow: the watcher's last revision is {watcher.last_revision}, {why}; list again")
-                    )
+            for watcher in list(lane.watchers):
+                if watcher.ended is None and watcher.cursor < lane.start:
+                    watcher.end(too_slow(watcher, _forgotten(horizon)))
             unread = [watcher.cursor for watcher in lane.watchers if watcher.ended is None]
             lane.drop_before(min(unread, default=lane.end))
+            if lane.start == lane.end:
+                self._filled.discard(lane)
 
-    def mark_bookmarks(self) -> None:
-        """Everyone who has nothing to read is told how far the store is."""
-        for lane in self._lanes.values():
-            for watcher in lane.watchers:
-                if not watcher.behind:
-                    watcher.wants_bookmark = True
-                    watcher.wake()
+    def mark_bookmarks(self, count: int) -> None:
+        """So many watchers, whose turn it is, are told how far the store is, unless they have something to read."""
+        for _ in range(min(count, len(self._round))):
+            watcher = next(iter(self._round))
+            self._round.move_to_end(watcher)
+            if not watcher.behind:
+                watcher.wants_bookmark = True
+                watcher.wake()
 
     def end_all(self, error: ApiError) -> None:
         """Ends every watch."""
-        for lane in self._lanes.values():
-            for watcher in lane.watchers:
-                watcher.end(error)
+        for watcher in list(self._round):
+            watcher.end(error)
+
+
+def too_slow(watcher: Watcher, why: str) -> Expired:
+    """What a watcher is told who cannot keep up."""
+    revision = watcher.taken_revision
+    where = f"the watcher's last revision is {revision}" if revision else "the watcher has not taken its initial state"
+    error = Expired(f"too slow: {where}, {why}; list again")
+    error.last_revision = revision
+    return error
 
 
 def _slowness(watcher: Watcher, horizon: int, now_s: float) -> str:
-    """Why this watcher has to go; empty: it keeps up."""
-    if watcher.cursor < watcher.lane.start or (watcher.backlog and watcher.backlog[0][0] <= horizon):
-        return f"and what came next, up to {horizon}, is no longer in memory"
-    if watcher.pending_since_s is not None and now_s - watcher.pending_since_s > STALL_S:
-        return f"and it has taken nothing for {STALL_S:g} s"
+    """Why this watcher has to go, whose reader has not taken its batch; empty: it keeps up."""
+    if watcher.backlog and watcher.backlog[0][0] <= horizon:
+        return _forgotten(horizon)
+    since_s = watcher.pending_since_s
+    if since_s is None:
+        return ""
+    if now_s - since_s > STALL_S:
+        return f"and it has taken nothing for {now_s - since_s:.1f} s"
+    if watcher.unread >= UNREAD_LIMIT and now_s - since_s > IMPATIENT_S:
+        return f"and it has taken nothing for {now_s - since_s:.1f} s while {watcher.unread} events wait for it"
     return ""
+
+
+def _forgotten(horizon: int) -> str:
+    return f"and what came next, up to {horizon}, is no longer in memory"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.api.errors import Expired, Unavailable
+from cluster.api.errors import Expired, StoreRewound, Unavailable
 from cluster.store.history import Window
 from cluster.store.interface import Journal
 from cluster.store.store import Store, StoreSettings
@@ -80,7 +80,7 @@ class StoreSuite:
             assert [(v.key.name, v.revision) for v in await store.list_at(revision, "Pod")] == names
 
     async def test_a_list_as_of_the_future_is_refused(self, store: Store) -> None:
-        with pytest.raises(Expired, match="has not happened"):
+        with pytest.raises(StoreRewound, match="has not happened"):
             await store.list_at(1, "Pod")
 
     async def test_what_was_committed_is_there_after_a_restart(self, store: Store, tmp_path: Path) -> None:
@@ -105,10 +105,10 @@ class StoreSuite:
         for _ in range(40):
             await script.put("p")
             await script.delete("p")
-        await store._history.compact(store.revision, 1e9, 0.0)
+        await store.history.compact(store.revision, 1e9, 0.0)
         window = Window(revisions=0, age_s=1e12, slack=1)
         again = await self.reopened(store, tmp_path, StoreSettings(window=window))
-        await again._history.compact(again.revision, 1e9, 0.0)
+        await again.history.compact(again.revision, 1e9, 0.0)
         assert again.oldest == 80
         third = await self.reopened(again, tmp_path)
         assert third.revision == 80
@@ -219,7 +219,7 @@ class StoreSuite:
 
     async def test_compaction_forgets_and_says_so(self, store: Store) -> None:
         log = await _history(store, 60)
-        await store._history.compact(store.revision, 0.0, 0.0)
+        await store.history.compact(store.revision, 0.0, 0.0)
         assert store.oldest == 20
         with pytest.raises(Expired, match="no longer kept; the oldest is 20"):
             await store.list_at(19, "Pod")
@@ -233,7 +233,7 @@ class StoreSuite:
     async def test_a_client_that_is_ahead_is_told_to_list_again(self, store: Store) -> None:
         watching = Watching(store.watch(Interest("Pod"), after=7))
         error = await watching.end()
-        assert isinstance(error, Expired)
+        assert isinstance(error, StoreRewound)
         assert "is at 0" in str(error)
 
     async def test_stopping_ends_watches(self, store: Store) -> None:

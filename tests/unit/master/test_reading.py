@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from cluster.api.errors import BadRequest, Expired, Invalid, NotFound, Unavailable
+from cluster.api.errors import BadRequest, Invalid, NotFound, StoreRewound, Unavailable
 from cluster.api.meta import Key
 from cluster.client import operations as ops
 from cluster.master.paging import Place, read_token, write_token
@@ -108,7 +108,7 @@ async def test_a_list_as_of_a_revision(rig: Rig) -> None:
     await rig.write(ops.delete(Key("Pod", "default", "a")))
     assert names(await listed(rig, revision=then)) == ["a"]
     assert names(await listed(rig, revision=0)) == []
-    with pytest.raises(Expired):
+    with pytest.raises(StoreRewound):
         await listed(rig, revision=then + 100)
     with pytest.raises(BadRequest, match="together"):
         await listed(rig, revision=then, **{"continue": write_token(Place(1, Key("Pod", "", "a")))})

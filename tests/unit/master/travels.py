@@ -79,4 +79,4 @@ def change_text(change: wire.FieldChange) -> str:
 async def compact(rig: Rig, journal: MemoryJournal, revision: int) -> None:
     """What housekeeping does in time."""
     await journal.compact(revision, 1000)
-    rig.master.store._history.compacted = revision
+    rig.master.store.history.compacted = revision

@@ -166,6 +166,7 @@ async def test_a_disk_that_fails_while_forgetting_is_told_of() -> None:
     clock, told = VirtualClock(), list[BaseException]()
     limits = StoreSettings(window=Window(revisions=1, slack=1))
     store = Store(_Broken("s"), limits, clock, told.append)
+    store.leading = True
     await store.start()
     for _ in range(5):
         await Script(store).put("a")

@@ -96,7 +96,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def compact(self) -> None:
-        self.run(self.store._history.compact(self.store.revision, 0.0, 1e6))
+        self.run(self.store.history.compact(self.store.revision, 0.0, 1e6))
 
     @rule(data=st.data())
     def read_the_past(self, data: st.DataObject) -> None:

@@ -2,11 +2,22 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.api.errors import Expired
+from cluster.api.errors import ApiError, Expired
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.store.ring import Ring
 from cluster.store.version import Change
-from cluster.store.watchers import BATCH_BYTES, STALL_S, Interest, Watcher, Watchers, join
+from cluster.store.watchers import (
+    BATCH_BYTES,
+    IMPATIENT_S,
+    STALL_S,
+    UNREAD_LIMIT,
+    Interest,
+    Lane,
+    Watcher,
+    Watchers,
+    bookmark_interval_s,
+    join,
+)
 from tests.unit.store.rig import version
 
 
@@ -15,7 +26,9 @@ def changes(first: int, last: int, node: str = "") -> list[Change]:
 
 
 def joined(watchers: Watchers, interest: Interest, woken: list[str] | None = None) -> Watcher:
-    return watchers.join(interest, 0, lambda: woken.append("!") if woken is not None else None)
+    watcher = watchers.enter(0, lambda: woken.append("!") if woken is not None else None)
+    watchers.join(watcher, interest)
+    return watcher
 
 
 def revisions(batch: bytes | None) -> list[int]:
@@ -89,34 +102,86 @@ def test_who_is_behind_the_ring_is_closed_with_its_last_revision() -> None:
         watchers.publish([change])
         assert revisions(quick.read(number)) == [number]
         watchers.sweep(ring.horizon, 0.0)
-    with pytest.raises(Expired, match="last revision is 0, and what came next, up to 1,"):
+    with pytest.raises(Expired, match="what came next, up to 1,"):
         slow.read(9)
     assert quick.read(9) is None
     assert idle.read(9) is None
+    assert slow.lane is not None
+    assert quick.lane is not None
     assert len(slow.lane._entries) <= 5
     watchers.leave(slow)
     watchers.sweep(ring.horizon, 0.0)
     assert not quick.lane._entries, "what everyone has read is let go"
 
 
-def test_who_takes_nothing_is_closed() -> None:
-    watchers = Watchers()
-    stalled = joined(watchers, Interest("Pod"))
+def test_who_takes_nothing_is_closed_and_interrupted() -> None:
+    watchers, told = Watchers(), list[ApiError]()
+    stalled = watchers.enter(0, lambda: None, told.append)
+    watchers.join(stalled, Interest("Pod"))
     watchers.publish(changes(1, 2))
     assert revisions(stalled.read(2)) == [1, 2]
-    stalled.pending_since_s = 100.0
+    watchers.handing(stalled, 90.0)
+    watchers.taken(stalled)
+    watchers.publish(changes(3, 4))
+    assert revisions(stalled.read(4)) == [3, 4]
+    watchers.handing(stalled, 100.0)
     watchers.sweep(0, 100.0 + STALL_S)
-    assert stalled.ended is None
+    assert (stalled.ended, told) == (None, [])
     watchers.sweep(0, 100.1 + STALL_S)
-    with pytest.raises(Expired, match="last revision is 2, and it has taken nothing"):
-        stalled.read(2)
+    with pytest.raises(Expired, match=r"last revision is 2, and it has taken nothing for 4\.6 s") as caught:
+        stalled.read(4)
+    assert caught.value.last_revision == 2, "3 and 4 were handed to it, but nobody knows whether it has them"
+    assert told == [caught.value]
+    watchers.leave(stalled)
+    assert (watchers.pending, len(watchers), watchers.lanes) == (0, 0, 0)
+
+
+def test_who_takes_nothing_while_much_waits_is_closed_sooner() -> None:
+    watchers = Watchers()
+    for count, ended in ((UNREAD_LIMIT - 1, False), (UNREAD_LIMIT, True)):
+        stalled = joined(watchers, Interest("Pod"))
+        watchers.publish(changes(1, 1))
+        stalled.read(1)
+        watchers.handing(stalled, 100.0)
+        watchers.publish(changes(2, count + 1))
+        watchers.sweep(0, 100.0 + IMPATIENT_S)
+        assert stalled.ended is None, "a burst is no slowness"
+        watchers.sweep(0, 100.1 + IMPATIENT_S)
+        assert (stalled.ended is not None) is ended
+        watchers.leave(stalled)
+
+
+def test_what_nobody_waits_for_costs_nothing() -> None:
+    watchers = Watchers()
+    for number in range(5000):
+        joined(watchers, Interest("Pod", node=f"n{number}"))
+    watchers.publish([Change(None, version(1, "a", node="n7"), 0.0)])
+    looked_at: list[object] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Lane, "drop_before", lambda self, number: looked_at.append(self))
+        watchers.sweep(0, 1.0)
+    assert len(looked_at) == 1, "of 5,000 lanes, the one in which something is"
+
+
+def test_bookmarks_go_round() -> None:
+    watchers, woken = Watchers(), list[int]()
+    for number in range(10):
+        watchers.join(watchers.enter(0, lambda number=number: woken.append(number)), Interest("Pod"))  # type: ignore[misc]
+    for _ in range(5):
+        watchers.mark_bookmarks(4)
+    assert woken == [*range(10), *range(10)]
+
+
+def test_bookmarks_come_less_often_when_there_are_many_watchers_but_often_enough() -> None:
+    assert [bookmark_interval_s(5.0, count) for count in (1, 1000, 1500, 5000, 10**6)] == [5.0, 5.0, 7.5, 10.0, 10.0]
+    assert bookmark_interval_s(12.0, 10**6) == 12.0, "as it was asked for"
 
 
 def test_bookmarks_go_to_those_who_have_nothing_to_read() -> None:
     watchers, woken = Watchers(), list[str]()
     idle, busy = joined(watchers, Interest("Service"), woken), joined(watchers, Interest("Pod"))
     watchers.publish(changes(1, 2))
-    watchers.mark_bookmarks()
+    watchers.mark_bookmarks(2)
     assert woken == ["!"]
     batch = idle.read(2)
     assert batch is not None
