@@ -27,6 +27,7 @@ from cluster.client.interface import (
     WatchStream,
     WriteOutcome,
 )
+from cluster.client.write_stream import WriteStream
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.channel import Channels
@@ -58,6 +59,7 @@ class GrpcClusterClient:
         self._clock: Clock = clock or SystemClock()
         self._channels = Channels(address, credentials)
         self._stub = ClusterStub(self._channels)
+        self._writes = WriteStream(self._stub)
 
     async def get(
         self,
@@ -156,10 +158,14 @@ class GrpcClusterClient:
             request.atomic = True
         if dry_run:
             request.dry_run = True
-        response = await self._stub.write(request, timeout_s)
+        response = await self._write_once(request, timeout_s)
         if len(response.results) != len(operations):
             raise Internal(f"{len(operations)} operations were answered with {len(response.results)} results")
         return WriteOutcome([_outcome(result) for result in response.results], response.revision)
+
+    async def _write_once(self, request: wire.WriteRequest, timeout_s: float) -> wire.WriteResponse:
+        """Sends a request, once. Unavailable and DeadlineExceeded leave open whether it was carried out."""
+        return await self._writes.write(request, timeout_s)
 
     async def history(
         self,
@@ -226,6 +232,7 @@ class GrpcClusterClient:
             await stream.close()
 
     async def close(self) -> None:
+        await self._writes.close()
         await self._channels.close()
 
     aclose = close

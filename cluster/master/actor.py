@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cluster.actor.clock import Clock
-from cluster.actor.mailbox import Full, Mailbox, MailboxClosed, MailboxFull
+from cluster.actor.mailbox import Full, Mailbox, MailboxClosed
 from cluster.actor.tasks import Tasks
 from cluster.api.errors import ApiError, Internal, Overloaded, Unavailable
 from cluster.master.answers import write_response
@@ -70,16 +70,18 @@ class WriterActor:
 
         A caller that goes away before its turn has written nothing; after that, it is written whoever listens.
         """
+        return await self.begin(request, writer)
+
+    def begin(self, request: wire.WriteRequest, writer: Writer) -> asyncio.Future[bytes]:
+        """The same without waiting: the future gets what `write` returns or raises. Cancelling it is going away."""
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         try:
-            await self._mailbox.put(_Request(request, writer, answer))
-        except MailboxFull:
-            raise Overloaded(
-                f"{WAITING_REQUESTS} writes are waiting already; try again later", retry_after_s=1
-            ) from None
+            taken = self._mailbox.offer(_Request(request, writer, answer))
         except MailboxClosed:
             raise Unavailable("the master is stopping; nothing was written") from None
-        return await answer
+        if not taken:
+            raise Overloaded(f"{WAITING_REQUESTS} writes are waiting already; try again later", retry_after_s=1)
+        return answer
 
     async def _run(self) -> None:
         batch: list[_Request] = []

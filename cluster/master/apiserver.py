@@ -27,6 +27,7 @@ from cluster.master.commands import Writer
 from cluster.master.heartbeats import Heartbeats
 from cluster.master.paging import Place, page, read_token, write_token
 from cluster.master.travel import TimeTravel
+from cluster.master.write_stream import serve
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.rpc.handlers import Unserved
 from cluster.rpc.identity import Identity
@@ -102,8 +103,11 @@ class ApiServer(Unserved):
 
     async def write(self, identity: Identity, request: wire.WriteRequest) -> bytes:
         """See `Commands`. Raises Overloaded, Unavailable, BadRequest."""
-        cause = request.cause if request.HasField("cause") else None
-        return await self._writer.write(request, Writer(identity, cause))
+        return await self._writer.write(request, _by(identity, request))
+
+    def write_stream(self, identity: Identity, requests: AsyncIterator[wire.WriteCalls]) -> AsyncGenerator[bytes, None]:
+        """See `write_stream.serve`; each call is answered as `write` would answer it."""
+        return serve(lambda request: self._writer.begin(request, _by(identity, request)), requests)
 
     async def history(self, identity: Identity, request: wire.HistoryRequest) -> wire.HistoryResponse:
         """See `TimeTravel`."""
@@ -172,6 +176,10 @@ class ApiServer(Unserved):
         matches = _matcher(request.label_selector, fields, only_node=bool(node) and len(fields.terms) == 1)
         selector = f"{request.label_selector}\n{request.field_selector}" if matches is not None else ""
         return Interest(kind.name, namespace, node, selector, matches)
+
+
+def _by(identity: Identity, request: wire.WriteRequest) -> Writer:
+    return Writer(identity, request.cause if request.HasField("cause") else None)
 
 
 def _matcher(label_selector: str, fields: FieldSelector, *, only_node: bool) -> Callable[[AnyObject], bool] | None:

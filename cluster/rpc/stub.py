@@ -6,7 +6,7 @@ Every call with one answer has a deadline; streams have none, their readers deci
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from typing import Any
 
 import grpc
@@ -19,6 +19,7 @@ from cluster.api.errors import Unavailable
 from cluster.pb.v1 import agent_pb2
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.rpc.channel import Channels
+from cluster.rpc.line import Line
 from cluster.rpc.status import decode
 from cluster.rpc.stream import ResponseStream
 
@@ -89,6 +90,14 @@ class ClusterStub(_Stub):
     async def write(self, request: wire.WriteRequest, timeout_s: float) -> wire.WriteResponse:
         response: wire.WriteResponse = await self._unary("Write", request, timeout_s)
         return response
+
+    def write_stream(self, on_message: Callable[[bytes], None]) -> Line:
+        """For encoded WriteCalls; what comes is encoded WriteAnswers (see frames.py). Raises Unavailable."""
+        try:
+            call = self._channels.unary.stream_stream(f"/{CLUSTER.full_name}/WriteStream")()
+        except grpc.aio.UsageError as error:
+            raise Unavailable(f"the client is closed: {error}") from error
+        return Line(call, f"{CLUSTER.name}.WriteStream", on_message)
 
     async def history(self, request: wire.HistoryRequest, timeout_s: float) -> wire.HistoryResponse:
         response: wire.HistoryResponse = await self._unary("History", request, timeout_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from cluster.api.errors import ApiError
 from cluster.api.kinds import BY_NAME, wrap
 from cluster.api.meta import from_time
 from cluster.client.interface import EventType, WatchEvent
@@ -79,6 +80,19 @@ class MemoryHandler(Unserved):
             if outcome.unchanged:
                 result.unchanged = True
         return response
+
+    async def write_stream(
+        self, identity: Identity, requests: AsyncIterator[wire.WriteCalls]
+    ) -> AsyncIterator[wire.WriteAnswers]:
+        async for message in requests:
+            answers = wire.WriteAnswers()
+            for call in message.calls:
+                answer = answers.answers.add(id=call.id)
+                try:
+                    answer.response.CopyFrom(await self.write(identity, call.request))
+                except ApiError as error:
+                    answer.error.CopyFrom(to_status(error))
+            yield answers
 
     async def history(self, identity: Identity, request: wire.HistoryRequest) -> wire.HistoryResponse:
         return await self._cluster.travel(str(identity)).history(request)
