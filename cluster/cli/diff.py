@@ -63,9 +63,9 @@ def diff_command(
     async def body(session: Session) -> int:
         where = namespace if kind.namespaced else ""
         states = [await state_at(session, kind, name, where, moment) for moment in moments]
-        (old, old_revision), (new, new_revision) = states
+        (old, old_when), (new, new_when) = states
         before, after = (shown(obj, everything=everything) for obj in (old, new))
-        labels = [f"{kind.field}/{name} at {revision}" for revision in (old_revision, new_revision)]
+        labels = [f"{kind.field}/{name} {when}" for when in (old_when, new_when)]
         return show(before, after, labels, output)
 
     try:
@@ -93,8 +93,8 @@ async def state_at(
             raise CommandError(f"that is no longer kept: the history begins at revision {answer.oldest_revision}")
         return None, "(it did not exist)"
     if entry.type == wire.WatchEvent.DELETED:
-        return None, f"revision {entry.revision} (it was deleted)"
-    return unwrap(entry.object), f"revision {entry.revision}"
+        return None, f"at revision {entry.revision} (it was deleted)"
+    return unwrap(entry.object), f"at revision {entry.revision}"
 
 
 def shown(obj: AnyObject | None, *, everything: bool) -> dict[str, Any] | None:

@@ -13,6 +13,9 @@ from cluster.cli.session import Session, cluster_option, namespace_option, one_t
 if TYPE_CHECKING:
     from cluster.pb.v1 import cluster_pb2 as wire
 
+_TOLD_BY_THE_STEP = ("apply", "scale", "schedule", "observed")
+"""Reasons that say no more than the step's own word."""
+
 
 @click.command(
     "trace",
@@ -61,7 +64,8 @@ def text(steps: Sequence[wire.TraceStep], namespace: str) -> str:
     begin_s = previous_s = from_time(steps[0].time)
     for step in steps:
         now_s = from_time(step.time)
-        why = past.cause_text(step.cause, namespace) if step.cause.object else step.cause.reason
+        tells = step.cause.object or step.cause.reason not in _TOLD_BY_THE_STEP
+        why = past.cause_text(step.cause, namespace) if tells else ""
         rows.append(
             [
                 str(step.revision) if step.HasField("revision") else "-",

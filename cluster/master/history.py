@@ -16,6 +16,7 @@ from cluster.api.meta import Key, to_time
 from cluster.api.secrets import hide_object
 from cluster.master.lineage import MODIFIED, Step, field_changes
 from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.store.requests import Requests
 from cluster.store.version import Record, Version
 
 DEFAULT_LIMIT = 100
@@ -37,6 +38,13 @@ class Past(Protocol):
 
     @property
     def oldest(self) -> int: ...
+
+    @property
+    def requests(self) -> Requests: ...
+
+    async def barrier(self) -> None: ...
+
+    async def reach(self, revision: int) -> None: ...
 
     def get(self, key: Key) -> Version | None: ...
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from cluster.actor.clock import new_uid
-from cluster.api.errors import BadRequest, Invalid, StoreRewound
+from cluster.api.errors import BadRequest, Invalid
 from cluster.api.kinds import kind_named
 from cluster.api.meta import Key
 from cluster.master.admission import DEFAULT_NAMESPACE
@@ -29,27 +29,30 @@ class TimeTravel:
         self._undo = Undo(past, write, self._secret)
 
     async def history(self, request: wire.HistoryRequest) -> wire.HistoryResponse:
-        """See `history.py`. Raises NotFound, BadRequest, Invalid, StoreRewound."""
+        """See `history.py`. Raises NotFound, BadRequest, Invalid, StoreRewound, Unavailable."""
         key = _key(request)
-        for revision in (request.after_revision, request.until_revision):
-            self._check_happened(revision)
+        await self._reach(request.after_revision, request.until_revision)
         return await history(self._past, key, request, self._secret)
 
     async def undo(self, identity: Identity, request: wire.UndoRequest) -> wire.UndoResponse:
         """See `undo.py`. Raises NotFound, BadRequest, Invalid, Conflict, Expired, StoreRewound, and as a write does."""
         key = _key(request)
-        self._check_happened(request.to_revision)
+        await self._reach(request.to_revision)
         return await self._undo.undo(identity, key, request)
 
     async def trace(self, request: wire.TraceRequest) -> wire.TraceResponse:
-        """See `trace.py`. Raises NotFound, BadRequest, Invalid."""
-        return await trace(self._past, _key(request), self._secret)
+        """See `trace.py`. Raises NotFound, BadRequest, Invalid, Unavailable."""
+        key = _key(request)
+        await self._reach()
+        return await trace(self._past, key, self._secret)
 
-    def _check_happened(self, revision: int) -> None:
-        if revision < 0:
-            raise BadRequest(f"a revision must not be negative, but is {revision}")
-        if revision > self._past.revision:
-            raise StoreRewound(f"revision {revision} has not happened: this store is at {self._past.revision}")
+    async def _reach(self, *revisions: int) -> None:
+        """Waits until everything is visible here that was acknowledged by whichever master, and these revisions."""
+        for revision in revisions:
+            if revision < 0:
+                raise BadRequest(f"a revision must not be negative, but is {revision}")
+            await self._past.reach(revision)
+        await self._past.barrier()
 
 
 def _key(request: wire.HistoryRequest | wire.UndoRequest | wire.TraceRequest) -> Key:

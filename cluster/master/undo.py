@@ -32,7 +32,8 @@ from cluster.master.lineage import ADDED, DELETED, Step, content_of, field_chang
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
-from cluster.rpc.outcome import from_status
+from cluster.rpc.outcome import from_status, to_status
+from cluster.store.interface import Request
 
 REASON = "undo"
 _ATTEMPTS = 5
@@ -153,6 +154,10 @@ class Undo:
         """Raises NotFound, Invalid, Conflict, Expired, Forbidden, and what a write raises."""
         if key.kind == "Event":
             raise BadRequest("events are what happened; they cannot be undone")
+        if request.request_id and not request.dry_run:
+            done = self._past.requests.find(f"{identity}/{request.request_id}", now_s=0.0)  # however long ago
+            if done is not None:
+                return await self._again(key, done)
         current = self._current(key)
         target = await self._target(key, request.to_revision if request.HasField("to_revision") else None)
         for _ in range(_ATTEMPTS):
@@ -218,6 +223,23 @@ class Undo:
         if request.request_id:
             write.request_id = request.request_id
         return wire.WriteResponse.FromString(await self._write(identity, write))
+
+    async def _again(self, key: Key, done: Request) -> wire.UndoResponse:
+        """The answer of an undo that has happened: what was undone must not be undone again."""
+        records = await self._past.read_key(key, done.revision, 2)
+        step = Step(records[0], records[1] if len(records) > 1 else None) if records else None
+        if step is None or step.revision != done.revision or step.cause.reason != REASON:
+            raise Conflict(
+                f"the request of that request_id was carried out at revision {done.revision}, and was another"
+            )
+        result = wire.OperationResult(status=to_status(None), object=wrap(hide_object(step.object, self._secret)))
+        return wire.UndoResponse(
+            result=result,
+            to_revision=step.cause.revision,
+            changes=[] if step.before is None else self._changes(step.before, step.object),
+            revision=done.revision,
+            store_id=self._past.store_id,
+        )
 
     def _answer(self, current: AnyObject | None, target: Target, written: wire.WriteResponse) -> wire.UndoResponse:
         (result,) = written.results

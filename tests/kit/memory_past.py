@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
+from cluster.api.errors import StoreRewound
 from cluster.api.kinds import AnyObject, kind_of_type, wrap
 from cluster.api.meta import Key, revision_of
 from cluster.client.interface import DEFAULT_TIMEOUT_S, WriteOutcome
@@ -12,6 +13,7 @@ from cluster.master.travel import TimeTravel
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.rpc.identity import Identity
 from cluster.rpc.outcome import to_status
+from cluster.store.requests import Requests
 from cluster.store.version import Record, Version
 from tests.kit.memory_store import Change, MemoryStore
 
@@ -35,6 +37,17 @@ class MemoryPast:
     @property
     def oldest(self) -> int:
         return self._store.compacted
+
+    @property
+    def requests(self) -> Requests:
+        return Requests()
+
+    async def barrier(self) -> None:
+        """There is nobody else who writes."""
+
+    async def reach(self, revision: int) -> None:
+        if revision > self.revision:
+            raise StoreRewound(f"revision {revision} has not happened: this store is at {self.revision}")
 
     def get(self, key: Key) -> Version | None:
         obj = self._store.objects.get(key)

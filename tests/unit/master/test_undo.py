@@ -15,6 +15,7 @@ from cluster.client import operations as ops
 from cluster.client.apply import three_way_patch
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
+from cluster.store.interface import Request
 from cluster.store.memory import MemoryJournal
 from tests.unit.master.rig import Rig, pod, running, service
 from tests.unit.master.travels import ADMIN, RC, change_text, compact, controller, history, scale, status, told, undo
@@ -301,3 +302,17 @@ async def test_history_shows_the_undo(rig: Rig) -> None:
     entries = await history(rig)
     assert told(entries)[0] == "MODIFIED by admin: spec.replicas 5 -> 3"
     assert entries.entries[0].cause.reason == "undo"
+
+
+async def test_an_undo_that_is_sent_again_is_not_undone(rig: Rig) -> None:
+    await rig.create(controller(3))
+    await scale(rig, 5)
+    first = await undo(rig, request_id="x1")
+    # As the writer keeps it; a caller who has heard no answer asks again.
+    rig.master.store.requests.add([Request("admin/x1", first.revision, rig.clock.wall(), b"")])
+    again = await undo(rig, request_id="x1")
+    assert again == first
+    assert found(rig).spec.replicas == 3
+    with pytest.raises(Conflict, match="was another"):
+        await undo(rig, "Node", "n1", request_id="x1")
+    assert changes(await undo(rig, request_id="x2")) == ["spec.replicas 3 -> 5"]
