@@ -73,6 +73,8 @@ class MemoryJournal(Alone):
         return max((record.revision for record in self._records if record.time_s <= time_s), default=0)
 
     async def compact(self, revision: int, limit: int) -> bool:
+        if revision <= self._compacted:
+            return True
         last: dict[Key, Record] = {}
         for record in self._records:
             if record.revision <= revision:

@@ -16,6 +16,7 @@ from cluster.store.history import Window
 from cluster.store.interface import Journal
 from cluster.store.store import Store, StoreSettings
 from cluster.store.watchers import Interest
+from tests.contract.journal_suite import JournalSuite
 from tests.kit.clock import VirtualClock
 from tests.kit.watch_validators import Seen, check
 from tests.unit.store.rig import Script, Watching, key
@@ -23,7 +24,7 @@ from tests.unit.store.rig import Script, Watching, key
 SMALL = StoreSettings(ring_changes=8, bookmark_interval_s=5.0, window=Window(revisions=40, age_s=1e12, slack=10))
 
 
-class StoreSuite:
+class StoreSuite(JournalSuite):
     """Inherit, and define `journal`."""
 
     def journal(self, tmp_path: Path) -> Journal:
