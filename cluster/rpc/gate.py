@@ -2,8 +2,12 @@
 
 In this order: who calls (the SPIFFE URI of a certificate that our authority signed; its cluster must be ours), may they
 call this (`authorize` decides; no rule, no call), carry it out, and translate what went wrong into a status, once. A
-stream runs in a task of its own, so that the server can end it with a last word ("the server is stopping") instead of
-cutting it off; a cancelled call is always re-raised as cancelled, since swallowing that leaks memory in gRPC.
+stream runs in a task of its own, so that the server, or its handler, can end it with a last word ("the server is
+stopping") instead of cutting it off; a cancelled call is always re-raised as cancelled, since swallowing that leaks
+memory in gRPC.
+
+A master may hand a call on to another, and says for whom. That is believed of the identity `master` only; the call then
+has the rights of who made it, not the master's.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -20,10 +24,10 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from cluster.actor.tasks import Tasks
-from cluster.api.errors import ApiError, Expired, Internal, Unauthenticated, Unavailable
+from cluster.api.errors import ApiError, Expired, Forbidden, Internal, Unauthenticated, Unavailable
 from cluster.rpc.identity import Identity, parse_spiffe
 from cluster.rpc.requests import HEAR_OUT_S, HEAR_OUT_STOPPING_S, RequestStream
-from cluster.rpc.servicer import CALLER
+from cluster.rpc.servicer import CALLER, END_STREAM, FORWARDED, ON_BEHALF_OF
 from cluster.rpc.status import encode
 
 Authorize = Callable[[Identity, str, Message | None], None]
@@ -36,8 +40,18 @@ _log = logging.getLogger("podium.rpc")
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """See above."""
 
-    def __init__(self, cluster: str, authorize: Authorize, write_timeouts_s: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        cluster: str,
+        authorize: Authorize,
+        write_timeouts_s: Mapping[str, float],
+        forwarded: Collection[str] = (),
+        on_error: Callable[[ApiError], None] | None = None,
+    ) -> None:
+        """`forwarded`: what a master may call on behalf of others; `on_error` may complete errors before they leave."""
         self._authorize = authorize
+        self._forwarded = forwarded
+        self._on_error = on_error
         self._write_timeouts_s = write_timeouts_s
         self._wrapped: dict[str, grpc.RpcMethodHandler] = {}
         self._tasks = Tasks("rpc server")
@@ -100,10 +114,19 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             requests = RequestStream(request, context, self._tasks, method) if request_streaming else None
             write = context.write if requests is None else requests.write
 
+            last_word: ApiError | None = None
+
+            def end(error: ApiError) -> None:
+                nonlocal last_word
+                if last_word is None and not stream.done():
+                    last_word = error
+                    stream.cancel()
+
             async def carry_out() -> Exception | None:
                 try:
                     if self._draining:
                         raise Unavailable("the server is stopping")
+                    END_STREAM.set(end)
                     self._admit(method, None if request_streaming else request, context)
                 except Exception as error:
                     return error
@@ -123,7 +146,10 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 if requests is not None:
                     await requests.close()
                 self._streams.discard(stream)
-            failure = Unavailable("the server is stopping") if stream.cancelled() else stream.result()
+            if stream.cancelled():
+                failure: Exception | None = last_word or Unavailable("the server is stopping")
+            else:
+                failure = stream.result()
             if failure is not None:
                 await self._fail(method, failure, context)
 
@@ -136,6 +162,13 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         found = self._identify(uris[0])
         if isinstance(found, str):
             raise Unauthenticated(found)
+        for key, value in context.invocation_metadata() or ():
+            if key == ON_BEHALF_OF:
+                if method not in self._forwarded:
+                    raise Forbidden(f"{method} is not called on behalf of others")
+                found = _on_behalf_of(found, value)
+                FORWARDED.set(True)
+                break
         self._authorize(found, method, request)
         CALLER.set(found)
 
@@ -145,6 +178,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         if not isinstance(error, ApiError):
             _log.error("%s failed", method, exc_info=error)
             error = Internal(f"{method} failed: {type(error).__name__}")
+        if self._on_error is not None:
+            self._on_error(error)
         code, message, metadata = encode(error)
         await context.abort(code, message, metadata)
         raise AssertionError("abort always raises")
@@ -184,6 +219,16 @@ async def _close(messages: AsyncIterator[Any]) -> None:
     close = getattr(messages, "aclose", None)
     if close is not None:
         await close()
+
+
+def _on_behalf_of(caller: Identity, text: str | bytes) -> Identity:
+    """For whom a call was handed on. Raises Forbidden."""
+    if caller.kind != "master":
+        raise Forbidden(f"{caller} may not call on behalf of others")
+    try:
+        return Identity.parse(text if isinstance(text, str) else text.decode())
+    except ValueError as error:
+        raise Forbidden(f"a call on behalf of nobody: {error}") from error
 
 
 def _identity_in(cluster: str, uri: bytes) -> Identity | str:

@@ -7,7 +7,7 @@ stop     health NOT_SERVING, end the streams with a last word, let calls finish 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -15,6 +15,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from cluster.api.errors import ApiError
 from cluster.rpc import options
 from cluster.rpc.gate import Authorize, Gate
 from cluster.rpc.identity import Credentials
@@ -35,13 +36,20 @@ class RpcServer:
     """Serves services at one address. Made and used inside one running event loop."""
 
     def __init__(
-        self, address: str, credentials: Credentials, services: Sequence[Service], authorize: Authorize
+        self,
+        address: str,
+        credentials: Credentials,
+        services: Sequence[Service],
+        authorize: Authorize,
+        on_error: Callable[[ApiError], None] | None = None,
     ) -> None:
-        """`address` is "host:port"; port 0 lets the system choose. `authorize` decides about every call."""
+        """`address` is "host:port"; port 0 lets the system choose. `authorize` decides about every call, and `on_error`
+        may complete an error before it leaves."""
         self._address = address
         self._credentials = credentials
         self._services = services
         self._authorize = authorize
+        self._on_error = on_error
         self._server: Any = None
         self._gate: Gate | None = None
         self._health: health.aio.HealthServicer | None = None
@@ -58,7 +66,8 @@ class RpcServer:
         timeouts_s = {
             method: limit_s for service in self._services for method, limit_s in service.write_timeouts_s.items()
         }
-        self._gate = Gate(cluster, self._authorize, timeouts_s)
+        forwarded = frozenset[str]().union(*(service.forwarded for service in self._services))
+        self._gate = Gate(cluster, self._authorize, timeouts_s, forwarded, self._on_error)
         server = grpc.aio.server(
             interceptors=[self._gate],
             options=options.SERVER,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -17,6 +17,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from cluster.api.errors import ApiError
 from cluster.rpc.handlers import ClusterHandler, NodeAgentHandler
 from cluster.rpc.identity import Identity
 from cluster.rpc.stub import CLUSTER, NODE_AGENT
@@ -24,8 +25,22 @@ from cluster.rpc.stub import CLUSTER, NODE_AGENT
 CALLER: ContextVar[Identity] = ContextVar("caller")
 """Who calls; set by the server's gate before any behaviour runs."""
 
-WATCH_WRITE_TIMEOUT_S = 5.0
-"""A watcher that takes nothing for this long is closed, and lists again. Logs may be paged by a person: no limit."""
+ON_BEHALF_OF = "podium-on-behalf-of"
+"""Metadata of a call that one master hands on to another: the identity that made it. Of anybody else it is refused."""
+
+FORWARDED: ContextVar[bool] = ContextVar("forwarded", default=False)
+"""Whether another master handed this call on; CALLER is who made it. Such a call is not handed on again."""
+
+END_STREAM: ContextVar[Callable[[ApiError], None] | None] = ContextVar("end_stream", default=None)
+"""For the handler of a stream: ends it with this error at once, even while its reader takes a message. None: nobody
+listens, as when a handler is called without a server."""
+
+FORWARDED_METHODS = ("Write", "WriteStream", "Undo", "Heartbeat", "WatchHeartbeats")
+"""What only the master that leads can do; the others hand it on."""
+HEARTBEAT_WRITE_TIMEOUT_S = 5.0
+"""A reader that takes nothing for this long is closed. Logs may be paged by a person: no limit."""
+WATCH_WRITE_TIMEOUT_S = 10.0
+"""A watch is closed by the store itself, sooner and with the revision to resume from; this is for when that fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +52,15 @@ class Service:
     methods: dict[str, grpc.RpcMethodHandler]
     write_timeouts_s: Mapping[str, float]
     """By full method name: how long one message may wait for its reader."""
+    forwarded: frozenset[str] = frozenset()
+    """By full method name: what a master may hand on to another."""
 
 
 def cluster_service(handler: ClusterHandler) -> Service:
     """The service Cluster, carried out by a handler."""
-    limited = ("Watch", "Heartbeat", "WatchHeartbeats")
-    return _service(CLUSTER, handler, dict.fromkeys(limited, WATCH_WRITE_TIMEOUT_S))
+    limits_s = dict.fromkeys(("Heartbeat", "WatchHeartbeats"), HEARTBEAT_WRITE_TIMEOUT_S)
+    service = _service(CLUSTER, handler, {**limits_s, "Watch": WATCH_WRITE_TIMEOUT_S})
+    return replace(service, forwarded=frozenset(f"/{service.name}/{method}" for method in FORWARDED_METHODS))
 
 
 def node_agent_service(handler: NodeAgentHandler) -> Service:

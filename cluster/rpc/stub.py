@@ -6,7 +6,7 @@ Every call with one answer has a deadline; streams have none, their readers deci
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -23,14 +23,18 @@ from cluster.rpc.line import Line
 from cluster.rpc.status import decode
 from cluster.rpc.stream import ResponseStream
 
+Metadata = Sequence[tuple[str, str]]
+
 CLUSTER = wire.DESCRIPTOR.services_by_name["Cluster"]
 NODE_AGENT = agent_pb2.DESCRIPTOR.services_by_name["NodeAgent"]
 
 
 class _Stub:
-    def __init__(self, channels: Channels, service: ServiceDescriptor) -> None:
+    def __init__(self, channels: Channels, service: ServiceDescriptor, metadata: Metadata = ()) -> None:
+        """`metadata` goes with every call."""
         self._channels = channels
         self._service = service
+        self._metadata = metadata or None
         self._calls: dict[str, Any] = {}
 
     async def _unary(self, name: str, request: Message, timeout_s: float) -> Any:
@@ -38,7 +42,7 @@ class _Stub:
         if call is None:
             call = self._calls[name] = self._make(self._channels.unary.unary_unary, name)
         try:
-            return await call(request, timeout=timeout_s)
+            return await call(request, timeout=timeout_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             raise decode(error) from error
         except grpc.aio.UsageError as error:
@@ -52,14 +56,14 @@ class _Stub:
 
     def _stream(self, name: str, request: Message) -> ResponseStream[Any]:
         try:
-            call = self._make(self._channels.watch.unary_stream, name)(request)
+            call = self._make(self._channels.watch.unary_stream, name)(request, metadata=self._metadata)
         except grpc.aio.UsageError as error:
             raise Unavailable(f"the client is closed: {error}") from error
         return ResponseStream(call, f"{self._service.name}.{name}")
 
     def _duplex(self, name: str, requests: AsyncIterable[Message] | None) -> ResponseStream[Any]:
         try:
-            call = self._make(self._channels.watch.stream_stream, name)()
+            call = self._make(self._channels.watch.stream_stream, name)(metadata=self._metadata)
         except grpc.aio.UsageError as error:
             raise Unavailable(f"the client is closed: {error}") from error
         return ResponseStream(call, f"{self._service.name}.{name}", requests)
@@ -76,8 +80,8 @@ class _Stub:
 class ClusterStub(_Stub):
     """The service Cluster; see cluster.proto for what each call promises."""
 
-    def __init__(self, channels: Channels) -> None:
-        super().__init__(channels, CLUSTER)
+    def __init__(self, channels: Channels, metadata: Metadata = ()) -> None:
+        super().__init__(channels, CLUSTER, metadata)
 
     async def get(self, request: wire.GetRequest, timeout_s: float) -> wire.GetResponse:
         response: wire.GetResponse = await self._unary("Get", request, timeout_s)
@@ -94,7 +98,8 @@ class ClusterStub(_Stub):
     def write_stream(self, on_message: Callable[[bytes], None]) -> Line:
         """For encoded WriteCalls; what comes is encoded WriteAnswers (see frames.py). Raises Unavailable."""
         try:
-            call = self._channels.unary.stream_stream(f"/{CLUSTER.full_name}/WriteStream")()
+            make = self._channels.unary.stream_stream(f"/{CLUSTER.full_name}/WriteStream")
+            call = make(metadata=self._metadata)
         except grpc.aio.UsageError as error:
             raise Unavailable(f"the client is closed: {error}") from error
         return Line(call, f"{CLUSTER.name}.WriteStream", on_message)
@@ -114,9 +119,12 @@ class ClusterStub(_Stub):
     def watch(self, request: wire.WatchRequest) -> ResponseStream[wire.WatchBatch]:
         return self._stream("Watch", request)
 
-    def heartbeat(self) -> ResponseStream[wire.HeartbeatResponse]:
-        """For requests that are sent by `ResponseStream.send`, not before the first was answered."""
-        return self._duplex("Heartbeat", None)
+    def heartbeat(
+        self, requests: AsyncIterable[wire.HeartbeatRequest] | None = None
+    ) -> ResponseStream[wire.HeartbeatResponse]:
+        """Sends these requests; without, those that are sent by `ResponseStream.send`, not before the first was
+        answered."""
+        return self._duplex("Heartbeat", requests)
 
     def watch_heartbeats(self, request: wire.WatchHeartbeatsRequest) -> ResponseStream[wire.HeartbeatBatch]:
         return self._stream("WatchHeartbeats", request)
