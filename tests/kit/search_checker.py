@@ -7,6 +7,10 @@ nowhere. It believes no revision: only times and values. So it cross-checks the 
     client 1   |--- create x ---|          |-- read: y --|
     client 2          |------ update y ------?             an answer that never came: may happen until the end
 
+Writes without an answer are what makes a search long: each may come anywhere. So `settle` asks the final log about them
+first. What is not there has not happened; what is there has happened by the time that somebody saw it, or what came
+after it. That drops no order that the log allows.
+
 Linearizability is local (Herlihy, Wing): a history is linearizable if the part of each object is; a list counts as one
 read of each object here. Exponential at worst: keep it to about 8 clients, and a few thousand operations, per object.
 """
@@ -14,9 +18,9 @@ read of each object here. Exponential at worst: keep it to about 8 clients, and 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tests.kit.recorded import End, NotLinearizable, Operation, Refusal, Verb
+from tests.kit.recorded import NEVER, End, Entry, NotLinearizable, Operation, Refusal, Step, Verb
 
 MOST_STATES = 2_000_000
 
@@ -39,6 +43,67 @@ def check_by_search(operations: Iterable[Operation], initial: dict[str, str] | N
     for key, steps in sorted(by_key.items()):
         tried += _search(key, steps, (initial or {}).get(key))
     return tried
+
+
+def settle(operations: Iterable[Operation], log: Sequence[Entry]) -> list[Operation]:
+    """The same operations, with what the log knows about those that were not answered."""
+    operations = list(operations)
+    seen_s = _seen_by(operations)
+    answered = {op.revision: op for op in operations if op.writes and op.end is End.OK}
+    unanswered = [op for op in operations if op.writes and op.end is End.UNKNOWN]
+    by_value = {op.value: op for op in unanswered if op.value}
+    # Backwards: by when a change had happened is by when the next one of its object had.
+    bounds: list[float] = []
+    bound_s: dict[str, float] = {}
+    for entry in reversed(log):
+        writer = answered.get(entry.revision)
+        known_s = min(bound_s.get(entry.key, NEVER), writer.returned_s if writer is not None else NEVER)
+        if entry.step is not Step.DELETED:
+            known_s = min(known_s, seen_s.get(entry.value, NEVER))
+        bound_s[entry.key] = known_s
+        bounds.append(known_s)
+    # Which of several unanswered deletions it was is left open, unless they are alike but for when they were called.
+    happened: dict[int, float] = {}
+    versions: dict[str, int] = {}
+    open_ = {id(op): op for op in unanswered if op.verb is Verb.DELETE and op.expected is None}
+    for entry, known_s in zip(log, reversed(bounds), strict=True):
+        if entry.revision not in answered and entry.step is not Step.DELETED and entry.value in by_value:
+            happened[id(by_value[entry.value])] = known_s
+        if entry.revision not in answered and entry.step is Step.DELETED:
+            meant = [
+                op for op in unanswered if _means(op, entry.key, versions.get(entry.key, 0)) and op.called_s <= known_s
+            ]
+            if any(op.key == entry.key and op.called_s <= known_s for op in open_.values() if op.expected is None):
+                open_.update((id(op), op) for op in meant)
+            elif meant:
+                happened[id(min(meant, key=lambda op: op.called_s))] = known_s
+        versions[entry.key] = entry.revision
+    settled = [op for op in operations if not op.writes or op.end is not End.UNKNOWN]
+    for op in unanswered:
+        by_s = happened.get(id(op), NEVER)
+        if by_s < NEVER:
+            settled.append(replace(op, end=End.OK, returned_s=by_s))
+        elif id(op) in happened or id(op) in open_:
+            settled.append(op)
+    return settled
+
+
+def _means(op: Operation, key: str, version: int) -> bool:
+    """It is a deletion of this version and no other."""
+    return op.verb is Verb.DELETE and op.key == key and op.expected is not None and op.expected.version == version
+
+
+def _seen_by(operations: Iterable[Operation]) -> dict[str, float]:
+    """When the first reader of each value had returned, or the first writer who knew of it."""
+    seen_s: dict[str, float] = {}
+    for op in operations:
+        if op.end is End.OK and not op.writes:
+            for held in (op.listed or {}).values() if op.listed is not None else [op.read]:
+                if held is not None:
+                    seen_s[held.value] = min(seen_s.get(held.value, NEVER), op.returned_s)
+        elif op.expected is not None:
+            seen_s[op.expected.value] = min(seen_s.get(op.expected.value, NEVER), op.called_s)
+    return seen_s
 
 
 @dataclass(slots=True)

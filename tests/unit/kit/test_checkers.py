@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 
 from tests.kit.linearizability import check_rules
 from tests.kit.recorded import NEVER, End, Entry, Held, NotLinearizable, Operation, Refusal, Step, Verb
-from tests.kit.search_checker import GaveUp, check_by_search
+from tests.kit.search_checker import GaveUp, check_by_search, settle
 from tests.unit.kit.simulated_store import Bug, SimulatedStore
 
 SEEDS = st.integers(0, 2**32)
@@ -29,6 +29,7 @@ def test_correct_histories_pass_both_checkers(seed: int, clients: int, steps: in
     store.run(steps)
     check_rules(store.operations, store.log)
     check_by_search(store.operations)
+    check_by_search(settle(store.operations, store.log))
 
 
 @pytest.mark.parametrize("bug", Bug, ids=lambda bug: bug.name)
@@ -65,8 +66,8 @@ def update(
     return _write(Verb.UPDATE, when, value, revision, client, "k", expected)
 
 
-def delete(when: tuple[float, float], revision: int = 0, client: int = 1) -> Operation:
-    return _write(Verb.DELETE, when, "", revision, client, "k")
+def delete(when: tuple[float, float], revision: int = 0, client: int = 1, expected: Held | None = None) -> Operation:
+    return _write(Verb.DELETE, when, "", revision, client, "k", expected)
 
 
 def _write(
@@ -240,6 +241,32 @@ def test_the_search_says_so_when_it_gives_up(monkeypatch: pytest.MonkeyPatch) ->
     operations += [update((2, NEVER), f"v{n}") for n in range(12)]
     with pytest.raises(GaveUp):
         check_by_search([*operations, read((3, 4), Held(9, "nobody wrote it"), 9)])
+
+
+def test_the_log_settles_what_was_not_answered() -> None:
+    """What it does not have did not happen; what it has happened before somebody saw it, or what came after it."""
+    lost, seen, buried = update((2, NEVER), "lost"), update((2, NEVER), "seen"), update((2, NEVER), "buried")
+    ended = [delete((when, NEVER), expected=Held(4, B)) for when in (9, 10, 40)]
+    operations = [create((0, 1), A, 1), lost, seen, buried, *ended, delete((41, NEVER), expected=Held(2, "seen"))]
+    operations += [read((3, 5), Held(2, "seen"), 2), update((6, 8), B, 4), create((9, 12), C, 6, client=3)]
+    entries = log((1, ADDED, A), (2, MODIFIED, "seen"), (3, MODIFIED, "buried"), (4, MODIFIED, B), (5, DELETED, B))
+    entries += log((6, ADDED, C))
+    settled = settle(operations, entries)
+    assert {op.value or op.verb.value: op.returned_s for op in settled} == {
+        A: 1,
+        "seen": 5,
+        "buried": 8,
+        B: 8,
+        "delete": 12,
+        C: 12,
+        "get": 5,
+    }
+    assert [op.called_s for op in settled if op.verb is Verb.DELETE] == [9]
+    check_by_search(settled)
+    anyone = delete((3, NEVER))
+    settled = settle([*operations, anyone], entries)
+    assert [op.called_s for op in settled if op.verb is Verb.DELETE] == [9, 10, 3]
+    check_by_search(settled)
 
 
 def test_a_long_history_of_eight_clients_is_judged_by_both() -> None:
