@@ -79,18 +79,15 @@ def prepare(directory: Path, new_store_id: Callable[[], str]) -> None:
     """
     path = directory / schema.FILE_NAME
     mark_path = directory / highwater.FILE_NAME
-    if _is_new(path, mark_path):
-        _create(path, mark_path, new_store_id())
-        return
-    os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))  # SQLite would follow a link
-    reader = connect_reader(path)
-    try:
-        version = schema.version_of(reader, path)
-    finally:
-        reader.close()
+    version = _version(path)
     if version == _ABSENT:
-        raise refusal(directory, Finding(str(path), "there is nothing in it"))
-    if version < schema.SCHEMA_VERSION:
+        if mark_path.exists():
+            mark = highwater.read(mark_path)
+            until = f", with everything up to revision {mark.revision} acknowledged" if mark is not None else ""
+            what = f"the file is missing or empty, but there was a store here{until}"
+            raise refusal(directory, Finding(str(path), what))
+        _create(path, mark_path, new_store_id())
+    elif version < schema.SCHEMA_VERSION:
         _migrate(path, mark_path)
 
 
@@ -104,18 +101,19 @@ def examine(reader: sqlite3.Connection, directory: Path) -> tuple[Meta, Place]:
     return meta, place
 
 
-def _is_new(path: Path, mark_path: Path) -> bool:
-    """There is no store here yet. Raises StoreRefused if there was one."""
+def _version(path: Path) -> int:
+    """The schema of the store's file; _ABSENT: there is none, or one that was not made completely."""
     try:
-        size = os.stat(path, follow_symlinks=False).st_size
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))  # SQLite would follow a link
     except FileNotFoundError:
-        size = 0
-    if size == 0 and mark_path.exists():
-        mark = highwater.read(mark_path)
-        until = f", with everything up to revision {mark.revision} acknowledged" if mark is not None else ""
-        what = f"the file is missing or empty, but there was a store here{until}"
-        raise refusal(path.parent, Finding(str(path), what))
-    return size == 0
+        return _ABSENT
+    if not path.stat().st_size:
+        return _ABSENT
+    reader = connect_reader(path)
+    try:
+        return schema.version_of(reader, path)
+    finally:
+        reader.close()
 
 
 def _create(path: Path, mark_path: Path, store_id: str) -> None:

@@ -65,12 +65,16 @@ class Writer:
         self._ballast = Ballast(directory / ballast.FILE_NAME, ballast_bytes)
         try:
             self.db = opening.connect_writer(self._path)
+        except (sqlite3.Error, OSError) as error:
+            raise self._fail(error) from error
+        try:
             self._high_water = HighWater(directory / highwater.FILE_NAME)
             self._note()
             self.sync_mark()
             if not self._ballast.make():
                 self.full = self._no_room
-        except (sqlite3.Error, OSError) as error:
+        except OSError as error:
+            _ABANDONED.append(self.db)
             raise self._fail(error) from error
         # What the WAL still holds may have been written before a crash that a failing disk caused: now it is written
         # to another place, and synced.
