@@ -35,6 +35,9 @@ class Ballast:
 
         A quarter more than it needs must be free, so that what it is made of is not the very last space.
         """
+        if not self._size_bytes:
+            self._path.unlink(missing_ok=True)
+            return True
         fd = -1
         try:
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

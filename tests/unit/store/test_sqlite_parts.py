@@ -222,6 +222,10 @@ def test_the_ballast_is_made_given_back_and_made_again(tmp_path: Path) -> None:
     ballast.free()
     assert (tmp_path / "ballast").stat().st_blocks == 0
     assert ballast.make()
+    assert Ballast(tmp_path / "ballast", 4096).make()
+    assert (tmp_path / "ballast").stat().st_size == 4096
+    assert Ballast(tmp_path / "ballast", 0).make()
+    assert not (tmp_path / "ballast").exists()
 
 
 class Full:
