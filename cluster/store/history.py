@@ -21,6 +21,7 @@ import aiorwlock
 
 from cluster.api.errors import Expired, Unavailable
 from cluster.api.meta import Key
+from cluster.api.times import format_time
 from cluster.store.interface import Compacted, Journal, Unreachable
 from cluster.store.version import Change, Record, Version
 
@@ -154,6 +155,18 @@ class History:
         """The error of who asks for a revision that is no longer kept."""
         error = Expired(f"revision {revision} is no longer kept; the oldest is {self.compacted}")
         error.oldest_revision = self.compacted
+        return error
+
+    async def too_early(self, time_s: float) -> Expired:
+        """The error of who asks for a time before what is kept. Raises Unavailable."""
+        oldest = self.compacted
+        async with self._lock.reader, self._reading(oldest):
+            first = await self._journal.read(oldest, 1)
+        since = f"; the first change after it was made at {format_time(int(first[0][0].time_s))}" if first else ""
+        error = Expired(
+            f"what was at {format_time(int(time_s))} is no longer kept; the oldest revision is {oldest}{since}"
+        )
+        error.oldest_revision = oldest
         return error
 
     @asynccontextmanager

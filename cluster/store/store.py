@@ -330,7 +330,7 @@ class Store:
         if found is None:
             found = await self.history.revision_at(time_s)
         if found < self.oldest:
-            raise self.history.expired(found)
+            raise await self.history.too_early(time_s)
         return found
 
     async def read_key(self, key: Key, until: int, limit: int) -> Sequence[Record]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cluster.api.diff import LAST_APPLIED
-from cluster.api.errors import BadRequest, Forbidden, Invalid, NotFound, StoreRewound
+from cluster.api.errors import BadRequest, Expired, Forbidden, Invalid, NotFound, StoreRewound
 from cluster.api.meta import Key
 from cluster.client import operations as ops
 from cluster.master.history import PIECE
@@ -141,3 +141,23 @@ async def test_what_apply_remembers_is_not_repeated(rig: Rig) -> None:
     changes = {"metadata": {"labels": {"tier": "fe"}, "annotations": {LAST_APPLIED: '{"more":1}'}}}
     await rig.write(ops.patch(Key("Pod", "default", "web"), changes))
     assert told(await history(rig, "Pod"))[0] == 'MODIFIED by admin: metadata.labels.tier null -> "fe"'
+
+
+async def test_a_time_before_what_is_kept_is_told_what_is() -> None:
+    journal = MemoryJournal("store")
+    async with running(journal) as rig:
+        await rig.create(controller(1))
+        early_s = rig.clock.wall()
+        rig.clock.advance(60)
+        await scale(rig, 2)
+        kept = rig.revision
+        rig.clock.advance(60)
+        await scale(rig, 3)
+        await compact(rig, journal, kept)
+        with pytest.raises(Expired) as caught:
+            await rig.master.store.revision_at(early_s)
+        assert str(caught.value) == (
+            f"what was at 2023-11-14T22:13:20Z is no longer kept; the oldest revision is {kept}; "
+            "the first change after it was made at 2023-11-14T22:15:20Z"
+        )
+        assert caught.value.oldest_revision == kept
