@@ -12,6 +12,9 @@
 
 "up" is from clients to the server, "down" the other way. What is held is not lost: as with TCP, the sender's buffers
 fill up behind it. At most `LINE_LIMIT` pieces of 64 KiB wait in each direction of a connection; then it stops reading.
+
+It accepts connections itself: asyncio's server, and its sock_accept too, forget a connection that comes while they are
+being closed, and leave it open.
 """
 
 from __future__ import annotations
@@ -80,9 +83,10 @@ class ChaosProxy:
         """Connections so far."""
         self._target = target
         self._host, self._port = host, port
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._tasks = Tasks("chaos proxy")
         self._writers: set[asyncio.StreamWriter] = set()
+        self._pairs = 0
 
     @property
     def address(self) -> str:
@@ -92,7 +96,7 @@ class ChaosProxy:
     @property
     def connections(self) -> int:
         """That are open now."""
-        return len(self._writers) // 2
+        return self._pairs
 
     async def __aenter__(self) -> ChaosProxy:
         await self.accept()
@@ -105,16 +109,18 @@ class ChaosProxy:
 
     async def accept(self) -> None:
         """Listens (again), on the same port."""
-        if self._server is None:
-            self._server = await asyncio.start_server(self._connected, self._host, self._port)
-            self._port = self._server.sockets[0].getsockname()[1]
+        if self._listener is None:
+            self._listener = socket.create_server((self._host, self._port), backlog=128)
+            self._listener.setblocking(False)
+            self._port = self._listener.getsockname()[1]
+            asyncio.get_running_loop().add_reader(self._listener, self._take_connection, self._listener)
 
     async def refuse(self) -> None:
         """New connections are refused; those that are there live on."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-            await asyncio.sleep(0)
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
 
     def cut(self) -> None:
         """Ends all connections as a peer does that closes them."""
@@ -129,21 +135,31 @@ class ChaosProxy:
     async def close(self) -> None:
         """Ends everything. Twice is fine."""
         await self.refuse()
-        self.reset()
         await self._tasks.cancel_all()
+        self.reset()  # what was not served yet
+        self._writers.clear()
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _take_connection(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        connection.setblocking(False)
         self.accepted += 1
-        self._tasks.spawn(self._serve(reader, writer), name=f"connection {self.accepted}")
+        self._tasks.spawn(self._serve(connection), name=f"connection {self.accepted}")
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection)
+        self._writers.add(writer)
         try:
             far_reader, far_writer = await asyncio.open_connection(*self._target)
         except OSError:
+            self._writers.discard(writer)
             _reset(writer)
             return
         pair = {writer, far_writer}
-        self._writers |= pair
+        self._writers.add(far_writer)
+        self._pairs += 1
         try:
             async with asyncio.TaskGroup() as group:
                 for way, source, sink in ((self.up, reader, far_writer), (self.down, far_reader, writer)):
@@ -157,6 +173,7 @@ class ChaosProxy:
             pass
         finally:
             self._writers -= pair
+            self._pairs -= 1
             for one in pair:
                 one.close()
 

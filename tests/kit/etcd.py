@@ -94,7 +94,7 @@ class EtcdMember:
         """It serves, and there is a leader."""
         answer = await self._ask("/health")
         try:
-            return json.loads(answer or "{}").get("health") == "true"
+            return bool(json.loads(answer or "{}").get("health") == "true")
         except ValueError:
             return False
 

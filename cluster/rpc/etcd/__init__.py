@@ -1,6 +1,7 @@
 """A client of etcd for as much of its API as a log that several masters share needs; see `client`."""
 
-from cluster.rpc.etcd.client import EtcdClient, EtcdSettings, Failpoint
+from cluster.rpc.etcd.client import FAILPOINTS, EtcdClient, EtcdSettings, Failpoint
+from cluster.rpc.etcd.credentials import load_credentials
 from cluster.rpc.etcd.errors import (
     ClusterChanged,
     Compacted,
@@ -14,6 +15,7 @@ from cluster.rpc.etcd.errors import (
     TooLarge,
     Unreachable,
 )
+from cluster.rpc.etcd.lease import LeaseKeeper
 from cluster.rpc.etcd.model import (
     MAX_REQUEST_BYTES,
     MAX_TXN_OPERATIONS,
@@ -47,6 +49,7 @@ from cluster.rpc.etcd.versions import refuse, warn_about
 from cluster.rpc.etcd.watch import Watch
 
 __all__ = [
+    "FAILPOINTS",
     "MAX_REQUEST_BYTES",
     "MAX_TXN_OPERATIONS",
     "Alarm",
@@ -67,6 +70,7 @@ __all__ = [
     "Header",
     "KeyValue",
     "Lease",
+    "LeaseKeeper",
     "LeaseNotFound",
     "LeaseStatus",
     "Member",
@@ -88,6 +92,7 @@ __all__ = [
     "WatchBatch",
     "created_at",
     "is_loopback",
+    "load_credentials",
     "modified_at",
     "parse_etcd_url",
     "prefix_end",

@@ -1,15 +1,40 @@
-"""A client of etcd (version 3) for as much of it as a replicated log needs."""
+"""A client of etcd (version 3) for as much of it as a log that several masters share needs.
+
+What it promises beyond passing messages on, because no existing client for asyncio does:
+
+- The caller always knows whether a change may have been made (`errors`). A change is sent once, to a member that has
+  just answered; until it is sent, the next member may be asked. Repeating it is the caller's business, who knows
+  whether that is harmless.
+- Reads, and what is harmless when done twice (asking for a lease, renewing one), are asked of one endpoint after the
+  other until the caller's time is up, each for `try_s` at most. So a member that was suspended, or is cut off from the
+  others, costs a second. All calls and watches stay with one endpoint as long as it answers (`rotation`).
+- Every call has a deadline. A member without a leader is told to say so at once instead of waiting for one.
+- Watches mend themselves, are bounded, and deliver complete revisions, in order, each once (`watch`).
+- What answers is the same cluster for as long as the client lives, or ClusterChanged is raised.
+
+Left out: user names and passwords (certificates say who is calling), and the parts of the API that nobody here needs.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from cluster.actor.clock import Clock
+from google.protobuf.message import Message
+
+from cluster.actor.backoff import Backoff
+from cluster.actor.clock import Clock, SystemClock
+from cluster.pb.etcd import etcd_pb2 as pb
+from cluster.rpc.etcd import codec
+from cluster.rpc.etcd.endpoint import Endpoint
+from cluster.rpc.etcd.errors import ClusterChanged, EtcdError, LeaseNotFound, OutcomeUnknown, Unreachable
+from cluster.rpc.etcd.lease import LeaseKeeper
 from cluster.rpc.etcd.model import (
     Alarm,
     Compare,
+    Delete,
     DeleteResult,
     Get,
     GetResult,
@@ -17,14 +42,23 @@ from cluster.rpc.etcd.model import (
     LeaseStatus,
     Member,
     Operation,
+    Put,
     PutResult,
     Status,
     TxnResult,
 )
+from cluster.rpc.etcd.rotation import Rotation
 from cluster.rpc.etcd.watch import Watch
 from cluster.rpc.identity import Credentials
 
 Failpoint = Callable[[str], None]
+
+_CALLS = ("range", "put", "delete", "txn", "compact", "lease_grant", "lease_keep_alive", "lease_revoke")
+FAILPOINTS = tuple(f"etcd.{when}_{call}" for call in (*_CALLS, "watch") for when in ("before", "after"))
+"""What `failpoint` is called with: before a call crosses the network, and after its answer has come. For a watch:
+before it is made (again), and after each answer that was read."""
+
+_ALARMS = {Alarm.NOSPACE: pb.NOSPACE, Alarm.CORRUPT: pb.CORRUPT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +66,25 @@ class EtcdSettings:
     """How patient the client is. Seconds."""
 
     try_s: float = 1.0
-    """A read that one endpoint has not answered by then is asked of the next one; so is a connection."""
+    """A read that one endpoint has not answered by then is asked of the next one. So is everything when a connection
+    does not come about in this time."""
     read_s: float = 5.0
     """A read fails (Unreachable) after this, if the call gives no timeout of its own."""
     write_s: float = 3.0
     """A change is given up (OutcomeUnknown) after this, if the call gives no timeout of its own."""
     quiet_s: float = 2.0
     """A watch that has heard nothing for so long asks its endpoint whether it is still a part of the cluster."""
+    retry_first_s: float = 0.05
+    """Pause after every endpoint has failed once, stretched at random by up to a half and doubled ..."""
+    retry_max_s: float = 1.0
+    """... up to this."""
 
 
 class EtcdClient:
-    """Connections to the members of one etcd cluster. Made when first used; must be closed."""
+    """Connections to the members of one etcd cluster. Made when first used; must be closed.
+
+    Cancelling a call leaves a change as open as OutcomeUnknown does.
+    """
 
     def __init__(
         self,
@@ -54,13 +96,32 @@ class EtcdClient:
         rng: random.Random | None = None,
         failpoint: Failpoint | None = None,
     ) -> None:
-        """`endpoints` are "host:port", asked in this order. Without credentials, no TLS. `failpoint` is called with
-        the names in FAILPOINTS, before and after each call that crosses the network."""
-        raise NotImplementedError
+        """`endpoints` are "host:port", used in this order. Without credentials, no TLS; credentials whose certificate
+        and key are empty (see `load_credentials`) identify nobody. `failpoint` is called with the names in FAILPOINTS.
+        Raises ValueError if there is no endpoint."""
+        self.settings = settings or EtcdSettings()
+        self.clock = clock or SystemClock()
+        self.rotation = Rotation(endpoints)
+        self._rng = rng or random.Random()
+        self._endpoints = {address: Endpoint(address, credentials) for address in endpoints}
+        self._failpoint = failpoint
+        self._cluster_id = 0
+        self._watches: set[Watch] = set()
+        self._keepers: set[LeaseKeeper] = set()
+        self._closed = False
+
+    # --- keys ---------------------------------------------------------------------------------------------------------
 
     async def get(self, get: Get, *, timeout_s: float | None = None) -> GetResult:
-        """Reads. Asked of one endpoint after the other until the time is up. Raises Compacted, Unreachable, ..."""
-        raise NotImplementedError
+        """Reads. Linearizable unless it is `serializable`.
+
+        Raises Compacted, Refused (a revision that has not happened), Unreachable, PermissionDenied, ClusterChanged.
+        """
+        request = codec.range_request(get)
+        # Without a leader, a member still answers what need not be new.
+        leader = not get.serializable
+        message = await self._ask("range", "KV/Range", request, timeout_s, require_leader=leader)
+        return codec.get_result(message)
 
     async def range(
         self,
@@ -75,8 +136,9 @@ class EtcdClient:
         descending: bool = False,
         timeout_s: float | None = None,
     ) -> GetResult:
-        """`get` with its fields as arguments."""
-        raise NotImplementedError
+        """`get`, with the fields of Get as arguments."""
+        get = Get(key, range_end, limit, revision, serializable, keys_only, count_only, descending)
+        return await self.get(get, timeout_s=timeout_s)
 
     async def txn(
         self,
@@ -86,55 +148,269 @@ class EtcdClient:
         *,
         timeout_s: float | None = None,
     ) -> TxnResult:
-        """One transaction. Sent once. Raises OutcomeUnknown, and Unreachable, NoSpace, TooLarge, ...: not done."""
-        raise NotImplementedError
+        """All of `success` if all comparisons are true, else all of `failure`; as one revision. Sent once.
+
+        Raises OutcomeUnknown; and when nothing was done Unreachable, TooLarge, Refused, PermissionDenied. NoSpace
+        nearly always means that nothing was done, too; see there.
+        """
+        message = await self._change("txn", "KV/Txn", codec.txn_request(compares, success, failure), timeout_s)
+        return codec.txn_result(message)
 
     async def put(self, key: bytes, value: bytes, *, lease: int = 0, timeout_s: float | None = None) -> PutResult:
-        raise NotImplementedError
+        """Raises as `txn`, and LeaseNotFound."""
+        message = await self._change("put", "KV/Put", codec.put_request(Put(key, value, lease)), timeout_s)
+        return PutResult(codec.header(message.header))
 
     async def delete(self, key: bytes, range_end: bytes = b"", *, timeout_s: float | None = None) -> DeleteResult:
-        raise NotImplementedError
+        """Raises as `txn`."""
+        request = codec.delete_request(Delete(key, range_end))
+        message = await self._change("delete", "KV/DeleteRange", request, timeout_s)
+        return DeleteResult(codec.header(message.header), message.deleted)
 
     async def compact(self, revision: int, *, physical: bool = False, timeout_s: float | None = None) -> None:
-        """Raises Compacted if that revision is compacted already."""
-        raise NotImplementedError
+        """Forgets what was replaced or deleted before `revision`, for everybody who uses this etcd. `physical`: waits
+        until it is off the disk. Sent once, but harmless when repeated.
+
+        Raises Compacted if that has been done before, Refused if that revision has not happened.
+        """
+        await self._change(
+            "compact", "KV/Compact", pb.CompactionRequest(revision=revision, physical=physical), timeout_s
+        )
 
     def watch(self, key: bytes, range_end: bytes = b"", *, start_revision: int) -> Watch:
-        """`async with client.watch(...) as watch: async for batch in watch: ...`"""
-        raise NotImplementedError
+        """Every change of a range from a revision (at least 1) on; it may lie in the future.
+
+        async with client.watch(b"a", start_revision=5) as watch:
+            async for batch in watch:
+                ...
+        """
+        return Watch(self, key, range_end, start_revision)
+
+    # --- leases -------------------------------------------------------------------------------------------------------
 
     async def lease_grant(self, ttl_s: int, *, timeout_s: float | None = None) -> Lease:
-        raise NotImplementedError
+        """A new lease. If an answer is lost, another one is asked for; what nobody renews expires by itself.
+        Raises Unreachable, NoSpace."""
+        request = pb.LeaseGrantRequest(TTL=ttl_s)
+        message = await self._ask("lease_grant", "Lease/LeaseGrant", request, timeout_s)
+        return Lease(message.ID, message.TTL)
 
-    async def lease_keep_alive(self, lease_id: int, *, timeout_s: float | None = None) -> int:
-        """Renews once; the seconds that it now has. Asked of one endpoint after the other until the time is up.
-        Raises LeaseNotFound, Unreachable (it may have been renewed)."""
-        raise NotImplementedError
+    async def lease_keep_alive(
+        self, lease_id: int, *, timeout_s: float | None = None, try_s: float | None = None
+    ) -> int:
+        """Renews a lease once. Returns the seconds that it has from now on. `try_s` instead of the settings'.
+
+        Raises LeaseNotFound, and Unreachable: it may have been renewed.
+        """
+        request = pb.LeaseKeepAliveRequest(ID=lease_id)
+
+        async def renew(endpoint: Endpoint, left_s: float) -> Any:
+            return await endpoint.exchange("Lease/LeaseKeepAlive", request, left_s)
+
+        message = await self._try_all("lease_keep_alive", renew, self._read_s(timeout_s), try_s)
+        if message is None or message.TTL <= 0:
+            raise LeaseNotFound(f"the lease {lease_id:x} is gone")
+        return int(message.TTL)
 
     async def lease_revoke(self, lease_id: int, *, timeout_s: float | None = None) -> None:
-        """Raises LeaseNotFound, OutcomeUnknown."""
-        raise NotImplementedError
+        """Ends a lease, and deletes the keys that were put with it. Sent once, but harmless when repeated.
+        Raises LeaseNotFound, OutcomeUnknown, Unreachable."""
+        await self._change("lease_revoke", "Lease/LeaseRevoke", pb.LeaseRevokeRequest(ID=lease_id), timeout_s)
 
     async def lease_time_to_live(
         self, lease_id: int, *, keys: bool = False, timeout_s: float | None = None
     ) -> LeaseStatus:
-        """Raises LeaseNotFound."""
-        raise NotImplementedError
+        """How a lease is. Raises LeaseNotFound, Unreachable."""
+        request = pb.LeaseTimeToLiveRequest(ID=lease_id, keys=keys)
+        message = await self._ask("", "Lease/LeaseTimeToLive", request, timeout_s)
+        if message.TTL < 0:
+            raise LeaseNotFound(f"the lease {lease_id:x} is gone")
+        return LeaseStatus(message.ID, message.TTL, message.grantedTTL, tuple(message.keys))
+
+    async def hold_lease(self, ttl_s: int, *, timeout_s: float | None = None) -> LeaseKeeper:
+        """A new lease that is renewed until it is lost or let go of; must be closed. Raises Unreachable, NoSpace."""
+        asked_s = self.clock.monotonic()
+        lease = await self.lease_grant(ttl_s, timeout_s=timeout_s)
+        keeper = LeaseKeeper(self, lease, asked_s, self.clock)
+        self._keepers.add(keeper)
+        keeper.on_close(self._keepers.discard)
+        return keeper
+
+    # --- the cluster --------------------------------------------------------------------------------------------------
 
     async def status(self, endpoint: str | None = None, *, timeout_s: float | None = None) -> Status:
-        """Of the member that is being used, or of a named one."""
-        raise NotImplementedError
+        """Of the member that is in use, or the next one that answers; or of one that is named (KeyError if it is none
+        of the client's). Also without a leader. Raises Unreachable."""
+        if endpoint is not None:
+            message = await self._status(self._endpoints[endpoint], self._read_s(timeout_s))
+            return _read_status(endpoint, message)
+        asked: list[str] = []
+
+        async def ask(one: Endpoint, left_s: float) -> Any:
+            asked.append(one.address)
+            return await self._status(one, left_s)
+
+        message = await self._try_all("", ask, self._read_s(timeout_s))
+        return _read_status(asked[-1], message)
 
     async def alarms(self, *, timeout_s: float | None = None) -> Sequence[tuple[int, Alarm]]:
-        """Which alarms are raised, each with its member's id."""
-        raise NotImplementedError
+        """The alarms that are raised, each with its member's id."""
+        message = await self._ask("", "Maintenance/Alarm", pb.AlarmRequest(action=pb.AlarmRequest.GET), timeout_s)
+        names = {number: alarm for alarm, number in _ALARMS.items()}
+        return tuple((one.memberID, names[one.alarm]) for one in message.alarms if one.alarm in names)
 
     async def disarm(self, member_id: int, alarm: Alarm, *, timeout_s: float | None = None) -> None:
-        raise NotImplementedError
+        """Says that the cause of an alarm is gone. etcd raises it again if that is not so."""
+        action = pb.AlarmRequest.DEACTIVATE
+        request = pb.AlarmRequest(action=action, memberID=member_id, alarm=_ALARMS[alarm])
+        await self._change("", "Maintenance/Alarm", request, timeout_s)
 
     async def members(self, *, timeout_s: float | None = None) -> Sequence[Member]:
-        raise NotImplementedError
+        """Who belongs to the cluster, as the asked member knows it."""
+        message = await self._ask("", "Cluster/MemberList", pb.MemberListRequest(), timeout_s, require_leader=False)
+        return tuple(
+            Member(one.ID, one.name, tuple(one.peerURLs), tuple(one.clientURLs), one.isLearner)
+            for one in message.members
+        )
 
     async def close(self) -> None:
-        """Ends everything, watches too. Twice is fine; afterwards every use raises Unreachable."""
-        raise NotImplementedError
+        """Ends everything, watches and kept leases too (those expire by themselves). Twice is fine; afterwards every
+        use raises Unreachable."""
+        self._closed = True
+        for keeper in tuple(self._keepers):
+            await keeper.close()
+        for watch in tuple(self._watches):
+            await watch.close()
+        for endpoint in self._endpoints.values():
+            await endpoint.close()
+
+    # --- for watch and lease ------------------------------------------------------------------------------------------
+
+    def backoff(self) -> Backoff:
+        """Pauses between rounds through all endpoints."""
+        return Backoff(self.settings.retry_first_s, self.settings.retry_max_s, jitter=0.5, rng=self._rng)
+
+    def endpoint(self, address: str) -> Endpoint:
+        return self._endpoints[address]
+
+    def register(self, watch: Watch) -> None:
+        """It is closed with the client. Raises Unreachable if that has happened."""
+        if self._closed:
+            raise Unreachable("the client is closed")
+        self._watches.add(watch)
+
+    def unregister(self, watch: Watch) -> None:
+        self._watches.discard(watch)
+
+    def hit(self, when: str, call: str) -> None:
+        """A place for tests to make things go wrong."""
+        if self._failpoint is not None and call:
+            self._failpoint(f"etcd.{when}_{call}")
+
+    def check_cluster(self, cluster_id: int, endpoint: str) -> None:
+        """Raises ClusterChanged if this is not the cluster that answered before."""
+        if not self._cluster_id:
+            self._cluster_id = cluster_id
+        elif cluster_id and cluster_id != self._cluster_id:  # some answers name none
+            raise ClusterChanged(
+                f"{endpoint} belongs to the cluster {cluster_id:x}, and not to {self._cluster_id:x}, which answered "
+                "before: the endpoints are those of different clusters, or etcd was restored from a snapshot"
+            )
+
+    # --- how calls are made -------------------------------------------------------------------------------------------
+
+    async def _ask(
+        self, name: str, method: str, request: Message, timeout_s: float | None, *, require_leader: bool = True
+    ) -> Any:
+        """What may be asked twice, of one endpoint after the other."""
+
+        async def call(endpoint: Endpoint, left_s: float) -> Any:
+            return await endpoint.call(method, request, left_s, changes=False, require_leader=require_leader)
+
+        return await self._try_all(name, call, self._read_s(timeout_s))
+
+    async def _change(self, name: str, method: str, request: Message, timeout_s: float | None) -> Any:
+        """What is sent once; of several endpoints, to the first that is there."""
+
+        async def call(endpoint: Endpoint, left_s: float) -> Any:
+            started_s = self.clock.monotonic()
+            try_s = min(self.settings.try_s, left_s)
+            if self.rotation.is_suspect(endpoint.address) or not endpoint.is_connected:
+                status = await self._status(endpoint, try_s)
+                if not status.leader:
+                    raise Unreachable(f"{endpoint.address}: it has no leader")
+            left_s = left_s - (self.clock.monotonic() - started_s)
+            if left_s <= 0:
+                raise Unreachable(f"{endpoint.address}: no time was left")
+            return await endpoint.call(method, request, left_s, changes=True)
+
+        timeout_s = self.settings.write_s if timeout_s is None else timeout_s
+        return await self._try_all(name, call, timeout_s, timeout_s)
+
+    async def _try_all(
+        self,
+        name: str,
+        call: Callable[[Endpoint, float], Awaitable[Any]],
+        timeout_s: float,
+        try_s: float | None = None,
+    ) -> Any:
+        """Asks the endpoint in use, and the next when it is Unreachable, until the time is up."""
+        try_s = self.settings.try_s if try_s is None else try_s
+        deadline_s = self.clock.monotonic() + timeout_s
+        backoff = self.backoff()
+        failures: dict[str, str] = {}
+        tried: set[str] = set()
+        while True:
+            left_s = deadline_s - self.clock.monotonic()
+            if left_s <= 0 or self._closed:
+                raise Unreachable(_describe_failures(failures, timeout_s, self._closed))
+            endpoint = self._endpoints[self.rotation.current]
+            self.hit("before", name)
+            try:
+                message = await call(endpoint, min(left_s, try_s))
+            except Unreachable as error:
+                self.hit("after", name)
+                self.rotation.failed(endpoint.address)
+                failures[endpoint.address] = str(error)
+                tried.add(endpoint.address)
+                if self.rotation.current in tried:
+                    tried.clear()
+                    await self.clock.sleep(min(backoff.next(), max(0.0, deadline_s - self.clock.monotonic())))
+                continue
+            except EtcdError as error:
+                self.hit("after", name)
+                if isinstance(error, OutcomeUnknown):
+                    self.rotation.failed(endpoint.address)
+                raise
+            self.hit("after", name)
+            self.rotation.answered(endpoint.address)
+            if message is not None:
+                self.check_cluster(message.header.cluster_id, endpoint.address)
+            return message
+
+    async def _status(self, endpoint: Endpoint, timeout_s: float) -> Any:
+        """Answered by the member alone, without a leader and without looking at data."""
+        return await endpoint.call(
+            "Maintenance/Status", pb.StatusRequest(), timeout_s, changes=False, require_leader=False
+        )
+
+    def _read_s(self, timeout_s: float | None) -> float:
+        return self.settings.read_s if timeout_s is None else timeout_s
+
+
+def _read_status(endpoint: str, message: Any) -> Status:
+    return Status(
+        endpoint,
+        codec.header(message.header),
+        message.version,
+        message.dbSize,
+        message.dbSizeInUse,
+        message.leader,
+        tuple(message.errors),
+    )
+
+
+def _describe_failures(failures: dict[str, str], timeout_s: float, closed: bool) -> str:
+    if closed:
+        return "the client of etcd is closed"
+    return f"no etcd answered within {timeout_s:g} s" + (f" ({'; '.join(failures.values())})" if failures else "")

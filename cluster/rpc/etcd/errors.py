@@ -2,7 +2,7 @@
 
     Unreachable        nobody was asked, or a question was not answered in time: nothing was changed
     OutcomeUnknown     a change was sent and not answered: it may have been made, may yet be made, or never
-    everything else    definite: nothing was changed, and the message says why
+    everything else    definite: nothing was changed, and the message says why (but see NoSpace)
 
 Pure.
 """
@@ -43,7 +43,8 @@ class TooLarge(EtcdError):
 class NoSpace(EtcdError):
     """The alarm NOSPACE is raised: etcd takes deletions and reads only, until its operator makes room and disarms it.
 
-    A put (also within a transaction, and a grant of a lease) is refused before it is proposed.
+    A put (also within a transaction, and a grant of a lease) is refused then. Of the very change that fills the space
+    etcd may say so and make it all the same: whoever must know, reads.
     """
 
 
