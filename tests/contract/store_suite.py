@@ -34,6 +34,7 @@ class StoreSuite(JournalSuite):
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = Store(self.journal(tmp_path), SMALL, VirtualClock())
         await store.start()
+        await store.journal.campaign("127.0.0.1:1")
         yield store
         await store.stop()
 
@@ -41,6 +42,7 @@ class StoreSuite(JournalSuite):
         await store.stop()
         again = Store(self.journal(tmp_path), settings, VirtualClock())
         await again.start()
+        await again.journal.campaign("127.0.0.1:1")
         return again
 
     # --- reading and writing

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
+import pytest
+
+from cluster.actor.clock import SystemClock
+from cluster.rpc.etcd import EtcdClient
+from cluster.store.etcd.journal import EtcdJournal
+from cluster.store.etcd.settings import EtcdSettings
 from cluster.store.interface import Journal
 from cluster.store.journal import SqliteJournal
 from cluster.store.memory import MemoryJournal
 from tests.contract.store_suite import StoreSuite
+from tests.kit.etcd import EtcdCluster, shared_etcd
+
+__all__ = ["shared_etcd"]
 
 
 class TestMemoryStore(StoreSuite):
@@ -21,3 +31,17 @@ class TestMemoryStore(StoreSuite):
 class TestSqliteStore(StoreSuite):
     def journal(self, tmp_path: Path) -> Journal:
         return SqliteJournal(tmp_path / "store", lambda: "a-store")
+
+
+@pytest.mark.usefixtures("no_leaks")
+class TestEtcdStore(StoreSuite):
+    """One etcd for all of them, a prefix for each."""
+
+    @pytest.fixture(autouse=True)
+    def _etcd(self, shared_etcd: EtcdCluster) -> None:
+        self._endpoints = shared_etcd.endpoints
+        self._prefix = f"/podium/{random.SystemRandom().getrandbits(64):x}/"
+
+    def journal(self, tmp_path: Path) -> Journal:
+        client = EtcdClient(self._endpoints)
+        return EtcdJournal(client, self._prefix, EtcdSettings(), SystemClock(), random.Random(), lambda: "a-store")

@@ -85,6 +85,16 @@ class Chunk:
             raise Damaged(f"revisions {self.first} to {self.last} are not what was written: the chain is broken")
         return [digest for digest, _ in links]
 
+    def cut(self, revision: int) -> tuple[Chunk, Chunk]:
+        """The chunk up to a revision within it, and from there on."""
+        front = [record for record in self.records if record.revision <= revision]
+        back = [record for record in self.records if record.revision > revision]
+        links = chains.link(self.before, front)
+        chain = links[-1][1] if links else self.before
+        return replace(self, last=revision, after=chain, records=front), replace(
+            self, first=revision + 1, before=chain, records=back
+        )
+
     def with_only(self, records: Sequence[Record]) -> Chunk:
         """What a compaction leaves of the chunk."""
         return replace(self, records=records)

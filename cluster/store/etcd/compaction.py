@@ -44,6 +44,8 @@ class Edit:
     """Its new encoding; empty: it stays as it is; None: it is removed."""
     head: Head
     """The head once this edit and all before it are done."""
+    rest: tuple[int, bytes] | None = None
+    """It was cut out of this chunk, which becomes this at the same moment."""
 
 
 def replaced(fresh: Iterable[Chunk], swept: int) -> list[int]:
@@ -51,11 +53,11 @@ def replaced(fresh: Iterable[Chunk], swept: int) -> list[int]:
     return sorted({r.previous for chunk in fresh for r in chunk.records if 0 < r.previous <= swept})
 
 
-def plan(head: Head, older: Iterable[Chunk], fresh: Sequence[Chunk]) -> list[Edit]:
+def plan(head: Head, older: Iterable[Chunk], fresh: Sequence[Chunk], rest: Chunk | None = None) -> list[Edit]:
     """What to do, in order.
 
     `fresh`: the next chunks after `head.swept`, none beyond `head.compacted`. `older`: swept chunks, among them all
-    that hold a revision of `replaced`.
+    that hold a revision of `replaced`. `rest`: the last of `fresh` was cut out of a chunk that is beyond, this is left.
     """
     gone = {_id(record, record.previous) for chunk in fresh for record in chunk.records if record.previous}
     gone |= {_id(record, record.revision) for chunk in fresh for record in chunk.records if record.deleted}
@@ -76,7 +78,11 @@ def plan(head: Head, older: Iterable[Chunk], fresh: Sequence[Chunk]) -> list[Edi
             count=head.count + len(kept),
             total=chain.add(head.total, map(chain.digest, kept)),
         )
-        edits.append(Edit(chunk.last, _left(chunk, gone), head))
+        if rest is not None and chunk is fresh[-1]:
+            value = chunk.with_only(kept).encode() if kept else None
+            edits.append(Edit(chunk.last, value, head, (rest.last, rest.encode())))
+        else:
+            edits.append(Edit(chunk.last, _left(chunk, gone), head))
     return edits
 
 
@@ -85,7 +91,7 @@ def transactions(edits: Sequence[Edit], max_edits: int = MAX_EDITS, max_bytes: i
     group: list[Edit] = []
     size = 0
     for edit in edits:
-        length = len(edit.value or b"")
+        length = len(edit.value or b"") + (len(edit.rest[1]) if edit.rest is not None else 0)
         if group and (len(group) == max_edits or size + length > max_bytes):
             yield group
             group, size = [], 0

@@ -178,7 +178,10 @@ class Reader:
                             last[record.namespace, record.name] = record
                     if page[-1].last >= revision:
                         break
-            return [record for record in last.values() if not record.deleted]
+            return sorted(
+                (record for record in last.values() if not record.deleted),
+                key=lambda record: (record.revision, record.position),
+            )
 
         return await self._at_present(attempt)
 
@@ -222,7 +225,7 @@ class Reader:
         """See interface.Journal.revision_at."""
 
         async def attempt(seen: Seen) -> int:
-            # Invariant: every chunk that ends at or before `low` is older, or there is none; `high` and after: younger.
+            # Invariant: the newest record up to `low` was made in time, it is `best`; the first from `high` on was not.
             low, high, best = 0, seen.head.revision + 1, 0
             while low + 1 < high:
                 middle = (low + high) // 2
@@ -232,14 +235,13 @@ class Reader:
                     high = middle
                     continue
                 chunk = self._decode(page.kvs[0])
-                older = [record.revision for record in chunk.records if record.time_s <= time_s]
-                best = max([best, *older])
-                if len(older) == len(chunk.records):
-                    low = chunk.last
-                elif older:
-                    break
-                else:
+                in_time = [record.revision for record in chunk.records if record.time_s <= time_s]
+                if chunk.records[-1].time_s <= time_s:
+                    low, best = chunk.last, in_time[-1]
+                elif chunk.records[0].time_s > time_s:
                     high = middle
+                else:  # it passed within this chunk
+                    return in_time[-1]
             return best
 
         return await self._at_present(attempt)

@@ -61,19 +61,29 @@ class Sweeper:
         try:
             async with aclosing(self._reader.walk(head.swept + 1, head.compacted, seen.revision)) as pages:
                 async for page in pages:
-                    fresh += page  # a chunk that goes beyond what is compacted has its turn when all of it is
+                    fresh += page
                     records += sum(len(chunk.records) for chunk in page)
                     if records >= limit:
                         done = False
                         break
         except Forgotten as error:
             raise Unreachable(f"etcd forgets faster than it can be read: {error}") from error
+        rest = await self._cut(fresh, head.compacted) if done else None
         if not fresh:
             return True
         older = await self._reader.holding(compaction.replaced(fresh, head.swept), cached=False)
-        for edits in compaction.transactions(compaction.plan(head, older, fresh)):
+        for edits in compaction.transactions(compaction.plan(head, older, fresh, rest)):
             await self._writer.rewrite(edits)
         return done
+
+    async def _cut(self, fresh: list[Chunk], compacted: int) -> Chunk | None:
+        """The chunk in the middle of which the compacted part ends is cut in two: the front is added to `fresh`."""
+        for chunk in await self._reader.holding([compacted + 1], cached=False):
+            if chunk.first <= compacted:
+                front, back = chunk.cut(compacted)
+                fresh.append(front)
+                return back
+        return None
 
     async def keep_house(self) -> None:
         """Forgets old requests and etcd's past, each minute, until the term is over."""

@@ -128,6 +128,8 @@ class Writer:
                 operations.append(Delete(self._keys.chunk(edit.last)))
             elif edit.value:
                 operations.append(Put(self._keys.chunk(edit.last), edit.value))
+            if edit.rest is not None:
+                operations.append(Put(self._keys.chunk(edit.rest[0]), edit.rest[1]))
         async with self._lock:
             self.term.check()
             # The plan was made beside appends: of its head only what is swept counts.

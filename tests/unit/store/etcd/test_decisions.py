@@ -40,8 +40,10 @@ def log_of(*appends: list[tuple[str, bool]]) -> tuple[dict[int, Chunk], Head]:
 def carry_out(chunks: dict[int, Chunk], edits: list[Edit]) -> dict[int, Chunk]:
     after = dict(chunks)
     for edit in edits:
+        if edit.rest is not None:
+            after[edit.rest[0]] = Chunk.decode(edit.rest[1])
         if edit.value is None:
-            del after[edit.last]
+            after.pop(edit.last, None)
         elif edit.value:
             after[edit.last] = Chunk.decode(edit.value)
     return after
@@ -121,12 +123,19 @@ def test_no_crash_resurrects_or_loses(data: st.DataObject) -> None:
         target = data.draw(st.integers(max(head.compacted, head.swept + 1), head.revision))
         head = replace(head, compacted=target)
         fresh = [chunk for last, chunk in sorted(chunks.items()) if head.swept < last <= target]
+        rest = None
+        if not fresh or data.draw(st.booleans()):
+            for chunk in chunks.values():
+                if chunk.first <= target < chunk.last:
+                    front, rest = chunk.cut(target)
+                    fresh.append(front)
+        else:
+            fresh = fresh[: data.draw(st.integers(1, len(fresh)))]
         if not fresh:
             continue
-        fresh = fresh[: data.draw(st.integers(1, len(fresh)))]
         needed = replaced(fresh, head.swept)
         older = {min((x for x in chunks if x >= n), default=0) for n in needed}
-        edits = plan(head, [chunks[x] for x in older if 0 < x <= head.swept], fresh)
+        edits = plan(head, [chunks[x] for x in older if 0 < x <= head.swept], fresh, rest)
         for group in transactions(edits, max_edits=data.draw(st.integers(1, 4))):
             chunks, head = carry_out(chunks, group), group[-1].head
             check(chunks, head)

@@ -205,6 +205,7 @@ async def _run(members: Members, moods: list[Weather], steps: list[tuple[str, ob
             crash = argument
             continue
         pending: list[Record] = []
+        swept = False
         with crash_at(crash) as reached:
             try:
                 if step == "append":
@@ -220,7 +221,7 @@ async def _run(members: Members, moods: list[Weather], steps: list[tuple[str, ob
                 else:
                     assert isinstance(argument, int)
                     compacted = max(compacted, min(argument, book.revision))
-                    await members.run(journal.compact(compacted, 5))
+                    swept = await members.run(journal.compact(compacted, 5))
                 failed = False
             except (Crash, StoreError):
                 failed = True
@@ -240,6 +241,10 @@ async def _run(members: Members, moods: list[Weather], steps: list[tuple[str, ob
         left = await loaded(await members.join())
         for revision in range(max(compacted, 0), book.revision + 1):
             assert fold(left, revision) == book.past[revision]
+        if swept:
+            beginning = {record.name: record.revision for record in left if record.revision <= compacted}
+            assert beginning == book.past[compacted], "and nothing else"
+            assert len(beginning) == len([record for record in left if record.revision <= compacted])
 
 
 # --- reading the past
