@@ -229,9 +229,7 @@ class Undo:
         records = await self._past.read_key(key, done.revision, 2)
         step = Step(records[0], records[1] if len(records) > 1 else None) if records else None
         if step is None or step.revision != done.revision or step.cause.reason != REASON:
-            raise Conflict(
-                f"the request of that request_id was carried out at revision {done.revision}, and was another"
-            )
+            raise BadRequest("request_id: another request was sent with this id; every request needs one of its own")
         result = wire.OperationResult(status=to_status(None), object=wrap(hide_object(step.object, self._secret)))
         return wire.UndoResponse(
             result=result,

@@ -313,6 +313,6 @@ async def test_an_undo_that_is_sent_again_is_not_undone(rig: Rig) -> None:
     again = await undo(rig, request_id="x1")
     assert again == first
     assert found(rig).spec.replicas == 3
-    with pytest.raises(Conflict, match="was another"):
+    with pytest.raises(BadRequest, match="another request was sent with this id"):
         await undo(rig, "Node", "n1", request_id="x1")
     assert changes(await undo(rig, request_id="x2")) == ["spec.replicas 3 -> 5"]
