@@ -6,6 +6,7 @@ from tests.bench import (  # noqa: F401 - imported for their registrations
     journaling,
     placing,
     proxying,
+    restarting,
     watching,
     whole,
     writing,
