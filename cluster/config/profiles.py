@@ -38,6 +38,8 @@ class Profile:
     scheduler_backoff_max_s: float
     stop_grace_s: float
     """What pods get at most when their node agent stops."""
+    master_lease_s: int
+    """Of several masters, another leads once the leading one was silent for so long; etcd takes whole seconds."""
     event_ttl_s: float = 3600.0
     """Events are removed after that."""
     bookmark_interval_s: float = 5.0
@@ -66,6 +68,7 @@ PROFILES: dict[str, Profile] = {
             scheduler_backoff_initial_s=0.2,
             scheduler_backoff_max_s=2.0,
             stop_grace_s=5.0,
+            master_lease_s=3,
         ),
         Profile(
             name="kubernetes",
@@ -82,6 +85,7 @@ PROFILES: dict[str, Profile] = {
             scheduler_backoff_initial_s=1.0,
             scheduler_backoff_max_s=10.0,
             stop_grace_s=30.0,
+            master_lease_s=15,
         ),
         Profile(
             name="test",
@@ -98,6 +102,7 @@ PROFILES: dict[str, Profile] = {
             scheduler_backoff_initial_s=0.05,
             scheduler_backoff_max_s=0.5,
             stop_grace_s=2.0,
+            master_lease_s=2,
             bookmark_interval_s=1.0,
         ),
     )

@@ -1,18 +1,23 @@
 """The door: what each call of the service Cluster does. Authorises, translates, and leaves the work to others.
 
 Reads are answered from the store's memory, with the bytes of the objects as they were written; only selectors look
-inside. A watch or list that asks for the pods of one node (spec.nodeName=...) goes by the index.
+inside. A watch or list that asks for the pods of one node (spec.nodeName=...) goes by the index. Before a read, the end
+of the log is asked for, unless the caller allows stale answers, or asks for a revision: that never changes.
+
+What only the leader does (writes, heartbeats) is handed on to it, if this master is not the one.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 
-from cluster.api.errors import BadRequest, Invalid, NotFound
+from cluster.api.errors import ApiError, BadRequest, Invalid, NotFound, Unavailable
 from cluster.api.fields import FieldSelector, parse_field_selector
 from cluster.api.kinds import AnyObject, Kind, kind_named
 from cluster.api.labels import parse_selector
-from cluster.api.meta import Key
+from cluster.api.meta import Key, from_time
 from cluster.master.actor import WriterActor
 from cluster.master.admission import DEFAULT_NAMESPACE
 from cluster.master.answers import get_response
@@ -24,59 +29,94 @@ from cluster.master.authorization import (
     authorize_write,
 )
 from cluster.master.commands import Writer
+from cluster.master.forwarding import Forwarding, Peer
 from cluster.master.heartbeats import Heartbeats
+from cluster.master.leadership import Leadership
 from cluster.master.paging import Place, page, read_token, write_token
 from cluster.master.travel import TimeTravel
 from cluster.master.write_stream import serve
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.rpc.handlers import Unserved
 from cluster.rpc.identity import Identity
+from cluster.rpc.servicer import END_STREAM, FORWARDED
 from cluster.store.encoding import list_response
+from cluster.store.interface import Unreachable
 from cluster.store.store import Store
 from cluster.store.watchers import Interest
 
 _CLUSTER = "/cluster.pb.v1.Cluster/"
+_STATUS_S = 2.0
+"""How long a question about the store's health may take."""
 
 
 class ApiServer(Unserved):
     """Implements `cluster.rpc.handlers.ClusterHandler`."""
 
-    def __init__(self, store: Store, writer: WriterActor, heartbeats: Heartbeats) -> None:
+    def __init__(
+        self,
+        store: Store,
+        writer: WriterActor,
+        heartbeats: Heartbeats,
+        leadership: Leadership,
+        forwarding: Forwarding,
+    ) -> None:
         self._store = store
         self._writer = writer
         self._heartbeats = heartbeats
+        self._leadership = leadership
+        self._forwarding = forwarding
+        self._of_this_term: set[Callable[[ApiError], None]] = set()
+        """How to end the streams that this master serves because it leads."""
         self._travel = TimeTravel(store, self.write)
 
+    def complete(self, error: ApiError) -> None:
+        """An error that leaves says which store says so, and where it is; what was handed on says so already."""
+        if not error.store_id:
+            error.store_id, error.revision = self._store.store_id, self._store.revision
+
+    def end_term(self, error: ApiError) -> None:
+        """Ends the streams that only a leader serves."""
+        self._heartbeats.end(error)
+        for end in list(self._of_this_term):
+            end(error)
+
+    # --- reading
+
     async def get(self, identity: Identity, request: wire.GetRequest) -> bytes:
-        """One object. Raises NotFound, Forbidden."""
+        """One object, now or as it was. Raises NotFound, Forbidden, BadRequest, Expired, StoreRewound, Unavailable."""
         kind = kind_named(request.kind)
         # First whether it may read any: who may not learns nothing about what exists.
         authorize_write(identity, "get", kind.name, None, None, self._bound_to)
         namespace = _namespace(kind, request.namespace)
         if kind.namespaced and not namespace:
             namespace = DEFAULT_NAMESPACE
-        version = self._store.get(Key(kind.name, namespace, request.name))
+        store, key = self._store, Key(kind.name, namespace, request.name)
+        revision = await self._as_of(request)
+        if revision is None:
+            version, revision = store.get(key), store.revision
+        else:
+            version = await store.get_at(revision, key)
         if version is None:
             raise NotFound(f'{kind.plural} "{request.name}" not found')
         authorize_get(identity, kind.name, version.parse(), self._bound_to)
-        return get_response(version, self._store.revision, self._store.store_id)
+        return get_response(version, revision, store.store_id)
 
     async def list(self, identity: Identity, request: wire.ListRequest) -> bytes:
-        """A page of one snapshot. Raises Forbidden, Expired, BadRequest."""
+        """A page of one snapshot. Raises Forbidden, BadRequest, Expired, StoreRewound, Unavailable."""
         kind = kind_named(request.kind)
         interest = self._interest(identity, "list", kind, request)
         if request.limit < 0:
             raise BadRequest(f"limit must not be negative, but is {request.limit}")
         store = self._store
-        revision, after = store.revision, None
-        token = getattr(request, "continue")
+        token, after = getattr(request, "continue"), None
         if token:
-            if request.HasField("revision"):
-                raise BadRequest("a continue token and a revision cannot be given together")
+            if request.HasField("revision") or request.HasField("time"):
+                raise BadRequest("a continue token and a revision or time cannot be given together")
             place = read_token(token, kind.name)
             revision, after = place.revision, place.after
-        elif request.HasField("revision"):
-            revision = request.revision
+        else:
+            asked = await self._as_of(request)
+            revision = store.revision if asked is None else asked
         versions = await store.list_at(revision, kind.name, interest.namespace, interest.node)
         found = page(versions, request.limit, after, interest.matches)
         return list_response(
@@ -88,26 +128,101 @@ class ApiServer(Unserved):
         )
 
     async def watch(self, identity: Identity, request: wire.WatchRequest) -> AsyncGenerator[bytes, None]:
-        """See `Store.watch`. Raises Forbidden, BadRequest, Expired, Unavailable."""
+        """See `Store.watch`. Raises Forbidden, BadRequest, Expired, StoreRewound, Unavailable."""
         kind = kind_named(request.kind)
         interest = self._interest(identity, "watch", kind, request)
         if request.initial_state and request.HasField("after_revision"):
             raise BadRequest("initial_state and after_revision cannot be given together")
         after = request.after_revision if request.HasField("after_revision") else None
-        batches = self._store.watch(interest, after=after, initial_state=request.initial_state)
+        if after is None and not request.allow_stale:
+            await self._store.barrier()
+        batches = self._store.watch(
+            interest,
+            after=after,
+            initial_state=request.initial_state,
+            store_id=request.store_id,
+            interrupt=END_STREAM.get(),
+        )
         try:
             async for batch in batches:
                 yield batch
         finally:
             await batches.aclose()
 
+    async def _as_of(self, request: wire.GetRequest | wire.ListRequest) -> int | None:
+        """The revision that is asked for, None: now; and now is as new as the log, unless stale answers are allowed."""
+        if request.HasField("revision"):
+            if request.HasField("time"):
+                raise BadRequest("a revision and a time cannot be given together")
+            if request.revision < 0:
+                raise BadRequest(f"revision must not be negative, but is {request.revision}")
+            return request.revision
+        if not request.allow_stale:
+            await self._store.barrier()
+        if request.HasField("time"):
+            return await self._store.revision_at(from_time(request.time))
+        return None
+
+    # --- writing
+
+    async def _leader(self) -> Peer | None:
+        """Who is to be asked for what only the leader does; None: nobody else. Raises Unavailable."""
+        if self._leadership.leads:
+            return None
+        if FORWARDED.get():
+            raise Unavailable("this master does not lead, or no more; nothing was written; try again")
+        return await self._forwarding.leader()
+
     async def write(self, identity: Identity, request: wire.WriteRequest) -> bytes:
-        """See `Commands`. Raises Overloaded, Unavailable, BadRequest."""
+        """See `Commands`. Raises Overloaded, Unavailable, BadRequest, Invalid."""
+        leader = await self._leader()
+        if leader is not None:
+            return await leader.write(identity, request)
         return await self._writer.write(request, _by(identity, request))
 
-    def write_stream(self, identity: Identity, requests: AsyncIterator[wire.WriteCalls]) -> AsyncGenerator[bytes, None]:
+    async def write_stream(
+        self, identity: Identity, requests: AsyncIterator[wire.WriteCalls]
+    ) -> AsyncGenerator[bytes, None]:
         """See `write_stream.serve`; each call is answered as `write` would answer it."""
-        return serve(lambda request: self._writer.begin(request, _by(identity, request)), requests)
+        leader = await self._leader()
+        if leader is not None:
+            answers = leader.write_stream(identity, requests)
+        else:
+            answers = serve(lambda request: self._begin(identity, request), requests)
+        with self._in_this_term(leader):
+            async with aclosing(answers):
+                async for answer in answers:
+                    yield answer
+
+    def _begin(self, identity: Identity, request: wire.WriteRequest) -> asyncio.Future[bytes]:
+        """Like `write`, on a stream; its errors are answers, which do not pass the server's gate."""
+        try:
+            answer = self._writer.begin(request, _by(identity, request))
+        except ApiError as error:
+            self.complete(error)
+            raise
+        answer.add_done_callback(self._complete)
+        return answer
+
+    def _complete(self, answer: asyncio.Future[bytes]) -> None:
+        if not answer.cancelled() and isinstance(error := answer.exception(), ApiError):
+            self.complete(error)
+
+    @contextmanager
+    def _in_this_term(self, leader: Peer | None) -> Iterator[None]:
+        """While a stream is served because this master leads: it ends with the term, so that its client looks for the
+        next leader."""
+        end = END_STREAM.get()
+        if leader is not None or end is None:
+            yield
+            return
+        self._of_this_term.add(end)
+        try:
+            yield
+        finally:
+            self._of_this_term.discard(end)
+
+    # --- time travel
 
     async def history(self, identity: Identity, request: wire.HistoryRequest) -> wire.HistoryResponse:
         """See `TimeTravel`."""
@@ -117,6 +232,9 @@ class ApiServer(Unserved):
     async def undo(self, identity: Identity, request: wire.UndoRequest) -> wire.UndoResponse:
         """See `TimeTravel`. It writes as its caller, by the rules of `write`."""
         authorize_call(identity, _CLUSTER + "Undo")
+        leader = await self._leader()
+        if leader is not None:
+            return await leader.undo(identity, request)
         return await self._travel.undo(identity, request)
 
     async def trace(self, identity: Identity, request: wire.TraceRequest) -> wire.TraceResponse:
@@ -128,12 +246,22 @@ class ApiServer(Unserved):
         self, identity: Identity, requests: AsyncIterator[wire.HeartbeatRequest]
     ) -> AsyncGenerator[wire.HeartbeatResponse, None]:
         """Notes what it hears; see `hear`. Answers the first request, and those that name an unknown node."""
-        first = True
-        async for request in requests:
-            answer = self.hear(identity, request)
-            if first or answer.unknown_nodes:
-                first = False
-                yield answer
+        authorize_call(identity, _CLUSTER + "Heartbeat")
+        leader = await self._leader()
+        with self._in_this_term(leader):
+            if leader is not None:
+                async with aclosing(leader.heartbeat(identity, requests)) as answers:
+                    async for answer in answers:
+                        yield answer
+                return
+            first = True
+            async for request in requests:
+                if not self._leadership.leads:
+                    raise Unavailable("this master leads no more; connect again")
+                answer = self.hear(identity, request)
+                if first or answer.unknown_nodes:
+                    first = False
+                    yield answer
 
     def hear(self, identity: Identity, request: wire.HeartbeatRequest) -> wire.HeartbeatResponse:
         """Notes that nodes are alive. Raises Forbidden if one of them is not the caller's; then none is noted."""
@@ -154,12 +282,34 @@ class ApiServer(Unserved):
     ) -> AsyncGenerator[wire.HeartbeatBatch, None]:
         """See `Heartbeats`."""
         authorize_call(identity, _CLUSTER + "WatchHeartbeats")
-        batches = self._heartbeats.watch()
-        try:
+        leader = await self._leader()
+        batches = self._heartbeats.watch() if leader is None else leader.watch_heartbeats(identity, request)
+        async with aclosing(batches):
             async for batch in batches:
                 yield batch
-        finally:
-            await batches.aclose()
+
+    async def store_status(self, identity: Identity, request: wire.StoreStatusRequest) -> wire.StoreStatusResponse:
+        """How this master's store is, as far as this master knows by itself. Answers whatever is wrong."""
+        authorize_call(identity, _CLUSTER + "StoreStatus")
+        store, journal = self._store, self._store.journal
+        problems = list(journal.problems)
+        try:
+            async with asyncio.timeout(_STATUS_S):
+                leader = await journal.leader()
+        except (Unreachable, TimeoutError) as error:
+            leader = ""
+            problems.append(f"Unreachable: who leads is not known: {error or 'no answer'}")
+        return wire.StoreStatusResponse(
+            store_id=store.store_id,
+            revision=store.revision,
+            oldest_revision=store.oldest,
+            engine=journal.engine,
+            engine_version=journal.version,
+            leader=self._leadership.leads,
+            leader_address=leader,
+            problems=problems,
+            watches=store.watchers,
+        )
 
     def _bound_to(self, key: Key) -> str | None:
         version = self._store.get(key)

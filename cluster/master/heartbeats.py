@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
-from cluster.api.errors import Unavailable
+from cluster.api.errors import ApiError, Unavailable
 from cluster.pb.v1 import cluster_pb2 as wire
 
 
@@ -46,6 +46,13 @@ class Heartbeats:
             reader.wake.set()
         await self._tasks.cancel_all()
 
+    def end(self, error: ApiError) -> None:
+        """Ends all readers with this error, and forgets what was heard: another master hears it now."""
+        self._latest.clear()
+        for reader in self._readers:
+            reader.ended = error
+            reader.wake.set()
+
     def beat(self, heartbeat: wire.NodeHeartbeat) -> None:
         """A node is alive."""
         mine = wire.NodeHeartbeat()
@@ -68,6 +75,8 @@ class Heartbeats:
         try:
             first = True
             while True:
+                if reader.ended is not None:
+                    raise reader.ended
                 if self._stopping:
                     raise Unavailable("the master is stopping")
                 reader.wake.clear()
@@ -103,9 +112,10 @@ class Heartbeats:
 class _Reader:
     """What one reader has not been told."""
 
-    __slots__ = ("heard_of", "told_at_s", "wake")
+    __slots__ = ("ended", "heard_of", "told_at_s", "wake")
 
     def __init__(self, heard_of: set[str]) -> None:
         self.heard_of = heard_of
         self.told_at_s = float("-inf")
+        self.ended: ApiError | None = None
         self.wake = asyncio.Event()

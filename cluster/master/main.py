@@ -20,7 +20,19 @@ def main(argv: list[str]) -> int:
     """Runs a master until a signal, or the end of its lifeline, stops it. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m cluster master", description="Keeps the state of a cluster.")
     parser.add_argument("--listen", metavar="HOST:PORT", required=True, help="address to serve at")
-    parser.add_argument("--dir", metavar="DIR", required=True, help="where the store is; made if it is missing")
+    parser.add_argument("--dir", metavar="DIR", help="where the store is; made if it is missing")
+    parser.add_argument(
+        "--store",
+        dest="store_url",
+        metavar="URL",
+        help="instead of --dir, for several masters: etcd://HOST:PORT,HOST:PORT,.../PREFIX (default: /podium/CLUSTER)",
+    )
+    parser.add_argument(
+        "--etcd-credentials", metavar="DIR", help="ca.crt, tls.crt and tls.key for etcd (default: no TLS)"
+    )
+    parser.add_argument(
+        "--advertise", metavar="HOST:PORT", help="where other masters reach this one (default: where it serves)"
+    )
     parser.add_argument("--credentials", metavar="DIR", required=True, help="directory of ca.crt, tls.crt, tls.key")
     parser.add_argument("--profile", choices=sorted(PROFILES), help="timers (default: laptop)")
     parser.add_argument("--service-cidr", metavar="NETWORK", help="addresses of services, but for the first 256")
@@ -30,6 +42,8 @@ def main(argv: list[str]) -> int:
     flags = vars(parser.parse_args(argv))
     lifeline_fd, log_level = flags.pop("lifeline_fd"), flags.pop("log_level")
     log.setup("master", log_level)
+    if flags["dir"] is None and flags["store_url"] is not None:
+        flags["dir"] = ""  # nothing is kept there
     try:
         settings = load(MasterSettings, flags=flags, env_prefix="PODIUM_MASTER_", environ=os.environ)
     except ConfigError as error:

@@ -3,9 +3,13 @@
 `Master` is the whole without the wire, for tests and simulation; `build` adds the wire and the disk and gives a
 supervisor that starts them in order and stops them in reverse.
 
-Started, the master sees to it that the namespace "default" exists. A disk that fails in the middle of a commit (or a
-bug in the one writer) ends the process at once, with exit code EXIT_FAILURE: what is on the disk is known only to a
-new start.
+    open     the store is read, and followed from now on: reads can be answered
+    serve    the wire (MasterService only)
+    lead     campaign for the right to write; whoever has it sees to it that the namespaces "default" and "kube-system"
+             exist, everyone else hands writes on
+
+A disk that fails in the middle of a commit (or a bug in the one writer) ends the process at once, with exit code
+EXIT_FAILURE: what is on the disk is known only to a new start.
 """
 
 from __future__ import annotations
@@ -25,11 +29,15 @@ from cluster.api.errors import AlreadyExists
 from cluster.api.kinds import wrap
 from cluster.api.meta import Key
 from cluster.master.actor import WriterActor
-from cluster.master.admission import DEFAULT_NAMESPACE, Admission
+from cluster.master.admission import DEFAULT_NAMESPACE, SYSTEM_NAMESPACE, Admission
 from cluster.master.apiserver import ApiServer
 from cluster.master.authorization import authorize_call
 from cluster.master.commands import Commands, Writer
+from cluster.master.engines import journal_of
+from cluster.master.forwarding import Forwarding, Peer
 from cluster.master.heartbeats import Heartbeats
+from cluster.master.leadership import Leadership
+from cluster.master.peer import GrpcPeer
 from cluster.master.pools import PodBlocks, ServiceAddresses
 from cluster.master.settings import MasterSettings
 from cluster.pb.v1 import cluster_pb2 as wire
@@ -39,7 +47,6 @@ from cluster.rpc.outcome import from_status
 from cluster.rpc.server import RpcServer
 from cluster.rpc.servicer import cluster_service
 from cluster.store.interface import Journal
-from cluster.store.journal import SqliteJournal
 from cluster.store.store import Store
 
 EXIT_FAILURE = 74
@@ -62,7 +69,10 @@ class Master:
         clock: Clock,
         rng: random.Random,
         on_failure: Callable[[BaseException], None],
+        connect: Callable[[str], Peer] | None = None,
     ) -> None:
+        """`connect` makes a way to another master out of its address; without, writes that this master may not do are
+        refused."""
         self.store = Store(journal, settings.store, clock, on_failure)
         self._admission = Admission(
             round(settings.timers.eviction_toleration_s),
@@ -80,33 +90,61 @@ class Master:
             sign_of_life_s=sign_of_life_s,
             store_id=lambda: self.store.store_id,
         )
-        self.api = ApiServer(self.store, self.writer, self.heartbeats)
+        self.leadership = Leadership(
+            self.store,
+            self.writer,
+            clock,
+            take_over=self._take_over,
+            make_home=self._make_home,
+            on_failure=on_failure,
+        )
+        self._forwarding = Forwarding(journal, self.leadership, connect, clock)
+        self.api = ApiServer(self.store, self.writer, self.heartbeats, self.leadership, self._forwarding)
+        self.leadership.on_end = self.api.end_term
 
-    async def start(self) -> None:
-        """Reads the store, and makes the default namespace if this is its first start. Raises StoreRefused."""
+    async def start(self, address: str = "") -> None:
+        """`open`, then `lead`."""
+        await self.open()
+        await self.lead(address)
+
+    async def open(self) -> None:
+        """Reads the store. Raises StoreRefused, Unreachable, JournalFailed."""
         await self.store.start()
-        self._admission.rebuild(self.store.state)
-        await self.writer.start()
         await self.heartbeats.start()
-        if self.store.get(Key("Namespace", "", DEFAULT_NAMESPACE)) is None:
-            await self._make_default_namespace()
 
-    async def _make_default_namespace(self) -> None:
-        namespace = core.Namespace(metadata=core.ObjectMeta(name=DEFAULT_NAMESPACE))
-        request = wire.WriteRequest(operations=[wire.Operation(create=wire.CreateOperation(object=wrap(namespace)))])
+    async def lead(self, address: str) -> None:
+        """Campaigns from now on; other masters reach this one at `address`. Returns when it is known who leads, or
+        that nobody can be elected for the moment."""
+        await self.leadership.start(address)
+
+    def _take_over(self) -> None:
+        self._admission.rebuild(self.store.state)
+
+    async def _make_home(self) -> None:
+        """Makes the namespaces that every cluster has, as one revision. Raises ApiError."""
+        names = [
+            name for name in (DEFAULT_NAMESPACE, SYSTEM_NAMESPACE) if self.store.get(Key("Namespace", "", name)) is None
+        ]
+        if not names:
+            return
+        namespaces = [core.Namespace(metadata=core.ObjectMeta(name=name)) for name in names]
+        operations = [wire.Operation(create=wire.CreateOperation(object=wrap(namespace))) for namespace in namespaces]
+        request = wire.WriteRequest(operations=operations, atomic=True)
         answer = await self.writer.write(request, Writer(Identity("admin")))
-        error = from_status(wire.WriteResponse.FromString(answer).results[0].status)
-        if error is not None and not isinstance(error, AlreadyExists):
-            raise error
+        for result in wire.WriteResponse.FromString(answer).results:
+            error = from_status(result.status)
+            if error is not None and not isinstance(error, AlreadyExists):
+                raise error
 
     def drain(self) -> None:
         """Ends watches, now and from now on, with Unavailable."""
         self.store.drain()
 
     async def stop(self) -> None:
-        """Finishes the writes that wait, ends everything, closes the store. Twice is fine."""
+        """Finishes the writes that wait, lets another lead, ends everything, closes the store. Twice is fine."""
         self.drain()
-        await self.writer.stop()
+        await self.leadership.stop()
+        await self._forwarding.stop()
         await self.heartbeats.stop()
         await self.store.stop()
 
@@ -122,16 +160,21 @@ class MasterService:
         self._stopped = asyncio.Event()
 
     async def start(self) -> None:
-        """Opens the store, then serves. Raises StoreRefused, CredentialsError, OSError."""
+        """Opens the store, serves, then campaigns. Raises StoreRefused, Unreachable, CredentialsError, ConfigError,
+        OSError."""
         settings = self._settings
         credentials = Credentials.load(settings.credentials)
-        rng = random.Random()
-        journal = SqliteJournal(settings.dir, lambda: new_uid(rng))
-        self._master = Master(settings, journal, clock=SystemClock(), rng=rng, on_failure=die)
-        await self._master.start()
-        services = [cluster_service(self._master.api)]
-        self._server = RpcServer(settings.listen, credentials, services, _authorize)
-        self._on_bound(await self._server.start())
+        cluster, _ = credentials.who()
+        clock, rng = SystemClock(), random.Random()
+        journal = journal_of(settings, cluster, clock, rng)
+        connect = partial(GrpcPeer, credentials=credentials)
+        master = self._master = Master(settings, journal, clock=clock, rng=rng, on_failure=die, connect=connect)
+        await master.open()
+        services = [cluster_service(master.api)]
+        self._server = RpcServer(settings.listen, credentials, services, _authorize, master.api.complete)
+        address = await self._server.start()
+        await master.lead(settings.advertise or address)
+        self._on_bound(address)
 
     async def run(self) -> None:
         """Until stopped: whatever would end it sooner ends the process."""

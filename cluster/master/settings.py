@@ -9,8 +9,11 @@ from pathlib import Path
 from cluster.config.errors import ConfigError
 from cluster.config.profiles import PROFILES, Profile
 from cluster.master.pools import PodBlocks, ServiceAddresses
+from cluster.rpc.etcd import parse_etcd_url
 from cluster.store.history import Window
 from cluster.store.store import StoreSettings
+
+_EVERYWHERE = ("", "0.0.0.0", "[::]", "*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,14 @@ class MasterSettings:
     """Forgetting waits until it is worth while: this many revisions beyond them."""
     compact_interval_s: float = 30.0
     """How often it is looked at."""
+    ballast_bytes: int = 8 * 1024 * 1024
+    """Kept free on the disk of the store, so that deleting works when it is full."""
+    store_url: str = ""
+    """Where the store is, if not in `dir`: "etcd://host:port,host:port/prefix"."""
+    etcd_credentials: Path | None = None
+    """Directory with ca.crt, and tls.crt and tls.key, for etcd; None: no TLS."""
+    advertise: str = ""
+    """Where other masters reach this one, "host:port"; empty: where it serves."""
 
     def __post_init__(self) -> None:
         if self.profile not in PROFILES:
@@ -55,6 +66,15 @@ class MasterSettings:
             PodBlocks(self.pod_base)
         except ValueError as error:
             raise ConfigError(f"pod_cidr_base: {error}") from error
+        if self.store_url:
+            try:
+                parse_etcd_url(self.store_url)
+            except ValueError as error:
+                raise ConfigError(f"store: {error}") from error
+            if not self.advertise and self.listen.rpartition(":")[0] in _EVERYWHERE:
+                raise ConfigError(f"advertise: is needed, for other masters cannot call {self.listen}")
+        elif self.etcd_credentials is not None:
+            raise ConfigError("etcd_credentials: the store is not in etcd")
 
     @property
     def service_network(self) -> IPv4Network:

@@ -45,6 +45,13 @@ class Line:
         if not self._accepted:
             raise Unavailable(f"{self._name}: the call was refused")
 
+    async def done_writing(self) -> None:
+        """Says that nothing more will be sent. Raises Unavailable when the call has ended."""
+        try:
+            await self._call.done_writing()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError) as error:
+            raise Unavailable(f"{self._name}: the call has ended") from error
+
     async def ended(self) -> ApiError:
         """Waits for the end of the call, and says why it has ended: what the server said if it refused the call, and
         Unavailable if it ended a call that it had accepted, since nobody knows then how far it got."""
