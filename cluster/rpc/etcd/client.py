@@ -30,6 +30,7 @@ from cluster.pb.etcd import etcd_pb2 as pb
 from cluster.rpc.etcd import codec
 from cluster.rpc.etcd.endpoint import Endpoint
 from cluster.rpc.etcd.errors import ClusterChanged, EtcdError, LeaseNotFound, OutcomeUnknown, Unreachable
+from cluster.rpc.etcd.faults import SILENT
 from cluster.rpc.etcd.lease import LeaseKeeper
 from cluster.rpc.etcd.model import (
     Alarm,
@@ -371,7 +372,8 @@ class EtcdClient:
             except Unreachable as error:
                 self.hit("after", name)
                 self.rotation.failed(endpoint.address)
-                failures[endpoint.address] = str(error)
+                if SILENT not in str(error) or endpoint.address not in failures:  # the better reason stays
+                    failures[endpoint.address] = str(error)
                 tried.add(endpoint.address)
                 if self.rotation.current in tried:
                     tried.clear()

@@ -54,6 +54,9 @@ _DEFINITE = {
 }
 
 
+SILENT = "it did not answer in time"
+
+
 def judge(code: str, text: str, endpoint: str, *, changes: bool, tls: bool) -> EtcdError:
     """The error for a call of one endpoint that has failed. `changes`: it was a request for a change; `tls`: over TLS.
 
@@ -72,28 +75,30 @@ def judge(code: str, text: str, endpoint: str, *, changes: bool, tls: bool) -> E
 
 
 _HINTS: tuple[tuple[bool, str, str], ...] = (
-    (True, "CERTIFICATE_VERIFY_FAILED", "its certificate is not signed by the ca.crt of the credentials"),
-    (True, "Peer name", "its certificate does not name this host"),
     (True, "Hostname Verification", "its certificate does not name this host"),
-    (True, "IP address mismatch", "its certificate does not name this host"),
+    (True, "has expired", "its certificate has expired"),
+    (True, "certificate signature failure", "its certificate is not signed by the ca.crt of the credentials"),
+    (True, "CERTIFICATE_VERIFY_FAILED", "its certificate is not signed by the ca.crt of the credentials"),
     (True, "WRONG_VERSION_NUMBER", "it does not speak TLS; leave the credentials out"),
-    (True, "CERTIFICATE_REQUIRED", "it wants a certificate of the client; put tls.crt and tls.key beside ca.crt"),
-    (True, "BAD_CERTIFICATE", "it does not accept the certificate of the credentials"),
-    (True, "UNKNOWN_CA", "it does not accept the certificate of the credentials"),
-    (False, "SETTINGS", "it does not speak as etcd does; it may want TLS: pass credentials"),
-    (False, "Socket closed", "it has closed the connection; it may want TLS: pass credentials"),
-    (False, "Connection reset", "it has closed the connection; it may want TLS: pass credentials"),
+    (True, "Handshake read failed", "it does not speak TLS; leave the credentials out"),
+    # With TLS 1.3 the server refuses a client after the handshake; what arrives then does not decrypt.
+    (True, "Unwrap failed", "it wants another certificate than that of the credentials (tls.crt), or any at all"),
+    (True, "CERTIFICATE", "it wants another certificate than that of the credentials (tls.crt), or any at all"),
+    (False, "SETTINGS", "it does not answer as etcd does; it may want TLS: give credentials"),
+    (False, "Socket closed", "it has closed the connection; it may want TLS: give credentials"),
+    (False, "Connection reset", "it has closed the connection; it may want TLS: give credentials"),
 )
+"""With TLS or without; a part of what gRPC says of a connection that did not come about; what it means."""
 
 
 def explain(code: str, text: str, *, tls: bool) -> str:
     """The text of a status, in words that help."""
     if code == "DEADLINE_EXCEEDED":
-        return "it did not answer in time"
+        return SILENT
     folded = text.casefold()
     if "connection refused" in folded:
         return "connection refused"
-    for with_tls, known, hint in _HINTS:
+    for with_tls, known, hint in _HINTS if "failed to connect" in folded else ():
         if with_tls == tls and known.casefold() in folded:
             return f"{hint} ({_short(text)})"
     return _short(text) or code

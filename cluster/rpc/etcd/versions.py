@@ -14,17 +14,17 @@ _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 
 Version = tuple[int, int, int]
 
-_BUGS: list[tuple[str, dict[tuple[int, int], int]]] = [
-    # what it does to its users, and the release of each line in which it is mended
-    ("watches may hear of changes twice", {(3, 4): 24, (3, 5): 8}),
-    ("watches may go back in time after a snapshot", {(3, 4): 25, (3, 5): 8}),
-    ("leases may be revoked by a former leader", {(3, 4): 31, (3, 5): 13}),
-    ("watches may lose events after a compaction", {(3, 4): 31, (3, 5): 13}),
-    ("revisions may go back after a crash during a compaction", {(3, 4): 32, (3, 5): 14}),
-    ("watches may miss a deletion at a compacted revision", {(3, 4): 36, (3, 5): 18}),
-    ("a lease that is gone may be reported as renewed", {(3, 4): 38, (3, 5): 23}),
-    ("a member that was suspended may answer a linearizable read with old state", {(3, 4): 42, (3, 5): 28}),
-]
+_BUGS: tuple[tuple[str, int, int, int], ...] = (
+    # what it does to its users; in 3.4 from this patch release on; mended in 3.4.x; mended in 3.5.x
+    ("watches may hear of changes twice", 0, 24, 8),
+    ("watches may go back in time after a snapshot", 0, 25, 8),
+    ("leases may be revoked by a former leader", 0, 31, 13),
+    ("watches may lose events after a compaction", 0, 31, 13),
+    ("revisions may go back after a crash during a compaction", 0, 32, 14),
+    ("watches may miss a deletion at a compacted revision", 0, 36, 18),
+    ("a lease that is gone may be reported as renewed", 0, 38, 23),
+    ("a member that was suspended may answer a linearizable read with old state", 20, 42, 28),
+)
 
 
 def parse_version(text: str) -> Version | None:
@@ -47,15 +47,21 @@ def refuse(version: str) -> str:
 
 
 def warn_about(version: str) -> list[str]:
-    """What is known to be wrong with this version, a sentence each; empty: nothing."""
+    """What is known to be wrong with this version, in a few sentences; empty: nothing."""
     parsed = parse_version(version)
     if parsed is None:
         return [f"etcd says that its version is {version!r}, which says nothing about its known bugs"]
-    line, patch = parsed[:2], parsed[2]
-    found = [bug for bug, mended in _BUGS if line in mended and patch < mended[line]]
-    warnings = [f"etcd {version}: {bug} (mended in {line[0]}.{line[1]}.{dict(_BUGS)[bug][line]})" for bug in found]
-    if line == (3, 4):
+    *line, patch = parsed
+    if line not in ([3, 4], [3, 5]):
+        return []
+    found = []
+    for bug, since, mended_in_4, mended_in_5 in _BUGS:
+        mended = mended_in_4 if line == [3, 4] else mended_in_5
+        if (since if line == [3, 4] else 0) <= patch < mended:
+            found.append(f"{bug} (mended in 3.{line[1]}.{mended})")
+    warnings = [f"etcd {version} has known bugs: {'; '.join(found)}"] if found else []
+    if line == [3, 4]:
         warnings.append(f"etcd {version} is of a line that is no longer maintained; use {RECOMMENDED} in production")
-    elif line == (3, 5) and patch < 29:
+    elif patch < 29:
         warnings.append(f"etcd {version} is older than what is recommended for production: {RECOMMENDED}")
     return warnings
