@@ -79,6 +79,8 @@ def prepare(directory: Path, new_store_id: Callable[[], str]) -> None:
     """
     path = directory / schema.FILE_NAME
     mark_path = directory / highwater.FILE_NAME
+    if not mark_path.exists():
+        _roll_back(path)
     version = _version(path)
     if version == _ABSENT:
         if mark_path.exists():
@@ -114,6 +116,19 @@ def _version(path: Path) -> int:
         return schema.version_of(reader, path)
     finally:
         reader.close()
+
+
+def _roll_back(path: Path) -> None:
+    """Undoes what a power cut has left of the very first write, when the file becomes one with a WAL: until then SQLite
+    keeps a rollback journal, and who only reads may not roll back. Nothing was acknowledged by then."""
+    if not path.with_name(f"{path.name}-journal").exists():
+        return
+    os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        db.execute("PRAGMA schema_version").fetchone()
+    finally:
+        db.close()
 
 
 def _create(path: Path, mark_path: Path, store_id: str) -> None:

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,13 @@ async def examine(trace: Trace, moment: int, directory: Path, rng: random.Random
     return await start(directory, trace.seed, trace.acknowledged(moment))
 
 
+@lru_cache(1)
+def written(seed: int) -> tuple[list[disk_workload.Append], dict[int, disk_workload.Model]]:
+    """The appends of a run, and what existed after each, by revision."""
+    appends = list(disk_workload.script(seed, APPENDS))
+    return appends, {0: {}, **{append.puts[-1].revision: append.after for append in appends}}
+
+
 async def start(directory: Path, seed: int, acknowledged: int) -> Found:
     journal = disk_workload.journal(directory)
     store = Store(journal, disk_workload.SETTINGS, VirtualClock())
@@ -84,10 +92,7 @@ async def start(directory: Path, seed: int, acknowledged: int) -> Found:
         return Found(refused=str(error))
     try:
         found = Found(lost=max(0, acknowledged - store.revision))
-        appends = list(disk_workload.script(seed, APPENDS))
-        whole: dict[int, disk_workload.Model] = {0: {}}
-        for append in appends:
-            whole[append.puts[-1].revision] = append.after
+        appends, whole = written(seed)
         if store.revision not in whole:
             found.wrong = f"half of an append is there: {store.revision}"
             return found
@@ -128,6 +133,16 @@ async def test_no_power_cut_takes_what_was_acknowledged(tmp_path: Path) -> None:
     found = await cut_often(trace, tmp_path, random.Random(seed), CUTS)
     bad = {moment: one for moment, one in found if one.lost or one.refused or one.wrong}
     assert not bad, f"seed {seed}: {len(bad)} of {len(found)} cuts: {bad}"
+
+
+async def test_a_power_cut_while_the_file_is_made(tmp_path: Path) -> None:
+    """Found by the test above: SQLite keeps a rollback journal until the new file is one with a WAL."""
+    trace = await asyncio.to_thread(record, tmp_path, 1)
+    removed = next(n for n, event in enumerate(trace.events) if event.call == "unlink")
+    assert trace.events[removed].path.endswith("store.db-journal")
+    for cut in range(40):
+        result = await examine(trace, cut % removed + 1, tmp_path / f"cut-{cut}", random.Random(cut))
+        assert result == Found(), f"cut {cut} before event {cut % removed + 1}: {result}"
 
 
 async def test_the_harness_notices_when_commits_are_not_synced(tmp_path: Path) -> None:
