@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Generic, TypeVar, cast
 
-from cluster.actor.clock import Clock, SystemClock
+from cluster.actor.clock import Clock, SystemClock, new_uid
 from cluster.api.errors import DeadlineExceeded, Internal, Unavailable
 from cluster.api.kinds import AnyObject, Kind, kind_of_type, unwrap
 from cluster.api.meta import to_time
@@ -206,6 +206,7 @@ class GrpcClusterClient:
             name=name,
             to_revision=to_revision,
             dry_run=dry_run,
+            request_id=new_uid(),  # to send it once more would be to undo the undo
         )
         return await self._stub.undo(request, timeout_s)
 

@@ -285,6 +285,8 @@ def test_a_plain_grpc_client_travels_too(
     undone = cluster.call("Undo", {**target, "request_id": "by-hand-1"})
     assert undone.result.object.replicationcontroller.spec.replicas == 2
     assert undone.result.object.replicationcontroller.metadata.cause.reason == "undo"
+    again = cluster.call("Undo", {**target, "request_id": "by-hand-1"})
+    assert (again.revision, again.to_revision) == (undone.revision, undone.to_revision), "it happens once"
     pods = cluster.call("List", {"kind": "Pod", "namespace": namespace})
     traced = cluster.call("Trace", {"kind": "Pod", "namespace": namespace, "name": pods.items[0].pod.metadata.name})
     assert [step.step for step in traced.steps][1:3] == ["Created", "Scheduled"]
