@@ -52,17 +52,24 @@ class Front:
         self._tasks = tasks
         self._waiting: asyncio.Future[Seen] | None = None
         self._busy = False
+        self._closed = False
         self.on_seen: Callable[[Head], None] = lambda head: None
         """Told of every head that was read."""
 
     async def read(self) -> Seen:
         """As of some moment during this call. Raises Unreachable, JournalFailed."""
+        if self._closed:
+            raise JournalFailed("the journal is closed")
         if self._waiting is None:
             self._waiting = asyncio.get_running_loop().create_future()
             if not self._busy:
                 self._busy = True
                 self._tasks.spawn(self._serve(), name="etcd.front")
         return await asyncio.shield(self._waiting)  # one who goes away does not take the read from the others
+
+    def close(self) -> None:
+        """Nothing is read any more: who follows ends."""
+        self._closed = True
 
     async def _serve(self) -> None:
         answering: asyncio.Future[Seen] | None = None

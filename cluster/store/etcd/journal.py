@@ -313,6 +313,7 @@ class EtcdJournal:
         if writer is not None:
             await writer.term.resign()
             self._note_end(writer)
+        self._front.close()
         await self._tasks.cancel_all()
         await self._etcd.close()
 
