@@ -62,7 +62,7 @@ def parse(text: str) -> list[Event]:
             rest = begun[pid] = rest.removesuffix("<unfinished ...>")
             if rest.startswith(("fsync", "fdatasync", "openat")):
                 continue
-            rest += " = 0"
+            rest = f"{rest.rstrip()}) = 0"
         events += _events(rest, positions)
     return events
 
