@@ -42,8 +42,15 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+_VERSION_4 = 0x40008000000000000000
+"""Version and variant of RFC 4122, and the bits that are left to chance."""
+_RANDOM_BITS = (1 << 128) - 1 & ~(0xF000C000000000000000)
+
+
 def new_uid(rng: random.Random | None = None) -> str:
     """A fresh object uid (RFC 4122, version 4); from the given dice, or from the operating system's."""
     if rng is None:
         return str(uuid.uuid4())
-    return str(uuid.UUID(int=rng.getrandbits(128), version=4))
+    # What uuid.UUID(int=..., version=4) would print, at a fifth of the cost.
+    digits = f"{rng.getrandbits(128) & _RANDOM_BITS | _VERSION_4:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

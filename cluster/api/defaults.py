@@ -15,6 +15,7 @@ from typing import Any
 
 from cluster.api.kinds import AnyObject, kind_of
 from cluster.api.quantities import canonical
+from cluster.api.remembered import remembered
 from cluster.pb.v1 import core_pb2 as core
 
 DEFAULT_NAMESPACE = "default"
@@ -53,6 +54,20 @@ def apply_defaults(obj: AnyObject) -> None:
 
 def default_pod_spec(spec: core.PodSpec) -> None:
     """The defaults of a pod's specification, also within a template."""
+    given = spec.SerializeToString(deterministic=True)
+    completed = _completed(given)
+    if completed != given:
+        spec.ParseFromString(completed)
+
+
+@remembered
+def _completed(given: bytes) -> bytes:
+    spec = core.PodSpec.FromString(given)
+    _complete_pod_spec(spec)
+    return spec.SerializeToString(deterministic=True)
+
+
+def _complete_pod_spec(spec: core.PodSpec) -> None:
     _default(spec, "restartPolicy", "Always")
     _default(spec, "schedulerName", SCHEDULER_NAME)
     if not spec.HasField("terminationGracePeriodSeconds"):

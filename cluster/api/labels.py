@@ -8,9 +8,10 @@ itself. Matching is pure and knows nothing of objects, only of a mapping of labe
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from cluster.api.errors import BadRequest
 from cluster.api.names import LABEL_MAX_LENGTH, dns1123_subdomain_problems, too_long
@@ -19,8 +20,13 @@ _NAME_PART = r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _name_part = re.compile(_NAME_PART)
 
 
-def label_key_problems(key: str) -> list[str]:
+def label_key_problems(key: str) -> Sequence[str]:
     """What keeps a text from being the key of a label, annotation, taint or resource: nothing if it is one."""
+    # The same few keys stand in every object.
+    return _key_problems(key) if len(key) > LABEL_MAX_LENGTH else _short_key_problems(key)
+
+
+def _key_problems(key: str) -> Sequence[str]:
     prefix, slash, name = key.rpartition("/")
     problems = []
     if slash:
@@ -47,6 +53,9 @@ def label_key_problems(key: str) -> list[str]:
                 f" '{_NAME_PART}')"
             )
     return problems
+
+
+_short_key_problems = lru_cache(2048)(_key_problems)
 
 
 def label_value_problems(value: str) -> list[str]:

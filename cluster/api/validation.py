@@ -88,6 +88,8 @@ def _replaced(new: str, old: str) -> bool:
 
 def _validate_pod_update(report: Report, new: core.PodSpec, old: core.PodSpec) -> None:
     """A pod is what it was made as; only images may change, and tolerations may be added."""
+    if new == old:
+        return
     if new.nodeName != old.nodeName:
         report.forbidden("spec.nodeName", "may only be set by a bind operation")
     tolerated = [_without_seconds(toleration) for toleration in new.tolerations]
@@ -129,14 +131,19 @@ def unknown_fields(msg: Message) -> list[FieldError]:
     """Fields, anywhere in the message, that came over the wire and are in no schema of ours. They would be stored,
     sent on and never seen by any rule, so they are refused.
     """
-    known = type(msg)()
-    known.CopyFrom(msg)
-    known.DiscardUnknownFields()
-    if known.ByteSize() == msg.ByteSize():  # as nearly always: cheaper than to visit every message
+    if not has_unknown_fields(msg):  # as nearly always: cheaper than to visit every message
         return []
     errors: list[FieldError] = []
     _collect_unknown(msg, "", errors)
     return errors
+
+
+def has_unknown_fields(msg: Message) -> bool:
+    """Whether there are any, anywhere in the message."""
+    known = type(msg)()
+    known.CopyFrom(msg)
+    known.DiscardUnknownFields()
+    return known.ByteSize() != msg.ByteSize()
 
 
 def _collect_unknown(message: Message, path: str, errors: list[FieldError]) -> None:

@@ -19,6 +19,7 @@ from cluster.api.names import (
 )
 from cluster.api.pods import PODS, runs_on_host
 from cluster.api.problems import MAX_PORT, Report
+from cluster.api.remembered import remembered
 from cluster.pb.v1 import core_pb2 as core
 
 RESTART_POLICIES = ("Always", "OnFailure", "Never")
@@ -52,6 +53,18 @@ def validate_pod_spec(
     report: Report, spec: core.PodSpec, path: str, restart_policies: tuple[str, ...] = RESTART_POLICIES
 ) -> None:
     """Checks a specification whose defaults have been applied."""
+    if not _is_fine(spec.SerializeToString(deterministic=True), restart_policies):
+        _validate_pod_spec(report, spec, path, restart_policies)
+
+
+@remembered
+def _is_fine(data: bytes, restart_policies: tuple[str, ...]) -> bool:
+    report = Report()
+    _validate_pod_spec(report, core.PodSpec.FromString(data), "", restart_policies)
+    return not report.errors
+
+
+def _validate_pod_spec(report: Report, spec: core.PodSpec, path: str, restart_policies: tuple[str, ...]) -> None:
     if not spec.containers:
         report.required(f"{path}.containers")
     names: set[str] = set()

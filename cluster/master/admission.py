@@ -23,6 +23,7 @@ from cluster.api.errors import FieldError, Forbidden, Invalid, NotFound
 from cluster.api.kinds import AnyObject, kind_of
 from cluster.api.meta import Key, is_terminating, to_time
 from cluster.api.pods import qos_class
+from cluster.api.remembered import remembered
 from cluster.master.pools import PodBlocks, Pool, ServiceAddresses
 from cluster.master.stage import Reader, Stage
 from cluster.pb.v1 import core_pb2 as core
@@ -85,16 +86,13 @@ class Admission:
             _give_back(stage, self.pods.pool, self.pods.number(obj.spec.podCIDR))
 
     def _pod(self, pod: core.Pod, now_s: float) -> None:
+        completed, qos = _completed_pod(pod.spec.SerializeToString(deterministic=True), self.eviction_toleration_s)
+        pod.spec.ParseFromString(completed)
         pod.ClearField("status")
         pod.status.phase = "Pending"
-        pod.status.qosClass = qos_class(pod)
+        pod.status.qosClass = qos
         if pod.spec.nodeName:
             set_condition(pod.status, "PodScheduled", "True", now_s)
-        for key in (NOT_READY, UNREACHABLE):
-            if not any(_tolerates_eviction(toleration, key) for toleration in pod.spec.tolerations):
-                pod.spec.tolerations.add(
-                    key=key, operator="Exists", effect="NoExecute", tolerationSeconds=self.eviction_toleration_s
-                )
 
     def _node(self, stage: Stage, node: core.Node) -> None:
         _taint(node, NOT_READY, stage.now_s)
@@ -148,6 +146,18 @@ def _check_namespace(stage: Stage, obj: AnyObject) -> None:
             f'{kind_of(obj).plural} "{obj.metadata.name}" is forbidden: unable to create new content in namespace '
             f"{name} because it is being terminated"
         )
+
+
+@remembered
+def _completed_pod(given: bytes, eviction_toleration_s: int) -> tuple[bytes, str]:
+    """A specification with what a pod gets, and its class of service."""
+    spec = core.PodSpec.FromString(given)
+    for key in (NOT_READY, UNREACHABLE):
+        if not any(_tolerates_eviction(toleration, key) for toleration in spec.tolerations):
+            spec.tolerations.add(
+                key=key, operator="Exists", effect="NoExecute", tolerationSeconds=eviction_toleration_s
+            )
+    return spec.SerializeToString(deterministic=True), qos_class(core.Pod(spec=spec))
 
 
 def _tolerates_eviction(toleration: core.Toleration, key: str) -> bool:

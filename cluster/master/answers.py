@@ -9,26 +9,24 @@ from collections.abc import Sequence
 
 from cluster.master.commands import Outcome
 from cluster.rpc.outcome import to_status
-from cluster.store.encoding import delimited, object_field, varint
+from cluster.store.encoding import delimited, object_field, result, varint
 from cluster.store.version import Version
 
-_SUCCESS = delimited(1, to_status(None).SerializeToString())
-_UNCHANGED = b"\x18\x01"
+SUCCESS = delimited(1, to_status(None).SerializeToString())
+UNCHANGED = b"\x18\x01"
 
 
 def write_response(outcomes: Sequence[Outcome], revision: int, store_id: str) -> bytes:
     """A WriteResponse: a result per operation, and the revision that the write made, or found."""
-    parts = [delimited(1, _result(outcome)) for outcome in outcomes]
+    parts: list[bytes] = []
+    for outcome in outcomes:
+        version = outcome.version
+        if version is None:
+            parts.append(delimited(1, delimited(1, to_status(outcome.error).SerializeToString())))
+        else:
+            parts += result(SUCCESS, version.key.kind, version.data, UNCHANGED if outcome.unchanged else b"")
     parts += (b"\x10", varint(revision), delimited(3, store_id.encode()))
     return b"".join(parts)
-
-
-def _result(outcome: Outcome) -> bytes:
-    if outcome.error is not None:
-        return delimited(1, to_status(outcome.error).SerializeToString())
-    assert outcome.version is not None
-    body = _SUCCESS + object_field(2, outcome.version.key.kind, outcome.version.data)
-    return body + _UNCHANGED if outcome.unchanged else body
 
 
 def get_response(version: Version, revision: int, store_id: str) -> bytes:

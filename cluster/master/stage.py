@@ -46,6 +46,7 @@ class Stage:
         self.now_s = now_s
         """Wall time of this group, seconds since 1970."""
         self._base = base
+        self._base_get = base.get
         self._revision = base.revision
         self._read: list[Version] = []
         """What was handed out of the state; parsed objects are let go with the stage."""
@@ -64,7 +65,7 @@ class Stage:
 
     def get(self, key: Key) -> Version | None:
         """The object of that key as the current write sees it."""
-        change = self._unit.get(key)
+        change = self._unit.get(key) if self._unit else None
         version = change.new if change is not None else self._before(key)
         if version is None or version.deleted:
             return None
@@ -73,9 +74,9 @@ class Stage:
 
     def _before(self, key: Key) -> Version | None:
         """As it was before the current unit."""
-        version = self._done.get(key)
+        version = self._done.get(key) if self._done else None
         if version is None:
-            return self._base.get(key)
+            return self._base_get(key)
         return None if version.deleted else version
 
     def list(self, kind: str, namespace: str = "", node: str = "") -> Sequence[Version]:
@@ -99,13 +100,12 @@ class Stage:
 
     def put(self, obj: AnyObject, key: Key, actor: str, cause: core.Cause | None) -> Version:
         """Stages an object; it is stamped and encoded here, and belongs to the stage from now on."""
-        node = obj.spec.nodeName if isinstance(obj, core.Pod) else ""
+        node = obj.spec.nodeName if key.kind == "Pod" else ""  # type: ignore[union-attr]
         return self._add(key, obj, actor, cause, node, deleted=False)
 
     def remove(self, version: Version, actor: str, cause: core.Cause | None) -> Version:
         """Stages the removal of an object: its last content, stamped with who removes it. Returns the tombstone."""
-        obj = copy_of(version.object)
-        return self._add(version.key, obj, actor, cause, version.node, deleted=True)
+        return self._add(version.key, version.parse_own(), actor, cause, version.node, deleted=True)
 
     def _add(
         self, key: Key, obj: AnyObject, actor: str, cause: core.Cause | None, node: str, *, deleted: bool
@@ -119,17 +119,18 @@ class Stage:
         else:
             meta.ClearField("cause")
         data = obj.SerializeToString(deterministic=True)
-        version = Version(key, revision, data, node=node, deleted=deleted, parsed=obj)
-        staged = self._unit.get(key)
+        version = Version(key, revision, data, node, deleted, obj)
+        unit = self._unit
+        staged = unit.get(key) if unit else None
         if staged is not None and staged.new.deleted:
             raise BadRequest(f"an all-or-nothing write cannot remove {key} and make it again; use two writes")
         old = self._before(key)
         if old is None and deleted:
-            self._unit.pop(key, None)  # made and removed in one revision: nobody will ever have seen it
+            unit.pop(key, None)  # made and removed in one revision: nobody will ever have seen it
         else:
-            if staged is None and len(self._unit) >= MAX_CHANGES:
+            if staged is None and len(unit) >= MAX_CHANGES:
                 raise BadRequest(f"this would change more than {MAX_CHANGES} objects in one revision")
-            self._unit[key] = Change(old, version, self.now_s)
+            unit[key] = Change(old, version, self.now_s)
         return version
 
     def claim(self, undo: Callable[[], None]) -> None:
@@ -140,11 +141,13 @@ class Stage:
         """Ends the unit; if it changed anything, that is one revision."""
         if self._unit:
             self._revision += 1
-            self.changes.extend(self._unit.values())
-            self._done.update({key: change.new for key, change in self._unit.items()})
+            for key, change in self._unit.items():
+                self.changes.append(change)
+                self._done[key] = change.new
             self._unit = {}
-        self._undo += self._unit_undo
-        self._unit_undo = []
+        if self._unit_undo:
+            self._undo += self._unit_undo
+            self._unit_undo = []
 
     def abort(self) -> None:
         """Ends the unit as if it had not begun."""

@@ -28,6 +28,8 @@ def varint(n: int) -> bytes:
     """A non-negative number in protobuf's variable-length form."""
     if n < 128:
         return _SMALL[n]
+    if n < 16384:  # nearly every object's length
+        return bytes((n & 127 | 128, n >> 7))
     out = bytearray()
     while n > 127:
         out.append(n & 127 | 128)
@@ -58,16 +60,29 @@ def envelope_head(kind: str, data: bytes) -> bytes:
 
 def object_field(field: int, kind: str, data: bytes) -> bytes:
     """A field of type wire.Object that holds one object."""
-    head = envelope_head(kind, data)
-    return tag(field, 2) + varint(len(head) + len(data)) + head + data
+    size = len(data)
+    head = _OBJECT_TAG[kind] + varint(size)
+    return b"".join((varint(field << 3 | 2), varint(len(head) + size), head, data))
 
 
 def event(event_type: int, revision: int, kind: str = "", data: bytes | None = None) -> bytes:
     """One `events` entry of a WatchBatch: joined entries are a batch."""
     body = b"\x08" + _SMALL[event_type] + b"\x10" + varint(revision)
-    if data is not None:
-        body += object_field(3, kind, data)
-    return b"\x0a" + varint(len(body)) + body
+    if data is None:
+        return b"\x0a" + varint(len(body)) + body
+    # The object is copied once, into the whole.
+    size = len(data)
+    head = _OBJECT_TAG[kind] + varint(size)
+    body += b"\x1a" + varint(len(head) + size) + head
+    return b"".join((b"\x0a", varint(len(body) + size), body, data))
+
+
+def result(before: bytes, kind: str, data: bytes, after: bytes = b"") -> tuple[bytes, bytes, bytes]:
+    """One `results` entry of a WriteResponse in pieces to be joined: fields, the object, more fields."""
+    size = len(data)
+    head = _OBJECT_TAG[kind] + varint(size)
+    before += b"\x12" + varint(len(head) + size) + head
+    return b"\x0a" + varint(len(before) + size + len(after)) + before, data, after
 
 
 def batch_store_id(store_id: str) -> bytes:

@@ -128,16 +128,26 @@ class State:
         """Takes the next change. The version before stays readable until it is forgotten."""
         old, new = change.old, change.new
         key = new.key
-        if old is not None or new.deleted:
-            chain = self._older.setdefault(key.kind, {}).setdefault(key, [])
-            if old is not None:
-                self._remove(old)
-                chain.append(old)
-            if new.deleted:
-                chain.append(new)
-        if not new.deleted:
-            self._insert(new)
         self.revision = new.revision
+        if old is None and not new.deleted:
+            self._insert(new)
+            return
+        chains = self._older.get(key.kind)
+        if chains is None:
+            chains = self._older[key.kind] = {}
+        chain = chains.get(key)
+        if chain is None:
+            chain = chains[key] = []
+        if old is not None:
+            chain.append(old)
+            if not new.deleted and old.node == new.node:
+                self._replace(new)  # as most changes are
+                return
+            self._remove(old)
+        if new.deleted:
+            chain.append(new)
+        else:
+            self._insert(new)
 
     def forget(self, change: Change) -> None:
         """Gives up what only revisions before this change could show. Changes are forgotten in their order."""
@@ -161,6 +171,18 @@ class State:
         if version.node:
             self._by_node.setdefault((key.kind, version.node), {})[key] = version
         self._changed(version)
+
+    def _replace(self, version: Version) -> None:
+        """In the place of a version with the same key and node."""
+        key = version.key
+        kind, namespace, _ = key
+        self._live[kind][key] = version
+        if namespace:
+            self._by_namespace[kind, namespace][key] = version
+        if version.node:
+            self._by_node[kind, version.node][key] = version
+        if self._sorted:
+            self._changed(version)
 
     def _remove(self, version: Version) -> None:
         key = version.key

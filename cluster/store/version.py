@@ -32,7 +32,6 @@ class Version:
         key: Key,
         revision: int,
         data: bytes,
-        *,
         node: str = "",
         deleted: bool = False,
         parsed: AnyObject | None = None,
@@ -56,6 +55,10 @@ class Version:
     def parse(self) -> AnyObject:
         """The parsed object, not kept. It may be shared all the same: copy it before changing anything."""
         return self._object if self._object is not None else BY_NAME[self.key.kind].message.FromString(self.data)
+
+    def parse_own(self) -> AnyObject:
+        """The parsed object, for the caller to change."""
+        return BY_NAME[self.key.kind].message.FromString(self.data)
 
     def release(self) -> None:
         """Lets go of the parsed object."""
@@ -91,9 +94,9 @@ class Change:
 
     def release(self) -> None:
         """Lets go of parsed objects."""
-        self.new.release()
+        self.new._object = None
         if self.old is not None:
-            self.old.release()
+            self.old._object = None
 
     @property
     def size_bytes(self) -> int:
@@ -154,13 +157,7 @@ class Record(NamedTuple):
 
     def version(self) -> Version:
         """The version that this record made."""
-        return Version(
-            Key(self.kind, self.namespace, self.name),
-            self.revision,
-            self.data,
-            node=self.node,
-            deleted=self.deleted,
-        )
+        return Version(Key(self.kind, self.namespace, self.name), self.revision, self.data, self.node, self.deleted)
 
 
 def records_of(changes: list[Change]) -> list[Record]:
