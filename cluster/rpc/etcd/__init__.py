@@ -15,7 +15,6 @@ from cluster.rpc.etcd.errors import (
     TooLarge,
     Unreachable,
 )
-from cluster.rpc.etcd.lease import LeaseKeeper
 from cluster.rpc.etcd.model import (
     MAX_REQUEST_BYTES,
     MAX_TXN_OPERATIONS,
@@ -30,7 +29,6 @@ from cluster.rpc.etcd.model import (
     KeyValue,
     Lease,
     LeaseStatus,
-    Member,
     Operation,
     OperationResult,
     Put,
@@ -70,10 +68,8 @@ __all__ = [
     "Header",
     "KeyValue",
     "Lease",
-    "LeaseKeeper",
     "LeaseNotFound",
     "LeaseStatus",
-    "Member",
     "NoSpace",
     "Operation",
     "OperationResult",

@@ -31,7 +31,6 @@ from cluster.rpc.etcd import codec
 from cluster.rpc.etcd.endpoint import Endpoint
 from cluster.rpc.etcd.errors import ClusterChanged, EtcdError, LeaseNotFound, OutcomeUnknown, Unreachable
 from cluster.rpc.etcd.faults import SILENT
-from cluster.rpc.etcd.lease import LeaseKeeper
 from cluster.rpc.etcd.model import (
     Alarm,
     Compare,
@@ -41,7 +40,6 @@ from cluster.rpc.etcd.model import (
     GetResult,
     Lease,
     LeaseStatus,
-    Member,
     Operation,
     Put,
     PutResult,
@@ -54,10 +52,9 @@ from cluster.rpc.identity import Credentials
 
 Failpoint = Callable[[str], None]
 
-_CALLS = ("range", "put", "delete", "txn", "compact", "lease_grant", "lease_keep_alive", "lease_revoke")
-FAILPOINTS = tuple(f"etcd.{when}_{call}" for call in (*_CALLS, "watch") for when in ("before", "after"))
-"""What `failpoint` is called with: before a call crosses the network, and after its answer has come. For a watch:
-before it is made (again), and after each answer that was read."""
+FAILPOINTS = tuple(f"etcd.{when}_{what}" for what in ("ask", "change", "watch") for when in ("before", "after"))
+"""What `failpoint` is called with: before something is asked (again) or changed, and after the answer or its failure
+has come; before a watch is made (again), and after each answer of it that was read."""
 
 _ALARMS = {Alarm.NOSPACE: pb.NOSPACE, Alarm.CORRUPT: pb.CORRUPT}
 
@@ -68,7 +65,7 @@ class EtcdSettings:
 
     try_s: float = 1.0
     """A read that one endpoint has not answered by then is asked of the next one. So is everything when a connection
-    does not come about in this time."""
+    does not come about in this time. In the second round through all endpoints twice as much, and so on."""
     read_s: float = 5.0
     """A read fails (Unreachable) after this, if the call gives no timeout of its own."""
     write_s: float = 3.0
@@ -108,7 +105,6 @@ class EtcdClient:
         self._failpoint = failpoint
         self._cluster_id = 0
         self._watches: set[Watch] = set()
-        self._keepers: set[LeaseKeeper] = set()
         self._closed = False
 
     # --- keys ---------------------------------------------------------------------------------------------------------
@@ -121,7 +117,7 @@ class EtcdClient:
         request = codec.range_request(get)
         # Without a leader, a member still answers what need not be new.
         leader = not get.serializable
-        message = await self._ask("range", "KV/Range", request, timeout_s, require_leader=leader)
+        message = await self._ask("KV/Range", request, timeout_s, require_leader=leader)
         return codec.get_result(message)
 
     async def range(
@@ -154,18 +150,18 @@ class EtcdClient:
         Raises OutcomeUnknown; and when nothing was done Unreachable, TooLarge, Refused, PermissionDenied. NoSpace
         nearly always means that nothing was done, too; see there.
         """
-        message = await self._change("txn", "KV/Txn", codec.txn_request(compares, success, failure), timeout_s)
+        message = await self._change("KV/Txn", codec.txn_request(compares, success, failure), timeout_s)
         return codec.txn_result(message)
 
     async def put(self, key: bytes, value: bytes, *, lease: int = 0, timeout_s: float | None = None) -> PutResult:
         """Raises as `txn`, and LeaseNotFound."""
-        message = await self._change("put", "KV/Put", codec.put_request(Put(key, value, lease)), timeout_s)
+        message = await self._change("KV/Put", codec.put_request(Put(key, value, lease)), timeout_s)
         return PutResult(codec.header(message.header))
 
     async def delete(self, key: bytes, range_end: bytes = b"", *, timeout_s: float | None = None) -> DeleteResult:
         """Raises as `txn`."""
         request = codec.delete_request(Delete(key, range_end))
-        message = await self._change("delete", "KV/DeleteRange", request, timeout_s)
+        message = await self._change("KV/DeleteRange", request, timeout_s)
         return DeleteResult(codec.header(message.header), message.deleted)
 
     async def compact(self, revision: int, *, physical: bool = False, timeout_s: float | None = None) -> None:
@@ -174,9 +170,7 @@ class EtcdClient:
 
         Raises Compacted if that has been done before, Refused if that revision has not happened.
         """
-        await self._change(
-            "compact", "KV/Compact", pb.CompactionRequest(revision=revision, physical=physical), timeout_s
-        )
+        await self._change("KV/Compact", pb.CompactionRequest(revision=revision, physical=physical), timeout_s)
 
     def watch(self, key: bytes, range_end: bytes = b"", *, start_revision: int) -> Watch:
         """Every change of a range from a revision (at least 1) on; it may lie in the future.
@@ -193,13 +187,11 @@ class EtcdClient:
         """A new lease. If an answer is lost, another one is asked for; what nobody renews expires by itself.
         Raises Unreachable, NoSpace."""
         request = pb.LeaseGrantRequest(TTL=ttl_s)
-        message = await self._ask("lease_grant", "Lease/LeaseGrant", request, timeout_s)
+        message = await self._ask("Lease/LeaseGrant", request, timeout_s)
         return Lease(message.ID, message.TTL)
 
-    async def lease_keep_alive(
-        self, lease_id: int, *, timeout_s: float | None = None, try_s: float | None = None
-    ) -> int:
-        """Renews a lease once. Returns the seconds that it has from now on. `try_s` instead of the settings'.
+    async def lease_keep_alive(self, lease_id: int, *, timeout_s: float | None = None) -> int:
+        """Renews a lease once. Returns the seconds that it has from now on.
 
         Raises LeaseNotFound, and Unreachable: it may have been renewed.
         """
@@ -208,7 +200,7 @@ class EtcdClient:
         async def renew(endpoint: Endpoint, left_s: float) -> Any:
             return await endpoint.exchange("Lease/LeaseKeepAlive", request, left_s)
 
-        message = await self._try_all("lease_keep_alive", renew, self._read_s(timeout_s), try_s)
+        message = await self._try_all("ask", renew, self._read_s(timeout_s))
         if message is None or message.TTL <= 0:
             raise LeaseNotFound(f"the lease {lease_id:x} is gone")
         return int(message.TTL)
@@ -216,26 +208,17 @@ class EtcdClient:
     async def lease_revoke(self, lease_id: int, *, timeout_s: float | None = None) -> None:
         """Ends a lease, and deletes the keys that were put with it. Sent once, but harmless when repeated.
         Raises LeaseNotFound, OutcomeUnknown, Unreachable."""
-        await self._change("lease_revoke", "Lease/LeaseRevoke", pb.LeaseRevokeRequest(ID=lease_id), timeout_s)
+        await self._change("Lease/LeaseRevoke", pb.LeaseRevokeRequest(ID=lease_id), timeout_s)
 
     async def lease_time_to_live(
         self, lease_id: int, *, keys: bool = False, timeout_s: float | None = None
     ) -> LeaseStatus:
         """How a lease is. Raises LeaseNotFound, Unreachable."""
         request = pb.LeaseTimeToLiveRequest(ID=lease_id, keys=keys)
-        message = await self._ask("", "Lease/LeaseTimeToLive", request, timeout_s)
+        message = await self._ask("Lease/LeaseTimeToLive", request, timeout_s)
         if message.TTL < 0:
             raise LeaseNotFound(f"the lease {lease_id:x} is gone")
         return LeaseStatus(message.ID, message.TTL, message.grantedTTL, tuple(message.keys))
-
-    async def hold_lease(self, ttl_s: int, *, timeout_s: float | None = None) -> LeaseKeeper:
-        """A new lease that is renewed until it is lost or let go of; must be closed. Raises Unreachable, NoSpace."""
-        asked_s = self.clock.monotonic()
-        lease = await self.lease_grant(ttl_s, timeout_s=timeout_s)
-        keeper = LeaseKeeper(self, lease, asked_s, self.clock)
-        self._keepers.add(keeper)
-        keeper.on_close(self._keepers.discard)
-        return keeper
 
     # --- the cluster --------------------------------------------------------------------------------------------------
 
@@ -251,12 +234,12 @@ class EtcdClient:
             asked.append(one.address)
             return await self._status(one, left_s)
 
-        message = await self._try_all("", ask, self._read_s(timeout_s))
+        message = await self._try_all("ask", ask, self._read_s(timeout_s))
         return _read_status(asked[-1], message)
 
     async def alarms(self, *, timeout_s: float | None = None) -> Sequence[tuple[int, Alarm]]:
         """The alarms that are raised, each with its member's id."""
-        message = await self._ask("", "Maintenance/Alarm", pb.AlarmRequest(action=pb.AlarmRequest.GET), timeout_s)
+        message = await self._ask("Maintenance/Alarm", pb.AlarmRequest(action=pb.AlarmRequest.GET), timeout_s)
         names = {number: alarm for alarm, number in _ALARMS.items()}
         return tuple((one.memberID, names[one.alarm]) for one in message.alarms if one.alarm in names)
 
@@ -264,22 +247,11 @@ class EtcdClient:
         """Says that the cause of an alarm is gone. etcd raises it again if that is not so."""
         action = pb.AlarmRequest.DEACTIVATE
         request = pb.AlarmRequest(action=action, memberID=member_id, alarm=_ALARMS[alarm])
-        await self._change("", "Maintenance/Alarm", request, timeout_s)
-
-    async def members(self, *, timeout_s: float | None = None) -> Sequence[Member]:
-        """Who belongs to the cluster, as the asked member knows it."""
-        message = await self._ask("", "Cluster/MemberList", pb.MemberListRequest(), timeout_s, require_leader=False)
-        return tuple(
-            Member(one.ID, one.name, tuple(one.peerURLs), tuple(one.clientURLs), one.isLearner)
-            for one in message.members
-        )
+        await self._change("Maintenance/Alarm", request, timeout_s)
 
     async def close(self) -> None:
-        """Ends everything, watches and kept leases too (those expire by themselves). Twice is fine; afterwards every
-        use raises Unreachable."""
+        """Ends everything, watches too. Twice is fine; afterwards every use raises Unreachable."""
         self._closed = True
-        for keeper in tuple(self._keepers):
-            await keeper.close()
         for watch in tuple(self._watches):
             await watch.close()
         for endpoint in self._endpoints.values():
@@ -303,10 +275,10 @@ class EtcdClient:
     def unregister(self, watch: Watch) -> None:
         self._watches.discard(watch)
 
-    def hit(self, when: str, call: str) -> None:
+    def hit(self, when: str, what: str) -> None:
         """A place for tests to make things go wrong."""
-        if self._failpoint is not None and call:
-            self._failpoint(f"etcd.{when}_{call}")
+        if self._failpoint is not None:
+            self._failpoint(f"etcd.{when}_{what}")
 
     def check_cluster(self, cluster_id: int, endpoint: str) -> None:
         """Raises ClusterChanged if this is not the cluster that answered before."""
@@ -320,44 +292,39 @@ class EtcdClient:
 
     # --- how calls are made -------------------------------------------------------------------------------------------
 
-    async def _ask(
-        self, name: str, method: str, request: Message, timeout_s: float | None, *, require_leader: bool = True
-    ) -> Any:
+    async def _ask(self, method: str, request: Message, timeout_s: float | None, *, require_leader: bool = True) -> Any:
         """What may be asked twice, of one endpoint after the other."""
 
         async def call(endpoint: Endpoint, left_s: float) -> Any:
             return await endpoint.call(method, request, left_s, changes=False, require_leader=require_leader)
 
-        return await self._try_all(name, call, self._read_s(timeout_s))
+        return await self._try_all("ask", call, self._read_s(timeout_s))
 
-    async def _change(self, name: str, method: str, request: Message, timeout_s: float | None) -> Any:
+    async def _change(self, method: str, request: Message, timeout_s: float | None) -> Any:
         """What is sent once; of several endpoints, to the first that is there."""
+        timeout_s = self.settings.write_s if timeout_s is None else timeout_s
+        deadline_s = self.clock.monotonic() + timeout_s
 
-        async def call(endpoint: Endpoint, left_s: float) -> Any:
-            started_s = self.clock.monotonic()
-            try_s = min(self.settings.try_s, left_s)
+        async def call(endpoint: Endpoint, try_s: float) -> Any:
             if self.rotation.is_suspect(endpoint.address) or not endpoint.is_connected:
                 status = await self._status(endpoint, try_s)
                 if not status.leader:
                     raise Unreachable(f"{endpoint.address}: it has no leader")
-            left_s = left_s - (self.clock.monotonic() - started_s)
+            left_s = deadline_s - self.clock.monotonic()
             if left_s <= 0:
                 raise Unreachable(f"{endpoint.address}: no time was left")
             return await endpoint.call(method, request, left_s, changes=True)
 
-        timeout_s = self.settings.write_s if timeout_s is None else timeout_s
-        return await self._try_all(name, call, timeout_s, timeout_s)
+        return await self._try_all("change", call, timeout_s)
 
-    async def _try_all(
-        self,
-        name: str,
-        call: Callable[[Endpoint, float], Awaitable[Any]],
-        timeout_s: float,
-        try_s: float | None = None,
-    ) -> Any:
-        """Asks the endpoint in use, and the next when it is Unreachable, until the time is up."""
-        try_s = self.settings.try_s if try_s is None else try_s
+    async def _try_all(self, what: str, call: Callable[[Endpoint, float], Awaitable[Any]], timeout_s: float) -> Any:
+        """Asks the endpoint in use, and the next when it is Unreachable, until the time is up.
+
+        In the first round each gets its share of the time, and `try_s` at most; in the next twice as much, and so on:
+        if all of them are slow, that must not look as if none were there.
+        """
         deadline_s = self.clock.monotonic() + timeout_s
+        try_s = min(self.settings.try_s, timeout_s / len(self._endpoints))
         backoff = self.backoff()
         failures: dict[str, str] = {}
         tried: set[str] = set()
@@ -366,25 +333,26 @@ class EtcdClient:
             if left_s <= 0 or self._closed:
                 raise Unreachable(_describe_failures(failures, timeout_s, self._closed))
             endpoint = self._endpoints[self.rotation.current]
-            self.hit("before", name)
+            self.hit("before", what)
             try:
                 message = await call(endpoint, min(left_s, try_s))
             except Unreachable as error:
-                self.hit("after", name)
+                self.hit("after", what)
                 self.rotation.failed(endpoint.address)
                 if SILENT not in str(error) or endpoint.address not in failures:  # the better reason stays
                     failures[endpoint.address] = str(error)
                 tried.add(endpoint.address)
                 if self.rotation.current in tried:
                     tried.clear()
+                    try_s *= 2
                     await self.clock.sleep(min(backoff.next(), max(0.0, deadline_s - self.clock.monotonic())))
                 continue
             except EtcdError as error:
-                self.hit("after", name)
+                self.hit("after", what)
                 if isinstance(error, OutcomeUnknown):
                     self.rotation.failed(endpoint.address)
                 raise
-            self.hit("after", name)
+            self.hit("after", what)
             self.rotation.answered(endpoint.address)
             if message is not None:
                 self.check_cluster(message.header.cluster_id, endpoint.address)

@@ -1,7 +1,7 @@
 """One member of etcd, as gRPC sees it: two connections, calls, streams. No status and no gRPC type leaves this file.
 
-gRPC's settings are those of all our clients, but for one: no pings on a connection without calls. etcd allows pings
-every 5 s while there are calls, and ends a connection that sends them without.
+gRPC's settings are those of all our clients, but for one: no pings on a connection without calls. etcd takes pings
+every 5 s while there are calls; of those without it takes two, and ends the connection ("too_many_pings", after 30 s).
 """
 
 from __future__ import annotations

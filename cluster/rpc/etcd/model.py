@@ -228,12 +228,3 @@ class Status:
     """The member id of the leader; 0: it knows of none."""
     errors: Sequence[str]
     """What etcd says is wrong, alarms among it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    id: int
-    name: str
-    peer_urls: Sequence[str]
-    client_urls: Sequence[str]
-    is_learner: bool

@@ -16,6 +16,7 @@ from cluster.rpc.etcd import (
     EtcdClient,
     EtcdError,
     EtcdSettings,
+    LeaseNotFound,
     NoSpace,
     OutcomeUnknown,
     Put,
@@ -206,6 +207,38 @@ async def test_a_request_that_is_cut_in_the_middle_is_not_done(
             await works_again(behind, key, b"1")
         finally:
             await behind.close()
+
+
+async def test_an_etcd_that_is_slow_is_not_taken_for_one_that_is_gone(shared_etcd: EtcdCluster, key: bytes) -> None:
+    """Each answer takes longer than a first try may."""
+    async with ChaosProxy((shared_etcd.members[0].host, CLIENT_PORT)) as proxy:
+        behind = EtcdClient([proxy.address], settings=EtcdSettings(try_s=0.1))
+        try:
+            await behind.put(key, b"1")
+            proxy.down.delay_s = 0.3
+            assert (await behind.range(key, timeout_s=30.0)).kvs[0].value == b"1"
+            await behind.put(key, b"2", timeout_s=30.0)
+        finally:
+            await behind.close()
+
+
+async def test_a_lease_is_renewed_through_a_change_of_leaders(etcd3: EtcdCluster, client3: EtcdClient) -> None:
+    lease = await client3.lease_grant(60)
+    leader = await etcd3.leader()
+    leader.kill()
+    assert await client3.lease_keep_alive(lease.id, timeout_s=DEADLINE_S) == 60
+    # The new leader starts counting anew: nothing expires early because of the change.
+    assert (await client3.lease_time_to_live(lease.id, timeout_s=DEADLINE_S)).left_s > 30
+
+
+async def test_a_lease_that_nobody_renews_expires_with_its_keys(client: EtcdClient, key: bytes) -> None:
+    lease = await client.lease_grant(1)
+    revision = (await client.put(key, b"1", lease=lease.id)).header.revision
+    async with client.watch(key, start_revision=revision + 1) as watch, asyncio.timeout(DEADLINE_S):
+        batch = await anext(watch)
+    assert [event.deleted for event in batch.events] == [True]
+    with pytest.raises(LeaseNotFound):
+        await client.lease_keep_alive(lease.id)
 
 
 async def test_a_cancelled_call_leaves_the_client_usable(client: EtcdClient, key: bytes) -> None:
