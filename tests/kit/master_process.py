@@ -60,9 +60,10 @@ class MasterProcess:
         name: str = "master",
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         """`arguments` and `environment` are added to those of every life; without --store, the store lies in a
-        directory by the name."""
+        directory by the name. `prefix` stands before the command, which must become the same process: nsenter."""
         self.name = name
         self.directory = pki.directory / name
         self.address = f"{HOST}:0"
@@ -72,6 +73,7 @@ class MasterProcess:
         self._pki = pki
         self._arguments = list(arguments)
         self._environment = dict(environment or {})
+        self._prefix = list(prefix)
         self._process: subprocess.Popen[str] | None = None
         self._tasks = Tasks(f"keeper of {name}")
 
@@ -121,7 +123,7 @@ class MasterProcess:
         command += ["--dir", str(self.directory / "store"), "--credentials", str(self._pki.directory / "master")]
         with (self.directory / "stderr").open("ab") as stderr:
             return subprocess.Popen(
-                [*command, *self._arguments],
+                [*self._prefix, *command, *self._arguments],
                 env={**os.environ, **self._environment, VARIABLE: failpoints},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
