@@ -32,7 +32,6 @@ from cluster.rpc.etcd import (
     refuse,
     warn_about,
 )
-from cluster.store.failpoints import KNOWN
 from tests.kit.etcd import EtcdCluster
 
 pytestmark = pytest.mark.usefixtures("shared_etcd", "no_leaks")
@@ -222,7 +221,3 @@ async def test_failpoints_stand_around_every_call_that_matters(shared_etcd: Etcd
     finally:
         await client.close()
     assert set(passed) == set(FAILPOINTS)
-
-
-def test_the_failpoints_can_be_named_from_outside() -> None:
-    assert set(FAILPOINTS) <= set(KNOWN)
