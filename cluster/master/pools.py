@@ -1,7 +1,8 @@
 """Numbers that the master gives out once each: addresses of services, blocks of pod addresses.
 
-What is taken is rebuilt from the objects at start, so there is nothing that could disagree with them. The next number
-is the one after that given out last, so that a number just freed is not at once somebody else's. Pure.
+What is taken is rebuilt from the objects whenever a master begins to lead, so there is nothing that could disagree with
+them. The next number is the one after that given out last, so that a number just freed is not at once somebody else's.
+Pure.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ class Pool:
         self._taken.add(number)
         self._next = (self._next + 1) % self.size
         return number
+
+    def clear(self) -> None:
+        """Nothing is taken."""
+        self._taken.clear()
 
     def give_back(self, number: int) -> None:
         """It can be taken again. Numbers that are not taken are ignored."""
@@ -115,6 +120,7 @@ class PodBlocks:
 
 
 def _rebuild(pool: Pool, numbers: Iterable[int | None]) -> None:
+    pool.clear()
     for number in numbers:
         if number is not None and not pool.is_taken(number):
             pool.take(number)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from cluster.api.errors import Internal, Overloaded, Unavailable
+from cluster.api.meta import Key
 from cluster.client import operations as ops
 from cluster.master import actor
 from cluster.master.commands import Commands
@@ -126,6 +127,37 @@ async def test_a_full_disk_fails_writes_and_reading_goes_on() -> None:
         disk.error = None
         await rig.create(service())
         assert rig.revision == revision + 1
+
+
+async def test_on_a_full_disk_deletions_of_the_same_group_go_on() -> None:
+    class Full(Disk):
+        full = False
+
+        async def append(
+            self, records: Sequence[Record], requests: Sequence[Request] = (), *, frees: bool = False
+        ) -> None:
+            if self.full and not frees:
+                raise DiskFull("store.db: the disk is full")
+            await super().append(records, requests)
+
+    disk = Full()
+    async with running(disk) as rig:
+        for name in ("a", "b"):
+            await rig.pod(name, grace_s=0)
+        disk.full = True
+        disk.ready.clear()
+        blocker = asyncio.create_task(rig.write(ops.delete(Key("Pod", "default", "a"), grace_period_s=0)))
+        await settle()
+        made = asyncio.create_task(rig.request(request("c")))
+        gone = asyncio.create_task(rig.write(ops.delete(Key("Pod", "default", "b"), grace_period_s=0)))
+        mixed = asyncio.create_task(rig.try_write(ops.delete(Key("Pod", "default", "b")), ops.create(pod("d"))))
+        await settle()
+        disk.ready.set()
+        await asyncio.gather(blocker, gone)
+        for refused in (made, mixed):
+            with pytest.raises(Overloaded, match="nothing was written"):
+                await refused
+        assert [version.key.name for version in rig.master.store.state.list("Pod")] == []
 
 
 async def test_a_broken_disk_ends_the_master() -> None:
