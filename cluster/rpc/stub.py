@@ -116,6 +116,10 @@ class ClusterStub(_Stub):
         response: wire.TraceResponse = await self._unary("Trace", request, timeout_s)
         return response
 
+    async def store_status(self, request: wire.StoreStatusRequest, timeout_s: float) -> wire.StoreStatusResponse:
+        response: wire.StoreStatusResponse = await self._unary("StoreStatus", request, timeout_s)
+        return response
+
     def watch(self, request: wire.WatchRequest) -> ResponseStream[wire.WatchBatch]:
         return self._stream("Watch", request)
 
