@@ -119,7 +119,7 @@ class Journal(Protocol):
         ...
 
     async def open(self) -> Opening:
-        """Opens or creates. Raises StoreRefused, Unreachable.
+        """Opens or creates. Raises StoreRefused, DiskFull, Unreachable.
 
         A journal that is shared may be opened again while it is open, when `follow` has raised Compacted: it says what
         is compacted now, and `load` and `load_requests` give the log as of then.

@@ -27,6 +27,7 @@ from cluster.actor.tasks import Tasks
 from cluster.store import ballast, opening, queries, schema
 from cluster.store.alone import Alone
 from cluster.store.audit import Place, feed, refusal
+from cluster.store.ballast import Ballast
 from cluster.store.chain import GENESIS, Finding
 from cluster.store.interface import JournalFailed, Opening, Request
 from cluster.store.schema import Meta
@@ -92,6 +93,8 @@ class SqliteJournal(Alone):
     def _open(self) -> Opening:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock_fd = opening.take_lock(self._directory)
+        spare = Ballast(self._directory / ballast.FILE_NAME, self._ballast_bytes)
+        opening.find_room(self._directory, spare)
         try:
             opening.prepare(self._directory, self._new_store_id)
             self._reader = opening.connect_reader(self.path)

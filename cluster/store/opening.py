@@ -15,12 +15,16 @@ from typing import NoReturn
 
 from cluster.store import failpoints, highwater, schema
 from cluster.store.audit import Audit, Place, refusal
+from cluster.store.ballast import Ballast
 from cluster.store.chain import GENESIS, Finding
 from cluster.store.highwater import HighWater, Mark
-from cluster.store.interface import StoreRefused
+from cluster.store.interface import DiskFull, StoreRefused
 from cluster.store.schema import Meta
 
 _ABSENT = 0
+_ROOM_BYTES = 1024 * 1024
+_LEAST_BYTES = 128 * 1024
+"""The WAL and its index, when they are made."""
 
 
 def take_lock(directory: Path) -> int:
@@ -61,6 +65,20 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def find_room(directory: Path, spare: Ballast) -> None:
+    """Opening needs some room, too: on a full disk the ballast is given back. Raises DiskFull, OSError."""
+    if _free_bytes(directory) >= _ROOM_BYTES:
+        return
+    spare.free()
+    if _free_bytes(directory) < _LEAST_BYTES:
+        raise DiskFull(f"{directory} has no room at all: the store cannot even be opened; make some and try again")
+
+
+def _free_bytes(directory: Path) -> int:
+    status = os.statvfs(directory)
+    return (status.f_bfree if os.getuid() == 0 else status.f_bavail) * status.f_frsize
 
 
 def strict(reader: sqlite3.Connection, directory: Path) -> Audit:
@@ -141,14 +159,14 @@ def _create(path: Path, mark_path: Path, store_id: str) -> None:
         failpoints.hit("store.after_create")
     finally:
         db.close()
-    _write_first_mark(mark_path, Mark(store_id, 0, GENESIS, 0, GENESIS))
+    write_first_mark(mark_path, Mark(store_id, 0, GENESIS, 0, GENESIS))
 
 
 def _migrate(path: Path, mark_path: Path) -> None:
     db = connect_writer(path)
 
     def before_commit(meta: Meta, revision: int, head: bytes) -> None:
-        _write_first_mark(mark_path, Mark(meta.store_id, revision, head, 0, GENESIS))
+        write_first_mark(mark_path, Mark(meta.store_id, revision, head, 0, GENESIS))
         failpoints.hit("store.before_migrate")
 
     try:
@@ -161,7 +179,8 @@ def _migrate(path: Path, mark_path: Path) -> None:
         db.close()
 
 
-def _write_first_mark(path: Path, mark: Mark) -> None:
+def write_first_mark(path: Path, mark: Mark) -> None:
+    """Makes the high-water file of a new store, durable when this returns. Raises OSError."""
     file = HighWater(path)
     try:
         file.note(mark)

@@ -238,7 +238,7 @@ def migrate(db: sqlite3.Connection, path: Path, before_commit: Callable[[Meta, i
     returned, the file is what it was.
     """
     copy = path.with_name(f"{path.name}.schema-1")
-    _copy(db, copy)
+    copy_database(db, copy)
     db.execute("BEGIN IMMEDIATE")
     try:
         for statement in _statements(_FROM_1):
@@ -283,8 +283,8 @@ def _link_all(db: sqlite3.Connection, meta: Meta) -> tuple[Meta, int, bytes]:
     return replace(meta, base=Base(meta.base.compacted, GENESIS, count, total)), newest, head
 
 
-def _copy(db: sqlite3.Connection, path: Path) -> None:
-    """A copy of the database as it is, complete and durable when this returns."""
+def copy_database(db: sqlite3.Connection, path: Path) -> None:
+    """A copy of the database as it is, in one file, complete and durable when this returns."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.unlink(missing_ok=True)
     os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))

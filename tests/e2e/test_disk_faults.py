@@ -224,6 +224,11 @@ async def test_on_a_full_disk_reading_watching_and_deleting_go_on_and_writing_co
             async with watching(client) as heard:
                 assert isinstance(await writer.until_refused("x" * 5000), Overloaded), "it starts on a full disk, too"
                 await writer.delete("p2")
+            assert await master.terminate() == 0
+            await master.start()
+            async with watching(client) as heard:
+                assert isinstance(await writer.until_refused("x" * 5000), Overloaded), "after an orderly stop as well"
+                await writer.delete("p3")
 
                 disk.empty()
                 await writer.until_accepted()

@@ -330,6 +330,27 @@ async def test_a_failure_at_each_step_of_an_append(
 # --- opening
 
 
+@pytest.mark.parametrize(("free", "message"), [(500_000, ""), (50_000, "has no room at all")])
+async def test_opening_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, message: str) -> None:
+    opened = SqliteJournal(tmp_path / "store", lambda: "s")
+    await opened.open()
+    await fill(opened, 1, 3)
+    await opened.close()
+    assert (tmp_path / "store" / "ballast").stat().st_size
+    monkeypatch.setattr(opening, "_free_bytes", lambda _: free)
+    monkeypatch.setattr(Ballast, "make", lambda _: False)
+    again = SqliteJournal(tmp_path / "store", lambda: "s")
+    if message:
+        with pytest.raises(DiskFull, match=message):
+            await again.open()
+    else:
+        await again.open()
+        assert [r.revision async for piece in again.load() for r in piece] == [1, 2, 3]
+        assert again.problems
+        await again.close()
+    assert (tmp_path / "store" / "ballast").stat().st_size == 0
+
+
 async def test_a_failing_checkpoint_is_told_of(tmp_path: Path) -> None:
     """SQLite's own checkpoints, at the end of a commit, are not: so there are none."""
     store = await make(tmp_path)
