@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar, cast
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -23,12 +23,9 @@ LARGE_BYTES = 4096
 def remembered(function: Callable[Concatenate[bytes, P], T]) -> Callable[Concatenate[bytes, P], T]:
     """The same function, which remembers. It must be pure, its other arguments hashable and few, and what it returns
     must not be changed by anybody."""
-    known = lru_cache(ENTRIES)(function)
+    known = cast(Callable[Concatenate[bytes, P], T], lru_cache(ENTRIES)(function))
 
-    @wraps(function)
     def look(data: bytes, *args: P.args, **kwargs: P.kwargs) -> T:
-        if len(data) > LARGE_BYTES:
-            return function(data, *args, **kwargs)
-        return known(data, *args, **kwargs)
+        return function(data, *args, **kwargs) if len(data) > LARGE_BYTES else known(data, *args, **kwargs)
 
-    return look
+    return cast(Callable[Concatenate[bytes, P], T], wraps(function)(look))
