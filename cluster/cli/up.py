@@ -113,9 +113,10 @@ def up_command(
             if ready:
                 show_live_status(directory, handle, interrupted)
         except BaseException as error:
+            kept = state is not None  # a start that fails does not take away what was there before
             if not isinstance(error, BrokenPipeError):  # then there is nobody left to tell
-                say("stopping what was started")
-            _finish(directory, handle, keep, now=False, quiet=True)
+                say("stopping what was started" + ("; the state is kept" if kept else ""))
+            _finish(directory, handle, keep or kept, now=False, quiet=True)
             raise
         if interrupted.count == 1:
             say("stopping; Ctrl-C again kills at once")

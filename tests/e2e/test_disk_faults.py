@@ -10,6 +10,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -241,6 +242,44 @@ async def test_on_a_full_disk_reading_watching_and_deleting_go_on_and_writing_co
             await writer.check()
             await client.close()
             assert await master.terminate() == 0
+
+
+# --- damaged
+
+
+def podium(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cluster.cli.main", *arguments],
+        env={**os.environ, "PODIUM_HOME": str(home)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_damaged_store_is_refused_with_a_way_out_and_is_still_there(tmp_path: Path) -> None:
+    home = tmp_path / "podium"
+    up = ("up", "--cluster", "hurt", "--nodes", "1", "-d")
+    assert podium(home, *up).returncode == 0
+    assert "in use by a master" in podium(home, "fsck", "--cluster", "hurt").stderr
+    assert podium(home, "down", "--cluster", "hurt", "--keep").returncode == 0
+    sound = podium(home, "fsck")
+    assert (sound.returncode, "verdict      sound" in sound.stdout) == (0, True), sound
+
+    store = home / "clusters" / "hurt" / "master" / "store.db"
+    data = bytearray(store.read_bytes())
+    data[data.index(b"kubernetes.io/hostname")] ^= 1
+    store.write_bytes(data)
+    refused = podium(home, *up)
+    assert refused.returncode == 1
+    for words in ("not those that were written", "podium fsck --dir", "podium restore", "the state is kept"):
+        assert words in refused.stderr, refused.stderr
+    assert store.read_bytes() == data
+    checked = podium(home, "fsck")
+    assert (checked.returncode, "verdict      damaged" in checked.stdout) == (1, True), checked
+    assert podium(home, "down", "--cluster", "hurt").returncode == 0
 
 
 # --- failing
