@@ -104,14 +104,15 @@ def up_command(
     with _Interrupts(directory, patience=1) as interrupted:
         handle = start_supervisor(directory, options, detached=detach, clock=_CLOCK, lifeline_fd=lifeline_fd)
         try:
-            from cluster.cli.upview import bring_up, show_live_status
+            from cluster.cli.upview import View
 
-            ready = bring_up(directory, handle, nodes, manifests, timeout, steps, interrupted)
+            with View(directory, handle, interrupted) as view:
+                ready = view.bring_up(nodes, manifests, timeout, steps)
+                if ready and not detach:
+                    view.show_live_status()
             if ready and detach:
                 say(f"\nNext: podium apply -f FILE; podium get pods -o wide; podium down --cluster {directory.name}")
                 return ExitCode.OK
-            if ready:
-                show_live_status(directory, handle, interrupted)
         except BaseException as error:
             kept = state is not None  # a start that fails does not take away what was there before
             if not isinstance(error, BrokenPipeError):  # then there is nobody left to tell

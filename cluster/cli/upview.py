@@ -29,40 +29,71 @@ R = TypeVar("R")
 _TICK_S = 0.05
 
 
-def bring_up(
-    directory: ClusterDir,
-    handle: Handle,
-    nodes: int,
-    manifests: Sequence[str],
-    timeout: float,
-    steps: Steps,
-    interrupted: Any,
-) -> bool:
-    """Waits for every node to be Ready, then applies the manifests and waits for their pods.
+class View:
+    """What a user sees of a cluster that starts. A context manager.
 
-    Returns False if the user interrupted. Raises CommandError, with what the daemons said, if it does not come up.
+    Its parts share one event loop: gRPC hands what is left of an earlier loop's calls to it, closed or not.
     """
 
-    async def body() -> None:
-        deadline = _clock.monotonic() + timeout
-        while not ((state := directory.read_state()) and state.supervisor and state.supervisor.pid == handle.pid):
-            _check_alive(directory, handle, deadline)
-            await asyncio.sleep(0.005)
-        while not (directory.credentials("admin") / "tls.key").exists() or "master" not in _running(directory):
-            _check_alive(directory, handle, deadline)
-            await asyncio.sleep(0.005)
-        client = GrpcClusterClient(state.master, Credentials.load(directory.credentials("admin")))
-        try:
-            steps.done(f"cluster {directory.name}", f"master at {state.master}")
-            await _nodes_ready(client, directory, nodes, lambda: _check_alive(directory, handle, deadline))
-            steps.done("nodes", f"{_names([f'node-{n}' for n in range(1, nodes + 1)])} Ready")
-            for path in manifests:
-                await _apply(client, path, timeout, steps)
-        finally:
-            await client.close()
+    def __init__(self, directory: ClusterDir, handle: Handle, interrupted: Any) -> None:
+        self._directory = directory
+        self._handle = handle
+        self._interrupted = interrupted
+        """True as soon as the user wants it to end."""
+        self._runner = asyncio.Runner()
 
-    finished, _ = asyncio.run(_unless(interrupted, body))
-    return finished
+    def __enter__(self) -> View:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._runner.close()
+
+    def bring_up(self, nodes: int, manifests: Sequence[str], timeout: float, steps: Steps) -> bool:
+        """Waits for every node to be Ready, then applies the manifests and waits for their pods.
+
+        Returns False if the user interrupted. Raises CommandError, with what the daemons said, if it does not come up.
+        """
+        directory, handle = self._directory, self._handle
+
+        async def body() -> None:
+            deadline = _clock.monotonic() + timeout
+            while not ((state := directory.read_state()) and state.supervisor and state.supervisor.pid == handle.pid):
+                _check_alive(directory, handle, deadline)
+                await asyncio.sleep(0.005)
+            while not (directory.credentials("admin") / "tls.key").exists() or "master" not in _running(directory):
+                _check_alive(directory, handle, deadline)
+                await asyncio.sleep(0.005)
+            client = GrpcClusterClient(state.master, Credentials.load(directory.credentials("admin")))
+            try:
+                steps.done(f"cluster {directory.name}", f"master at {state.master}")
+                await _nodes_ready(client, directory, nodes, lambda: _check_alive(directory, handle, deadline))
+                steps.done("nodes", f"{_names([f'node-{n}' for n in range(1, nodes + 1)])} Ready")
+                for path in manifests:
+                    await _apply(client, path, timeout, steps)
+            finally:
+                await client.close()
+
+        finished, _ = self._runner.run(_unless(self._interrupted, body))
+        return finished
+
+    def show_live_status(self) -> None:
+        """A status line until the user interrupts: rewritten on a terminal, elsewhere printed when it changes."""
+        directory, handle = self._directory, self._handle
+
+        async def body() -> None:
+            state = directory.read_state()
+            assert state is not None
+            client = GrpcClusterClient(state.master, Credentials.load(directory.credentials("admin")))
+            status = _LiveStatus(client)
+            try:
+                await status.start()
+                await status.run(lambda: _check_running(directory, handle))
+            finally:
+                await status.stop()
+                await client.close()
+
+        say(f"\nRunning; Ctrl-C stops everything. In another terminal: podium --cluster {directory.name} get pods")
+        self._runner.run(_unless(self._interrupted, body))
 
 
 async def _unless(interrupted: Any, body: Callable[[], Awaitable[R]]) -> tuple[bool, R | None]:
@@ -192,32 +223,13 @@ def _names(names: Sequence[str], most: int = 5) -> str:
     return " ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def show_live_status(directory: ClusterDir, handle: Handle, interrupted: Any) -> None:
-    """Shows a status line, rewritten on a terminal and printed when it changes elsewhere, until the user interrupts."""
-
-    async def body() -> None:
-        state = directory.read_state()
-        assert state is not None
-        client = GrpcClusterClient(state.master, Credentials.load(directory.credentials("admin")))
-        view = _LiveView(client)
-        try:
-            await view.start()
-            await view.run(lambda: _check_running(directory, handle))
-        finally:
-            await view.stop()
-            await client.close()
-
-    say(f"\nRunning; Ctrl-C stops everything. In another terminal: podium --cluster {directory.name} get pods -o wide")
-    asyncio.run(_unless(interrupted, body))
-
-
 def _check_running(directory: ClusterDir, handle: Handle) -> None:
     pid, status = os.waitpid(handle.pid, os.WNOHANG)
     if pid:
         raise CommandError(f"the cluster's supervisor ended (status {status}); log: {directory.log('supervisor')}")
 
 
-class _LiveView:
+class _LiveStatus:
     """Counts nodes, pods and controllers, and shows warnings."""
 
     def __init__(self, client: GrpcClusterClient) -> None:
