@@ -24,6 +24,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from cluster.actor.clock import Clock
 from cluster.actor.mailbox import Full, Mailbox, MailboxClosed
@@ -48,11 +49,23 @@ _YIELD_S = 0.02
 _NOT_LEADING = "this master does not lead; nothing was written"
 
 
+class Answer(Protocol):
+    """Who waits for an answer: a future, or what does the same."""
+
+    def done(self) -> bool:
+        """It has its answer, or the caller has gone away."""
+        ...
+
+    def set_result(self, response: bytes, /) -> None: ...
+
+    def set_exception(self, error: ApiError, /) -> None: ...
+
+
 @dataclass(slots=True)
 class _Request:
     request: wire.WriteRequest
     writer: Writer
-    answer: asyncio.Future[bytes]
+    answer: Answer
     key: str
     """Names the request among those that must not happen twice; empty: it may."""
     fingerprint: bytes
@@ -140,10 +153,12 @@ class WriterActor:
 
         A caller that goes away before its turn has written nothing; after that, it is written whoever listens.
         """
-        return await self.begin(request, writer)
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.begin(request, writer, answer)
+        return await answer
 
-    def begin(self, request: wire.WriteRequest, writer: Writer) -> asyncio.Future[bytes]:
-        """The same without waiting: the future gets what `write` returns or raises. Cancelling it is going away."""
+    def begin(self, request: wire.WriteRequest, writer: Writer, answer: Answer) -> None:
+        """The same without waiting: `answer` gets what `write` returns or raises, unless this raises at once."""
         key, fingerprint = "", b""
         if request.request_id:
             key = replay.request_key(writer.identity, request.request_id)
@@ -151,14 +166,12 @@ class WriterActor:
         mailbox = self._mailbox
         if mailbox is None:
             raise Unavailable(_NOT_LEADING)
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         try:
             taken = mailbox.offer(_Request(request, writer, answer, "" if request.dry_run else key, fingerprint))
         except MailboxClosed:
             raise Unavailable("the master is stopping; nothing was written") from None
         if not taken:
             raise Overloaded(f"{WAITING_REQUESTS} writes are waiting already; try again later", retry_after_s=1)
-        return answer
 
     # --- the loop
 
@@ -189,7 +202,8 @@ class WriterActor:
 
     async def _group(self, waiting: Sequence[_Request]) -> Sequence[Sequence[_Request]]:
         """Writes a group; returns what is to be written next, group by group. Raises _TermOver, JournalFailed."""
-        group = _Group(Stage(self._store.state, self._clock.wall()))
+        # To the microsecond, as every API shows it: a time that was shown means this revision when it is asked for.
+        group = _Group(Stage(self._store.state, round(self._clock.wall(), 6)))
         rest = await self._stage(group, waiting)
         try:
             again = await self._commit(group)

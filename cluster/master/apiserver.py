@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 
-from cluster.api.errors import ApiError, BadRequest, Invalid, NotFound, Unavailable
+from cluster.api.errors import ApiError, BadRequest, Invalid, NotFound, StoreRewound, Unavailable
 from cluster.api.fields import FieldSelector, parse_field_selector
 from cluster.api.kinds import AnyObject, Kind, kind_named
 from cluster.api.labels import parse_selector
@@ -34,7 +34,7 @@ from cluster.master.heartbeats import Heartbeats
 from cluster.master.leadership import Leadership
 from cluster.master.paging import Place, page, read_token, write_token
 from cluster.master.travel import TimeTravel
-from cluster.master.write_stream import serve
+from cluster.master.write_stream import Call, serve
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.rpc.handlers import Unserved
 from cluster.rpc.identity import Identity
@@ -113,6 +113,8 @@ class ApiServer(Unserved):
             if request.HasField("revision") or request.HasField("time"):
                 raise BadRequest("a continue token and a revision or time cannot be given together")
             place = read_token(token, kind.name)
+            if place.store_id != store.store_id:
+                raise StoreRewound(f"this is store {store.store_id}, the token is of {place.store_id}; begin again")
             revision, after = place.revision, place.after
         else:
             asked = await self._as_of(request)
@@ -123,7 +125,7 @@ class ApiServer(Unserved):
             [(kind.name, version.data) for version in found.versions],
             revision,
             store.store_id,
-            write_token(Place(revision, found.last)) if found.last is not None else "",
+            write_token(Place(revision, found.last, store.store_id)) if found.last is not None else "",
             found.remaining,
         )
 
@@ -188,25 +190,15 @@ class ApiServer(Unserved):
         if leader is not None:
             answers = leader.write_stream(identity, requests)
         else:
-            answers = serve(lambda request: self._begin(identity, request), requests)
+            writer = Writer(identity)
+            answers = serve(lambda request, call: self._begin(writer, request, call), requests, self.complete)
         with self._in_this_term(leader):
             async with aclosing(answers):
                 async for answer in answers:
                     yield answer
 
-    def _begin(self, identity: Identity, request: wire.WriteRequest) -> asyncio.Future[bytes]:
-        """Like `write`, on a stream; its errors are answers, which do not pass the server's gate."""
-        try:
-            answer = self._writer.begin(request, _by(identity, request))
-        except ApiError as error:
-            self.complete(error)
-            raise
-        answer.add_done_callback(self._complete)
-        return answer
-
-    def _complete(self, answer: asyncio.Future[bytes]) -> None:
-        if not answer.cancelled() and isinstance(error := answer.exception(), ApiError):
-            self.complete(error)
+    def _begin(self, writer: Writer, request: wire.WriteRequest, call: Call) -> None:
+        self._writer.begin(request, writer if not request.HasField("cause") else _by(writer.identity, request), call)
 
     @contextmanager
     def _in_this_term(self, leader: Peer | None) -> Iterator[None]:

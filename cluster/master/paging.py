@@ -1,7 +1,7 @@
 """Pages of a list: all pages show the snapshot of the first, because the token for the next one carries its revision.
 
-A token says where to go on: the revision and the key of the last object sent. It is opaque to callers, and one that was
-made up is a BadRequest. Pure.
+A token says where to go on: the store, the revision and the key of the last object sent. It is opaque to callers, and
+one that was made up is a BadRequest. Pure.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from cluster.api.kinds import AnyObject
 from cluster.api.meta import Key
 from cluster.store.version import Version
 
+_VERSION = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -24,11 +26,13 @@ class Place:
 
     revision: int
     after: Key
+    store_id: str = ""
+    """To which the revision belongs."""
 
 
 def write_token(place: Place) -> str:
     """The token for the next page."""
-    text = json.dumps([1, place.revision, *place.after], separators=(",", ":"))
+    text = json.dumps([_VERSION, place.store_id, place.revision, *place.after], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
@@ -36,14 +40,14 @@ def read_token(token: str, kind: str) -> Place:
     """Where to go on. Raises BadRequest for anything that `write_token` did not write for this kind."""
     try:
         data = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        version, revision, *after = data
-        if version != 1 or type(revision) is not int or revision < 0 or len(after) != 3 or after[0] != kind:
+        version, store_id, revision, *after = data
+        if version != _VERSION or type(revision) is not int or revision < 0 or len(after) != 3 or after[0] != kind:
             raise ValueError
-        if not all(isinstance(part, str) for part in after):
+        if not all(isinstance(part, str) for part in (store_id, *after)):
             raise ValueError
     except (ValueError, TypeError, binascii.Error, RecursionError):
         raise BadRequest("the continue token is not one of this list; begin again without it") from None
-    return Place(revision, Key(*after))
+    return Place(revision, Key(*after), store_id)
 
 
 @dataclass(frozen=True, slots=True)

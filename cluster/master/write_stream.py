@@ -15,27 +15,34 @@ Knows neither who may write nor what a write is: `begin` does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 from cluster.actor.tasks import Tasks
 from cluster.api.errors import ApiError, Internal
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.rpc.frames import Answer, write_answers
 from cluster.rpc.outcome import to_status
+from cluster.rpc.requests import hand_over
+
+_log = logging.getLogger("podium.master")
 
 OUTSTANDING = 1500
 """Calls of one stream under way; of the 2,000 that the writer takes, some are left for everybody else."""
 MESSAGE_BYTES = 1024 * 1024
 """About how much goes into one message of answers."""
 
-Begin = Callable[[wire.WriteRequest], "asyncio.Future[bytes]"]
-"""Takes a write in; the future gets the encoded WriteResponse, or an ApiError. May raise one, too. Cancelling the
-future gives the write up, if its turn has not come."""
+Begin = Callable[[wire.WriteRequest, "Call"], None]
+"""Takes a write in; the call gets the encoded WriteResponse, or an ApiError, or one is raised at once. When the call is
+done before its turn has come, nobody waits for it any more, and it is given up."""
 
 
-async def serve(begin: Begin, messages: AsyncIterator[wire.WriteCalls]) -> AsyncGenerator[bytes, None]:
-    """Encoded WriteAnswers, until the caller has said its last and all is answered."""
-    stream = _Stream(begin)
+async def serve(
+    begin: Begin, messages: AsyncIterator[wire.WriteCalls], complete: Callable[[ApiError], None] = lambda error: None
+) -> AsyncGenerator[bytes, None]:
+    """Encoded WriteAnswers, until the caller has said its last and all is answered. `complete` adds to errors, before
+    they are encoded, what the server's gate adds to the error of a call."""
+    stream = _Stream(begin, complete)
     tasks = Tasks("write stream")
     reader = tasks.spawn(stream.read(messages), name="calls")
     reader.add_done_callback(lambda _: stream.news.set())
@@ -54,49 +61,81 @@ async def serve(begin: Begin, messages: AsyncIterator[wire.WriteCalls]) -> Async
         await tasks.cancel_all()
 
 
+class Call:
+    """One call under way: what the writer knows of who waits. It does what a future would do, and costs less."""
+
+    __slots__ = ("_done", "_number", "_stream")
+
+    def __init__(self, stream: _Stream, number: int) -> None:
+        self._stream = stream
+        self._number = number
+        self._done = False
+
+    def done(self) -> bool:
+        """It is answered, or nobody waits any more."""
+        return self._done
+
+    def set_result(self, response: bytes) -> None:
+        """It is answered."""
+        self._done = True
+        self._stream.answer(self, Answer(self._number, response, None))
+
+    def set_exception(self, error: Exception) -> None:
+        """It has failed."""
+        self._done = True
+        known = error if isinstance(error, ApiError) else Internal(f"the write failed: {type(error).__name__}")
+        self._stream.complete(known)
+        self._stream.answer(self, Answer(self._number, None, to_status(known).SerializeToString()))
+
+    def give_up(self) -> None:
+        """Nobody waits for it any more."""
+        self._done = True
+
+
 class _Stream:
     """What is under way."""
 
-    def __init__(self, begin: Begin) -> None:
+    def __init__(self, begin: Begin, complete: Callable[[ApiError], None]) -> None:
         self.ready: list[Answer] = []
         self.news = asyncio.Event()
-        self.under_way: dict[asyncio.Future[bytes], int] = {}
+        self.under_way: set[Call] = set()
+        self.complete = complete
         self._begin = begin
         self._room = asyncio.Event()
 
     async def read(self, messages: AsyncIterator[wire.WriteCalls]) -> None:
         """Takes in what comes, while there is room."""
-        async for message in messages:
-            for call in message.calls:
-                while len(self.under_way) + len(self.ready) >= OUTSTANDING:
-                    self._room.clear()
-                    await self._room.wait()
-                self._take_in(call.id, call.request)
+        await hand_over(messages, self._take)
 
-    def _take_in(self, number: int, request: wire.WriteRequest) -> None:
+    def _take(self, message: wire.WriteCalls) -> Awaitable[None] | None:
+        """Takes the calls of a message in, if there is room; else waits for room, call by call."""
+        calls = message.calls
+        if len(self.under_way) + len(self.ready) + len(calls) > OUTSTANDING:
+            return self._take_slowly(message)
+        for call in calls:
+            self._take_in(call)
+        return None
+
+    async def _take_slowly(self, message: wire.WriteCalls) -> None:
+        for call in message.calls:
+            while len(self.under_way) + len(self.ready) >= OUTSTANDING:
+                self._room.clear()
+                await self._room.wait()
+            self._take_in(call)
+
+    def _take_in(self, call: wire.WriteCall) -> None:
+        mine = Call(self, call.id)
+        self.under_way.add(mine)
         try:
-            answer = self._begin(request)
-        except ApiError as error:
-            self._answer(_failed(number, error))
-            return
-        self.under_way[answer] = number
-        answer.add_done_callback(self._done)
+            self._begin(call.request, mine)
+        except Exception as error:
+            mine.set_exception(error)
+            if not isinstance(error, ApiError):
+                _log.error("a bug in the master: a write could not begin", exc_info=error)
 
-    def _done(self, answer: asyncio.Future[bytes]) -> None:
-        number = self.under_way.pop(answer, None)
-        if number is None:
-            return  # given up
-        if answer.cancelled():
-            self._answer(_failed(number, Internal("the write was given up")))
-            return
-        error = answer.exception()
-        if error is None:
-            self._answer(Answer(number, answer.result(), None))
-        else:
-            known = error if isinstance(error, ApiError) else Internal(f"the write failed: {type(error).__name__}")
-            self._answer(_failed(number, known))
-
-    def _answer(self, answer: Answer) -> None:
+    def answer(self, call: Call, answer: Answer) -> None:
+        """A call is answered."""
+        self.under_way.discard(call)
         self.ready.append(answer)
         self.news.set()
 
@@ -114,10 +153,6 @@ class _Stream:
 
     def give_up(self) -> None:
         """Nobody listens any more."""
-        under_way, self.under_way = self.under_way, {}
-        for answer in under_way:
-            answer.cancel()
-
-
-def _failed(number: int, error: ApiError) -> Answer:
-    return Answer(number, None, to_status(error).SerializeToString())
+        for call in self.under_way:
+            call.give_up()
+        self.under_way.clear()

@@ -8,6 +8,9 @@ gRPC leaves three traps here, and this file is where they are kept:
     the same for a refusal: "no such pod" would become an internal error        a client sends its second request only
                                                                                 when the first was accepted
 
+A handler that need not wait for each request takes them by `hand_over`: the reader calls it, and a turn of the event
+loop and a queue are saved; that is a tenth of what a small message costs.
+
 "Accepted" is when the handler asks for more, or answers: then initial metadata with a mark in it are sent, for which
 our client waits. (Metadata without the mark come with a refusal, too.)
 """
@@ -16,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
@@ -37,6 +40,16 @@ HEAR_OUT_STOPPING_S = 0.05
 """The same, when the server stops: a client that would write for ever does not hold it up."""
 
 
+async def hand_over(requests: AsyncIterator[M], take: Callable[[M], Awaitable[None] | None]) -> None:
+    """`RequestStream.hand_over`, or the same for any other iterator."""
+    if isinstance(requests, RequestStream):
+        await requests.hand_over(take)
+        return
+    async for request in requests:
+        if (busy := take(request)) is not None:
+            await busy
+
+
 class RequestStream(Generic[M]):
     """What a caller sends, as an async iterator for one handler."""
 
@@ -48,9 +61,14 @@ class RequestStream(Generic[M]):
         self._ended = False
         self._deaf = False
         self._first = asyncio.Event()
+        self._putting = False
+        """The reader waits for room in the queue."""
+        self._take: Callable[[M], Awaitable[None] | None] | None = None
         self._tasks = tasks
         self._accepting = asyncio.Lock()
         self._metadata_sent = False
+        self._accepted = False
+        """The metadata have been sent, not only begun: gRPC takes no answer while they are under way."""
         self._reader = tasks.spawn(self._read(), name=f"{name} requests")
 
     def __aiter__(self) -> AsyncIterator[M]:
@@ -68,9 +86,23 @@ class RequestStream(Generic[M]):
             raise StopAsyncIteration
         return request
 
+    async def hand_over(self, take: Callable[[M], Awaitable[None] | None]) -> None:
+        """Gives every request to `take` as it comes; what that returns is awaited before the next is read. Returns when
+        there are no more. Instead of iterating, and once."""
+        await self._accept()
+        while self._putting or not self._queue.empty():  # what has come before
+            request = await self._queue.get()
+            if request is None:
+                return
+            if (busy := take(request)) is not None:
+                await busy
+        self._take = take
+        await self._queue.get()  # nothing comes this way any more, except the end
+
     async def write(self, message: object) -> None:
         """Sends an answer, after the acceptance."""
-        await self._accept()
+        if not self._accepted:
+            await self._accept()
         await self._context.write(message)
 
     async def hear_out(self, limit_s: float) -> None:
@@ -97,13 +129,20 @@ class RequestStream(Generic[M]):
             if not self._metadata_sent:
                 self._metadata_sent = True
                 await self._context.send_initial_metadata((ACCEPTED,))
+                self._accepted = True
 
     async def _read(self) -> None:
         try:
             async for request in self._requests:
                 self._first.set()
-                if not self._deaf:
+                if self._deaf:
+                    continue
+                if self._take is None:
+                    self._putting = True
                     await self._queue.put(request)
+                    self._putting = False
+                elif (busy := self._take(request)) is not None:
+                    await busy
         except Exception as error:
             # The call has ended under the reader; the handler is being cancelled, too.
             _log.debug("the requests broke off: %s", error)

@@ -114,12 +114,18 @@ async def test_a_list_as_of_a_revision(rig: Rig) -> None:
         await listed(rig, revision=then, **{"continue": write_token(Place(1, Key("Pod", "", "a")))})
 
 
-@given(st.integers(0, 2**60), st.text(max_size=20), st.text(max_size=20))
-def test_tokens_come_back(revision: int, namespace: str, name: str) -> None:
-    place = Place(revision, Key("Pod", namespace, name))
+@given(st.integers(0, 2**60), st.text(max_size=20), st.text(max_size=20), st.text(max_size=20))
+def test_tokens_come_back(revision: int, namespace: str, name: str, store_id: str) -> None:
+    place = Place(revision, Key("Pod", namespace, name), store_id)
     assert read_token(write_token(place), "Pod") == place
     with pytest.raises(BadRequest):
         read_token(write_token(place), "Node")
+
+
+async def test_a_token_of_another_store_is_refused(rig: Rig) -> None:
+    token = write_token(Place(1, Key("Pod", "", "a"), "store+9f"))
+    with pytest.raises(StoreRewound, match="begin again"):
+        await listed(rig, **{"continue": token})
 
 
 @given(st.one_of(st.text(), st.binary().map(lambda data: data.decode("latin-1"))))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
-from cluster.api.errors import ApiError, BadRequest, Expired, NotFound, StoreRewound
+from cluster.api.errors import BadRequest, Expired, NotFound, StoreRewound
 from cluster.api.meta import Key, to_time
 from cluster.client import operations as ops
 from cluster.pb.v1 import cluster_pb2 as wire
@@ -139,8 +139,15 @@ async def test_errors_on_a_stream_of_writes_say_so_too(rig: Rig) -> None:
     operation = wire.Operation(create=wire.CreateOperation(object=wire.Object(pod=core.Pod())))
     too_many = wire.WriteRequest(operations=[operation] * 2001)
     no_id = wire.WriteRequest(operations=[operation], request_id="x" * 65)
-    for request in (too_many, no_id):
-        with pytest.raises(ApiError) as caught:
-            await rig.master.api._begin(ADMIN, request)
-        await asyncio.sleep(0)
-        assert (caught.value.store_id, caught.value.revision) == ("store", 1)
+
+    async def requests() -> AsyncIterator[wire.WriteCalls]:
+        for number, request in enumerate((too_many, no_id)):
+            yield wire.WriteCalls(calls=[wire.WriteCall(id=number, request=request)])
+
+    answers = [
+        answer
+        async for message in rig.master.api.write_stream(ADMIN, requests())
+        for answer in wire.WriteAnswers.FromString(message).answers
+    ]
+    assert [answer.error.reason for answer in answers] == ["BadRequest"] * 2
+    assert [(answer.error.store_id, answer.error.revision) for answer in answers] == [("store", 1)] * 2
