@@ -90,6 +90,13 @@ def wrap(obj: AnyObject) -> wire.Object:
     return wire.Object(**{kind_of(obj).field: obj})  # type: ignore[arg-type]
 
 
+def put_in(envelope: wire.Object, obj: AnyObject) -> None:
+    """The same into an envelope that is there already: an object that travels inside something is copied once."""
+    place = getattr(envelope, _BY_MESSAGE[type(obj)].field)
+    place.SetInParent()
+    place.CopyFrom(obj)
+
+
 def unwrap(envelope: wire.Object) -> AnyObject:
     """The object in an envelope (not a copy). Raises Invalid if the envelope is empty."""
     field = envelope.WhichOneof("object")

@@ -5,24 +5,30 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cluster.api.kinds import AnyObject, wrap
+from cluster.api.kinds import AnyObject, put_in
 from cluster.api.meta import Key
 from cluster.pb.v1 import cluster_pb2 as wire
 
 
 def create(obj: AnyObject) -> wire.Operation:
     """Create an object; metadata.generateName instead of a name lets the master choose one."""
-    return wire.Operation(create=wire.CreateOperation(object=wrap(obj)))
+    operation = wire.Operation()
+    put_in(operation.create.object, obj)
+    return operation
 
 
 def update(obj: AnyObject) -> wire.Operation:
     """Replace spec and metadata; with metadata.resourceVersion set, only if that is still the version."""
-    return wire.Operation(update=wire.UpdateOperation(object=wrap(obj)))
+    operation = wire.Operation()
+    put_in(operation.update.object, obj)
+    return operation
 
 
 def update_status(obj: AnyObject) -> wire.Operation:
     """Replace the status; with metadata.resourceVersion set, only if that is still the version."""
-    return wire.Operation(update_status=wire.UpdateStatusOperation(object=wrap(obj)))
+    operation = wire.Operation()
+    put_in(operation.update_status.object, obj)
+    return operation
 
 
 def patch(
