@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -192,8 +193,13 @@ def test_plain_words_mean_what_yaml_1_2_says(loader: Any, text: str, value: Any)
     assert type(document.data["a"]) is type(value)
 
 
+def _same_in_both_versions(text: str) -> bool:
+    """False for a string such as 0E0, which YAML 1.1, the writer's, leaves plain, and which is a number in 1.2."""
+    return re.fullmatch(r"[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?0o[0-7]+", text) is None
+
+
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**12), 10**12) | st.text(max_size=6),
+    st.none() | st.booleans() | st.integers(-(10**12), 10**12) | st.text(max_size=6).filter(_same_in_both_versions),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=10,
 )
