@@ -87,7 +87,7 @@ class Front:
             self._busy = False
             for future in (answering, self._waiting):
                 if future is not None and not future.done():
-                    _fail(future, Unreachable("the journal is closed"))
+                    _fail(future, Unreachable("the read was given up"))
             self._waiting = None
 
     async def _read(self) -> Seen:

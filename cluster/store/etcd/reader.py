@@ -36,7 +36,8 @@ from cluster.store.version import Record
 T = TypeVar("T")
 
 _PAGE_BYTES = 2 * 1024 * 1024
-_PAGE_START, _PAGE_MOST = 16, 512
+_PAGE_START, _PAGE_MOST = 16, 256
+"""Keys of a page. The most bounds what a page may come to when large chunks follow on small ones: some 256 MiB."""
 _LOOKUPS_AT_ONCE = 16
 _PAUSE_S = 0.05
 
@@ -198,12 +199,12 @@ class Reader:
             step = _PAGE_START
             while end > after and len(found) < limit:
                 if end <= seen.head.swept and found:
-                    # Of what is swept there is at most one record, and the oldest that was found says where.
-                    previous = found[-1].previous
-                    if previous > after:
-                        found += _of_object(
-                            await self.holding([previous], cached=True), kind, namespace, name, after, until
-                        )
+                    # Of what is swept there is at most one record: it was found, or the oldest that was says where.
+                    oldest = found[-1]
+                    if oldest.revision > seen.head.swept and oldest.previous > after:
+                        chunks = await self.holding([oldest.previous], cached=True)
+                        older = _of_object(chunks, kind, namespace, name, after, oldest.previous)
+                        found += older[:1]
                     break
                 start = max(end - step, seen.head.swept if end > seen.head.swept else 0, 0)
                 get = Get(*self._keys.chunks(start + 1, end), limit=_PAGE_MOST, revision=seen.revision)

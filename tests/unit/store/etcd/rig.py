@@ -106,11 +106,11 @@ class Members:
             await self.clock.run_for(0.05, settle=5)
         return task.result()
 
-    async def wait(self, seconds: float) -> None:
+    async def wait(self, seconds: float, step_s: float = 0.1) -> None:
         """Time passes in small steps, so that everybody keeps up with it."""
         until_s = self.clock.monotonic() + seconds
         while (left_s := until_s - self.clock.monotonic()) > 1e-6:
-            await self.clock.run_for(min(0.1, left_s), settle=30)
+            await self.clock.run_for(min(step_s, left_s), settle=40)
 
     async def crash(self, journal: EtcdJournal) -> None:
         """Ends a member as kill -9 does: nothing is told to etcd."""

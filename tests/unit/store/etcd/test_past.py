@@ -247,6 +247,64 @@ async def _run(members: Members, moods: list[Weather], steps: list[tuple[str, ob
             assert len(beginning) == len([record for record in left if record.revision <= compacted])
 
 
+IN_THE_JOURNAL = [
+    name
+    for name in failpoints.KNOWN
+    if name.startswith("etcd.") and name.split("_")[-1] not in ("ask", "change", "watch")  # those are in the client
+]
+
+
+@pytest.mark.parametrize("name", IN_THE_JOURNAL)
+async def test_a_process_that_ends_at_any_step_leaves_a_log_for_the_next(name: str) -> None:
+    """One life of a leader, with all there is to do, ends at that step; another goes on and finds what was promised."""
+    members = Members(EtcdSettings(etcd_age_s=60.0, etcd_revisions=5, request_appends=1))
+    book, pending, compacted = Book(), list[Record](), 0
+
+    async def live(journal: EtcdJournal) -> None:
+        nonlocal pending, compacted
+        term = await members.lead(journal)
+        for size in (1, 1, 1500, 1, 1):
+            pending = book.copy().more(size, names=3, size=1000)
+            request = Request(f"r{pending[-1].revision}", pending[-1].revision, members.clock.wall(), b"x")
+            await members.run(journal.append(pending, [request]))
+            book.keep(pending)
+        pending = []
+        compacted = book.revision - 1
+        while not await members.run(journal.compact(compacted, 500)):
+            pass
+        await members.wait(70, 0.5)
+        for _ in range(6):
+            pending = book.copy().more(1, names=3)
+            await members.run(journal.append(pending))
+            book.keep(pending)
+        pending = []
+        await members.wait(130, 0.5)
+        await term.resign()
+
+    with crash_at(1, [name]) as reached:
+        try:
+            journal = await members.join()
+            await live(journal)
+        except (Crash, StoreError):
+            pass
+    assert reached, f"{name} was never reached"
+    for client in members.clients.values():
+        client.cut_off = True
+    last = await members.join()
+    if await members.run(last.head()) > book.revision:
+        book.keep(pending)
+    state, seen = await state_of(members)
+    assert state == book.live
+    assert seen in (0, compacted)
+    pending = []
+    await live(await members.join())
+    assert (await state_of(members)) == (book.live, compacted)
+    left = await loaded(await members.join())
+    for revision in range(compacted, book.revision + 1):
+        assert fold(left, revision) == book.past[revision]
+    await members.close()
+
+
 # --- reading the past
 
 
@@ -340,7 +398,7 @@ async def test_old_requests_are_forgotten(members: Members) -> None:
     for number in range(10):
         wall_s = members.clock.wall()
         await journal.append(book.more(1), [Request(f"r{number}", book.revision, wall_s, b"x")])
-        await members.wait(120)
+        await members.wait(120, 0.5)
     requests = await _requests(members)
     assert requests[-1] == "r9"
     assert requests[0] in ("r4", "r5")
@@ -353,7 +411,7 @@ async def test_too_many_requests_are_forgotten_sooner() -> None:
     await members.lead(journal)
     for number in range(10):
         await journal.append(book.more(1), [Request(f"r{number}", book.revision, members.clock.wall(), b"x")])
-    await members.wait(61)
+    await members.wait(61, 0.5)
     assert await _requests(members) == ["r7", "r8", "r9"]
     await members.close()
 
@@ -370,11 +428,11 @@ async def test_etcd_is_compacted_far_behind(compacts: bool) -> None:
     await members.lead(journal)
     for _ in range(50):
         await journal.append(book.more(1))
-    await members.wait(400)
+    await members.wait(400, 0.5)
     assert members.etcd.compacted == 0
     for _ in range(50):
         await journal.append(book.more(1))
-    await members.wait(400)
+    await members.wait(400, 0.5)
     if compacts:
         assert 0 < members.etcd.compacted <= members.etcd.revision - 20
         assert members.etcd.compacted < 60, "nothing that is younger than ten minutes"
