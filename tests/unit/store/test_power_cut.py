@@ -23,7 +23,7 @@ import pytest
 
 from cluster.store.interface import StoreError
 from cluster.store.store import Store
-from tests.kit import disk_workload
+from tests.kit import store_workload
 from tests.kit.clock import VirtualClock
 from tests.kit.power_cut import STRACE, Disk, Event, parse
 
@@ -48,7 +48,7 @@ class Trace:
 
 
 def record(root: Path, seed: int, *options: str) -> Trace:
-    command = [sys.executable, "-m", "tests.kit.disk_workload", str(root / "store"), str(seed), str(APPENDS), *options]
+    command = [sys.executable, "-m", "tests.kit.store_workload", str(root / "store"), str(seed), str(APPENDS), *options]
     done = subprocess.run([*STRACE, str(root / "trace"), *command], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     events = parse((root / "trace").read_text(errors="replace"))
@@ -76,15 +76,15 @@ async def examine(trace: Trace, moment: int, directory: Path, rng: random.Random
 
 
 @lru_cache(1)
-def written(seed: int) -> tuple[list[disk_workload.Append], dict[int, disk_workload.Model]]:
+def written(seed: int) -> tuple[list[store_workload.Append], dict[int, store_workload.Model]]:
     """The appends of a run, and what existed after each, by revision."""
-    appends = list(disk_workload.script(seed, APPENDS))
+    appends = list(store_workload.script(seed, APPENDS))
     return appends, {0: {}, **{append.puts[-1].revision: append.after for append in appends}}
 
 
 async def start(directory: Path, seed: int, acknowledged: int) -> Found:
-    journal = disk_workload.journal(directory)
-    store = Store(journal, disk_workload.SETTINGS, VirtualClock())
+    journal = store_workload.journal(str(directory))
+    store = Store(journal, store_workload.SETTINGS, VirtualClock())
     try:
         await store.start()
     except StoreError as error:
