@@ -20,10 +20,7 @@ from cluster.api.errors import BadRequest
 from cluster.api.kinds import AnyObject
 from cluster.api.meta import Key
 from cluster.pb.v1 import core_pb2 as core
-from cluster.store.version import Change, Version
-
-MAX_CHANGES = 4096
-"""In one revision; the log packs the position of a change into twelve bits."""
+from cluster.store.version import MAX_CHANGES, Change, Version
 
 
 class Reader(Protocol):

@@ -23,7 +23,7 @@ from typing import TypeAlias
 from cluster.store import chain
 from cluster.store.chain import GENESIS, Base
 from cluster.store.interface import Request, StoreRefused
-from cluster.store.version import Record
+from cluster.store.version import MAX_CHANGES, Record
 
 APPLICATION_ID = 0x506F6469
 """In the file's header: "Podi"."""
@@ -31,8 +31,7 @@ SCHEMA_VERSION = 2
 
 FILE_NAME = "store.db"
 
-POSITION_BITS = 12
-MAX_CHANGES_PER_REVISION = 1 << POSITION_BITS
+POSITION_BITS = (MAX_CHANGES - 1).bit_length()
 
 Row: TypeAlias = tuple[int, str, str, str, int, int, str, float, bytes, bytes, bytes]
 """The columns of the log, in order."""
@@ -104,7 +103,7 @@ def revision_of(row_id: int) -> int:
 def record_of(row: Row) -> Record:
     """A row, read. Nothing is checked."""
     row_id, kind, namespace, name, previous, deleted, node, time_s, data, _, _ = row
-    position = row_id & MAX_CHANGES_PER_REVISION - 1
+    position = row_id & (1 << POSITION_BITS) - 1
     return Record(row_id >> POSITION_BITS, position, kind, namespace, name, previous, bool(deleted), node, time_s, data)
 
 

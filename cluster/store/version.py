@@ -21,6 +21,9 @@ from cluster.api.kinds import BY_NAME, AnyObject
 from cluster.api.meta import Key
 from cluster.store import encoding
 
+MAX_CHANGES = 4096
+"""Of one revision: journals pack the position of a change into twelve bits."""
+
 
 class Version:
     """One object at one revision. Immutable."""

@@ -21,11 +21,9 @@ from cluster.store.audit import Place
 from cluster.store.ballast import Ballast
 from cluster.store.highwater import HighWater, Mark
 from cluster.store.interface import DiskFull, JournalFailed, Request
+from cluster.store.requests import AGE_S, LIMIT
 from cluster.store.schema import Meta
 from cluster.store.version import Record
-
-KEEP_REQUESTS = 20_000
-KEEP_REQUESTS_S = 600.0
 
 _FORGET_EVERY = 500
 """Requests; they are forgotten in batches."""
@@ -125,8 +123,8 @@ class Writer:
             if requests:
                 schema.insert_requests(self.db, place.requests + 1, requests, request_links)
             if forget:
-                oldest_s = requests[-1].time_s - KEEP_REQUESTS_S
-                meta = compaction.forget_requests(self.db, meta, after.requests - KEEP_REQUESTS, oldest_s)
+                oldest_s = requests[-1].time_s - AGE_S
+                meta = compaction.forget_requests(self.db, meta, after.requests - LIMIT, oldest_s)
 
         self._transact(insert, frees)
         self.place, self.meta = after, meta

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cluster.store import requests
+
 
 @dataclass(frozen=True, slots=True)
 class EtcdSettings:
@@ -19,9 +21,9 @@ class EtcdSettings:
     """An append whose fate is not known by then raises Undecided."""
     poll_s: float = 5.0
     """A follower that hears nothing, and a candidate that waits, look for themselves so often: no trust in watches."""
-    request_age_s: float = 600.0
+    request_age_s: float = requests.AGE_S
     """Requests are kept at least so long ..."""
-    request_appends: int = 20_000
+    request_appends: int = requests.LIMIT
     """... but not more than those of so many appends."""
     compacts_etcd: bool = True
     """The leader lets etcd forget its own old revisions; or else somebody must (--auto-compaction-retention)."""

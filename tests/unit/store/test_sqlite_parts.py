@@ -182,7 +182,7 @@ async def test_the_mark_is_synced_a_second_after_it_moved(tmp_path: Path, monkey
 async def test_requests_are_forgotten_when_they_are_old_or_too_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "KEEP_REQUESTS", 1000)
+    monkeypatch.setattr(writing, "LIMIT", 1000)
     opened = journal(tmp_path / "store")
     await opened.open()
 
