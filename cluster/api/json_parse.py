@@ -35,7 +35,7 @@ Problems: TypeAlias = list[FieldError]
 Parse: TypeAlias = Callable[[Any, Where, Problems], Any]
 """Reads one value (never None). What it returns is of no use once it has added to the problems."""
 
-_TIME = core.Time.DESCRIPTOR.full_name
+_TIMES = (core.Time.DESCRIPTOR.full_name, core.MicroTime.DESCRIPTOR.full_name)
 _QUANTITY = core.Quantity.DESCRIPTOR.full_name
 _INT_OR_STRING = core.IntOrString.DESCRIPTOR.full_name
 _INTEGERS = {
@@ -149,7 +149,7 @@ class MessageParser:
 @cache
 def parser(descriptor: Descriptor) -> Parse:
     """The function that reads a value of this message type; for its constructor, or for that of a message around it."""
-    if descriptor.full_name == _TIME:
+    if descriptor.full_name in _TIMES:
         return _parse_time
     if descriptor.full_name == _QUANTITY:
         return _parse_quantity

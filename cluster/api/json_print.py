@@ -5,6 +5,7 @@ A descriptor becomes a dictionary from field to a small function; printing walks
 is set. Differences from plain messages, all by type or by option:
 
     Time            "2026-03-01T12:00:00Z"; an empty one is null
+    MicroTime       "2026-03-01T12:00:00.000000Z"; an empty one is null
     Quantity        "100m"
     IntOrString     8080 or "http"
     (inline)        its fields appear among those of the message around it
@@ -22,13 +23,14 @@ from typing import Any, TypeAlias
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from cluster.api.times import format_time, format_time_exactly
+from cluster.api.times import format_micro_time, format_time, format_time_exactly
 from cluster.pb.v1 import core_pb2 as core
 from cluster.pb.v1 import options_pb2
 
 Print: TypeAlias = Callable[[Any], Any]
 
 _TIME = core.Time.DESCRIPTOR.full_name
+_MICRO_TIME = core.MicroTime.DESCRIPTOR.full_name
 _QUANTITY = core.Quantity.DESCRIPTOR.full_name
 _INT_OR_STRING = core.IntOrString.DESCRIPTOR.full_name
 
@@ -38,6 +40,8 @@ def printer(descriptor: Descriptor, exact: bool) -> Print:
     """The function that turns a message of this type into JSON's values. `exact`: times to the nanosecond."""
     if descriptor.full_name == _TIME:
         return _print_time_exactly if exact else _print_time
+    if descriptor.full_name == _MICRO_TIME:
+        return _print_time_exactly if exact else _print_micro_time
     if descriptor.full_name == _QUANTITY:
         return _print_quantity
     if descriptor.full_name == _INT_OR_STRING:
@@ -87,12 +91,16 @@ def _value_printer(field: FieldDescriptor, exact: bool) -> Print | None:
     return None
 
 
-def _print_time(value: core.Time) -> str | None:
+def _print_time(value: core.Time | core.MicroTime) -> str | None:
     seconds = value.seconds
     return format_time(seconds) if seconds or value.ListFields() else None
 
 
-def _print_time_exactly(value: core.Time) -> str | None:
+def _print_micro_time(value: core.MicroTime) -> str | None:
+    return format_micro_time(value.seconds, value.nanos) if value.ListFields() else None
+
+
+def _print_time_exactly(value: core.Time | core.MicroTime) -> str | None:
     if value.HasField("nanos"):
         return format_time_exactly(value.seconds, value.nanos)
     return _print_time(value)

@@ -15,9 +15,16 @@ from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 
 AnyObject: TypeAlias = (
-    core.Pod | core.Node | core.ReplicationController | core.Service | core.Endpoints | core.Event | core.Namespace
+    core.Pod
+    | core.Node
+    | core.ReplicationController
+    | core.Service
+    | core.Endpoints
+    | core.Event
+    | core.Namespace
+    | core.Lease
 )
-"""An API object: every one has `metadata`; all but Endpoints and Event have `spec` and `status`."""
+"""An API object: every one has `metadata`; all but Endpoints and Event have `spec`, and those but Lease `status`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("Endpoints", "endpoints", core.Endpoints, "endpoints", ("ep",), has_status=False),
     Kind("Event", "events", core.Event, "event", ("ev",), has_status=False),
     Kind("Namespace", "namespaces", core.Namespace, "namespace", ("ns",), namespaced=False),
+    Kind("Lease", "leases", core.Lease, "lease", has_status=False, api_version="coordination.k8s.io/v1"),
 )
 
 BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
@@ -80,7 +88,9 @@ def kind_from_word(word: str) -> Kind:
     """The kind meant by a word on the command line: "po", "pod", "pods", "Pod". Raises Invalid."""
     kind = _BY_WORD.get(word.lower())
     if kind is None:
-        known = ", ".join(f"{kind.plural} ({', '.join(kind.short_names)})" for kind in KINDS)
+        known = ", ".join(
+            f"{kind.plural} ({', '.join(kind.short_names)})" if kind.short_names else kind.plural for kind in KINDS
+        )
         raise Invalid(f'there is no kind "{word}"; known are {known}')
     return kind
 

@@ -35,8 +35,14 @@ def to_time(epoch_s: float) -> core.Time:
     return core.Time(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)
 
 
-def from_time(time: core.Time) -> float:
-    """A Time as seconds since 1970 (UTC)."""
+def to_micro_time(epoch_s: float) -> core.MicroTime:
+    """Seconds since 1970 (UTC) as a MicroTime."""
+    time = to_time(epoch_s)
+    return core.MicroTime(seconds=time.seconds, nanos=time.nanos)
+
+
+def from_time(time: core.Time | core.MicroTime) -> float:
+    """A Time or MicroTime as seconds since 1970 (UTC)."""
     return time.seconds + time.nanos / 1e9
 
 

@@ -1,7 +1,7 @@
 """Points in time as text: RFC 3339, in UTC, as Kubernetes writes them.
 
-Printed to the second, because that is Kubernetes' resolution; or exactly, where a text must be read back without loss.
-Read with or without a fraction, in any time zone.
+Printed to the second, because that is Kubernetes' resolution (to the microsecond where it has those); or exactly, where
+a text must be read back without loss. Read with or without a fraction, in any time zone.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ def format_time_exactly(seconds: int, nanos: int) -> str:
     """As `format_time`, with the fraction of the second; at least one digit, so that 0 nanoseconds are said too."""
     fraction = f"{min(max(nanos, 0), 999_999_999):09d}".rstrip("0")
     return f"{format_time(seconds)[:-1]}.{fraction or '0'}Z"
+
+
+def format_micro_time(seconds: int, nanos: int) -> str:
+    """As `format_time`, with exactly six digits after the point: what is finer is cut off."""
+    return f"{format_time(seconds)[:-1]}.{min(max(nanos, 0), 999_999_999) // 1000:06d}Z"
 
 
 def parse_time(text: str) -> tuple[int, int | None]:

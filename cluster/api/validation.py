@@ -24,6 +24,7 @@ from cluster.api.problems import Report
 from cluster.api.validation_kinds import (
     validate_endpoints,
     validate_event,
+    validate_lease,
     validate_namespace,
     validate_node,
     validate_pod,
@@ -44,6 +45,7 @@ _RULES: dict[type[AnyObject], Callable[[Report, Any], None]] = {
     core.Node: validate_node,
     core.Event: validate_event,
     core.Namespace: validate_namespace,
+    core.Lease: validate_lease,
 }
 
 

@@ -1,4 +1,4 @@
-"""The rules of the other kinds: replication controllers, services, endpoints, nodes, events, namespaces.
+"""The rules of the other kinds: replication controllers, services, endpoints, nodes, events, namespaces, leases.
 
 Kubernetes' rules, narrowed to what Podium carries out: services of type ClusterIP, ports of TCP. What is narrower says
 so in its message. Addresses of endpoints may be loopback ones: here they are.
@@ -155,3 +155,12 @@ def validate_namespace(report: Report, namespace: core.Namespace) -> None:
         report.one_of("status.phase", namespace.status.phase, ("Active", "Terminating"))
     for index, finalizer in enumerate(namespace.spec.finalizers):
         report.check(f"spec.finalizers[{index}]", finalizer, label_key_problems(finalizer))
+
+
+def validate_lease(report: Report, lease: core.Lease) -> None:
+    """The numbers; and no owners: the controllers do not watch leases, so nobody would collect what an owner leaves."""
+    if lease.spec.HasField("leaseDurationSeconds") and lease.spec.leaseDurationSeconds <= 0:
+        report.invalid("spec.leaseDurationSeconds", lease.spec.leaseDurationSeconds, "must be greater than 0")
+    report.at_least("spec.leaseTransitions", lease.spec.leaseTransitions, 0)
+    if lease.metadata.ownerReferences:
+        report.forbidden("metadata.ownerReferences", "Podium does not collect leases whose owners are gone")

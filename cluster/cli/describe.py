@@ -84,6 +84,7 @@ async def _describe(source: Source, kind: Kind, obj: AnyObject) -> str:
         "ReplicationController": _controller,
         "Service": _service,
         "Endpoints": _endpoints,
+        "Lease": _lease,
     }
     if kind.name in writers:
         lines += writers[kind.name](obj)
@@ -339,6 +340,17 @@ def _endpoints(endpoints: core.Endpoints) -> Iterable[str]:
         for title, addresses in (("Addresses", subset.addresses), ("NotReadyAddresses", subset.notReadyAddresses)):
             yield from _rows(title, (f"{a.ip} {a.targetRef.name} on {a.nodeName}" for a in addresses), 2)
         yield from _rows("Ports", (f"{p.name or '<unset>'} {p.port}/{p.protocol}" for p in subset.ports), 2)
+
+
+def _lease(lease: core.Lease) -> Iterable[str]:
+    from cluster.api.times import format_micro_time
+
+    spec = lease.spec
+    yield _row("Holder", spec.holderIdentity)
+    yield _row("Lease Duration", f"{spec.leaseDurationSeconds}s" if spec.HasField("leaseDurationSeconds") else "")
+    for title, time in (("Acquire Time", spec.acquireTime), ("Renew Time", spec.renewTime)):
+        yield _row(title, format_micro_time(time.seconds, time.nanos) if time.ListFields() else "")
+    yield _row("Lease Transitions", spec.leaseTransitions)
 
 
 async def _events(source: Source, kind: Kind, obj: AnyObject) -> list[str]:

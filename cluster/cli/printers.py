@@ -167,6 +167,7 @@ COLUMNS: dict[str, Columns] = {
         ("MESSAGE", lambda o, _: o.message),
     ),
     "Namespace": (_NAME, ("STATUS", lambda o, _: o.status.phase), _AGE),
+    "Lease": (_NAME, ("HOLDER", lambda o, _: o.spec.holderIdentity or NONE), _AGE),
 }
 
 WIDE: dict[str, Columns] = {

@@ -40,6 +40,12 @@ class Profile:
     """What pods get at most when their node agent stops."""
     master_lease_s: int
     """Of several masters, another leads once the leading one was silent for so long; etcd takes whole seconds."""
+    manager_lease_s: int
+    """Of several managers, another takes over once the acting one has not renewed its lease for so long."""
+    manager_renew_deadline_s: float
+    """A manager that could not renew its lease for so long stops acting."""
+    manager_retry_s: float
+    """Between two attempts to get or to renew a lease."""
     event_ttl_s: float = 3600.0
     """Events are removed after that."""
     bookmark_interval_s: float = 5.0
@@ -69,6 +75,9 @@ PROFILES: dict[str, Profile] = {
             scheduler_backoff_max_s=2.0,
             stop_grace_s=5.0,
             master_lease_s=3,
+            manager_lease_s=3,
+            manager_renew_deadline_s=2.0,
+            manager_retry_s=0.5,
         ),
         Profile(
             name="kubernetes",
@@ -86,6 +95,9 @@ PROFILES: dict[str, Profile] = {
             scheduler_backoff_max_s=10.0,
             stop_grace_s=30.0,
             master_lease_s=15,
+            manager_lease_s=15,
+            manager_renew_deadline_s=10.0,
+            manager_retry_s=2.0,
         ),
         Profile(
             name="test",
@@ -103,6 +115,9 @@ PROFILES: dict[str, Profile] = {
             scheduler_backoff_max_s=0.5,
             stop_grace_s=2.0,
             master_lease_s=2,
+            manager_lease_s=2,
+            manager_renew_deadline_s=1.5,
+            manager_retry_s=0.25,
             bookmark_interval_s=1.0,
         ),
     )

@@ -21,6 +21,7 @@ CONTENTS: tuple[type[AnyObject], ...] = (
     core.Service,
     core.Pod,
     core.Endpoints,
+    core.Lease,
     core.Event,
 )
 """Kinds with a namespace, in the order in which they are deleted."""

@@ -32,8 +32,6 @@ NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 DEFAULT_NAMESPACE = "default"
-SYSTEM_NAMESPACE = "kube-system"
-"""For what belongs to the cluster itself, such as the leases of its controllers."""
 
 
 @dataclass(slots=True)

@@ -14,8 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from enum import Enum
 
+from cluster.api.defaults import DEFAULT_NAMESPACE
 from cluster.api.errors import Forbidden
 from cluster.api.kinds import BY_NAME, AnyObject
+from cluster.api.leases import COMPONENT_LEASES
 from cluster.api.meta import Key
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
@@ -30,6 +32,7 @@ class Scope(Enum):
     BOUND = "pods bound to it"
     ABOUT = "events about itself and the pods bound to it"
     SCHEDULED = "a pod's PodScheduled condition"
+    BY_LEASE = "the lease that it runs by"
 
 
 _READ = ("get", "list", "watch")
@@ -50,11 +53,13 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("controllers", "Node"): _any(*_READ, "update", "patch", "update_status"),
     ("controllers", "Namespace"): _any(*_READ, "update", "patch", "update_status", "delete"),
     ("controllers", "Event"): _any(*_READ, "create", "update", "patch", "delete"),
+    ("controllers", "Lease"): {**_any(*_READ, "delete"), "create": Scope.BY_LEASE, "update": Scope.BY_LEASE},
     ("scheduler", "Pod"): {**_any(*_READ, "bind"), "update_status": Scope.SCHEDULED},
     ("scheduler", "Node"): _any(*_READ),
     ("scheduler", "ReplicationController"): _any(*_READ),
     ("scheduler", "Service"): _any(*_READ),
     ("scheduler", "Event"): _any("get", "create", "update", "patch"),
+    ("scheduler", "Lease"): dict.fromkeys(("get", "create", "update"), Scope.BY_LEASE),
     ("proxy", "Service"): _any(*_READ),
     ("proxy", "Endpoints"): _any(*_READ),
     ("proxy", "Event"): _any("get", "create", "update", "patch"),
@@ -244,9 +249,18 @@ def _not_the_condition(identity: Identity, old: AnyObject | None, new: AnyObject
     return ""
 
 
+def _not_by_lease(identity: Identity, old: AnyObject | None, new: AnyObject | None, _: BoundTo) -> str:
+    own = COMPONENT_LEASES[identity.kind]
+    for lease in (old, new):
+        if lease is not None and (lease.metadata.namespace or DEFAULT_NAMESPACE, lease.metadata.name) != own[1:]:
+            return f"only {own.namespace}/{own.name}"
+    return ""
+
+
 _PROBLEMS: dict[Scope, Callable[[Identity, AnyObject | None, AnyObject | None, BoundTo], str]] = {
     Scope.ITSELF: _not_itself,
     Scope.BOUND: _not_bound,
     Scope.ABOUT: _not_about_it,
     Scope.SCHEDULED: _not_the_condition,
+    Scope.BY_LEASE: _not_by_lease,
 }

@@ -145,7 +145,7 @@ class Commands:
             raise AlreadyExists(f'{kind.plural} "{key.name}" already exists')
         meta.uid = self._new_uid()
         meta.creationTimestamp.CopyFrom(to_time(stage.now_s))
-        if _has_spec(obj):
+        if _counts_generations(obj):
             meta.generation = 1
         self._admission.before_create(stage, obj)
         errors = validate(obj)
@@ -240,7 +240,7 @@ class Commands:
         errors = validate(new) + validate_update(new, old)
         if errors:
             raise invalid(new, errors)
-        if _has_spec(new) and new.spec != old.spec:  # type: ignore[union-attr]
+        if _counts_generations(new) and new.spec != old.spec:  # type: ignore[union-attr]
             new.metadata.generation += 1
         _keep_stamps(new.metadata, old.metadata)
         return self._put_if_changed(stage, version, new, writer)
@@ -281,8 +281,9 @@ _OPERATIONS: dict[str, Callable[[Commands, Stage, Any, Writer], Outcome]] = {
 }
 
 
-def _has_spec(obj: AnyObject) -> bool:
-    return not isinstance(obj, core.Endpoints | core.Event)
+def _counts_generations(obj: AnyObject) -> bool:
+    """Not those without a spec; and of leases, Kubernetes does not count how often they were renewed."""
+    return not isinstance(obj, core.Endpoints | core.Event | core.Lease)
 
 
 def _copy_status(new: Any, source: Any) -> None:

@@ -27,9 +27,10 @@ from cluster.actor.clock import Clock, SystemClock, new_uid
 from cluster.actor.supervisor import ChildSpec, Restart, Supervisor
 from cluster.api.errors import AlreadyExists
 from cluster.api.kinds import wrap
+from cluster.api.leases import SYSTEM_NAMESPACE
 from cluster.api.meta import Key
 from cluster.master.actor import WriterActor
-from cluster.master.admission import DEFAULT_NAMESPACE, SYSTEM_NAMESPACE, Admission
+from cluster.master.admission import DEFAULT_NAMESPACE, Admission
 from cluster.master.apiserver import ApiServer
 from cluster.master.authorization import authorize_call
 from cluster.master.commands import Commands, Writer

@@ -154,6 +154,11 @@ class Undo:
         """Raises NotFound, Invalid, Conflict, Expired, Forbidden, and what a write raises."""
         if key.kind == "Event":
             raise BadRequest("events are what happened; they cannot be undone")
+        if key.kind == "Lease":
+            raise BadRequest(
+                "a lease says who acts now; who held it before may be gone, or must not come back unasked. To take it "
+                f"from its holder: podium delete lease/{key.name} -n {key.namespace}"
+            )
         if request.request_id and not request.dry_run:
             done = self._past.requests.find(f"{identity}/{request.request_id}", now_s=0.0)  # however long ago
             if done is not None:

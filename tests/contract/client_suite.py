@@ -15,6 +15,7 @@ import pytest
 from cluster.client.interface import ClusterClient
 from tests.contract.client_deletes import DeleteContract
 from tests.contract.client_kit import ClusterClientFactory
+from tests.contract.client_leases import LeaseContract
 from tests.contract.client_reads import ReadContract
 from tests.contract.client_travel import TravelContract
 from tests.contract.client_watches import WatchContract
@@ -22,7 +23,7 @@ from tests.contract.client_writes import WriteContract
 from tests.kit.watch_recorder import WatchRecorder
 
 
-class ClientContract(WriteContract, DeleteContract, ReadContract, WatchContract, TravelContract):
+class ClientContract(WriteContract, DeleteContract, ReadContract, WatchContract, TravelContract, LeaseContract):
     """All of it."""
 
     @pytest.fixture

@@ -34,6 +34,7 @@ from cluster.api.errors import (
 )
 from cluster.api.json import merge_patch, object_from_json, object_to_json
 from cluster.api.kinds import AnyObject, Kind, kind_named, kind_of, unwrap
+from cluster.api.leases import SYSTEM_NAMESPACE
 from cluster.api.meta import Key, key_of, to_time
 from cluster.api.names import generate_name
 from cluster.client.interface import OperationOutcome, WriteOutcome
@@ -252,14 +253,15 @@ class _Transaction:
         if self.find(key_of(obj)) is not None:
             raise AlreadyExists(f'{kind.plural} "{meta.name}" already exists')
         meta.uid = new_uid(self._store.rng)
-        meta.generation = 1
+        if not isinstance(obj, core.Endpoints | core.Event | core.Lease):
+            meta.generation = 1
         meta.creationTimestamp.CopyFrom(self._store.now)
         self._fill_in(obj)
         return self._save(obj, None)
 
     def _check_namespace(self, kind: Kind, name: str) -> None:
-        # "default" is always there, without an object.
-        if not kind.namespaced or name == "default":
+        # These are always there, without an object.
+        if not kind.namespaced or name in ("default", SYSTEM_NAMESPACE):
             return
         if self.need(Key("Namespace", "", name)).metadata.HasField("deletionTimestamp"):
             raise Forbidden(f"unable to create new content in namespace {name} because it is being terminated")
@@ -399,7 +401,10 @@ class _Transaction:
 
     def _replace(self, new: AnyObject, old: AnyObject) -> OperationOutcome:
         meta, before = new.metadata, old.metadata
-        meta.namespace, meta.uid, meta.generation = before.namespace, before.uid, before.generation
+        meta.namespace, meta.uid = before.namespace, before.uid
+        meta.ClearField("generation")
+        if before.HasField("generation"):
+            meta.generation = before.generation
         for field in ("creationTimestamp", "deletionTimestamp"):
             meta.ClearField(field)
             if before.HasField(field):

@@ -30,7 +30,7 @@ _scalars: dict[int, st.SearchStrategy[Any]] = {
 
 
 def messages(cls: type[M], *, exact_times: bool = False) -> st.SearchStrategy[M]:
-    """Messages of that type with any fields set; quantities canonical, times to the second unless `exact_times`."""
+    """Messages of that type with any fields set; quantities canonical, times as JSON has them unless `exact_times`."""
     return _arguments(cls.DESCRIPTOR, exact_times).map(lambda arguments: cls(**arguments))
 
 
@@ -39,6 +39,14 @@ def _arguments(descriptor: Descriptor, exact: bool) -> st.SearchStrategy[dict[st
     special: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         core.Time.DESCRIPTOR.full_name: st.fixed_dictionaries(
             {"seconds": st.integers(MIN_S, MAX_S), **({"nanos": st.integers(0, 999_999_999)} if exact else {})}
+        ),
+        core.MicroTime.DESCRIPTOR.full_name: st.fixed_dictionaries(
+            {
+                "seconds": st.integers(MIN_S, MAX_S),
+                "nanos": st.integers(0, 999_999_999)
+                if exact
+                else st.integers(0, 999_999).map(lambda micros: micros * 1000),
+            }
         ),
         core.Quantity.DESCRIPTOR.full_name: quantity_texts.map(lambda text: {"string": canonical(text)}),
         core.IntOrString.DESCRIPTOR.full_name: st.one_of(

@@ -73,6 +73,40 @@ def test_a_pod_there_and_back() -> None:
     assert object_to_json(pod) == POD
 
 
+LEASE: dict[str, Any] = {
+    "apiVersion": "coordination.k8s.io/v1",
+    "kind": "Lease",
+    "metadata": {"name": "podium-scheduler", "namespace": "kube-system"},
+    "spec": {
+        "holderIdentity": "a_1",
+        "leaseDurationSeconds": 15,
+        "acquireTime": "2026-03-01T12:00:00.000000Z",
+        "renewTime": "2026-03-01T12:00:07.000250Z",
+        "leaseTransitions": 2,
+    },
+}
+
+
+def test_a_lease_there_and_back_with_times_of_six_digits() -> None:
+    lease = object_from_json(LEASE)
+    assert isinstance(lease, core.Lease)
+    assert lease.spec.renewTime.nanos == 250_000
+    assert object_to_json(lease) == LEASE
+    lease.spec.renewTime.nanos = 250_999
+    assert object_to_json(lease) == LEASE, "what is finer is cut off, as Kubernetes does"
+    lease.spec.renewTime.Clear()
+    assert object_to_json(lease)["spec"]["renewTime"] is None
+
+
+def test_a_lease_is_of_another_group() -> None:
+    assert problems_of({**LEASE, "apiVersion": "v1"}) == [
+        'apiVersion: must be coordination.k8s.io/v1 for a Lease, not the string "v1"'
+    ]
+    assert problems_of({**LEASE, "spec": {"strategy": "OldestEmulationVersion"}}) == [
+        "spec.strategy: is a field of Kubernetes that Podium does not carry out"
+    ]
+
+
 def test_the_order_is_kubernetes() -> None:
     printed = object_to_json(object_from_json(dict(reversed(POD.items()))))
     assert list(printed) == ["apiVersion", "kind", "metadata", "spec", "status"]
@@ -121,7 +155,7 @@ def test_every_message_of_the_protocol_has_a_plan() -> None:
         for name in file.DESCRIPTOR.message_types_by_name:
             cls = getattr(file, name)
             to_json(cls())
-            if cls not in (core.Time, core.Quantity, core.IntOrString):
+            if cls not in (core.Time, core.MicroTime, core.Quantity, core.IntOrString):
                 assert message_from_json(cls, {}) == cls()
 
 
@@ -215,7 +249,7 @@ def test_what_is_reserved_in_an_inline_message_counts_too_and_empty_asks_for_not
             {"kind": "Deployment", "apiVersion": "apps/v1"},
             (
                 'kind: kind "Deployment" is not known; known are Pod, Node, ReplicationController, Service, Endpoints,'
-                " Event, Namespace"
+                " Event, Namespace, Lease"
             ),
         ),
         (

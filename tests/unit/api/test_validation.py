@@ -51,7 +51,13 @@ EVENT: dict[str, Any] = {
     "involvedObject": {"kind": "Pod", "name": "web", "namespace": "default"},
     "type": "Normal",
 }
-ALL = [POD, RC, SERVICE, NODE, NAMESPACE, ENDPOINTS, EVENT]
+LEASE: dict[str, Any] = {
+    "apiVersion": "coordination.k8s.io/v1",
+    "kind": "Lease",
+    "metadata": {"name": "a"},
+    "spec": {"holderIdentity": "me", "leaseDurationSeconds": 15, "leaseTransitions": 0},
+}
+ALL = [POD, RC, SERVICE, NODE, NAMESPACE, ENDPOINTS, EVENT, LEASE]
 
 
 def made(data: dict[str, Any], patch: dict[str, Any] | None = None) -> Any:
@@ -126,6 +132,8 @@ GOOD: list[tuple[dict[str, Any], dict[str, Any]]] = [
         ),
     ),
     (EVENT, {"involvedObject": {"kind": "Node", "name": "n", "namespace": None}}),
+    (LEASE, {"spec": None}),
+    (LEASE, spec(holderIdentity="")),
 ]
 
 
@@ -411,6 +419,15 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (NODE, {"status": {"capacity": {"cpu": "-1"}}}, "status.capacity[cpu]", "greater than or equal to 0"),
     (EVENT, {"involvedObject": {"namespace": "other"}}, "involvedObject.namespace", "does not match"),
     (EVENT, {"type": "Odd"}, "type", "Unsupported value"),
+    # leases
+    (LEASE, spec(leaseDurationSeconds=0), "spec.leaseDurationSeconds", "must be greater than 0"),
+    (LEASE, spec(leaseTransitions=-1), "spec.leaseTransitions", "must be greater than or equal to 0"),
+    (
+        LEASE,
+        meta(ownerReferences=[{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u"}]),
+        "metadata.ownerReferences",
+        "does not collect leases",
+    ),
     (NAMESPACE, {"status": {"phase": "Gone"}}, "status.phase", "Unsupported value"),
 ]
 

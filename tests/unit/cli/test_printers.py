@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from cluster.api.kinds import BY_NAME
-from cluster.cli import printers
+from cluster.api.kinds import BY_NAME, KINDS
+from cluster.cli import describe, printers
 from cluster.pb.v1 import core_pb2 as core
 
 
@@ -68,6 +68,42 @@ def test_control_characters_never_reach_the_terminal() -> None:
     text = printers.table(BY_NAME["Pod"], [pod("x\x1b[31m\rboo")], 110.0)
     assert "\x1b" not in text
     assert "\\x1b[31m\\rboo" in text
+
+
+def test_a_table_of_leases() -> None:
+    times = core.Time(seconds=100)
+    held = core.Lease(
+        metadata=core.ObjectMeta(name="a", creationTimestamp=times), spec=core.LeaseSpec(holderIdentity="me")
+    )
+    free = core.Lease(
+        metadata=core.ObjectMeta(name="b", creationTimestamp=times), spec=core.LeaseSpec(holderIdentity="")
+    )
+    text = printers.table(BY_NAME["Lease"], [held, free], 110.0)
+    assert text.splitlines() == [
+        "NAME   HOLDER   AGE",
+        "a      me       10s",
+        "b      <none>   10s",
+    ]
+
+
+def test_a_lease_is_described() -> None:
+    spec = core.LeaseSpec(
+        holderIdentity="me",
+        leaseDurationSeconds=15,
+        leaseTransitions=2,
+        renewTime=core.MicroTime(seconds=0, nanos=1000),
+    )
+    assert list(describe._lease(core.Lease(spec=spec))) == [
+        "Holder:            me",
+        "Lease Duration:    15s",
+        "Acquire Time:      <none>",
+        "Renew Time:        1970-01-01T00:00:00.000001Z",
+        "Lease Transitions: 2",
+    ]
+
+
+def test_every_kind_has_columns() -> None:
+    assert set(printers.COLUMNS) == {kind.name for kind in KINDS}
 
 
 def test_json_is_the_object_or_a_list() -> None:

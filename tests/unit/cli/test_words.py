@@ -23,6 +23,12 @@ def test_kinds_and_names() -> None:
     assert names(["all"]) == [("Pod", ""), ("ReplicationController", ""), ("Service", "")]
 
 
+def test_an_unknown_kind_is_told_the_known_ones() -> None:
+    assert names(["lease/a", "Lease/b"]) == [("Lease", "a"), ("Lease", "b")]
+    with pytest.raises(Invalid, match=r"namespaces \(ns\), leases$"):
+        targets(["leas"])
+
+
 @pytest.mark.parametrize("words", [[], ["pod/a", "b"], ["pod/"], ["/a"]])
 def test_words_that_make_no_sense(words: list[str]) -> None:
     with pytest.raises((click.UsageError, Invalid)):

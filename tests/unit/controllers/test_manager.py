@@ -8,9 +8,11 @@ import random
 import pytest
 
 from cluster.actor.supervisor import Supervisor
+from cluster.api.kinds import KINDS, kind_of_type
 from cluster.controllers import manager as manager_room
 from cluster.controllers.context import Context
 from cluster.controllers.manager import ControllerManager, build_controllers
+from cluster.controllers.namespaces import CONTENTS
 from cluster.controllers.node_lifecycle import NodeLifecycle
 from cluster.pb.v1 import core_pb2 as core
 from tests.kit.clock import VirtualClock
@@ -73,6 +75,10 @@ async def test_it_can_be_stopped_before_it_ever_started() -> None:
     rig = Rig()
     manager = ControllerManager(rig.client, LAPTOP, clock=rig.clock, rng=rig.rng)
     await manager.stop()
+
+
+def test_a_namespace_that_ends_is_emptied_of_every_kind() -> None:
+    assert {kind_of_type(kind) for kind in CONTENTS} == {kind for kind in KINDS if kind.namespaced}
 
 
 async def test_pending_events_are_written_at_the_end() -> None:

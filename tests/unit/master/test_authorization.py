@@ -9,6 +9,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from cluster.api.errors import ApiError, Forbidden
 from cluster.api.kinds import BY_NAME, AnyObject
+from cluster.api.leases import COMPONENT_LEASES
 from cluster.api.meta import Key
 from cluster.client import operations as ops
 from cluster.master.authorization import CALLS, TABLE, VERBS, authorize_call, authorize_write
@@ -97,6 +98,8 @@ EXPECTED = {
     ("controllers", "Node"): "get list watch update patch update_status",
     ("controllers", "Namespace"): "get list watch update patch update_status delete",
     ("controllers", "Event"): "get list watch create update patch delete",
+    ("controllers", "Lease"): "get list watch create update delete",
+    ("scheduler", "Lease"): "get create update",
     ("scheduler", "Pod"): "get list watch bind update_status",
     ("scheduler", "Node"): "get list watch",
     ("scheduler", "ReplicationController"): "get list watch",
@@ -280,6 +283,7 @@ SELECTIONS = [
     ("Event", "", False),
     ("Namespace", "", False),
     ("ReplicationController", "", False),
+    ("Lease", "", False),
 ]
 
 
@@ -337,6 +341,32 @@ async def test_the_scheduler_writes_one_condition(rig: Rig) -> None:
     made.status.conditions.add(type="Ready", status="True")
     with pytest.raises(Forbidden):
         await rig.write(ops.update_status(made), "scheduler")
+
+
+async def test_a_component_holds_its_own_lease_only(rig: Rig) -> None:
+    def lease(name: str, namespace: str = "kube-system") -> core.Lease:
+        return core.Lease(metadata=core.ObjectMeta(name=name, namespace=namespace))
+
+    for who, other in (("controllers", "scheduler"), ("scheduler", "controllers")):
+        with pytest.raises(Forbidden, match=f"only kube-system/podium-{who}"):
+            await rig.create(lease(f"podium-{other}"), who)
+        with pytest.raises(Forbidden):
+            await rig.create(lease(f"podium-{who}", "default"), who)
+        with pytest.raises(Forbidden):
+            await rig.create(lease(f"podium-{who}", ""), who)
+        made = await rig.create(lease(f"podium-{who}"), who)
+        assert isinstance(made, core.Lease)
+        assert await _get(rig, who, COMPONENT_LEASES[who]) == made
+        made.spec.holderIdentity = who
+        await rig.write(ops.update(made), who)
+    foreign = rig.find("Lease", "podium-controllers", "kube-system")
+    assert isinstance(foreign, core.Lease)
+    foreign.spec.holderIdentity = ""
+    for who in ("scheduler", "proxy", "node:n1"):
+        with pytest.raises(Forbidden):
+            await rig.write(ops.update(foreign), who)
+        with pytest.raises(Forbidden):
+            await _get(rig, who, COMPONENT_LEASES["controllers"])
 
 
 async def test_who_may_do_nothing_with_a_kind_does_not_learn_what_exists(rig: Rig) -> None:
