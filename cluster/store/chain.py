@@ -46,6 +46,21 @@ def canonical(record: Record) -> bytes:
     return _head(record) + record.data
 
 
+def parse(canonical: bytes, text_bytes: int) -> Record:
+    """The record whose canonical bytes these are; its texts take `text_bytes`. Raises ValueError if they are none."""
+    try:
+        revision, previous, time_s, position, kind, namespace, name, node, deleted = _HEAD.unpack_from(canonical)
+        end = _HEAD.size + text_bytes
+        text = canonical[_HEAD.size : end].decode()
+    except struct.error as error:
+        raise ValueError(f"it is no record: {error}") from error
+    if len(text) != kind + namespace + name + node or end > len(canonical) or deleted > 1:
+        raise ValueError("it is no record: its lengths do not fit")
+    a, b, c = kind, kind + namespace, kind + namespace + name
+    data = canonical[end:]
+    return Record(revision, position, text[:a], text[a:b], text[b:c], previous, deleted == 1, text[c:], time_s, data)
+
+
 def digest(record: Record) -> bytes:
     """blake2b of the canonical bytes."""
     found = blake2b(_head(record), digest_size=HASH_BYTES)
@@ -185,6 +200,56 @@ class Verifier:
         else:
             return
         self._report(Finding(f"up to revision {base.compacted}, the compacted part", what))
+
+
+class Sums:
+    """The digests and chains of a log while it is copied, and whether it is in order.
+
+    Unlike `Verifier` it is told nothing about single records: what it says in the end is held against the whole.
+    """
+
+    def __init__(self, base: Base) -> None:
+        self._base = base
+        self._count = self._total = 0
+        self._position = -1
+        self.revision = base.compacted
+        """Of the newest record, or what is compacted."""
+        self.chain = base.chain
+        """As of then."""
+        self.records = 0
+        """How many were added."""
+
+    def add(self, records: Sequence[Record]) -> list[tuple[bytes, bytes]]:
+        """The digest of each of the next records, and the chain after it (for what is compacted: the base's).
+
+        Raises ValueError if one of them does not follow.
+        """
+        links: list[tuple[bytes, bytes]] = []
+        compacted = self._base.compacted
+        for record in records:
+            made = digest(record)
+            number, place = record.revision, record.position
+            if number <= compacted:
+                self._count += 1
+                self._total += int.from_bytes(made, "little")
+                links.append((made, self.chain))
+                continue
+            follows = (self.revision, self._position + 1) if number == self.revision else (self.revision + 1, 0)
+            if (number, place) != follows:
+                raise ValueError(f"change {place} of {place_of(record)} does not follow on revision {self.revision}")
+            self.revision, self._position = number, place
+            self.chain = step(self.chain, made)
+            links.append((made, self.chain))
+        self.records += len(records)
+        return links
+
+    def finish(self, revision: int) -> None:
+        """There are no more. Raises ValueError if something is missing."""
+        base = self._base
+        if (self._count, self._total % _MODULUS) != (base.count, base.total):
+            raise ValueError(f"what is left of revisions up to {base.compacted} is not what was kept of them")
+        if self.revision != revision:
+            raise ValueError(f"it ends at revision {self.revision} and should end at {revision}")
 
 
 def place_of(record: Record) -> str:

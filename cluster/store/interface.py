@@ -12,11 +12,14 @@ believes: the right is proved with each append, never remembered. Everyone else 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cluster.store.version import Record
+
+if TYPE_CHECKING:
+    from cluster.store.chain import Base
 
 
 class StoreError(Exception):
@@ -86,6 +89,18 @@ class Appended(NamedTuple):
     requests: Sequence[Request]
     compacted: int
     """As of then; see Opening."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A log as of one revision, to be taken elsewhere: what `load` would have given then."""
+
+    base: Base
+    """Its compacted beginning."""
+    revision: int
+    records: AsyncGenerator[Sequence[Record], None]
+    """In order, in pieces, each verified before it is given. Raises Compacted if somebody compacts meanwhile,
+    JournalFailed for damage, Unreachable. Must be closed."""
 
 
 class Term(Protocol):
@@ -170,6 +185,13 @@ class Journal(Protocol):
         """The newest revision that was made at or before a wall time; 0: all are younger, or none is known.
 
         If wall time was set back meanwhile, any revision at which it passed that time.
+        """
+        ...
+
+    async def copy(self, revision: int) -> Copy:
+        """The whole log as of a revision that is not before the compacted one, while others go on appending.
+
+        Raises Compacted, Unreachable, JournalFailed.
         """
         ...
 

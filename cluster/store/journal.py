@@ -17,10 +17,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from cluster.actor.clock import Clock, SystemClock
 from cluster.actor.tasks import Tasks
@@ -28,8 +28,8 @@ from cluster.store import ballast, opening, queries, schema
 from cluster.store.alone import Alone
 from cluster.store.audit import Place, feed, refusal
 from cluster.store.ballast import Ballast
-from cluster.store.chain import GENESIS, Finding
-from cluster.store.interface import JournalFailed, Opening, Request
+from cluster.store.chain import GENESIS, Base, Finding, Verifier
+from cluster.store.interface import Compacted, Copy, JournalFailed, Opening, Request
 from cluster.store.schema import Meta
 from cluster.store.version import Record
 from cluster.store.writing import Writer
@@ -195,6 +195,28 @@ class SqliteJournal(Alone):
     async def revision_at(self, time_s: float) -> int:
         return await self._read(lambda db: queries.revision_at(db, time_s))
 
+    async def copy(self, revision: int) -> Copy:
+        """See interface.Journal.copy. Nothing is held between two pieces, so the WAL is reset as ever."""
+        base = await self._base()
+        if revision < base.compacted:
+            raise Compacted(f"revision {revision} is no longer kept")
+        return Copy(base, revision, self._copied(base, revision))
+
+    async def _copied(self, base: Base, revision: int) -> AsyncGenerator[Sequence[Record], None]:
+        verifier = Verifier(base, _refuse_to_copy)
+        after = -1
+        while rows := await self._read(lambda db, after=after: queries.fetch(db, after, _LOAD_ROWS, revision)):  # type: ignore[misc]
+            if await self._base() != base:  # asked where it is changed, so it holds for what was read before
+                raise Compacted(f"revision {base.compacted} is no longer kept")
+            after = rows[-1][0]
+            yield await self._read(lambda _, rows=rows: feed(verifier, rows))  # type: ignore[misc]
+        verifier.finish()
+        if verifier.revision != revision:
+            _refuse_to_copy(Finding(f"after revision {verifier.revision}", f"changes up to {revision} are missing"))
+
+    async def _base(self) -> Base:
+        return await self._write(lambda: self._begin_writing().meta.base)
+
     # --- into the threads
 
     async def _write(self, job: Callable[[], R]) -> R:
@@ -221,3 +243,7 @@ class SqliteJournal(Alone):
 
     def _unreadable(self, error: Exception) -> Exception:
         return refusal(self._directory, Finding(str(self.path), f"it cannot be read: {error}"))
+
+
+def _refuse_to_copy(finding: Finding) -> NoReturn:
+    raise JournalFailed(f"the log is damaged, {finding}; stop the master, and see: podium fsck")

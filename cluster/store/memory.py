@@ -5,12 +5,16 @@ For tests and simulation. Opening it again after a close is the restart of a sto
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from cluster.api.meta import Key
+from cluster.store import chain
 from cluster.store.alone import Alone
-from cluster.store.interface import Opening, Request
+from cluster.store.chain import Base
+from cluster.store.interface import Compacted, Copy, Opening, Request
 from cluster.store.version import Record
+
+_PIECE = 2000
 
 
 class MemoryJournal(Alone):
@@ -71,6 +75,22 @@ class MemoryJournal(Alone):
 
     async def revision_at(self, time_s: float) -> int:
         return max((record.revision for record in self._records if record.time_s <= time_s), default=0)
+
+    async def copy(self, revision: int) -> Copy:
+        compacted = self._compacted
+        if revision < compacted:
+            raise Compacted(f"revision {revision} is no longer kept")
+        records = [record for record in self._records if record.revision <= revision]
+        left = [record for record in records if record.revision <= compacted]
+        total = chain.add(0, map(chain.digest, left))
+
+        async def pieces() -> AsyncGenerator[Sequence[Record], None]:
+            for start in range(0, len(records), _PIECE):
+                if self._compacted != compacted:
+                    raise Compacted(f"revision {compacted} is no longer kept")
+                yield records[start : start + _PIECE]
+
+        return Copy(Base(compacted, count=len(left), total=total), revision, pieces())
 
     async def compact(self, revision: int, limit: int) -> bool:
         if revision <= self._compacted:

@@ -16,6 +16,8 @@ from cluster.store.version import Record
 _LOG = ", ".join(f"log.{name}" for name in NAMES.split(", "))
 _OLD = ", ".join(f"old.{name}" for name in NAMES.split(", "))
 _WIDTH = len(NAMES.split(", "))
+_LAST = (1 << 50) - 1
+"""No revision is greater."""
 
 
 def checked(row: Row) -> Record:
@@ -30,9 +32,10 @@ def checked(row: Row) -> Record:
     return record
 
 
-def fetch(db: sqlite3.Connection, after: int, limit: int) -> list[Row]:
-    """The next rows after an id, unchecked: for whoever verifies all of them."""
-    return db.execute(f"SELECT {NAMES} FROM log WHERE id > ? ORDER BY id LIMIT ?", (after, limit)).fetchall()
+def fetch(db: sqlite3.Connection, after: int, limit: int, until: int = _LAST) -> list[Row]:
+    """The next rows after an id, up to a revision, unchecked: for whoever verifies all of them."""
+    text = f"SELECT {NAMES} FROM log WHERE id > ? AND id < ? ORDER BY id LIMIT ?"
+    return db.execute(text, (after, first_id(until + 1), limit)).fetchall()
 
 
 def newest(db: sqlite3.Connection, until: int) -> tuple[int, bytes] | None:

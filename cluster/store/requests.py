@@ -33,6 +33,10 @@ class Requests:
     def __len__(self) -> int:
         return len(self._requests)
 
+    def until(self, revision: int) -> list[Request]:
+        """All that are kept and were carried out by then, the oldest first."""
+        return [request for request in self._requests.values() if request.revision <= revision]
+
     def find(self, request_id: str, now_s: float) -> Request | None:
         """The request of that id, if it is not older than the window."""
         found = self._requests.get(request_id)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.store.interface import Journal, Opening, Request
+from cluster.store.chain import Base, Sums
+from cluster.store.interface import Compacted, Journal, Opening, Request
 from cluster.store.version import Record
 
 KEYS = 5
@@ -267,6 +268,49 @@ class JournalSuite:
             assert len(await journal.read(8, 100)) == 2
         async with self.reread(tmp_path) as (_, opening, _):
             assert opening.compacted == 8
+
+    @pytest.mark.parametrize("compacted", [0, 23])
+    async def test_a_copy_is_the_log_as_of_a_revision(self, tmp_path: Path, compacted: int) -> None:
+        log = list(_busy(60))
+        async with self.opened(tmp_path) as (journal, _):
+            await journal.append([r for r in log if r.revision <= 50])
+            await _compact(journal, compacted)
+            copy = await journal.copy(40)
+            await journal.append([r for r in log if r.revision > 50])
+            copied = [record async for piece in copy.records for record in piece]
+        assert copied == [*_existing(log, compacted), *(r for r in log if compacted < r.revision <= 40)]
+        sums = Sums(copy.base)
+        sums.add(copied)
+        sums.finish(40)
+        assert (copy.base.compacted, copy.revision) == (compacted, 40)
+
+    async def test_a_copy_of_nothing(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as (journal, _):
+            copy = await journal.copy(0)
+            assert [piece async for piece in copy.records] == []
+            assert copy.base == Base()
+
+    async def test_what_is_forgotten_is_not_copied(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as (journal, _):
+            await journal.append([made(n) for n in range(1, 21)])
+            await _compact(journal, 15)
+            with pytest.raises(Compacted):
+                await journal.copy(14)
+
+    async def test_a_copy_is_whole_or_breaks_off_when_somebody_compacts(self, tmp_path: Path) -> None:
+        log = [made(n) for n in range(1, 6001)]
+        async with self.opened(tmp_path) as (journal, _):
+            await journal.append(log)
+            copy = await journal.copy(6000)
+            copied = list(await anext(copy.records))
+            await _compact(journal, 3000, 500)
+            try:
+                copied += [record async for piece in copy.records for record in piece]
+            except Compacted:
+                pass
+            else:
+                assert copied == log
+            await copy.records.aclose()
 
     async def test_who_leads_is_known_by_the_address(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as (journal, _):

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Sequence
 from cluster.store.interface import (
     Appended,
     Compacted,
+    Copy,
     NotLeading,
     Opening,
     Request,
@@ -147,6 +148,10 @@ class SharedJournal:
     async def revision_at(self, time_s: float) -> int:
         self._check()
         return await self.log.memory.revision_at(time_s)
+
+    async def copy(self, revision: int) -> Copy:
+        self._check(revision)
+        return await self.log.memory.copy(revision)
 
     async def compact(self, revision: int, limit: int) -> bool:
         self._check()

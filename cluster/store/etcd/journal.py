@@ -17,10 +17,11 @@ from cluster.actor.tasks import Tasks
 from cluster.rpc.etcd import Alarm, EtcdError, Get, GetResult, Put, created_at, refuse, warn_about
 from cluster.store import chain as chains
 from cluster.store import failpoints
+from cluster.store.chain import Base
 from cluster.store.etcd.candidate import Candidate
 from cluster.store.etcd.engine import Etcd, as_store_error, is_final
 from cluster.store.etcd.follower import Flight, Follower
-from cluster.store.etcd.front import Front
+from cluster.store.etcd.front import Front, Seen
 from cluster.store.etcd.keys import Keys
 from cluster.store.etcd.reader import Forgotten, Reader
 from cluster.store.etcd.settings import EtcdSettings
@@ -30,6 +31,8 @@ from cluster.store.etcd.values import Damaged, Head, StoreMark
 from cluster.store.etcd.writer import Writer
 from cluster.store.interface import (
     Appended,
+    Compacted,
+    Copy,
     JournalFailed,
     NotLeading,
     Opening,
@@ -283,6 +286,35 @@ class EtcdJournal:
         self, kind: str, namespace: str, name: str, after: int, until: int, limit: int
     ) -> Sequence[Record]:
         return await self._reader.read_key(kind, namespace, name, after, until, limit)
+
+    async def copy(self, revision: int) -> Copy:
+        """See interface.Journal.copy: as of one moment of etcd, whatever the leader compacts meanwhile."""
+        seen = await self._front.read()
+        if revision < seen.head.swept:
+            raise Compacted(f"revision {revision} is no longer kept")
+        head = seen.head
+        base = Base(head.swept, head.chain_swept, head.count, head.total)
+        return Copy(base, revision, self._copied(seen, base, revision))
+
+    async def _copied(self, seen: Seen, base: Base, revision: int) -> AsyncGenerator[Sequence[Record], None]:
+        sums = chains.Sums(base)
+        try:
+            async with aclosing(self._reader.walk(0, seen.head.revision, seen.revision)) as pages:
+                async for page in pages:
+                    for chunk in page:
+                        if chunk.last > base.compacted:
+                            chunk.verify(sums.chain)
+                        records = [record for record in chunk.records if record.revision <= revision]
+                        sums.add(records)
+                        if records:
+                            yield records
+                    if page[-1].last >= revision:
+                        break
+            sums.finish(revision)
+        except Forgotten as error:
+            raise Compacted(f"etcd has forgotten the moment at which the copy began: {error}") from error
+        except ValueError as error:
+            raise JournalFailed(f"the log below {self._keys.prefix} in this etcd is damaged: {error}") from error
 
     async def revision_at(self, time_s: float) -> int:
         return await self._reader.revision_at(time_s)
