@@ -36,9 +36,9 @@ from cluster.master.paging import Place, page, read_token, write_token
 from cluster.master.travel import TimeTravel
 from cluster.master.write_stream import Call, serve
 from cluster.pb.v1 import cluster_pb2 as wire
-from cluster.rpc.handlers import Unserved
 from cluster.rpc.identity import Identity
 from cluster.rpc.servicer import END_STREAM, FORWARDED
+from cluster.store.backup import Backups
 from cluster.store.encoding import list_response
 from cluster.store.interface import Unreachable
 from cluster.store.store import Store
@@ -49,7 +49,7 @@ _STATUS_S = 2.0
 """How long a question about the store's health may take."""
 
 
-class ApiServer(Unserved):
+class ApiServer:
     """Implements `cluster.rpc.handlers.ClusterHandler`."""
 
     def __init__(
@@ -59,12 +59,14 @@ class ApiServer(Unserved):
         heartbeats: Heartbeats,
         leadership: Leadership,
         forwarding: Forwarding,
+        backups: Backups,
     ) -> None:
         self._store = store
         self._writer = writer
         self._heartbeats = heartbeats
         self._leadership = leadership
         self._forwarding = forwarding
+        self._backups = backups
         self._of_this_term: set[Callable[[ApiError], None]] = set()
         """How to end the streams that this master serves because it leads."""
         self._travel = TimeTravel(store, self.write)
@@ -302,6 +304,13 @@ class ApiServer(Unserved):
             problems=problems,
             watches=store.watchers,
         )
+
+    async def backup(self, identity: Identity, request: wire.BackupRequest) -> AsyncGenerator[wire.BackupChunk, None]:
+        """See `Backups.run`. Any master makes one, whoever leads."""
+        authorize_call(identity, _CLUSTER + "Backup")
+        async with aclosing(self._backups.run()) as pieces:
+            async for piece in pieces:
+                yield wire.BackupChunk(data=piece)
 
     def _bound_to(self, key: Key) -> str | None:
         version = self._store.get(key)

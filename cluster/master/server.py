@@ -20,6 +20,7 @@ import os
 import random
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version as installed_version
 
 from google.protobuf.message import Message
 
@@ -47,6 +48,7 @@ from cluster.rpc.identity import Credentials, Identity
 from cluster.rpc.outcome import from_status
 from cluster.rpc.server import RpcServer
 from cluster.rpc.servicer import cluster_service
+from cluster.store.backup import Backups, Origin
 from cluster.store.interface import Journal
 from cluster.store.store import Store
 
@@ -71,9 +73,10 @@ class Master:
         rng: random.Random,
         on_failure: Callable[[BaseException], None],
         connect: Callable[[str], Peer] | None = None,
+        cluster: str = "",
     ) -> None:
         """`connect` makes a way to another master out of its address; without, writes that this master may not do are
-        refused."""
+        refused. `cluster` is its name, for backups."""
         self.store = Store(journal, settings.store, clock, on_failure)
         self._admission = Admission(
             round(settings.timers.eviction_toleration_s),
@@ -100,7 +103,9 @@ class Master:
             on_failure=on_failure,
         )
         self._forwarding = Forwarding(journal, self.leadership, connect, clock)
-        self.api = ApiServer(self.store, self.writer, self.heartbeats, self.leadership, self._forwarding)
+        origin = Origin(cluster, installed_version("podium"), settings.service_cidr, settings.pod_cidr_base)
+        backups = Backups(self.store, clock, origin)
+        self.api = ApiServer(self.store, self.writer, self.heartbeats, self.leadership, self._forwarding, backups)
         self.leadership.on_end = self.api.end_term
 
     async def start(self, address: str = "") -> None:
@@ -169,7 +174,9 @@ class MasterService:
         clock, rng = SystemClock(), random.Random()
         journal = journal_of(settings, cluster, clock, rng)
         connect = partial(GrpcPeer, credentials=credentials)
-        master = self._master = Master(settings, journal, clock=clock, rng=rng, on_failure=die, connect=connect)
+        master = self._master = Master(
+            settings, journal, clock=clock, rng=rng, on_failure=die, connect=connect, cluster=cluster
+        )
         await master.open()
         services = [cluster_service(master.api)]
         self._server = RpcServer(settings.listen, credentials, services, _authorize, master.api.complete)

@@ -39,6 +39,8 @@ FORWARDED_METHODS = ("Write", "WriteStream", "Undo", "Heartbeat", "WatchHeartbea
 """What only the master that leads can do; the others hand it on."""
 HEARTBEAT_WRITE_TIMEOUT_S = 5.0
 """A reader that takes nothing for this long is closed. Logs may be paged by a person: no limit."""
+BACKUP_WRITE_TIMEOUT_S = 10.0
+"""While a backup is made nothing is forgotten: a reader that takes nothing shall not make that last."""
 WATCH_WRITE_TIMEOUT_S = 10.0
 """A watch is closed by the store itself, sooner and with the revision to resume from; this is for when that fails."""
 
@@ -59,7 +61,8 @@ class Service:
 def cluster_service(handler: ClusterHandler) -> Service:
     """The service Cluster, carried out by a handler."""
     limits_s = dict.fromkeys(("Heartbeat", "WatchHeartbeats"), HEARTBEAT_WRITE_TIMEOUT_S)
-    service = _service(CLUSTER, handler, {**limits_s, "Watch": WATCH_WRITE_TIMEOUT_S})
+    limits_s |= {"Watch": WATCH_WRITE_TIMEOUT_S, "Backup": BACKUP_WRITE_TIMEOUT_S}
+    service = _service(CLUSTER, handler, limits_s)
     return replace(service, forwarded=frozenset(f"/{service.name}/{method}" for method in FORWARDED_METHODS))
 
 

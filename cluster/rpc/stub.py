@@ -120,6 +120,9 @@ class ClusterStub(_Stub):
         response: wire.StoreStatusResponse = await self._unary("StoreStatus", request, timeout_s)
         return response
 
+    def backup(self, request: wire.BackupRequest) -> ResponseStream[wire.BackupChunk]:
+        return self._stream("Backup", request)
+
     def watch(self, request: wire.WatchRequest) -> ResponseStream[wire.WatchBatch]:
         return self._stream("Watch", request)
 

@@ -13,16 +13,16 @@ are told that their revision has expired.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
 
 import aiorwlock
 
 from cluster.api.errors import Expired, Unavailable
 from cluster.api.meta import Key
 from cluster.api.times import format_time
-from cluster.store.interface import Compacted, Journal, Unreachable
+from cluster.store.interface import Compacted, Copy, Journal, Unreachable
 from cluster.store.version import Change, Record, Version
 
 PIECE = 500
@@ -126,6 +126,32 @@ class History:
         async with self._reading(0):
             return await self._journal.revision_at(time_s)
 
+    @asynccontextmanager
+    async def copying(self, revision: int, now: Callable[[], float]) -> AsyncIterator[Copy]:
+        """The whole log as of a revision that is known here; nothing is forgotten meanwhile, unless its reader stays
+        away for longer than PIN_S. Raises what `Journal.copy` raises, and Unavailable."""
+        holder = object()
+        self._pins[holder] = (0, now())
+        try:
+            async with self._lock.reader, self._reachable():
+                copy = await self._journal.copy(revision)
+            async with aclosing(self._pieces(copy, holder, now)) as pieces:
+                yield replace(copy, records=pieces)
+        finally:
+            self.unpin(holder)
+
+    async def _pieces(
+        self, copy: Copy, holder: object, now: Callable[[], float]
+    ) -> AsyncGenerator[Sequence[Record], None]:
+        async with aclosing(copy.records) as pieces:
+            while True:
+                async with self._lock.reader, self._reachable():
+                    piece = await anext(pieces, None)
+                if piece is None:
+                    return
+                self._pins[holder] = (0, now())
+                yield piece
+
     async def compact(self, head: int, wall_s: float, now_s: float) -> None:
         """Forgets what is outside of the window. Gives way to readers: tries again another time if they are busy."""
         self._pins = {reader: pin for reader, pin in self._pins.items() if now_s - pin[1] < PIN_S}
@@ -142,6 +168,8 @@ class History:
             except TimeoutError:
                 return
             try:
+                if any(revision < target for revision, _ in self._pins.values()):
+                    return  # somebody has come while we waited
                 done = await self._journal.compact(target, PIECE)
                 self.compacted = target
             finally:
@@ -173,9 +201,15 @@ class History:
     async def _reading(self, revision: int) -> AsyncIterator[None]:
         """What the journal raises, as an answer."""
         try:
-            yield
+            async with self._reachable():
+                yield
         except Compacted as error:
             raise self.expired(revision) from error
+
+    @asynccontextmanager
+    async def _reachable(self) -> AsyncIterator[None]:
+        try:
+            yield
         except Unreachable as error:
             raise Unavailable(f"the log cannot be read: {error}") from error
 

@@ -9,10 +9,10 @@ from cluster.api.kinds import BY_NAME, wrap
 from cluster.api.meta import from_time
 from cluster.client.interface import EventType, WatchEvent
 from cluster.pb.v1 import cluster_pb2 as wire
-from cluster.rpc.handlers import Unserved
 from cluster.rpc.identity import Identity
 from cluster.rpc.outcome import to_status
 from tests.kit.memory_client import MemoryCluster
+from tests.kit.unserved import Unserved
 
 
 class MemoryHandler(Unserved):

@@ -11,10 +11,10 @@ from google.protobuf.message import Message
 
 from cluster.api.errors import Forbidden
 from cluster.pb.v1 import cluster_pb2 as wire
-from cluster.rpc.handlers import Unserved
 from cluster.rpc.identity import Credentials, Identity, issue, make_ca
 from cluster.rpc.server import RpcServer
 from cluster.rpc.servicer import cluster_service
+from tests.kit.unserved import Unserved
 
 HOST = "127.0.0.1"
 
