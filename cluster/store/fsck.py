@@ -65,7 +65,8 @@ class Report:
 def check(directory: Path) -> Report:
     """Reads all of a store. Raises NotHere, InUse, StoreRefused (not a store, or a newer one), OSError."""
     path = directory / schema.FILE_NAME
-    if not path.exists() and not (directory / highwater.FILE_NAME).exists():
+    signs = (path, directory / highwater.FILE_NAME, directory / opening.RESTORE_MARKER)
+    if not any(sign.exists() for sign in signs):
         raise NotHere(f"there is no store in {directory}")
     lock_fd = _lock(directory)
     try:
@@ -99,6 +100,9 @@ class _Check:
         report = self._report
         size, wal_size = map(_size, (self._path, self._path.with_name(f"{self._path.name}-wal")))
         report.size_bytes = size + wal_size
+        marker = report.directory / opening.RESTORE_MARKER
+        if marker.exists():
+            self._found(Finding(str(marker), "a restore was interrupted; the next start of the master finishes it"))
         if not size:
             self._found(Finding(str(self._path), "the file is missing or empty, but there was a store here"))
         else:

@@ -24,7 +24,7 @@ from typing import NoReturn, TypeVar
 
 from cluster.actor.clock import Clock, SystemClock
 from cluster.actor.tasks import Tasks
-from cluster.store import ballast, opening, queries, schema
+from cluster.store import ballast, opening, queries, restoring, schema
 from cluster.store.alone import Alone
 from cluster.store.audit import Place, feed, refusal
 from cluster.store.ballast import Ballast
@@ -93,6 +93,7 @@ class SqliteJournal(Alone):
     def _open(self) -> Opening:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock_fd = opening.take_lock(self._directory)
+        restoring.settle(self._directory)
         spare = Ballast(self._directory / ballast.FILE_NAME, self._ballast_bytes)
         opening.find_room(self._directory, spare)
         try:

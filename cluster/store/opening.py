@@ -21,6 +21,8 @@ from cluster.store.highwater import HighWater, Mark
 from cluster.store.interface import DiskFull, StoreRefused
 from cluster.store.schema import Meta
 
+RESTORE_MARKER = "restore.json"
+"""Is there while a restore is not done: the files of two stores are changing places (restoring.py)."""
 _ABSENT = 0
 _ROOM_BYTES = 1024 * 1024
 _LEAST_BYTES = 128 * 1024
