@@ -24,7 +24,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -208,10 +208,12 @@ def _go_on(directory: Path) -> None:
     new, old = directory / NEW, directory / OLD
     while phase := _phase(directory):
         if phase == "aside":
-            _move(directory, old, "restore.between_aside")
+            for _ in _move(directory, old):
+                failpoints.hit("restore.between_aside")
             _mark(directory, "install")
         elif phase == "install":
-            _move(new, directory, "restore.between_install")
+            for _ in _move(new, directory):
+                failpoints.hit("restore.between_install")
             _remove(new)
             failpoints.hit("restore.after_install")
             _unmark(directory)
@@ -222,7 +224,8 @@ def _go_on(directory: Path) -> None:
             schema.sync_directory(directory)
             _mark(directory, "return")
         elif phase == "return":
-            _move(old, directory, "restore.between_return")
+            for _ in _move(old, directory):
+                failpoints.hit("restore.between_return")
             _remove(old)
             _remove(new)
             _unmark(directory)
@@ -256,14 +259,14 @@ def _unmark(directory: Path) -> None:
     failpoints.hit("restore.after_done")
 
 
-def _move(source: Path, target: Path, failpoint: str) -> None:
-    """Those files of a store that are still there; the rest has been moved before."""
+def _move(source: Path, target: Path) -> Iterator[str]:
+    """Those files of a store that are still there; the rest has been moved before. Names each when it has moved."""
     for name in _FILES:
         try:
             (source / name).rename(target / name)
         except FileNotFoundError:
             continue
-        failpoints.hit(failpoint)
+        yield name
     schema.sync_directory(target)
     if source.is_dir():
         schema.sync_directory(source)
