@@ -31,7 +31,6 @@ from cluster.pb.v1 import core_pb2 as core
 _log = logging.getLogger("podium.election")
 
 STOP_S = 15.0
-"""What is run has so long to end when it is cancelled."""
 GIVE_BACK_S = 1.0
 """Giving the lease back may take so long; otherwise it runs out."""
 REASON = "LeaderElection"
@@ -89,9 +88,10 @@ class LeaderElection:
         clock: Clock,
         rng: random.Random,
         events: EventRecorder | None = None,
+        stop_s: float = STOP_S,
     ) -> None:
         """`identity` must be this process's own: of two that bear the same, both would lead. `events` tells people
-        who became leader, and who stopped."""
+        who became leader, and who stopped. What is run has `stop_s` to end when it is cancelled."""
         self._client = client
         self._key = key
         self._identity = identity
@@ -99,6 +99,7 @@ class LeaderElection:
         self._clock = clock
         self._rng = rng
         self._events = events
+        self._stop_s = stop_s
         self._holder: str | None = None
 
     async def run(self, lead: Lead) -> None:
@@ -106,7 +107,7 @@ class LeaderElection:
         stands again.
 
         Returns when `lead` returns, and raises what it raises; the lease is given back then, and also when `run` is
-        cancelled. Raises RuntimeError if `lead` does not end within STOP_S of its cancellation.
+        cancelled. Raises RuntimeError if `lead` does not end within `stop_s` of its cancellation.
         """
         while True:
             term = await self._stand()
@@ -172,14 +173,14 @@ class LeaderElection:
                 _log.warning("%s: %s stops leading: %s", self._key.name, self._identity, term.reason)
         finally:
             # Until what is run has ended, the lease is renewed, if it still is this candidate's.
-            await bodies.cancel_all(STOP_S)
+            await bodies.cancel_all(self._stop_s)
             await keepers.cancel_all()
             if term.leads() and body.done():
                 await self._give_back(term)
             self._tell(term, "stopped leading")
             term.end("what was run has ended")
         if not body.done():
-            raise RuntimeError(f"what {self._key.name} runs does not end within {STOP_S:g} s of its cancellation")
+            raise RuntimeError(f"what {self._key.name} runs does not end within {self._stop_s:g} s of its cancellation")
         if not lost:
             body.result()
         elif not body.cancelled() and (error := body.exception()) is not None:
