@@ -38,7 +38,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cordon": ("nodes", "Take no new pods on a node"),
     "uncordon": ("nodes", "Take new pods on a node again"),
     "drain": ("nodes", "Move the pods off a node"),
-    "fsck": ("fsck", "Check the store of a cluster that does not run"),
+    "backup": ("backup", "Write everything that a cluster keeps into a file"),
+    "restore": ("restore", "Make a cluster what it was when it was backed up"),
+    "fsck": ("fsck", "Check the store of a cluster that does not run, or a backup"),
     "cluster-info": ("info", "Name every process, with role, pid and address"),
     "version": ("info", "Print versions"),
 }

@@ -56,6 +56,20 @@ class AddressBlock:
         self.claim.close()
 
 
+def is_free(number: int) -> bool:
+    """No cluster has that block now. Raises ValueError for a number that is no block."""
+    if not 0 < number < 256:
+        raise ValueError(f"127.{number} is no block of addresses")
+    claim = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        claim.bind((f"127.{number}.255.254", CLAIM_PORT))
+    except OSError:
+        return False
+    finally:
+        claim.close()
+    return True
+
+
 def claim_block(rng: random.Random, preferred: int | None = None) -> AddressBlock:
     """Claims a free block: the preferred one (a cluster that comes back keeps its addresses) or any.
 

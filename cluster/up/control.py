@@ -1,8 +1,10 @@
 """How commands talk to the supervisor: JSON lines over a Unix socket in the cluster's private directory.
 
-Requests: {"op": "status"}, {"op": "start"} (what is down), {"op": "stop", "now": false}. A status or start is answered
-by one line. A stop is answered by a line per step, the last one with "done": true, and then the supervisor is gone. The
-socket's directory is 0700, and the supervisor checks the peer's uid besides.
+Requests: {"op": "status"}, {"op": "start"} (what is down), {"op": "stop", "now": false}, {"op": "hold"}. A status or
+start is answered by one line. A stop is answered by a line per step, the last one with "done": true, and then the
+supervisor is gone. A hold ends the masters and is answered when they are gone; they stay away until the connection is
+closed, by its owner or by its owner's death, and then are started again. The socket's directory is 0700, and the
+supervisor checks the peer's uid besides.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +48,7 @@ def peer_is_me(connection: socket.socket) -> bool:
     return uid in (0, os.getuid())
 
 
-def request(path: Path, message: dict[str, Any], *, timeout_s: float) -> Iterator[dict[str, Any]]:
+def request(path: Path, message: dict[str, Any], *, timeout_s: float) -> Generator[dict[str, Any], None, None]:
     """Sends a request and yields the answers until the supervisor closes. Each must come within `timeout_s`.
 
     Raises Unavailable if nobody listens, DeadlineExceeded if it does not answer in time.
@@ -75,3 +78,20 @@ def ask(path: Path, message: dict[str, Any], *, timeout_s: float = 5.0) -> dict[
     for answer in request(path, message, timeout_s=timeout_s):
         return answer
     raise Unavailable("the cluster's supervisor closed the connection without an answer")
+
+
+@contextmanager
+def hold_masters(path: Path, *, timeout_s: float = 30.0) -> Iterator[None]:
+    """Within it no master of the cluster runs; they are started again when it is left.
+
+    Raises Unavailable, and DeadlineExceeded if they do not end in time.
+    """
+    answers = request(path, {"op": "hold"}, timeout_s=timeout_s)
+    try:
+        answer = next(answers, None)
+        if answer is None or answer.get("step") != "held":
+            why = (answer or {}).get("error", "it closed the connection without an answer")
+            raise Unavailable(f"the cluster's supervisor does not stop its masters: {why}")
+        yield
+    finally:
+        answers.close()

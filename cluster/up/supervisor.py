@@ -68,6 +68,17 @@ class Child:
         return "stopped"
 
 
+@dataclass(slots=True)
+class Hold:
+    """Masters stay away: somebody works on their store."""
+
+    connection: socket.socket
+    """Of who asked for it; when it is closed, they are started again."""
+    held: list[Child]
+    kill_at: float
+    told: bool = False
+
+
 class ClusterSupervisor:
     """Owns the daemons of one cluster. `run` returns when all of them are gone."""
 
@@ -96,6 +107,7 @@ class ClusterSupervisor:
         self._watchers: list[socket.socket] = []
         """Control connections that follow the stop."""
         self._swept = 0
+        self._hold: Hold | None = None
 
     # --- life
 
@@ -205,13 +217,17 @@ class ClusterSupervisor:
         child.pid = 0
         child.last_exit = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         os.close(child.lifeline)
-        if not self._stopping and child.spec.restart is Restart.ALWAYS:
+        if self._is_held(child):
+            self._tell_hold()
+        elif not self._stopping and child.spec.restart is Restart.ALWAYS:
             child.crashes = self._budget.crashes_in_a_row(child.crashes, now - child.started_at)
             child.restart_at = now + self._budget.delay_s(child.crashes)
         self._publish()
 
     def _until_restart(self) -> float | None:
         due = [child.restart_at for child in self._children.values() if child.restart_at is not None]
+        if self._hold is not None and not self._hold.told:
+            due.append(self._hold.kill_at)
         return max(0.0, min(due) - self._clock.monotonic()) if due else None
 
     def _restart_due(self) -> None:
@@ -221,6 +237,58 @@ class ClusterSupervisor:
         for child in self._children.values():
             if child.restart_at is not None and child.restart_at <= now:
                 child.restarts += 1
+                self._start(child)
+        hold = self._hold
+        if hold is not None and not hold.told and hold.kill_at <= now:
+            hold.kill_at = now + _STOP_MARGIN_S
+            for child in hold.held:
+                if child.pid:
+                    _kill(child.pid, signal.SIGKILL)
+
+    # --- holding masters
+
+    def _is_held(self, child: Child) -> bool:
+        return self._hold is not None and child in self._hold.held
+
+    def _begin_hold(self, connection: socket.socket) -> None:
+        """Ends the masters, and keeps them away for as long as this connection is open."""
+        if self._hold is not None or self._stopping:
+            why = "the cluster is stopping" if self._stopping else "another command has had them stopped"
+            connection.sendall(json.dumps({"error": why}).encode() + b"\n")
+            connection.close()
+            return
+        masters = [child for child in self._children.values() if child.spec.role == "master"]
+        self._hold = Hold(connection, masters, self._clock.monotonic() + self._stop_grace_s + _STOP_MARGIN_S)
+        for child in masters:
+            child.restart_at = None
+            if child.pid:
+                _kill(child.pid, signal.SIGTERM)
+        self._selector.register(connection, selectors.EVENT_READ, self._end_hold)
+        self._tell_hold()
+
+    def _tell_hold(self) -> None:
+        hold = self._hold
+        if hold is None or hold.told or any(child.pid for child in hold.held):
+            return
+        hold.told = True
+        try:
+            hold.connection.sendall(json.dumps({"step": "held"}).encode() + b"\n")
+        except OSError:
+            pass  # it has gone, and its end of file comes next
+
+    def _end_hold(self) -> None:
+        """Whoever asked for it is done, or gone."""
+        hold, self._hold = self._hold, None
+        assert hold is not None, "the connection is registered as long as there is a hold"
+        self._selector.unregister(hold.connection)
+        hold.connection.close()
+        for child in hold.held:
+            child.crashes = 0
+            if self._stopping:
+                continue
+            if child.pid:  # it has not ended yet
+                child.restart_at = None
+            else:
                 self._start(child)
 
     def _publish(self) -> None:
@@ -300,6 +368,9 @@ class ClusterSupervisor:
                 self._stopping = True
                 self._watchers.append(connection)
                 return
+            if operation == "hold":
+                self._begin_hold(connection)
+                return
             if operation == "start":
                 if not self._stopping:
                     self._start_stopped()
@@ -312,7 +383,7 @@ class ClusterSupervisor:
 
     def _start_stopped(self) -> None:
         for child in self._children.values():
-            if not child.pid:
+            if not child.pid and not self._is_held(child):
                 self._start(child)
 
     def _status(self) -> dict[str, Any]:
