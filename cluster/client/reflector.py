@@ -5,6 +5,7 @@ The protocol of a reflector, after Kubernetes' client-go, with the initial state
     no revision known     watch(initial_state): collect ADDED ... INITIAL_STATE_END, then sink.replace(all of it)
     revision N known      watch(after_revision=N): sink.apply(batch), N grows with each batch, also by bookmarks
     Expired               N is no longer kept, or this reader was too slow: forget N, begin again
+    StoreRewound          N has not happened: the store was restored; forget N, begin again
     another store_id      the cluster was rebuilt from nothing: revisions mean something else; begin again
     anything else         keep N, wait (50 ms, doubling to 2 s, with jitter), try again
 
@@ -21,7 +22,16 @@ from typing import Generic, Protocol, TypeVar
 
 from cluster.actor.backoff import Backoff
 from cluster.actor.clock import Clock, SystemClock
-from cluster.api.errors import ApiError, BadRequest, Expired, Forbidden, Invalid, Unauthenticated, Unavailable
+from cluster.api.errors import (
+    ApiError,
+    BadRequest,
+    Expired,
+    Forbidden,
+    Invalid,
+    StoreRewound,
+    Unauthenticated,
+    Unavailable,
+)
 from cluster.api.kinds import AnyObject
 from cluster.client.interface import ClusterClient, EventType, WatchEvent, WatchStream
 
@@ -152,7 +162,7 @@ class Reflector(Generic[T]):
         if isinstance(error, _HOPELESS):
             _log.warning("may not or cannot watch %s: %s", self._kind.__name__, error)
             return RETRY_MAX_S
-        elif isinstance(error, Expired):
+        elif isinstance(error, (Expired, StoreRewound)):
             _log.info("reading all %s again: %s", self._kind.__name__, error)
             self._can_resume = False
         else:
