@@ -2,24 +2,35 @@
 
 They are clients of the master like any other, each with a connection and an identity of its own, so that they can
 as well run apart: `--run scheduler` in one process, `--run controllers` in another.
+
+One manager runs them at once, and no lease is taken. Several of them, on one machine or more, take turns
+(`--leader-elect`): each part has a lease of its own, and whoever holds it runs that part; the others stand by.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Sequence
+import socket
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from cluster.actor import daemon
-from cluster.actor.clock import SystemClock
+from cluster.actor.clock import SystemClock, new_uid
 from cluster.actor.supervisor import ChildSpec, Supervisor
+from cluster.api.leases import COMPONENT_LEASES
+from cluster.client.elected import Elected
+from cluster.client.election import ElectionTimers
 from cluster.client.grpc_client import GrpcClusterClient
+from cluster.client.interface import ClusterClient
 from cluster.config.profiles import PROFILES, Profile
 from cluster.rpc.identity import Credentials
 from cluster.telemetry import log
 
 PARTS = ("controllers", "scheduler")
+
+Build = Callable[[ClusterClient], list[ChildSpec]]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -30,6 +41,18 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--scheduler-credentials", type=Path, metavar="DIR", help="of the scheduler")
     parser.add_argument("--run", default=",".join(PARTS), metavar="PARTS", help="controllers,scheduler (default: both)")
     parser.add_argument("--profile", default="laptop", choices=sorted(PROFILES), help="timers (default: laptop)")
+    parser.add_argument(
+        "--leader-elect",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="take turns with other managers by leases: needed when there is more than one, on every one of them. "
+        "Default: off, as there is mostly one (Kubernetes' components: on)",
+    )
+    parser.add_argument(
+        "--identity",
+        metavar="NAME",
+        help="the name that stands in the leases, of no other process (default: HOSTNAME_UUID)",
+    )
     parser.add_argument("--lifeline-fd", type=int, metavar="FD", help="stop when this descriptor ends")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     flags = parser.parse_args(argv)
@@ -40,31 +63,72 @@ def main(argv: Sequence[str]) -> int:
     for part in parts:
         if credentials[part] is None:
             parser.error(f"the {part} needs {'--scheduler-' if part == 'scheduler' else '--'}credentials")
+    if flags.identity is not None and not (flags.leader_elect and flags.identity):
+        parser.error("--identity NAME goes with --leader-elect")
     log.setup("manager", flags.log_level)
     profile = PROFILES[flags.profile]
+    ready = {"run": ",".join(parts)}
+    identity = ""
+    if flags.leader_elect:
+        identity = ready["identity"] = flags.identity or f"{socket.gethostname()}_{new_uid()}"
 
     async def make() -> Supervisor:
-        clients = {part: GrpcClusterClient(flags.master, Credentials.load(credentials[part])) for part in parts}
-        return Supervisor("manager", [*_connections(clients), *_parts(clients, profile)])
+        def connect(part: str) -> GrpcClusterClient:
+            return GrpcClusterClient(flags.master, Credentials.load(credentials[part]))
 
-    return daemon.run(
-        make, name="manager", ready=lambda: {"run": ",".join(parts)}, lifeline_fd=flags.lifeline_fd, stop_grace_s=5.0
-    )
+        clients = {part: connect(part) for part in parts}
+        builds = _builds(parts, profile)
+        if not identity:
+            specs = [spec for part in parts for spec in builds[part](clients[part])]
+            return Supervisor("manager", [*_connections(clients), *specs])
+        election_clients = {part: connect(part) for part in parts}
+        specs = [
+            _elected(part, clients[part], election_clients[part], identity, profile, builds[part]) for part in parts
+        ]
+        renewing = {f"{part}, for its lease": client for part, client in election_clients.items()}
+        return Supervisor("manager", [*_connections({**clients, **renewing}), *specs])
+
+    return daemon.run(make, name="manager", ready=lambda: ready, lifeline_fd=flags.lifeline_fd, stop_grace_s=5.0)
 
 
-def _parts(clients: dict[str, GrpcClusterClient], profile: Profile) -> list[ChildSpec]:
-    """What runs, as children."""
+def _builds(parts: Sequence[str], profile: Profile) -> dict[str, Build]:
+    """How each part becomes children."""
     clock, rng = SystemClock(), random.Random()
-    specs: list[ChildSpec] = []
-    if "controllers" in clients:
+    builds: dict[str, Build] = {}
+    if "controllers" in parts:
         from cluster.controllers.manager import build_controllers
 
-        specs += build_controllers(clients["controllers"], profile, clock, rng)
-    if "scheduler" in clients:
+        builds["controllers"] = partial(build_controllers, profile=profile, clock=clock, rng=rng)
+    if "scheduler" in parts:
         from cluster.scheduler.actor import build_scheduler
 
-        specs += build_scheduler(clients["scheduler"], profile, clock, rng)
-    return specs
+        builds["scheduler"] = partial(build_scheduler, profile=profile, clock=clock, rng=rng)
+    return builds
+
+
+def _elected(
+    part: str,
+    client: GrpcClusterClient,
+    election_client: GrpcClusterClient,
+    identity: str,
+    profile: Profile,
+    build: Build,
+) -> ChildSpec:
+    """A part that runs while this process holds its lease."""
+
+    def make() -> Elected:
+        return Elected(
+            client,
+            COMPONENT_LEASES[part],
+            identity,
+            ElectionTimers.of(profile),
+            build,
+            clock=SystemClock(),
+            rng=random.Random(),
+            election_client=election_client,
+        )
+
+    return ChildSpec(f"{part} by lease", make)
 
 
 class _Connection:
