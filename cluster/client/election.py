@@ -134,6 +134,12 @@ class Tenure:
         return now_s < self.until_s
 
 
+def attempt_s(left_s: float, retry_s: float) -> float:
+    """How long one attempt to renew may take when the term ends in `left_s`: short enough for another one, because a
+    master that hangs does not say so."""
+    return min(left_s, max(left_s / 2, retry_s))
+
+
 def held(key: Key, lease: core.Lease | None, identity: str, duration_s: int, wall_s: float) -> core.Lease:
     """The lease as `identity` writes it in order to get it or to keep it; None: it makes it. The version stays that
     of `lease`, so that the write is refused if another was faster."""

@@ -22,7 +22,7 @@ from cluster.actor.tasks import Tasks
 from cluster.api.errors import AlreadyExists, ApiError, Conflict, NotFound
 from cluster.api.meta import Key
 from cluster.client import operations
-from cluster.client.election import ElectionTimers, Sight, Tenure, decide, given_back, held, pause_s, seen
+from cluster.client.election import ElectionTimers, Sight, Tenure, attempt_s, decide, given_back, held, pause_s, seen
 from cluster.client.events import EventRecorder
 from cluster.client.interface import ClusterClient
 from cluster.pb.v1 import cluster_pb2 as wire
@@ -173,8 +173,10 @@ class LeaderElection:
                 _log.warning("%s: %s stops leading: %s", self._key.name, self._identity, term.reason)
         finally:
             # Until what is run has ended, the lease is renewed, if it still is this candidate's.
-            await bodies.cancel_all(self._stop_s)
-            await keepers.cancel_all()
+            try:
+                await bodies.cancel_all(self._stop_s)
+            finally:
+                await keepers.cancel_all()
             if term.leads() and body.done():
                 await self._give_back(term)
             self._tell(term, "stopped leading")
@@ -196,10 +198,10 @@ class LeaderElection:
             if not term.leads():
                 break
             try:
-                lease = await self._keep(term.lease, term.until_s - asked_s)
+                lease = await self._keep(term.lease, attempt_s(term.until_s - asked_s, self._timers.retry_s))
             except ApiError as error:
                 _log.warning("%s was not renewed: %s", self._key.name, error)
-                wait_s = self._timers.retry_s
+                wait_s = max(0.0, asked_s + self._timers.retry_s - self._clock.monotonic())
                 continue
             if lease is None:
                 term.end("it is not in its holder's name any more")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from typing import cast
 
 import pytest
 
+from cluster.actor.clock import SystemClock
+from cluster.actor.tasks import Tasks
 from cluster.api.errors import AlreadyExists, BadRequest, Conflict, Invalid, NotFound
 from cluster.api.leases import COMPONENT_LEASES
 from cluster.client import operations
+from cluster.client.election import ElectionTimers
 from cluster.client.interface import ClusterClient
+from cluster.client.leader_election import LeaderElection, Term
 from cluster.pb.v1 import core_pb2 as core
 from tests.contract.client_kit import error_of, write
 
@@ -43,6 +49,32 @@ class LeaseContract:
         assert isinstance(await error_of(client, operations.update(made)), Conflict)
         assert await client.get(core.Lease, LEASE.name, LEASE.namespace) == taken
         assert (await client.list(core.Lease, LEASE.namespace)).items == [taken]
+
+    async def test_of_two_that_stand_for_a_lease_one_leads_and_then_the_other(self, client: ClusterClient) -> None:
+        timers, leaders = ElectionTimers(2, 1.5, 0.1), list[str]()
+        tasks = Tasks("candidates")
+
+        def stand(name: str) -> asyncio.Task[None]:
+            async def lead(term: Term) -> None:
+                leaders.append(name)
+                await asyncio.get_running_loop().create_future()
+
+            election = LeaderElection(client, LEASE, name, timers, clock=SystemClock(), rng=random.Random(0))
+            return tasks.spawn(election.run(lead), name=name)
+
+        async with asyncio.timeout(30):
+            first = stand("a")
+            while leaders != ["a"]:
+                await asyncio.sleep(0.01)
+            stand("b")
+            await asyncio.sleep(0.3)
+            assert leaders == ["a"]
+            first.cancel()
+            while leaders != ["a", "b"]:
+                await asyncio.sleep(0.01)
+            await tasks.cancel_all()
+        left = await client.get(core.Lease, LEASE.name, LEASE.namespace)
+        assert (left.spec.holderIdentity, left.spec.leaseTransitions) == ("", 1)
 
     async def test_what_a_lease_may_not_be(self, client: ClusterClient) -> None:
         made = cast(core.Lease, (await write(client, operations.create(lease("a"))))[0])

@@ -235,3 +235,31 @@ def test_cordon_drain_uncordon(podium_cluster: Cluster) -> None:
     podium_cluster.scale("web", 10)
     podium_cluster.wait("rc/web", ready=10)
     assert "node-1" in {pod.spec.nodeName for pod in podium_cluster.pods("app=web")}
+
+
+def test_a_lease_is_an_object_like_others_but_for_undo(shared_cluster: Cluster, namespace: str) -> None:
+    space = ("-n", namespace)
+    manifest = (
+        "apiVersion: coordination.k8s.io/v1\nkind: Lease\nmetadata: {name: turn}\nspec:\n  holderIdentity: me\n"
+        '  leaseDurationSeconds: 15\n  renewTime: "2026-03-01T12:00:07.000250Z"\n'
+    )
+    assert shared_cluster.podium("apply", "-f", "-", *space, stdin=manifest).stdout == "lease/turn created\n"
+    assert shared_cluster.podium("apply", "-f", "-", *space, stdin=manifest).stdout == "lease/turn unchanged\n"
+    table = shared_cluster.podium("get", "leases", *space).stdout.splitlines()
+    assert table[0].split() == ["NAME", "HOLDER", "AGE"]
+    assert table[1].split()[:2] == ["turn", "me"]
+    described = shared_cluster.podium("describe", "lease/turn", *space).stdout
+    assert "Holder:            me" in described
+    assert "Renew Time:        2026-03-01T12:00:07.000250Z" in described
+    shown = json.loads(shared_cluster.podium("get", "lease/turn", *space, "-o", "json").stdout)
+    assert (shown["apiVersion"], shown["spec"]["renewTime"]) == (
+        "coordination.k8s.io/v1",
+        "2026-03-01T12:00:07.000250Z",
+    )
+    changed = manifest.replace("holderIdentity: me", "holderIdentity: you")
+    assert "configured" in shared_cluster.podium("apply", "-f", "-", *space, stdin=changed).stdout
+    assert "me -> you" in shared_cluster.podium("history", "lease/turn", *space).stdout
+    refused = shared_cluster.podium("undo", "lease/turn", *space, check=False)
+    assert refused.returncode != 0
+    assert f"podium delete lease/turn -n {namespace}" in refused.stderr
+    assert "lease/turn deleted" in shared_cluster.podium("delete", "lease/turn", *space).stdout

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cluster.api.leases import COMPONENT_LEASES
 from cluster.api.meta import to_micro_time
-from cluster.client.election import ElectionTimers, Sight, Tenure, decide, given_back, held, pause_s, seen
+from cluster.client.election import ElectionTimers, Sight, Tenure, attempt_s, decide, given_back, held, pause_s, seen
 from cluster.config.profiles import PROFILES
 from cluster.pb.v1 import core_pb2 as core
 
@@ -81,6 +81,12 @@ def test_a_candidate_is_there_when_the_time_has_come_and_looks_now_and_then_befo
     assert pause_s(decision, 5.0, 0.5, 1.0) == pytest.approx(0.6)
     assert pause_s(decision, 7.9, 0.5, 1.0) == pytest.approx(0.1)
     assert pause_s(decision, 8.0, 0.5, 0.0) == 0.5, "another was faster; not at once again"
+
+
+def test_an_attempt_to_renew_leaves_time_for_another() -> None:
+    assert attempt_s(8.0, 2.0) == 4.0
+    assert attempt_s(3.0, 2.0) == 2.0
+    assert attempt_s(1.0, 2.0) == 1.0
 
 
 def test_a_tenure_counts_from_when_its_renewal_was_sent() -> None:
