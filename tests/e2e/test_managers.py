@@ -170,7 +170,7 @@ async def test_a_suspended_leader_steps_down_when_it_wakes_and_stands_again(scen
         await scene.bound(replicas)
     assert set((await scene.holders()).values()) == {"two"}
     for part in COMPONENT_LEASES.values():
-        assert f"{part.name}: one stops leading" in one.story()
+        assert f"{part.name}: one stops leading" in one.said()
     assert one.runs
     await two.kill()
     await scene.led_by("one")

@@ -105,5 +105,9 @@ class ManagerProcess:
 
     def story(self) -> str:
         """The end of what it said."""
+        return self.said()[-4000:]
+
+    def said(self) -> str:
+        """All that it said."""
         path = self._directory / f"{self.name}.stderr"
-        return path.read_text(errors="replace")[-4000:] if path.exists() else ""
+        return path.read_text(errors="replace") if path.exists() else ""
