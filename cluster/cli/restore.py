@@ -41,15 +41,28 @@ _CRASHES = 2
     "  podium restore demo.backup                   into the cluster that runs, or that was kept\n"
     "  podium --cluster demo restore demo.backup --yes\n"
     "  podium --cluster copy restore demo.backup --from demo\n"
-    "  podium restore demo.backup --dir /srv/podium/master    where a master started by hand keeps its store",
+    "  podium restore demo.backup --dir /srv/podium/master    where a master started by hand keeps its store\n"
+    "  podium restore demo.backup --store etcd://10.0.0.1:2379/podium/demo",
 )
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--from", "source", metavar="NAME", help="It may be a backup of this other cluster.")
 @click.option("--dir", "directory", type=click.Path(path_type=Path, file_okay=False), help="Where store.db lies.")
+@click.option(
+    "--store", "url", metavar="URL", help="A store in etcd, of which no master runs: etcd://HOST:PORT,.../PREFIX"
+)
+@click.option("--etcd-credentials", type=click.Path(path_type=Path, file_okay=False), help="For --store: ca.crt, ...")
 @cluster_option
 @click.pass_context
-def restore_command(ctx: click.Context, file: Path, yes: bool, source: str | None, directory: Path | None) -> int:
+def restore_command(
+    ctx: click.Context,
+    file: Path,
+    yes: bool,
+    source: str | None,
+    directory: Path | None,
+    url: str | None,
+    etcd_credentials: Path | None,
+) -> int:
     """Make a cluster what it was when it was backed up: all objects and their history.
 
     What has changed since then is gone from the cluster; the store with it is kept aside until the next restore. Pods
@@ -57,18 +70,26 @@ def restore_command(ctx: click.Context, file: Path, yes: bool, source: str | Non
     goes on from there with the next podium up."""
     from cluster.store.backup_file import header_of
     from cluster.store.backup_format import BadBackup
-    from cluster.store.interface import StoreRefused
+    from cluster.store.interface import StoreError, StoreRefused
 
-    if directory is not None and chosen_cluster(ctx):
-        raise click.UsageError("name a cluster or a directory, not both")
+    if (directory is not None) + bool(chosen_cluster(ctx)) + (url is not None) > 1:
+        raise click.UsageError("name a cluster, a directory or a store, and only one of them")
+    if etcd_credentials is not None and url is None:
+        raise click.UsageError("--etcd-credentials is for --store")
     try:
         header = header_of(file)
+        if url is not None:
+            if source is not None:
+                raise click.UsageError("--from is for a cluster; --store names by its prefix what is restored")
+            return _restore_etcd(file, header, url, etcd_credentials, yes=yes)
         target = Target.of_directory(directory) if directory is not None else Target.of_cluster(ctx, header)
         target.check(header, source)
         target.confirm(header, file, yes=yes)
         return target.restore(file)
     except (BadBackup, StoreRefused) as error:
         raise CommandError(f"{error}. Nothing was changed") from error
+    except StoreError as error:
+        raise CommandError(str(error)) from error
     except sqlite3.Error as error:
         raise CommandError(f"the new store could not be made: {error}. Nothing was changed") from error
 
@@ -146,15 +167,7 @@ class Target:
         if yes or not (self._runs or (self._store / "store.db").exists()):
             return
         what = f'cluster "{self._cluster.name}"' if self._cluster is not None else f"the store in {self._store}"
-        if not sys.stdin.isatty():
-            raise CommandError(f"{what} has a store, which would be replaced; to do that: --yes", ExitCode.USAGE)
-        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(header.time_s))
-        click.confirm(
-            f"{what}{', which runs,' if self._runs else ''} becomes what {file} says: revision {header.revision} "
-            f"of {moment}. What has changed since then is gone. Go on?",
-            abort=True,
-            err=True,
-        )
+        _ask(f"{what}, which runs," if self._runs else what, header, file)
 
     def restore(self, file: Path) -> int:
         """Raises CommandError, BadBackup, StoreRefused, OSError, sqlite3.Error."""
@@ -163,16 +176,11 @@ class Target:
         started_s = _CLOCK.monotonic()
         if self._cluster is not None:
             self._cluster.create()
-        suffix = f"{random.SystemRandom().getrandbits(32):08x}"
         with _one_at_a_time(self._store):
-            staged = restoring.stage(self._store, backup_file.parts_of(file), suffix)
+            staged = restoring.stage(self._store, backup_file.parts_of(file), _new_suffix())
             had_store = (self._store / "store.db").exists()
             self._exchange(staged, file.stat().st_size)
-        objects = sum(staged.objects.values())
-        say(
-            f"restored revision {staged.header.revision}: {objects} objects, {staged.records} records in "
-            f"{_CLOCK.monotonic() - started_s:.1f}s; the store is {staged.store_id} now"
-        )
+        _tell(staged, started_s)
         if had_store:
             say(f"the store before is kept until the next restore: {self._store / restoring.OLD}")
         if self._cluster is not None and not self._runs:
@@ -249,6 +257,63 @@ class Target:
                     said = tail_of(Path(child["log"]))
                     raise CommandError(f"{child['name']} does not start with the restored store:\n{said}")
             time.sleep(0.05)
+
+
+def _ask(what: str, header: Header, file: Path) -> None:
+    """Raises CommandError, click.Abort."""
+    if not sys.stdin.isatty():
+        raise CommandError(f"{what} has a store, which would be replaced; to do that: --yes", ExitCode.USAGE)
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(header.time_s))
+    click.confirm(
+        f"{what} becomes what {file} says: revision {header.revision} of {moment}. What has changed since then is "
+        "gone. Go on?",
+        abort=True,
+        err=True,
+    )
+
+
+def _restore_etcd(file: Path, header: Header, url_text: str, credentials_dir: Path | None, *, yes: bool) -> int:
+    """A store in etcd: its masters are stopped by whoever has started them."""
+    import asyncio
+
+    from cluster.rpc.etcd import EtcdClient, load_credentials, parse_etcd_url
+    from cluster.rpc.identity import CredentialsError
+    from cluster.store import backup_file
+    from cluster.store.etcd.restoring import restore
+
+    try:
+        url = parse_etcd_url(url_text)
+        credentials = None if credentials_dir is None else load_credentials(credentials_dir)
+    except (ValueError, CredentialsError) as error:
+        raise CommandError(str(error), ExitCode.USAGE) from error
+    prefix = url.prefix or f"/podium/{header.cluster}/"
+    if not yes:
+        _ask(f"the store below {prefix} in this etcd", header, file)
+    started_s = _CLOCK.monotonic()
+
+    async def run() -> Staged:
+        client = EtcdClient(url.endpoints, credentials)
+        try:
+            return await restore(client, prefix, backup_file.parts_of(file), _new_suffix(), _CLOCK)
+        finally:
+            await client.close()
+
+    staged = asyncio.run(run())
+    _tell(staged, started_s)
+    say("Start its masters again; they and their clients read everything anew.")
+    return ExitCode.OK
+
+
+def _new_suffix() -> str:
+    return f"{random.SystemRandom().getrandbits(32):08x}"
+
+
+def _tell(staged: Staged, started_s: float) -> None:
+    objects = sum(staged.objects.values())
+    say(
+        f"restored revision {staged.header.revision}: {objects} objects, {staged.records} records in "
+        f"{_CLOCK.monotonic() - started_s:.1f}s; the store is {staged.store_id} now"
+    )
 
 
 def block_of(header: Header) -> int | None:

@@ -139,6 +139,9 @@ class EtcdJournal:
             return await self._open()  # somebody else may have created it at the same moment
         try:
             mark = StoreMark.decode(marks[0].value)
+            if mark.folder != keys.folder:
+                keys.folder = mark.folder  # the parts share these keys
+                return await self._open()
             if not heads:
                 raise Damaged("the head of the log is missing")
             self._opened = Head.decode(heads[0].value)

@@ -10,6 +10,9 @@ A chunk is named by its last revision so that the chunk that holds revision n is
 one read with limit 1, no index. Everything but `store` lies between `head` and `requests/...` with nothing else in
 between, so one watch hears of all of it in the order in which it happened.
 
+A log that was restored lies in a folder of its own, /podium/demo/at-0123abcd/head and so on, and `store` says in which:
+so two logs change places by one small transaction (restoring.py).
+
 Pure.
 """
 
@@ -21,11 +24,13 @@ _DIGITS = 16
 _MAX = (1 << 64) - 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Keys:
     """The keys below a prefix like "/podium/demo/"."""
 
     prefix: str
+    folder: str = ""
+    """Where the log lies below it, as in "at-0123abcd/": known once `store` was read."""
 
     def __post_init__(self) -> None:
         if not self.prefix.startswith("/") or not self.prefix.endswith("/"):
@@ -33,8 +38,8 @@ class Keys:
 
     @property
     def all(self) -> tuple[bytes, bytes]:
-        """Range of everything below the prefix."""
-        return self._key(""), self.prefix[:-1].encode() + b"0"  # "0" follows "/"
+        """Range of everything below the prefix, whichever folder it is in."""
+        return self.prefix.encode(), self.prefix[:-1].encode() + b"0"  # "0" follows "/"
 
     @property
     def watched(self) -> tuple[bytes, bytes]:
@@ -56,7 +61,27 @@ class Keys:
 
     @property
     def store(self) -> bytes:
-        return self._key("store")
+        return f"{self.prefix}store".encode()
+
+    @property
+    def stage(self) -> bytes:
+        """Is there while a log is being put into this folder by a restore."""
+        return self._key("stage")
+
+    @property
+    def folders(self) -> tuple[bytes, bytes]:
+        """Range of all folders of restored logs."""
+        return f"{self.prefix}at-".encode(), f"{self.prefix}at.".encode()  # "." follows "-"
+
+    @property
+    def everything(self) -> tuple[bytes, bytes]:
+        """Range of this folder."""
+        assert self.folder, "the log of a store that was never restored has no folder of its own"
+        return self._key(""), self._key("")[:-1] + b"0"
+
+    def folder_of(self, key: bytes) -> str:
+        """The folder of a key in `folders`."""
+        return key.decode().removeprefix(self.prefix).partition("/")[0] + "/"
 
     def chunk(self, last: int) -> bytes:
         """The chunk whose last revision this is."""
@@ -82,11 +107,11 @@ class Keys:
 
     def last_of(self, key: bytes) -> int:
         """The revision that a chunk's or a requests' key is named by. Raises ValueError for another key."""
-        name = key.decode().removeprefix(self.prefix)
+        name = key.decode().removeprefix(self.prefix + self.folder)
         folder, _, digits = name.partition("/")
         if folder not in ("log", "requests") or len(digits) != _DIGITS:
             raise ValueError(f"{key!r} names no revision")
         return int(digits, 16)
 
     def _key(self, name: str) -> bytes:
-        return f"{self.prefix}{name}".encode()
+        return f"{self.prefix}{self.folder}{name}".encode()

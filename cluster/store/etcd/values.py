@@ -26,6 +26,8 @@ from cluster.store.chain import GENESIS, HASH_BYTES
 
 FORMAT = 1
 """Of everything below the prefix. A store of a greater one is refused."""
+_MOVED = 2
+"""Of the mark of a store whose log lies in a folder: a Podium that knows none shall not look for it elsewhere."""
 
 _CHECK_BYTES = 8
 _HEAD = struct.Struct(f"<BQQQQ{HASH_BYTES}s{HASH_BYTES}s{HASH_BYTES}s")
@@ -81,14 +83,19 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class StoreMark:
-    """Which store this is. Written once."""
+    """Which store this is, and where its log lies. Written once, and by each restore."""
 
     store_id: str
     etcd_cluster_id: int
     """The id that etcd's cluster had then. A snapshot of etcd that is restored gets another one."""
+    folder: str = ""
+    """See Keys."""
 
     def encode(self) -> bytes:
-        fields = {"format": FORMAT, "store_id": self.store_id, "etcd_cluster_id": f"{self.etcd_cluster_id:x}"}
+        fields: dict[str, str | int] = {"format": FORMAT, "store_id": self.store_id}
+        fields["etcd_cluster_id"] = f"{self.etcd_cluster_id:x}"
+        if self.folder:
+            fields |= {"format": _MOVED, "folder": self.folder}
         return json.dumps(fields).encode()
 
     @classmethod
@@ -97,11 +104,12 @@ class StoreMark:
         try:
             fields = json.loads(value)
             found = int(fields["format"])
-            if found == FORMAT:
-                return cls(str(fields["store_id"]), int(fields["etcd_cluster_id"], 16))
+            if found in (FORMAT, _MOVED):
+                folder = str(fields["folder"]) if found == _MOVED else ""
+                return cls(str(fields["store_id"]), int(fields["etcd_cluster_id"], 16), folder)
         except (ValueError, KeyError, TypeError) as error:
             raise Damaged(f"it is not the mark of a store of Podium: {value[:60]!r}") from error
-        raise Damaged(f"it was written in format {found}; this Podium knows format {FORMAT}")
+        raise Damaged(f"it was written in format {found}; this Podium knows format {_MOVED}")
 
     def incarnation(self, etcd_cluster_id: int) -> str:
         """The store id to tell clients: with a suffix if etcd was restored from a snapshot as another cluster."""

@@ -73,7 +73,7 @@ def test_the_mark_of_a_store_comes_back_and_names_another_cluster() -> None:
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [(b"hello", "not the mark"), (b"[1]", "not the mark"), (b'{"format": 2}', "format 2"), (b"{}", "not the mark")],
+    [(b"hello", "not the mark"), (b"[1]", "not the mark"), (b'{"format": 3}', "format 3"), (b"{}", "not the mark")],
 )
 def test_the_mark_of_something_else_is_refused(value: bytes, message: str) -> None:
     with pytest.raises(Damaged, match=message):
