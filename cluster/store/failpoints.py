@@ -95,7 +95,7 @@ KNOWN: Mapping[str, str] = {
     "etcd.after_append": "Writer: durable, not acknowledged",
     "restore.etcd_between_chunks": "restoring in etcd: a chunk of the new log is staged, and not the last",
     "restore.etcd_before_switch": "restoring in etcd: the new log is staged and verified, the old one is the cluster's",
-    "restore.etcd_after_switch": "restoring in etcd: the new log is the cluster's, what is left of the old one is there",
+    "restore.etcd_after_switch": "restoring in etcd: the new log is the cluster's, the old one is there still",
     "etcd.before_promise": "Sweeper: more is about to be declared compacted",
     "etcd.after_promise": "Sweeper: it is declared compacted, nothing is rewritten",
     "etcd.before_rewrite": "Sweeper: chunks are about to be rewritten",
