@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.bench import (  # noqa: F401 - imported for their registrations
+    backing_up,
     journaling,
     placing,
     proxying,

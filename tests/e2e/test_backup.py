@@ -18,11 +18,13 @@ import pytest
 
 from cluster.actor.tasks import Tasks
 from cluster.api.conditions import is_pod_ready
-from cluster.api.errors import ApiError, Expired, NotFound, StoreRewound
+from cluster.api.errors import ApiError, Expired, NotFound, StoreRewound, Unavailable
 from cluster.client.interface import ClusterClient
 from cluster.pb.v1 import core_pb2 as core
 from cluster.store.failpoints import EXIT_CODE, KNOWN, VARIABLE
+from cluster.store.opening import take_lock
 from cluster.testing import Cluster
+from cluster.up import control
 from tests.e2e.workloads import sleeper
 from tests.kit.watch_validators import Recording, check_alone
 
@@ -129,6 +131,8 @@ class Watcher:
 def test_a_running_cluster_becomes_what_it_was(cluster: Cluster, tmp_path: Path) -> None:
     file = tmp_path / "backup"
     before = uids(cluster.pods("app=web"))
+    deleted, kept = sorted(before)
+    kept_pids = cluster.pod_pids(kept)
     service = (
         "{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {selector: {app: web}, ports: [{port: 80}]}}"
     )
@@ -143,7 +147,7 @@ def test_a_running_cluster_becomes_what_it_was(cluster: Cluster, tmp_path: Path)
     cluster.run(watcher.start)
     cluster.apply(sleeper("later", 2))
     cluster.scale("web", 4)
-    cluster.delete("pod", next(iter(before)), wait=False)
+    cluster.delete("pod", deleted)
     cluster.delete("service", "web")
     later = ready(cluster, "later", 2)
     more = ready(cluster, "web", 4)
@@ -166,8 +170,8 @@ def test_a_running_cluster_becomes_what_it_was(cluster: Cluster, tmp_path: Path)
     with pytest.raises(NotFound):
         cluster.get("rc", "later")
     assert not cluster.list("pods", selector="app=later")
-    survivor = [name for name in before if name in uids(pods)]
-    assert {name: uids(pods)[name] for name in survivor} == {name: before[name] for name in survivor}
+    assert uids(pods) == before, "what was deleted since then is there again, as it was"
+    assert cluster.pod_pids(kept) == kept_pids, "what was there all the time was left alone"
     # A client that knows later revisions is told so, and begins anew; what it is told then is true.
     cluster.wait_until(lambda: watcher.alive() == uids(pods), "the watcher knows what is there")
     cluster.run(watcher.stop)
@@ -339,6 +343,23 @@ def test_a_restore_that_fails_leaves_the_cluster_as_it_was(cluster: Cluster, tmp
         assert status(cluster).revision >= before.revision
     assert len(cluster.pods("app=web")) == 3
     ready(cluster, "web", 3)
+
+
+def test_masters_stay_away_as_long_as_somebody_holds_them(cluster: Cluster) -> None:
+    control_socket = cluster.directory / "run" / "control.sock"
+    pid = cluster.pid("master")
+    with control.hold_masters(control_socket):
+        with pytest.raises(Unavailable, match="another command"), control.hold_masters(control_socket):
+            pass
+        control.ask(control_socket, {"op": "start"})
+        with pytest.raises(LookupError):
+            cluster.pid("master")
+        os.close(take_lock(cluster.directory / "master"))
+    cluster.wait_until(lambda: cluster.get("node", "node-1") is not None, "the master is back")
+    assert cluster.pid("master") != pid
+    with control.hold_masters(control_socket):
+        cluster.podium("down")
+    assert not cluster.directory.exists()
 
 
 def test_a_restore_that_is_killed_leaves_the_old_cluster_or_the_new_one(cluster: Cluster, tmp_path: Path) -> None:
