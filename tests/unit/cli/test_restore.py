@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -107,6 +108,35 @@ def test_what_is_there_is_not_replaced(tmp_path: Path) -> None:
 )
 def test_the_block_of_a_backup(service_cidr: str, pod_cidr_base: str, block: int | None) -> None:
     assert block_of(replace(HEADER, service_cidr=service_cidr, pod_cidr_base=pod_cidr_base)) == block
+
+
+# --- fsck of a backup
+
+
+def test_fsck_says_what_a_backup_holds(backup: Path) -> None:
+    result = run("fsck", str(backup))
+    assert result.return_value == 0
+    for line in (
+        "cluster      demo  (services at 127.9.0.0/20, sqlite)",
+        "made         1970-01-01T00:00:12Z by podium 0.1",
+        "store        a-store",
+        "revision     30  (kept from 10 on)",
+        "objects      33 Pod",
+        "verdict      sound",
+    ):
+        assert line in result.stdout, result.stdout
+    document = json.loads(run("fsck", str(backup), "-o", "json").stdout)
+    assert (document["verdict"], document["requests"], document["oldest"]) == ("sound", 10, 10)
+    assert "only one of them" in str(run("fsck", str(backup), "--dir", str(backup.parent)).exception)
+
+
+def test_fsck_says_what_is_wrong_with_a_backup(backup: Path) -> None:
+    backup.write_bytes(BACKUP[:-50])
+    result = run("fsck", str(backup))
+    assert result.return_value == 1
+    assert "its end is missing" in result.stdout
+    assert "verdict      damaged" in result.stdout
+    assert json.loads(run("fsck", str(backup), "-o", "json").stdout.partition("\n}\n")[0] + "}")["findings"]
 
 
 # --- a directory

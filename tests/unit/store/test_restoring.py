@@ -157,8 +157,11 @@ FORTH = [name for name in BACK if "remove" not in name and "return" not in name]
 
 def die(store: Path, backup: Path, way: str, failpoint: str, nth: int) -> bool:
     """Restores in a process of its own, which dies there; False: it did not come by so often."""
+    return _dies([sys.executable, "-c", CHILD, str(store), str(backup), way], failpoint, nth)
+
+
+def _dies(command: list[str], failpoint: str, nth: int = 1) -> bool:
     environment = {**os.environ, VARIABLE: f"{failpoint}=exit:nth{nth}"}
-    command = [sys.executable, "-c", CHILD, str(store), str(backup), way]
     code = subprocess.run(command, env=environment, timeout=60).returncode
     assert code in (0, EXIT_CODE)
     return code == EXIT_CODE
@@ -198,3 +201,27 @@ async def test_killed_on_the_way_back(tmp_path: Path, backup: Path, failpoint: s
         nth += 1
     assert nth > 1, "the place was never reached: this tests nothing"
     assert await opened(store) == OLD_STORE
+
+
+MOVING = ["between_aside", "after_mark", "between_install", "after_install"]
+FINISH = """
+import sys
+from pathlib import Path
+from cluster.store import opening, restoring
+opening.take_lock(Path(sys.argv[1]))
+restoring.settle(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("way", ["there", "back"])
+async def test_killed_again_and_again_while_it_finishes(tmp_path: Path, backup: Path, way: str) -> None:
+    """Each start dies at the next place, until one comes through."""
+    store = await make(tmp_path, killed=True)
+    assert die(store, backup, way, "restore.between_remove" if way == "back" else "restore.between_aside", 1)
+    command = [sys.executable, "-c", FINISH, str(store)]
+    moving = ["between_remove", "after_mark", "between_return"] if way == "back" else MOVING
+    for point in (*moving, "before_done", "after_done"):
+        assert _dies(command, f"restore.{point}"), point
+    assert not _dies(command, "restore.after_done")
+    assert await opened(store) == (OLD_STORE if way == "back" else NEW_STORE)
+    assert fsck.check(store).sound
