@@ -22,6 +22,8 @@ from setproctitle import setproctitle
 
 LIFELINE_FD = 3
 _PR_SET_CHILD_SUBREAPER = 36
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP)
+"""What a supervisor handles, and its children handle otherwise."""
 
 
 @dataclass(slots=True)
@@ -60,9 +62,13 @@ def fork_daemon(cluster: str, name: str, module: str, argv: Sequence[str], log: 
     """
     out_read, out_write = os.pipe()
     life_read, life_write = os.pipe()
+    # Until the child has its own handlers, a signal to it would run the parent's, which tell the parent of it: the
+    # parent would stop, because somebody has stopped its child.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     pid = os.fork()
     if pid == 0:
         _run_child(cluster, name, module, [*argv, "--lifeline-fd", str(LIFELINE_FD)], log, out_write, life_read)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.close(out_write)
     os.close(life_read)
     os.set_blocking(out_read, False)
@@ -74,9 +80,10 @@ def _run_child(cluster: str, name: str, module: str, argv: list[str], log: Path,
     code = 70
     try:
         os.setsid()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP):
+        for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         stdin = os.open(os.devnull, os.O_RDONLY)
         stderr = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         # Two steps, because a source may sit on another one's destination.

@@ -178,6 +178,9 @@ class ClusterSupervisor:
 
     def _start(self, child: Child) -> None:
         spec = child.spec
+        if child.stdout >= 0:  # its last life's end was not read yet
+            self._selector.unregister(child.stdout)
+            os.close(child.stdout)
         started = fork_daemon(self._directory.name, spec.name, spec.module, spec.argv, self._directory.log(spec.name))
         child.pid, child.stdout, child.lifeline = started.pid, started.stdout, started.lifeline
         child.ready, child.output, child.restart_at = False, b"", None
