@@ -131,6 +131,12 @@ class Target:
         if self._cluster is None:
             return
         name = self._cluster.name
+        if self._runs and not (self._store / "store.db").exists():
+            raise CommandError(
+                f'"{name}" runs, and its store is not here. Stop its masters (podium down --cluster {name} --keep) and '
+                "name the store: --store URL",
+                ExitCode.USAGE,
+            )
         if header.cluster not in (name, source):
             raise CommandError(
                 f'this is a backup of cluster "{header.cluster}"; to restore it into "{name}": --from {header.cluster}',

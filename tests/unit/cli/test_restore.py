@@ -162,6 +162,17 @@ def test_two_targets_are_too_many(tmp_path: Path, backup: Path) -> None:
     assert "--store" in str(run("restore", str(backup), "--etcd-credentials", str(tmp_path)).exception)
 
 
+def test_a_cluster_whose_store_is_elsewhere_is_not_given_one_here(
+    tmp_path: Path, backup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = ClusterDir(tmp_path / "demo")
+    cluster.create()
+    monkeypatch.setattr(ClusterState, "is_running", lambda self: True)
+    target = Target(cluster.path / "master", cluster, ClusterState("demo", True, "test", 28, "127.28.0.1:6443", 0.0))
+    with pytest.raises(CommandError, match="name the store: --store URL"):
+        target.check(BLOCK_28, None)
+
+
 # --- a master that does not come up
 
 

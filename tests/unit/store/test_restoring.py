@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -142,6 +143,21 @@ async def test_a_backup_of_a_kind_that_is_not_known_is_refused_in_words(store: P
     with pytest.raises(BadBackup, match=r"does not know \(Volcano\): made by podium 0.1"):
         restore(store, backup)
     assert await opened(store) == ("a-store", 60, 0)
+
+
+async def test_on_a_full_disk_nothing_changes(store: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the disk's end."""
+    records = log(200, size=200)
+    writing = Writing(header_of(records))
+    (tmp_path / "large").write_bytes(b"".join([writing.begin(), *writing.records(records), writing.end()]))
+    command = ["prlimit", "--fsize=65536", sys.executable, "-c", CHILD, str(store), str(tmp_path / "large"), "there"]
+    failed = await asyncio.to_thread(lambda: subprocess.run(command, capture_output=True, text=True, timeout=60))
+    assert failed.returncode == 1
+    assert "disk" in failed.stderr
+    assert not (store / restoring.NEW).exists()
+    assert await opened(store) == ("a-store", 60, 0)
+    restore(store, tmp_path / "large")
+    assert await opened(store) == (RESTORED, 200, 0)
 
 
 def test_a_store_that_is_in_use_is_not_replaced(tmp_path: Path, backup: Path) -> None:
