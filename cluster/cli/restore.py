@@ -268,7 +268,10 @@ class Target:
 def _ask(what: str, header: Header, file: Path) -> None:
     """Raises CommandError, click.Abort."""
     if not sys.stdin.isatty():
-        raise CommandError(f"{what} has a store, which would be replaced; to do that: --yes", ExitCode.USAGE)
+        raise CommandError(
+            f"there is no terminal to ask at whether {what.rstrip(',')}, may be replaced; if it may: --yes",
+            ExitCode.USAGE,
+        )
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(header.time_s))
     click.confirm(
         f"{what} becomes what {file} says: revision {header.revision} of {moment}. What has changed since then is "
