@@ -18,6 +18,7 @@ As ever, an answer that was lost is settled by looking: `store` has the new id, 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ from cluster.store.etcd.values import Damaged, Head, StoreMark
 from cluster.store.interface import Request, StoreRefused
 from cluster.store.restoring import Staged, incarnation
 from cluster.store.version import Record
+
+_log = logging.getLogger("podium.store.etcd")
 
 _TRIES = 5
 _PAUSE_S = 0.5
@@ -113,9 +116,10 @@ class _Restore:
             if not await self._is_switched():
                 await self._change([], [Delete(*self._keys.everything)])
             raise
-        old = found.keys
-        gone = [Delete(*old.everything)] if old.folder else [Delete(*old.chunks()), Delete(*old.all_requests())]
-        await self._change([], gone)
+        try:
+            await self._remove_log(found.keys)
+        except EtcdError as error:
+            _log.warning("the log before could not be removed, the next restore will: %s", error)
         return Staged(header, store_id, end.records, self._census.objects)
 
     # --- before
@@ -155,7 +159,14 @@ class _Restore:
         seen = await self._etcd.get(Get(*self._keys.folders, keys_only=True))
         folders = {self._keys.folder_of(item.key) for item in seen.kvs} - {found.keys.folder}
         for folder in sorted(folders):
-            await self._change([], [Delete(*Keys(self._keys.prefix, folder).everything)])
+            await self._remove_log(Keys(self._keys.prefix, folder))
+        if found.keys.folder:
+            await self._remove_log(Keys(self._keys.prefix))
+
+    async def _remove_log(self, keys: Keys) -> None:
+        """One that is not the cluster's, or not any more."""
+        gone = [Delete(*keys.everything)] if keys.folder else [Delete(*keys.chunks()), Delete(*keys.all_requests())]
+        await self._change([], gone)
 
     # --- the stage
 
