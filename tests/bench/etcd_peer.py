@@ -94,6 +94,7 @@ class Etcd:
 
     def __init__(self, address: str, credentials: Credentials, pid: int) -> None:
         self.pid = pid
+        self._address, self._credentials = address, credentials
         tls = grpc.ssl_channel_credentials(credentials.ca, credentials.key, credentials.certificate)
         # The same settings as our own client's; without them, messages of more than 4 MB would be refused.
         self._channel = grpc.aio.secure_channel(address, tls, options=options.UNARY_CHANNEL)
@@ -120,14 +121,19 @@ class Etcd:
         assert len(response.responses) == len(pairs)
         return int(response.header.revision)
 
-    async def watch(self, key: bytes, end: bytes) -> Any:
-        """A watch of a range, from now on, as a call to be read; the watch exists when this returns."""
+    def again(self) -> Etcd:
+        """Another client of the same etcd, with connections of its own."""
+        return Etcd(self._address, self._credentials, self.pid)
+
+    async def watch(self, key: bytes, end: bytes, after: int | None = None) -> Any:
+        """A watch of a range, after a revision or from now on, as a call to be read; it exists when this returns."""
         call = self._watches.stream_stream(
             "/etcdserverpb.Watch/Watch",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=_CLASSES["WatchResponse"].FromString,
         )()
-        await call.write(WatchRequest(create_request=WatchCreateRequest(key=key, range_end=end)))
+        start = 0 if after is None else after + 1
+        await call.write(WatchRequest(create_request=WatchCreateRequest(key=key, range_end=end, start_revision=start)))
         created = await call.read()
         assert created.created
         return call
