@@ -24,6 +24,7 @@ from cluster.client.elected import Elected
 from cluster.client.election import ElectionTimers
 from cluster.client.grpc_client import GrpcClusterClient
 from cluster.client.interface import ClusterClient
+from cluster.config.addresses import masters_argument
 from cluster.config.profiles import PROFILES, Profile
 from cluster.rpc.identity import Credentials
 from cluster.telemetry import log
@@ -36,7 +37,13 @@ Build = Callable[[ClusterClient], list[ChildSpec]]
 def main(argv: Sequence[str]) -> int:
     """Runs the parts until a signal, or the end of the lifeline, stops them. Returns the exit code."""
     parser = argparse.ArgumentParser("python -m cluster manager", description="Runs the controllers and the scheduler.")
-    parser.add_argument("--master", required=True, metavar="HOST:PORT", help="where the master serves")
+    parser.add_argument(
+        "--master",
+        required=True,
+        type=masters_argument,
+        metavar="HOST:PORT[,...]",
+        help="where the master serves, or where each of several does",
+    )
     parser.add_argument("--credentials", type=Path, metavar="DIR", help="of the controllers: ca.crt, tls.crt, tls.key")
     parser.add_argument("--scheduler-credentials", type=Path, metavar="DIR", help="of the scheduler")
     parser.add_argument("--run", default=",".join(PARTS), metavar="PARTS", help="controllers,scheduler (default: both)")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.actor import daemon
+from cluster.config.addresses import masters_argument
 from cluster.config.profiles import PROFILES
 from cluster.telemetry import log
 from node_agent.daemon import NodeDaemon
@@ -25,7 +26,7 @@ def parse(argv: Sequence[str]) -> tuple[AgentSettings, argparse.Namespace]:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m node_agent", description=__doc__, epilog=_EXAMPLE, formatter_class=form)
     parser.add_argument("--name", required=True, help="the node's name")
-    parser.add_argument("--master", required=True, metavar="HOST:PORT")
+    parser.add_argument("--master", required=True, type=masters_argument, metavar="HOST:PORT[,...]", help="or several")
     parser.add_argument("--listen", required=True, metavar="HOST:PORT", help="where logs and exec are served")
     parser.add_argument("--credentials", required=True, type=Path, help="directory with ca.crt, tls.crt, tls.key")
     parser.add_argument("--dir", required=True, type=Path, help="the node's own directory")

@@ -16,7 +16,7 @@ class AgentSettings:
     name: str
     """The node's name; the certificate must say the same."""
     master: str
-    """host:port of the master."""
+    """host:port of the master; of several with commas between."""
     listen: str
     """host:port on which logs and exec are served; the host is also the node's address."""
     credentials: Path

@@ -23,7 +23,7 @@ from proxy.settings import ProxySettings
 def main(argv: list[str] | None = None) -> int:
     """Runs the proxy until a signal; the exit code."""
     parser = argparse.ArgumentParser("proxy", description="Balances connections to services over their ready pods.")
-    parser.add_argument("--master", metavar="HOST:PORT", help="where the master listens")
+    parser.add_argument("--master", metavar="HOST:PORT[,...]", help="where the master listens, or each of several")
     parser.add_argument("--credentials", type=Path, metavar="DIR", help="directory with ca.crt, tls.crt, tls.key")
     parser.add_argument("--profile", help="timers: laptop (default), kubernetes or test")
     parser.add_argument("--metrics-socket", type=Path, metavar="PATH", help="serve metrics on this Unix socket")

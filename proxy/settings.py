@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from cluster.actor.supervisor import STOP_TIMEOUT_S
+from cluster.config.addresses import parse_masters
 from cluster.config.profiles import PROFILES
 from proxy.dialing import DIAL_TIMEOUTS_S
 
@@ -38,7 +39,7 @@ class ProxySettings:
     """The flags of `python -m proxy`."""
 
     master: str
-    """host:port of the master."""
+    """host:port of the master; of several with commas between."""
     credentials: Path
     """Directory with ca.crt, tls.crt, tls.key."""
     profile: Literal["laptop", "kubernetes", "test"] = "laptop"
@@ -48,6 +49,9 @@ class ProxySettings:
     hold_s: float = HOLD_S
     max_connections: int = 0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    def __post_init__(self) -> None:
+        parse_masters(self.master)
 
     def data_path(self) -> DataPathSettings:
         """What the connections need of it."""

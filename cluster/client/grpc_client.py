@@ -2,16 +2,22 @@
 
     async with contextlib.aclosing(GrpcClusterClient("127.5.0.1:6443", Credentials.load(directory))) as client: ...
 
-Nothing is connected before the first call. Calls are not repeated here: whether a write may be is for the caller to
-say. Objects that arrive are the receiver's own; those of a watch are shared with all who look at the event.
+Nothing is connected before the first call. With one address nothing is repeated here: an error is told as it comes.
+With several, "A:6443,B:6443,C:6443", what one master does not answer is asked of the next, within the caller's time
+(masters.py); writes get a name for that, under which they happen once. A watch or a line of heartbeats whose master is
+gone ends with Unavailable, and the next one is made elsewhere. Objects that arrive are the receiver's own; those of a
+watch are shared with all who look at the event.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Generic, TypeVar, cast
+
+from google.protobuf.message import Message
 
 from cluster.actor.clock import Clock, SystemClock, new_uid
 from cluster.api.errors import DeadlineExceeded, Internal, Unavailable
@@ -27,16 +33,17 @@ from cluster.client.interface import (
     WatchStream,
     WriteOutcome,
 )
-from cluster.client.write_stream import WriteStream
+from cluster.client.masters import Masters
+from cluster.config.addresses import parse_masters
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
-from cluster.rpc.channel import Channels
 from cluster.rpc.identity import Credentials
 from cluster.rpc.outcome import from_status
 from cluster.rpc.stream import ResponseStream
 from cluster.rpc.stub import ClusterStub
 
 T = TypeVar("T", bound=AnyObject)
+M = TypeVar("M", bound=Message)
 
 SILENCE_S = 15.0
 """A watch that hears nothing for this long is broken: the master sends a bookmark every 5 s."""
@@ -54,12 +61,12 @@ _EVENT_TYPES: dict[int, EventType] = {
 class GrpcClusterClient:
     """See above, and `ClusterClient` for what each method promises."""
 
-    def __init__(self, address: str, credentials: Credentials, *, clock: Clock | None = None) -> None:
-        """`address` is the master's "host:port"."""
+    def __init__(
+        self, address: str, credentials: Credentials, *, clock: Clock | None = None, rng: random.Random | None = None
+    ) -> None:
+        """`address` is the master's "host:port", or those of several, with commas between. Raises ConfigError."""
         self._clock: Clock = clock or SystemClock()
-        self._channels = Channels(address, credentials)
-        self._stub = ClusterStub(self._channels)
-        self._writes = WriteStream(self._stub)
+        self._masters = Masters(parse_masters(address), credentials, self._clock, rng)
 
     async def get(
         self,
@@ -74,7 +81,7 @@ class GrpcClusterClient:
         request = wire.GetRequest(kind=kind_of_type(kind).name, namespace=namespace, name=name, revision=revision)
         if time_s is not None:
             request.time.CopyFrom(to_time(time_s))
-        response = await self._stub.get(request, timeout_s)
+        response = await self._masters.call(lambda master, limit_s: master.stub.get(request, limit_s), timeout_s)
         return cast(T, unwrap(response.object))
 
     async def list(
@@ -110,11 +117,14 @@ class GrpcClusterClient:
             left_s = deadline - self._clock.monotonic()
             if left_s <= 0:
                 raise DeadlineExceeded(f"listing {row.plural} took longer than {timeout_s:g} s")
-            response = await self._stub.list(request, left_s)
+            response = await self._page(request, left_s)
             items.extend(getattr(item, row.field) for item in response.items)
             continue_token = getattr(response, "continue")
             if limit or not continue_token:
                 return ListResult(items, response.revision, continue_token, response.remaining_item_count)
+
+    async def _page(self, request: wire.ListRequest, timeout_s: float) -> wire.ListResponse:
+        return await self._masters.call(lambda master, limit_s: master.stub.list(request, limit_s), timeout_s)
 
     def watch(
         self,
@@ -125,6 +135,7 @@ class GrpcClusterClient:
         field_selector: str = "",
         after_revision: int | None = None,
         initial_state: bool = False,
+        store_id: str = "",
     ) -> AbstractAsyncContextManager[WatchStream[T]]:
         row = kind_of_type(kind)
         request = wire.WatchRequest(
@@ -132,15 +143,26 @@ class GrpcClusterClient:
         )
         if after_revision is not None:
             request.after_revision = after_revision
+            request.store_id = store_id
         if initial_state:
             request.initial_state = True
         return self._watch(kind, row, request)
 
     @asynccontextmanager
     async def _watch(self, kind: type[T], row: Kind, request: wire.WatchRequest) -> AsyncIterator[WatchStream[T]]:
-        stream = self._stub.watch(request)
-        try:
+        async with self._stream(lambda stub: stub.watch(request)) as stream:
             yield _GrpcWatch[T](stream, kind, row)
+
+    @asynccontextmanager
+    async def _stream(self, make: Callable[[ClusterStub], ResponseStream[M]]) -> AsyncIterator[ResponseStream[M]]:
+        """A stream from the current master, who is left if it breaks."""
+        master = self._masters.current
+        stream = make(master.stub)
+        try:
+            yield stream
+        except (Unavailable, DeadlineExceeded):
+            self._masters.leave(master)
+            raise
         finally:
             await stream.close()
 
@@ -158,14 +180,12 @@ class GrpcClusterClient:
             request.atomic = True
         if dry_run:
             request.dry_run = True
-        response = await self._write_once(request, timeout_s)
+        if self._masters.several and not dry_run:
+            request.request_id = new_uid()
+        response = await self._masters.call(lambda master, limit_s: master.writes.write(request, limit_s), timeout_s)
         if len(response.results) != len(operations):
             raise Internal(f"{len(operations)} operations were answered with {len(response.results)} results")
         return WriteOutcome([_outcome(result) for result in response.results], response.revision)
-
-    async def _write_once(self, request: wire.WriteRequest, timeout_s: float) -> wire.WriteResponse:
-        """Sends a request, once. Unavailable and DeadlineExceeded leave open whether it was carried out."""
-        return await self._writes.write(request, timeout_s)
 
     async def history(
         self,
@@ -188,7 +208,7 @@ class GrpcClusterClient:
             limit=limit,
             without_status=without_status,
         )
-        return await self._stub.history(request, timeout_s)
+        return await self._masters.call(lambda master, limit_s: master.stub.history(request, limit_s), timeout_s)
 
     async def undo(
         self,
@@ -208,33 +228,31 @@ class GrpcClusterClient:
             dry_run=dry_run,
             request_id=new_uid(),  # to send it once more would be to undo the undo
         )
-        return await self._stub.undo(request, timeout_s)
+        return await self._masters.call(lambda master, limit_s: master.stub.undo(request, limit_s), timeout_s)
 
     async def trace(
         self, kind: type[T], name: str, namespace: str = "", *, timeout_s: float = DEFAULT_TIMEOUT_S
     ) -> wire.TraceResponse:
         request = wire.TraceRequest(kind=kind_of_type(kind).name, namespace=namespace, name=name)
-        return await self._stub.trace(request, timeout_s)
+        return await self._masters.call(lambda master, limit_s: master.stub.trace(request, limit_s), timeout_s)
 
     @asynccontextmanager
     async def heartbeats(self) -> AsyncIterator[HeartbeatLine]:
-        stream = self._stub.heartbeat()
-        try:
+        async with self._stream(lambda stub: stub.heartbeat()) as stream:
             yield _GrpcHeartbeats(stream)
-        finally:
-            await stream.close()
 
     @asynccontextmanager
     async def watch_heartbeats(self) -> AsyncIterator[AsyncIterator[wire.HeartbeatBatch]]:
-        stream = self._stub.watch_heartbeats(wire.WatchHeartbeatsRequest())
-        try:
+        async with self._stream(lambda stub: stub.watch_heartbeats(wire.WatchHeartbeatsRequest())) as stream:
             yield _heartbeats(stream)
-        finally:
-            await stream.close()
+
+    async def store_status(self, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> wire.StoreStatusResponse:
+        """What the master that is asked says of its store: engine, where it is, who leads, how far it is."""
+        request = wire.StoreStatusRequest()
+        return await self._masters.call(lambda master, limit_s: master.stub.store_status(request, limit_s), timeout_s)
 
     async def close(self) -> None:
-        await self._writes.close()
-        await self._channels.close()
+        await self._masters.close()
 
     aclose = close
 

@@ -159,14 +159,17 @@ class ClusterClient(Protocol):
         field_selector: str = "",
         after_revision: int | None = None,
         initial_state: bool = False,
+        store_id: str = "",
     ) -> AbstractAsyncContextManager[WatchStream[T]]:
         """Changes in the order of revisions, in batches; one revision is never split over two batches.
 
         `async with client.watch(core.Pod, initial_state=True) as batches: async for batch in batches: ...`
 
         With `initial_state`, first an ADDED per object, then INITIAL_STATE_END, then the changes; with
-        `after_revision`, every change with a greater revision; with neither, from now on. The iterator ends by raising:
-        Expired (list again), Unavailable (connect again, from the last revision seen), Forbidden. Leaving the
+        `after_revision`, every change with a greater revision; with neither, from now on. `store_id` says of which
+        store `after_revision` is: of another one, or one that was restored, it means something else. The iterator ends
+        by raising: Expired (list again; with a `last_revision`, the reader was only too slow, and may go on after it),
+        StoreRewound (list again), Unavailable (connect again, from the last revision seen), Forbidden. Leaving the
         context ends the watch at the server. A watch that hears nothing, not even a bookmark, for 15 s raises
         Unavailable.
         """

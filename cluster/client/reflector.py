@@ -4,9 +4,8 @@ The protocol of a reflector, after Kubernetes' client-go, with the initial state
 
     no revision known     watch(initial_state): collect ADDED ... INITIAL_STATE_END, then sink.replace(all of it)
     revision N known      watch(after_revision=N): sink.apply(batch), N grows with each batch, also by bookmarks
-    Expired               N is no longer kept, or this reader was too slow: forget N, begin again
-    StoreRewound          N has not happened: the store was restored; forget N, begin again
-    another store_id      the cluster was rebuilt from nothing: revisions mean something else; begin again
+    Expired               N is no longer kept: forget N, begin again. This reader was too slow: try after N once more
+    StoreRewound          the store was rebuilt or restored, revisions mean something else: forget N, begin again
     anything else         keep N, wait (50 ms, doubling to 2 s, with jitter), try again
 
 So the sink sees every change exactly once and in the order of revisions, or a `replace` where that was impossible. It
@@ -86,6 +85,8 @@ class Reflector(Generic[T]):
         self._retry = Backoff(RETRY_INITIAL_S, RETRY_MAX_S, jitter=0.5, rng=rng or random.Random())
         self._store_id = ""
         self._can_resume = False
+        self._overtaken_at = 0
+        """Where this mirror was when its watch was closed for being slow; twice at one place, all is read again."""
         self.revision = 0
         """The mirror is true as of this revision; 0 before the first `replace`."""
         self.relists = 0
@@ -118,6 +119,7 @@ class Reflector(Generic[T]):
             field_selector=self._field_selector,
             after_revision=self.revision if resume else None,
             initial_state=not resume,
+            store_id=self._store_id if resume else "",
         ) as stream:
             if not resume:
                 await self._read_initial_state(stream)
@@ -162,6 +164,10 @@ class Reflector(Generic[T]):
         if isinstance(error, _HOPELESS):
             _log.warning("may not or cannot watch %s: %s", self._kind.__name__, error)
             return RETRY_MAX_S
+        elif isinstance(error, Expired) and error.last_revision and self.revision > self._overtaken_at:
+            # Too slow to be waited for, but what comes next may well be there still.
+            self._overtaken_at = self.revision
+            _log.info("watching %s again, after revision %d: %s", self._kind.__name__, self.revision, error)
         elif isinstance(error, (Expired, StoreRewound)):
             _log.info("reading all %s again: %s", self._kind.__name__, error)
             self._can_resume = False

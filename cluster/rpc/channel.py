@@ -17,8 +17,10 @@ from cluster.rpc.identity import Credentials
 class Channels:
     """Connections to `address` ("host:port" or "unix:/path"), with mutual TLS."""
 
-    def __init__(self, address: str, credentials: Credentials) -> None:
+    def __init__(self, address: str, credentials: Credentials, *, watchful: bool = False) -> None:
+        """`watchful`: a server that has fallen silent is noticed within 3 s instead of 15."""
         self.address = address
+        self._further = options.WATCHFUL if watchful else []
         self._credentials = credentials
         self._unary: grpc.aio.Channel | None = None
         self._watch: grpc.aio.Channel | None = None
@@ -54,4 +56,6 @@ class Channels:
             private_key=self._credentials.key,
             certificate_chain=self._credentials.certificate,
         )
-        return grpc.aio.secure_channel(self.address, tls, options=channel_options)
+        return grpc.aio.secure_channel(
+            self.address, tls, options=list(dict([*channel_options, *self._further]).items())
+        )

@@ -15,6 +15,7 @@ import pytest
 from cluster.api.errors import ApiError, DeadlineExceeded, Forbidden, Unavailable
 from cluster.client import operations as ops
 from cluster.client.grpc_client import GrpcClusterClient
+from cluster.client.informer import Informer
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.channel import Channels
@@ -195,3 +196,53 @@ async def test_stopping_a_leader_hands_over_at_once(masters: Masters) -> None:
     began = time.monotonic()
     await masters.leader(but=leader)
     assert time.monotonic() - began < 10.0
+
+
+async def until(condition: Callable[[], bool], story: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, story()
+        await asyncio.sleep(0.02)
+
+
+async def test_a_client_of_all_masters_notices_nothing_of_failovers(masters: Masters) -> None:
+    """One leader is killed, the next suspended for good; whoever writes and watches goes on, and nothing is twice."""
+    addresses = ",".join(process.address for process in masters.processes)
+    async with aclosing(GrpcClusterClient(addresses, masters.pki.admin)) as client:
+        seen: list[str] = []
+        informer = Informer(client, core.Service, namespace="default")
+        informer.add_handler(lambda old, new: seen.append(new.metadata.name) if new is not None else None)
+        await informer.start()
+        await informer.wait_synced(PATIENCE_S)
+        made: list[str] = []
+        stopping = asyncio.Event()
+
+        async def write(number: int) -> None:
+            count = 0
+            while not stopping.is_set():
+                name = f"s-{number}-{count}"
+                (outcome,) = (await client.write([ops.create(service(name))], timeout_s=PATIENCE_S)).outcomes
+                outcome.unwrap()  # a second time, it would be AlreadyExists
+                made.append(name)
+                count += 1
+                await asyncio.sleep(0.02)
+
+        async def go_on() -> None:
+            before = len(made)
+            await until(lambda: len(made) >= before + 20, lambda: f"{len(made)} were written")
+
+        writers = [asyncio.ensure_future(write(number)) for number in range(4)]
+        await go_on()
+        first = await masters.leader()
+        await first.kill()
+        await go_on()
+        second = await masters.leader(but=first)
+        second.signal(signal.SIGSTOP)
+        await go_on()
+        await masters.leader(but=second)
+        stopping.set()
+        await asyncio.gather(*writers)
+        await until(lambda: set(seen) == set(made), lambda: set(made) ^ set(seen))
+        assert sorted(seen) == sorted(made), "each was told of once"
+        second.signal(signal.SIGCONT)
+        await informer.stop()

@@ -21,7 +21,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Generic, TypeVar, cast
 
 from cluster.actor.clock import Clock, SystemClock, new_uid
-from cluster.api.errors import ApiError, BadRequest, Expired, Unavailable
+from cluster.api.errors import ApiError, BadRequest, Expired, StoreRewound, Unavailable
 from cluster.api.fields import FieldSelector, parse_field_selector
 from cluster.api.kinds import AnyObject, Kind, kind_of, kind_of_type
 from cluster.api.labels import Selector, parse_selector
@@ -237,16 +237,19 @@ class MemoryClient(Travels):
         field_selector: str = "",
         after_revision: int | None = None,
         initial_state: bool = False,
+        store_id: str = "",
     ) -> AbstractAsyncContextManager[WatchStream[T]]:
-        return self._watch(
-            kind, _Filter(kind_of_type(kind), namespace, label_selector, field_selector), after_revision, initial_state
-        )
+        wanted = _Filter(kind_of_type(kind), namespace, label_selector, field_selector)
+        return self._watch(kind, wanted, after_revision, initial_state, store_id)
 
     @asynccontextmanager
     async def _watch(
-        self, kind: type[T], wanted: _Filter, after_revision: int | None, initial_state: bool
+        self, kind: type[T], wanted: _Filter, after_revision: int | None, initial_state: bool, store_id: str
     ) -> AsyncIterator[WatchStream[T]]:
         self._check()
+        known = self._cluster.store.store_id
+        if after_revision is not None and store_id and store_id != known:
+            raise StoreRewound(f"this is store {known}, not {store_id}: revisions mean something else here; list again")
         if initial_state and after_revision is not None:
             raise BadRequest("a watch begins with the initial state or after a revision, not both")
         yield _MemoryWatch(self, self._cluster, wanted, after_revision, initial_state)

@@ -60,6 +60,7 @@ class MemoryHandler(Unserved):
             field_selector=request.field_selector,
             after_revision=request.after_revision if request.HasField("after_revision") else None,
             initial_state=request.initial_state,
+            store_id=request.store_id,
         ) as batches:
             async for batch in batches:
                 events = [_event(event) for event in batch]

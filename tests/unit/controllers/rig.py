@@ -92,6 +92,7 @@ class TreacherousClient(MemoryClient):
         field_selector: str = "",
         after_revision: int | None = None,
         initial_state: bool = False,
+        store_id: str = "",
     ) -> AsyncIterator[WatchStream[T]]:
         async with super().watch(
             kind,
@@ -100,6 +101,7 @@ class TreacherousClient(MemoryClient):
             field_selector=field_selector,
             after_revision=after_revision,
             initial_state=initial_state,
+            store_id=store_id,
         ) as stream:
             yield _GatedStream(stream, lambda: self._gate(kind))
 
