@@ -143,6 +143,11 @@ class Etcd:
         await self._watches.close()
 
 
+def installed() -> bool:
+    """Whether there can be a peer."""
+    return shutil.which("etcd") is not None
+
+
 @asynccontextmanager
 async def etcd(scene: Stage) -> AsyncIterator[Etcd | None]:
     """A fresh etcd beside the master of a stage; None where it is not installed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.bench import (  # noqa: F401 - imported for their registrations
     backing_up,
+    crowd,
     journaling,
     placing,
     proxying,

@@ -44,6 +44,10 @@ class Stage:
             issue(self.directory / "ca", path, Identity.parse(identity), hosts=hosts)
         return path
 
+    def pid(self, name: str) -> int:
+        """Of a daemon that was started, the latest of that name."""
+        return next(process.pid for known, process in reversed(self._processes) if known == name)
+
     def client(self, identity: str = "admin") -> GrpcClusterClient:
         """A client of the master; the caller closes it."""
         from cluster.rpc.identity import Credentials
