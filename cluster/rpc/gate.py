@@ -113,6 +113,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         async def behaviour(request: Any, context: grpc.aio.ServicerContext) -> None:
             requests = RequestStream(request, context, self._tasks, method) if request_streaming else None
             write = context.write if requests is None else requests.write
+            patience: _Patience | None = None
 
             last_word: ApiError | None = None
 
@@ -130,8 +131,11 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                     self._admit(method, None if request_streaming else request, context)
                 except Exception as error:
                     return error
-                return await _send(inner, requests or request, context, write, timeout_s)
+                return await _send(inner, requests or request, context, write)
 
+            if timeout_s is not None:
+                patience = _Patience(write, timeout_s, end)
+                write = patience.write
             stream = self._tasks.spawn(carry_out(), name=f"stream {method}")
             self._streams.add(stream)
             try:
@@ -143,6 +147,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 if not stream.done():
                     stream.cancel()
                     await asyncio.wait({stream})
+                if patience is not None:
+                    patience.close()
                 if requests is not None:
                     await requests.close()
                 self._streams.discard(stream)
@@ -185,9 +191,49 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         raise AssertionError("abort always raises")
 
 
-async def _send(
-    inner: Any, request: Any, context: Any, write: Callable[[Any], Awaitable[None]], timeout_s: float | None
-) -> Exception | None:
+class _Patience:
+    """Ends a stream whose reader lets one message wait for too long.
+
+    A timer for each message would cost a tenth of what a small message costs. So a stream has at most one, and it is
+    looked at only when it has run out: whether the message that is being written now has had its time.
+    """
+
+    __slots__ = ("_end", "_limit_s", "_loop", "_since_s", "_timer", "_write")
+
+    def __init__(
+        self, write: Callable[[Any], Awaitable[None]], limit_s: float, end: Callable[[ApiError], None]
+    ) -> None:
+        self._write, self._limit_s, self._end = write, limit_s, end
+        self._loop = asyncio.get_running_loop()
+        self._since_s: float | None = None
+        """Since when a message waits; None: none does."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def write(self, message: Any) -> None:
+        self._since_s = self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._since_s + self._limit_s, self._look)
+        try:
+            await self._write(message)
+        finally:
+            self._since_s = None
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._since_s is None:
+            return
+        due_s = self._since_s + self._limit_s
+        if self._loop.time() < due_s:
+            self._timer = self._loop.call_at(due_s, self._look)
+        else:
+            self._end(Expired(f"the reader has taken nothing for {self._limit_s:g} s; list again"))
+
+
+async def _send(inner: Any, request: Any, context: Any, write: Callable[[Any], Awaitable[None]]) -> Exception | None:
     """Runs a streaming behaviour to its end; what it raised is the result, so that nobody reports it as a crash."""
     try:
         messages = inner(request, context)
@@ -196,23 +242,12 @@ async def _send(
             return None
         try:
             async for message in messages:
-                if timeout_s is None:
-                    await write(message)
-                else:
-                    await _write_within(write, message, timeout_s)
+                await write(message)
         finally:
             await _close(messages)
     except Exception as error:
         return error
     return None
-
-
-async def _write_within(write: Callable[[Any], Awaitable[None]], message: Any, timeout_s: float) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await write(message)
-    except TimeoutError:
-        raise Expired(f"the reader has taken nothing for {timeout_s:g} s; list again") from None
 
 
 async def _close(messages: AsyncIterator[Any]) -> None:
