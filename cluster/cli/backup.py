@@ -53,7 +53,7 @@ def backup_command(ctx: click.Context, file: str, force: bool) -> int:
 
     async def body(session: Session, out: BinaryIO) -> int:
         size = 0
-        addresses = session.state.master.split(",")
+        addresses = session.state.masters
         credentials = Credentials.load(session.directory.credentials("admin"))
         async for data in fetch_backup(addresses, credentials):
             for part in reading.feed(data):

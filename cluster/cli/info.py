@@ -11,7 +11,9 @@ import click
 from cluster.cli.session import chosen_cluster, cluster_option
 
 if TYPE_CHECKING:
-    from cluster.up.layout import ClusterState, Process
+    from cluster.api.errors import ApiError
+    from cluster.pb.v1.cluster_pb2 import StoreStatusResponse
+    from cluster.up.layout import ClusterDir, ClusterState, Process
 
 
 @click.command(
@@ -39,11 +41,14 @@ def cluster_info_command(ctx: click.Context, output: str) -> int:
         }
         for process in (*state.processes, *_spawners(state))
     ]
+    masters = _masters(directory, state)
     if output == "json":
         document = {
             "name": state.name,
             "directory": str(directory.path),
             "master": state.master,
+            "masters": masters,
+            "store": state.store or str(directory.path / "master"),
             "credentials": str(directory.credentials("admin")),
             "profile": state.profile,
             "lifetime": "dev",
@@ -55,7 +60,10 @@ def cluster_info_command(ctx: click.Context, output: str) -> int:
         click.echo(json.dumps(document, indent=2))
         return 0
     click.echo(f"cluster      {state.name}  (profile {state.profile}, lifetime dev: pods end with their node agent)")
-    click.echo(f"master       {state.master}  (gRPC, mTLS; health and reflection are on)")
+    for number, each in enumerate(masters):
+        label = "" if number else "master" if len(masters) == 1 else "masters"
+        click.echo(f"{label:<12} {each['address']}  ({each['says']})")
+    click.echo(f"store        {state.store or directory.path / 'master'}")
     click.echo(f"addresses    127.{state.block}.0.0/16")
     click.echo(f"directory    {directory.path}")
     click.echo(f"credentials  {directory.credentials('admin')}\n")
@@ -63,6 +71,36 @@ def cluster_info_command(ctx: click.Context, output: str) -> int:
     rows += [[str(p[key]) or "-" for key in ("name", "role", "pid", "address", "state", "restarts")] for p in processes]
     click.echo(align(rows))
     return 0
+
+
+def _masters(directory: ClusterDir, state: ClusterState) -> list[dict[str, Any]]:
+    """What each of several masters says of itself. A single one leads, and is not asked."""
+    if len(state.masters) == 1:
+        return [{"address": state.master, "leader": True, "says": "gRPC, mTLS; health and reflection are on"}]
+    import asyncio
+
+    from cluster.client.store_status import ask_masters
+    from cluster.rpc.identity import Credentials
+
+    answers = asyncio.run(ask_masters(state.masters, Credentials.load(directory.credentials("admin"))))
+    return [_said(address, answers[address]) for address in state.masters]
+
+
+def _said(address: str, answer: StoreStatusResponse | ApiError) -> dict[str, Any]:
+    from cluster.api.errors import ApiError
+
+    if isinstance(answer, ApiError):
+        return {"address": address, "leader": False, "says": f"does not answer: {answer}"}
+    role = "leads" if answer.leader else "follows"
+    problems = "".join(f"; {problem}" for problem in answer.problems)
+    return {
+        "address": address,
+        "leader": answer.leader,
+        "revision": answer.revision,
+        "engine": f"{answer.engine} {answer.engine_version}",
+        "problems": list(answer.problems),
+        "says": f"{role}; at revision {answer.revision} of {answer.engine} {answer.engine_version}{problems}",
+    }
 
 
 def _spawners(state: ClusterState) -> list[Process]:

@@ -60,6 +60,25 @@ class Steps:
     "--node-pods", default=110, show_default=True, type=click.IntRange(1, 110), help="Pods that each node takes."
 )
 @click.option("--node-resource", multiple=True, metavar="NAME=QTY", help="A further resource of each node: gpu=2.")
+@click.option(
+    "--store",
+    default="",
+    metavar="URL",
+    help="Keep the state in etcd: etcd://HOST:PORT,HOST:PORT,.../PREFIX; default: in the cluster's directory (SQLite).",
+)
+@click.option(
+    "--etcd-credentials",
+    default="",
+    metavar="DIR",
+    help="For --store: ca.crt, tls.crt and tls.key; default: no TLS.",
+)
+@click.option(
+    "--masters",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 9),
+    help="How many masters, and managers; more than one need --store.",
+)
 @click.option("--timeout", default=30.0, show_default=True, metavar="SECONDS", help="For the nodes to become Ready.")
 @click.option("--keep", is_flag=True, help="Keep the cluster's state when it stops, for the next `up`.")
 @click.option("--lifeline-fd", type=int, hidden=True, help="With -d: the cluster stops at the end of this file.")
@@ -75,6 +94,9 @@ def up_command(
     node_memory: str,
     node_pods: int,
     node_resource: tuple[str, ...],
+    store: str,
+    etcd_credentials: str,
+    masters: int,
     timeout: float,
     keep: bool,
     lifeline_fd: int | None,
@@ -86,21 +108,29 @@ def up_command(
     from cluster.up.plan import UpOptions
 
     _check_quantities(node_cpu, node_memory, node_resource)
+    etcd_credentials = _check_store(store, etcd_credentials)
     directory = cluster_dir(chosen_cluster(ctx) or "default")
     for path in manifests:
         if not Path(path).exists():
             raise click.UsageError(f"--apply {path}: there is no such file or directory")
     state = directory.read_state()
     if state is not None and state.is_running():
-        _tell_what_is_ignored(ctx, {"nodes": len(state.nodes), "profile": state.profile})
+        running = {"nodes": len(state.nodes), "profile": state.profile, "masters": len(state.masters)}
+        running |= {"store": state.store, "etcd_credentials": state.etcd_credentials}
+        _tell_what_is_ignored(ctx, running)
         return _start_stopped(directory, state, timeout)
 
     steps = Steps()
     if state is not None:
         _end_remains(state, now=False)  # of a cluster that died a moment ago: it holds the addresses and the store
+        store, etcd_credentials, masters = _as_kept(ctx, directory, state)
+    if masters > 1 and not store:
+        raise click.UsageError("--masters: more than one need a store that they share: --store etcd://HOST:PORT,...")
     from cluster.up.start import start_supervisor
 
-    options = UpOptions(nodes, profile, node_cpu, node_memory, node_pods, node_resource)
+    options = UpOptions(
+        nodes, profile, node_cpu, node_memory, node_pods, node_resource, masters, store, etcd_credentials
+    )
     with _Interrupts(directory, patience=1) as interrupted:
         handle = start_supervisor(directory, options, detached=detach, clock=_CLOCK, lifeline_fd=lifeline_fd)
         try:
@@ -117,7 +147,7 @@ def up_command(
             kept = state is not None  # a start that fails does not take away what was there before
             if not isinstance(error, BrokenPipeError):  # then there is nobody left to tell
                 say("stopping what was started" + ("; the state is kept" if kept else ""))
-            _finish(directory, handle, keep or kept, now=False, quiet=True)
+            _finish(directory, handle, keep or kept, now=False, failed=True)
             raise
         if interrupted.count == 1:
             say("stopping; Ctrl-C again kills at once")
@@ -139,6 +169,47 @@ def _tell_what_is_ignored(ctx: click.Context, running: dict[str, object]) -> Non
         say(f"warning: the cluster runs already, so this is ignored: {', '.join(ignored)}")
     if "--apply" in ignored:
         say("to apply manifests to it: podium apply -f FILE")
+
+
+def _check_store(store: str, etcd_credentials: str) -> str:
+    """The directory of credentials, from wherever the daemons look. Raises UsageError."""
+    from cluster.config.etcd_url import parse_etcd_url
+
+    if not store:
+        if etcd_credentials:
+            raise click.UsageError("--etcd-credentials is for --store")
+        return ""
+    try:
+        parse_etcd_url(store)
+    except ValueError as error:
+        raise click.UsageError(f"--store: {error}") from error
+    if etcd_credentials and not Path(etcd_credentials).is_dir():
+        raise click.UsageError(f"--etcd-credentials {etcd_credentials}: there is no such directory")
+    return str(Path(etcd_credentials).absolute()) if etcd_credentials else ""
+
+
+def _as_kept(ctx: click.Context, directory: ClusterDir, state: ClusterState) -> tuple[str, str, int]:
+    """Store, credentials and number of masters of a cluster that comes back: it goes on where its state is.
+
+    Raises UsageError if another store is asked for, CommandError if somebody else has its addresses.
+    """
+    from cluster.up.addresses import is_free, taken
+
+    def given(name: str) -> bool:
+        return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+    if given("store") and ctx.params["store"] != state.store:
+        raise click.UsageError(
+            f'--store: cluster "{directory.name}" was kept, and its state is in {state.store or directory.path}. To '
+            f"begin another: podium down --cluster {directory.name}, or another name"
+        )
+    if not is_free(state.block):
+        raise CommandError(taken(state.block))
+    if given("etcd_credentials"):
+        credentials = str(Path(ctx.params["etcd_credentials"]).absolute())
+    else:
+        credentials = state.etcd_credentials
+    return state.store, credentials, ctx.params["masters"] if given("masters") else len(state.masters)
 
 
 def _check_quantities(cpu: str, memory: str, resources: tuple[str, ...]) -> None:
@@ -204,10 +275,10 @@ class _Interrupts:
             _kill_now(self._directory)
 
 
-def _finish(directory: ClusterDir, handle: Handle, keep: bool, *, now: bool, quiet: bool = False) -> int:
+def _finish(directory: ClusterDir, handle: Handle, keep: bool, *, now: bool, failed: bool = False) -> int:
     """Stops the cluster that this process owns, and waits for its supervisor's end."""
     _await_supervisor(directory, handle)
-    code = stop_cluster(directory, now=now, keep=keep, quiet=quiet)
+    code = stop_cluster(directory, now=now, keep=keep, failed=failed)
     try:
         os.waitpid(handle.pid, 0)
     except ChildProcessError:
@@ -263,8 +334,10 @@ def down_command(ctx: click.Context, now: bool, keep: bool) -> int:
         return stop_cluster(directory, now=now, keep=keep)
 
 
-def stop_cluster(directory: ClusterDir, *, now: bool, keep: bool, quiet: bool = False) -> int:
-    """Stops a cluster and says how long it took and what is left. Removes its directory unless `keep`."""
+def stop_cluster(directory: ClusterDir, *, now: bool, keep: bool, failed: bool = False) -> int:
+    """Stops a cluster and says how long it took and what is left. Removes its directory unless `keep`.
+
+    One that `failed` to start is cleaned up without many words."""
     start_s = _CLOCK.monotonic()
     state = directory.read_state()
     if state is None:
@@ -274,20 +347,37 @@ def stop_cluster(directory: ClusterDir, *, now: bool, keep: bool, quiet: bool = 
     else:
         survivors = _end_remains(state, now)
     took_s = _CLOCK.monotonic() - start_s
+    elsewhere = state.store if state is not None else ""
+    # What is in etcd is not ours to remove; so the first `down` keeps what belongs to it, its addresses among others.
+    keep = keep or bool(elsewhere and state is not None and state.processes and not failed)
     removed = "state kept"
     if not keep and not survivors and directory.path.exists():
         directory.remove()
-        removed = "state removed"
+        removed = "directory removed" if elsewhere else "state removed"
     elif keep and not survivors and (kept := directory.read_state()) is not None:
         kept.processes = []
         directory.write_state(kept)
-    if not quiet or survivors:
-        count = len(state.processes) - 1 if state is not None else 0
+    if not failed or survivors:
+        count = max(len(state.processes) - 1, 0) if state is not None else 0
         left = f"{len(survivors)} process{'' if len(survivors) == 1 else 'es'} left"
         say(f'cluster "{directory.name}" stopped ({count} processes) in {took_s:.1f}s · {left} · {removed}')
+        if elsewhere:
+            _tell_where_state_is(directory, elsewhere, removed)
     for survivor in survivors:
         say(f"  left: pid {survivor['pid']} {survivor['name']}")
     return ExitCode.SURVIVORS if survivors else ExitCode.OK
+
+
+def _tell_where_state_is(directory: ClusterDir, store: str, removed: str) -> None:
+    from cluster.config.etcd_url import parse_etcd_url
+
+    url = parse_etcd_url(store)
+    say(
+        f"its state is still in {store}; to remove that: etcdctl --endpoints {','.join(url.endpoints)} del --prefix "
+        f"{url.prefix or f'/podium/{directory.name}/'}"
+    )
+    if removed == "state kept":
+        say(f"to remove what is kept here as well: podium down --cluster {directory.name}")
 
 
 def _stop_through_supervisor(directory: ClusterDir, state: ClusterState, now: bool) -> list[dict[str, Any]]:

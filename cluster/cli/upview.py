@@ -60,12 +60,13 @@ class View:
             while not ((state := directory.read_state()) and state.supervisor and state.supervisor.pid == handle.pid):
                 _check_alive(directory, handle, deadline)
                 await asyncio.sleep(0.005)
-            while not (directory.credentials("admin") / "tls.key").exists() or "master" not in _running(directory):
+            while not (directory.credentials("admin") / "tls.key").exists() or not _masters_run(directory):
                 _check_alive(directory, handle, deadline)
                 await asyncio.sleep(0.005)
             client = GrpcClusterClient(state.master, Credentials.load(directory.credentials("admin")))
             try:
-                steps.done(f"cluster {directory.name}", f"master at {state.master}")
+                several = f"s at {' '.join(state.masters)}" if len(state.masters) > 1 else f" at {state.master}"
+                steps.done(f"cluster {directory.name}", f"master{several}")
                 await _nodes_ready(client, directory, nodes, lambda: _check_alive(directory, handle, deadline))
                 steps.done("nodes", f"{_names([f'node-{n}' for n in range(1, nodes + 1)])} Ready")
                 for path in manifests:
@@ -118,6 +119,13 @@ def _running(directory: ClusterDir) -> set[str]:
     """The processes that have said READY."""
     state = directory.read_state()
     return {process.name for process in state.processes if process.state == "running"} if state is not None else set()
+
+
+def _masters_run(directory: ClusterDir) -> bool:
+    """All of them have said READY."""
+    state = directory.read_state()
+    masters = [process for process in state.processes if process.role == "master"] if state is not None else []
+    return bool(masters) and all(process.state == "running" for process in masters)
 
 
 def _check_alive(directory: ClusterDir, handle: Handle, deadline: float) -> None:

@@ -246,11 +246,6 @@ class GrpcClusterClient:
         async with self._stream(lambda stub: stub.watch_heartbeats(wire.WatchHeartbeatsRequest())) as stream:
             yield _heartbeats(stream)
 
-    async def store_status(self, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> wire.StoreStatusResponse:
-        """What the master that is asked says of its store: engine, where it is, who leads, how far it is."""
-        request = wire.StoreStatusRequest()
-        return await self._masters.call(lambda master, limit_s: master.stub.store_status(request, limit_s), timeout_s)
-
     async def close(self) -> None:
         await self._masters.close()
 

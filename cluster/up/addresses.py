@@ -4,7 +4,7 @@ On Linux every address of 127.0.0.0/8 can be bound without asking anyone. A clus
 that several clusters (and parallel tests) never meet. The kernel arbitrates: whoever holds the socket 127.B.255.254 on
 the claim port owns block B, for as long as its process lives; nothing is written down that could go stale.
 
-    127.B.0.1             master               127.B.1.0 - 127.B.15.255     services
+    127.B.0.1 ...         master, up to nine   127.B.1.0 - 127.B.15.255     services
     127.B.0.10 ...        node agents          127.B.16.0 - 127.B.255.127   pods, a /25 for each node
 """
 
@@ -21,6 +21,7 @@ CLAIM_PORT = 10257
 MASTER_PORT = 6443
 AGENT_PORT = 10250
 _FIRST_BLOCK, _LAST_BLOCK = 10, 250
+MAX_MASTERS = 9
 MAX_NODES = 200
 """Agents' addresses are 127.B.0.10 to 127.B.0.209."""
 
@@ -36,9 +37,9 @@ class AddressBlock:
     def prefix(self) -> str:
         return f"127.{self.number}"
 
-    @property
-    def master(self) -> str:
-        return f"{self.prefix}.0.1:{MASTER_PORT}"
+    def master(self, index: int) -> str:
+        """Address of the index-th master, from 0."""
+        return f"{self.prefix}.0.{1 + index}:{MASTER_PORT}"
 
     def agent(self, index: int) -> str:
         """Address of the index-th node's agent, from 0."""
@@ -70,15 +71,23 @@ def is_free(number: int) -> bool:
     return True
 
 
-def claim_block(rng: random.Random, preferred: int | None = None) -> AddressBlock:
-    """Claims a free block: the preferred one (a cluster that comes back keeps its addresses) or any.
+def taken(number: int) -> str:
+    """The sentence for a cluster that cannot have its own block."""
+    return (
+        f"the objects of this cluster have addresses of 127.{number}.0.0/16, which another cluster has now; stop that "
+        "first: podium down --cluster NAME"
+    )
 
-    Raises Overloaded if all are taken.
+
+def claim_block(rng: random.Random, preferred: int | None = None) -> AddressBlock:
+    """Claims a free block, or the one that a cluster has which comes back: its objects have addresses of it.
+
+    Raises Overloaded if it is taken, or all are.
     """
     numbers = list(range(_FIRST_BLOCK, _LAST_BLOCK + 1))
     rng.shuffle(numbers)
     if preferred is not None:
-        numbers.insert(0, preferred)
+        numbers = [preferred]
     for number in numbers:
         claim = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
@@ -90,6 +99,8 @@ def claim_block(rng: random.Random, preferred: int | None = None) -> AddressBloc
                 continue
             raise
         return AddressBlock(number, claim)
+    if preferred is not None:
+        raise Overloaded(taken(preferred))
     raise Overloaded(
         f"all {len(numbers)} blocks of loopback addresses are in use: something holds port {CLAIM_PORT} on "
         "127.10.255.254 to 127.250.255.254. Stop clusters that are not needed: podium down --cluster NAME"

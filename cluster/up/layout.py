@@ -54,10 +54,19 @@ class ClusterState:
     block: int
     """The cluster owns the addresses 127.<block>.0.0/16."""
     master: str
+    """Where the master serves; of several with commas between."""
     started_at: float
     """Seconds since 1970."""
     processes: list[Process] = field(default_factory=list)
     nodes: list[str] = field(default_factory=list)
+    store: str = ""
+    """Where the state is, if not in the cluster's directory: "etcd://..."."""
+    etcd_credentials: str = ""
+
+    @property
+    def masters(self) -> list[str]:
+        """The address of each master."""
+        return self.master.split(",")
 
     @property
     def supervisor(self) -> Process | None:

@@ -25,6 +25,12 @@ class UpOptions:
     node_pods: int = 110
     node_resources: tuple[str, ...] = ()
     """Further named resources of each node: "gpu=2"."""
+    masters: int = 1
+    """More than one need a store that they share; there are as many managers, which take turns."""
+    store: str = ""
+    """Where the state is: "etcd://host:port,.../prefix"; empty: in the cluster's directory."""
+    etcd_credentials: str = ""
+    """Directory with ca.crt, tls.crt and tls.key for etcd; empty: no TLS."""
 
 
 class Restart(Enum):
@@ -61,25 +67,41 @@ def node_names(count: int) -> list[str]:
     return [f"node-{number}" for number in range(1, count + 1)]
 
 
+def _numbered(name: str, count: int) -> list[str]:
+    """Of one there is no number."""
+    return [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
+
+
+def master_addresses(masters: int, block: AddressBlock) -> str:
+    """Where all masters are, as clients want it."""
+    return ",".join(block.master(index) for index in range(masters))
+
+
 def plan_cluster(options: UpOptions, directory: ClusterDir, block: AddressBlock) -> ClusterPlan:
     """The daemons of a cluster.
 
-    The manager stops first: otherwise it would replace the pods that the agents are just ending. The master stops
-    last, because the agents report to it what became of their pods.
+    Managers stop first: otherwise they would replace the pods that the agents are just ending. Masters stop last,
+    because the agents report to them what became of their pods.
     """
     common = ("--profile", options.profile)
-    master = ChildSpec(
-        "master",
-        "master",
-        "cluster.__main__",
-        (
+    addresses = master_addresses(options.masters, block)
+    masters = tuple(
+        ChildSpec(
+            name,
             "master",
-            *("--listen", block.master, "--dir", str(directory.path / "master")),
-            *("--credentials", str(directory.credentials("master"))),
-            *("--service-cidr", block.service_cidr, "--pod-cidr-base", block.pod_cidr_base),
-            *common,
-        ),
-        block.master,
+            "cluster.__main__",
+            (
+                "master",
+                *("--listen", block.master(index), "--dir", str(directory.path / "master")),
+                *(("--store", options.store) if options.store else ()),
+                *(("--etcd-credentials", options.etcd_credentials) if options.etcd_credentials else ()),
+                *("--credentials", str(directory.credentials("master"))),
+                *("--service-cidr", block.service_cidr, "--pod-cidr-base", block.pod_cidr_base),
+                *common,
+            ),
+            block.master(index),
+        )
+        for index, name in enumerate(_numbered("master", options.masters))
     )
     agents = tuple(
         ChildSpec(
@@ -87,7 +109,7 @@ def plan_cluster(options: UpOptions, directory: ClusterDir, block: AddressBlock)
             "node-agent",
             "node_agent.__main__",
             (
-                *("--name", name, "--master", block.master, "--listen", block.agent(index)),
+                *("--name", name, "--master", addresses, "--listen", block.agent(index)),
                 *("--credentials", str(directory.credentials(f"node:{name}"))),
                 *("--dir", str(directory.path / "nodes" / name), "--pods", str(options.node_pods)),
                 *("--metrics-socket", str(directory.metrics_socket(name))),
@@ -101,28 +123,35 @@ def plan_cluster(options: UpOptions, directory: ClusterDir, block: AddressBlock)
         )
         for index, name in enumerate(node_names(options.nodes))
     )
-    manager = ChildSpec(
-        "manager",
-        "manager",
-        "cluster.__main__",
-        (
-            *("manager", "--master", block.master, "--credentials", str(directory.credentials("controllers"))),
-            *("--scheduler-credentials", str(directory.credentials("scheduler"))),
-            *common,
-        ),
+    managers = tuple(
+        ChildSpec(
+            name,
+            "manager",
+            "cluster.__main__",
+            (
+                *("manager", "--master", addresses, "--credentials", str(directory.credentials("controllers"))),
+                *("--scheduler-credentials", str(directory.credentials("scheduler"))),
+                *(("--leader-elect",) if options.masters > 1 else ()),
+                *common,
+            ),
+        )
+        for name in _numbered("manager", options.masters)
     )
     proxy = ChildSpec(
         "proxy",
         "proxy",
         "proxy.__main__",
         (
-            *("--master", block.master, "--credentials", str(directory.credentials("proxy"))),
+            *("--master", addresses, "--credentials", str(directory.credentials("proxy"))),
             *("--metrics-socket", str(directory.metrics_socket("proxy"))),
             *common,
         ),
     )
     names = tuple(agent.name for agent in agents)
-    return ClusterPlan((master, *agents, manager, proxy), (("manager",), (*names, "proxy"), ("master",)))
+    return ClusterPlan(
+        (*masters, *agents, *managers, proxy),
+        (tuple(each.name for each in managers), (*names, "proxy"), tuple(each.name for each in masters)),
+    )
 
 
 @dataclass(frozen=True, slots=True)

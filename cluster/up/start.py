@@ -19,7 +19,7 @@ from cluster.actor.clock import Clock
 from cluster.config.profiles import PROFILES
 from cluster.up.addresses import AddressBlock, claim_block
 from cluster.up.layout import ClusterDir, ClusterState, this_process
-from cluster.up.plan import UpOptions, node_names, plan_cluster
+from cluster.up.plan import UpOptions, master_addresses, node_names, plan_cluster
 from cluster.up.supervisor import ClusterSupervisor
 
 
@@ -87,7 +87,9 @@ def supervise(directory: ClusterDir, options: UpOptions, lifeline_fd: int | None
         detached=lifeline_fd is None,
         profile=options.profile,
         block=block.number,
-        master=block.master,
+        master=master_addresses(options.masters, block),
+        store=options.store,
+        etcd_credentials=options.etcd_credentials,
         started_at=clock.wall(),
         processes=[this_process("supervisor", "supervisor")],
         nodes=node_names(options.nodes),
@@ -116,7 +118,7 @@ def make_certificates(directory: ClusterDir, state: ClusterState, block: Address
     ca = directory.credentials("ca")
     if not (ca / "ca.key").exists():
         make_ca(ca, directory.name)
-    hosts = {"master": [block.master.partition(":")[0], "localhost"]}
+    hosts = {"master": [*(address.partition(":")[0] for address in state.masters), "localhost"]}
     for index, node in enumerate(state.nodes):
         hosts[f"node:{node}"] = [block.agent(index).partition(":")[0], node]
     for identity in ("master", "admin", "controllers", "scheduler", "proxy", *(f"node:{node}" for node in state.nodes)):

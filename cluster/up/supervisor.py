@@ -122,7 +122,9 @@ class ClusterSupervisor:
             self._selector.register(self._lifeline_fd, selectors.EVENT_READ, self._stop_requested)
         try:
             preload(MODULES_OF_MASTER)
-            self._start(self._children["master"])
+            for child in self._children.values():
+                if child.spec.role == "master":
+                    self._start(child)
             preload(MODULES_OF_OTHERS)
             for child in self._children.values():
                 if not child.pid and child.restart_at is None:

@@ -1,5 +1,6 @@
 """A client of etcd for as much of its API as a log that several masters share needs; see `client`."""
 
+from cluster.config.etcd_url import EtcdUrl, is_loopback, parse_etcd_url, warn_about_plaintext
 from cluster.rpc.etcd.client import FAILPOINTS, EtcdClient, EtcdSettings, Failpoint
 from cluster.rpc.etcd.credentials import load_credentials
 from cluster.rpc.etcd.errors import (
@@ -42,7 +43,6 @@ from cluster.rpc.etcd.model import (
     modified_at,
     prefix_end,
 )
-from cluster.rpc.etcd.url import EtcdUrl, is_loopback, parse_etcd_url, warn_about_plaintext
 from cluster.rpc.etcd.versions import refuse, warn_about
 from cluster.rpc.etcd.watch import Watch
 

@@ -47,6 +47,35 @@ def test_the_manager_stops_before_the_agents_and_the_master_last(block: AddressB
     assert plan.stop_order == (("manager",), ("node-1", "node-2", "proxy"), ("master",))
 
 
+def test_several_masters_share_a_store_and_everybody_knows_them_all(block: AddressBlock) -> None:
+    options = UpOptions(nodes=1, masters=3, store="etcd://a:2379,b:2379", etcd_credentials="/etc/etcd")
+    plan = plan_cluster(options, ClusterDir(Path("/c/demo")), block)
+    names = [child.name for child in plan.children]
+    assert names == [
+        *("master-1", "master-2", "master-3", "node-1", "manager-1", "manager-2", "manager-3", "proxy"),
+    ]
+    addresses = "127.42.0.1:6443,127.42.0.2:6443,127.42.0.3:6443"
+    for child in plan.children:
+        words = list(child.argv)
+        if child.role == "master":
+            assert words[words.index("--listen") + 1] == child.address
+            assert words[words.index("--store") + 1] == "etcd://a:2379,b:2379"
+            assert words[words.index("--etcd-credentials") + 1] == "/etc/etcd"
+        else:
+            assert words[words.index("--master") + 1] == addresses
+        assert ("--leader-elect" in words) == (child.role == "manager")
+    assert plan.stop_order == (
+        ("manager-1", "manager-2", "manager-3"),
+        ("node-1", "proxy"),
+        ("master-1", "master-2", "master-3"),
+    )
+
+
+def test_one_manager_takes_no_turns(block: AddressBlock) -> None:
+    plan = plan_cluster(UpOptions(nodes=1), ClusterDir(Path("/c/demo")), block)
+    assert not any("--leader-elect" in child.argv or "--store" in child.argv for child in plan.children)
+
+
 def test_capacity_is_handed_to_agents_only_if_asked_for(block: AddressBlock) -> None:
     plain = plan_cluster(UpOptions(nodes=1), ClusterDir(Path("/c/demo")), block).children[1].argv
     sized = plan_cluster(
