@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.bench import (  # noqa: F401 - imported for their registrations
     backing_up,
     crowd,
+    failing_over,
     journaling,
     placing,
     proxying,
