@@ -81,14 +81,20 @@ class Masters:
         deadline_s = self._clock.monotonic() + timeout_s
         pause = Backoff(_PAUSE_S, _LONGEST_PAUSE_S, jitter=0.5, rng=self._rng)
         tries, left_s = 0, timeout_s
+        said: Unavailable | None = None
         while True:
             master, limit_s = self.current, min(left_s, TRY_S * 2.0 ** min(tries // len(self.addresses), 8))
             try:
                 return await ask(master, limit_s)
-            except (Unavailable, DeadlineExceeded):
+            except (Unavailable, DeadlineExceeded) as error:
                 left_s = deadline_s - self._clock.monotonic()
-                if self._closed or left_s <= 0:
+                if self._closed:
                     raise
+                if left_s <= 0:
+                    if isinstance(error, Unavailable) or said is None:
+                        raise
+                    raise DeadlineExceeded(f"no master could do it within {timeout_s:g} s; one said: {said}") from error
+                said = error if isinstance(error, Unavailable) else said
                 self.leave(master)
             tries += 1
             if tries % len(self.addresses) == 0:

@@ -68,6 +68,9 @@ class Cluster:
         self.directory = Path(info["directory"])
         self.nodes: list[str] = info["nodes"]
         self.master: str = info["master"]
+        """Where the master serves; of several with commas between."""
+        self.store: str = info["store"]
+        """Where the state is: a directory, or "etcd://..."."""
         self._credentials = Path(info["credentials"])
         self._connection = Connection(self.master, self._credentials)
 
@@ -79,6 +82,8 @@ class Cluster:
         nodes: int = 1,
         *,
         profile: str = "test",
+        masters: int = 1,
+        store: str = "",
         name: str = "",
         home: Path | None = None,
         options: Sequence[str] = (),
@@ -86,13 +91,15 @@ class Cluster:
     ) -> Cluster:
         """Starts a cluster and returns when every node is Ready.
 
-        It ends with this process, even if that is killed. `options` are further options of `podium up`, `environment`
+        It ends with this process, even if that is killed. `masters` share a `store`, such as "etcd://127.0.0.1:2379/t1":
+        what is in it is left there when the cluster stops. `options` are further options of `podium up`, `environment`
         further variables for its daemons. Raises RuntimeError with what `podium up` said if it fails.
         """
         name = name or f"t{os.getpid()}-{secrets.token_hex(3)}"
         home = home or Path(tempfile.mkdtemp(prefix="podium-test-"))
         read_end, write_end = os.pipe()
         command = ["up", "--cluster", name, "--nodes", str(nodes), "--profile", profile, "-d"]
+        command += ["--masters", str(masters), *(["--store", store] if store else [])]
         try:
             result = subprocess.run(
                 [sys.executable, "-m", "cluster.cli.main", *command, "--lifeline-fd", str(read_end), *options],
@@ -124,6 +131,8 @@ class Cluster:
         self._stopped = True
         self._connection.close()
         result = self.podium("down", "--cluster", self.name, check=False)
+        if self.store.startswith("etcd://") and result.returncode == 0:
+            result = self.podium("down", "--cluster", self.name, check=False)  # what belongs to the store elsewhere
         os.close(self._lifeline)
         if result.returncode != 0 and self.directory.exists():  # a test may have stopped and removed it by itself
             raise AssertionError(f"podium down failed with {result.returncode}:\n{result.stderr}")
@@ -153,11 +162,27 @@ class Cluster:
         return info
 
     def pid(self, process: str) -> int:
-        """The pid of "master", "manager", "proxy", "supervisor" or a node's agent. Raises LookupError if it is down."""
+        """The pid of "master", "manager" (of several: "master-1" ...), "proxy", "supervisor" or a node's agent. Raises
+        LookupError if it is down."""
         for entry in self.info()["processes"]:
             if entry["name"] == process and entry["state"] != "stopped":
                 return int(entry["pid"])
         raise LookupError(f"{process} is not running")
+
+    def leader(self, *, but: str = "", timeout_s: float = DEFAULT_TIMEOUT_S) -> str:
+        """The name of the master that leads, once one does that is not `but`."""
+        found = ""
+
+        def look() -> bool:
+            nonlocal found
+            info = self.info()
+            names = {process["address"]: process["name"] for process in info["processes"]}
+            leading = [names[each["address"]] for each in info["masters"] if each["leader"]]
+            found = next((name for name in leading if name != but), "")
+            return bool(found)
+
+        self.wait_until(look, "a master leads", timeout_s=timeout_s)
+        return found
 
     def kill_process(self, process: str, number: int = signal.SIGKILL) -> int:
         """Sends a signal to a daemon (see `pid`); returns the pid it had."""
