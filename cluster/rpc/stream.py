@@ -3,6 +3,9 @@
 `wait_for(call.read(), t)` would cancel the whole call when the time is up, so nobody but the reader task reads. When
 the queue is full (a consumer that is slower than the server) the reader stops reading; the window of HTTP/2 fills up
 behind it, and the server waits: nothing grows and nothing is lost.
+
+How long silence may last is watched by one timer, which is looked at when it has run out; one for each message would
+cost as much as decoding it.
 """
 
 from __future__ import annotations
@@ -28,6 +31,15 @@ END_S = 1.0
 """How long the reason for an end may take to arrive after a request could not be sent."""
 
 
+class _Silence:
+    """In the queue: nothing has come for as long as the consumer, who waits since then, wanted to wait."""
+
+    __slots__ = ("since_s",)
+
+    def __init__(self, since_s: float) -> None:
+        self.since_s = since_s
+
+
 class ResponseStream(Generic[M]):
     """What a streaming call answers. Must be closed."""
 
@@ -35,10 +47,13 @@ class ResponseStream(Generic[M]):
         """`requests` are sent as they come, for a call that streams both ways."""
         self._call = call
         self._name = name
-        self._queue: asyncio.Queue[M | ApiError | None] = asyncio.Queue(QUEUE_LIMIT)
+        self._queue: asyncio.Queue[M | ApiError | _Silence | None] = asyncio.Queue(QUEUE_LIMIT)
         self._tasks = Tasks(name)
         self._end: ApiError | None = None
         self._ended = False
+        self._waits_s: tuple[float, float] | None = None
+        """Since when the consumer waits, and for how long at most."""
+        self._timer: asyncio.TimerHandle | None = None
         self._tasks.spawn(self._read(), name=f"{name} reader")
         if requests is not None:
             self._tasks.spawn(self._write(requests), name=f"{name} writer")
@@ -49,14 +64,9 @@ class ResponseStream(Generic[M]):
             if self._end is not None:
                 raise self._end
             return None
-        if self._queue.empty():
-            try:
-                async with asyncio.timeout(timeout_s):
-                    item = await self._queue.get()
-            except TimeoutError:
-                raise Unavailable(f"{self._name}: heard nothing for {timeout_s:g} s") from None
-        else:
-            item = self._queue.get_nowait()
+        item = await self._wait(timeout_s) if self._queue.empty() else self._queue.get_nowait()
+        while isinstance(item, _Silence):  # meant for a wait that was cancelled
+            item = await self._wait(timeout_s) if self._queue.empty() else self._queue.get_nowait()
         if item is None or isinstance(item, ApiError):
             self._ended, self._end = True, item
             if item is not None:
@@ -69,6 +79,8 @@ class ResponseStream(Generic[M]):
         taken: list[M] = []
         while not self._queue.empty():
             item = self._queue.get_nowait()
+            if isinstance(item, _Silence):
+                continue
             if item is None or isinstance(item, ApiError):
                 self._ended, self._end = True, item
                 break
@@ -91,9 +103,43 @@ class ResponseStream(Generic[M]):
     async def close(self) -> None:
         """Ends the call, also at the server. Twice is fine."""
         self._call.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         await self._tasks.cancel_all()
         if not self._ended:
             self._ended, self._end = True, Unavailable(f"{self._name}: closed")
+
+    async def _wait(self, timeout_s: float | None) -> M | ApiError | _Silence | None:
+        """What comes next. Raises Unavailable if nothing does."""
+        if timeout_s is None:
+            return await self._queue.get()
+        loop = asyncio.get_running_loop()
+        since_s = loop.time()
+        self._waits_s = since_s, timeout_s
+        if self._timer is None or self._timer.when() > since_s + timeout_s:
+            self._look_at(since_s + timeout_s)
+        try:
+            item = await self._queue.get()
+        finally:
+            self._waits_s = None
+        if isinstance(item, _Silence) and item.since_s == since_s:
+            raise Unavailable(f"{self._name}: heard nothing for {timeout_s:g} s")
+        return item
+
+    def _look_at(self, when_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(when_s, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._waits_s is None or not self._queue.empty():
+            return
+        since_s, timeout_s = self._waits_s
+        if asyncio.get_running_loop().time() < since_s + timeout_s:
+            self._look_at(since_s + timeout_s)
+        else:
+            self._queue.put_nowait(_Silence(since_s))
 
     async def _read(self) -> None:
         end: ApiError | None = None
