@@ -19,6 +19,7 @@ import click
 from cluster.actor.clock import SystemClock
 from cluster.cli.exits import CommandError, ExitCode, say
 from cluster.cli.session import chosen_cluster, cluster_option
+from cluster.up.addresses import FIRST_BLOCK, LAST_BLOCK, is_free, taken
 
 if TYPE_CHECKING:
     from cluster.up.layout import ClusterDir, ClusterState
@@ -79,6 +80,12 @@ class Steps:
     type=click.IntRange(1, 9),
     help="How many masters, and managers; more than one need --store.",
 )
+@click.option(
+    "--block",
+    type=click.IntRange(FIRST_BLOCK, LAST_BLOCK),
+    metavar="N",
+    help="Own the addresses 127.N.0.0/16; default: any that are free.",
+)
 @click.option("--timeout", default=30.0, show_default=True, metavar="SECONDS", help="For the nodes to become Ready.")
 @click.option("--keep", is_flag=True, help="Keep the cluster's state when it stops, for the next `up`.")
 @click.option("--lifeline-fd", type=int, hidden=True, help="With -d: the cluster stops at the end of this file.")
@@ -97,6 +104,7 @@ def up_command(
     store: str,
     etcd_credentials: str,
     masters: int,
+    block: int | None,
     timeout: float,
     keep: bool,
     lifeline_fd: int | None,
@@ -116,7 +124,7 @@ def up_command(
     state = directory.read_state()
     if state is not None and state.is_running():
         running = {"nodes": len(state.nodes), "profile": state.profile, "masters": len(state.masters)}
-        running |= {"store": state.store, "etcd_credentials": state.etcd_credentials}
+        running |= {"store": state.store, "etcd_credentials": state.etcd_credentials, "block": state.block}
         _tell_what_is_ignored(ctx, running)
         return _start_stopped(directory, state, timeout)
 
@@ -124,12 +132,14 @@ def up_command(
     if state is not None:
         _end_remains(state, now=False)  # of a cluster that died a moment ago: it holds the addresses and the store
         store, etcd_credentials, masters = _as_kept(ctx, directory, state)
+    elif block is not None and not is_free(block):
+        raise CommandError(f"another cluster has the addresses 127.{block}.0.0/16")
     if masters > 1 and not store:
         raise click.UsageError("--masters: more than one need a store that they share: --store etcd://HOST:PORT,...")
     from cluster.up.start import start_supervisor
 
     options = UpOptions(
-        nodes, profile, node_cpu, node_memory, node_pods, node_resource, masters, store, etcd_credentials
+        nodes, profile, node_cpu, node_memory, node_pods, node_resource, masters, store, etcd_credentials, block or 0
     )
     with _Interrupts(directory, patience=1) as interrupted:
         handle = start_supervisor(directory, options, detached=detach, clock=_CLOCK, lifeline_fd=lifeline_fd)
@@ -193,7 +203,6 @@ def _as_kept(ctx: click.Context, directory: ClusterDir, state: ClusterState) -> 
 
     Raises UsageError if another store is asked for, CommandError if somebody else has its addresses.
     """
-    from cluster.up.addresses import is_free, taken
 
     def given(name: str) -> bool:
         return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
@@ -202,6 +211,10 @@ def _as_kept(ctx: click.Context, directory: ClusterDir, state: ClusterState) -> 
         raise click.UsageError(
             f'--store: cluster "{directory.name}" was kept, and its state is in {state.store or directory.path}. To '
             f"begin another: podium down --cluster {directory.name}, or another name"
+        )
+    if given("block") and ctx.params["block"] != state.block:
+        raise click.UsageError(
+            f'--block: cluster "{directory.name}" was kept, and its objects have addresses of 127.{state.block}.0.0/16'
         )
     if not is_free(state.block):
         raise CommandError(taken(state.block))

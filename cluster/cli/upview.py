@@ -18,6 +18,7 @@ from cluster.client.informer import Informer
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Credentials
 from cluster.up import control
+from cluster.up.addresses import block_of
 from cluster.up.supervisor import tail_of
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class View:
                 steps.done(f"cluster {directory.name}", f"master{several}")
                 await _nodes_ready(client, directory, nodes, lambda: _check_alive(directory, handle, deadline))
                 steps.done("nodes", f"{_names([f'node-{n}' for n in range(1, nodes + 1)])} Ready")
+                if state.store:
+                    await _warn_of_other_addresses(client, state.block)
                 for path in manifests:
                     await _apply(client, path, timeout, steps)
             finally:
@@ -147,12 +150,18 @@ def _check_alive(directory: ClusterDir, handle: Handle, deadline: float) -> None
             return  # it is about to be started again
         lines = [
             f"{child['name']}: {child['state']}, {child['last_exit'] or 'never ended'}\n"
-            f"{tail_of(directory.log(child['name']))}"
+            f"{_once(tail_of(directory.log(child['name'])))}"
             for child in children
-            if child["state"] != "running" or child["last_exit"]
+            # Without a master nothing else comes up: what only waits has nothing to say, unless it is all there is.
+            if child["last_exit"] or (late and child["state"] != "running")
         ]
         what = "the cluster is not ready in time" if late else "the cluster does not start"
         raise CommandError(f"{what}:\n" + "\n".join(lines), ExitCode.TIMEOUT if late else ExitCode.ERROR)
+
+
+def _once(text: str) -> str:
+    """Each line once: a daemon that was started again and again has said the same each time."""
+    return "\n".join(dict.fromkeys(text.splitlines()))
 
 
 def wait_for_nodes(directory: ClusterDir, state: ClusterState, timeout: float) -> None:
@@ -200,6 +209,21 @@ def _is_up(node: core.Node) -> bool:
     """Ready, and known to be by the controllers, who then take these taints away; a cordoned node is up as well."""
     waiting = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
     return is_node_ready(node) and not any(taint.key in waiting for taint in node.spec.taints)
+
+
+async def _warn_of_other_addresses(client: GrpcClusterClient, block: int) -> None:
+    """A store in etcd may have been used from another directory, at other addresses."""
+    services = (await client.list(core.Service)).items
+    known = [service.spec.clusterIP for service in services]
+    known += [node.spec.podCIDR for node in (await client.list(core.Node)).items]
+    others = sorted(set(map(block_of, known)) - {block, None}, key=str)
+    if others:
+        blocks = ", ".join(f"127.{other}.0.0/16" for other in others)
+        say(
+            f"warning: objects in the store have addresses of {blocks}, which this cluster does not own: another may "
+            "take them. To own them: podium down (twice, which removes the directory), then podium up --block "
+            f"{others[0]}"
+        )
 
 
 async def _apply(client: GrpcClusterClient, path: str, timeout: float, steps: Steps) -> None:

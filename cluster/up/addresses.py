@@ -20,7 +20,7 @@ from cluster.api.errors import Overloaded
 CLAIM_PORT = 10257
 MASTER_PORT = 6443
 AGENT_PORT = 10250
-_FIRST_BLOCK, _LAST_BLOCK = 10, 250
+FIRST_BLOCK, LAST_BLOCK = 10, 250
 MAX_MASTERS = 9
 MAX_NODES = 200
 """Agents' addresses are 127.B.0.10 to 127.B.0.209."""
@@ -71,6 +71,13 @@ def is_free(number: int) -> bool:
     return True
 
 
+def block_of(address: str) -> int | None:
+    """The block that an address or network is of; None if it is of none."""
+    first, _, rest = address.partition(".")
+    second = rest.partition(".")[0]
+    return int(second) if first == "127" and second.isdecimal() else None
+
+
 def taken(number: int) -> str:
     """The sentence for a cluster that cannot have its own block."""
     return (
@@ -84,7 +91,7 @@ def claim_block(rng: random.Random, preferred: int | None = None) -> AddressBloc
 
     Raises Overloaded if it is taken, or all are.
     """
-    numbers = list(range(_FIRST_BLOCK, _LAST_BLOCK + 1))
+    numbers = list(range(FIRST_BLOCK, LAST_BLOCK + 1))
     rng.shuffle(numbers)
     if preferred is not None:
         numbers = [preferred]

@@ -31,6 +31,8 @@ class UpOptions:
     """Where the state is: "etcd://host:port,.../prefix"; empty: in the cluster's directory."""
     etcd_credentials: str = ""
     """Directory with ca.crt, tls.crt and tls.key for etcd; empty: no TLS."""
+    block: int = 0
+    """Own the addresses 127.<block>.0.0/16; 0: those it had, or any that are free."""
 
 
 class Restart(Enum):

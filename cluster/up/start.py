@@ -81,7 +81,7 @@ def _become_supervisor(directory: ClusterDir, options: UpOptions, lifeline_fd: i
 def supervise(directory: ClusterDir, options: UpOptions, lifeline_fd: int | None, clock: Clock) -> int:
     """Runs a cluster until it is stopped. Returns the number of processes that could not be ended (0 is good)."""
     previous = directory.read_state()
-    block = claim_block(random.Random(), previous.block if previous else None)
+    block = claim_block(random.Random(), previous.block if previous else options.block or None)
     state = ClusterState(
         name=directory.name,
         detached=lifeline_fd is None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -200,3 +202,42 @@ def test_an_etcd_that_is_not_there_is_said_so_and_nothing_is_left(tmp_path: Path
         Cluster.start(home=tmp_path / "podium", store="etcd://127.0.0.1:1", masters=2)
     assert time.monotonic() - begun < 60.0
     assert not (tmp_path / "podium").exists()
+
+
+def test_a_new_directory_goes_on_with_the_state_and_the_addresses_that_are_in_etcd(
+    etcd3: tuple[EtcdCluster, Callable[..., object]], tmp_path: Path
+) -> None:
+    etcd, _ = etcd3
+    store = f"{etcd.url}/podium/moved"
+    with Cluster.start(nodes=2, store=store, home=tmp_path / "podium") as cluster:
+        block = cluster.info()["addresses"].split(".")[1]
+        cluster.apply(web("web", 2))
+        cluster.wait("svc/web", ready=2)
+        address = cluster.address("web")
+    assert_nothing_left(tmp_path / "podium")
+    # Another authority, other certificates, a node less: what was there is found, and made true again.
+    with Cluster.start(
+        nodes=1, masters=2, store=store, home=tmp_path / "podium", options=["--block", block]
+    ) as cluster:
+        assert cluster.address("web") == address
+        cluster.wait("svc/web", ready=2, timeout_s=PATIENCE_S)
+        cluster.wait_until(
+            lambda: {pod.spec.nodeName for pod in cluster.pods("app=web")} == {"node-1"}, "all are on the node there is"
+        )
+        cluster.wait("rc/web", ready=2, timeout_s=PATIENCE_S)
+        assert fetch(address)[0] == 200
+        assert cluster.info()["addresses"] == f"127.{block}.0.0/16"
+        taken = cluster.podium("up", "-d", "--cluster", "another", "--block", block, check=False)
+        assert taken.returncode == 1
+        assert f"another cluster has the addresses 127.{block}.0.0/16" in taken.stderr
+    other = "200" if block != "200" else "201"
+    options = ["--cluster", "elsewhere", "--nodes", "1", "--profile", "test", "-d", "--store", store, "--block", other]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PODIUM_")}
+    environment["PODIUM_HOME"] = str(tmp_path / "podium")
+    command = [sys.executable, "-m", "cluster.cli.main"]
+    started = subprocess.run([*command, "up", *options], env=environment, capture_output=True, text=True, check=False)
+    for _ in range(2):
+        subprocess.run([*command, "down", "--cluster", "elsewhere"], env=environment, capture_output=True, check=False)
+    assert started.returncode == 0, started.stderr
+    assert f"warning: objects in the store have addresses of 127.{block}.0.0/16" in started.stderr
+    assert f"podium up --block {block}" in started.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.up.addresses import CLAIM_PORT, AddressBlock, claim_block
+from cluster.up.addresses import CLAIM_PORT, AddressBlock, block_of, claim_block
 from cluster.up.layout import ClusterDir
 from cluster.up.plan import Restart, RestartBudget, UpOptions, plan_cluster
 
@@ -117,3 +117,10 @@ def test_a_cluster_that_comes_back_gets_its_block_again() -> None:
         assert again.number == first.number
     finally:
         again.release()
+
+
+@pytest.mark.parametrize(
+    ("address", "block"), [("127.71.1.0", 71), ("127.71.16.0/25", 71), ("10.0.0.1", None), ("None", None), ("", None)]
+)
+def test_addresses_say_of_which_block_they_are(address: str, block: int | None) -> None:
+    assert block_of(address) == block
