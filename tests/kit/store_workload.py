@@ -87,7 +87,7 @@ def journal(where: str) -> Journal:
     """The one under test; SQLite's with a small ballast, so that it is part of it."""
     if where.startswith("etcd:"):
         _, host, port, prefix = where.split(":")
-        limits = EtcdSettings(lease_ttl_s=2, request_appends=30, etcd_age_s=0.0, etcd_revisions=50)
+        limits = EtcdSettings(lease_ttl_s=2, request_appends=30, etcd_age_s=0.0, etcd_revisions=10)
         client = EtcdClient([f"{host}:{port}"], failpoint=failpoints.hit)
         return EtcdJournal(client, prefix, limits, SystemClock(), random.Random(), lambda: STORE_ID)
     return SqliteJournal(Path(where), lambda: STORE_ID, ballast_bytes=65536)
@@ -118,9 +118,11 @@ class Workload:
                 await self._write(append)
             if number % 25 == 24:
                 await self.store.history.compact(self.store.revision, 0.0, 1e6)
-            if number % 40 == 39:
+            if number in (39, 79, 99):
                 await asyncio.sleep(1.1)  # for what is done once in a second
-            if self._rng.random() < 0.03:
+            if number == 60:
+                await asyncio.sleep(0.5)  # for etcd's past: what was seen at 39 is far behind now
+            if self._rng.random() < 0.03 and not 39 <= number <= 60:
                 await self._close()
                 await self._open()
         await self._close()
@@ -173,6 +175,6 @@ def careless() -> None:
 if __name__ == "__main__":
     if "--careless" in sys.argv:
         careless()
-    sweeper.HOUSEKEEPING_S = 0.3  # a minute is longer than this run
+    sweeper.HOUSEKEEPING_S = 0.1  # a minute is longer than this run
     where, seed, appends = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     asyncio.run(Workload(where, seed, "--full" in sys.argv).run(script(seed, appends, where.startswith("etcd:"))))
