@@ -92,12 +92,14 @@ class _Group:
     """Key and fingerprint of those that must not happen twice, and that changed something."""
     repeated: list[_Request] = field(default_factory=list)
     """The same as one of those: answered as it is."""
+    refused: list[tuple[_Request, ApiError]] = field(default_factory=list)
+    """A refusal says something of the state, so it is not told before that is known to be durable, and the newest."""
     requests: list[Request] = field(default_factory=list)
     """What is kept of those."""
 
     @property
     def members(self) -> list[_Request]:
-        return [item for item, _, _ in self.staged] + self.repeated
+        return [item for item, _, _ in self.staged] + self.repeated + [item for item, _ in self.refused]
 
 
 class _TermOver(Exception):
@@ -213,6 +215,9 @@ class WriterActor:
         for item, outcomes, revision in group.staged:
             if not again and not item.answer.done():
                 item.answer.set_result(write_response(outcomes, revision, store_id))
+        for item, error in group.refused:
+            if not again:
+                item.fail(error)
         for item in group.repeated:
             if not again:
                 self._repeat(item)
@@ -233,7 +238,7 @@ class WriterActor:
                     continue
                 outcomes = self._commands.run(stage, item.request, item.writer)
             except ApiError as error:
-                item.fail(error)
+                group.refused.append((item, error))
                 continue
             group.staged.append((item, outcomes, stage.revision))
             if item.key and stage.revision > before:
@@ -251,6 +256,8 @@ class WriterActor:
         try:
             failpoints.hit("master.before_commit")
             frees = bool(stage.changes) and all(item.frees for item in members)
+            if members and not stage.changes:
+                await self._prove()
             await self._store.commit(stage.changes, group.requests, frees=frees)
             failpoints.hit("master.after_commit")
         except DiskFull as error:
@@ -263,6 +270,9 @@ class WriterActor:
                 if frees or not item.frees:
                     item.fail(full)
             return [freeing] if freeing else []
+        except Unavailable as error:
+            for item in members:
+                item.fail(Unavailable(f"{error}; nothing was written"))
         except TooLarge as error:
             stage.discard()
             if len(members) > 1:
@@ -280,6 +290,16 @@ class WriterActor:
                 item.fail(Unavailable(f"this may have been written, or not; nobody knows yet: {error}"))
             raise _TermOver(str(error)) from error
         return []
+
+    async def _prove(self) -> None:
+        """An append proves that this master leads, and so that its state is the newest. Where nothing is appended (all
+        is refused, or as it was), the log is asked: a master that slept may not know that another leads.
+
+        Raises NotLeading, Unavailable.
+        """
+        head = await self._store.head()
+        if head > self._store.revision:
+            raise NotLeading(f"another has written up to revision {head}")
 
     # --- requests that are sent again
 

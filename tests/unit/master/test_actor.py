@@ -129,6 +129,24 @@ async def test_a_full_disk_fails_writes_and_reading_goes_on() -> None:
         assert rig.revision == revision + 1
 
 
+async def test_nothing_is_refused_because_of_what_was_not_written_after_all() -> None:
+    """The second is refused because of the first of its group, and the first fails: then there was no reason."""
+    disk = Disk()
+    async with running(disk) as rig:
+        disk.ready.clear()
+        blocker = asyncio.create_task(rig.request(request("before")))
+        await settle()
+        twin = wire.WriteRequest(operations=[ops.create(pod("a"))], atomic=True)
+        twins = [asyncio.create_task(rig.request(twin)) for _ in range(2)]
+        await settle()
+        disk.error = DiskFull("store.db: the disk is full")
+        disk.ready.set()
+        for write in (blocker, *twins):
+            with pytest.raises(Overloaded, match="nothing was written"):
+                await write
+        assert rig.find("Pod", "a") is None
+
+
 async def test_on_a_full_disk_deletions_of_the_same_group_go_on() -> None:
     class Full(Disk):
         full = False

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from cluster.api.errors import Invalid, Unavailable
+from cluster.api.errors import AlreadyExists, Invalid, Unavailable
 from cluster.api.meta import Key
 from cluster.client import operations as ops
 from cluster.master.commands import Writer
@@ -104,6 +104,46 @@ async def test_a_leader_that_lost_its_term_unknowingly_writes_nothing() -> None:
         await write(second, "a")
         await cluster.settle()
         assert names(first) == names(second) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        pytest.param(ops.create(pod("old")), id="AlreadyExists"),
+        pytest.param(ops.delete(Key("Pod", "default", "new")), id="NotFound"),
+        pytest.param(ops.patch(Key("Pod", "default", "old"), {"metadata": {"labels": {"app": "web"}}}), id="unchanged"),
+    ],
+)
+@pytest.mark.parametrize("atomic", [False, True])
+async def test_a_leader_that_slept_refuses_nothing_by_what_was_true_before(
+    operation: wire.Operation, atomic: bool
+) -> None:
+    """It appends nothing, so no append tells it; but its answer would be about a state that is gone."""
+    async with several(2) as cluster:
+        first, second = cluster.rigs
+        await first.request(wire.WriteRequest(operations=[ops.create(pod("old"))]))
+        await cluster.settle()
+        cluster.journals[0].following.clear()
+        await depose(cluster, silently=True)
+        await second.write(ops.delete(Key("Pod", "default", "old"), grace_period_s=0))
+        await write(second, "new")
+        assert (names(first), names(second)) == (["old"], ["new"])
+        with pytest.raises(Unavailable, match=r"leads no more .*another has written up to revision"):
+            await first.request(wire.WriteRequest(operations=[operation], atomic=atomic))
+        await cluster.settle()
+        assert cluster.leaders == [1]
+
+
+async def test_what_cannot_be_proved_is_not_answered() -> None:
+    async with several(2) as cluster:
+        first, _ = cluster.rigs
+        await write(first, "a")
+        cluster.journals[0].unreachable = True
+        with pytest.raises(Unavailable, match="nothing was written"):
+            await write(first, "a")
+        cluster.journals[0].unreachable = False
+        with pytest.raises(AlreadyExists):
+            await first.write(ops.create(pod("a")))
 
 
 async def test_a_term_that_ends_in_the_middle_of_an_append() -> None:
