@@ -60,6 +60,10 @@ class Child:
     restarts: int = 0
     restart_at: float | None = None
     last_exit: str = ""
+    served: bool = False
+    """It has said READY in one of its lives."""
+    refused: bool = False
+    """A master that never served has said why not and ended: its store is unfit or out of reach, and stays so."""
 
     @property
     def state(self) -> str:
@@ -201,6 +205,7 @@ class ClusterSupervisor:
             child.output = (child.output + data)[-4096:]
             child.ready = any(line.startswith(b"READY") for line in child.output.splitlines())
             if child.ready:
+                child.served, child.refused = True, False
                 self._publish()
 
     def _reap(self) -> None:
@@ -221,6 +226,7 @@ class ClusterSupervisor:
         now = self._clock.monotonic()
         child.pid = 0
         child.last_exit = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        child.refused = child.spec.role == "master" and code == 1 and not child.served
         os.close(child.lifeline)
         if self._is_held(child):
             self._tell_hold()
@@ -401,7 +407,9 @@ class ClusterSupervisor:
                     "pid": child.pid,
                     "crashes": child.crashes,
                     "last_exit": child.last_exit,
-                    "hopeless": (not child.pid and child.restart_at is None) or child.crashes >= _HOPELESS_CRASHES,
+                    "hopeless": child.refused
+                    or child.crashes >= _HOPELESS_CRASHES
+                    or (not child.pid and child.restart_at is None),
                     "log": str(self._directory.log(child.spec.name)),
                 }
                 for child in self._children.values()

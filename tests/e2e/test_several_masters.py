@@ -13,11 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from cluster.rpc.identity import Identity, issue, make_ca
 from cluster.testing import Cluster
 from cluster.testing.cluster import DEFAULT_TIMEOUT_S
 from tests.e2e.conftest import assert_nothing_left, watched
+from tests.e2e.foreground import Foreground
 from tests.e2e.workloads import fetch, sleeper, web
 from tests.kit.etcd import EtcdCluster, need_etcd
+from tests.kit.processes import alive
 
 PATIENCE_S = 2 * DEFAULT_TIMEOUT_S
 
@@ -236,8 +239,49 @@ def test_a_new_directory_goes_on_with_the_state_and_the_addresses_that_are_in_et
     environment["PODIUM_HOME"] = str(tmp_path / "podium")
     command = [sys.executable, "-m", "cluster.cli.main"]
     started = subprocess.run([*command, "up", *options], env=environment, capture_output=True, text=True, check=False)
-    for _ in range(2):
-        subprocess.run([*command, "down", "--cluster", "elsewhere"], env=environment, capture_output=True, check=False)
+    for _ in range(2 if started.returncode == 0 else 0):
+        _down(tmp_path / "podium", "elsewhere")
     assert started.returncode == 0, started.stderr
     assert f"warning: objects in the store have addresses of 127.{block}.0.0/16" in started.stderr
     assert f"podium up --block {block}" in started.stderr
+
+
+def test_wrong_credentials_are_said_so_and_with_right_ones_ctrl_c_ends_all_masters(tmp_path: Path) -> None:
+    need_etcd()
+    (tmp_path / "etcd").mkdir()
+    etcd = EtcdCluster(tmp_path / "etcd", 1, tls=True)
+    make_ca(tmp_path / "foreign-ca", "foreign")
+    issue(tmp_path / "foreign-ca", tmp_path / "foreign", Identity("admin"))
+    (tmp_path / "empty").mkdir()
+    home = tmp_path / "podium"
+    with asyncio.Runner() as runner:
+        try:
+            runner.run(etcd.start())
+            for name, story in (
+                ("foreign", r"its certificate is not signed by the ca\.crt of the credentials"),
+                ("empty", r"cannot read .*/empty/ca\.crt"),
+            ):
+                options = ["--etcd-credentials", str(tmp_path / name)]
+                with pytest.raises(RuntimeError, match=story):
+                    Cluster.start(home=home, store=etcd.url, options=options)
+                assert not home.exists()
+            right = ("--etcd-credentials", str(etcd.credentials_directory()))
+            store = ("--masters", "3", "--store", etcd.url, *right)
+            with Foreground(home, "up", "--cluster", "tls", "--profile", "test", "--nodes", "1", *store) as up:
+                up.wait_for("Ctrl-C stops everything")
+                everything = up.everything()
+                assert len(everything) >= 1 + 1 + 3 + 3 + 3  # this command, supervisor, masters, managers, the rest
+                up.signal_group(signal.SIGINT)
+                assert up.wait() == 0, up.text
+                assert "0 processes left · state kept" in up.text
+                assert not alive(everything)
+        finally:
+            etcd.stop()
+    _down(home, "tls")
+    assert not home.exists()
+
+
+def _down(home: Path, name: str) -> None:
+    """Removes what was kept here; etcd is not asked for that."""
+    command = [sys.executable, "-m", "cluster.cli.main", "down", "--cluster", name]
+    subprocess.run(command, env=os.environ | {"PODIUM_HOME": str(home)}, capture_output=True, check=True)
