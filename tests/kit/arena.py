@@ -142,11 +142,13 @@ class Arena:
         self._everything = f"{ROUND}={self._round}"
         self._channels = [Channels(address, credentials) for address in addresses]
         self._clients: list[ClusterClient] = [GrpcClusterClient(address, credentials) for address in addresses]
+        self._whole = GrpcClusterClient(",".join(addresses), credentials)
+        """Of all masters; it repeats what one does not answer."""
         names = [f"{self._round}-{number}" for number in range(keys)]
         self.recorders: list[RecordingClient] = []
         for number in range(clients):
             once = OneAttempt(self._channels, number)
-            door = WithRetries(self._clients[number % len(self._clients)], once) if number % 4 == 3 else once
+            door = WithRetries(self._whole, once) if number % 4 == 3 else once
             rng = random.Random(self._rng.random())
             self.recorders.append(RecordingClient(number, door, names, rng, round_=self._round, pause_s=pause_s))
         red = f"{self._everything},{COLOUR}=red"
@@ -286,7 +288,7 @@ class Arena:
         """Ends clients and watches. Twice is fine."""
         self._stopping = True
         await self._tasks.cancel_all()
-        for client in self._clients:
+        for client in (*self._clients, self._whole):
             await client.close()
         for channels in self._channels:
             await channels.close()

@@ -97,6 +97,10 @@ class OneAttempt:
             raise
 
 
+PATIENCE = 8
+"""How many times as long a write may take that is sent again."""
+
+
 class WithRetries:
     """Writes through the client library, once for the caller, whatever it takes; reads by another door."""
 
@@ -106,7 +110,7 @@ class WithRetries:
         self.list = reads.list
 
     async def write(self, operation: wire.Operation, timeout_s: float) -> Answer:
-        written = await self._client.write([operation], timeout_s=timeout_s)
+        written = await self._client.write([operation], timeout_s=timeout_s * PATIENCE)
         obj = written.outcomes[0].unwrap()
         assert isinstance(obj, core.Pod)
         return Answer(written.revision, "", [obj])
