@@ -76,11 +76,14 @@ class GrpcClusterClient:
         *,
         revision: int | None = None,
         time_s: float | None = None,
+        allow_stale: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> T:
         request = wire.GetRequest(kind=kind_of_type(kind).name, namespace=namespace, name=name, revision=revision)
         if time_s is not None:
             request.time.CopyFrom(to_time(time_s))
+        if allow_stale:
+            request.allow_stale = True
         response = await self._masters.call(lambda master, limit_s: master.stub.get(request, limit_s), timeout_s)
         return cast(T, unwrap(response.object))
 
@@ -95,6 +98,7 @@ class GrpcClusterClient:
         continue_token: str = "",
         revision: int | None = None,
         time_s: float | None = None,
+        allow_stale: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> ListResult[T]:
         row = kind_of_type(kind)
@@ -114,6 +118,8 @@ class GrpcClusterClient:
                 request.revision = revision
             elif time_s is not None:
                 request.time.CopyFrom(to_time(time_s))
+            if allow_stale:
+                request.allow_stale = True
             left_s = deadline - self._clock.monotonic()
             if left_s <= 0:
                 raise DeadlineExceeded(f"listing {row.plural} took longer than {timeout_s:g} s")
@@ -136,6 +142,7 @@ class GrpcClusterClient:
         after_revision: int | None = None,
         initial_state: bool = False,
         store_id: str = "",
+        allow_stale: bool = False,
     ) -> AbstractAsyncContextManager[WatchStream[T]]:
         row = kind_of_type(kind)
         request = wire.WatchRequest(
@@ -146,6 +153,8 @@ class GrpcClusterClient:
             request.store_id = store_id
         if initial_state:
             request.initial_state = True
+        if allow_stale:
+            request.allow_stale = True
         return self._watch(kind, row, request)
 
     @asynccontextmanager

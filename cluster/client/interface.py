@@ -110,7 +110,13 @@ class HeartbeatLine(Protocol):
 
 
 class ClusterClient(Protocol):
-    """A connection to a cluster. Safe to use from many tasks of one event loop."""
+    """A connection to a cluster. Safe to use from many tasks of one event loop.
+
+    What is read is never older than what was written before, whoever is asked. With `allow_stale` the master that is
+    asked answers from what it knows, without asking whether there is something newer: for when etcd, or the leading
+    master, cannot be reached. It may then be old, and two reads at two masters may go back in time. It makes no
+    difference where there is a single master, nor for a `revision` or a page after the first.
+    """
 
     async def get(
         self,
@@ -120,6 +126,7 @@ class ClusterClient(Protocol):
         *,
         revision: int | None = None,
         time_s: float | None = None,
+        allow_stale: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> T:
         """The object of that name: now, as of `revision`, or as of `time_s` (seconds since 1970, the master's clock).
@@ -140,6 +147,7 @@ class ClusterClient(Protocol):
         continue_token: str = "",
         revision: int | None = None,
         time_s: float | None = None,
+        allow_stale: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> ListResult[T]:
         """Objects of one kind, in all namespaces if none is named, as one snapshot: now, as of `revision`, or as of
@@ -160,6 +168,7 @@ class ClusterClient(Protocol):
         after_revision: int | None = None,
         initial_state: bool = False,
         store_id: str = "",
+        allow_stale: bool = False,
     ) -> AbstractAsyncContextManager[WatchStream[T]]:
         """Changes in the order of revisions, in batches; one revision is never split over two batches.
 

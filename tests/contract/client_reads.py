@@ -56,6 +56,16 @@ class ReadContract:
         assert await names("default", label_selector="tier=fe", field_selector="metadata.name!=c") == ["b"]
         assert await names(field_selector="spec.nodeName=node-1") == []
 
+    async def test_what_may_be_stale_is_read_like_anything_else(self, client: ClusterClient) -> None:
+        made = await create_pod(client, "a")
+        assert await client.get(core.Pod, "a", "default", allow_stale=True) == made
+        found = await client.list(core.Pod, allow_stale=True)
+        assert (list(found.items), found.revision) == ([made], revision_of(made))
+        async with client.watch(core.Pod, initial_state=True, allow_stale=True) as batches, asyncio.timeout(PATIENCE_S):
+            async for batch in batches:
+                assert batch[0].object == made
+                break
+
     async def test_pages_show_one_snapshot(self, client: ClusterClient) -> None:
         for name in "abcde":
             await create_pod(client, name)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass
+from typing import Any
 
 from cluster.actor.tasks import Tasks
 from cluster.api.errors import ApiError, Expired
@@ -33,7 +34,7 @@ SELECTIONS: dict[str, tuple[dict[str, str], ...]] = {
 @dataclass(slots=True)
 class _Watched:
     kind: Kind
-    selection: dict[str, str]
+    selection: dict[str, Any]
     recording: Recording
     begun: asyncio.Event
 

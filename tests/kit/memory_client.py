@@ -189,6 +189,7 @@ class MemoryClient(Travels):
         *,
         revision: int | None = None,
         time_s: float | None = None,
+        allow_stale: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> T:
         self._check()
@@ -207,6 +208,7 @@ class MemoryClient(Travels):
         continue_token: str = "",
         revision: int | None = None,
         time_s: float | None = None,
+        allow_stale: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> ListResult[T]:
         self._check()
@@ -238,6 +240,7 @@ class MemoryClient(Travels):
         after_revision: int | None = None,
         initial_state: bool = False,
         store_id: str = "",
+        allow_stale: bool = False,
     ) -> AbstractAsyncContextManager[WatchStream[T]]:
         wanted = _Filter(kind_of_type(kind), namespace, label_selector, field_selector)
         return self._watch(kind, wanted, after_revision, initial_state, store_id)

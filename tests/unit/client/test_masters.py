@@ -43,6 +43,8 @@ class Sly(MemoryHandler):
         self.is_mute = False
         self.loses_answers = False
         self.denies = False
+        self.allowed_stale: list[bool] = []
+        """Of each read."""
         self._done = done
         """By request id, as a log that all share has them."""
 
@@ -56,8 +58,13 @@ class Sly(MemoryHandler):
             raise Forbidden("not you")
 
     async def get(self, identity: Identity, request: wire.GetRequest) -> wire.GetResponse:
+        self.allowed_stale.append(request.allow_stale)
         await self._behave("get")
         return await super().get(identity, request)
+
+    async def list(self, identity: Identity, request: wire.ListRequest) -> bytes:
+        self.allowed_stale.append(request.allow_stale)
+        return await super().list(identity, request)
 
     async def write(self, identity: Identity, request: wire.WriteRequest) -> wire.WriteResponse:
         await self._behave("write")
@@ -77,6 +84,7 @@ class Sly(MemoryHandler):
                 yield wire.WriteAnswers(answers=[answer])
 
     async def watch(self, identity: Identity, request: wire.WatchRequest) -> AsyncIterator[bytes]:
+        self.allowed_stale.append(request.allow_stale)
         await self._behave("watch")
         async for batch in super().watch(identity, request):
             yield batch
@@ -201,6 +209,17 @@ async def test_a_dry_run_needs_no_name(scene: Scene) -> None:
     async with aclosing(scene.client()) as client:
         await client.write([operations.create(pod("p"))], dry_run=True)
     assert list(scene.written) == [""]
+
+
+@pytest.mark.parametrize("allow_stale", [False, True])
+async def test_whether_a_read_may_be_stale_is_told_to_the_master(scene: Scene, allow_stale: bool) -> None:
+    scene.cluster.put(pod("a"))
+    async with aclosing(scene.client()) as client, asyncio.timeout(PATIENCE_S):
+        await client.get(core.Pod, "a", "default", allow_stale=allow_stale)
+        await client.list(core.Pod, allow_stale=allow_stale)
+        async with client.watch(core.Pod, initial_state=True, allow_stale=allow_stale) as batches:
+            await anext(aiter(batches))
+    assert scene.handlers[0].allowed_stale == [allow_stale] * 3
 
 
 async def test_when_no_master_answers_the_last_error_is_told_within_the_callers_time(scene: Scene) -> None:

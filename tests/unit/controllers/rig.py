@@ -93,6 +93,7 @@ class TreacherousClient(MemoryClient):
         after_revision: int | None = None,
         initial_state: bool = False,
         store_id: str = "",
+        allow_stale: bool = False,
     ) -> AsyncIterator[WatchStream[T]]:
         async with super().watch(
             kind,
@@ -102,6 +103,7 @@ class TreacherousClient(MemoryClient):
             after_revision=after_revision,
             initial_state=initial_state,
             store_id=store_id,
+            allow_stale=allow_stale,
         ) as stream:
             yield _GatedStream(stream, lambda: self._gate(kind))
 
