@@ -22,7 +22,7 @@ Installing Podium installs a pytest plugin. Its fixture `podium_cluster` is a cl
 
 Without pytest: `with Cluster.start(nodes=3) as cluster: ...`.
 
-    look        get, list, pods, events, logs, address (of a service), info, story
+    look        get, list, pods, events, logs, address (of a service), leader (of several masters), info, story
     change      apply, scale, patch, delete, exec (an ExecResult), and `run` for whatever else `cluster.client` can do
     wait        wait (ready, condition, phase, gone), wait_until; both raise WaitTimeout, which tells the story
     break       kill_node, pause_node, resume_node, start_node, kill_pod, kill_process
