@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from cluster.api.errors import DeadlineExceeded, Expired, Forbidden, Unavailable
+from cluster.api.errors import DeadlineExceeded, Expired, Forbidden, StoreRewound, Unavailable
 from cluster.api.meta import Key
 from cluster.client import operations
 from cluster.client.informer import Informer
@@ -288,3 +288,34 @@ async def test_a_random_history_with_faults_ends_in_the_same_state(scene: Scene)
         else:
             alive.add(name)
     assert sorted(alive) == scene.names()
+
+
+async def test_a_watch_that_was_too_slow_is_resumed_once_before_all_is_read_again(scene: Scene) -> None:
+    scene.cluster.put(pod("a", app="web"))
+    await scene.informer.start()
+    assert await scene.news(1.0) == ["+a"]
+    slow = Expired("too slow")
+    slow.last_revision = scene.cluster.store.revision
+
+    scene.cluster.fail_next(slow)
+    scene.cluster.break_watches()
+    scene.cluster.put(pod("b", app="web"))
+    assert await scene.news(5.0) == ["+b"]
+    assert scene.informer.relists == 1, "it went on after what it had seen"
+
+    scene.cluster.fail_next(slow, times=2)
+    scene.cluster.break_watches()
+    scene.cluster.put(pod("c", app="web"))
+    assert await scene.news(10.0) == ["+c"]
+    assert scene.informer.relists == 2, "twice at one place: it cannot keep up from there"
+
+
+async def test_a_store_that_was_rewound_is_read_again(scene: Scene) -> None:
+    scene.cluster.put(pod("a", app="web"))
+    await scene.informer.start()
+    assert await scene.news(1.0) == ["+a"]
+    scene.cluster.fail_next(StoreRewound("another one"))
+    scene.cluster.break_watches()
+    scene.cluster.put(pod("b", app="web"))
+    assert await scene.news(5.0) == ["+b"]
+    assert scene.informer.relists == 2
