@@ -219,11 +219,12 @@ class Watch:
             if not self._created:
                 stream.cancel(f"it has not confirmed the watch within {settings.try_s:g} s")
                 return
+            newest = self._newest  # what is heard while the answer is on its way may be newer than the answer
             try:
                 request = codec.range_request(Get(self._key, count_only=True))
                 message = await client.endpoint(address).call("KV/Range", request, settings.try_s, changes=False)
                 client.check_cluster(message.header.cluster_id, address)
-                self._check_revision(message.header.revision, address)
+                _check_revision(message.header.revision, newest, address)
             except ClusterChanged as error:
                 self._fatal = error
                 stream.cancel(str(error))
@@ -233,12 +234,13 @@ class Watch:
                 return
             self._heard_s = client.clock.monotonic()
 
-    def _check_revision(self, revision: int, address: str) -> None:
-        if revision < self._newest:
-            raise ClusterChanged(
-                f"{address} says that its newest revision is {revision}, but {self._newest} was heard of before: etcd "
-                "has lost what it had confirmed, or was restored"
-            )
+
+def _check_revision(revision: int, newest: int, address: str) -> None:
+    if revision < newest:
+        raise ClusterChanged(
+            f"{address} says that its newest revision is {revision}, but {newest} was heard of before: etcd has lost "
+            "what it had confirmed, or was restored"
+        )
 
 
 def _bare(error: EtcdError) -> EtcdError:
