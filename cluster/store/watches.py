@@ -118,7 +118,9 @@ class Watches:
         source, reader = self._source, object()
         try:
             while watcher.last_revision < source.ring.horizon:
-                changes = await source.history.read(reader, watcher.last_revision, self._clock.monotonic())
+                read = await source.history.read(reader, watcher.last_revision, self._clock.monotonic())
+                # A log that is shared may be further on than what is shown here; that comes when it is.
+                changes = [change for change in read if change.revision <= source.state.revision]
                 if not changes:
                     return
                 for revision, batch in _batches(_events(interest, changes)):

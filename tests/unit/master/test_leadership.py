@@ -241,6 +241,27 @@ async def test_only_the_leader_compacts_and_the_others_learn_of_it() -> None:
         assert first.master.store.oldest == second.master.store.oldest == 16
 
 
+async def test_a_reader_of_the_past_is_not_told_what_this_master_does_not_show_yet() -> None:
+    """The log is further on than a follower; what its readers find there they would hear again when it catches up."""
+    async with several(2, ring_changes=5) as cluster:
+        first, second = cluster.rigs
+        for number in range(10):
+            await write(first, f"a{number}")
+        await cluster.settle()
+        shown = second.master.store.revision
+        cluster.journals[1].following.clear()
+        for number in range(10):
+            await write(first, f"b{number}")
+        watching = Watching(second.master.api.watch(ADMIN, wire.WatchRequest(kind="Pod", after_revision=2)), after=2)
+        await watching.until(shown)
+        await cluster.settle()
+        assert watching.recording.last_revision == shown
+        cluster.journals[1].following.set()
+        await watching.until(first.master.store.revision)
+        assert [event.revision for event in watching.recording.changes] == list(range(3, first.revision + 1))
+        await watching.close()
+
+
 async def test_who_has_fallen_too_far_behind_reads_everything_anew() -> None:
     async with several(2, history_revisions=5, history_slack=1, ring_changes=5) as cluster:
         first, second = cluster.rigs
