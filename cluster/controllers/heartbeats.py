@@ -69,7 +69,8 @@ class Heartbeats:
             pulse.heard_at = now
 
     def stream_opened(self, now: float) -> None:
-        """A stream of heartbeats begins: what was not heard until now says nothing."""
+        """A stream of heartbeats begins: what was not heard until now says nothing. `now` may lie ahead, for agents
+        that need time to find where they are heard."""
         self.restart(now)
         self._stream_at = None
 

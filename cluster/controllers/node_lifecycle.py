@@ -37,6 +37,9 @@ from cluster.pb.v1 import core_pb2 as core
 ZONE_LABEL = "topology.kubernetes.io/zone"
 WORKERS = 8
 RECONNECT_INITIAL_S, RECONNECT_MAX_S = 0.05, 1.0
+FAILOVER_S = 4.0
+"""When heartbeats are heard again, agents get this on top of their grace: those whose master was suspended need 3 s to
+notice, and go to another one. (Nomad gives 300 s, for larger clusters.)"""
 NEWCOMER_S = 60.0
 """A node that was created longer ago is no news when we see it for the first time: it is we who have just started."""
 
@@ -144,10 +147,12 @@ class NodeLifecycle:
 
     async def _listen(self) -> None:
         backoff = Backoff(RECONNECT_INITIAL_S, RECONNECT_MAX_S, jitter=0.2, rng=self._rng)
+        allowance_s = 0.0
         while True:
             try:
                 async with self._client.watch_heartbeats() as batches:
-                    self._heartbeats.stream_opened(self._clock.monotonic())
+                    self._heartbeats.stream_opened(self._clock.monotonic() + allowance_s)
+                    allowance_s = FAILOVER_S
                     async for batch in batches:
                         backoff.reset()
                         self._heartbeats.batch(

@@ -10,6 +10,7 @@ import pytest
 from cluster.api.conditions import get_condition, is_pod_ready
 from cluster.api.meta import is_terminating, to_time
 from cluster.config.profiles import PROFILES
+from cluster.controllers.node_lifecycle import FAILOVER_S
 from cluster.pb.v1 import core_pb2 as core
 from tests.unit.controllers.objects import node, pod
 from tests.unit.controllers.rig import Rig, running
@@ -191,8 +192,8 @@ async def test_a_broken_stream_restarts_all_timers() -> None:
         rig.beating.discard("n1")
         await rig.run(1.8)
         rig.cluster.break_watches()
-        await rig.run(1.8)
-        assert ready(rig, "n1") == "True"
+        await rig.run(1.8 + FAILOVER_S)
+        assert ready(rig, "n1") == "True", "agents have to find another master, too"
         await rig.run(1)
         assert ready(rig, "n1") == "Unknown"
 
@@ -238,7 +239,7 @@ async def test_nor_does_one_that_comes_while_all_timers_have_restarted() -> None
         found = rig.cluster.find(core.Pod, "p")
         assert found is not None
         rig.change(found, lambda p: setattr(p.status.conditions[0], "status", "True"))
-        await rig.run(3)
+        await rig.run(3 + FAILOVER_S)
         found = rig.cluster.find(core.Pod, "p")
         assert found is not None
         assert not is_pod_ready(found)
