@@ -223,8 +223,19 @@ class Arena:
             )
         except AssertionError as error:
             self._evidence.write_bytes(pickle.dumps((self.operations, entries(log))))
+            self._evidence.with_suffix(".watches").write_text(self._watched())
             told = f"seed {self.seed}; judge again: python -m tests.kit.judge {self._evidence}"
             raise AssertionError(f"{error}\n{told}\n{self._story()}") from error
+
+    def _watched(self) -> str:
+        """What each watcher was told, batch by batch."""
+        recordings = [one for follower in self.followers for one in (*follower.finished, follower.recording)]
+        return "\n\n".join(
+            "\n".join(
+                " ".join(f"{e.type}@{e.revision}:{e.key.rpartition('-')[2]}" for e in batch) for batch in one.batches
+            )
+            for one in recordings
+        )
 
     def _log(self) -> Recording:
         whole = [f.recording for f in self.followers if f.selector == self._everything and not f.finished]
