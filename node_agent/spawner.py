@@ -34,6 +34,7 @@ import sys
 import time
 
 from node_agent import process_tree as tree
+from node_agent.launch import Refused, launch
 from node_agent.log_file import LogFile
 
 TYPE_CHECKING = False  # importing `typing` just for annotations would cost this process 1 MB
@@ -52,7 +53,6 @@ _LAST_CHUNKS = 64
 """How many chunks are still read after the end: a pipe holds less, unless a survivor goes on writing."""
 _HEADER = struct.Struct("!I")
 _MAX_MESSAGE_BYTES = 8 << 20
-_ALL_SIGNALS = [number for number in range(1, 32) if number not in (signal.SIGKILL, signal.SIGSTOP)]
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -67,63 +67,6 @@ class Run:
         self.tail = b""
         self.end: tuple[int, int, float] | None = None  # exit code, signal, time: the leader has been reaped
         self.deadline = 0.0  # > 0: being swept, until then
-
-
-class Refused(Exception):
-    """A program that cannot be started: the exit code a shell would give, and why."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code, self.message = code, message
-
-
-def find_program(name: str, path: str, cwd: str) -> str:
-    """The file to execute, as a shell would find it. Raises Refused: 127 not found, 126 not executable."""
-    if "/" in name:
-        file = os.path.join(cwd, name)
-        if not os.path.exists(file):
-            raise Refused(127, f'exec: "{file}": no such file or directory')
-        if os.path.isdir(file) or not os.access(file, os.X_OK):
-            raise Refused(126, f'exec: "{file}": permission denied (it is not an executable file)')
-        return file
-    refused = ""
-    for directory in path.split(os.pathsep):
-        file = os.path.join(cwd, directory, name)
-        if os.path.isfile(file):
-            if os.access(file, os.X_OK):
-                return file
-            refused = refused or file
-    if refused:
-        raise Refused(126, f'exec: "{refused}": permission denied (it is not an executable file)')
-    raise Refused(127, f'exec: "{name}": executable file not found in PATH={path}')
-
-
-def launch(argv: list[str], env: dict[str, str], cwd: str, fds: tuple[int, int, int]) -> int:
-    """Starts a program in a session of its own; its pid. Raises Refused. Descriptors below 0 mean /dev/null."""
-    if not argv:
-        raise Refused(127, "no command is given")
-    actions: list[Any] = []
-    for number, fd in enumerate(fds):
-        if fd < 0:
-            actions.append((os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDONLY if number == 0 else os.O_WRONLY, 0))
-        else:
-            actions.append((os.POSIX_SPAWN_DUP2, fd, number))
-    try:
-        os.chdir(cwd)  # posix_spawn has no argument for it; nobody else in this process uses the working directory
-    except OSError as error:
-        raise Refused(126, f'chdir to working directory "{cwd}": {error.strerror}') from None
-    try:
-        file = find_program(argv[0], env.get("PATH", os.defpath), cwd)
-        try:
-            return os.posix_spawn(
-                file, argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_ALL_SIGNALS
-            )
-        except FileNotFoundError:
-            raise Refused(127, f'exec: "{file}": the interpreter named in its first line does not exist') from None
-        except (OSError, ValueError) as error:
-            raise Refused(126, f'exec: "{file}": {getattr(error, "strerror", "") or error}') from None
-    finally:
-        os.chdir("/")
 
 
 class Spawner:

@@ -9,11 +9,40 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 UNKNOWN_EXIT_CODE = 137
 """Kubernetes' exit code for a container of which nobody knows how it ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A file or directory of the machine that the program finds at another path."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """What is done to a program between its start and its first instruction. The default does nothing."""
+
+    profile: str = ""
+    """Name of the security profile whose measures are taken; empty: those that the spawner took for all."""
+    uid: int = -1
+    """User and group to run as; -1: the agent's."""
+    gid: int = -1
+    rlimits: Mapping[str, int] = field(default_factory=dict)
+    """Hard limits by the names that setrlimit(2) has for them without RLIMIT_: {"NOFILE": 1024}; bytes, seconds or
+    numbers, as setrlimit has them."""
+    cgroups: tuple[str, ...] = ()
+    """Directories of control groups that the program enters."""
+    mounts: tuple[Mount, ...] = ()
+    """In order: a later one may lie within an earlier one. They make a mount namespace of the program's own."""
+    read_only_root: bool = False
+    """Nothing but `mounts`, the working directory and /tmp can be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +56,7 @@ class Program:
     cwd: str
     log_path: str = ""
     """Where output goes (the newest part of a rotated log); not used for exec."""
+    confinement: Confinement = Confinement()
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,7 +202,7 @@ def test_all_problems_are_reported_at_once() -> None:
         "resources": {"limits": {"cpu": "1x", "memory": True}},
         "livenessProbe": {"httpGet": {"port": 1.5}, "failureThreshold": 2**31},
     }
-    data = pod_with(containers=[container], volumes=[{"name": "v"}], nodeName=3, priority=5)
+    data = pod_with(containers=[container], affinity=[{"name": "v"}], nodeName=3, priority=5)
     data["metadata"] = {"nam": "x", "labels": {"a": 1, "b": None}, "creationTimestamp": "yesterday", "finalizers": "f"}
     assert problems_of(data) == [
         'metadata.nam: unknown field; did you mean "name"?',
@@ -225,17 +225,17 @@ def test_all_problems_are_reported_at_once() -> None:
             " not the number 1.5"
         ),
         "spec.containers[0].livenessProbe.failureThreshold: must be between -2147483648 and 2147483647, inclusive",
-        "spec.volumes: is a field of Kubernetes that Podium does not carry out",
+        "spec.affinity: is a field of Kubernetes that Podium does not carry out",
         "spec.nodeName: must be a string, not the number 3; put it in quotes",
         "spec.priority: is a field of Kubernetes that Podium does not carry out",
     ]
 
 
 def test_what_is_reserved_in_an_inline_message_counts_too_and_empty_asks_for_nothing() -> None:
-    assert problems_of(pod_with(containers=[{"lifecycle": {"preStop": {}}}])) == [
-        "spec.containers[0].lifecycle: is a field of Kubernetes that Podium does not carry out"
+    assert problems_of(pod_with(volumes=[{"name": "data", "nfs": {"server": "a", "path": "/"}}])) == [
+        "spec.volumes[0].nfs: is a field of Kubernetes that Podium does not carry out"
     ]
-    object_from_json(pod_with(containers=[{"name": "a", "resources": {}, "securityContext": {}}], volumes=[]))
+    object_from_json(pod_with(containers=[{"name": "a", "resources": {}, "volumeDevices": []}], affinity={}))
 
 
 @pytest.mark.parametrize(

@@ -467,12 +467,12 @@ def test_problems_have_a_limit() -> None:
 
 def test_fields_of_no_schema_are_found_anywhere() -> None:
     pod = made(POD, container(resources={"limits": {"cpu": "1"}}))
-    pod.spec.containers[0].MergeFromString(b"\x4a\x01x")  # 9, volumeMounts
+    pod.spec.containers[0].MergeFromString(b"\xaa\x01\x01x")  # 21, volumeDevices
     pod.spec.containers[0].resources.limits["cpu"].MergeFromString(b"\x12\x01x")
     pod.metadata.MergeFromString(b"\xf2\x3f\x01x")  # 1022
     assert [str(error) for error in unknown_fields(pod)] == [
         "metadata: field number 1022 is not known",
-        "spec.containers[0]: field number 9 is a field of Kubernetes that Podium does not carry out",
+        "spec.containers[0]: field number 21 is a field of Kubernetes that Podium does not carry out",
         "spec.containers[0].resources.limits[cpu]: field number 2 is not known",
     ]
 

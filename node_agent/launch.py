@@ -1,0 +1,74 @@
+"""Starting one program: finding its file, and everything between the decision and its first instruction.
+
+What a shell does when a command is typed: look the name up in PATH, go to the directory, put the descriptors into
+place, execute; and say what stands in the way, with the exit codes that a shell uses. The spawner loads this file:
+standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+TYPE_CHECKING = False  # importing `typing` just for annotations would cost the spawner 1 MB
+if TYPE_CHECKING:
+    from typing import Any
+
+_ALL_SIGNALS = [number for number in range(1, 32) if number not in (signal.SIGKILL, signal.SIGSTOP)]
+
+
+class Refused(Exception):
+    """A program that cannot be started: the exit code a shell would give, and why."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+def find_program(name: str, path: str, cwd: str) -> str:
+    """The file to execute, as a shell would find it. Raises Refused: 127 not found, 126 not executable."""
+    if "/" in name:
+        file = os.path.join(cwd, name)
+        if not os.path.exists(file):
+            raise Refused(127, f'exec: "{file}": no such file or directory')
+        if os.path.isdir(file) or not os.access(file, os.X_OK):
+            raise Refused(126, f'exec: "{file}": permission denied (it is not an executable file)')
+        return file
+    refused = ""
+    for directory in path.split(os.pathsep):
+        file = os.path.join(cwd, directory, name)
+        if os.path.isfile(file):
+            if os.access(file, os.X_OK):
+                return file
+            refused = refused or file
+    if refused:
+        raise Refused(126, f'exec: "{refused}": permission denied (it is not an executable file)')
+    raise Refused(127, f'exec: "{name}": executable file not found in PATH={path}')
+
+
+def launch(argv: list[str], env: dict[str, str], cwd: str, fds: tuple[int, int, int]) -> int:
+    """Starts a program in a session of its own; its pid. Raises Refused. Descriptors below 0 mean /dev/null."""
+    if not argv:
+        raise Refused(127, "no command is given")
+    actions: list[Any] = []
+    for number, fd in enumerate(fds):
+        if fd < 0:
+            actions.append((os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDONLY if number == 0 else os.O_WRONLY, 0))
+        else:
+            actions.append((os.POSIX_SPAWN_DUP2, fd, number))
+    try:
+        os.chdir(cwd)  # posix_spawn has no argument for it; nobody else in this process uses the working directory
+    except OSError as error:
+        raise Refused(126, f'chdir to working directory "{cwd}": {error.strerror}') from None
+    try:
+        file = find_program(argv[0], env.get("PATH", os.defpath), cwd)
+        try:
+            return os.posix_spawn(
+                file, argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_ALL_SIGNALS
+            )
+        except FileNotFoundError:
+            raise Refused(127, f'exec: "{file}": the interpreter named in its first line does not exist') from None
+        except (OSError, ValueError) as error:
+            raise Refused(126, f'exec: "{file}": {getattr(error, "strerror", "") or error}') from None
+    finally:
+        os.chdir("/")
