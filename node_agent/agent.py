@@ -44,6 +44,7 @@ from node_agent.heartbeat import Heart, Usage
 from node_agent.node_object import Machine
 from node_agent.pod_lifecycle import StopAsked
 from node_agent.pod_worker import PodWorker, Surroundings, stop_of
+from node_agent.preparation import Host
 from node_agent.restart_policy import CrashBackoff
 from node_agent.runtime.interface import Runtime
 from node_agent.runtime.logs import log_path
@@ -115,14 +116,16 @@ class NodeAgent:
             statuses=self.writer,
             clock=clock,
             rng=rng,
-            node_name=settings.name,
-            host_ip=settings.host,
-            path=environ.get("PATH") or DEFAULT_PATH,
-            lang=environ.get("LANG") or "C.UTF-8",
+            host=Host(
+                node_name=settings.name,
+                host_ip=settings.host,
+                path=environ.get("PATH") or DEFAULT_PATH,
+                lang=environ.get("LANG") or "C.UTF-8",
+                services=self._services.indexer.list,
+            ),
             backoff=CrashBackoff(
                 profile.crash_backoff_initial_s, profile.crash_backoff_max_s, profile.crash_backoff_reset_s
             ),
-            services=self._services.indexer.list,
             eager_readiness=settings.eager_readiness,
             listener_check_s=settings.listener_check_s,
         )

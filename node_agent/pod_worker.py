@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -23,7 +23,7 @@ from cluster.api.meta import is_terminating
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.log import get_logger
 from node_agent import listeners, prober, status
-from node_agent.environment import Place, UnknownField, build_environment, command_line
+from node_agent.environment import UnknownField
 from node_agent.fit import Rejection
 from node_agent.pod_lifecycle import (
     NEVER,
@@ -49,10 +49,11 @@ from node_agent.pod_lifecycle import (
     next_deadline,
     step,
 )
+from node_agent.preparation import Home, Host, NotPrepared, prepare
 from node_agent.probe_state import LIVENESS, READINESS
 from node_agent.restart_policy import CrashBackoff
 from node_agent.runtime.interface import ExecProcess, Program, Runtime, StartFailure
-from node_agent.runtime.logs import log_path, remove_old_logs
+from node_agent.runtime.logs import log_path
 
 MAILBOX_LIMIT = 200
 """Events of one pod that wait; when it is full whoever has news waits."""
@@ -89,13 +90,8 @@ class Surroundings:
     statuses: StatusSink
     clock: Clock
     rng: random.Random
-    node_name: str
-    host_ip: str
-    path: str
-    """PATH for containers."""
-    lang: str
+    host: Host
     backoff: CrashBackoff
-    services: Callable[[], Iterable[core.Service]]
     eager_readiness: bool
     listener_check_s: float
 
@@ -126,7 +122,8 @@ class PodWorker(Actor[PodEvent]):
         self.incarnation = incarnation
         self._around = around
         self._on_finished = on_finished
-        self._environments: dict[str, tuple[dict[str, str], str]] = {}
+        self._home = Home(self.pod, pod_ip, pod_dir)
+        self._programs: dict[str, Program] = {}  # by container: what it was started as last
         self._probes: dict[str, list[asyncio.Task[object]]] = {}
         self._timer: asyncio.Task[object] | None = None
         self._timer_at = NEVER
@@ -174,12 +171,12 @@ class PodWorker(Actor[PodEvent]):
     async def exec(self, container: str, command: Sequence[str]) -> ExecProcess:
         """Runs a command with the container's environment and directory. Raises StartFailure."""
         run_id = self._run_id(container, self.state[container].run)
-        env, cwd = self._environments.get(container, (None, ""))
-        if env is None or self.state[container].phase not in (Phase.RUNNING, Phase.STOPPING):
+        program = self._programs.get(container)
+        if program is None or self.state[container].phase not in (Phase.RUNNING, Phase.STOPPING):
             raise StartFailure(126, f"container {container} is not running")
         self._exec_count += 1
-        program = Program(f"{run_id}.exec{self._exec_count}", tuple(command), env, cwd)
-        return await self._around.runtime.exec(program, beside=run_id)
+        beside = replace(program, run_id=f"{run_id}.exec{self._exec_count}", argv=tuple(command), log_path="")
+        return await self._around.runtime.exec(beside, beside=run_id)
 
     # --- the actor
 
@@ -248,7 +245,7 @@ class PodWorker(Actor[PodEvent]):
             self.pod,
             self.state,
             pod_ip=self.pod_ip,
-            host_ip=around.host_ip,
+            host_ip=around.host.host_ip,
             start_time_s=self._start_time_s,
             now_s=around.clock.wall(),
             rejection=self.rejection,
@@ -296,10 +293,13 @@ class PodWorker(Actor[PodEvent]):
 
     async def _run_container(self, container: str, run: int) -> None:
         """Starts a run and stays with it to its end."""
-        runtime, clock, run_id = self._around.runtime, self._around.clock, self._run_id(container, run)
+        around, run_id = self._around, self._run_id(container, run)
+        runtime, clock = around.runtime, around.clock
         try:
-            started = await runtime.run(self._prepare(container, run))
-        except (StartFailure, UnknownField, OSError) as error:
+            program = await prepare(around.host, self._home, self._spec_of(container), run, run_id)
+            self._programs[container] = program
+            started = await runtime.run(program)
+        except (StartFailure, UnknownField, NotPrepared, OSError) as error:
             code = error.exit_code if isinstance(error, StartFailure) else 128
             message = error.message if isinstance(error, StartFailure) else str(error)
             await self.ref.tell(StartFailed(container, run, clock.wall(), code, message))
@@ -322,19 +322,6 @@ class PodWorker(Actor[PodEvent]):
         await self.ref.tell(
             Exited(container, run, ended.at_s, ended.exit_code, ended.signal, message=tail, lost=ended.lost)
         )
-
-    def _prepare(self, name: str, run: int) -> Program:
-        """Directories and environment. Raises UnknownField, OSError."""
-        around, container = self._around, self._spec_of(name)
-        place = Place(around.node_name, around.host_ip, self.pod_ip, str(self.pod_dir), around.path, around.lang)
-        env = build_environment(self.pod, container, place, around.services())
-        env |= {"PODIUM_POD_UID": self.uid, "PODIUM_CONTAINER": name}
-        file = log_path(self.pod_dir, name, run)
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        remove_old_logs(self.pod_dir, name, run)
-        cwd = str(self.pod_dir / container.workingDir)
-        self._environments[name] = (env, cwd)
-        return Program(self._run_id(name, run), command_line(container, env), env, cwd, str(file))
 
     async def _check_listeners(self, container: str, run_id: str) -> None:
         await self._around.clock.sleep(self._around.listener_check_s)
