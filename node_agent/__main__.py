@@ -40,6 +40,12 @@ def parse(argv: Sequence[str]) -> tuple[AgentSettings, argparse.Namespace]:
     parser.add_argument("--log-files", default=3, type=int, help="files kept of one log (default: 3)")
     parser.add_argument("--metrics-socket", type=Path, help="Unix socket that serves metrics and health")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    parser.add_argument(
+        "--lifetime",
+        default="dev",
+        choices=("dev", "service"),
+        help="dev: pods end with the lifeline, or with the agent if it has none (default); service: they outlive both",
+    )
     parser.add_argument("--lifeline-fd", type=int, help="stop when this descriptor ends")
     flags = parser.parse_args(argv)
     if flags.log_files < 1 or flags.log_max_bytes < 1:
@@ -59,6 +65,8 @@ def parse(argv: Sequence[str]) -> tuple[AgentSettings, argparse.Namespace]:
         log_max_bytes=flags.log_max_bytes,
         log_files=flags.log_files,
         eager_readiness=flags.profile != "kubernetes",
+        lifetime=flags.lifetime,
+        lifeline_fd=flags.lifeline_fd,
         metrics_socket=flags.metrics_socket,
     )
     return settings, flags
@@ -77,7 +85,12 @@ def main(argv: list[str]) -> int:
     log.setup(f"node-agent {settings.name}", flags.log_level)
     node = NodeDaemon(settings, rng=random.Random(), environ=os.environ)
     return daemon.run(
-        node.build, name=settings.name, ready=node.ready, lifeline_fd=flags.lifeline_fd, stop_grace_s=node.stop_limit_s
+        node.build,
+        name=settings.name,
+        ready=node.ready,
+        lifeline_fd=flags.lifeline_fd,
+        stop_grace_s=node.stop_limit_s,
+        on_stop=node.on_stop,
     )
 
 

@@ -39,6 +39,8 @@ from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.log import get_logger
 from node_agent import node_object
 from node_agent.addresses import PodAddresses
+from node_agent.adoption import RunId
+from node_agent.checkpoint import Checkpoint, Checkpoints
 from node_agent.fit import Rejection, admit
 from node_agent.heartbeat import Heart, Usage
 from node_agent.node_object import Machine
@@ -49,6 +51,7 @@ from node_agent.restart_policy import CrashBackoff
 from node_agent.runtime.interface import Runtime
 from node_agent.runtime.logs import log_path
 from node_agent.settings import AgentSettings
+from node_agent.spawner import boot_id
 from node_agent.status_writer import StatusWriter
 
 COMPONENT = "node-agent"
@@ -60,6 +63,8 @@ CRASH_PAUSE_S = 1.0
 STOP_MARGIN_S = 1.0
 """How much longer than the grace period the stop of all pods may take before the rest is killed."""
 FLUSH_TIMEOUT_S = 1.0
+ALONE_S = 5.0
+"""How long an agent that begins waits for the master before it starts again, on its own, what of its pods had ended."""
 
 log = get_logger("node_agent")
 
@@ -92,7 +97,8 @@ class NodeAgent:
         self._dirty: dict[str, Key] = {}  # uid -> key; at most one entry per pod that changed and is not yet looked at
         self._work, self._repair, self._worker_over = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._ended = asyncio.Event()
-        self._stopping = False
+        self._left: dict[str, Checkpoint] = {}  # by uid: pods of an earlier life that are not taken up yet
+        self._stopping = self._leaving = False
         self._node_status = core.NodeStatus()
         self.writer = StatusWriter(client, clock=clock, rng=rng, tick_s=settings.status_tick_s)
         self._recorder = EventRecorder(client, COMPONENT, settings.name, clock=clock, rng=rng)
@@ -110,12 +116,17 @@ class NodeAgent:
             on_unknown=self._on_unknown,
         )
         profile = settings.profile
+        self._checkpoints = Checkpoints(
+            settings.dir / "state", clock=clock, tick_s=settings.status_tick_s, forget=runtime.forget
+        )
         self._around = Surroundings(
             runtime=runtime,
             recorder=self._recorder,
             statuses=self.writer,
             clock=clock,
             rng=rng,
+            checkpoints=self._checkpoints,
+            boot_id=boot_id(),
             host=Host(
                 node_name=settings.name,
                 host_ip=settings.host,
@@ -141,6 +152,9 @@ class NodeAgent:
             self._machine, settings.cpu, settings.memory, settings.pods, settings.resources
         )
         await self.runtime.start()
+        await self._checkpoints.start()
+        await self._adopt_living()
+        alone = self._tasks.spawn(self._adopt_the_rest(), name="adopt what does not run, if the master stays away")
         self._node.add_handler(self._on_node)
         self._pods.add_handler(self._on_pod)
         await self._register_until_done()
@@ -150,6 +164,7 @@ class NodeAgent:
         for informer in (self._node, self._services, self._pods):
             await informer.start()
         await self._wait_synced()
+        alone.cancel()
         self._remove_leftovers()
         self._tasks.spawn(self._reconcile_forever(), name="reconcile pods")
         self._tasks.spawn(self._repair_forever(), name="keep the node's status")
@@ -158,21 +173,29 @@ class NodeAgent:
         """Returns when the agent was stopped."""
         await self._ended.wait()
 
+    def leave_pods(self) -> None:
+        """From now on `stop` leaves all pods as they are: they run on, for the next life of this agent to adopt."""
+        self._leaving = True
+
     async def stop(self) -> None:
-        """Ends all pods gracefully, reports, ends everything. Twice is fine."""
+        """Ends all pods gracefully, reports, ends everything; or leaves them. Twice is fine."""
         if self._stopping:
             return
         self._stopping = True
         await self._tasks.cancel_all()
         for informer in (self._pods, self._services, self._node):
             await informer.stop()
-        await self._stop_pods()
-        if self._machine is not None:
-            await self._say_goodbye()
+        if self._leaving:
+            await self.writer.flush(FLUSH_TIMEOUT_S)
+        else:
+            await self._stop_pods()
+            if self._machine is not None:
+                await self._say_goodbye()
         await self.writer.stop()
         for worker in list(self.workers.values()):
             await worker.stop()
-        await self.runtime.stop()
+        await self._checkpoints.stop()
+        await (self.runtime.leave() if self._leaving else self.runtime.stop())
         await self._recorder.stop()
         await self._heart.stop()
         self._ended.set()
@@ -267,8 +290,16 @@ class NodeAgent:
     def _set_addresses(self, node: core.Node) -> None:
         if node.spec.podCIDR and (self._addresses is None or self._addresses.cidr != node.spec.podCIDR):
             self._addresses = PodAddresses(node.spec.podCIDR)
+            self._keep_addresses()
             self._dirty.update({pod.metadata.uid: key_of(pod) for pod in self._pods.indexer.list()})
             self._work.set()
+
+    def _keep_addresses(self) -> None:
+        """Pods that were adopted have theirs already."""
+        for worker in self.workers.values():
+            if worker.pod_ip and worker.uid not in self._address_of and self._addresses is not None:
+                self._addresses.allocate(worker.uid, worker.pod_ip)
+                self._address_of[worker.uid] = self._addresses
 
     def _on_node(self, old: core.Node | None, new: core.Node | None) -> None:
         if new is not None:
@@ -329,6 +360,10 @@ class NodeAgent:
         if pod is None:
             if worker is not None:
                 await self._end_by_force(worker)
+            else:  # one that was over before this agent began
+                self._left.pop(uid, None)
+                self._checkpoints.remove(uid)
+                shutil.rmtree(self._pods_dir / uid, ignore_errors=True)
         elif worker is None:
             if not is_finished(pod):
                 await self._take_up(pod)
@@ -339,8 +374,67 @@ class NodeAgent:
             elif pod.status != worker.current_status and not self.writer.is_pending(uid):
                 self.writer.put(worker.pod, worker.current_status)
 
+    async def _adopt_living(self) -> None:
+        """Takes up the pods that an earlier life of this agent left and that run, whether the master answers or not.
+
+        Of the others it is asked first, for a while: what was deleted meanwhile is not to be started again.
+        """
+        self._left = {checkpoint.uid: checkpoint for checkpoint in self._checkpoints.load()}
+        living = {
+            run_id.uid
+            for text, found in self.runtime.adopted.items()
+            if found.ended is None and (run_id := RunId.parse(text)) is not None
+        }
+        for uid in living & set(self._left):
+            await self._adopt(self._left.pop(uid))
+        if self.workers:
+            log.info("pods adopted", pods=len(self.workers), runs=len(self.runtime.adopted))
+
+    async def _adopt_the_rest(self) -> None:
+        await self._clock.sleep(ALONE_S)
+        while self._left:
+            await self._adopt(self._left.pop(next(iter(self._left))))
+
+    async def _adopt(self, checkpoint: Checkpoint, pod: core.Pod | None = None) -> None:
+        """`pod`: as the master has it, if that is known."""
+        mine = core.Pod.FromString(checkpoint.pod)
+        if pod is not None:
+            mine.metadata.CopyFrom(pod.metadata)
+        await self._start_worker(mine, checkpoint.pod_ip, None, checkpoint.incarnation, checkpoint)
+
+    async def _start_worker(
+        self,
+        pod: core.Pod,
+        pod_ip: str,
+        rejection: Rejection | None,
+        incarnation: int,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        uid = pod.metadata.uid
+        worker = PodWorker(
+            pod,
+            around=self._around,
+            pod_ip=pod_ip,
+            pod_dir=self._pods_dir / uid,
+            rejection=rejection,
+            on_finished=self._on_finished,
+            incarnation=incarnation,
+            checkpoint=checkpoint,
+        )
+        self.workers[uid] = worker
+        if rejection is None:
+            make_private_dir(worker.pod_dir)
+        await worker.start()
+        self._tasks.spawn(self._guard(worker), name=f"guard the worker of {worker.name}")
+        if is_terminating(pod):
+            await self._ask_to_stop(worker, pod)
+
     async def _take_up(self, pod: core.Pod, incarnation: int = 0) -> None:
         uid = pod.metadata.uid
+        if checkpoint := self._left.pop(uid, None):
+            await self._adopt(checkpoint, pod)
+            self._keep_addresses()
+            return
         if self._addresses is None:
             log.warning("node has no podCIDR yet; pod waits", pod=str(key_of(pod)))
             return  # _set_addresses marks it dirty again
@@ -350,25 +444,10 @@ class NodeAgent:
             rejection = Rejection("OutOfpods", f"Pod was rejected: no address is left in {self._addresses.cidr}")
         if pod_ip:
             self._address_of[uid] = self._addresses
-        worker = PodWorker(
-            pod,
-            around=self._around,
-            pod_ip=pod_ip,
-            pod_dir=self._pods_dir / uid,
-            rejection=rejection,
-            on_finished=self._on_finished,
-            incarnation=incarnation,
-        )
-        self.workers[uid] = worker
         if rejection is not None:
             log.warning("pod rejected", pod=str(key_of(pod)), reason=rejection.reason)
             self._recorder.event(pod, "Warning", rejection.reason, rejection.message)
-        else:
-            make_private_dir(worker.pod_dir)
-        await worker.start()
-        self._tasks.spawn(self._guard(worker), name=f"guard the worker of {worker.name}")
-        if is_terminating(pod):
-            await self._ask_to_stop(worker, pod)
+        await self._start_worker(pod, pod_ip, rejection, incarnation, None)
 
     async def _guard(self, worker: PodWorker) -> None:
         """A worker that crashes, which is a bug, loses its pod: it is killed and taken up anew, as after a restart."""
@@ -422,15 +501,27 @@ class NodeAgent:
 
     def _forget_traces(self, worker: PodWorker) -> None:
         self._told_stop.pop(worker.uid, None)
+        self._checkpoints.remove(worker.uid)
         if addresses := self._address_of.pop(worker.uid, None):
             addresses.release(worker.uid)
         shutil.rmtree(worker.pod_dir, ignore_errors=True)
 
     def _remove_leftovers(self) -> None:
-        """Directories of pods that were removed while no agent was here."""
+        """What is left of pods that were removed while no agent was here: workers end theirs, the rest goes now."""
         known = {pod.metadata.uid for pod in self._pods.indexer.list()}
+        for uid in [uid for uid in self._left if uid not in known]:
+            del self._left[uid]
+            self._checkpoints.remove(uid)
+        for uid, worker in self.workers.items():
+            self._dirty[uid] = key_of(worker.pod)
+        self._work.set()
+        for text in list(self.runtime.adopted):
+            run_id = RunId.parse(text)
+            if run_id is None or run_id.uid not in known | set(self.workers):
+                self.runtime.kill(text)
+                self.runtime.forget(text)
         for directory in self._pods_dir.iterdir():
-            if directory.name not in known:
+            if directory.name not in known and directory.name not in self.workers:
                 shutil.rmtree(directory, ignore_errors=True)
 
 

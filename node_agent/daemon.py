@@ -27,6 +27,14 @@ class NodeDaemon:
     def __init__(self, settings: AgentSettings, *, rng: random.Random, environ: Mapping[str, str]) -> None:
         self._settings, self._rng, self._environ = settings, rng, environ
         self._address = settings.listen
+        self._agent: NodeAgent | None = None
+
+    def on_stop(self, reason: str) -> None:
+        """Before the stop: which ends leave the pods running. SIGHUP does, and in the lifetime "service" the death of
+        whoever started the agent; SIGTERM never does."""
+        outlive = reason == "SIGHUP" or (reason == "lifeline" and self._settings.lifetime == "service")
+        if outlive and self._agent is not None:
+            self._agent.leave_pods()
 
     @property
     def stop_limit_s(self) -> float:
@@ -43,8 +51,16 @@ class NodeDaemon:
         settings = self._settings
         credentials = Credentials.load(settings.credentials)
         client = GrpcClusterClient(settings.master, credentials, clock=clock)
-        runtime = ProcessRuntime(clock=clock, log_max_bytes=settings.log_max_bytes, log_files=settings.log_files)
-        agent = NodeAgent(settings, client, runtime, clock=clock, rng=self._rng, environ=self._environ)
+        runtime = ProcessRuntime(
+            settings.dir,
+            clock=clock,
+            log_max_bytes=settings.log_max_bytes,
+            log_files=settings.log_files,
+            lifetime=settings.lifetime,
+            lifeline_fd=settings.lifeline_fd,
+            patience_s=self.stop_limit_s,
+        )
+        agent = self._agent = NodeAgent(settings, client, runtime, clock=clock, rng=self._rng, environ=self._environ)
         service = AgentService(agent, clock=clock)
         server = RpcServer(settings.listen, credentials, [node_agent_service(service)], authorize)
         children = [

@@ -46,13 +46,24 @@ def find_program(name: str, path: str, cwd: str) -> str:
     raise Refused(127, f'exec: "{name}": executable file not found in PATH={path}')
 
 
-def launch(argv: list[str], env: dict[str, str], cwd: str, fds: tuple[int, int, int]) -> int:
-    """Starts a program in a session of its own; its pid. Raises Refused. Descriptors below 0 mean /dev/null."""
+def launch(
+    argv: list[str],
+    env: dict[str, str],
+    cwd: str,
+    fds: tuple[int, int, int],
+    confinement: dict[str, Any] | None = None,
+    tty: bool = False,
+) -> int:
+    """Starts a program in a session of its own; its pid. Raises Refused. Descriptors below 0 mean /dev/null; if `tty`,
+    the first one is a terminal, and becomes the program's own."""
     if not argv:
         raise Refused(127, "no command is given")
     actions: list[Any] = []
     for number, fd in enumerate(fds):
-        if fd < 0:
+        if tty and number == 0:
+            # To the leader of a session that has none, a terminal that it opens becomes its own.
+            actions.append((os.POSIX_SPAWN_OPEN, 0, os.ttyname(fd), os.O_RDWR, 0))
+        elif fd < 0:
             actions.append((os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDONLY if number == 0 else os.O_WRONLY, 0))
         else:
             actions.append((os.POSIX_SPAWN_DUP2, fd, number))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -23,6 +23,8 @@ from cluster.api.meta import is_terminating
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.log import get_logger
 from node_agent import listeners, prober, status
+from node_agent.adoption import RunId, adopt, container_id
+from node_agent.checkpoint import Checkpoint
 from node_agent.environment import UnknownField
 from node_agent.fit import Rejection
 from node_agent.pod_lifecycle import (
@@ -52,7 +54,7 @@ from node_agent.pod_lifecycle import (
 from node_agent.preparation import Home, Host, NotPrepared, prepare
 from node_agent.probe_state import LIVENESS, READINESS
 from node_agent.restart_policy import CrashBackoff
-from node_agent.runtime.interface import ExecProcess, Program, Runtime, StartFailure
+from node_agent.runtime.interface import Adopted, ExecProcess, Program, Runtime, StartFailure
 from node_agent.runtime.logs import log_path
 
 MAILBOX_LIMIT = 200
@@ -81,6 +83,14 @@ class StatusSink(Protocol):
         ...
 
 
+class CheckpointSink(Protocol):
+    """Where the next life of this agent learns of pods (`node_agent.checkpoint.Checkpoints`)."""
+
+    def put(self, uid: str, make: Callable[[], Checkpoint], ended_runs: Iterable[str] = ()) -> None:
+        """The pod has changed; `ended_runs` need not be remembered once that is written."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the workers of one node share."""
@@ -90,7 +100,9 @@ class Surroundings:
     statuses: StatusSink
     clock: Clock
     rng: random.Random
+    checkpoints: CheckpointSink
     host: Host
+    boot_id: str
     backoff: CrashBackoff
     eager_readiness: bool
     listener_check_s: float
@@ -109,14 +121,19 @@ class PodWorker(Actor[PodEvent]):
         rejection: Rejection | None,
         on_finished: Callable[[PodWorker], None],
         incarnation: int = 0,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
-        """`incarnation` counts the workers of this pod that crashed before: ids of runs are never used twice."""
+        """`incarnation` counts the workers of this pod that crashed before: ids of runs are never used twice. With a
+        checkpoint, or with runs of the pod that the runtime has adopted, the worker goes on where an earlier one was.
+        """
+        if checkpoint is not None and checkpoint.state.stop is not None and not checkpoint.state.stop.remove:
+            checkpoint = None  # the agent was stopping: what was interrupted goes on, from where the status says it was
         super().__init__(f"pod {pod.metadata.namespace}/{pod.metadata.name}", limit=MAILBOX_LIMIT, full=Full.WAIT)
         self.pod = core.Pod()  # our copy: its status is the one that we made last
         self.pod.CopyFrom(pod)
         self.pod_ip, self.pod_dir = pod_ip, pod_dir
         self.rejection = rejection
-        self.state: PodState = status.initial_state(pod, around.backoff)
+        self.state: PodState = checkpoint.state if checkpoint else status.initial_state(pod, around.backoff)
         self.gone = False
         """The object was removed while the pod ran here: nobody is to be told about it any more."""
         self.incarnation = incarnation
@@ -129,7 +146,9 @@ class PodWorker(Actor[PodEvent]):
         self._timer_at = NEVER
         self._exec_count = 0
         now_s = around.clock.wall()
-        self._start_time_s = status.start_time_of(pod) or now_s
+        self._start_time_s = checkpoint.start_time_s if checkpoint else status.start_time_of(pod) or now_s
+        self._checkpoint = checkpoint
+        self._ended_runs: list[str] = []  # whose end the next checkpoint knows
 
     # --- what others ask
 
@@ -183,16 +202,49 @@ class PodWorker(Actor[PodEvent]):
     async def on_start(self) -> None:
         """Takes the pod up: from nothing, or from where an earlier life of this agent left it."""
         if self.rejection is None:
-            ends = status.ends_of_unowned(self.state, self._around.clock.wall())
-            if is_terminating(self.pod):
-                self._stop_before_start()
-            for end in ends:
-                self._step(end)
+            self._go_on(self._adopted_runs())
             self._step(Admitted())
         self._report()
 
-    def _stop_before_start(self) -> None:
-        """A pod that was deleted while no agent was here starts nothing, and nothing of it is there to be told so."""
+    def _adopted_runs(self) -> dict[RunId, Adopted]:
+        runs = {}
+        for text, found in self._around.runtime.adopted.items():
+            run_id = RunId.parse(text)
+            if run_id is not None and run_id.uid == self.uid:
+                runs[run_id] = found
+        return runs
+
+    def _go_on(self, runs: Mapping[RunId, Adopted]) -> None:
+        """From the last checkpoint and the runs that there are."""
+        clock = self._around.clock
+        same_boot = self._checkpoint is not None and self._checkpoint.boot_id == self._around.boot_id
+        self.state, adoptions = adopt(self.state, runs, same_boot=same_boot, now=clock.monotonic(), now_s=clock.wall())
+        followed = {adoption.run_id for adoption in adoptions}
+        self._ended_runs += [str(run_id) for run_id in runs if run_id not in followed]
+        if is_terminating(self.pod):
+            self._stop_before_start(any(found.ended is None for found in runs.values()))
+        for adoption in adoptions:
+            c = self.state[adoption.container]
+            for event in adoption.events:
+                self._step(event)
+            if adoption.restart:
+                self._perform(Start(c.name, c.run))
+            elif adoption.run_id is not None:
+                self.incarnation = max(self.incarnation, adoption.run_id.incarnation)
+                if c.phase is Phase.RUNNING:
+                    self._perform(StartProbes(c.name, c.run))
+                self.spawn(self._follow(c.name, c.run, str(adoption.run_id)), name=f"follow {c.name}")
+
+    def checkpoint(self) -> Checkpoint:
+        """The pod as it is now."""
+        pod = self.pod.SerializeToString()
+        return Checkpoint(self._around.boot_id, pod, self.pod_ip, self._start_time_s, self.incarnation, self.state)
+
+    def _stop_before_start(self, alive: bool) -> None:
+        """A pod that was deleted while no agent was here starts nothing. If nothing of it is alive, nobody is told."""
+        if alive:
+            self._step(stop_of(self.pod))
+            return
         self.state, commands = step(self.state, stop_of(self.pod), self._around.clock.monotonic())
         for command in commands:
             if isinstance(command, Finish):
@@ -210,6 +262,11 @@ class PodWorker(Actor[PodEvent]):
         for command in commands:
             self._perform(command)
         self._arm_timer()
+        self._save()
+
+    def _save(self) -> None:
+        ended, self._ended_runs = self._ended_runs, []
+        self._around.checkpoints.put(self.uid, self.checkpoint, ended)
 
     def _perform(self, command: Command) -> None:
         runtime = self._around.runtime
@@ -252,6 +309,7 @@ class PodWorker(Actor[PodEvent]):
         )
         if made != self.pod.status:
             self.pod.status.CopyFrom(made)
+            self._save()
             if not self.gone:
                 around.statuses.put(self.pod, made)
 
@@ -285,8 +343,7 @@ class PodWorker(Actor[PodEvent]):
     # --- running containers
 
     def _run_id(self, container: str, run: int) -> str:
-        suffix = f".{self.incarnation}" if self.incarnation else ""
-        return f"{self.uid}.{container}.{run}{suffix}"
+        return str(RunId(self.uid, container, run, self.incarnation))
 
     def _spec_of(self, name: str) -> core.Container:
         return next(container for container in self.pod.spec.containers if container.name == name)
@@ -304,12 +361,16 @@ class PodWorker(Actor[PodEvent]):
             message = error.message if isinstance(error, StartFailure) else str(error)
             await self.ref.tell(StartFailed(container, run, clock.wall(), code, message))
             return
-        container_id = f"process://{started.pid}/{started.start_ticks}"
-        await self.ref.tell(Started(container, run, started.at_s, container_id))
+        await self.ref.tell(Started(container, run, started.at_s, container_id(Adopted(started, None))))
+        await self._follow(container, run, run_id)
+
+    async def _follow(self, container: str, run: int, run_id: str) -> None:
+        """Stays with a run to its end."""
+        runtime = self._around.runtime
         check = self.spawn(self._check_listeners(container, run_id), name=f"check listeners of {container}")
         ended = await runtime.wait(run_id)
         check.cancel()
-        runtime.forget(run_id)
+        self._ended_runs.append(run_id)
         if ended.survivors:
             self._note(
                 "Warning",

@@ -41,6 +41,10 @@ class AgentSettings:
     """Ask again between the periods until a readiness probe has succeeded once (Kubernetes does not)."""
     listener_check_s: float = 3.0
     """How long after a container's start its listening sockets are looked at, for the warning about 0.0.0.0."""
+    lifetime: str = "dev"
+    """"dev": pods end with whoever started the agent. "service": they outlive all but the agent's own orderly stop."""
+    lifeline_fd: int | None = None
+    """At whose end of file the pods end in the lifetime "dev"; None: at the agent's own end."""
     metrics_socket: Path | None = None
     """Unix socket that serves metrics and health."""
 

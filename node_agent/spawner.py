@@ -1,41 +1,54 @@
-"""The spawner: a small process that owns the pods' processes, one per node agent.
+"""The spawner: a small process that owns the pods' processes, one per node, and outlives the node agent.
 
 Why it is apart from the agent: the agent holds gRPC and an event loop, and is neither a good parent (forking it is slow
-and risky) nor a lean one. The spawner is single-threaded, knows nothing of pods or clusters, and imports next to
-nothing. It starts programs, pumps their output into log files, reaps every child, and kills whole trees:
+and risky) nor a lean one; and it may crash, be killed and be upgraded while pods run on. The spawner is
+single-threaded, knows nothing of pods or clusters, and imports next to nothing. It starts programs, pumps their output
+into log files, reaps every child, kills whole trees, and remembers how each run ended until an agent has noted it:
 
     agent -> spawner                                        spawner -> agent
-    {"op": "start", "id", "argv", "env", "cwd", "log"}      {"event": "started", "id", "pid", "ticks", "at"}
-    {"op": "start", ..., "fds": 3, "parent"}                {"event": "failed", "id", "code", "message"}
-    {"op": "signal", "id", "signal"}                        {"event": "exited", "id", "code", "signal", "at", "tail",
-    {"op": "kill", "id"}                                                 "survivors"}
+    {"op": "start", "id", "argv", "env", "cwd", "log",      {"event": "started", "id", "pid", "ticks", "at"}
+            "confinement", "stdin", "tty"}                  {"event": "failed", "id", "code", "message"}
+    {"op": "start", ..., "fds": 3, "parent"}                {"event": "exited", "id", "code", "signal", "at", "tail",
+    {"op": "signal", "id", "signal"}                                 "survivors", "usage", "lost"}
+    {"op": "kill", "id"}                                    {"event": "written", "id"}: the input was taken
+    {"op": "stdin", "id", "data"}, {"op": "stdin_close"}    {"event": "hello", "pid", "boot", "runs", "confinement"},
+    {"op": "resize", "id", "rows", "columns"}                        then {"event": "run", ...} for each: on connecting
+    {"op": "forget", "id"}, {"op": "end"}                   {"event": "busy", "pid"}: another agent is on the line
 
-Each message is a 4-byte length (big endian) and JSON, over a socket that the agent hands down. A start that carries
-three descriptors (SCM_RIGHTS) runs with them as its standard input, output and error instead of a log: that is exec.
+How messages travel is in `node_agent.spawner_line`. A start that carries three descriptors runs with them as its
+standard input, output and error instead of a log: that is exec, and it ends with its agent.
 
-The life of a run: started -> (leader ends, or kill) -> sweep -> exited. When the leader ends, for whatever reason, what
-is left of its tree is killed before the end is reported, as the end of a container's first process ends the container.
-A process belongs to a run if it descends from its leader; or, adopted by us because we are a child-subreaper, if it is
-in the leader's session, carries the run's marker in its environment, or writes to the run's pipe. "exited" is sent once
-nothing of that is left, or, with the survivors named, after SWEEP_LIMIT_S: a process in an uninterruptible wait.
+The life of a run: started -> (leader ends, or kill) -> sweep -> exited -> forgotten. When the leader ends, for whatever
+reason, what is left of its tree is killed before the end is reported, as the end of a container's first process ends
+the container. A process belongs to a run if it is in one of the run's control groups or descends from its leader; or,
+adopted by us because we are a child-subreaper, if it is in the leader's session, carries the run's marker in its
+environment, or writes to the run's pipe. "exited" is sent once nothing of that is left, or, with the survivors named,
+after SWEEP_LIMIT_S: a process in an uninterruptible wait.
 
-When the agent goes (end of file on the socket), or on SIGTERM, everything is killed at once and the spawner exits.
+Everything is killed at once and the spawner exits when it is told to ("end", or SIGTERM), and when its lifeline ends:
+the agent, if there is one, is given some time first to end its pods with grace. Without a lifeline (lifetime
+"service") the death of all others changes nothing. What a spawner that was killed left behind is ended by the next one,
+and reported as lost.
 """
 
 from __future__ import annotations
 
+import base64
+import fcntl
 import json
 import os
 import select
 import signal
-import socket
 import struct
 import sys
+import termios
 import time
 
 from node_agent import process_tree as tree
+from node_agent import spawner_line as lines
 from node_agent.launch import Refused, launch
 from node_agent.log_file import LogFile
+from node_agent.spawner_records import Records
 
 TYPE_CHECKING = False  # importing `typing` just for annotations would cost this process 1 MB
 if TYPE_CHECKING:
@@ -43,50 +56,70 @@ if TYPE_CHECKING:
 
 MARKER = "PODIUM_RUN"
 """The environment variable that says which run a process belongs to."""
+LOCK, WHO = "spawner.lock", "spawner.json"
+"""Held by the spawner of a node while it lives; and who it is: {"pid", "ticks", "boot"}."""
 SWEEP_LIMIT_S = 5.0
 SWEEP_PAUSE_S = (0.002, 0.1)
 """Shortest and longest pause between two looks at a tree that is being killed."""
 TAIL_BYTES = 4096
 """How much of the end of the output is kept for the report."""
+LOST_CODE, LOST_SIGNAL = 137, 9
+"""Kubernetes' exit code for a container of which nobody knows how it ended."""
 _CHUNK_BYTES = 65536
 _LAST_CHUNKS = 64
 """How many chunks are still read after the end: a pipe holds less, unless a survivor goes on writing."""
-_HEADER = struct.Struct("!I")
-_MAX_MESSAGE_BYTES = 8 << 20
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 class Run:
     """One program that was started, and its tree."""
 
-    __slots__ = ("deadline", "end", "fd", "id", "log", "parent", "pid", "pipe", "tail")
+    __slots__ = (
+        *("cgroups", "deadline", "end", "fd", "id", "input", "input_ends", "input_fd", "log", "parent", "pid"),
+        *("pipe", "tail", "usage"),
+    )
 
-    def __init__(self, id: str, pid: int, parent: str, fd: int, log: LogFile | None) -> None:
+    def __init__(self, id: str, pid: int, parent: str, fd: int, log: LogFile | None, input_fd: int) -> None:
         self.id, self.pid, self.parent, self.fd, self.log = id, pid, parent, fd, log
-        self.pipe = os.readlink(f"/proc/self/fd/{fd}") if fd >= 0 else ""
+        self.pipe = f"pipe:[{os.fstat(fd).st_ino}]" if fd >= 0 else ""
         self.tail = b""
         self.end: tuple[int, int, float] | None = None  # exit code, signal, time: the leader has been reaped
+        self.usage: dict[str, int] = {}
         self.deadline = 0.0  # > 0: being swept, until then
+        self.input_fd, self.input, self.input_ends = input_fd, b"", False
+        self.cgroups: list[str] = []
 
 
 class Spawner:
-    """The loop. `serve` returns when the agent is gone and everything is dead."""
+    """The loop. `serve` returns when everything is to end and is dead."""
 
-    def __init__(self, agent: socket.socket, log_max_bytes: int, log_files: int) -> None:
-        self.agent = agent
+    def __init__(
+        self,
+        line: lines.Line,
+        records: Records,
+        *,
+        log_max_bytes: int,
+        log_files: int,
+        lifeline: int = -1,
+        patience_s: float = 0.0,
+        confinement: dict[str, Any] | None = None,
+    ) -> None:
+        self.line, self.records = line, records
         self.log_max_bytes, self.log_files = log_max_bytes, log_files
+        self.lifeline, self.patience_s = lifeline, patience_s
+        self.confinement = confinement or {}
+        self.boot = boot_id()
         self.runs: dict[str, Run] = {}
         self.by_pid: dict[int, Run] = {}  # leaders that have not been reaped
         self.by_fd: dict[int, Run] = {}
+        self.by_input: dict[int, Run] = {}  # whose input waits for room in the pipe
         self.sweeping: dict[str, Run] = {}
         self.ending: list[int] = []
         self.session = os.getsid(0)
-        self.inbox = b""
-        self.outbox = b""  # grows with what the agent asked for, never by itself: bounded by the runs it started
         self.blocked = False  # the socket takes no more now: we are waiting for it
-        self.received_fds: list[int] = []
         self.pause_s = SWEEP_PAUSE_S[0]
         self.next_sweep = 0.0
+        self.end_at = float("inf")
         self.stopping = False
         self.poller = select.epoll()
         wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -96,127 +129,181 @@ class Spawner:
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        agent.setblocking(False)
-        self.poller.register(agent.fileno(), select.EPOLLIN)
-        self.poller.register(wake_read, select.EPOLLIN)
+        for fd in (wake_read, line.listener.fileno(), lifeline):
+            if fd >= 0:
+                self.poller.register(fd, select.EPOLLIN)
 
     def _on_signal(self, number: int, frame: object) -> None:
         self.stopping = self.stopping or number == signal.SIGTERM
 
     def serve(self) -> None:
-        """Works until the agent goes away."""
+        """Works until everything is to end."""
+        self._end_left_behind()
         while not self.stopping:
-            timeout = max(0.0, self.next_sweep - _now()) if self.sweeping else -1
-            for fd, _events in self.poller.poll(timeout):
-                if fd == self.wake_fd:
-                    os.read(self.wake_fd, 4096)
-                elif fd == self.agent.fileno():
-                    self._talk()
-                elif fd in self.by_fd:
+            for fd, events in self.poller.poll(self._timeout_s()):
+                if fd in self.by_fd:
                     self._pump(self.by_fd[fd])
+                elif self.line.agent is not None and fd == self.line.agent.fileno():
+                    self._talk()
+                elif fd == self.wake_fd:
+                    os.read(self.wake_fd, 4096)
+                elif fd in self.by_input and events & select.EPOLLOUT:
+                    self._feed(self.by_input[fd])
+                elif fd in self.by_input:
+                    self._close_input(self.by_input[fd])
+                elif fd == self.line.listener.fileno():
+                    self._greet()
+                elif fd == self.lifeline:
+                    self._on_lifeline()
             self._reap()
             if self.sweeping and _now() >= self.next_sweep:
                 self._sweep()
+            self.stopping = self.stopping or _now() >= self.end_at
         self._end_everything()
+
+    def _timeout_s(self) -> float:
+        due = min(self.end_at, self.next_sweep if self.sweeping else float("inf"))
+        return -1 if due == float("inf") else max(0.0, due - _now())
+
+    def _on_lifeline(self) -> None:
+        self.poller.unregister(self.lifeline)
+        self.end_at = _now() + (self.patience_s if self.line.agent is not None else 0.0)
 
     # --- the agent's side
 
+    def _greet(self) -> None:
+        if not self.line.accept() or self.line.agent is None:
+            return
+        self.poller.register(self.line.agent.fileno(), select.EPOLLIN)
+        runs = list(self.records.runs.values())
+        self._tell(event="hello", pid=os.getpid(), boot=self.boot, runs=len(runs), confinement=self.confinement)
+        for entry in runs:
+            self._tell(event="run", **entry)
+
     def _talk(self) -> None:
         try:
-            data, fds, _flags, _address = socket.recv_fds(self.agent, _CHUNK_BYTES, 16)
-        except BlockingIOError:
-            self._flush()
+            for message in self.line.receive():
+                self._handle(message)
+            self.line.flush()
+        except lines.HungUp:
+            self._on_hung_up()
+        else:
+            self._watch_line()
+
+    def _on_hung_up(self) -> None:
+        """Pods run on; commands that run for the agent do not."""
+        if self.line.agent is None:
             return
-        except OSError:
-            data, fds = b"", []
-        for fd in fds:
-            os.set_inheritable(fd, False)
-        self.received_fds += fds
-        if not data:
-            self.stopping = True
-            return
-        self.inbox += data
-        while len(self.inbox) >= _HEADER.size:
-            (length,) = _HEADER.unpack_from(self.inbox)
-            if length > _MAX_MESSAGE_BYTES:
-                self.stopping = True
-                return
-            if len(self.inbox) < _HEADER.size + length:
-                break
-            message = json.loads(self.inbox[_HEADER.size : _HEADER.size + length])
-            self.inbox = self.inbox[_HEADER.size + length :]
-            self._handle(message)
-        self._flush()
+        self.poller.unregister(self.line.agent.fileno())
+        self.line.hang_up()
+        self.blocked = False
+        for run in list(self.runs.values()):
+            if run.parent:
+                self._begin_sweep(run)
+        if self.end_at < float("inf"):
+            self.end_at = 0.0
 
     def _handle(self, message: dict[str, Any]) -> None:
-        run = self.runs.get(message["id"])
-        if message["op"] == "start":
+        op, id = message["op"], message.get("id", "")
+        run = self.runs.get(id)
+        if op == "start":
             self._start(message)
+        elif op == "forget":
+            self.records.forget(id)
+        elif op == "end":
+            self.stopping = True
         elif run is None:
             return  # it ended while the message was on its way
-        elif message["op"] == "signal":
+        elif op == "signal":
             if run.pid in self.by_pid:
                 tree.send(run.pid, message["signal"])
-        elif message["op"] == "kill":
+        elif op == "kill":
             self._begin_sweep(run)
+        elif op == "stdin":
+            run.input += base64.b64decode(message["data"])
+            self._feed(run)
+        elif op == "stdin_close":
+            run.input_ends = True
+            self._feed(run)
+        elif op == "resize" and run.fd >= 0:
+            size = struct.pack("4H", message["rows"], message["columns"], 0, 0)
+            try:
+                fcntl.ioctl(run.fd, termios.TIOCSWINSZ, size)
+            except OSError:
+                pass  # it has no terminal
 
     def _tell(self, **message: object) -> None:
-        data = json.dumps(message).encode()
-        self.outbox += _HEADER.pack(len(data)) + data
-        self._flush()
+        try:
+            self.line.tell(message)
+        except lines.HungUp:
+            self._on_hung_up()
+        else:
+            self._watch_line()
 
-    def _flush(self) -> None:
-        while self.outbox:
-            try:
-                sent = self.agent.send(self.outbox)
-            except BlockingIOError:
-                break
-            except OSError:
-                self.stopping = True
-                return
-            self.outbox = self.outbox[sent:]
-        if self.blocked != bool(self.outbox):
-            self.blocked = bool(self.outbox)
-            self.poller.modify(self.agent.fileno(), select.EPOLLIN | (select.EPOLLOUT if self.blocked else 0))
+    def _watch_line(self) -> None:
+        if self.line.agent is not None and self.blocked != bool(self.line.outbox):
+            self.blocked = bool(self.line.outbox)
+            self.poller.modify(self.line.agent.fileno(), select.EPOLLIN | (select.EPOLLOUT if self.blocked else 0))
 
     # --- starting, pumping, reaping
 
     def _start(self, message: dict[str, Any]) -> None:
         id, env = message["id"], dict(message["env"])
         env[MARKER] = id
-        given, self.received_fds = (
-            self.received_fds[: message.get("fds", 0)],
-            self.received_fds[message.get("fds", 0) :],
-        )
+        count, confinement, tty = message.get("fds", 0), message.get("confinement"), message.get("tty", False)
+        given, self.line.fds = self.line.fds[:count], self.line.fds[count:]
+        theirs: list[int] = list(given)  # closed once the program has them
+        ours: list[int] = []  # closed if it cannot be started
         log: LogFile | None = None
-        reader = writer = -1
+        reader = input_fd = -1
         try:
-            if message.get("fds"):
-                pid = launch(message["argv"], env, message["cwd"], (given[0], given[1], given[2]))
+            if count == 3:
+                fds = (given[0], given[1], given[2])
             else:
-                try:
-                    log = LogFile(message["log"], self.log_max_bytes, self.log_files)
-                except OSError as error:
-                    raise Refused(128, f'cannot open log file "{message["log"]}": {error.strerror}') from None
-                reader, writer = os.pipe2(os.O_CLOEXEC)
-                os.set_blocking(reader, False)
-                pid = launch(message["argv"], env, message["cwd"], (-1, writer, writer))
+                log = self._open_log(message["log"])
+                stdin = writer = -1
+                if tty:
+                    reader, writer = os.openpty()
+                    input_fd = os.dup(reader)
+                    stdin = writer
+                    theirs.append(writer)
+                else:
+                    reader, writer = os.pipe2(os.O_CLOEXEC)
+                    theirs.append(writer)
+                    if message.get("stdin"):
+                        stdin, input_fd = os.pipe2(os.O_CLOEXEC)
+                        theirs.append(stdin)
+                ours = [fd for fd in (reader, input_fd) if fd >= 0]
+                for fd in ours:
+                    os.set_blocking(fd, False)
+                fds = (stdin, writer, writer)
+            pid = launch(message["argv"], env, message["cwd"], fds, confinement, tty)
         except (Refused, OSError) as error:
-            if reader >= 0:
-                os.close(reader)
+            for fd in ours:
+                os.close(fd)
             if log:
                 log.close()
             self._tell(event="failed", id=id, code=getattr(error, "code", 128), message=str(error))
             return
         finally:
-            for fd in [*given, *([writer] if writer >= 0 else [])]:
+            for fd in theirs:
                 os.close(fd)
-        run = Run(id, pid, message.get("parent", ""), reader, log)
+        run = Run(id, pid, message.get("parent", ""), reader, log, input_fd)
+        run.cgroups = list((confinement or {}).get("cgroups", ()))
         self.runs[id] = self.by_pid[pid] = run
         if reader >= 0:
             self.by_fd[reader] = run
             self.poller.register(reader, select.EPOLLIN)
-        self._tell(event="started", id=id, pid=pid, ticks=tree.start_ticks_of(pid), at=_wall())
+        ticks, at = tree.start_ticks_of(pid), _wall()
+        if not run.parent:
+            self.records.started(id, pid, ticks, at, message["log"], self.boot)
+        self._tell(event="started", id=id, pid=pid, ticks=ticks, at=at)
+
+    def _open_log(self, path: str) -> LogFile:
+        try:
+            return LogFile(path, self.log_max_bytes, self.log_files)
+        except OSError as error:
+            raise Refused(128, f'cannot open log file "{path}": {error.strerror}') from None
 
     def _pump(self, run: Run) -> bool:
         """Moves one chunk of output to the log; False when there is nothing (more) to read now."""
@@ -224,9 +311,11 @@ class Spawner:
             data = os.read(run.fd, _CHUNK_BYTES)
         except BlockingIOError:
             return False
+        except OSError:
+            data = b""  # a terminal that nobody holds any more
         if data:
             assert run.log is not None
-            run.log.write(data)
+            run.log.write(data, _wall())
             run.tail = (run.tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
             return True
         self._close_output(run)
@@ -242,10 +331,39 @@ class Spawner:
             run.log.close()
             run.log = None
 
+    def _feed(self, run: Run) -> None:
+        """Gives the program as much of its input as it takes now."""
+        while run.input and run.input_fd >= 0:
+            try:
+                run.input = run.input[os.write(run.input_fd, run.input) :]
+            except BlockingIOError:
+                if run.input_fd not in self.by_input:
+                    self.by_input[run.input_fd] = run
+                    self.poller.register(run.input_fd, select.EPOLLOUT)
+                return
+            except OSError:
+                run.input_ends = True  # it does not read any more
+                break
+        run.input = b""
+        if run.input_fd in self.by_input:
+            self.poller.unregister(run.input_fd)
+            del self.by_input[run.input_fd]
+        self._tell(event="written", id=run.id)
+        if run.input_ends:
+            self._close_input(run)
+
+    def _close_input(self, run: Run) -> None:
+        if run.input_fd in self.by_input:
+            self.poller.unregister(run.input_fd)
+            del self.by_input[run.input_fd]
+        if run.input_fd >= 0:
+            os.close(run.input_fd)
+            run.input_fd = -1
+
     def _reap(self) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, used = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
@@ -254,6 +372,11 @@ class Spawner:
             if run is not None:  # everyone else is an orphan that we adopted: reaped, and that is all
                 code = os.waitstatus_to_exitcode(status)
                 run.end = (code, 0, _wall()) if code >= 0 else (128 - code, -code, _wall())
+                run.usage = {
+                    "user_ms": round(used.ru_utime * 1000),
+                    "system_ms": round(used.ru_stime * 1000),
+                    "max_rss_bytes": used.ru_maxrss * 1024,
+                }
                 self._begin_sweep(run)
 
     # --- ending trees
@@ -311,11 +434,15 @@ class Spawner:
             if run.fd < 0 or not self._pump(run):
                 break
         self._close_output(run)
+        self._close_input(run)
         del self.runs[run.id], self.sweeping[run.id]
         assert run.end is not None
         code, number, at = run.end
         tail = run.tail.decode(errors="replace")
-        self._tell(event="exited", id=run.id, code=code, signal=number, at=at, tail=tail, survivors=survivors)
+        how = {"code": code, "signal": number, "at": at, "tail": tail, "survivors": survivors, "usage": run.usage}
+        if not run.parent:
+            self.records.ended(run.id, **how)
+        self._tell(event="exited", id=run.id, **how)
 
     def _end_everything(self) -> None:
         deadline = _now() + 2 * SWEEP_LIMIT_S
@@ -326,8 +453,42 @@ class Spawner:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
             except ChildProcessError:
-                return
+                break
             time.sleep(SWEEP_PAUSE_S[0])
+        for id in list(self.records.runs):
+            self.records.forget(id)
+
+    def _end_left_behind(self) -> None:
+        """What runs of an earlier spawner's runs is killed: nobody holds its output, nobody would see its end."""
+        left = {id: entry for id, entry in self.records.runs.items() if "end" not in entry}
+        here = {id: entry for id, entry in left.items() if entry["boot"] == self.boot}
+        deadline = _now() + SWEEP_LIMIT_S
+        survivors: list[int] = []
+        while here and (survivors := _left_of(here)) and _now() < deadline:
+            tree.kill_all(survivors, self.session)
+            time.sleep(SWEEP_PAUSE_S[0])
+        for id in left:
+            self.records.ended(
+                id, code=LOST_CODE, signal=LOST_SIGNAL, at=_wall(), tail="", survivors=survivors, usage={}, lost=True
+            )
+
+
+def _left_of(runs: dict[str, dict[str, Any]]) -> list[int]:
+    """What lives of these runs: leaders by pid and start time, all others by marker, and their descendants."""
+    roots = [entry["pid"] for entry in runs.values() if tree.start_ticks_of(entry["pid"]) == entry["ticks"]]
+    for name in os.listdir("/proc"):
+        if name.isdigit() and tree.environ_value(int(name), MARKER) in runs:
+            roots.append(int(name))
+    return [pid for pid in tree.descendants_of(roots) if tree.is_alive(pid)]
+
+
+def boot_id() -> str:
+    """Names this run of the machine: pids and start times of another one mean nothing."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def _now() -> float:
@@ -345,12 +506,38 @@ def become_subreaper() -> bool:
     return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
+def take_node(directory: str) -> int:
+    """The node's directory, opened, for this spawner alone. Raises BlockingIOError if another one has it."""
+    directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory_fd)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held, with the descriptor, until this process ends
+    return directory_fd
+
+
 def main(argv: list[str]) -> int:
-    """python -m node_agent.spawner FD LOG_MAX_BYTES LOG_FILES"""
-    fd, log_max_bytes, log_files = (int(word) for word in argv)
-    os.set_inheritable(fd, False)
+    """python -m node_agent.spawner DIRECTORY LOG_MAX_BYTES LOG_FILES LIFELINE_FD PATIENCE_S"""
+    directory, log_max_bytes, log_files, lifeline, patience_s = argv
+    try:
+        directory_fd = take_node(directory)
+    except BlockingIOError:
+        return 3
+    if int(lifeline) >= 0:
+        os.set_inheritable(int(lifeline), False)
     become_subreaper()
-    Spawner(socket.socket(fileno=fd), log_max_bytes, log_files).serve()
+    records = Records(directory_fd)
+    who = os.open(WHO, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=directory_fd)
+    me = {"pid": os.getpid(), "ticks": tree.start_ticks_of(os.getpid()), "boot": boot_id()}
+    os.write(who, json.dumps(me).encode())
+    os.close(who)
+    Spawner(
+        lines.Line(lines.listen(directory_fd)),
+        records,
+        log_max_bytes=int(log_max_bytes),
+        log_files=int(log_files),
+        lifeline=int(lifeline),
+        patience_s=float(patience_s),
+    ).serve()
+    os.unlink(lines.SOCKET, dir_fd=directory_fd)
     return 0
 
 

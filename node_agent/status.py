@@ -14,10 +14,9 @@ from cluster.api.meta import from_time, to_time
 from cluster.api.pods import FAILED, PENDING, RUNNING, SUCCEEDED, qos_class, runs_on_host
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.fit import Rejection
-from node_agent.pod_lifecycle import ContainerState, Exited, Phase, PodState, Termination
+from node_agent.pod_lifecycle import ContainerState, Phase, PodState, Termination
 from node_agent.restart_policy import ALWAYS, NEVER, CrashBackoff
 
-UNKNOWN_EXIT_CODE = 137
 MESSAGE_BYTES, MESSAGE_LINES = 2048, 80
 """How much of a failed container's output its status keeps."""
 
@@ -26,7 +25,7 @@ def initial_state(pod: core.Pod, backoff: CrashBackoff) -> PodState:
     """The lifecycle's state of a pod that this agent sees for the first time.
 
     For a pod that ran under an earlier life of this agent, its containers are where they were last reported: what is
-    said to run is RUNNING (the caller, who knows that it does not, sends Exited).
+    said to run, or to have ended, is RUNNING (`node_agent.adoption` sees whether it does).
     """
     known = {status.name: status for status in pod.status.containerStatuses}
     return PodState(
@@ -72,22 +71,6 @@ def _initial(container: core.Container, known: core.ContainerStatus | None) -> C
         last=last,
         ended=ended,
     )
-
-
-def ends_of_unowned(state: PodState, now_s: float) -> list[Exited]:
-    """For a pod of an earlier life of this agent: how its containers ended, as far as that is known."""
-    events = []
-    for c in state.containers:
-        if c.phase is not Phase.RUNNING:
-            continue
-        if c.ended is not None:
-            events.append(
-                Exited(c.name, c.run, c.ended.finished_at_s, c.ended.exit_code, c.ended.signal, c.ended.message)
-            )
-        else:
-            message = "The container could not be located when its node agent started again"
-            events.append(Exited(c.name, c.run, now_s, UNKNOWN_EXIT_CODE, message=message, lost=True))
-    return events
 
 
 def phase_of(policy: str, containers: Iterable[ContainerState]) -> str:

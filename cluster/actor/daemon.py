@@ -1,6 +1,7 @@
 """The life of a daemon process: start, one READY line, serve, stop on a signal, exit code.
 
     SIGTERM, SIGINT, or end of file on the lifeline (the parent died): stop in order, exit 0
+    SIGHUP: the same, for a daemon that asked to be told why it stops
     a second signal: cancel everything now, exit 128 + signal
     it cannot start, or its children crash too often: stop; a line on stderr says why; exit 1
 
@@ -40,16 +41,18 @@ def run(
     ready: Callable[[], Mapping[str, str]] | None = None,
     lifeline_fd: int | None = None,
     stop_grace_s: float = 10.0,
+    on_stop: Callable[[str], None] | None = None,
 ) -> int:
     """Runs a daemon in a fresh event loop and returns its exit code. For the main thread.
 
     `main` builds the supervisor; it is started here, and when that is done, the line `READY name=… key=value …` with
     the pairs of `ready()` goes to standard output. Stopping takes at most `stop_grace_s`; then the rest is cancelled.
+    `on_stop(reason)` is called before the stop begins: "SIGTERM", "SIGINT", "SIGHUP" or "lifeline".
     `lifeline_fd` belongs to the daemon from now on: it is not inherited by processes it starts, and closed at the end.
     """
     _forget_the_parent()
     try:
-        return asyncio.run(_Life(main, name, ready, lifeline_fd, stop_grace_s).live())
+        return asyncio.run(_Life(main, name, ready, lifeline_fd, stop_grace_s, on_stop).live())
     finally:
         if lifeline_fd is not None:
             _close(lifeline_fd)
@@ -65,7 +68,9 @@ class _Life:
         ready: Callable[[], Mapping[str, str]] | None,
         lifeline_fd: int | None,
         stop_grace_s: float,
+        on_stop: Callable[[str], None] | None,
     ) -> None:
+        self._on_stop = on_stop
         self._main, self._name, self._ready = main, name, ready
         self._lifeline_fd, self._stop_grace_s = lifeline_fd, stop_grace_s
         self._stop = asyncio.Event()
@@ -78,7 +83,8 @@ class _Life:
     async def live(self) -> int:
         """From birth to exit code."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        numbers = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if self._on_stop is not None else [])]
+        for number in numbers:
             loop.add_signal_handler(number, self._on_signal, number)
         serving = self._tasks.spawn(self._serve_and_stop(), name="serve")
         hurrying = self._tasks.spawn(_wait(self._hurry), name="wait for a second signal")
@@ -164,7 +170,7 @@ class _Life:
 
     def _on_signal(self, number: signal.Signals) -> None:
         if not self._stop.is_set():
-            self._stop.set()
+            self._begin_to_stop(number.name)
         elif not self._hurry.is_set():
             print(f"{self._name}: {number.name} again, ending now", file=sys.stderr, flush=True)
             self._code = 128 + number
@@ -189,6 +195,12 @@ class _Life:
             pass  # such as a connection that was reset: gone, too
         asyncio.get_running_loop().remove_reader(fd)
         _log.info("%s: its parent is gone", self._name)
+        if not self._stop.is_set():
+            self._begin_to_stop("lifeline")
+
+    def _begin_to_stop(self, reason: str) -> None:
+        if self._on_stop is not None:
+            self._on_stop(reason)
         self._stop.set()
 
 

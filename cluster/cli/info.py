@@ -13,7 +13,9 @@ from cluster.cli.session import chosen_cluster, cluster_option
 if TYPE_CHECKING:
     from cluster.api.errors import ApiError
     from cluster.pb.v1.cluster_pb2 import StoreStatusResponse
-    from cluster.up.layout import ClusterDir, ClusterState, Process
+    from cluster.up.layout import ClusterDir, ClusterState
+
+_LIFETIMES = {"dev": "pods end with the cluster", "service": "pods outlive every daemon, and end with podium down"}
 
 
 @click.command(
@@ -27,6 +29,7 @@ def cluster_info_command(ctx: click.Context, output: str) -> int:
     """Name every process of the cluster, with role, pid and address, and where the cluster keeps its things."""
     from cluster.cli.printers import align
     from cluster.up.layout import find_cluster
+    from cluster.up.spawners import spawners_of
 
     directory, state = find_cluster(chosen_cluster(ctx))
     processes: list[dict[str, Any]] = [
@@ -39,7 +42,7 @@ def cluster_info_command(ctx: click.Context, output: str) -> int:
             "restarts": process.restarts,
             "log": str(directory.log(process.name.removesuffix("-spawner"))),
         }
-        for process in (*state.processes, *_spawners(state))
+        for process in (*state.processes, *spawners_of(directory))
     ]
     masters = _masters(directory, state)
     if output == "json":
@@ -51,7 +54,7 @@ def cluster_info_command(ctx: click.Context, output: str) -> int:
             "store": state.store or str(directory.path / "master"),
             "credentials": str(directory.credentials("admin")),
             "profile": state.profile,
-            "lifetime": "dev",
+            "lifetime": state.lifetime,
             "detached": state.detached,
             "addresses": f"127.{state.block}.0.0/16",
             "nodes": state.nodes,
@@ -59,7 +62,9 @@ def cluster_info_command(ctx: click.Context, output: str) -> int:
         }
         click.echo(json.dumps(document, indent=2))
         return 0
-    click.echo(f"cluster      {state.name}  (profile {state.profile}, lifetime dev: pods end with their node agent)")
+    click.echo(
+        f"cluster      {state.name}  (profile {state.profile}, lifetime {state.lifetime}: {_LIFETIMES[state.lifetime]})"
+    )
     for number, each in enumerate(masters):
         label = "" if number else "master" if len(masters) == 1 else "masters"
         click.echo(f"{label:<12} {each['address']}  ({each['says']})")
@@ -101,24 +106,6 @@ def _said(address: str, answer: StoreStatusResponse | ApiError) -> dict[str, Any
         "problems": list(answer.problems),
         "says": f"{role}; at revision {answer.revision} of {answer.engine} {answer.engine_version}{problems}",
     }
-
-
-def _spawners(state: ClusterState) -> list[Process]:
-    """The child of each node agent, which owns the processes of its pods: the supervisor knows nothing of it."""
-    import psutil
-
-    from cluster.up.layout import Process, process_start_time
-
-    found = []
-    for agent in state.processes:
-        if agent.role != "node-agent" or not agent.is_alive():
-            continue
-        try:
-            pids = [child.pid for child in psutil.Process(agent.pid).children()]
-        except psutil.NoSuchProcess:
-            continue
-        found += [Process(f"{agent.name}-spawner", "spawner", pid, process_start_time(pid)) for pid in pids]
-    return found
 
 
 @click.command(

@@ -88,6 +88,14 @@ class Steps:
 )
 @click.option("--timeout", default=30.0, show_default=True, metavar="SECONDS", help="For the nodes to become Ready.")
 @click.option("--keep", is_flag=True, help="Keep the cluster's state when it stops, for the next `up`.")
+@click.option(
+    "--lifetime",
+    default="dev",
+    show_default=True,
+    type=click.Choice(["dev", "service"]),
+    help="dev: everything ends with this command, however it ends; service: pods outlive that, and the death of every "
+    "daemon; they end with `podium down`.",
+)
 @click.option("--lifeline-fd", type=int, hidden=True, help="With -d: the cluster stops at the end of this file.")
 @cluster_option
 @click.pass_context
@@ -107,6 +115,7 @@ def up_command(
     block: int | None,
     timeout: float,
     keep: bool,
+    lifetime: str,
     lifeline_fd: int | None,
 ) -> int:
     """Start a cluster: master, controllers and scheduler, node agents, proxy, each a process of its own.
@@ -125,12 +134,18 @@ def up_command(
     if state is not None and state.is_running():
         running = {"nodes": len(state.nodes), "profile": state.profile, "masters": len(state.masters)}
         running |= {"store": state.store, "etcd_credentials": state.etcd_credentials, "block": state.block}
+        running["lifetime"] = state.lifetime
         _tell_what_is_ignored(ctx, running)
         return _start_stopped(directory, state, timeout)
 
     steps = Steps()
+    if lifetime == "service" and lifeline_fd is not None:
+        raise click.UsageError("--lifeline-fd is for --lifetime dev")
     if state is not None:
-        _end_remains(state, now=False)  # of a cluster that died a moment ago: it holds the addresses and the store
+        if not _given(ctx, "lifetime"):
+            lifetime = state.lifetime
+        # Of a cluster that died a moment ago: it holds the addresses and the store.
+        _end_remains(directory, state, now=False, pods=lifetime == "dev")
         store, etcd_credentials, masters = _as_kept(ctx, directory, state)
     elif block is not None and not is_free(block):
         raise CommandError(f"another cluster has the addresses 127.{block}.0.0/16")
@@ -139,7 +154,17 @@ def up_command(
     from cluster.up.start import start_supervisor
 
     options = UpOptions(
-        nodes, profile, node_cpu, node_memory, node_pods, node_resource, masters, store, etcd_credentials, block or 0
+        nodes,
+        profile,
+        node_cpu,
+        node_memory,
+        node_pods,
+        node_resource,
+        masters,
+        store,
+        etcd_credentials,
+        lifetime,
+        block or 0,
     )
     with _Interrupts(directory, patience=1) as interrupted:
         handle = start_supervisor(directory, options, detached=detach, clock=_CLOCK, lifeline_fd=lifeline_fd)
@@ -204,25 +229,27 @@ def _as_kept(ctx: click.Context, directory: ClusterDir, state: ClusterState) -> 
     Raises UsageError if another store is asked for, CommandError if somebody else has its addresses.
     """
 
-    def given(name: str) -> bool:
-        return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-
-    if given("store") and ctx.params["store"] != state.store:
+    if _given(ctx, "store") and ctx.params["store"] != state.store:
         raise click.UsageError(
             f'--store: cluster "{directory.name}" was kept, and its state is in {state.store or directory.path}. To '
             f"begin another: podium down --cluster {directory.name}, or another name"
         )
-    if given("block") and ctx.params["block"] != state.block:
+    if _given(ctx, "block") and ctx.params["block"] != state.block:
         raise click.UsageError(
             f'--block: cluster "{directory.name}" was kept, and its objects have addresses of 127.{state.block}.0.0/16'
         )
     if not is_free(state.block):
         raise CommandError(taken(state.block))
-    if given("etcd_credentials"):
+    if _given(ctx, "etcd_credentials"):
         credentials = str(Path(ctx.params["etcd_credentials"]).absolute())
     else:
         credentials = state.etcd_credentials
-    return state.store, credentials, ctx.params["masters"] if given("masters") else len(state.masters)
+    return state.store, credentials, ctx.params["masters"] if _given(ctx, "masters") else len(state.masters)
+
+
+def _given(ctx: click.Context, name: str) -> bool:
+    """The user said so, on the command line."""
+    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def _check_quantities(cpu: str, memory: str, resources: tuple[str, ...]) -> None:
@@ -358,7 +385,7 @@ def stop_cluster(directory: ClusterDir, *, now: bool, keep: bool, failed: bool =
     elif state.is_running():
         survivors = _stop_through_supervisor(directory, state, now)
     else:
-        survivors = _end_remains(state, now)
+        survivors = _end_remains(directory, state, now)
     took_s = _CLOCK.monotonic() - start_s
     elsewhere = state.store if state is not None else ""
     # What is in etcd is not ours to remove; so the first `down` keeps what belongs to it, its addresses among others.
@@ -409,7 +436,7 @@ def _stop_through_supervisor(directory: ClusterDir, state: ClusterState, now: bo
                     say(f"{answer['swept']} processes had escaped from their pods; killed")
     except DeadlineExceeded as error:
         say(f"warning: {error}; killing everything")
-        return _end_remains(directory.read_state() or state, now=True)
+        return _end_remains(directory, directory.read_state() or state, now=True)
     except ApiError as error:
         say(f"warning: {error}")
     supervisor = state.supervisor
@@ -417,7 +444,7 @@ def _stop_through_supervisor(directory: ClusterDir, state: ClusterState, now: bo
     while supervisor is not None and supervisor.is_alive() and _CLOCK.monotonic() < deadline:
         time.sleep(0.005)
     if survivors is None or (supervisor is not None and supervisor.is_alive()):
-        return _end_remains(directory.read_state() or state, now)
+        return _end_remains(directory, directory.read_state() or state, now)
     return survivors
 
 
@@ -432,10 +459,11 @@ def _kill_now(directory: ClusterDir) -> None:
             pass
 
 
-def _end_remains(state: ClusterState, now: bool) -> list[dict[str, Any]]:
+def _end_remains(directory: ClusterDir, state: ClusterState, now: bool, pods: bool = True) -> list[dict[str, Any]]:
     from cluster.up.remains import end_remains
 
-    return [{"pid": process.pid, "name": process.name()} for process in end_remains(state, _CLOCK, now=now)]
+    left = end_remains(directory, state, _CLOCK, now=now, pods=pods)
+    return [{"pid": process.pid, "name": process.name()} for process in left]
 
 
 def is_terminal() -> bool:

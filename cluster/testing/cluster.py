@@ -162,8 +162,8 @@ class Cluster:
         return info
 
     def pid(self, process: str) -> int:
-        """The pid of "master", "manager" (of several: "master-1" ...), "proxy", "supervisor" or a node's agent. Raises
-        LookupError if it is down."""
+        """The pid of "master", "manager" (of several: "master-1" ...), "proxy", "supervisor", a node's agent ("node-1")
+        or the process that owns its pods ("node-1-spawner"). Raises LookupError if it is down."""
         for entry in self.info()["processes"]:
             if entry["name"] == process and entry["state"] != "stopped":
                 return int(entry["pid"])
@@ -191,8 +191,13 @@ class Cluster:
         return pid
 
     def kill_node(self, name: str) -> None:
-        """Kills a node's agent with SIGKILL: the node is dead, and its pods with it."""
+        """Kills a node: its agent with SIGKILL, and at the same moment all processes of its pods.
+
+        To kill the agent alone, whose pods then run on: `kill_process(name)`.
+        """
+        spawner = self.pid(f"{name}-spawner")
         self.kill_process(name)
+        os.kill(spawner, signal.SIGTERM)  # it kills what it owns, at once, and ends
 
     def pause_node(self, name: str) -> None:
         """Stops a node's agent with SIGSTOP: it is silent, its pods run on."""

@@ -33,8 +33,6 @@ class Started:
     pid: int
     stdout: int
     """Read end of its standard output: the READY line, then silence, then end of file."""
-    lifeline: int
-    """When this write end closes, the daemon stops."""
 
 
 def preload(modules: Sequence[str]) -> None:
@@ -55,24 +53,22 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def fork_daemon(cluster: str, name: str, module: str, argv: Sequence[str], log: Path) -> Started:
+def fork_daemon(cluster: str, name: str, module: str, argv: Sequence[str], log: Path, lifeline: int) -> Started:
     """Forks a child that runs `module.main(argv)` in a session of its own; its stderr goes to the log.
 
-    `ps` shows it as "podium CLUSTER: NAME".
+    `lifeline` is the read end of a pipe: when it ends, the daemon stops. `ps` shows it as "podium CLUSTER: NAME".
     """
     out_read, out_write = os.pipe()
-    life_read, life_write = os.pipe()
     # Until the child has its own handlers, a signal to it would run the parent's, which tell the parent of it: the
     # parent would stop, because somebody has stopped its child.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     pid = os.fork()
     if pid == 0:
-        _run_child(cluster, name, module, [*argv, "--lifeline-fd", str(LIFELINE_FD)], log, out_write, life_read)
+        _run_child(cluster, name, module, [*argv, "--lifeline-fd", str(LIFELINE_FD)], log, out_write, lifeline)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.close(out_write)
-    os.close(life_read)
     os.set_blocking(out_read, False)
-    return Started(pid, out_read, life_write)
+    return Started(pid, out_read)
 
 
 def _run_child(cluster: str, name: str, module: str, argv: list[str], log: Path, stdout: int, lifeline: int) -> None:

@@ -62,6 +62,8 @@ class ClusterState:
     store: str = ""
     """Where the state is, if not in the cluster's directory: "etcd://..."."""
     etcd_credentials: str = ""
+    lifetime: str = "dev"
+    """What becomes of pods when the `podium up` that started the cluster dies: "dev" (they end), "service"."""
 
     @property
     def masters(self) -> list[str]:

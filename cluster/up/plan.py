@@ -31,6 +31,8 @@ class UpOptions:
     """Where the state is: "etcd://host:port,.../prefix"; empty: in the cluster's directory."""
     etcd_credentials: str = ""
     """Directory with ca.crt, tls.crt and tls.key for etcd; empty: no TLS."""
+    lifetime: str = "dev"
+    """"dev": everything ends with the `podium up` that started it; "service": pods outlive it, and are adopted."""
     block: int = 0
     """Own the addresses 127.<block>.0.0/16; 0: those it had, or any that are free."""
 
@@ -40,7 +42,7 @@ class Restart(Enum):
 
     ALWAYS = "always"
     NEVER = "never"
-    """A killed node agent is a dead node: that is what users kill it for."""
+    """A killed node agent stays away until somebody asks for it: in the lifetime "dev", faults are what users make."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +120,11 @@ def plan_cluster(options: UpOptions, directory: ClusterDir, block: AddressBlock)
                 *(("--cpu", options.node_cpu) if options.node_cpu else ()),
                 *(("--memory", options.node_memory) if options.node_memory else ()),
                 *(word for resource in options.node_resources for word in ("--resource", resource)),
+                *("--lifetime", options.lifetime),
                 *common,
             ),
             block.agent(index),
-            Restart.NEVER,
+            Restart.ALWAYS if options.lifetime == "service" else Restart.NEVER,
         )
         for index, name in enumerate(node_names(options.nodes))
     )

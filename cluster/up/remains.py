@@ -1,18 +1,21 @@
 """The end of a cluster whose supervisor died before it could end it.
 
-The daemons notice by their lifelines and stop by themselves, their pods with them; so they get a while for it. Whatever
-is still there then is killed: the daemons that `cluster.json` names, and all that descended from them when we came.
+The daemons notice by their lifelines and stop by themselves, in the lifetime "dev" their pods with them; so they get a
+while for it. Whatever is still there then is killed: the daemons that `cluster.json` names, the spawners, and all that
+descended from them when we came.
 Processes are compared with their start times, since pids are used again.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 import psutil
 
 from cluster.actor.clock import Clock
-from cluster.up.layout import ClusterState
+from cluster.up.layout import ClusterDir, ClusterState, Process
+from cluster.up.spawners import end_spawners, family_of, spawners_of
 
 PATIENCE_S = 5.0
 """How long they may take to end by themselves."""
@@ -20,12 +23,20 @@ KILL_LIMIT_S = 3.0
 """How long killed processes may take to be gone."""
 
 
-def end_remains(state: ClusterState, clock: Clock, *, now: bool = False) -> list[psutil.Process]:
+def end_remains(
+    directory: ClusterDir, state: ClusterState, clock: Clock, *, now: bool = False, pods: bool = True
+) -> list[psutil.Process]:
     """Waits for the end of all that is left of the cluster, kills it in the end, or at once if `now`.
 
-    Returns the processes that withstood.
+    Without `pods`, these and what owns them are left alone. Returns the processes that withstood.
     """
-    left = _family(state)
+    spawners = spawners_of(directory)
+    if not pods:
+        left = _family(state.processes, {process.pid for each in spawners for process in family_of(each)})
+    else:
+        left = _family([*state.processes, *spawners], set())
+        if state.lifetime == "service":
+            end_spawners(spawners, clock, now=now)
     kill_at_s = clock.monotonic() + (0.0 if now else PATIENCE_S)
     killed = False
     while left := [process for process in left if _runs(process)]:
@@ -39,14 +50,15 @@ def end_remains(state: ClusterState, clock: Clock, *, now: bool = False) -> list
     return left
 
 
-def _family(state: ClusterState) -> list[psutil.Process]:
+def _family(processes: Iterable[Process], but: set[int]) -> list[psutil.Process]:
     found: dict[int, psutil.Process] = {}
-    for entry in state.processes:
+    for entry in processes:
         if not entry.is_alive():
             continue
         try:
             process = psutil.Process(entry.pid)
-            found |= {one.pid: one for one in (process, *process.children(recursive=True))}
+            family = (process, *process.children(recursive=True))
+            found |= {one.pid: one for one in family if one.pid not in but}
         except psutil.NoSuchProcess:
             continue
     return list(found.values())

@@ -20,6 +20,7 @@ from cluster.config.profiles import PROFILES
 from cluster.up.addresses import AddressBlock, claim_block
 from cluster.up.layout import ClusterDir, ClusterState, this_process
 from cluster.up.plan import UpOptions, master_addresses, node_names, plan_cluster
+from cluster.up.spawners import end_spawners, spawners_of
 from cluster.up.supervisor import ClusterSupervisor
 
 
@@ -39,16 +40,17 @@ def start_supervisor(
     """Forks the supervisor of a new cluster in that directory. What it says goes to DIR/log/supervisor.log.
 
     The cluster stops when its lifeline ends: a pipe from the caller, or if `detached` the descriptor that was given,
-    if any.
+    if any. In the lifetime "service" the caller's death changes nothing.
     """
     directory.create()
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(write_end)
-        if detached:
+        tied = options.lifetime == "dev" and not detached
+        if not tied:
             os.close(read_end)
-        _become_supervisor(directory, options, lifeline_fd if detached else read_end, clock)
+        _become_supervisor(directory, options, read_end if tied else lifeline_fd, clock)
     os.close(read_end)
     if detached:
         os.close(write_end)
@@ -93,7 +95,9 @@ def supervise(directory: ClusterDir, options: UpOptions, lifeline_fd: int | None
         started_at=clock.wall(),
         processes=[this_process("supervisor", "supervisor")],
         nodes=node_names(options.nodes),
+        lifetime=options.lifetime,
     )
+    _end_strays(directory, state, clock)
     directory.control_socket.unlink(missing_ok=True)  # one that a killed supervisor left: nobody shall knock there
     directory.write_state(state)
     make_certificates(directory, state, block)
@@ -109,6 +113,13 @@ def supervise(directory: ClusterDir, options: UpOptions, lifeline_fd: int | None
         return supervisor.run()
     finally:
         block.release()
+
+
+def _end_strays(directory: ClusterDir, state: ClusterState, clock: Clock) -> None:
+    """Pods that are nobody's now: of nodes that this cluster had once, or of a lifetime that is over."""
+    nodes = state.nodes if state.lifetime == "service" else []
+    names = {f"{node}-spawner" for node in nodes}
+    end_spawners([spawner for spawner in spawners_of(directory) if spawner.name not in names], clock)
 
 
 def make_certificates(directory: ClusterDir, state: ClusterState, block: AddressBlock) -> None:

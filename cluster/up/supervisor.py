@@ -5,8 +5,9 @@ It is single-threaded and has no event loop and no gRPC object, because it forks
 process that started it, the time of the next restart.
 
 Lifetime "dev": everything ends when the starting `podium up` ends, however it ends: the supervisor notices by the end
-of file on a pipe (`--lifeline-fd`), each daemon by one of its own, and the processes of pods by their spawner. As the
-subreaper of all of them the supervisor still finds what has escaped, kills it, and says so.
+of file on a pipe (`--lifeline-fd`), daemons and spawners by the end of another one, whose write end only the supervisor
+has. Lifetime "service": pods outlive that, and the next supervisor's agents adopt them; they end when the cluster is
+stopped. As the subreaper of all of them the supervisor still finds what has escaped, kills it, and says so.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from cluster.up import control
 from cluster.up.launcher import become_subreaper, fork_daemon, preload
 from cluster.up.layout import ClusterDir, ClusterState, Process, process_start_time
 from cluster.up.plan import ChildSpec, ClusterPlan, Restart, RestartBudget
+from cluster.up.spawners import end_spawners, spawners_of
 
 MODULES_OF_MASTER = ("cluster.master.server", "cluster.__main__")
 MODULES_OF_OTHERS = (
@@ -52,7 +54,6 @@ class Child:
     spec: ChildSpec
     pid: int = 0
     stdout: int = -1
-    lifeline: int = -1
     output: bytes = b""
     ready: bool = False
     started_at: float = 0.0
@@ -103,6 +104,8 @@ class ClusterSupervisor:
         self._clock = clock
         self._stop_grace_s = stop_grace_s
         self._lifeline_fd = lifeline_fd
+        self._life = os.pipe2(os.O_CLOEXEC)
+        """Read end, of which every daemon has a copy, and write end, which nobody else has."""
         self._budget = budget or RestartBudget()
         self._children = {spec.name: Child(spec) for spec in plan.children}
         self._selector = selectors.DefaultSelector()
@@ -144,6 +147,8 @@ class ClusterSupervisor:
             for _ in ("accept", "serve"):
                 self._wait(0.0)  # whoever asked for the stop at the last moment hears of it, too
             listener.close()
+            for fd in self._life:
+                os.close(fd)
             self._directory.control_socket.unlink(missing_ok=True)
             self._say({"step": "done", "done": True, "swept": self._swept, "processes_left": survivors})
         return len(survivors)
@@ -187,8 +192,9 @@ class ClusterSupervisor:
         if child.stdout >= 0:  # its last life's end was not read yet
             self._selector.unregister(child.stdout)
             os.close(child.stdout)
-        started = fork_daemon(self._directory.name, spec.name, spec.module, spec.argv, self._directory.log(spec.name))
-        child.pid, child.stdout, child.lifeline = started.pid, started.stdout, started.lifeline
+        log = self._directory.log(spec.name)
+        started = fork_daemon(self._directory.name, spec.name, spec.module, spec.argv, log, self._life[0])
+        child.pid, child.stdout = started.pid, started.stdout
         child.ready, child.output, child.restart_at = False, b"", None
         child.started_at = self._clock.monotonic()
         self._selector.register(started.stdout, selectors.EVENT_READ, lambda: self._read_output(child))
@@ -227,7 +233,6 @@ class ClusterSupervisor:
         child.pid = 0
         child.last_exit = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         child.refused = child.spec.role == "master" and code == 1 and not child.served
-        os.close(child.lifeline)
         if self._is_held(child):
             self._tell_hold()
         elif not self._stopping and child.spec.restart is Restart.ALWAYS:
@@ -322,6 +327,8 @@ class ClusterSupervisor:
         for group in self._plan.stop_order:
             children = [self._children[name] for name in group if self._children[name].pid]
             self._stop_group(children)
+        # Those of agents that ended before: they, and their pods, are still there.
+        end_spawners(spawners_of(self._directory), self._clock, now=self._kill_now)
         return self._sweep()
 
     def _stop_group(self, children: Sequence[Child]) -> None:

@@ -2,7 +2,7 @@
 
 A *run* is one start of one program: a container between two restarts, or a command executed beside it. Runs have ids
 that the caller chooses and never uses twice. A runtime promises that when `wait` returns, nothing of the run's process
-tree is left (or the survivors are named), and that no run outlives the agent in the `dev` lifetime.
+tree is left (or the survivors are named). Runs may outlive the agent: the next one finds them in `adopted`.
 """
 
 from __future__ import annotations
@@ -57,6 +57,10 @@ class Program:
     log_path: str = ""
     """Where output goes (the newest part of a rotated log); not used for exec."""
     confinement: Confinement = Confinement()
+    stdin: bool = False
+    """Its standard input stays open, for `write_stdin`; otherwise it is empty. An exec always has one."""
+    tty: bool = False
+    """It runs on a terminal of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,16 @@ class Started:
     """When its first process started, in clock ticks since boot: tells it from a later one with the same pid."""
     at_s: float
     """Seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a run's first process used, and those of its children that it waited for (getrusage(2))."""
+
+    user_ms: int
+    system_ms: int
+    max_rss_bytes: int
+    """The most memory that one of these processes had at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +100,17 @@ class Ended:
     """Processes of its tree that SIGKILL did not end in time (uninterruptible waits)."""
     lost: bool = False
     """Nobody saw how it ended; exit code and time are assumptions."""
+    used: Used | None = None
+    """None where nobody saw it end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A run that was started by an earlier life of this agent."""
+
+    started: Started
+    ended: Ended | None
+    """None: it runs."""
 
 
 class StartFailure(Exception):
@@ -103,6 +128,7 @@ class ExecProcess(Protocol):
     stdin: asyncio.StreamWriter
     stdout: asyncio.StreamReader
     stderr: asyncio.StreamReader
+    """Empty with a terminal: everything comes on stdout."""
 
     async def wait(self) -> Ended:
         """Returns when the command and all that it started are gone."""
@@ -110,6 +136,10 @@ class ExecProcess(Protocol):
 
     def signal(self, number: int) -> None:
         """Signals the command itself; nothing happens if it has ended."""
+        ...
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Its terminal has this size now; nothing happens if it has none."""
         ...
 
     def kill(self) -> None:
@@ -125,11 +155,20 @@ class Runtime(Protocol):
     """Runs programs."""
 
     async def start(self) -> None:
-        """Makes the runtime ready. Once."""
+        """Makes the runtime ready. Once. Raises OSError."""
         ...
 
     async def stop(self) -> None:
         """Ends all runs at once and returns when they are gone. Twice is fine."""
+        ...
+
+    async def leave(self) -> None:
+        """Lets go of all runs: they go on, for the next agent to adopt. Commands beside them end."""
+        ...
+
+    @property
+    def adopted(self) -> Mapping[str, Adopted]:
+        """By id, the runs that were there at the start; all that can be done with a run can be done with them."""
         ...
 
     async def run(self, program: Program) -> Started:
@@ -156,6 +195,18 @@ class Runtime(Protocol):
 
     def kill(self, run_id: str) -> None:
         """Kills the run's whole tree, commands executed beside it included."""
+        ...
+
+    async def write_stdin(self, run_id: str, data: bytes) -> None:
+        """Returns when the run's standard input has taken it, or takes nothing any more. One call at a time."""
+        ...
+
+    def close_stdin(self, run_id: str) -> None:
+        """No more input will come."""
+        ...
+
+    def resize(self, run_id: str, rows: int, columns: int) -> None:
+        """The run's terminal has this size now; nothing happens if it has none."""
         ...
 
     async def exec(self, program: Program, beside: str) -> ExecProcess:

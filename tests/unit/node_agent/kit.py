@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.pod_lifecycle import Command, PodEvent, PodState, step
 from node_agent.restart_policy import CrashBackoff
-from node_agent.runtime.interface import Ended, ExecProcess, Program, Started, StartFailure
+from node_agent.runtime.interface import Adopted, Ended, ExecProcess, Program, Started, StartFailure
 from node_agent.status import initial_state
 
 BACKOFF = CrashBackoff(initial_s=10, max_s=300, reset_s=600)
@@ -65,10 +65,19 @@ class FakeRuntime:
         self.killed: list[str] = []
         self.refuse: dict[str, StartFailure] = {}
         """By program name (argv[0]): how its start fails."""
+        self.started: dict[str, Started] = {}
         self.stopped = False
         self.deaf = False
         """Programs do not obey SIGTERM."""
         self._ends: dict[str, asyncio.Future[Ended]] = {}
+        self.adopted: dict[str, Adopted] = {}
+
+    def adopt_from(self, earlier: FakeRuntime) -> None:
+        """The runs of an agent that was killed: they run on, and are known."""
+        self.programs, self._ends = earlier.programs, earlier._ends
+        for run_id, end in self._ends.items():
+            self.adopted[run_id] = Adopted(earlier.started[run_id], end.result() if end.done() else None)
+        self.started = earlier.started
 
     async def start(self) -> None:
         pass
@@ -85,13 +94,28 @@ class FakeRuntime:
         assert program.run_id not in self.programs, "a run id is used once"
         self.programs[program.run_id] = program
         self._ends[program.run_id] = asyncio.get_running_loop().create_future()
-        return Started(pid=4000 + len(self.programs), start_ticks=1, at_s=1_700_000_000.0)
+        started = Started(pid=4000 + len(self.programs), start_ticks=1, at_s=1_700_000_000.0)
+        self.started[program.run_id] = started
+        return started
 
     async def wait(self, run_id: str) -> Ended:
         return await asyncio.shield(self._ends[run_id])
 
+    async def leave(self) -> None:
+        pass
+
     def forget(self, run_id: str) -> None:
-        del self._ends[run_id]
+        self.adopted.pop(run_id, None)
+        self._ends.pop(run_id, None)
+
+    async def write_stdin(self, run_id: str, data: bytes) -> None:
+        raise AssertionError("the fake runtime reads nothing")
+
+    def close_stdin(self, run_id: str) -> None:
+        pass
+
+    def resize(self, run_id: str, rows: int, columns: int) -> None:
+        pass
 
     def pid_of(self, run_id: str) -> int:
         return 0

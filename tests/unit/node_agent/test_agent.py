@@ -63,23 +63,36 @@ class World:
             settings, client, self.runtime, clock=SystemClock(), rng=random.Random(1), environ={"PATH": "/bin"}
         )
 
-    async def crash(self) -> None:
-        """The agent is killed: nobody says goodbye, and its pods are dead."""
+    async def crash(self, *, pods_live: bool = False) -> None:
+        """The agent is killed: nobody says goodbye; and its pods are dead, unless the spawner lives."""
         for informer in (self.agent._pods, self.agent._services, self.agent._node):
             await informer.stop()
         await self.agent._tasks.cancel_all()
+        await self.agent._checkpoints._tasks.cancel_all()
         await self.agent._heart.stop()
         await self.agent.writer.stop()
         for worker in self.agent.workers.values():
-            await worker._around.runtime.stop()
+            if not pods_live:
+                await worker._around.runtime.stop()
             await worker._own.cancel_all()
             await worker.tasks.cancel_all()
         await self.agent._recorder.stop()
 
-    async def restart(self) -> None:
+    async def restart(self, *, adopt: bool = False) -> None:
         """A new agent in place of the one that crashed."""
+        before = self.runtime
         self.agent = self.make_agent()
+        if adopt:
+            self.runtime.adopt_from(before)
         await self.agent.start()
+
+    def is_adopted(self, pod: core.Pod) -> bool:
+        worker = self.agent.workers.get(pod.metadata.uid)
+        return worker is not None and worker.is_running("c1")
+
+    async def saved(self, pod: core.Pod) -> None:
+        """The pod's last status is written, at the master and on disk."""
+        await until(lambda: not self.agent.writer.is_pending(pod.metadata.uid) and not self.agent._checkpoints._waiting)
 
     def pod(self, name: str = "web") -> core.Pod | None:
         return self.cluster.find(core.Pod, name)
@@ -378,3 +391,89 @@ def test_time_of_a_reported_pod_survives() -> None:
     from node_agent.status import start_time_of
 
     assert start_time_of(pod) == 123.0
+
+
+# --- pods that outlive their agent
+
+
+async def test_pods_outlive_a_killed_agent_and_go_on_as_if_nothing_had_been(world: World) -> None:
+    pod = await world.run(make_pod(containers=2))
+    await world.saved(pod)
+    before = world.status()
+    await world.crash(pods_live=True)
+    await world.restart(adopt=True)
+    assert world.runtime.running == [f"{pod.metadata.uid}.c{number}.0" for number in (1, 2)]
+    assert len(world.runtime.programs) == 2, "nothing was started again"
+    assert world.status() == before
+    world.runtime.end(f"{pod.metadata.uid}.c1.0", 3)
+    await until(lambda: world.status().containerStatuses[0].restartCount == 1)
+    assert world.status().containerStatuses[0].lastState.terminated.exitCode == 3
+
+
+async def test_an_end_that_fell_into_the_gap_is_still_known(world: World) -> None:
+    pod = await world.run(make_pod(policy="Never"))
+    await world.saved(pod)
+    await world.crash(pods_live=True)
+    world.runtime.end(f"{pod.metadata.uid}.c1.0", 5, tail="the last words\n")
+    await world.restart(adopt=True)
+    await until(lambda: world.status().phase == "Failed")
+    terminated = world.status().containerStatuses[0].state.terminated
+    assert (terminated.exitCode, terminated.reason, terminated.message) == (5, "Error", "the last words")
+
+
+async def test_a_start_that_no_checkpoint_knows_is_adopted_all_the_same(world: World) -> None:
+    pod = await world.run()
+    await world.saved(pod)
+    await world.crash(pods_live=True)
+    for file in (world.directory / "node-1" / "state").iterdir():
+        file.unlink()
+    await world.restart(adopt=True)
+    await until(lambda: world.is_adopted(pod))
+    assert len(world.runtime.programs) == 1
+    assert world.status().phase == "Running"
+    assert world.status().containerStatuses[0].restartCount == 0
+
+
+async def test_a_pod_removed_while_the_agent_was_away_is_ended_on_its_return(world: World) -> None:
+    pod = await world.run()
+    await world.saved(pod)
+    await world.crash(pods_live=True)
+    await world.delete(pod, grace_s=0)
+    await until(lambda: world.pod() is None)
+    await world.restart(adopt=True)
+    await until(lambda: not world.runtime.running)
+    await until(lambda: not list((world.directory / "node-1" / "state").iterdir()))
+    assert not (world.directory / "node-1" / "pods" / pod.metadata.uid).exists()
+
+
+async def test_a_pod_being_deleted_while_the_agent_was_away_ends_with_grace(world: World) -> None:
+    pod = await world.run()
+    await world.saved(pod)
+    await world.crash(pods_live=True)
+    await world.delete(pod)
+    await world.restart(adopt=True)
+    await until(lambda: world.pod() is None)
+    assert world.runtime.signals == [(f"{pod.metadata.uid}.c1.0", 15)]
+    assert not world.runtime.killed
+
+
+async def test_the_agent_leaves_its_pods_when_it_is_told_to(world: World) -> None:
+    pod = await world.run()
+    world.agent.leave_pods()
+    await world.agent.stop()
+    assert world.runtime.running == [f"{pod.metadata.uid}.c1.0"]
+    assert not world.runtime.signals
+    await world.restart(adopt=True)
+    assert world.agent.workers[pod.metadata.uid].is_running("c1")
+
+
+async def test_a_damaged_checkpoint_is_put_aside(world: World) -> None:
+    pod = await world.run()
+    await world.saved(pod)
+    await world.crash(pods_live=True)
+    (file,) = (world.directory / "node-1" / "state").iterdir()
+    file.write_text(file.read_text()[:-100])
+    await world.restart(adopt=True)
+    await until(lambda: world.is_adopted(pod))
+    assert file.with_suffix(".bad").exists()
+    assert len(world.runtime.programs) == 1

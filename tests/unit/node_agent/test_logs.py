@@ -24,7 +24,7 @@ def test_rotation_keeps_the_newest_parts(tmp_path: Path) -> None:
     path = tmp_path / "0.log"
     log = LogFile(str(path), max_bytes=10, files=3)
     for number in range(6):
-        log.write(b"line %03d\n\n" % number)
+        log.write(b"line %03d\n\n" % number, 1.0)
     log.close()
     assert [part.name for part in parts_of(path)] == ["0.log.2", "0.log.1", "0.log"]
     assert read_all(path) == b"line 003\n\nline 004\n\nline 005\n\n"
@@ -35,7 +35,7 @@ def test_few_files(tmp_path: Path, files: int) -> None:
     path = tmp_path / "0.log"
     log = LogFile(str(path), max_bytes=4, files=files)
     for piece in (b"aaaa", b"bbbb", b"cccc"):
-        log.write(piece)
+        log.write(piece, 1.0)
     log.close()
     assert read_all(path) == b"aaaabbbbcccc"[-4 * files :]
 
@@ -49,7 +49,7 @@ def test_tail_is_what_tail_says(
     log = LogFile(str(path), max_bytes=limit, files=100)
     content = b"".join(b"x" * length + b"\n" for length in lengths)
     for length in lengths:
-        log.write(b"x" * length + b"\n")
+        log.write(b"x" * length + b"\n", 1.0)
     log.close()
     assert read_all(path) == content
     assert read_all(path, tail) == b"".join(content.splitlines(keepends=True)[-tail:] if tail else [])
@@ -68,7 +68,7 @@ def test_following_through_rotations_loses_nothing(tmp_path: Path) -> None:
     reader, seen, written = LogReader(path), b"", b""
     for number in range(200):
         line = b"line %d\n" % number
-        log.write(line)
+        log.write(line, 1.0)
         written += line
         if number % 7 == 0:
             while piece := reader.read():

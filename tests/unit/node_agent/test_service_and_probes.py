@@ -53,7 +53,7 @@ class World:
             profile=PROFILES["test"],
         )
         clock = SystemClock()
-        self.runtime = ProcessRuntime(clock=clock, log_max_bytes=10000, log_files=2)
+        self.runtime = ProcessRuntime(directory / "node-1", clock=clock, log_max_bytes=10000, log_files=2)
         self.agent = NodeAgent(
             settings,
             self.cluster.client("node:node-1"),

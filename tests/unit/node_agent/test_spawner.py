@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from node_agent import process_tree as tree
 from node_agent.runtime.interface import Ended, Program, StartFailure
 from node_agent.runtime.logs import parts_of
 from node_agent.runtime.process import ProcessRuntime
+from node_agent.spawner import boot_id
 
 LIMIT_S = 20.0
 PATH = os.environ["PATH"]
@@ -36,9 +39,14 @@ while not os.path.exists(sys.argv[1]) or not open(sys.argv[1]).read():
 """
 
 
+def make_runtime(directory: Path, lifetime: str = "dev") -> ProcessRuntime:
+    return ProcessRuntime(directory, clock=SystemClock(), log_max_bytes=100_000, log_files=3, lifetime=lifetime)
+
+
 @pytest.fixture
-async def runtime() -> AsyncIterator[ProcessRuntime]:
-    runtime = ProcessRuntime(clock=SystemClock(), log_max_bytes=100_000, log_files=3)
+async def runtime(tmp_path: Path) -> AsyncIterator[ProcessRuntime]:
+    (tmp_path / "node").mkdir()
+    runtime = make_runtime(tmp_path / "node")
     await runtime.start()
     yield runtime
     await runtime.stop()
@@ -304,7 +312,7 @@ async def test_exec_of_nothing(runtime: ProcessRuntime, program: Make) -> None:
 
 
 async def test_when_the_agent_goes_everything_goes(program: Make, tmp_path: Path) -> None:
-    runtime = ProcessRuntime(clock=SystemClock(), log_max_bytes=100_000, log_files=3)
+    runtime = make_runtime(tmp_path)
     await runtime.start()
     escape = program(sys.executable, "-c", ESCAPE.format(more="pass") + "time.sleep(1000)", str(tmp_path / "pid"))
     stubborn = program("sh", "-c", "trap '' TERM; while :; do sleep 1000; done")
@@ -329,6 +337,141 @@ async def test_when_the_spawner_dies_its_runs_are_ended_and_a_new_one_takes_over
     await runtime.run(two)
     assert (await within(runtime.wait(two.run_id))).exit_code == 4
     assert runtime.spawner_pid != before
+
+
+async def test_runs_outlive_their_agent_and_are_adopted_by_the_next(program: Make, tmp_path: Path) -> None:
+    first = make_runtime(tmp_path, "service")
+    await first.start()
+    talker = program("sh", "-c", "while :; do echo line; sleep 0.01; done")
+    short = program("sh", "-c", "sleep 0.2; echo last words; exit 7")
+    started = await first.run(talker)
+    await first.run(short)
+    spawner = first.spawner_pid
+    await first.leave()
+    await until(lambda: "last words" in Path(short.log_path).read_text())
+    await asyncio.sleep(0.05)
+    size = Path(talker.log_path).stat().st_size
+    second = make_runtime(tmp_path, "service")
+    await second.start()
+    try:
+        assert second.spawner_pid == spawner
+        assert second.adopted[talker.run_id].started == started
+        assert second.adopted[talker.run_id].ended is None
+        await until(lambda: Path(talker.log_path).stat().st_size > size)
+        ended = await within(second.wait(short.run_id))
+        assert (ended.exit_code, ended.tail, ended.lost) == (7, "last words\n", False)
+        assert ended.used is not None
+        assert ended.used.max_rss_bytes > 0
+        second.forget(short.run_id)
+        second.kill(talker.run_id)
+        assert (await within(second.wait(talker.run_id))).signal == 9
+        second.forget(talker.run_id)
+    finally:
+        await second.stop()
+    third = make_runtime(tmp_path)
+    await third.start()
+    assert not third.adopted, "what was noted is not said again"
+    await third.stop()
+
+
+async def test_commands_beside_a_container_end_with_their_agent(program: Make, tmp_path: Path) -> None:
+    first = make_runtime(tmp_path, "service")
+    await first.start()
+    one = program("sleep", "1000")
+    pid = (await first.run(one)).pid
+    beside = await first.exec(program("sh", "-c", "echo $$ > pid; exec sleep 1000"), beside=one.run_id)
+    command = await pid_in(tmp_path / "pid")
+    await first.leave()
+    beside.close()
+    await until(lambda: not tree.is_alive(command))
+    assert tree.is_alive(pid)
+    second = make_runtime(tmp_path)
+    await second.start()
+    await second.stop()
+    assert not tree.is_alive(pid)
+
+
+async def test_a_second_agent_is_told_that_the_node_is_taken(
+    runtime: ProcessRuntime, program: Make, tmp_path: Path
+) -> None:
+    one = program("sleep", "1000")
+    await runtime.run(one)
+    with pytest.raises(OSError, match=f"another node agent .pid {os.getpid()}. works in"):
+        await make_runtime(tmp_path / "node").start()
+    runtime.kill(one.run_id)
+    assert (await within(runtime.wait(one.run_id))).signal == 9, "the first one is not disturbed"
+
+
+async def test_another_spawners_dead_runs_are_reported_and_those_of_another_boot_are_not_touched(
+    program: Make, tmp_path: Path
+) -> None:
+    """As after a reboot: the pid is somebody else's now."""
+    stranger = await asyncio.create_subprocess_exec("sleep", "1000")
+    try:
+        ticks = tree.start_ticks_of(stranger.pid)
+        lines = [
+            {"run": "old", "pid": stranger.pid, "ticks": ticks, "at": 1.0, "log": "", "boot": "another boot"},
+            {"run": "reused", "pid": stranger.pid, "ticks": ticks - 1, "at": 1.0, "log": "", "boot": boot_id()},
+            {"run": "known", "pid": 1, "ticks": 1, "at": 1.0, "log": "", "boot": "another boot"},
+            {"end": "known", "code": 3, "signal": 0, "at": 2.0, "tail": "", "survivors": [], "usage": {}},
+            {"run": "noted", "pid": 1, "ticks": 1, "at": 1.0, "log": "", "boot": "another boot"},
+            {"forget": "noted"},
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in lines) + '{"run": "torn", "pi'
+        (tmp_path / "runs.jsonl").write_text(text)
+        runtime = make_runtime(tmp_path)
+        await runtime.start()
+        ends = {id: (run.ended.exit_code, run.ended.lost) for id, run in runtime.adopted.items() if run.ended}
+        await runtime.stop()
+        assert ends == {"old": (137, True), "reused": (137, True), "known": (3, False)}
+        assert stranger.returncode is None
+        assert tree.is_alive(stranger.pid)
+    finally:
+        stranger.kill()
+        await stranger.wait()
+
+
+async def test_standard_input_of_a_run(runtime: ProcessRuntime, program: Make) -> None:
+    one = replace(program("sh", "-c", "wc -c; echo end"), stdin=True)
+    await runtime.run(one)
+    async with asyncio.timeout(LIMIT_S):
+        for _ in range(4):
+            await runtime.write_stdin(one.run_id, b"x" * 100_000)
+    runtime.close_stdin(one.run_id)
+    assert (await within(runtime.wait(one.run_id))).tail.split() == ["400000", "end"]
+    two = replace(program("true"), stdin=True)
+    await runtime.run(two)
+    async with asyncio.timeout(LIMIT_S):
+        await runtime.write_stdin(two.run_id, b"x" * 1_000_000)  # nobody reads it: it does not wait for ever
+    assert (await within(runtime.wait(two.run_id))).exit_code == 0
+
+
+async def test_a_run_on_a_terminal(runtime: ProcessRuntime, program: Make) -> None:
+    one = replace(program("sh", "-c", "read -r line; stty size; echo got $line; tty; stty size </dev/tty"), tty=True)
+    await runtime.run(one)
+    runtime.resize(one.run_id, 40, 123)
+    async with asyncio.timeout(LIMIT_S):
+        await runtime.write_stdin(one.run_id, b"hello\n")
+    ended = await within(runtime.wait(one.run_id))
+    echo, size, got, terminal, size_again = ended.tail.splitlines()
+    assert (echo, size, got, size_again) == ("hello", "40 123", "got hello", "40 123")
+    assert terminal.startswith("/dev/pts/")
+
+
+async def test_a_command_on_a_terminal(runtime: ProcessRuntime, program: Make) -> None:
+    one = program("sleep", "1000")
+    await runtime.run(one)
+    command = replace(program("sh", "-c", "stty size; read -r line; stty size; echo $line; exit 4"), tty=True)
+    process = await runtime.exec(command, beside=one.run_id)
+    process.resize(30, 90)
+    process.stdin.write(b"hi\n")
+    async with asyncio.timeout(LIMIT_S):
+        output = (await process.stdout.read()).decode()
+        assert await process.stderr.read() == b""
+    assert (await within(process.wait())).exit_code == 4
+    process.close()
+    assert "30 90" in output
+    assert output.rstrip().endswith("hi")
 
 
 async def test_many_at_once(runtime: ProcessRuntime, program: Make) -> None:

@@ -8,9 +8,10 @@ from cluster.api import conditions
 from cluster.api.json import to_json
 from cluster.api.meta import from_time, to_time
 from cluster.pb.v1 import core_pb2 as core
+from node_agent.adoption import adopt
 from node_agent.fit import Rejection
-from node_agent.pod_lifecycle import Admitted, Exited, Phase, Start, Started, StopAsked
-from node_agent.status import ends_of_unowned, initial_state, last_lines, make_status
+from node_agent.pod_lifecycle import Admitted, Exited, Phase, PodEvent, Start, Started, StopAsked
+from node_agent.status import initial_state, last_lines, make_status
 from tests.unit.node_agent.kit import BACKOFF, Life, make_pod
 
 
@@ -30,6 +31,12 @@ def report(life: Life, now_s: float = 500.0, rejection: Rejection | None = None)
     )
     life.pod.status.CopyFrom(made)
     return made
+
+
+def ends_nobody_saw(life: Life) -> list[PodEvent]:
+    """What a new life of the agent makes of a pod of which nothing runs any more."""
+    _, adoptions = adopt(life.state, {}, same_boot=True, now=life.now, now_s=100.0)
+    return [event for adoption in adoptions for event in adoption.events]
 
 
 def test_a_pod_from_creation_to_ready() -> None:
@@ -110,7 +117,8 @@ def running(pod: core.Pod, restarts: int = 2) -> core.Pod:
 
 def test_what_ran_before_the_agent_started_is_lost_and_runs_again() -> None:
     life = Life(pod := running(make_pod()), initial_state(pod, BACKOFF))
-    (end,) = ends_of_unowned(life.state, now_s=100.0)
+    (end,) = ends_nobody_saw(life)
+    assert isinstance(end, Exited)
     assert (end.exit_code, end.lost, end.run) == (137, True, 2)
     assert Start("c1", 3) in life.on(end)
     made = report(life)
@@ -121,7 +129,7 @@ def test_what_ran_before_the_agent_started_is_lost_and_runs_again() -> None:
 
 def test_with_never_it_is_lost_for_good() -> None:
     life = Life(pod := running(make_pod(policy="Never")), initial_state(pod, BACKOFF))
-    for end in ends_of_unowned(life.state, now_s=100.0):
+    for end in ends_nobody_saw(life):
         life.on(end)
     assert life.on(Admitted()) == []
     assert report(life).phase == "Failed"
@@ -133,7 +141,7 @@ def test_what_waited_to_run_again_runs_again() -> None:
     status.state.waiting.reason = "CrashLoopBackOff"
     status.lastState.terminated.exitCode = 1
     life = Life(pod, initial_state(pod, BACKOFF))
-    assert ends_of_unowned(life.state, 100.0) == []
+    assert ends_nobody_saw(life) == []
     assert life.on(Admitted()) == [Start("c1", 5)]
 
 
@@ -142,7 +150,7 @@ def test_what_ended_before_is_judged_by_how_it_ended() -> None:
     status = pod.status.containerStatuses.add(name="c1")
     status.state.terminated.exitCode = 0
     life = Life(pod, initial_state(pod, BACKOFF))
-    for end in ends_of_unowned(life.state, 100.0):
+    for end in ends_nobody_saw(life):
         life.on(end)
     assert life.state["c1"].phase is Phase.ENDED
     assert report(life).phase == "Succeeded"

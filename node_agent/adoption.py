@@ -1,0 +1,116 @@
+"""Taking up what an earlier life of the agent left: a pod's last checkpoint and the runs that the spawner has. Pure.
+
+The checkpoint may be a moment older than the runs; never younger, for a run is started only after its pod was known.
+So for each container, its newest run tells where it is:
+
+    checkpoint says        the spawner has                  then
+    STARTING or later, n   run n, alive                     it runs: followed, as if nothing had been
+    STARTING or later, n   run n, ended                     it has ended: what a run's end always leads to
+    WAITING or BACKOFF, n  run n                            it was started after the checkpoint: as above
+    anything, n            run m > n                        the same, m - n restarts later
+    STARTING, n            nothing                          it was never started: started now
+    RUNNING, STOPPING, n   nothing                          its status says how it ended; or nobody knows: lost
+    BACKOFF, ENDED, n      run n - 1 at most                nothing to do
+
+Ids of runs are made and read here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from node_agent.pod_lifecycle import NEVER, ContainerState, Exited, Phase, PodEvent, PodState, Started
+from node_agent.runtime.interface import UNKNOWN_EXIT_CODE, Adopted
+
+_BEFORE = (Phase.WAITING, Phase.BACKOFF)
+_ON = (Phase.STARTING, Phase.RUNNING, Phase.STOPPING)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RunId:
+    """Names a run of a container: by its pod, the number of restarts before it, and the worker that started it."""
+
+    uid: str
+    container: str
+    run: int
+    incarnation: int = 0
+    """Workers of the pod that crashed before: ids of runs are never used twice."""
+
+    def __str__(self) -> str:
+        suffix = f".{self.incarnation}" if self.incarnation else ""
+        return f"{self.uid}.{self.container}.{self.run}{suffix}"
+
+    @classmethod
+    def parse(cls, text: str) -> RunId | None:
+        """None if it is not one of ours. Neither uids nor containers' names have dots."""
+        words = text.split(".")
+        if len(words) not in (3, 4) or not all(word.isdigit() for word in words[2:]):
+            return None
+        return cls(words[0], words[1], *map(int, words[2:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """What is to be done for one container."""
+
+    container: str
+    run_id: RunId | None
+    """The run to be followed: it is alive, or its end has not been noted yet."""
+    events: tuple[PodEvent, ...]
+    """To be fed to the lifecycle, in order."""
+    restart: bool = False
+    """Its start was decided and never happened."""
+
+
+def adopt(
+    state: PodState, runs: Mapping[RunId, Adopted], *, same_boot: bool, now: float, now_s: float
+) -> tuple[PodState, list[Adoption]]:
+    """The pod's state, brought up to the newest run of each container, and what is to be done about them.
+
+    `now` is monotonic; `now_s` in seconds since 1970 is the time of ends that nobody saw.
+    """
+    if not same_boot:
+        state = _due_now(state, now)
+    containers, adoptions = [], []
+    for c in state.containers:
+        mine = sorted(id for id in runs if (id.uid, id.container) == (state.uid, c.name))
+        newest = mine[-1] if mine else None
+        if newest is not None and (newest.run > c.run or (newest.run == c.run and c.phase in _BEFORE)):
+            c = replace(c, run=newest.run, phase=Phase.STARTING, ready=False, deadline=NEVER)
+        containers.append(c)
+        if c.phase in _ON:
+            run_id = newest if newest is not None and newest.run == c.run else None
+            adoptions.append(_adoption(c, run_id, runs[run_id] if run_id else None, now_s))
+    return replace(state, containers=tuple(containers)), adoptions
+
+
+def _adoption(c: ContainerState, run_id: RunId | None, found: Adopted | None, now_s: float) -> Adoption:
+    if found is None:
+        if c.phase is Phase.STARTING:
+            return Adoption(c.name, None, (), restart=True)
+        return Adoption(c.name, None, (_unseen(c, now_s),))
+    events: list[PodEvent] = []
+    if c.phase is Phase.STARTING:
+        events.append(Started(c.name, c.run, found.started.at_s, container_id(found)))
+    return Adoption(c.name, run_id, tuple(events))
+
+
+def container_id(found: Adopted) -> str:
+    """How the status names the container's process: by pid and start time."""
+    return f"process://{found.started.pid}/{found.started.start_ticks}"
+
+
+def _unseen(c: ContainerState, now_s: float) -> Exited:
+    """How a run ended of which the spawner knows nothing (any more)."""
+    if c.ended is not None:
+        return Exited(c.name, c.run, c.ended.finished_at_s, c.ended.exit_code, c.ended.signal, c.ended.message)
+    message = "The container could not be located when its node agent started again"
+    return Exited(c.name, c.run, now_s, UNKNOWN_EXIT_CODE, message=message, lost=True)
+
+
+def _due_now(state: PodState, now: float) -> PodState:
+    """Monotonic times of another boot mean nothing: whatever had one is due."""
+    containers = tuple(replace(c, deadline=now) if c.deadline < NEVER else c for c in state.containers)
+    stop = replace(state.stop, deadline=now) if state.stop is not None else None
+    return replace(state, containers=containers, stop=stop)
