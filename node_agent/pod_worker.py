@@ -190,9 +190,16 @@ class PodWorker(Actor[PodEvent]):
     async def exec(self, container: str, command: Sequence[str]) -> ExecProcess:
         """Runs a command with the container's environment and directory. Raises StartFailure."""
         run_id = self._run_id(container, self.state[container].run)
-        program = self._programs.get(container)
-        if program is None or self.state[container].phase not in (Phase.RUNNING, Phase.STOPPING):
+        if self.state[container].phase not in (Phase.RUNNING, Phase.STOPPING):
             raise StartFailure(126, f"container {container} is not running")
+        program = self._programs.get(container)
+        if program is None:  # it was started by an earlier life of this agent: as it would be started now
+            run = self.state[container].run
+            try:
+                program = await prepare(self._around.host, self._home, self._spec_of(container), run, run_id)
+            except (UnknownField, NotPrepared, OSError) as error:
+                raise StartFailure(126, str(error)) from error
+            self._programs[container] = program
         self._exec_count += 1
         beside = replace(program, run_id=f"{run_id}.exec{self._exec_count}", argv=tuple(command), log_path="")
         return await self._around.runtime.exec(beside, beside=run_id)

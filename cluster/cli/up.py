@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from cluster.up.start import Handle
 
 _CLOCK = SystemClock()
+_LIFETIMES = {
+    "dev": "pods end with the cluster, however it ends",
+    "service": "pods outlive every daemon, until podium down",
+}
 
 
 class Steps:
@@ -173,6 +177,8 @@ def up_command(
 
             with View(directory, handle, interrupted) as view:
                 ready = view.bring_up(nodes, manifests, timeout, steps)
+                if ready:
+                    steps.done(f"lifetime {lifetime}", _LIFETIMES[lifetime])
                 if ready and not detach:
                     view.show_live_status()
             if ready and detach:

@@ -84,6 +84,7 @@ class Cluster:
         profile: str = "test",
         masters: int = 1,
         store: str = "",
+        lifetime: str = "dev",
         name: str = "",
         home: Path | None = None,
         options: Sequence[str] = (),
@@ -91,18 +92,20 @@ class Cluster:
     ) -> Cluster:
         """Starts a cluster and returns when every node is Ready.
 
-        It ends with this process, even if that is killed. `masters` share a `store`, such as "etcd://127.0.0.1:2379/t1":
-        what is in it is left there when the cluster stops. `options` are further options of `podium up`, `environment`
-        further variables for its daemons. Raises RuntimeError with what `podium up` said if it fails.
+        It ends with this process, even if that is killed; in the lifetime "service" it does not. `masters` share a
+        `store`, such as "etcd://127.0.0.1:2379/t1": what is in it is left there when the cluster stops. `options` are
+        further options of `podium up`, `environment` further variables for its daemons. Raises RuntimeError with what
+        `podium up` said if it fails.
         """
         name = name or f"t{os.getpid()}-{secrets.token_hex(3)}"
         home = home or Path(tempfile.mkdtemp(prefix="podium-test-"))
         read_end, write_end = os.pipe()
         command = ["up", "--cluster", name, "--nodes", str(nodes), "--profile", profile, "-d"]
         command += ["--masters", str(masters), *(["--store", store] if store else [])]
+        command += ["--lifetime", lifetime, *(["--lifeline-fd", str(read_end)] if lifetime == "dev" else []), *options]
         try:
             result = subprocess.run(
-                [sys.executable, "-m", "cluster.cli.main", *command, "--lifeline-fd", str(read_end), *options],
+                [sys.executable, "-m", "cluster.cli.main", *command],
                 env=_environment(home) | dict(environment or {}),
                 pass_fds=(read_end,),
                 stdin=subprocess.DEVNULL,

@@ -1,0 +1,140 @@
+"""Pods outlive what watches over them: agents that are killed or upgraded; in the lifetime `service` all daemons."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from cluster.api.conditions import is_node_ready
+from cluster.pb.v1 import core_pb2 as core
+from cluster.testing import Cluster
+from tests.e2e.workloads import pod, sleeper
+from tests.kit.processes import Proc, alive, family
+
+COUNTING = "n=0; while :; do n=$((n+1)); echo $n; sleep 0.02; done"
+
+
+def processes_of(cluster: Cluster, node: str = "node-1") -> set[Proc]:
+    """The processes of the node's pods."""
+    spawner = cluster.pid(f"{node}-spawner")
+    return {proc for proc in family(spawner) if proc.pid != spawner}
+
+
+def containers(cluster: Cluster, selector: str = "app=web") -> dict[str, core.ContainerStatus]:
+    """The status of each pod's first container, by the pod's uid."""
+    return {one.metadata.uid: one.status.containerStatuses[0] for one in cluster.pods(selector)}
+
+
+@pytest.mark.podium(nodes=1)
+def test_pods_of_a_killed_agent_run_on_and_are_adopted(podium_cluster: Cluster) -> None:
+    podium_cluster.apply(sleeper("web", 3, command=COUNTING))
+    podium_cluster.apply(pod("short", "sleep 1; echo the last words; exit 42"))
+    podium_cluster.wait("rc/web", ready=3)
+    podium_cluster.wait_until(lambda: podium_cluster.get("pod", "short").status.phase == "Running", "short runs")
+    before, running = containers(podium_cluster), processes_of(podium_cluster)
+    podium_cluster.kill_process("node-1")
+    podium_cluster.wait_until(
+        lambda: not any("sleep 1;" in proc.title for proc in alive(running)), "a pod ends while no agent is there"
+    )
+    podium_cluster.start_node("node-1")
+    podium_cluster.wait_until(lambda: podium_cluster.get("pod", "short").status.phase == "Failed", "its end is known")
+    ended = podium_cluster.get("pod", "short").status.containerStatuses[0].state.terminated
+    assert (ended.exitCode, ended.reason, ended.message) == (42, "Error", "the last words")
+    podium_cluster.wait("rc/web", ready=3)
+    after = containers(podium_cluster)
+    assert {uid: (one.containerID, one.restartCount) for uid, one in after.items()} == {
+        uid: (one.containerID, 0) for uid, one in before.items()
+    }
+    name = podium_cluster.pods("app=web")[0].metadata.name
+    lines = podium_cluster.logs(name).split()
+    assert lines == [str(number) for number in range(1, len(lines) + 1)], "its log has no gap"
+    assert len(lines) > 20
+    # What was adopted is ours: it can be spoken to, restarted, and ended.
+    assert podium_cluster.exec(name, ["sh", "-c", "echo $POD_NAME"]).stdout.strip() == name
+    podium_cluster.delete("rc", "web")
+    podium_cluster.wait_until(lambda: not alive(running), "the pods end with grace")
+
+
+@pytest.mark.podium(nodes=1)
+def test_what_was_deleted_while_no_agent_was_there_ends_on_its_return(podium_cluster: Cluster) -> None:
+    podium_cluster.apply(sleeper("web", 2))
+    podium_cluster.wait("rc/web", ready=2)
+    running = processes_of(podium_cluster)
+    podium_cluster.kill_process("node-1")
+    podium_cluster.podium("delete", "rc/web", "--no-wait")
+    podium_cluster.wait_until(
+        lambda: all(one.metadata.HasField("deletionTimestamp") for one in podium_cluster.pods("app=web")),
+        "the pods are being deleted",
+    )
+    assert len(alive(running)) == len(running)
+    podium_cluster.start_node("node-1")
+    podium_cluster.wait_until(lambda: not podium_cluster.pods("app=web"), "the pods are gone")
+    assert not alive(running)
+
+
+@pytest.mark.podium(nodes=1)
+def test_an_agent_is_replaced_by_hangup_without_touching_its_pods(podium_cluster: Cluster) -> None:
+    podium_cluster.apply(sleeper("web", 2))
+    podium_cluster.wait("rc/web", ready=2)
+    before = containers(podium_cluster)
+    agent = family(podium_cluster.kill_process("node-1", signal.SIGHUP)) - processes_of(podium_cluster)
+    podium_cluster.wait_until(lambda: not any(proc.title.endswith("node-1") for proc in alive(agent)), "it ends")
+    podium_cluster.start_node("node-1")
+    after = containers(podium_cluster)
+    assert {uid: (one.containerID, one.restartCount) for uid, one in after.items()} == {
+        uid: (one.containerID, 0) for uid, one in before.items()
+    }
+
+
+def test_in_the_lifetime_dev_pods_of_a_killed_agent_end_with_the_supervisor(tmp_path: Path) -> None:
+    with Cluster.start(nodes=1, home=tmp_path / "podium") as cluster:
+        cluster.apply(sleeper("web", 2))
+        cluster.wait("rc/web", ready=2)
+        everything = processes_of(cluster) | family(cluster.pid("node-1-spawner"))
+        cluster.kill_process("node-1")
+        assert len(alive(everything)) == len(everything)
+        cluster.kill_process("supervisor")
+        cluster.wait_until(lambda: not alive(everything), "spawner and pods have ended by themselves")
+
+
+def test_in_the_lifetime_service_pods_outlive_every_daemon(tmp_path: Path) -> None:
+    with Cluster.start(nodes=2, home=tmp_path / "podium", lifetime="service") as cluster:
+        cluster.apply(sleeper("web", 4))
+        cluster.wait("rc/web", ready=4)
+        pods = processes_of(cluster, "node-1") | processes_of(cluster, "node-2")
+        before = containers(cluster)
+        killed = cluster.kill_process("node-1")
+        cluster.wait_until(lambda: cluster.pid("node-1") != killed, "the supervisor starts the agent again")
+        cluster.wait_until(lambda: is_node_ready(cluster.get("node", "node-1")), "node-1 is Ready")
+        daemons = {
+            proc for proc in family(cluster.pid("supervisor")) if proc not in pods and "spawner" not in proc.title
+        }
+        daemons = {proc for proc in daemons if proc.title.startswith("podium ")}
+        cluster.kill_process("supervisor")
+        cluster.wait_until(lambda: not alive(daemons), "the daemons end")
+        assert len(alive(pods)) == len(pods)
+        cluster.podium("up", "-d", "--profile", "test")
+        cluster.wait("rc/web", ready=4)
+        assert {uid: (one.containerID, one.restartCount) for uid, one in containers(cluster).items()} == {
+            uid: (one.containerID, 0) for uid, one in before.items()
+        }
+        assert len(alive(pods)) == len(pods)
+        cluster.stop()
+        assert not alive(pods)
+
+
+def test_down_ends_pods_of_which_only_the_spawner_is_left(tmp_path: Path) -> None:
+    with Cluster.start(nodes=1, home=tmp_path / "podium", lifetime="service") as cluster:
+        cluster.apply(sleeper("web", 2))
+        cluster.wait("rc/web", ready=2)
+        pods = family(cluster.pid("node-1-spawner"))
+        agent = cluster.pid("node-1")
+        os.kill(cluster.kill_process("supervisor", signal.SIGSTOP), signal.SIGKILL)
+        os.kill(agent, signal.SIGKILL)
+        assert len(alive(pods)) == len(pods)
+        down = cluster.podium("down")
+        assert "0 processes left" in down.stderr
+        assert not alive(pods)
