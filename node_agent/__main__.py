@@ -38,6 +38,12 @@ def parse(argv: Sequence[str]) -> tuple[AgentSettings, argparse.Namespace]:
     parser.add_argument("--label", action="append", default=[], type=_pair, metavar="KEY=VALUE")
     parser.add_argument("--log-max-bytes", default=10 * 1024 * 1024, type=int, help="size at which a log is rotated")
     parser.add_argument("--log-files", default=3, type=int, help="files kept of one log (default: 3)")
+    parser.add_argument(
+        "--readiness-by-port",
+        action=argparse.BooleanOptionalAction,
+        help="without a readiness probe a container is ready when the first port that it declares listens"
+        " (default: yes, but not with the profile kubernetes)",
+    )
     parser.add_argument("--metrics-socket", type=Path, help="Unix socket that serves metrics and health")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     parser.add_argument(
@@ -65,6 +71,7 @@ def parse(argv: Sequence[str]) -> tuple[AgentSettings, argparse.Namespace]:
         log_max_bytes=flags.log_max_bytes,
         log_files=flags.log_files,
         eager_readiness=flags.profile != "kubernetes",
+        readiness_by_port=flags.profile != "kubernetes" if flags.readiness_by_port is None else flags.readiness_by_port,
         lifetime=flags.lifetime,
         lifeline_fd=flags.lifeline_fd,
         metrics_socket=flags.metrics_socket,

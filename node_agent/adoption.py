@@ -20,11 +20,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from node_agent.pod_lifecycle import NEVER, ContainerState, Exited, Phase, PodEvent, PodState, Started
+from node_agent.pod_state import ALIVE, NEVER, ContainerState, Exited, Phase, PodEvent, PodState, Started
 from node_agent.runtime.interface import UNKNOWN_EXIT_CODE, Adopted
 
-_BEFORE = (Phase.WAITING, Phase.BACKOFF)
-_ON = (Phase.STARTING, Phase.RUNNING, Phase.STOPPING)
+_BEFORE = (Phase.WAITING, Phase.UNPREPARED, Phase.BACKOFF)
+_ON = (Phase.STARTING, *ALIVE)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -17,6 +17,7 @@ said again. Without the master everything goes on; statuses wait in the writer. 
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import shutil
 from collections.abc import Mapping
@@ -41,10 +42,11 @@ from node_agent import node_object
 from node_agent.addresses import PodAddresses
 from node_agent.adoption import RunId
 from node_agent.checkpoint import Checkpoint, Checkpoints
+from node_agent.dependencies import wait_for_dependencies
 from node_agent.fit import Rejection, admit
 from node_agent.heartbeat import Heart, Usage
 from node_agent.node_object import Machine
-from node_agent.pod_lifecycle import StopAsked
+from node_agent.pod_state import StopAsked
 from node_agent.pod_worker import PodWorker, Surroundings, stop_of
 from node_agent.preparation import Host
 from node_agent.restart_policy import CrashBackoff
@@ -87,6 +89,7 @@ class NodeAgent:
         """Where the service NodeAgent is served; set it before `start` if the system chose it."""
         self.workers: dict[str, PodWorker] = {}
         """By pod uid, one per pod that this node has taken up; admission bounds their number."""
+        self._ending: set[PodWorker] = set()  # of pods that are gone; each is being stopped
         self._clock, self._rng = clock, rng
         self._tasks = Tasks("node agent")
         self._machine: Machine | None = None
@@ -137,7 +140,9 @@ class NodeAgent:
             backoff=CrashBackoff(
                 profile.crash_backoff_initial_s, profile.crash_backoff_max_s, profile.crash_backoff_reset_s
             ),
+            dependencies=functools.partial(wait_for_dependencies, client, clock),
             eager_readiness=settings.eager_readiness,
+            readiness_by_port=settings.readiness_by_port,
             listener_check_s=settings.listener_check_s,
         )
 
@@ -192,7 +197,7 @@ class NodeAgent:
             if self._machine is not None:
                 await self._say_goodbye()
         await self.writer.stop()
-        for worker in list(self.workers.values()):
+        for worker in [*self.workers.values(), *self._ending]:
             await worker.stop()
         await self._checkpoints.stop()
         await (self.runtime.leave() if self._leaving else self.runtime.stop())
@@ -497,7 +502,12 @@ class NodeAgent:
             return
         self._forget_traces(worker)
         if not self._stopping:
-            self._tasks.spawn(worker.stop(), name=f"end the worker of {worker.name}")
+            self._ending.add(worker)
+            self._tasks.spawn(self._end_worker(worker), name=f"end the worker of {worker.name}")
+
+    async def _end_worker(self, worker: PodWorker) -> None:
+        await worker.stop()
+        self._ending.discard(worker)
 
     def _forget_traces(self, worker: PodWorker) -> None:
         self._told_stop.pop(worker.uid, None)

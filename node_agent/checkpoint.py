@@ -23,7 +23,7 @@ from cluster.actor.tasks import Tasks
 from cluster.config.dirs import make_private_dir
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.log import get_logger
-from node_agent.pod_lifecycle import PodState
+from node_agent.pod_state import PodState
 from node_agent.state_json import from_plain, to_plain
 
 VERSION = 1

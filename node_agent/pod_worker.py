@@ -8,9 +8,10 @@ and never talks to the master: statuses go to a `StatusSink`, events to a record
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -22,24 +23,31 @@ from cluster.api.kinds import AnyObject
 from cluster.api.meta import is_terminating
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.log import get_logger
-from node_agent import listeners, prober, status
+from node_agent import hooks, listeners, prober, status
 from node_agent.adoption import RunId, adopt, container_id
 from node_agent.checkpoint import Checkpoint
 from node_agent.environment import UnknownField
 from node_agent.fit import Rejection
-from node_agent.pod_lifecycle import (
+from node_agent.pod_lifecycle import next_deadline, step
+from node_agent.pod_state import (
+    ALIVE,
     NEVER,
+    POST_START,
+    PRE_STOP,
     WARNING,
     Admitted,
     Command,
+    DependenciesChanged,
     Exited,
     Finish,
+    HookDone,
     Kill,
     Note,
     Phase,
     PodEvent,
     PodState,
     ProbeChanged,
+    RunHook,
     Signal,
     Start,
     Started,
@@ -48,17 +56,19 @@ from node_agent.pod_lifecycle import (
     StopAsked,
     StopProbes,
     Ticked,
-    next_deadline,
-    step,
+    Unprepared,
 )
-from node_agent.preparation import Home, Host, NotPrepared, prepare
-from node_agent.probe_state import LIVENESS, READINESS
+from node_agent.preparation import Home, Host, NotPrepared, prepare, termination_log
+from node_agent.probe_state import LIVENESS, READINESS, STARTUP
 from node_agent.restart_policy import CrashBackoff
-from node_agent.runtime.interface import Adopted, ExecProcess, Program, Runtime, StartFailure
+from node_agent.runtime.interface import Adopted, Ended, ExecProcess, Program, Runtime, StartFailure
 from node_agent.runtime.logs import log_path
 
 MAILBOX_LIMIT = 200
 """Events of one pod that wait; when it is full whoever has news waits."""
+
+TERMINATION_MESSAGE_BYTES = 4096
+"""As much of a termination log is read, as in Kubernetes."""
 
 log = get_logger("node_agent.pod")
 
@@ -83,6 +93,14 @@ class StatusSink(Protocol):
         ...
 
 
+class WaitForDependencies(Protocol):
+    """`node_agent.dependencies.wait_for_dependencies`, given a client and a clock."""
+
+    async def __call__(
+        self, namespace: str, names: Sequence[str], on_change: Callable[[tuple[str, ...]], Awaitable[None]]
+    ) -> None: ...
+
+
 class CheckpointSink(Protocol):
     """Where the next life of this agent learns of pods (`node_agent.checkpoint.Checkpoints`)."""
 
@@ -104,7 +122,9 @@ class Surroundings:
     host: Host
     boot_id: str
     backoff: CrashBackoff
+    dependencies: WaitForDependencies
     eager_readiness: bool
+    readiness_by_port: bool
     listener_check_s: float
 
 
@@ -126,14 +146,19 @@ class PodWorker(Actor[PodEvent]):
         """`incarnation` counts the workers of this pod that crashed before: ids of runs are never used twice. With a
         checkpoint, or with runs of the pod that the runtime has adopted, the worker goes on where an earlier one was.
         """
-        if checkpoint is not None and checkpoint.state.stop is not None and not checkpoint.state.stop.remove:
+        stop = checkpoint.state.stop if checkpoint is not None and checkpoint.state.failed is None else None
+        if stop is not None and not stop.remove:
             checkpoint = None  # the agent was stopping: what was interrupted goes on, from where the status says it was
         super().__init__(f"pod {pod.metadata.namespace}/{pod.metadata.name}", limit=MAILBOX_LIMIT, full=Full.WAIT)
         self.pod = core.Pod()  # our copy: its status is the one that we made last
         self.pod.CopyFrom(pod)
         self.pod_ip, self.pod_dir = pod_ip, pod_dir
         self.rejection = rejection
-        self.state: PodState = checkpoint.state if checkpoint else status.initial_state(pod, around.backoff)
+        self.state: PodState = (
+            checkpoint.state
+            if checkpoint
+            else status.initial_state(pod, around.backoff, readiness_by_port=around.readiness_by_port)
+        )
         self.gone = False
         """The object was removed while the pod ran here: nobody is to be told about it any more."""
         self.incarnation = incarnation
@@ -180,7 +205,7 @@ class PodWorker(Actor[PodEvent]):
 
     def is_running(self, container: str) -> bool:
         """Whether a run of the container is on (or being started)."""
-        return self.state[container].phase in (Phase.STARTING, Phase.RUNNING, Phase.STOPPING)
+        return self.state[container].phase in (Phase.STARTING, *ALIVE)
 
     def kill_everything(self) -> None:
         """Kills whatever runs of the pod, without a word: for a worker that has crashed."""
@@ -190,7 +215,7 @@ class PodWorker(Actor[PodEvent]):
     async def exec(self, container: str, command: Sequence[str]) -> ExecProcess:
         """Runs a command with the container's environment and directory. Raises StartFailure."""
         run_id = self._run_id(container, self.state[container].run)
-        if self.state[container].phase not in (Phase.RUNNING, Phase.STOPPING):
+        if self.state[container].phase not in ALIVE:
             raise StartFailure(126, f"container {container} is not running")
         program = self._programs.get(container)
         if program is None:  # it was started by an earlier life of this agent: as it would be started now
@@ -210,7 +235,8 @@ class PodWorker(Actor[PodEvent]):
         """Takes the pod up: from nothing, or from where an earlier life of this agent left it."""
         if self.rejection is None:
             self._go_on(self._adopted_runs())
-            self._step(Admitted())
+            self._wait_for_dependencies()
+            self._step(Admitted(self._active_deadline()))
         self._report()
 
     def _adopted_runs(self) -> dict[RunId, Adopted]:
@@ -239,8 +265,27 @@ class PodWorker(Actor[PodEvent]):
             elif adoption.run_id is not None:
                 self.incarnation = max(self.incarnation, adoption.run_id.incarnation)
                 if c.phase is Phase.RUNNING:
-                    self._perform(StartProbes(c.name, c.run))
+                    self._start_probes(c.name, c.run, startup=not c.started, healthy=c.ready)
+                elif c.phase in (Phase.HOOKED, Phase.PRESTOP):  # cut short with the agent: at least once, then
+                    self._perform(RunHook(c.name, c.run, POST_START if c.phase is Phase.HOOKED else PRE_STOP))
                 self.spawn(self._follow(c.name, c.run, str(adoption.run_id)), name=f"follow {c.name}")
+
+    def _active_deadline(self) -> float:
+        spec, clock = self.pod.spec, self._around.clock
+        if not spec.HasField("activeDeadlineSeconds"):
+            return NEVER
+        return clock.monotonic() + self._start_time_s + spec.activeDeadlineSeconds - clock.wall()
+
+    def _wait_for_dependencies(self) -> None:
+        names = tuple(self.pod.spec.dependsOn)
+        if names and all(c.phase is Phase.WAITING for c in self.state.containers):
+            self._step(DependenciesChanged(names))
+
+            async def on_change(missing: tuple[str, ...]) -> None:
+                await self.ref.tell(DependenciesChanged(missing))
+
+            waiting = self._around.dependencies(self.pod.metadata.namespace, names, on_change)
+            self.spawn(waiting, name="wait for dependencies")
 
     def checkpoint(self) -> Checkpoint:
         """The pod as it is now."""
@@ -285,8 +330,10 @@ class PodWorker(Actor[PodEvent]):
             case Kill(container, run):
                 log.warning("killing a container that does not end", pod=self.name, container=container)
                 runtime.kill(self._run_id(container, run))
-            case StartProbes(container, run):
-                self._start_probes(container, run)
+            case RunHook(container, run, hook):
+                self.spawn(self._run_hook(container, run, hook), name=f"{hook} of {container}")
+            case StartProbes(container, run, startup):
+                self._start_probes(container, run, startup=startup)
             case StopProbes(container, _):
                 for task in self._probes.pop(container, []):
                     task.cancel()
@@ -353,7 +400,8 @@ class PodWorker(Actor[PodEvent]):
         return str(RunId(self.uid, container, run, self.incarnation))
 
     def _spec_of(self, name: str) -> core.Container:
-        return next(container for container in self.pod.spec.containers if container.name == name)
+        spec = self.pod.spec
+        return next(each for each in (*spec.initContainers, *spec.containers) if each.name == name)
 
     async def _run_container(self, container: str, run: int) -> None:
         """Starts a run and stays with it to its end."""
@@ -363,7 +411,10 @@ class PodWorker(Actor[PodEvent]):
             program = await prepare(around.host, self._home, self._spec_of(container), run, run_id)
             self._programs[container] = program
             started = await runtime.run(program)
-        except (StartFailure, UnknownField, NotPrepared, OSError) as error:
+        except NotPrepared as error:
+            await self.ref.tell(Unprepared(container, run, error.reason, error.message))
+            return
+        except (StartFailure, UnknownField, OSError) as error:
             code = error.exit_code if isinstance(error, StartFailure) else 128
             message = error.message if isinstance(error, StartFailure) else str(error)
             await self.ref.tell(StartFailed(container, run, clock.wall(), code, message))
@@ -387,9 +438,24 @@ class PodWorker(Actor[PodEvent]):
         tail = status.last_lines(ended.tail)
         if ended.exit_code and listeners.looks_like_a_clash(tail):
             self._note("Warning", "PortInUse", listeners.clash_message(container, self.pod_ip))
+        message = self._last_words(container) or (tail if self._falls_back(container, ended) else "")
         await self.ref.tell(
-            Exited(container, run, ended.at_s, ended.exit_code, ended.signal, message=tail, lost=ended.lost)
+            Exited(container, run, ended.at_s, ended.exit_code, ended.signal, message, ended.lost, used=ended.used)
         )
+
+    def _last_words(self, container: str) -> str:
+        """What the container left in its termination log; taken away, so that the next run begins with none."""
+        file = termination_log(self._home, self._spec_of(container))
+        try:
+            with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as words:
+                text = words.read(TERMINATION_MESSAGE_BYTES).decode(errors="replace")
+            file.unlink()
+        except OSError:
+            return ""
+        return text
+
+    def _falls_back(self, container: str, ended: Ended) -> bool:
+        return ended.exit_code != 0 and self._spec_of(container).terminationMessagePolicy != "File"
 
     async def _check_listeners(self, container: str, run_id: str) -> None:
         await self._around.clock.sleep(self._around.listener_check_s)
@@ -400,29 +466,62 @@ class PodWorker(Actor[PodEvent]):
             for warning in listeners.warnings_about(found, declared, container, self.pod_ip):
                 self._note("Warning", "ListensElsewhere", warning)
 
-    # --- probes
+    # --- hooks and probes
 
-    def _start_probes(self, name: str, run: int) -> None:
+    def _target(self, name: str) -> prober.Target:
+        return prober.Target(self.pod_ip, self._spec_of(name), lambda command: self.exec(name, command))
+
+    async def _run_hook(self, container: str, run: int, hook: str) -> None:
+        lifecycle = self._spec_of(container).lifecycle
+        handler = lifecycle.postStart if hook == POST_START else lifecycle.preStop
+        error = await hooks.run_hook(handler, self._target(container), self._around.clock)
+        await self.ref.tell(HookDone(container, run, hook, error))
+
+    def _start_probes(self, name: str, run: int, *, startup: bool, healthy: bool | None = None) -> None:
+        """`healthy`: what the readiness probe has said to an earlier life of this agent."""
         container = self._spec_of(name)
-        target = prober.Target(self.pod_ip, container, lambda command: self.exec(name, command))
+        probes = [(STARTUP, container.startupProbe)] if startup else []
+        if not startup and container.HasField("readinessProbe"):
+            probes.append((READINESS, container.readinessProbe))
+        elif not startup and self.state[name].probes_readiness and not healthy:
+            by_port = core.Probe(periodSeconds=1)
+            by_port.handler.tcpSocket.port.intVal = status.port_to_be_ready(container)
+            probes.append((READINESS, by_port))
+        if not startup and container.HasField("livenessProbe"):
+            probes.append((LIVENESS, container.livenessProbe))
         tasks = self._probes.setdefault(name, [])
-        for kind, probe in ((READINESS, container.readinessProbe), (LIVENESS, container.livenessProbe)):
-            if container.HasField("readinessProbe" if kind == READINESS else "livenessProbe"):
-                tasks.append(
-                    self.spawn(self._watch_probe(name, run, kind, probe, target), name=f"{kind} probe of {name}")
-                )
+        for kind, probe in probes:
+            known = healthy if kind == READINESS else None
+            watching = self._watch_probe(name, run, kind, probe, known)
+            tasks.append(self.spawn(watching, name=f"{kind} probe of {name}"))
 
-    async def _watch_probe(self, container: str, run: int, kind: str, probe: core.Probe, target: prober.Target) -> None:
+    async def _watch_probe(self, container: str, run: int, kind: str, probe: core.Probe, healthy: bool | None) -> None:
+        by_port = kind == READINESS and not self._spec_of(container).HasField("readinessProbe")
+        grace_s = (
+            float(probe.terminationGracePeriodSeconds) if probe.HasField("terminationGracePeriodSeconds") else None
+        )
+        done = asyncio.Event()
+
         async def on_finding(finding: prober.Finding) -> None:
-            if finding.result.outcome is prober.Outcome.FAILURE:
+            if finding.result.outcome is prober.Outcome.FAILURE and not by_port:
                 title = kind.capitalize()
                 self._note("Warning", "Unhealthy", f"{title} probe failed: {finding.result.message}")
             if finding.changed:
-                await self.ref.tell(ProbeChanged(container, run, kind == LIVENESS, finding.healthy))
+                await self.ref.tell(ProbeChanged(container, run, kind, finding.healthy, grace_s))
+                if by_port and finding.healthy:
+                    done.set()  # it listens: that is all that was to be known
 
         around = self._around
         await prober.watch(
-            kind, probe, target, on_finding, clock=around.clock, rng=around.rng, eager=around.eager_readiness
+            kind,
+            probe,
+            self._target(container),
+            on_finding,
+            clock=around.clock,
+            rng=around.rng,
+            eager=around.eager_readiness or by_port,
+            healthy=healthy,
+            done=done,
         )
 
 

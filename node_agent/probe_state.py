@@ -1,7 +1,8 @@
 """What a row of probe results means. Pure.
 
 A probe's answer changes only after a threshold of equal results in a row (Kubernetes, pkg/kubelet/prober/worker.go).
-Until the first result readiness counts as failed and liveness as fine. A probe that could not be carried out at all is
+Until the first result readiness counts as failed and liveness as fine; startup is neither, and its first answer is its
+last. A probe that could not be carried out at all is
 neither success nor failure: it is not counted.
 """
 
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from cluster.pb.v1 import core_pb2 as core
 
-READINESS, LIVENESS = "readiness", "liveness"
+READINESS, LIVENESS, STARTUP = "readiness", "liveness", "startup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,10 @@ class ProbeState:
     def initial(cls, kind: str) -> ProbeState:
         """Before the first result."""
         return cls(healthy=kind == LIVENESS)
+
+    def has_answer(self, times: ProbeTimes) -> bool:
+        """The last results in a row are enough for an answer, the first or a new one."""
+        return self.in_row >= (times.success_threshold if self.last else times.failure_threshold)
 
     def observe(self, success: bool, times: ProbeTimes) -> ProbeState:
         """The state after one more result."""

@@ -18,7 +18,8 @@ from enum import Enum
 
 from cluster.actor.clock import Clock
 from cluster.pb.v1 import core_pb2 as core
-from node_agent.probe_state import LIVENESS, READINESS, ProbeState, ProbeTimes
+from cluster.rpc.health_client import ask_health
+from node_agent.probe_state import LIVENESS, STARTUP, ProbeState, ProbeTimes
 from node_agent.runtime.interface import ExecProcess, StartFailure
 
 _BODY_BYTES = 10 * 1024
@@ -81,6 +82,8 @@ async def probe_once(handler: core.Handler, target: Target, timeout_s: float) ->
     try:
         if handler.HasField("exec"):
             return await _probe_exec(handler.exec.command, target, timeout_s)
+        if handler.HasField("grpc"):
+            return await _probe_grpc(handler.grpc, target.pod_ip, timeout_s)
         action = handler.httpGet if handler.HasField("httpGet") else handler.tcpSocket
         port = resolve_port(action.port, target.container)
         if port is None:
@@ -98,6 +101,14 @@ async def probe_once(handler: core.Handler, target: Target, timeout_s: float) ->
 def _why(error: OSError) -> str:
     """In few words: asyncio's own would name the address once more."""
     return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
+
+
+async def _probe_grpc(action: core.GRPCAction, host: str, timeout_s: float) -> Result:
+    said = await ask_health(f"{host}:{action.port}", action.service, timeout_s)
+    if said == "SERVING":
+        return Result(Outcome.SUCCESS)
+    about = f'service "{action.service}"' if action.service else "the program"
+    return Result(Outcome.FAILURE, f"gRPC health of {about} at {host}:{action.port}: {said}")
 
 
 async def _probe_tcp(host: str, port: int) -> Result:
@@ -185,16 +196,22 @@ async def watch(
     clock: Clock,
     rng: random.Random,
     eager: bool,
+    healthy: bool | None = None,
+    done: asyncio.Event | None = None,
 ) -> None:
     """Probes again and again until it is cancelled, and tells each finding that is a failure or a change.
 
-    With `eager`, a readiness probe that has not succeeded yet is also carried out between its periods, soon after the
-    start; a failure there counts for nothing and is not told. So a program that listens after 100 ms is ready after
-    150 ms and not only a period later.
+    With `eager`, a readiness or startup probe that has not succeeded yet is also carried out between its periods, soon
+    after the start; a failure there counts for nothing and is not told. So a program that listens after 100 ms is ready
+    after 150 ms and not only a period later. `healthy` is what the probe has said before this agent began, if it has. A
+    startup probe is over with its first answer, any other when `done` is set.
     """
     times, state = ProbeTimes.of(probe), ProbeState.initial(kind)
-    await clock.sleep(times.initial_delay_s)
-    hurry_s = EAGER_FIRST_S if eager and kind == READINESS else None
+    if healthy is not None:
+        state = ProbeState(healthy)
+    else:
+        await clock.sleep(times.initial_delay_s)
+    hurry_s = EAGER_FIRST_S if eager and kind != LIVENESS and not state.healthy else None
     next_s = clock.monotonic() + (times.period_s if hurry_s is not None else 0.0)
     while True:
         counted = clock.monotonic() >= next_s
@@ -202,8 +219,13 @@ async def watch(
         if result.outcome is not Outcome.ERROR and (counted or result.outcome is Outcome.SUCCESS):
             success = result.outcome is Outcome.SUCCESS
             before, state = state, state.observe(success, times)
+            if kind == STARTUP and state.has_answer(times):
+                await on_finding(Finding(success, True, result))
+                return
             if before.healthy != state.healthy or not success:
                 await on_finding(Finding(state.healthy, before.healthy != state.healthy, result))
+            if done is not None and done.is_set():
+                return
             if kind == LIVENESS and not state.healthy:
                 return  # the container is killed; its next run has a probe of its own
         if counted:

@@ -39,6 +39,9 @@ class AgentSettings:
     """Shortest time between two writes of statuses: what changes in between goes in one write."""
     eager_readiness: bool = True
     """Ask again between the periods until a readiness probe has succeeded once (Kubernetes does not)."""
+    readiness_by_port: bool = True
+    """Without a readiness probe, a container is ready when the first port that it declares listens (in Kubernetes, as
+    soon as it runs)."""
     listener_check_s: float = 3.0
     """How long after a container's start its listening sockets are looked at, for the warning about 0.0.0.0."""
     lifetime: str = "dev"

@@ -7,27 +7,31 @@ and Failed are final.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import replace
 
 from cluster.api.conditions import set_condition
 from cluster.api.meta import from_time, to_time
 from cluster.api.pods import FAILED, PENDING, RUNNING, SUCCEEDED, qos_class, runs_on_host
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.fit import Rejection
-from node_agent.pod_lifecycle import ContainerState, Phase, PodState, Termination
+from node_agent.pod_lifecycle import is_initialized, is_through
+from node_agent.pod_state import ALIVE, ContainerState, Phase, PodState, Role, Termination
 from node_agent.restart_policy import ALWAYS, NEVER, CrashBackoff
+from node_agent.runtime.interface import Used
 
 MESSAGE_BYTES, MESSAGE_LINES = 2048, 80
 """How much of a failed container's output its status keeps."""
 
 
-def initial_state(pod: core.Pod, backoff: CrashBackoff) -> PodState:
+def initial_state(pod: core.Pod, backoff: CrashBackoff, *, readiness_by_port: bool = False) -> PodState:
     """The lifecycle's state of a pod that this agent sees for the first time.
 
     For a pod that ran under an earlier life of this agent, its containers are where they were last reported: what is
-    said to run, or to have ended, is RUNNING (`node_agent.adoption` sees whether it does).
+    said to run, or to have ended, is RUNNING (`node_agent.adoption` sees whether it does). `readiness_by_port`: without
+    a readiness probe a container is ready as soon as the first port that it declares listens.
     """
-    known = {status.name: status for status in pod.status.containerStatuses}
+    known = {status.name: status for status in (*pod.status.initContainerStatuses, *pod.status.containerStatuses)}
     return PodState(
         uid=pod.metadata.uid,
         namespace=pod.metadata.namespace,
@@ -37,18 +41,45 @@ def initial_state(pod: core.Pod, backoff: CrashBackoff) -> PodState:
         if pod.spec.HasField("terminationGracePeriodSeconds")
         else 30.0,
         backoff=backoff,
-        containers=tuple(_initial(container, known.get(container.name)) for container in pod.spec.containers),
+        containers=tuple(
+            _initial(container, role_of(container, is_init=index < len(pod.spec.initContainers)), known, by_port)
+            for index, container in enumerate([*pod.spec.initContainers, *pod.spec.containers])
+            for by_port in [readiness_by_port and index >= len(pod.spec.initContainers)]
+        ),
     )
 
 
-def _initial(container: core.Container, known: core.ContainerStatus | None) -> ContainerState:
-    state = ContainerState(container.name, probes_readiness=container.HasField("readinessProbe"))
+def role_of(container: core.Container, *, is_init: bool) -> Role:
+    """What a container is to its pod."""
+    if not is_init:
+        return Role.MAIN
+    return Role.SIDECAR if container.restartPolicy == ALWAYS else Role.INIT
+
+
+def port_to_be_ready(container: core.Container) -> int:
+    """The port whose listening makes a container ready, where no probe says it; 0 if it declares none."""
+    return next((port.containerPort for port in container.ports if port.protocol in ("", "TCP")), 0)
+
+
+def _initial(
+    container: core.Container, role: Role, statuses: Mapping[str, core.ContainerStatus], by_port: bool
+) -> ContainerState:
+    known = statuses.get(container.name)
+    state = ContainerState(
+        container.name,
+        role=role,
+        probes_readiness=container.HasField("readinessProbe") or (by_port and port_to_be_ready(container) > 0),
+        probes_startup=container.HasField("startupProbe"),
+        post_start=container.lifecycle.HasField("postStart"),
+        pre_stop=container.lifecycle.HasField("preStop"),
+        depends_on=tuple(container.dependsOn),
+    )
     if not runs_on_host(container):
         message = (
             f'image "{container.image}" needs a runtime for images, which this node does not have; leave "image" out,'
             ' or set it to "host", to run the command from the machine\'s own files'
         )
-        return ContainerState(container.name, waiting=("ErrImageNeverPull", message), blocked=True)
+        return replace(state, waiting=("ErrImageNeverPull", message), blocked=True)
     if known is None:
         return state
     last = _termination(known.lastState.terminated) if known.lastState.HasField("terminated") else None
@@ -61,11 +92,11 @@ def _initial(container: core.Container, known: core.ContainerStatus | None) -> C
         started_at_s = ended.started_at_s
     elif last is not None:
         run += 1  # it was waiting to run again
-    return ContainerState(
-        container.name,
+    return replace(
+        state,
         run=run,
         phase=phase,
-        probes_readiness=state.probes_readiness,
+        started=phase is Phase.RUNNING and known.started,
         started_at_s=started_at_s,
         container_id=known.containerID,
         last=last,
@@ -73,25 +104,31 @@ def _initial(container: core.Container, known: core.ContainerStatus | None) -> C
     )
 
 
-def phase_of(policy: str, containers: Iterable[ContainerState]) -> str:
+def phase_of(state: PodState) -> str:
     """The pod's phase."""
-    containers = list(containers)
-    if any(_waits(c) for c in containers):
+    mains = [c for c in state.containers if c.role is Role.MAIN]
+    if state.failed is not None and all(c.phase is Phase.ENDED for c in state.containers):
+        return FAILED
+    if any(c.role is Role.INIT and c.phase is Phase.ENDED and c.ended and not is_through(c) for c in state.containers):
+        return FAILED
+    if not is_initialized(state) and all(c.last is None and c.phase not in ALIVE for c in mains):
         return PENDING
-    if any(c.phase in (Phase.RUNNING, Phase.STOPPING) for c in containers):
+    if any(_waits(c) for c in mains):
+        return PENDING
+    if any(c.phase in ALIVE for c in mains):
         return RUNNING
-    if policy == ALWAYS or any(c.phase is not Phase.ENDED for c in containers):
+    if state.policy == ALWAYS or any(c.phase is not Phase.ENDED for c in mains):
         return RUNNING
-    if all(c.ended is not None and c.ended.exit_code == 0 for c in containers):
+    if all(c.ended is not None and c.ended.exit_code == 0 for c in mains):
         return SUCCEEDED
-    return FAILED if policy == NEVER else RUNNING
+    return FAILED if state.policy == NEVER else RUNNING
 
 
 def _waits(c: ContainerState) -> bool:
     """It waits and never ran."""
     if c.phase is Phase.ENDED:
         return c.ended is None
-    return c.phase in (Phase.WAITING, Phase.STARTING) and c.last is None
+    return c.phase in (Phase.WAITING, Phase.STARTING, Phase.UNPREPARED, Phase.HOOKED) and c.last is None
 
 
 def make_status(
@@ -111,17 +148,20 @@ def make_status(
     status = core.PodStatus()
     status.conditions.extend(pod.status.conditions)
     final = pod.status.phase in (SUCCEEDED, FAILED)
-    status.phase = pod.status.phase if final else phase_of(state.policy, state.containers)
+    status.phase = pod.status.phase if final else phase_of(state)
     if rejection is not None:
         status.phase, status.reason, status.message = FAILED, rejection.reason, rejection.message
+    elif state.failed is not None:
+        status.reason, status.message = state.failed
     status.hostIP = host_ip
     if pod_ip:
         status.podIP = pod_ip
         status.podIPs.add(ip=pod_ip)
     status.startTime.CopyFrom(to_time(start_time_s))
     status.qosClass = qos_class(pod)
-    for container, c in zip(pod.spec.containers, state.containers, strict=True):
-        _fill(status.containerStatuses.add(), container, c)
+    for container, c in zip([*pod.spec.initContainers, *pod.spec.containers], state.containers, strict=True):
+        into = status.containerStatuses if c.role is Role.MAIN else status.initContainerStatuses
+        _fill(into.add(), container, c)
     _set_conditions(status, state, now_s)
     return status
 
@@ -130,22 +170,24 @@ def _fill(status: core.ContainerStatus, container: core.Container, c: ContainerS
     status.name = c.name
     status.image, status.imageID = container.image, ""  # with lastState, never left out in Kubernetes' JSON
     status.lastState.SetInParent()
-    status.ready, status.started = c.ready, c.phase in (Phase.RUNNING, Phase.STOPPING)
+    ready = is_through(c) if c.role is Role.INIT else c.ready
+    status.ready, status.started = ready, c.phase in ALIVE and (c.started or not c.probes_startup)
     status.restartCount = c.run
     if c.container_id:
         status.containerID = c.container_id
     if c.last is not None:
         _fill_termination(status.lastState.terminated, c.last)
-    if c.phase in (Phase.RUNNING, Phase.STOPPING):
+    if c.phase in ALIVE and c.phase is not Phase.HOOKED:
         status.state.running.startedAt.CopyFrom(to_time(c.started_at_s))
     elif c.phase is Phase.ENDED and c.ended is not None:
         _fill_termination(status.state.terminated, c.ended)
-    elif c.phase is Phase.BACKOFF or c.blocked:
-        status.state.waiting.reason, status.state.waiting.message = c.waiting
+    else:
+        starting = c.phase in (Phase.STARTING, Phase.HOOKED)
+        status.state.waiting.reason, message = ("ContainerCreating", "") if starting else c.waiting
+        if message:
+            status.state.waiting.message = message
         if c.phase is Phase.BACKOFF:
             status.restartCount = c.run - 1  # the restart that it waits for has not happened
-    else:
-        status.state.waiting.reason = "ContainerCreating"
 
 
 def _fill_termination(message: core.ContainerStateTerminated, end: Termination) -> None:
@@ -159,9 +201,14 @@ def _fill_termination(message: core.ContainerStateTerminated, end: Termination) 
     message.finishedAt.CopyFrom(to_time(end.finished_at_s))
     if end.container_id:
         message.containerID = end.container_id
+    if end.used is not None:
+        message.usage.cpuUserMilliseconds = end.used.user_ms
+        message.usage.cpuSystemMilliseconds = end.used.system_ms
+        message.usage.maxRssBytes = end.used.max_rss_bytes
 
 
 def _termination(message: core.ContainerStateTerminated) -> Termination:
+    usage = message.usage
     return Termination(
         message.exitCode,
         message.signal,
@@ -170,13 +217,21 @@ def _termination(message: core.ContainerStateTerminated) -> Termination:
         from_time(message.startedAt),
         from_time(message.finishedAt),
         message.containerID,
+        Used(usage.cpuUserMilliseconds, usage.cpuSystemMilliseconds, usage.maxRssBytes)
+        if message.HasField("usage")
+        else None,
     )
 
 
 def _set_conditions(status: core.PodStatus, state: PodState, now_s: float) -> None:
     set_condition(status, "PodScheduled", "True", now_s)
-    set_condition(status, "Initialized", "True", now_s)
-    unready = [c.name for c in state.containers if not c.ready]
+    waiting = [c.name for c in state.containers if c.role is not Role.MAIN and not is_through(c)]
+    if waiting:
+        message = f"containers with incomplete status: [{' '.join(waiting)}]"
+        set_condition(status, "Initialized", "False", now_s, "ContainersNotInitialized", message)
+    else:
+        set_condition(status, "Initialized", "True", now_s)
+    unready = [c.name for c in state.containers if not c.ready and c.role is not Role.INIT]
     if status.phase in (SUCCEEDED, FAILED):
         reason = "PodCompleted" if status.phase == SUCCEEDED else "PodFailed"
         value, message = "False", ""

@@ -74,7 +74,7 @@ def _complete_pod_spec(spec: core.PodSpec) -> None:
         spec.terminationGracePeriodSeconds = TERMINATION_GRACE_PERIOD_S
     if not spec.HasField("enableServiceLinks"):
         spec.enableServiceLinks = True
-    for container in spec.containers:
+    for container in (*spec.initContainers, *spec.containers):
         for port in container.ports:
             _default(port, "protocol", "TCP")
         for variable in container.env:
@@ -82,9 +82,14 @@ def _complete_pod_spec(spec: core.PodSpec) -> None:
                 _default(variable.valueFrom.fieldRef, "apiVersion", "v1")
         container.resources.SetInParent()  # in Kubernetes' JSON, {} at least
         _default_resources(container.resources)
-        for name in ("livenessProbe", "readinessProbe"):
+        for name in ("livenessProbe", "readinessProbe", "startupProbe"):
             if container.HasField(name):
                 _default_probe(getattr(container, name))
+        for name in ("postStart", "preStop"):
+            hook = getattr(container.lifecycle, name)
+            if hook.HasField("httpGet"):
+                _default(hook.httpGet, "path", "/")
+                _default(hook.httpGet, "scheme", "HTTP")
     for toleration in spec.tolerations:
         _default(toleration, "operator", "Equal")
 

@@ -41,23 +41,42 @@ def amount(resource: str, quantity: core.Quantity) -> int:
 
 
 def requests_of(pod: core.Pod) -> dict[str, int]:
-    """What placement must reserve: per resource the sum over the containers, in the units of `amount`.
+    """What placement must reserve, per resource, in the units of `amount`.
 
-    Where a container has a limit and no request for a resource, the limit is its request.
+    Containers and sidecars run together; an init container runs beside the sidecars before it alone. So it is the
+    largest of: what all containers and sidecars ask for; what an init container asks for, with the sidecars before it
+    (Kubernetes, KEP-753). Where a container has a limit and no request for a resource, the limit is its request.
     """
-    total: dict[str, int] = {}
+    sidecars: dict[str, int] = {}
+    peak: dict[str, int] = {}
+    for container in pod.spec.initContainers:
+        together = _sum(sidecars, _requests(container))
+        if container.restartPolicy == "Always":
+            sidecars = together
+        peak = {name: max(peak.get(name, 0), together.get(name, 0)) for name in {*peak, *together}}
+    total = sidecars
     for container in pod.spec.containers:
-        wanted = dict(container.resources.limits)
-        wanted.update(container.resources.requests)
-        for resource, quantity in wanted.items():
-            total[resource] = total.get(resource, 0) + amount(resource, quantity)
-    return total
+        total = _sum(total, _requests(container))
+    return {name: max(peak.get(name, 0), total.get(name, 0)) for name in {**total, **peak}}
+
+
+def _requests(container: core.Container) -> dict[str, int]:
+    wanted = dict(container.resources.limits)
+    wanted.update(container.resources.requests)
+    return {resource: amount(resource, quantity) for resource, quantity in wanted.items()}
+
+
+def _sum(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
 
 
 def container_ports(pod: core.Pod) -> Iterator[core.ContainerPort]:
-    """Every port that a container of the pod declares, in order."""
+    """Every port that a container of the pod declares, in order; those of init containers are nobody's to reach."""
     for container in pod.spec.containers:
         yield from container.ports
+    for container in pod.spec.initContainers:
+        if container.restartPolicy == "Always":
+            yield from container.ports
 
 
 def host_ports(pod: core.Pod) -> set[tuple[str, str, int]]:
@@ -81,7 +100,7 @@ def qos_class(pod: core.Pod) -> str:
     Burstable: all the rest.
     """
     anything, guaranteed = False, bool(pod.spec.containers)
-    for container in pod.spec.containers:
+    for container in (*pod.spec.initContainers, *pod.spec.containers):
         limits, requests = container.resources.limits, container.resources.requests
         for resource in (CPU, MEMORY):
             limit = amount(resource, limits[resource]) if resource in limits else 0

@@ -11,8 +11,9 @@ import ipaddress
 from cluster.api.labels import label_key_problems, label_value_problems
 from cluster.api.names import dns1123_label_problems, dns1123_subdomain_problems
 from cluster.api.problems import Report
+from cluster.api.validation_life import int_or_name
 from cluster.api.validation_meta import validate_labels_and_annotations
-from cluster.api.validation_pod import PROTOCOLS, TAINT_EFFECTS, int_or_name, ip_address, validate_pod_spec
+from cluster.api.validation_pod import PROTOCOLS, TAINT_EFFECTS, ip_address, validate_pod_spec
 from cluster.pb.v1 import core_pb2 as core
 
 MAX_AFFINITY_TIMEOUT_S = 86400

@@ -18,8 +18,9 @@ from cluster.api.names import (
     port_name_problems,
 )
 from cluster.api.pods import PODS, runs_on_host
-from cluster.api.problems import MAX_PORT, Report
+from cluster.api.problems import Report
 from cluster.api.remembered import remembered
+from cluster.api.validation_life import validate_life, validate_order
 from cluster.pb.v1 import core_pb2 as core
 
 RESTART_POLICIES = ("Always", "OnFailure", "Never")
@@ -36,9 +37,6 @@ FIELD_PATHS = (
 """What a variable may take from the pod, besides metadata.labels['KEY'] and metadata.annotations['KEY']."""
 
 _subscript = re.compile(r"metadata\.(labels|annotations)\['([^']*)'\]")
-_header_name = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
-_control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_control_or_space = re.compile(r"[\x00-\x20\x7f]")
 
 
 def parse_field_path(path: str) -> tuple[str, str] | None:
@@ -70,26 +68,26 @@ def _validate_pod_spec(report: Report, spec: core.PodSpec, path: str, restart_po
     names: set[str] = set()
     taken: set[tuple[str, int]] = set()
     taken_on_host: set[tuple[str, str, int]] = set()
-    for index, container in enumerate(spec.containers):
-        where = f"{path}.containers[{index}]"
-        if not container.name:
-            report.required(f"{where}.name")
-        elif container.name in names:
-            report.duplicate(f"{where}.name", container.name)
-        else:
-            report.check(f"{where}.name", container.name, dns1123_label_problems(container.name))
-        names.add(container.name)
-        _validate_command(report, container, where)
-        _validate_ports(report, container, where, taken, taken_on_host)
-        _validate_env(report, container, where)
-        _validate_resources(report, container.resources, f"{where}.resources")
-        if container.HasField("livenessProbe"):
-            _validate_probe(report, container.livenessProbe, f"{where}.livenessProbe")
-            if container.livenessProbe.successThreshold != 1:
-                value = container.livenessProbe.successThreshold
-                report.invalid(f"{where}.livenessProbe.successThreshold", value, "must be 1")
-        if container.HasField("readinessProbe"):
-            _validate_probe(report, container.readinessProbe, f"{where}.readinessProbe")
+    for field, containers in (("initContainers", spec.initContainers), ("containers", spec.containers)):
+        for index, container in enumerate(containers):
+            where = f"{path}.{field}[{index}]"
+            if not container.name:
+                report.required(f"{where}.name")
+            elif container.name in names:
+                report.duplicate(f"{where}.name", container.name)
+            else:
+                report.check(f"{where}.name", container.name, dns1123_label_problems(container.name))
+            names.add(container.name)
+            _validate_command(report, container, where)
+            _validate_ports(report, container, where, taken, taken_on_host)
+            _validate_env(report, container, where)
+            _validate_resources(report, container.resources, f"{where}.resources")
+            validate_life(report, container, where, is_init=field == "initContainers")
+    validate_order(report, spec, path)
+    if spec.HasField("activeDeadlineSeconds"):
+        report.at_least(f"{path}.activeDeadlineSeconds", spec.activeDeadlineSeconds, 1)
+        if restart_policies != RESTART_POLICIES:
+            report.forbidden(f"{path}.activeDeadlineSeconds", "a replication controller's pods run for ever")
     report.one_of(f"{path}.restartPolicy", spec.restartPolicy, restart_policies)
     report.at_least(f"{path}.terminationGracePeriodSeconds", spec.terminationGracePeriodSeconds, 0)
     report.labels(f"{path}.nodeSelector", spec.nodeSelector)
@@ -191,52 +189,6 @@ def _validate_resources(report: Report, resources: core.ResourceRequirements, pa
             report.invalid(f"{path}.{field}[{PODS}]", PODS, "must be a resource for containers: pods are counted")
 
 
-def _validate_probe(report: Report, probe: core.Probe, path: str) -> None:
-    handler = probe.handler
-    given = [name for name in ("exec", "httpGet", "tcpSocket") if handler.HasField(name)]
-    if not given:
-        report.required(path, "must specify a handler type: one of exec, httpGet, tcpSocket")
-    for name in given[1:]:
-        report.forbidden(f"{path}.{name}", "may not specify more than 1 handler type")
-    if handler.HasField("exec"):
-        if not handler.exec.command:
-            report.required(f"{path}.exec.command")
-        for index, word in enumerate(handler.exec.command):
-            report.no_nul(f"{path}.exec.command[{index}]", word)
-    if handler.HasField("httpGet"):
-        _validate_http_get(report, handler.httpGet, f"{path}.httpGet")
-    if handler.HasField("tcpSocket"):
-        int_or_name(report, f"{path}.tcpSocket.port", handler.tcpSocket.port)
-        _validate_probe_host(report, f"{path}.tcpSocket.host", handler.tcpSocket.host)
-    report.at_least(f"{path}.initialDelaySeconds", probe.initialDelaySeconds, 0)
-    report.at_least(f"{path}.timeoutSeconds", probe.timeoutSeconds, 1)
-    report.at_least(f"{path}.periodSeconds", probe.periodSeconds, 1)
-    report.at_least(f"{path}.successThreshold", probe.successThreshold, 1)
-    report.at_least(f"{path}.failureThreshold", probe.failureThreshold, 1)
-
-
-def _validate_http_get(report: Report, action: core.HTTPGetAction, path: str) -> None:
-    if not action.path:
-        report.required(f"{path}.path")
-    elif _control_or_space.search(action.path):
-        report.invalid(f"{path}.path", action.path, "must not contain spaces or control characters")
-    int_or_name(report, f"{path}.port", action.port)
-    _validate_probe_host(report, f"{path}.host", action.host)
-    report.one_of(f"{path}.scheme", action.scheme, ("HTTP", "HTTPS"))
-    for index, header in enumerate(action.httpHeaders):
-        where = f"{path}.httpHeaders[{index}]"
-        if not _header_name.fullmatch(header.name):
-            report.invalid(f"{where}.name", header.name, "a valid HTTP header must consist of a token's characters")
-        if _control.search(header.value):
-            report.invalid(f"{where}.value", header.value, "must not contain control characters")
-
-
-def _validate_probe_host(report: Report, path: str, host: str) -> None:
-    """The node agent must not be made to call other machines, or the cluster's own daemons, on a pod's behalf."""
-    if host:
-        report.forbidden(path, "a probe asks the pod's own address only; for a virtual host set the header Host")
-
-
 def _validate_toleration(report: Report, toleration: core.Toleration, path: str) -> None:
     if toleration.key:
         report.check(f"{path}.key", toleration.key, label_key_problems(toleration.key))
@@ -254,16 +206,6 @@ def _validate_toleration(report: Report, toleration: core.Toleration, path: str)
     if toleration.HasField("tolerationSeconds") and toleration.effect != "NoExecute":
         message = "effect must be 'NoExecute' when `tolerationSeconds` is set"
         report.invalid(f"{path}.effect", toleration.effect, message)
-
-
-def int_or_name(report: Report, path: str, port: core.IntOrString) -> None:
-    """A port by number or by the name of a container's port."""
-    if port.type == 1:
-        report.check(path, port.strVal, port_name_problems(port.strVal))
-    elif port.HasField("intVal"):
-        report.port(path, port.intVal)
-    else:
-        report.required(path, f"a number from 1 to {MAX_PORT}, or the name of a port of the container")
 
 
 def ip_address(report: Report, path: str, text: str) -> None:

@@ -89,6 +89,6 @@ def not_enforced(obj: AnyObject) -> list[str]:
     return [
         f"limits of container {container.name} ({', '.join(sorted(container.resources.limits))}) are not enforced: "
         "a process may use what the machine has"
-        for container in spec.containers  # type: ignore[union-attr]
+        for container in (*spec.initContainers, *spec.containers)  # type: ignore[union-attr]
         if container.resources.limits
     ]

@@ -168,10 +168,26 @@ def _pod(pod: core.Pod) -> Iterable[str]:
     if pod.status.message:
         yield _row("Message", pod.status.message)
     yield _row("IP", pod.status.podIP)
+    yield _row("Depends On", ", ".join(pod.spec.dependsOn))
+    if pod.spec.HasField("activeDeadlineSeconds"):
+        yield _row("Active Deadline", f"{pod.spec.activeDeadlineSeconds}s after the start")
+    if pod.spec.initContainers:
+        yield "Init Containers:"
+        yield from _containers(pod.spec.initContainers, pod.status.initContainerStatuses)
     yield "Containers:"
-    statuses = {status.name: status for status in pod.status.containerStatuses}
-    for container in pod.spec.containers:
-        yield f"  {container.name}:"
+    yield from _containers(pod.spec.containers, pod.status.containerStatuses)
+    yield from _conditions(pod.status.conditions)
+    yield _row("QoS Class", pod.status.qosClass)
+    yield from _rows("Node-Selectors", _pairs(pod.spec.nodeSelector))
+    yield from _rows("Tolerations", (_toleration(toleration) for toleration in pod.spec.tolerations))
+
+
+def _containers(
+    containers: Iterable[core.Container], container_statuses: Iterable[core.ContainerStatus]
+) -> Iterable[str]:
+    statuses = {status.name: status for status in container_statuses}
+    for container in containers:
+        yield f"  {container.name}:{' (sidecar)' if container.restartPolicy == 'Always' else ''}"
         yield _row("Image", container.image or "host (the machine's own files)", 4)
         if container.command:
             yield _row("Command", " ".join(container.command), 4)
@@ -188,14 +204,15 @@ def _pod(pod: core.Pod) -> Iterable[str]:
         for title, amounts in (("Limits", container.resources.limits), ("Requests", container.resources.requests)):
             if amounts:
                 yield _row(title, ", ".join(f"{name} {amounts[name].string}" for name in sorted(amounts)), 4)
-        for title, probe in (("Liveness", container.livenessProbe), ("Readiness", container.readinessProbe)):
+        yield _row("Depends On", ", ".join(container.dependsOn), 4)
+        probes = (container.livenessProbe, container.readinessProbe, container.startupProbe)
+        for title, probe in zip(("Liveness", "Readiness", "Startup"), probes, strict=True):
             if probe.ByteSize():
                 yield _row(title, _probe(probe), 4)
+        for title, hook in (("Post-Start", container.lifecycle.postStart), ("Pre-Stop", container.lifecycle.preStop)):
+            if hook.ByteSize():
+                yield _row(title, _action(hook), 4)
         yield from _rows("Environment", (_env(variable) for variable in container.env), 4)
-    yield from _conditions(pod.status.conditions)
-    yield _row("QoS Class", pod.status.qosClass)
-    yield from _rows("Node-Selectors", _pairs(pod.spec.nodeSelector))
-    yield from _rows("Tolerations", (_toleration(toleration) for toleration in pod.spec.tolerations))
 
 
 def _container_status(status: core.ContainerStatus) -> Iterable[str]:
@@ -204,7 +221,13 @@ def _container_status(status: core.ContainerStatus) -> Iterable[str]:
             yield _row(title, f"Running since {_when(state.running.startedAt)}", 4)
         elif state.HasField("terminated"):
             ended = state.terminated
-            yield _row(title, f"Terminated: {ended.reason}, exit code {ended.exitCode}, {_when(ended.finishedAt)}", 4)
+            killed = f" (signal {ended.signal})" if ended.signal else ""
+            what = f"Terminated: {ended.reason}, exit code {ended.exitCode}{killed}, {_when(ended.finishedAt)}"
+            yield _row(title, what, 4)
+            if ended.HasField("usage"):
+                used = ended.usage
+                cpu = f"cpu {used.cpuUserMilliseconds / 1000:g}s user {used.cpuSystemMilliseconds / 1000:g}s system"
+                yield _row("Used", f"{cpu}, at most {used.maxRssBytes / 2**20:.1f} MiB of memory", 6)
             for line in ended.message.splitlines()[-20:]:
                 yield _row("", line, 6).replace(":", " ", 1)
         elif state.HasField("waiting"):
@@ -214,18 +237,26 @@ def _container_status(status: core.ContainerStatus) -> Iterable[str]:
     yield _row("Restart Count", status.restartCount, 4)
 
 
-def _probe(probe: core.Probe) -> str:
-    handler = probe.handler
+def _action(handler: core.Handler | core.LifecycleHandler) -> str:
+    """What a probe or hook does, in a few words."""
+    from cluster.pb.v1 import core_pb2
+
+    if isinstance(handler, core_pb2.LifecycleHandler) and handler.HasField("sleep"):
+        return f"sleep {handler.sleep.seconds}s"
+    if isinstance(handler, core_pb2.Handler) and handler.HasField("grpc"):
+        return f"grpc {handler.grpc.port} {handler.grpc.service}".rstrip()
     if handler.HasField("exec"):
-        what = f"exec {' '.join(handler.exec.command)}"
+        return f"exec {' '.join(handler.exec.command)}"
     elif handler.HasField("httpGet"):
         port = handler.httpGet.port.strVal or handler.httpGet.port.intVal
-        what = f"http-get {port}{handler.httpGet.path}"
-    else:
-        what = f"tcp-socket {handler.tcpSocket.port.strVal or handler.tcpSocket.port.intVal}"
+        return f"http-get {port}{handler.httpGet.path}"
+    return f"tcp-socket {handler.tcpSocket.port.strVal or handler.tcpSocket.port.intVal}"
+
+
+def _probe(probe: core.Probe) -> str:
     return (
-        f"{what} delay={probe.initialDelaySeconds}s timeout={probe.timeoutSeconds}s period={probe.periodSeconds}s "
-        f"#success={probe.successThreshold} #failure={probe.failureThreshold}"
+        f"{_action(probe.handler)} delay={probe.initialDelaySeconds}s timeout={probe.timeoutSeconds}s"
+        f" period={probe.periodSeconds}s #success={probe.successThreshold} #failure={probe.failureThreshold}"
     )
 
 

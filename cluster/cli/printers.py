@@ -15,6 +15,7 @@ from cluster.api.conditions import get_condition, is_node_ready, is_pod_ready
 from cluster.api.json import object_to_json
 from cluster.api.kinds import AnyObject, Kind, kind_of
 from cluster.api.meta import from_time, is_terminating
+from cluster.api.pods import is_finished
 from cluster.pb.v1 import core_pb2 as core
 
 if TYPE_CHECKING:
@@ -49,17 +50,46 @@ def pod_status(pod: core.Pod) -> str:
     if is_terminating(pod):
         return "Terminating"
     status = pod.status.reason or pod.status.phase or "Pending"
+    if initializing := _init_status(pod):
+        return initializing
     runs = False
     for container in pod.status.containerStatuses:
         if container.state.HasField("waiting") and container.state.waiting.reason:
             return container.state.waiting.reason
         if container.state.HasField("terminated"):
-            ended = container.state.terminated
-            status = ended.reason or (f"Signal:{ended.signal}" if ended.signal else f"ExitCode:{ended.exitCode}")
+            status = _how_it_ended(container.state.terminated)
         runs |= container.state.HasField("running")
     if status == "Completed" and runs:  # one container has done its work, another goes on
         return "Running" if is_pod_ready(pod) else "NotReady"
     return status
+
+
+def _how_it_ended(ended: core.ContainerStateTerminated) -> str:
+    return ended.reason or (f"Signal:{ended.signal}" if ended.signal else f"ExitCode:{ended.exitCode}")
+
+
+def _init_status(pod: core.Pod) -> str:
+    """While init containers are at work: "Init:0/2", or what keeps one of them; empty once they are through."""
+    sidecars = {each.name for each in pod.spec.initContainers if each.restartPolicy == "Always"}
+    for done, container in enumerate(pod.status.initContainerStatuses):
+        state = container.state
+        if state.HasField("terminated") and state.terminated.exitCode == 0:
+            continue
+        if container.name in sidecars and container.started:
+            continue
+        if pod.status.reason or (is_finished(pod) and container.name in sidecars):
+            return ""
+        if state.HasField("terminated"):
+            ended = state.terminated
+            return (
+                f"Init:{ended.reason or (f'Signal:{ended.signal}' if ended.signal else f'ExitCode:{ended.exitCode}')}"
+            )
+        if state.HasField("waiting") and state.waiting.reason not in ("", "PodInitializing", "ContainerCreating"):
+            return f"Init:{state.waiting.reason}"
+        if pod.status.phase == "Pending":
+            return f"Init:{done}/{len(pod.spec.initContainers)}"
+        return ""
+    return ""
 
 
 def pod_reason(pod: core.Pod) -> str:
@@ -67,14 +97,17 @@ def pod_reason(pod: core.Pod) -> str:
     scheduled = get_condition(pod.status, "PodScheduled")
     if scheduled is not None and scheduled.status == "False":
         return str(scheduled.message)
-    for container in pod.status.containerStatuses:
-        if container.state.HasField("waiting"):
+    for container in (*pod.status.initContainerStatuses, *pod.status.containerStatuses):
+        if container.state.HasField("waiting") and container.state.waiting.message:
             return str(container.state.waiting.message)
     return str(pod.status.message)
 
 
 def _ready_count(pod: core.Pod) -> str:
-    return f"{sum(c.ready for c in pod.status.containerStatuses)}/{len(pod.spec.containers)}"
+    """Containers and sidecars that are ready, of all of them."""
+    sidecars = {each.name for each in pod.spec.initContainers if each.restartPolicy == "Always"}
+    statuses = [*pod.status.containerStatuses, *(c for c in pod.status.initContainerStatuses if c.name in sidecars)]
+    return f"{sum(c.ready for c in statuses)}/{len(pod.spec.containers) + len(sidecars)}"
 
 
 def _age_of(obj: AnyObject, now_s: float) -> str:

@@ -97,8 +97,7 @@ class Steps:
     default="dev",
     show_default=True,
     type=click.Choice(["dev", "service"]),
-    help="dev: everything ends with this command, however it ends; service: pods outlive that, and the death of every "
-    "daemon; they end with `podium down`.",
+    help="service: pods outlive the death of all daemons.",
 )
 @click.option("--lifeline-fd", type=int, hidden=True, help="With -d: the cluster stops at the end of this file.")
 @cluster_option

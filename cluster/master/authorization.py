@@ -67,6 +67,7 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("node", "Pod"): dict.fromkeys((*_READ, "update_status", "delete"), Scope.BOUND),
     ("node", "Service"): _any(*_READ),
     ("node", "Endpoints"): _any(*_READ),
+    ("node", "ReplicationController"): _any("get"),
     ("node", "Event"): dict.fromkeys(("get", "create", "update", "patch"), Scope.ABOUT),
 }
 """(kind of identity, kind of object) -> verb -> with which objects. Absent: denied."""

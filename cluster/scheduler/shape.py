@@ -110,7 +110,7 @@ def shape_of(pod: core.Pod, *, placed: bool = False) -> Shape:
         node_name="" if placed else spec.nodeName,
         tolerations=tuple(Tolerated(t.key, t.operator or "Equal", t.value, t.effect) for t in spec.tolerations),
         host_ports=tuple(HostPort(protocol, number, ip) for ip, protocol, number in sorted(host_ports(pod))),
-        needs_image_runtime=not all(runs_on_host(container) for container in spec.containers),
+        needs_image_runtime=not all(runs_on_host(container) for container in (*spec.initContainers, *spec.containers)),
     )
 
 

@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 
 from cluster.pb.v1 import core_pb2 as core
-from node_agent.pod_lifecycle import Command, PodEvent, PodState, step
+from node_agent.pod_lifecycle import step
+from node_agent.pod_state import Command, PodEvent, PodState
 from node_agent.restart_policy import CrashBackoff
 from node_agent.runtime.interface import Adopted, Ended, ExecProcess, Program, Started, StartFailure
 from node_agent.status import initial_state

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from node_agent.adoption import RunId, adopt
 from node_agent.checkpoint import Checkpoint
-from node_agent.pod_lifecycle import NEVER, ContainerState, Exited, Phase, PodState, Started, Stop, Termination
+from node_agent.pod_state import NEVER, ContainerState, Exited, Phase, PodState, Started, Stop, Termination
 from node_agent.restart_policy import CrashBackoff
 from node_agent.runtime.interface import Adopted, Ended
 from node_agent.runtime.interface import Started as Run

@@ -6,17 +6,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.pb.v1 import core_pb2 as core
 from node_agent import status
-from node_agent.pod_lifecycle import (
+from node_agent.pod_lifecycle import next_deadline
+from node_agent.pod_state import (
     Admitted,
     Command,
+    DependenciesChanged,
     Exited,
+    FailAsked,
     Finish,
+    HookDone,
     Kill,
     Note,
     Phase,
     PodEvent,
     ProbeChanged,
+    RunHook,
     Signal,
     Start,
     Started,
@@ -25,7 +31,7 @@ from node_agent.pod_lifecycle import (
     StopAsked,
     StopProbes,
     Ticked,
-    next_deadline,
+    Unprepared,
 )
 from tests.unit.node_agent.kit import Life, make_pod
 
@@ -49,7 +55,7 @@ def is_ready(life: Life) -> bool:
 
 
 def phase(life: Life) -> str:
-    return status.phase_of(life.state.policy, life.state.containers)
+    return status.phase_of(life.state)
 
 
 def test_birth() -> None:
@@ -67,9 +73,9 @@ def test_with_a_readiness_probe_it_is_ready_when_the_probe_says_so() -> None:
     pod.spec.containers[0].readinessProbe.handler.tcpSocket.port.intVal = 80
     life = started(Life.of(pod))
     assert not is_ready(life)
-    life.on(ProbeChanged("c1", 0, liveness=False, healthy=True))
+    life.on(ProbeChanged("c1", 0, "readiness", healthy=True))
     assert is_ready(life)
-    assert acts(life.on(ProbeChanged("c1", 0, liveness=False, healthy=False))) == []
+    assert acts(life.on(ProbeChanged("c1", 0, "readiness", healthy=False))) == []
     assert not is_ready(life)
 
 
@@ -247,7 +253,7 @@ def test_stop_during_back_off_is_immediate_and_keeps_the_last_end() -> None:
 
 def test_failed_liveness_ends_the_run_and_restarts_it() -> None:
     life = started(Life.of(make_pod(grace_s=7)))
-    commands = life.on(ProbeChanged("c1", 0, liveness=True, healthy=False))
+    commands = life.on(ProbeChanged("c1", 0, "liveness", healthy=False))
     assert commands[0] == Note("Normal", "Killing", "Container c1 failed liveness probe, will be restarted")
     assert acts(commands) == [StopProbes("c1", 0), Signal("c1", 0, 15)]
     assert next_deadline(life.state) == life.now + 7
@@ -262,7 +268,7 @@ def test_news_of_an_earlier_run_is_ignored() -> None:
     for event in (
         Exited("c1", 0, 102.0, 1),
         Started("c1", 0, 102.0),
-        ProbeChanged("c1", 0, liveness=True, healthy=False),
+        ProbeChanged("c1", 0, "liveness", healthy=False),
     ):
         assert life.on(event) == []
     assert life.state == before
@@ -318,3 +324,231 @@ def test_invariants(events: list[PodEvent], policy: str) -> None:
     assert len(starts) == len(set(starts))
     if any(isinstance(command, Finish) for command in life.log):
         assert all(c.phase is Phase.ENDED for c in life.state.containers)
+
+
+# --- the order of containers
+
+
+def make_ordered(*, policy: str = "Always", sidecar: bool = True) -> core.Pod:
+    """An init container, a sidecar, another init container, and one that does the work."""
+    pod = make_pod(policy=policy)
+    pod.spec.initContainers.add(name="first", command=["prepare"])
+    if sidecar:
+        pod.spec.initContainers.add(name="side", command=["serve"], restartPolicy="Always")
+    pod.spec.initContainers.add(name="second", command=["migrate"])
+    return pod
+
+
+def test_init_containers_run_one_after_the_other_and_before_all_others() -> None:
+    life = Life.of(make_ordered(sidecar=False))
+    assert life.on(Admitted()) == [Start("first", 0)]
+    assert acts(life.on(Started("first", 0, 1.0))) == [StartProbes("first", 0)]
+    assert phase(life) == "Pending"
+    assert acts(life.on(Exited("first", 0, 2.0, 0))) == [StopProbes("first", 0), Start("second", 0)]
+    life.on(Started("second", 0, 3.0))
+    assert life.state["c1"].waiting == ("PodInitializing", "")
+    assert acts(life.on(Exited("second", 0, 4.0, 0))) == [StopProbes("second", 0), Start("c1", 0)]
+    life.on(Started("c1", 0, 5.0))
+    assert phase(life) == "Running"
+
+
+@pytest.mark.parametrize(
+    ("policy", "then", "phase_then"),
+    [
+        ("Always", [Start("first", 1)], "Pending"),
+        ("OnFailure", [Start("first", 1)], "Pending"),
+        ("Never", [], "Failed"),
+    ],
+)
+def test_an_init_container_that_fails(policy: str, then: list[Command], phase_then: str) -> None:
+    life = Life.of(make_ordered(policy=policy, sidecar=False))
+    life.on(Admitted())
+    life.on(Started("first", 0, 1.0))
+    assert acts(life.on(Exited("first", 0, 2.0, 1))) == [StopProbes("first", 0), *then]
+    assert phase(life) == phase_then
+    assert (life.state["c1"].phase is Phase.ENDED) is (policy == "Never"), "what will never run holds nothing"
+
+
+def test_an_init_container_that_ends_well_does_not_run_again_whatever_the_policy() -> None:
+    life = Life.of(make_ordered(sidecar=False))
+    life.on(Admitted())
+    life.on(Started("first", 0, 1.0))
+    life.on(Exited("first", 0, 2.0, 0))
+    assert (life.state["first"].phase, life.state["first"].run) == (Phase.ENDED, 0)
+
+
+def test_a_sidecar_lets_the_next_one_begin_when_it_has_started_and_outlives_the_others() -> None:
+    pod = make_ordered(policy="Never")
+    pod.spec.initContainers[1].startupProbe.handler.tcpSocket.port.intVal = 80
+    life = Life.of(pod)
+    life.on(Admitted())
+    life.on(Started("first", 0, 1.0))
+    assert Start("side", 0) in life.on(Exited("first", 0, 2.0, 0))
+    assert acts(life.on(Started("side", 0, 3.0))) == [StartProbes("side", 0, startup=True)]
+    assert life.on(ProbeChanged("side", 0, "startup", healthy=True)) == [StartProbes("side", 0), Start("second", 0)]
+    life.on(Started("second", 0, 4.0))
+    assert Start("c1", 0) in life.on(Exited("second", 0, 5.0, 0))
+    life.on(Started("c1", 0, 6.0))
+    assert acts(life.on(Exited("side", 0, 7.0, 1))) == [StopProbes("side", 0), Start("side", 1)], "it always restarts"
+    life.on(Started("side", 1, 8.0))
+    assert acts(life.on(Exited("c1", 0, 9.0, 0))) == [
+        *(StopProbes("c1", 0), StopProbes("side", 1), Signal("side", 1, 15)),
+    ]
+    assert phase(life) == "Succeeded"
+    life.on(Exited("side", 1, 10.0, 143, 15))
+    assert life.state["side"].phase is Phase.ENDED
+    assert phase(life) == "Succeeded"
+
+
+def test_sidecars_are_stopped_after_the_others_the_last_one_first() -> None:
+    pod = make_pod()
+    for name in ("one", "two"):
+        pod.spec.initContainers.add(name=name, command=["serve"], restartPolicy="Always")
+    life = Life.of(pod)
+    life.on(Admitted())
+    for name in ("one", "two", "c1"):
+        life.on(Started(name, 0, 1.0))
+    assert acts(life.on(StopAsked(30.0, remove=True))) == [StopProbes("c1", 0), Signal("c1", 0, 15)]
+    assert acts(life.on(Exited("c1", 0, 2.0, 143, 15)))[1:] == [StopProbes("two", 0), Signal("two", 0, 15)]
+    assert acts(life.on(Exited("two", 0, 3.0, 143, 15)))[1:] == [StopProbes("one", 0), Signal("one", 0, 15)]
+    assert acts(life.on(Exited("one", 0, 4.0, 143, 15)))[1:] == [Finish(remove=True)]
+
+
+def test_sidecars_whose_turn_never_came_are_killed_with_the_others() -> None:
+    pod = make_pod()
+    pod.spec.initContainers.add(name="side", command=["serve"], restartPolicy="Always")
+    life = Life.of(pod)
+    life.on(Admitted())
+    life.on(Started("side", 0, 1.0))
+    life.on(Started("c1", 0, 1.0))
+    life.on(StopAsked(30.0, remove=True))
+    life.now += 30.0
+    assert set(acts(life.on(Ticked()))) == {StopProbes("side", 0), Kill("side", 0), Kill("c1", 0)}
+
+
+def test_a_container_waits_for_those_that_it_depends_on() -> None:
+    pod = make_pod(containers=2)
+    pod.spec.containers[0].dependsOn.append("c2")
+    pod.spec.containers[1].readinessProbe.handler.tcpSocket.port.intVal = 80
+    life = Life.of(pod)
+    assert life.on(Admitted()) == [Start("c2", 0)]
+    life.on(Started("c2", 0, 1.0))
+    assert life.state["c1"].waiting == ("WaitingForDependency", "waiting for container c2 to be ready")
+    assert life.on(ProbeChanged("c2", 0, "readiness", healthy=True)) == [Start("c1", 0)]
+    assert acts(life.on(ProbeChanged("c2", 0, "readiness", healthy=False))) == [], "it has been started: that is all"
+
+
+def test_a_pod_waits_for_objects_of_the_cluster() -> None:
+    life = Life.of(make_ordered())
+    life.on(DependenciesChanged(("service/db", "rc/cache")))
+    assert life.on(Admitted()) == []
+    assert life.state["c1"].waiting == ("WaitingForDependency", "waiting for service/db, rc/cache to be ready")
+    assert life.on(DependenciesChanged(("rc/cache",))) == []
+    assert life.on(DependenciesChanged(())) == [Start("first", 0)]
+
+
+# --- hooks, startup probes, deadlines, what is not there yet
+
+
+def make_hooked() -> core.Pod:
+    pod = make_pod()
+    pod.spec.containers[0].lifecycle.postStart.sleep.seconds = 1
+    pod.spec.containers[0].lifecycle.preStop.sleep.seconds = 1
+    return pod
+
+
+def test_a_container_runs_when_its_post_start_hook_is_done() -> None:
+    life = Life.of(make_hooked())
+    life.on(Admitted())
+    assert acts(life.on(Started("c1", 0, 1.0))) == [RunHook("c1", 0, "postStart")]
+    assert not is_ready(life)
+    assert life.on(HookDone("c1", 0, "postStart")) == [StartProbes("c1", 0)]
+    assert is_ready(life)
+
+
+def test_a_post_start_hook_that_fails_ends_the_container() -> None:
+    life = Life.of(make_hooked())
+    life.on(Admitted())
+    life.on(Started("c1", 0, 1.0))
+    said = life.on(HookDone("c1", 0, "postStart", "no route"))
+    assert said[0] == Note("Warning", "FailedPostStartHook", "PostStartHook failed: no route")
+    assert RunHook("c1", 0, "preStop") in said
+
+
+def test_the_pre_stop_hook_runs_first_and_within_the_grace() -> None:
+    life = Life.of(make_hooked())
+    life.on(Admitted())
+    life.on(Started("c1", 0, 1.0))
+    life.on(HookDone("c1", 0, "postStart"))
+    assert acts(life.on(StopAsked(30.0, remove=True))) == [StopProbes("c1", 0), RunHook("c1", 0, "preStop")]
+    life.now += 12.0
+    assert acts(life.on(HookDone("c1", 0, "preStop"))) == [StopProbes("c1", 0), Signal("c1", 0, 15)]
+    assert next_deadline(life.state) == 1030.0
+    assert acts(life.on(Exited("c1", 0, 2.0, 0))) == [StopProbes("c1", 0), Finish(remove=True)]
+
+
+def test_a_pre_stop_hook_that_takes_all_the_grace_leaves_two_seconds_for_term() -> None:
+    life = Life.of(make_hooked())
+    life.on(Admitted())
+    life.on(Started("c1", 0, 1.0))
+    life.on(HookDone("c1", 0, "postStart"))
+    life.on(StopAsked(30.0, remove=True))
+    life.now += 30.0
+    assert acts(life.on(Ticked())) == [StopProbes("c1", 0), Signal("c1", 0, 15)]
+    assert next_deadline(life.state) == 1032.0
+    life.now += 2.0
+    assert acts(life.on(Ticked())) == [Kill("c1", 0)]
+
+
+def test_until_the_startup_probe_has_succeeded_no_other_runs() -> None:
+    pod = make_pod()
+    container = pod.spec.containers[0]
+    for probe in (container.startupProbe, container.livenessProbe, container.readinessProbe):
+        probe.handler.tcpSocket.port.intVal = 80
+    life = Life.of(pod)
+    life.on(Admitted())
+    assert acts(life.on(Started("c1", 0, 1.0))) == [StartProbes("c1", 0, startup=True)]
+    assert life.on(ProbeChanged("c1", 0, "startup", healthy=True)) == [StartProbes("c1", 0)]
+    assert not is_ready(life)
+    life.on(ProbeChanged("c1", 0, "readiness", healthy=True))
+    assert is_ready(life)
+    life.on(Exited("c1", 0, 5.0, 1))
+    assert acts(life.on(Started("c1", 1, 6.0))) == [StartProbes("c1", 1, startup=True)], "each run anew"
+    said = life.on(ProbeChanged("c1", 1, "startup", healthy=False, grace_s=3.0))
+    assert said[0] == Note("Normal", "Killing", "Container c1 failed startup probe, will be restarted")
+    assert next_deadline(life.state) == life.now + 3.0, "the probe's own grace"
+
+
+def test_a_pod_that_is_active_for_too_long_fails() -> None:
+    life = Life.of(make_pod())
+    life.on(Admitted(active_deadline=1060.0))
+    life.on(Started("c1", 0, 1.0))
+    assert next_deadline(life.state) == 1060.0
+    life.now = 1060.0
+    said = life.on(Ticked())
+    message = "Pod was active on the node longer than the specified deadline"
+    assert said[0] == Note("Warning", "DeadlineExceeded", message)
+    assert Signal("c1", 0, 15) in said
+    assert phase(life) == "Running", "until it has ended"
+    assert acts(life.on(Exited("c1", 0, 2.0, 0))) == [StopProbes("c1", 0), Finish(remove=False)]
+    assert phase(life) == "Failed"
+    assert acts(life.on(StopAsked(30.0, remove=True))) == [Finish(remove=True)]
+
+
+def test_a_pod_that_is_evicted_fails_even_if_it_always_restarts() -> None:
+    life = started(Life.of(make_pod()))
+    assert Signal("c1", 0, 15) in life.on(FailAsked("Evicted", "The node was low on memory", 5.0))
+    life.on(Exited("c1", 0, 2.0, 143, 15))
+    assert (phase(life), life.state.failed) == ("Failed", ("Evicted", "The node was low on memory"))
+
+
+def test_what_is_not_there_yet_is_tried_again() -> None:
+    life = Life.of(make_pod())
+    life.on(Admitted())
+    missing = Unprepared("c1", 0, "CreateContainerConfigError", 'configmap "a" not found')
+    assert life.on(missing) == [Note("Warning", "Failed", 'Error: configmap "a" not found')]
+    assert phase(life) == "Pending"
+    life.now = next_deadline(life.state)
+    assert life.on(Ticked()) == [Start("c1", 0)]
+    assert life.on(missing) == [], "said once"
+    assert life.on(StopAsked(30.0, remove=True)) == [Finish(remove=True)]

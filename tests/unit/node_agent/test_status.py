@@ -10,7 +10,7 @@ from cluster.api.meta import from_time, to_time
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.adoption import adopt
 from node_agent.fit import Rejection
-from node_agent.pod_lifecycle import Admitted, Exited, Phase, PodEvent, Start, Started, StopAsked
+from node_agent.pod_state import Admitted, Exited, Phase, PodEvent, Start, Started, StopAsked
 from node_agent.status import initial_state, last_lines, make_status
 from tests.unit.node_agent.kit import BACKOFF, Life, make_pod
 
@@ -86,7 +86,7 @@ def test_the_end_of_a_job() -> None:
     life = Life.of(make_pod(policy="OnFailure"))
     life.on(Admitted())
     life.on(Started("c1", 0, 100.0))
-    life.on(Exited("c1", 0, 101.0, 0, message="output is only kept of failures"))
+    life.on(Exited("c1", 0, 101.0, 0))
     made = report(life)
     assert made.phase == "Succeeded"
     assert made.containerStatuses[0].state.terminated.reason == "Completed"
