@@ -44,6 +44,7 @@ def parse(argv: Sequence[str]) -> tuple[AgentSettings, argparse.Namespace]:
         help="without a readiness probe a container is ready when the first port that it declares listens"
         " (default: yes, but not with the profile kubernetes)",
     )
+    parser.add_argument("--hide", type=Path, help="directory that pods must not see (default: --dir)")
     parser.add_argument("--metrics-socket", type=Path, help="Unix socket that serves metrics and health")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     parser.add_argument(
@@ -72,6 +73,7 @@ def parse(argv: Sequence[str]) -> tuple[AgentSettings, argparse.Namespace]:
         log_files=flags.log_files,
         eager_readiness=flags.profile != "kubernetes",
         readiness_by_port=flags.profile != "kubernetes" if flags.readiness_by_port is None else flags.readiness_by_port,
+        hide=flags.hide,
         lifetime=flags.lifetime,
         lifeline_fd=flags.lifeline_fd,
         metrics_socket=flags.metrics_socket,

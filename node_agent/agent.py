@@ -45,6 +45,7 @@ from node_agent.checkpoint import Checkpoint, Checkpoints
 from node_agent.dependencies import wait_for_dependencies
 from node_agent.fit import Rejection, admit
 from node_agent.heartbeat import Heart, Usage
+from node_agent.memory_dir import LINK, memory_dir, remove_memory_dir
 from node_agent.node_object import Machine
 from node_agent.pod_state import StopAsked
 from node_agent.pod_worker import PodWorker, Surroundings, stop_of
@@ -55,6 +56,7 @@ from node_agent.runtime.logs import log_path
 from node_agent.settings import AgentSettings
 from node_agent.spawner import boot_id
 from node_agent.status_writer import StatusWriter
+from node_agent.volumes import Shelves, remove_volumes
 
 COMPONENT = "node-agent"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -65,6 +67,8 @@ CRASH_PAUSE_S = 1.0
 STOP_MARGIN_S = 1.0
 """How much longer than the grace period the stop of all pods may take before the rest is killed."""
 FLUSH_TIMEOUT_S = 1.0
+CONFIGURATION_TIMEOUT_S = 5.0
+"""For one ConfigMap or Secret, before a container starts."""
 ALONE_S = 5.0
 """How long an agent that begins waits for the master before it starts again, on its own, what of its pods had ended."""
 
@@ -93,6 +97,7 @@ class NodeAgent:
         self._clock, self._rng = clock, rng
         self._tasks = Tasks("node agent")
         self._machine: Machine | None = None
+        self._has_memory = False
         self._resources: dict[str, core.Quantity] = {}
         self._addresses: PodAddresses | None = None
         self._address_of: dict[str, PodAddresses] = {}
@@ -136,6 +141,11 @@ class NodeAgent:
                 path=environ.get("PATH") or DEFAULT_PATH,
                 lang=environ.get("LANG") or "C.UTF-8",
                 services=self._services.indexer.list,
+                read_configuration=self._read_configuration,
+                allocatable=lambda: node_object.amounts(self._resources),
+                data=settings.dir / "data",
+                memory=settings.dir / LINK,
+                can_mount=lambda: runtime.can_mount,
             ),
             backoff=CrashBackoff(
                 profile.crash_backoff_initial_s, profile.crash_backoff_max_s, profile.crash_backoff_reset_s
@@ -150,7 +160,9 @@ class NodeAgent:
 
     async def start(self) -> None:
         """Registers, synchronizes, takes pods up. Waits for the master as long as it takes."""
-        make_private_dir(self._pods_dir)
+        for directory in (self._pods_dir, self.settings.dir / "data"):
+            make_private_dir(directory)
+        _, self._has_memory = memory_dir(self.settings.dir)
         self._machine = Machine.read(self.settings.dir)
         settings = self.settings
         self._resources = node_object.capacity(
@@ -201,6 +213,8 @@ class NodeAgent:
             await worker.stop()
         await self._checkpoints.stop()
         await (self.runtime.leave() if self._leaving else self.runtime.stop())
+        if not self._leaving:
+            remove_memory_dir(self.settings.dir)
         await self._recorder.stop()
         await self._heart.stop()
         self._ended.set()
@@ -286,11 +300,20 @@ class NodeAgent:
             port=self.port,
             machine=self._machine,
             resources=self._resources,
+            isolation=self._isolation(),
             now_s=self._clock.wall(),
             stopping=stopping,
         )
         self._node_status.CopyFrom(status)
         return status
+
+    def _isolation(self) -> core.Isolation:
+        """How far this node can contain the processes of pods."""
+        missing = list(self.runtime.missing)
+        if not self._has_memory:
+            missing.append("secrets lie on the disk: there is no /dev/shm")
+        volumes = "namespace" if self.runtime.can_mount else "directory"
+        return core.Isolation(enforcement="none", volumes=volumes, profiles=["baseline"], missing=missing)
 
     def _set_addresses(self, node: core.Node) -> None:
         if node.spec.podCIDR and (self._addresses is None or self._addresses.cidr != node.spec.podCIDR):
@@ -378,6 +401,10 @@ class NodeAgent:
                 await self._ask_to_stop(worker, pod)
             elif pod.status != worker.current_status and not self.writer.is_pending(uid):
                 self.writer.put(worker.pod, worker.current_status)
+
+    async def _read_configuration(self, kind: str, namespace: str, name: str) -> core.ConfigMap | core.Secret:
+        message = core.ConfigMap if kind == "ConfigMap" else core.Secret
+        return await self.client.get(message, name, namespace, timeout_s=CONFIGURATION_TIMEOUT_S)
 
     async def _adopt_living(self) -> None:
         """Takes up the pods that an earlier life of this agent left and that run, whether the master answers or not.
@@ -514,6 +541,7 @@ class NodeAgent:
         self._checkpoints.remove(worker.uid)
         if addresses := self._address_of.pop(worker.uid, None):
             addresses.release(worker.uid)
+        remove_volumes(Shelves(worker.pod_dir, self.settings.dir / LINK / worker.uid, self.settings.dir / "data"))
         shutil.rmtree(worker.pod_dir, ignore_errors=True)
 
     def _remove_leftovers(self) -> None:

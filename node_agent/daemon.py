@@ -59,6 +59,7 @@ class NodeDaemon:
             lifetime=settings.lifetime,
             lifeline_fd=settings.lifeline_fd,
             patience_s=self.stop_limit_s,
+            hidden=settings.hide or settings.dir,
         )
         agent = self._agent = NodeAgent(settings, client, runtime, clock=clock, rng=self._rng, environ=self._environ)
         service = AgentService(agent, clock=clock)

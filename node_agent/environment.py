@@ -6,7 +6,8 @@ What a container finds, later entries winning over earlier ones:
 2. one set of variables per service of the pod's namespace that exists when the container starts (Kubernetes,
    pkg/kubelet/envvars): WEB_SERVICE_HOST, WEB_SERVICE_PORT, WEB_SERVICE_PORT_HTTP and Docker's WEB_PORT_80_TCP...;
 3. where it is: POD_NAME, POD_NAMESPACE, POD_IP, NODE_NAME, and PORT, PORT_<NAME> for its declared ports;
-4. its own `env`, in order; $(NAME) in a value stands for a variable set before it, $$ for a $. What is not known stays
+4. all keys of the ConfigMaps and Secrets that `envFrom` names, in order;
+5. its own `env`, in order; $(NAME) in a value stands for a variable set before it, $$ for a $. What is not known stays
    as it is written (Kubernetes, third_party/forked/golang/expansion).
 """
 
@@ -15,7 +16,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from math import ceil
+from types import MappingProxyType
+from typing import TypeAlias
 
+from cluster.api.names import env_name_problems
+from cluster.api.pods import CPU
+from cluster.api.quantities import parse_quantity
 from cluster.pb.v1 import core_pb2 as core
 
 _reference = re.compile(r"\$(?:\$|\(([^()]*)\))")
@@ -34,10 +42,22 @@ class Place:
     path: str
     """PATH for the container."""
     lang: str = "C.UTF-8"
+    cpu_milli: int = 0
+    """What the node has to give, in thousandths of a processor: a container's limit if it has none of its own."""
+    memory_bytes: int = 0
+    """The same of memory."""
+
+
+Configuration: TypeAlias = Mapping[tuple[str, str], core.ConfigMap | core.Secret]
+"""The ConfigMaps and Secrets that there are, of those that the pod uses, by kind and name."""
 
 
 class UnknownField(Exception):
     """A fieldRef that names no field."""
+
+
+class MissingConfiguration(Exception):
+    """A ConfigMap, a Secret or a key that a container cannot do without is not there."""
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
@@ -51,9 +71,13 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
 
 
 def build_environment(
-    pod: core.Pod, container: core.Container, place: Place, services: Iterable[core.Service]
+    pod: core.Pod,
+    container: core.Container,
+    place: Place,
+    services: Iterable[core.Service],
+    configuration: Configuration = MappingProxyType({}),
 ) -> dict[str, str]:
-    """All variables of a container. Raises UnknownField."""
+    """All variables of a container. Raises UnknownField, MissingConfiguration."""
     env = {
         "PATH": place.path,
         "LANG": place.lang,
@@ -74,12 +98,96 @@ def build_environment(
             env["PORT"] = str(port.containerPort)
         if port.name:
             env["PORT_" + _variable_name(port.name)] = str(port.containerPort)
+    for source in container.envFrom:
+        env |= _all_keys(source, configuration)
     for variable in container.env:
-        if variable.HasField("valueFrom"):
-            env[variable.name] = field_value(pod, variable.valueFrom.fieldRef.fieldPath, place)
-        else:
+        if not variable.HasField("valueFrom"):
             env[variable.name] = expand(variable.value, env)
+            continue
+        value = _value_from(pod, container, variable.valueFrom, place, configuration)
+        if value is not None:
+            env[variable.name] = value
     return env
+
+
+def _all_keys(source: core.EnvFromSource, configuration: Configuration) -> dict[str, str]:
+    """Raises MissingConfiguration."""
+    if source.HasField("configMapRef"):
+        kind, reference = "ConfigMap", source.configMapRef.localObjectReference
+        optional = source.configMapRef.optional
+    else:
+        kind, reference, optional = "Secret", source.secretRef.localObjectReference, source.secretRef.optional
+    found = configuration.get((kind, reference.name))
+    if found is None:
+        if optional:
+            return {}
+        raise MissingConfiguration(f'{kind.lower()} "{reference.name}" not found')
+    env = {}
+    for key in sorted(found.data):
+        name = source.prefix + key
+        problems = env_name_problems(name)
+        if problems:
+            raise MissingConfiguration(f'key "{key}" of {kind.lower()} "{reference.name}": {problems[0]}')
+        env[name] = _text(found, key)
+    return env
+
+
+def _value_from(
+    pod: core.Pod, container: core.Container, source: core.EnvVarSource, place: Place, configuration: Configuration
+) -> str | None:
+    """The value, or None if it is not there and need not be. Raises UnknownField, MissingConfiguration."""
+    if source.HasField("resourceFieldRef"):
+        return resource_value(pod, source.resourceFieldRef, place, container)
+    if source.HasField("fieldRef"):
+        return field_value(pod, source.fieldRef.fieldPath, place)
+    if source.HasField("configMapKeyRef"):
+        kind, reference = "ConfigMap", source.configMapKeyRef.localObjectReference
+        key, optional = source.configMapKeyRef.key, source.configMapKeyRef.optional
+    else:
+        kind, reference = "Secret", source.secretKeyRef.localObjectReference
+        key, optional = source.secretKeyRef.key, source.secretKeyRef.optional
+    found = configuration.get((kind, reference.name))
+    if found is not None and key in found.data:
+        return _text(found, key)
+    if optional:
+        return None
+    if found is None:
+        raise MissingConfiguration(f'{kind.lower()} "{reference.name}" not found')
+    raise MissingConfiguration(f"couldn't find key {key} in {kind} {pod.metadata.namespace}/{reference.name}")
+
+
+def _text(found: core.ConfigMap | core.Secret, key: str) -> str:
+    """Raises MissingConfiguration for a value that no variable can hold."""
+    value = found.data[key]
+    try:
+        text = value if isinstance(value, str) else value.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise MissingConfiguration(f'key "{key}" of "{found.metadata.name}" is not text: mount it as a file')
+    return text
+
+
+def resource_value(
+    pod: core.Pod, reference: core.ResourceFieldSelector, place: Place, container: core.Container | None = None
+) -> str:
+    """Limits and requests in units of the divisor, rounded up; without a limit, what the node has. Raises
+    UnknownField."""
+    if reference.containerName:
+        every = (*pod.spec.initContainers, *pod.spec.containers)
+        container = next((each for each in every if each.name == reference.containerName), None)
+    if container is None:
+        raise UnknownField(f'resourceFieldRef: the pod has no container "{reference.containerName}"')
+    which, _, name = reference.resource.partition(".")
+    amounts = container.resources.limits if which == "limits" else container.resources.requests
+    if name in amounts:
+        value = parse_quantity(amounts[name].string)
+    elif which == "limits":
+        value = Decimal(place.cpu_milli) / 1000 if name == CPU else Decimal(place.memory_bytes)
+    else:
+        value = Decimal(0)
+    divisor = parse_quantity(reference.divisor.string) if reference.divisor.string else Decimal(1)
+    return str(ceil(value / (divisor or Decimal(1))))
 
 
 def command_line(container: core.Container, env: Mapping[str, str]) -> tuple[str, ...]:

@@ -99,6 +99,7 @@ def make_node_status(
     port: int,
     machine: Machine,
     resources: Mapping[str, core.Quantity],
+    isolation: core.Isolation,
     now_s: float,
     stopping: bool = False,
 ) -> core.NodeStatus:
@@ -119,6 +120,7 @@ def make_node_status(
     status.addresses.add(type="InternalIP", address=host)
     status.addresses.add(type="Hostname", address=name)
     status.daemonEndpoints.kubeletEndpoint.Port = port
+    status.isolation.CopyFrom(isolation)
     info = status.nodeInfo
     info.machineID, info.systemUUID, info.bootID = machine.machine_id, machine.machine_id, machine.boot_id
     info.kernelVersion, info.osImage = machine.kernel, machine.os_image

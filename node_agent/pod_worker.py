@@ -39,6 +39,7 @@ from node_agent.pod_state import (
     Command,
     DependenciesChanged,
     Exited,
+    FailAsked,
     Finish,
     HookDone,
     Kill,
@@ -63,6 +64,8 @@ from node_agent.probe_state import LIVENESS, READINESS, STARTUP
 from node_agent.restart_policy import CrashBackoff
 from node_agent.runtime.interface import Adopted, Ended, ExecProcess, Program, Runtime, StartFailure
 from node_agent.runtime.logs import log_path
+from node_agent.volume_keeper import keep_volumes, needs_keeping
+from node_agent.volumes import remove_volumes
 
 MAILBOX_LIMIT = 200
 """Events of one pod that wait; when it is full whoever has news waits."""
@@ -237,6 +240,9 @@ class PodWorker(Actor[PodEvent]):
             self._go_on(self._adopted_runs())
             self._wait_for_dependencies()
             self._step(Admitted(self._active_deadline()))
+            if needs_keeping(self.pod):
+                keeping = keep_volumes(self._around.host, self._home, self._around.clock, self._evict)
+                self.spawn(keeping, name="keep volumes")
         self._report()
 
     def _adopted_runs(self) -> dict[RunId, Adopted]:
@@ -269,6 +275,9 @@ class PodWorker(Actor[PodEvent]):
                 elif c.phase in (Phase.HOOKED, Phase.PRESTOP):  # cut short with the agent: at least once, then
                     self._perform(RunHook(c.name, c.run, POST_START if c.phase is Phase.HOOKED else PRE_STOP))
                 self.spawn(self._follow(c.name, c.run, str(adoption.run_id)), name=f"follow {c.name}")
+
+    async def _evict(self, message: str) -> None:
+        await self.ref.tell(FailAsked("Evicted", message, self.state.grace_s))
 
     def _active_deadline(self) -> float:
         spec, clock = self.pod.spec, self._around.clock
@@ -317,6 +326,8 @@ class PodWorker(Actor[PodEvent]):
         self._save()
 
     def _save(self) -> None:
+        if self.gone and self.state.finished:
+            return  # nothing of it is left, here or at the master
         ended, self._ended_runs = self._ended_runs, []
         self._around.checkpoints.put(self.uid, self.checkpoint, ended)
 
@@ -344,6 +355,7 @@ class PodWorker(Actor[PodEvent]):
 
     def _finish(self, remove: bool) -> None:
         if remove:
+            remove_volumes(self._home.shelves(self._around.host))
             shutil.rmtree(self.pod_dir, ignore_errors=True)
         self._report()
         if remove and not self.gone:
@@ -501,8 +513,16 @@ class PodWorker(Actor[PodEvent]):
             float(probe.terminationGracePeriodSeconds) if probe.HasField("terminationGracePeriodSeconds") else None
         )
         done = asyncio.Event()
+        hint_at = self._around.clock.monotonic() + self._around.listener_check_s
 
         async def on_finding(finding: prober.Finding) -> None:
+            nonlocal hint_at
+            if by_port and not finding.healthy and self._around.clock.monotonic() >= hint_at:
+                hint_at = NEVER
+                port = status.port_to_be_ready(self._spec_of(container))
+                hint = "it declares this port and has no readiness probe, so it is ready when the port listens"
+                self._note("Warning", "Unhealthy", f"Container {container}: {finding.result.message}; {hint}")
+                log.info("a container does not listen yet", pod=self.name, container=container, port=port)
             if finding.result.outcome is prober.Outcome.FAILURE and not by_port:
                 title = kind.capitalize()
                 self._note("Warning", "Unhealthy", f"{title} probe failed: {finding.result.message}")

@@ -1,26 +1,35 @@
-"""From a container's specification to a program that can be started: directories, environment, command line.
+"""From a container's specification to a program that can be started: files, volumes, environment, command line.
 
 What the lifecycle calls "start" is two things: everything that must be there before (this file) and the start itself
 (the runtime). Whatever is missing is an error with a name, and the container waits for it or fails by it; nothing is
 started half prepared.
+
+A volume appears at its mountPath, in a mount namespace of the container's own, where the kernel lets us make one; in
+any case the variable PODIUM_VOLUME_<NAME> says where it lies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
+from cluster.api.errors import ApiError, NotFound
+from cluster.api.pods import CPU, MEMORY, config_references
 from cluster.pb.v1 import core_pb2 as core
-from node_agent.environment import Place, build_environment, command_line
-from node_agent.runtime.interface import Program
+from node_agent.environment import MissingConfiguration, Place, build_environment, command_line
+from node_agent.runtime.interface import Confinement, Mount, Program
 from node_agent.runtime.logs import log_path, remove_old_logs
+from node_agent.volumes import Shelves, UnfitPath, make_volume
 
 KUBERNETES_TERMINATION_LOG = "/dev/termination-log"
 """Kubernetes' default for terminationMessagePath, which its clients write out: the same as none."""
-
-
 TERMINATION_LOG = "termination-log"
+
+ReadConfiguration: TypeAlias = Callable[[str, str, str], Awaitable[core.ConfigMap | core.Secret]]
+"""The ConfigMap or Secret (kind, namespace, name). Raises ApiError."""
 
 
 class NotPrepared(Exception):
@@ -42,6 +51,15 @@ class Host:
     lang: str
     services: Callable[[], Iterable[core.Service]]
     """All services of the cluster, as far as they are known here."""
+    read_configuration: ReadConfiguration
+    allocatable: Callable[[], Mapping[str, int]]
+    """What the node has to give, in the units of `cluster.api.pods.amount`."""
+    data: Path
+    """Where named data directories lie."""
+    memory: Path
+    """A directory in memory, where secrets lie."""
+    can_mount: Callable[[], bool]
+    """Whether containers can have mounts of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +70,29 @@ class Home:
     pod_ip: str
     dir: Path
     """The pod's private directory."""
+    configuration: dict[tuple[str, str], core.ConfigMap | core.Secret] = field(default_factory=dict)
+    """What was read last of what the pod uses: good enough while the master cannot be asked."""
+
+    def shelves(self, host: Host) -> Shelves:
+        """Where its volumes lie."""
+        # Without links: those lie where programs do not see them.
+        memory = Path(os.path.realpath(host.memory)) / self.pod.metadata.uid
+        return Shelves(self.dir, memory, host.data)
+
+
+def place_of(host: Host, home: Home) -> Place:
+    """Where the pod runs."""
+    room = host.allocatable()
+    return Place(
+        host.node_name,
+        host.host_ip,
+        home.pod_ip,
+        str(home.dir),
+        host.path,
+        host.lang,
+        room.get(CPU, 0),
+        room.get(MEMORY, 0),
+    )
 
 
 def termination_log(home: Home, container: core.Container) -> Path:
@@ -61,16 +102,75 @@ def termination_log(home: Home, container: core.Container) -> Path:
     return home.dir / container.terminationMessagePath
 
 
+async def read_configuration(host: Host, home: Home) -> None:
+    """Brings `home.configuration` up to date, as far as the master answers."""
+    for kind, name in sorted(config_references(home.pod.spec)):
+        try:
+            home.configuration[kind, name] = await host.read_configuration(kind, home.pod.metadata.namespace, name)
+        except NotFound:
+            home.configuration.pop((kind, name), None)
+        except ApiError as error:
+            if (kind, name) not in home.configuration:
+                raise NotPrepared("CreateContainerConfigError", f'{kind.lower()} "{name}": {error}') from error
+
+
 async def prepare(host: Host, home: Home, container: core.Container, run: int, run_id: str) -> Program:
-    """The program of this run; its directories are there. Raises UnknownField, NotPrepared, OSError."""
+    """The program of this run; its files are there. Raises UnknownField, NotPrepared, OSError."""
     pod, directory = home.pod, home.dir
-    place = Place(host.node_name, host.host_ip, home.pod_ip, str(directory), host.path, host.lang)
-    env = build_environment(pod, container, place, host.services())
+    await read_configuration(host, home)
+    place = place_of(host, home)
+    try:
+        env = build_environment(pod, container, place, host.services(), home.configuration)
+        mounts = _volumes(host, home, container, place)
+    except MissingConfiguration as error:
+        raise NotPrepared("CreateContainerConfigError", str(error)) from error
+    except UnfitPath as error:
+        raise NotPrepared("FailedMount", str(error)) from error
     last_words = termination_log(home, container)
     last_words.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     env |= {"PODIUM_POD_UID": pod.metadata.uid, "PODIUM_CONTAINER": container.name}
     env["PODIUM_TERMINATION_LOG"] = str(last_words)
+    for name, mount in mounts:
+        env.setdefault("PODIUM_VOLUME_" + name.upper().replace("-", "_"), mount.source)
     file = log_path(directory, container.name, run)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     remove_old_logs(directory, container.name, run)
-    return Program(run_id, command_line(container, env), env, str(directory / container.workingDir), str(file))
+    confinement = Confinement(mounts=tuple(mount for _, mount in mounts) if host.can_mount() else ())
+    return Program(
+        run_id,
+        command_line(container, env),
+        env,
+        str(directory / container.workingDir),
+        str(file),
+        confinement,
+        stdin=container.stdin,
+        tty=container.tty,
+    )
+
+
+def _volumes(host: Host, home: Home, container: core.Container, place: Place) -> list[tuple[str, Mount]]:
+    """The volumes that a container mounts, outer ones first. Raises MissingConfiguration, UnfitPath, OSError."""
+    wanted = {mount.name for mount in container.volumeMounts}
+    made = {
+        volume.name: make_volume(volume, home.pod, home.shelves(host), place, home.configuration)
+        for volume in home.pod.spec.volumes
+        if volume.name in wanted
+    }
+    mounts = []
+    for mount in sorted(container.volumeMounts, key=lambda mount: mount.mountPath.count("/")):
+        source = made[mount.name]
+        if mount.subPath:
+            source = _within(source, mount.subPath)
+        mounts.append((mount.name, Mount(str(source), mount.mountPath.rstrip("/"), mount.readOnly)))
+    return mounts
+
+
+def _within(volume: Path, sub_path: str) -> Path:
+    """A path within a volume, made if it is not there. Raises UnfitPath if a link leads out of the volume."""
+    inside = Path(os.path.realpath(volume / sub_path))
+    root = Path(os.path.realpath(volume))
+    if not inside.is_relative_to(root):
+        raise UnfitPath(f'subPath "{sub_path}" leads out of its volume')
+    if not inside.exists():
+        inside.mkdir(mode=0o755, parents=True)
+    return inside

@@ -34,6 +34,7 @@ and reported as lost.
 from __future__ import annotations
 
 import base64
+import ctypes
 import fcntl
 import json
 import os
@@ -46,6 +47,7 @@ import time
 
 from node_agent import process_tree as tree
 from node_agent import spawner_line as lines
+from node_agent.confine import confine_self
 from node_agent.launch import Refused, launch
 from node_agent.log_file import LogFile
 from node_agent.spawner_records import Records
@@ -58,6 +60,8 @@ MARKER = "PODIUM_RUN"
 """The environment variable that says which run a process belongs to."""
 LOCK, WHO = "spawner.lock", "spawner.json"
 """Held by the spawner of a node while it lives; and who it is: {"pid", "ticks", "boot"}."""
+SHOWN = ("pods", "data")
+"""What of the node's directory its pods may see."""
 SWEEP_LIMIT_S = 5.0
 SWEEP_PAUSE_S = (0.002, 0.1)
 """Shortest and longest pause between two looks at a tree that is being killed."""
@@ -501,8 +505,6 @@ def _wall() -> float:
 
 def become_subreaper() -> bool:
     """From now on, this process adopts its orphaned descendants. False where the kernel does not know how."""
-    import ctypes  # 10 ms and 0.4 MB, and nobody else here needs it
-
     return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
@@ -515,8 +517,11 @@ def take_node(directory: str) -> int:
 
 
 def main(argv: list[str]) -> int:
-    """python -m node_agent.spawner DIRECTORY LOG_MAX_BYTES LOG_FILES LIFELINE_FD PATIENCE_S"""
-    directory, log_max_bytes, log_files, lifeline, patience_s = argv
+    """python -m node_agent.spawner DIRECTORY HIDDEN LOG_MAX_BYTES LOG_FILES LIFELINE_FD PATIENCE_S
+
+    HIDDEN is the directory that programs are not to see, but for the node's pods/, data/ and memory; "" is none.
+    """
+    directory, hidden, log_max_bytes, log_files, lifeline, patience_s = argv
     try:
         directory_fd = take_node(directory)
     except BlockingIOError:
@@ -529,9 +534,12 @@ def main(argv: list[str]) -> int:
     me = {"pid": os.getpid(), "ticks": tree.start_ticks_of(os.getpid()), "boot": boot_id()}
     os.write(who, json.dumps(me).encode())
     os.close(who)
+    line = lines.Line(lines.listen(directory_fd))
+    confinement = confine_self(hidden, [os.path.join(directory, name) for name in SHOWN]) if hidden else {}
     Spawner(
-        lines.Line(lines.listen(directory_fd)),
+        line,
         records,
+        confinement=confinement,
         log_max_bytes=int(log_max_bytes),
         log_files=int(log_files),
         lifeline=int(lifeline),

@@ -50,6 +50,11 @@ def apply_defaults(obj: AnyObject) -> None:
                 obj.status.allocatable[resource].CopyFrom(quantity)
     elif isinstance(obj, core.Namespace):
         _default(obj.status, "phase", "Active")
+    elif isinstance(obj, core.Secret):
+        _default(obj, "type", "Opaque")
+        for key, text in obj.stringData.items():  # for writing only: it wins over data, and is never kept
+            obj.data[key] = text.encode()
+        obj.ClearField("stringData")
 
 
 def default_pod_spec(spec: core.PodSpec) -> None:
@@ -74,6 +79,8 @@ def _complete_pod_spec(spec: core.PodSpec) -> None:
         spec.terminationGracePeriodSeconds = TERMINATION_GRACE_PERIOD_S
     if not spec.HasField("enableServiceLinks"):
         spec.enableServiceLinks = True
+    for volume in spec.volumes:
+        _default_volume(volume.volumeSource)
     for container in (*spec.initContainers, *spec.containers):
         for port in container.ports:
             _default(port, "protocol", "TCP")
@@ -92,6 +99,20 @@ def _complete_pod_spec(spec: core.PodSpec) -> None:
                 _default(hook.httpGet, "scheme", "HTTP")
     for toleration in spec.tolerations:
         _default(toleration, "operator", "Equal")
+
+
+def _default_volume(source: core.VolumeSource) -> None:
+    """Kubernetes' modes, but for secrets: nobody else has to read those."""
+    for name, mode in (("secret", 0o400), ("configMap", 0o644), ("downwardAPI", 0o644)):
+        if source.HasField(name):
+            given = getattr(source, name)
+            if not given.HasField("defaultMode"):
+                given.defaultMode = mode
+    for item in source.downwardAPI.items if source.HasField("downwardAPI") else ():
+        if item.HasField("fieldRef"):
+            _default(item.fieldRef, "apiVersion", "v1")
+    if source.emptyDir.HasField("sizeLimit"):
+        _canonical({"sizeLimit": source.emptyDir.sizeLimit})
 
 
 def _default_resources(resources: core.ResourceRequirements) -> None:

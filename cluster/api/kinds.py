@@ -23,8 +23,11 @@ AnyObject: TypeAlias = (
     | core.Event
     | core.Namespace
     | core.Lease
+    | core.ConfigMap
+    | core.Secret
 )
-"""An API object: every one has `metadata`; all but Endpoints and Event have `spec`, and those but Lease `status`."""
+"""An API object: every one has `metadata`; all but Endpoints, Event, ConfigMap and Secret have `spec`, and those but
+Lease `status`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("Event", "events", core.Event, "event", ("ev",), has_status=False),
     Kind("Namespace", "namespaces", core.Namespace, "namespace", ("ns",), namespaced=False),
     Kind("Lease", "leases", core.Lease, "lease", has_status=False, api_version="coordination.k8s.io/v1"),
+    Kind("ConfigMap", "configmaps", core.ConfigMap, "configmap", ("cm",), has_status=False),
+    Kind("Secret", "secrets", core.Secret, "secret", has_status=False),
 )
 
 BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}

@@ -88,6 +88,29 @@ def host_ports(pod: core.Pod) -> set[tuple[str, str, int]]:
     }
 
 
+def config_references(spec: core.PodSpec) -> set[tuple[str, str]]:
+    """The ConfigMaps and Secrets of its namespace that a pod takes something from, as (kind, name)."""
+    found: set[tuple[str, str]] = set()
+    for container in (*spec.initContainers, *spec.containers):
+        for variable in container.env:
+            source = variable.valueFrom
+            if source.HasField("configMapKeyRef"):
+                found.add(("ConfigMap", source.configMapKeyRef.localObjectReference.name))
+            if source.HasField("secretKeyRef"):
+                found.add(("Secret", source.secretKeyRef.localObjectReference.name))
+        for every in container.envFrom:
+            if every.HasField("configMapRef"):
+                found.add(("ConfigMap", every.configMapRef.localObjectReference.name))
+            if every.HasField("secretRef"):
+                found.add(("Secret", every.secretRef.localObjectReference.name))
+    for volume in spec.volumes:
+        if volume.volumeSource.HasField("configMap"):
+            found.add(("ConfigMap", volume.volumeSource.configMap.localObjectReference.name))
+        if volume.volumeSource.HasField("secret"):
+            found.add(("Secret", volume.volumeSource.secret.secretName))
+    return found
+
+
 def find_port(pod: core.Pod, name: str) -> int | None:
     """The number of the container port of that name, if there is one."""
     return next((port.containerPort for port in container_ports(pod) if port.name == name), None)

@@ -21,6 +21,7 @@ from cluster.api.json import to_json
 from cluster.api.json_parse import NOT_CARRIED_OUT
 from cluster.api.kinds import AnyObject, kind_of
 from cluster.api.problems import Report
+from cluster.api.validation_config import validate_config_map, validate_config_update, validate_secret
 from cluster.api.validation_kinds import (
     validate_endpoints,
     validate_event,
@@ -46,6 +47,8 @@ _RULES: dict[type[AnyObject], Callable[[Report, Any], None]] = {
     core.Event: validate_event,
     core.Namespace: validate_namespace,
     core.Lease: validate_lease,
+    core.ConfigMap: validate_config_map,
+    core.Secret: validate_secret,
 }
 
 
@@ -78,6 +81,8 @@ def validate_update(new: AnyObject, old: AnyObject) -> list[FieldError]:
     elif isinstance(new, core.Service) and isinstance(old, core.Service):
         if _replaced(new.spec.clusterIP, old.spec.clusterIP):
             report.invalid("spec.clusterIP", new.spec.clusterIP, "field is immutable")
+    elif isinstance(new, core.ConfigMap | core.Secret) and isinstance(old, core.ConfigMap | core.Secret):
+        validate_config_update(report, new, old)
     elif isinstance(new, core.Node) and isinstance(old, core.Node) and _replaced(new.spec.podCIDR, old.spec.podCIDR):
         report.forbidden("spec.podCIDR", "node updates may not change podCIDR except from empty to valid")
     return report.errors

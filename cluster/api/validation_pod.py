@@ -8,7 +8,6 @@ no two of them may declare the same port.
 from __future__ import annotations
 
 import ipaddress
-import re
 
 from cluster.api.labels import label_key_problems, label_value_problems
 from cluster.api.names import (
@@ -21,30 +20,12 @@ from cluster.api.pods import PODS, runs_on_host
 from cluster.api.problems import Report
 from cluster.api.remembered import remembered
 from cluster.api.validation_life import validate_life, validate_order
+from cluster.api.validation_volumes import validate_env_from, validate_source, validate_volumes
 from cluster.pb.v1 import core_pb2 as core
 
 RESTART_POLICIES = ("Always", "OnFailure", "Never")
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-FIELD_PATHS = (
-    "metadata.name",
-    "metadata.namespace",
-    "metadata.uid",
-    "spec.nodeName",
-    "status.podIP",
-    "status.hostIP",
-)
-"""What a variable may take from the pod, besides metadata.labels['KEY'] and metadata.annotations['KEY']."""
-
-_subscript = re.compile(r"metadata\.(labels|annotations)\['([^']*)'\]")
-
-
-def parse_field_path(path: str) -> tuple[str, str] | None:
-    """A supported path of fieldRef as (path, key): ("metadata.labels", "app") or ("metadata.name", ""); else None."""
-    if path in FIELD_PATHS:
-        return path, ""
-    match = _subscript.fullmatch(path)
-    return (f"metadata.{match.group(1)}", match.group(2)) if match else None
 
 
 def validate_pod_spec(
@@ -84,6 +65,7 @@ def _validate_pod_spec(report: Report, spec: core.PodSpec, path: str, restart_po
             _validate_resources(report, container.resources, f"{where}.resources")
             validate_life(report, container, where, is_init=field == "initContainers")
     validate_order(report, spec, path)
+    validate_volumes(report, spec, path)
     if spec.HasField("activeDeadlineSeconds"):
         report.at_least(f"{path}.activeDeadlineSeconds", spec.activeDeadlineSeconds, 1)
         if restart_policies != RESTART_POLICIES:
@@ -161,20 +143,8 @@ def _validate_env(report: Report, container: core.Container, where: str) -> None
             continue
         if variable.value:
             report.invalid(f"{path}.valueFrom", "", "may not be specified when `value` is not empty")
-        if not variable.valueFrom.HasField("fieldRef"):
-            report.required(f"{path}.valueFrom", "must specify one of: `fieldRef`")
-            continue
-        reference, path = variable.valueFrom.fieldRef, f"{path}.valueFrom.fieldRef"
-        report.one_of(f"{path}.apiVersion", reference.apiVersion, ("v1",))
-        if not reference.fieldPath:
-            report.required(f"{path}.fieldPath")
-            continue
-        parsed = parse_field_path(reference.fieldPath)
-        if parsed is None:
-            supported = (*FIELD_PATHS, "metadata.labels['KEY']", "metadata.annotations['KEY']")
-            report.not_supported(f"{path}.fieldPath", reference.fieldPath, supported)
-        elif parsed[0] in ("metadata.labels", "metadata.annotations"):
-            report.check(f"{path}.fieldPath", reference.fieldPath, label_key_problems(parsed[1]))
+        validate_source(report, variable.valueFrom, f"{path}.valueFrom")
+    validate_env_from(report, container, where)
 
 
 def _validate_resources(report: Report, resources: core.ResourceRequirements, path: str) -> None:

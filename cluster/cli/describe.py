@@ -85,6 +85,8 @@ async def _describe(source: Source, kind: Kind, obj: AnyObject) -> str:
         "Service": _service,
         "Endpoints": _endpoints,
         "Lease": _lease,
+        "ConfigMap": _config_map,
+        "Secret": _secret,
     }
     if kind.name in writers:
         lines += writers[kind.name](obj)
@@ -371,6 +373,24 @@ def _endpoints(endpoints: core.Endpoints) -> Iterable[str]:
         for title, addresses in (("Addresses", subset.addresses), ("NotReadyAddresses", subset.notReadyAddresses)):
             yield from _rows(title, (f"{a.ip} {a.targetRef.name} on {a.nodeName}" for a in addresses), 2)
         yield from _rows("Ports", (f"{p.name or '<unset>'} {p.port}/{p.protocol}" for p in subset.ports), 2)
+
+
+def _config_map(config: core.ConfigMap) -> Iterable[str]:
+    from cluster.cli.printers import clean
+
+    yield "Data:"
+    for key in sorted(config.data):
+        yield f"  {key}:"
+        for line in config.data[key].splitlines() or [""]:
+            yield f"    {clean(line)}"
+    for key in sorted(config.binaryData):
+        yield f"  {key}: {len(config.binaryData[key])} bytes"
+
+
+def _secret(secret: core.Secret) -> Iterable[str]:
+    """Sizes, and no values."""
+    yield _row("Type", secret.type)
+    yield from _rows("Data", (f"{key}: {len(secret.data[key])} bytes" for key in sorted(secret.data)))
 
 
 def _lease(lease: core.Lease) -> Iterable[str]:

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "get": ("get", "List objects"),
     "describe": ("describe", "Show an object with its story"),
     "delete": ("delete", "Delete objects"),
+    "create": ("create", "Create a ConfigMap or a Secret from words and files"),
     "scale": ("scale", "Set the number of replicas"),
     "logs": ("logs", "Print the logs of pods"),
     "exec": ("exec", "Run a command beside a container"),

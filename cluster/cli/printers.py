@@ -200,6 +200,8 @@ COLUMNS: dict[str, Columns] = {
         ("MESSAGE", lambda o, _: o.message),
     ),
     "Namespace": (_NAME, ("STATUS", lambda o, _: o.status.phase), _AGE),
+    "ConfigMap": (_NAME, ("DATA", lambda o, _: str(len(o.data) + len(o.binaryData))), _AGE),
+    "Secret": (_NAME, ("TYPE", lambda o, _: o.type), ("DATA", lambda o, _: str(len(o.data))), _AGE),
     "Lease": (_NAME, ("HOLDER", lambda o, _: o.spec.holderIdentity or NONE), _AGE),
 }
 

@@ -21,6 +21,8 @@ CONTENTS: tuple[type[AnyObject], ...] = (
     core.Service,
     core.Pod,
     core.Endpoints,
+    core.ConfigMap,
+    core.Secret,
     core.Lease,
     core.Event,
 )

@@ -25,6 +25,7 @@ from cluster.master.authorization import (
     authorize_call,
     authorize_get,
     authorize_heartbeat,
+    authorize_name,
     authorize_selection,
     authorize_write,
 )
@@ -36,6 +37,7 @@ from cluster.master.paging import Place, page, read_token, write_token
 from cluster.master.travel import TimeTravel
 from cluster.master.write_stream import Call, serve
 from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
 from cluster.rpc.servicer import END_STREAM, FORWARDED
 from cluster.store.backup import Backups
@@ -93,6 +95,7 @@ class ApiServer:
         if kind.namespaced and not namespace:
             namespace = DEFAULT_NAMESPACE
         store, key = self._store, Key(kind.name, namespace, request.name)
+        authorize_name(identity, kind.name, key, self._pods_of)
         revision = await self._as_of(request)
         if revision is None:
             version, revision = store.get(key), store.revision
@@ -315,6 +318,12 @@ class ApiServer:
     def _bound_to(self, key: Key) -> str | None:
         version = self._store.get(key)
         return None if version is None else version.node
+
+    def _pods_of(self, namespace: str, node: str) -> Iterator[core.Pod]:
+        for version in self._store.state.list("Pod", namespace, node):
+            pod = version.parse()
+            assert isinstance(pod, core.Pod)
+            yield pod
 
     def _interest(
         self, identity: Identity, verb: str, kind: Kind, request: wire.ListRequest | wire.WatchRequest

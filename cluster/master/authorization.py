@@ -11,7 +11,7 @@ Pure: identity and objects in, nothing or Forbidden out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 
 from cluster.api.defaults import DEFAULT_NAMESPACE
@@ -19,6 +19,7 @@ from cluster.api.errors import Forbidden
 from cluster.api.kinds import BY_NAME, AnyObject
 from cluster.api.leases import COMPONENT_LEASES
 from cluster.api.meta import Key
+from cluster.api.pods import config_references
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
@@ -33,6 +34,7 @@ class Scope(Enum):
     ABOUT = "events about itself and the pods bound to it"
     SCHEDULED = "a pod's PodScheduled condition"
     BY_LEASE = "the lease that it runs by"
+    USED = "what pods bound to it take their configuration from"
 
 
 _READ = ("get", "list", "watch")
@@ -53,6 +55,8 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("controllers", "Node"): _any(*_READ, "update", "patch", "update_status"),
     ("controllers", "Namespace"): _any(*_READ, "update", "patch", "update_status", "delete"),
     ("controllers", "Event"): _any(*_READ, "create", "update", "patch", "delete"),
+    ("controllers", "ConfigMap"): _any(*_READ, "delete"),
+    ("controllers", "Secret"): _any("list", "watch", "delete"),
     ("controllers", "Lease"): {**_any(*_READ, "delete"), "create": Scope.BY_LEASE, "update": Scope.BY_LEASE},
     ("scheduler", "Pod"): {**_any(*_READ, "bind"), "update_status": Scope.SCHEDULED},
     ("scheduler", "Node"): _any(*_READ),
@@ -68,6 +72,8 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("node", "Service"): _any(*_READ),
     ("node", "Endpoints"): _any(*_READ),
     ("node", "ReplicationController"): _any("get"),
+    ("node", "ConfigMap"): {"get": Scope.USED},
+    ("node", "Secret"): {"get": Scope.USED},
     ("node", "Event"): dict.fromkeys(("get", "create", "update", "patch"), Scope.ABOUT),
 }
 """(kind of identity, kind of object) -> verb -> with which objects. Absent: denied."""
@@ -103,12 +109,22 @@ _ADMIN_LABEL_DOMAIN = "node-restriction.kubernetes.io"
 
 BoundTo = Callable[[Key], str | None]
 """The node of the pod with that key: "" if it has none yet, None if there is no such pod."""
+PodsOf = Callable[[str, str], Iterable[core.Pod]]
+"""The pods of a namespace that are bound to a node."""
 
 
 def authorize_call(identity: Identity, method: str) -> None:
     """Whether this identity may make this call at all. Raises Forbidden."""
     if identity.kind not in CALLS.get(method, ()):
         raise Forbidden(f"{identity} may not call {method}")
+
+
+def authorize_name(identity: Identity, kind: str, key: Key, pods: PodsOf) -> None:
+    """Whether this identity may ask for the object of that name, whether there is one or not. Raises Forbidden."""
+    if _scope(identity, "get", kind) is Scope.USED and not any(
+        (kind, key.name) in config_references(pod.spec) for pod in pods(key.namespace, identity.name)
+    ):
+        raise _forbidden(identity, "get", kind, "only those that pods bound to it use")
 
 
 def authorize_get(identity: Identity, kind: str, obj: AnyObject, bound_to: BoundTo) -> None:
@@ -223,6 +239,11 @@ def _not_bound(identity: Identity, old: AnyObject | None, new: AnyObject | None,
     return ""
 
 
+def _not_used(identity: Identity, old: AnyObject | None, new: AnyObject | None, _: BoundTo) -> str:
+    """Judged by its name, in `authorize_name`, which sees the pods; and only reading is in the table."""
+    return "" if old is new else "only to read"
+
+
 def _not_about_it(identity: Identity, old: AnyObject | None, new: AnyObject | None, bound_to: BoundTo) -> str:
     for event in (old, new):
         if not isinstance(event, core.Event):
@@ -263,5 +284,6 @@ _PROBLEMS: dict[Scope, Callable[[Identity, AnyObject | None, AnyObject | None, B
     Scope.BOUND: _not_bound,
     Scope.ABOUT: _not_about_it,
     Scope.SCHEDULED: _not_the_condition,
+    Scope.USED: _not_used,
     Scope.BY_LEASE: _not_by_lease,
 }

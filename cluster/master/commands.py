@@ -283,7 +283,7 @@ _OPERATIONS: dict[str, Callable[[Commands, Stage, Any, Writer], Outcome]] = {
 
 def _counts_generations(obj: AnyObject) -> bool:
     """Not those without a spec; and of leases, Kubernetes does not count how often they were renewed."""
-    return not isinstance(obj, core.Endpoints | core.Event | core.Lease)
+    return not isinstance(obj, core.Endpoints | core.Event | core.Lease | core.ConfigMap | core.Secret)
 
 
 def _copy_status(new: Any, source: Any) -> None:

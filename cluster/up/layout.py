@@ -131,6 +131,9 @@ class ClusterDir:
 
     def remove(self) -> None:
         """Removes the directory with all that is in it, and those above it that were made for it, if empty."""
+        for link in (self.path / "nodes").glob("*/memory"):  # what nodes keep in memory lies elsewhere
+            if link.is_symlink():
+                shutil.rmtree(link.resolve(), ignore_errors=True)
         shutil.rmtree(self.path)
         for parent in (self.path.parent, self.path.parent.parent):
             try:

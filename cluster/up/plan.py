@@ -120,7 +120,7 @@ def plan_cluster(options: UpOptions, directory: ClusterDir, block: AddressBlock)
                 *(("--cpu", options.node_cpu) if options.node_cpu else ()),
                 *(("--memory", options.node_memory) if options.node_memory else ()),
                 *(word for resource in options.node_resources for word in ("--resource", resource)),
-                *("--lifetime", options.lifetime),
+                *("--lifetime", options.lifetime, "--hide", str(directory.path)),
                 *common,
             ),
             block.agent(index),

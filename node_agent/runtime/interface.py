@@ -8,7 +8,7 @@ tree is left (or the survivors are named). Runs may outlive the agent: the next 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -169,6 +169,16 @@ class Runtime(Protocol):
     @property
     def adopted(self) -> Mapping[str, Adopted]:
         """By id, the runs that were there at the start; all that can be done with a run can be done with them."""
+        ...
+
+    @property
+    def can_mount(self) -> bool:
+        """Whether programs can have mounts of their own (`Confinement.mounts`)."""
+        ...
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """What of the confinement of all programs could not be had here, each with its reason."""
         ...
 
     async def run(self, program: Program) -> Started:

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import termios
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,10 +88,13 @@ class ProcessRuntime:
         lifetime: str = "dev",
         lifeline_fd: int | None = None,
         patience_s: float = 0.0,
+        hidden: Path | None = None,
     ) -> None:
         """`lifetime` "dev": the spawner ends everything at the end of file of `lifeline_fd`, or of this process if
         there is none; an agent that is there then is given `patience_s` to do it with grace. "service": it does not.
+        `hidden` is the directory that programs must not see (but for what is theirs in it): the cluster's.
         """
+        self._hidden = hidden
         self._directory, self._clock = directory, clock
         self._log_max_bytes, self._log_files = log_max_bytes, log_files
         self._lifetime, self._lifeline_fd, self._patience_s = lifetime, lifeline_fd, patience_s
@@ -118,11 +121,23 @@ class ProcessRuntime:
         return self._spawner_pid
 
     @property
+    def can_mount(self) -> bool:
+        return bool(self.confinement.get("mounts"))
+
+    @property
+    def missing(self) -> Sequence[str]:
+        return list(self.confinement.get("missing", ()))
+
+    @property
     def adopted(self) -> Mapping[str, Adopted]:
         return self._adopted
 
     async def start(self) -> None:
-        await self._connect()
+        try:
+            await self._connect()
+        except BaseException:
+            await self._let_go("the spawner does not answer")
+            raise
         self._adopted = {
             id: Adopted(run.at, run.ended.result() if run.ended.done() else None)
             for id, run in self._runs.items()
@@ -307,7 +322,14 @@ class ProcessRuntime:
             if self._lifeline_fd is None and self._own_life is None:
                 self._own_life = os.pipe2(os.O_CLOEXEC)
             lifeline = self._own_life[0] if self._own_life else self._lifeline_fd or -1
-        arguments = (self._directory, self._log_max_bytes, self._log_files, lifeline, self._patience_s)
+        arguments = (
+            self._directory,
+            self._hidden or "",
+            self._log_max_bytes,
+            self._log_files,
+            lifeline,
+            self._patience_s,
+        )
         # Popen without preexec_fn, user or group: vfork, so that gRPC's threads and our memory do not matter.
         self._spawner = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _BOOT, _PACKAGE_ROOT, *map(str, arguments)],

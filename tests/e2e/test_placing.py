@@ -10,6 +10,9 @@ from tests.e2e.workloads import pod, sleeper
 ZONE = "topology.kubernetes.io/zone"
 
 
+READY = 'readinessProbe: {exec: {command: ["true"]}}'  # it declares a port and does not listen on it
+
+
 def message_of(cluster: Cluster, name: str) -> str:
     """What its condition PodScheduled says, once it is False."""
 
@@ -32,7 +35,8 @@ def test_pods_go_where_they_fit_and_the_others_hear_why_not(podium_cluster: Clus
     assert message_of(cluster, "gpu-3") == "0/2 nodes are available: 2 Insufficient gpu."
 
     for name in ("port-1", "port-2", "port-3"):
-        cluster.apply(pod(name, "sleep 1000", extra="ports: [{containerPort: 80, hostPort: 8099}]"))
+        declared = f"ports: [{{containerPort: 80, hostPort: 8099}}]\n            {READY}"
+        cluster.apply(pod(name, "sleep 1000", extra=declared))
     words = "0/2 nodes are available: 2 node(s) didn't have free ports for the requested pod ports."
     ports = ("port-1", "port-2", "port-3")
     cluster.wait_until(lambda: sum(bool(cluster.get("pod", name).spec.nodeName) for name in ports) == 2, "two have one")

@@ -92,6 +92,7 @@ def test_environment_and_directory(shared_cluster: Cluster, namespace: str, tmp_
         "env": env,
         "workingDir": "./work",
         "ports": [{"name": "web", "containerPort": 8081}],
+        "readinessProbe": {"exec": {"command": ["true"]}},
     }
     manifest = {
         "apiVersion": "v1",

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Object(_message.Message):
-    __slots__ = ("pod", "node", "replicationcontroller", "service", "endpoints", "event", "namespace", "lease")
+    __slots__ = ("pod", "node", "replicationcontroller", "service", "endpoints", "event", "namespace", "lease", "configmap", "secret")
     POD_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     REPLICATIONCONTROLLER_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +18,8 @@ class Object(_message.Message):
     EVENT_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
+    CONFIGMAP_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
     pod: _core_pb2.Pod
     node: _core_pb2.Node
     replicationcontroller: _core_pb2.ReplicationController
@@ -26,7 +28,9 @@ class Object(_message.Message):
     event: _core_pb2.Event
     namespace: _core_pb2.Namespace
     lease: _core_pb2.Lease
-    def __init__(self, pod: _Optional[_Union[_core_pb2.Pod, _Mapping]] = ..., node: _Optional[_Union[_core_pb2.Node, _Mapping]] = ..., replicationcontroller: _Optional[_Union[_core_pb2.ReplicationController, _Mapping]] = ..., service: _Optional[_Union[_core_pb2.Service, _Mapping]] = ..., endpoints: _Optional[_Union[_core_pb2.Endpoints, _Mapping]] = ..., event: _Optional[_Union[_core_pb2.Event, _Mapping]] = ..., namespace: _Optional[_Union[_core_pb2.Namespace, _Mapping]] = ..., lease: _Optional[_Union[_core_pb2.Lease, _Mapping]] = ...) -> None: ...
+    configmap: _core_pb2.ConfigMap
+    secret: _core_pb2.Secret
+    def __init__(self, pod: _Optional[_Union[_core_pb2.Pod, _Mapping]] = ..., node: _Optional[_Union[_core_pb2.Node, _Mapping]] = ..., replicationcontroller: _Optional[_Union[_core_pb2.ReplicationController, _Mapping]] = ..., service: _Optional[_Union[_core_pb2.Service, _Mapping]] = ..., endpoints: _Optional[_Union[_core_pb2.Endpoints, _Mapping]] = ..., event: _Optional[_Union[_core_pb2.Event, _Mapping]] = ..., namespace: _Optional[_Union[_core_pb2.Namespace, _Mapping]] = ..., lease: _Optional[_Union[_core_pb2.Lease, _Mapping]] = ..., configmap: _Optional[_Union[_core_pb2.ConfigMap, _Mapping]] = ..., secret: _Optional[_Union[_core_pb2.Secret, _Mapping]] = ...) -> None: ...
 
 class Status(_message.Message):
     __slots__ = ("status", "message", "reason", "details", "code", "store_id", "revision", "oldest_revision", "last_revision")

@@ -75,4 +75,6 @@ def _one(field: FieldDescriptor, exact: bool) -> st.SearchStrategy[Any]:
     if field.message_type is not None:
         descriptor = field.message_type
         return st.deferred(lambda: _arguments(descriptor, exact))
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return st.binary(max_size=8)
     return _scalars[field.cpp_type]

@@ -99,6 +99,8 @@ EXPECTED = {
     ("controllers", "Namespace"): "get list watch update patch update_status delete",
     ("controllers", "Event"): "get list watch create update patch delete",
     ("controllers", "Lease"): "get list watch create update delete",
+    ("controllers", "ConfigMap"): "get list watch delete",
+    ("controllers", "Secret"): "list watch delete",
     ("scheduler", "Lease"): "get create update",
     ("scheduler", "Pod"): "get list watch bind update_status",
     ("scheduler", "Node"): "get list watch",
@@ -112,6 +114,9 @@ EXPECTED = {
     ("node", "Pod"): "get list watch update_status delete",
     ("node", "Service"): "get list watch",
     ("node", "Endpoints"): "get list watch",
+    ("node", "ReplicationController"): "get",
+    ("node", "ConfigMap"): "get",
+    ("node", "Secret"): "get",
     ("node", "Event"): "get create update patch",
 }
 
@@ -262,9 +267,34 @@ async def test_what_a_node_reads(rig: Rig) -> None:
     await _two_nodes(rig)
     assert (await _get(rig, "node:n1", WEB)).metadata.name == "web"
     assert (await _get(rig, "node:n1", N1)).metadata.name == "n1"
-    for key in (OTHER, N2, Key("Namespace", "", "default"), Key("ReplicationController", "default", "x")):
+    for key in (OTHER, N2, Key("Namespace", "", "default"), Key("Lease", "default", "x")):
         with pytest.raises(Forbidden):
             await _get(rig, "node:n1", key)
+
+
+@pytest.mark.parametrize("kind", ["ConfigMap", "Secret"])
+async def test_a_node_reads_the_configuration_of_its_own_pods_and_no_other(rig: Rig, kind: str) -> None:
+    """Of n1's pod one is used as a variable, of n2's pod as a volume."""
+    row = BY_NAME[kind]
+    for name in ("used", "others", "nobodys"):
+        await rig.write(ops.create(row.message(metadata=core.ObjectMeta(name=name, namespace="default"))))
+    mine, others = pod("mine"), pod("others")
+    variable = mine.spec.containers[0].env.add(name="A").valueFrom
+    volume = others.spec.volumes.add(name="v").volumeSource
+    if kind == "Secret":
+        variable.secretKeyRef.localObjectReference.name, variable.secretKeyRef.key = "used", "a"
+        volume.secret.secretName = "others"
+    else:
+        variable.configMapKeyRef.localObjectReference.name, variable.configMapKeyRef.key = "used", "a"
+        volume.configMap.localObjectReference.name = "others"
+    for one, node in ((mine, "n1"), (others, "n2")):
+        one.spec.nodeName = node
+        await rig.write(ops.create(one))
+    assert (await _get(rig, "node:n1", Key(kind, "default", "used"))).metadata.name == "used"
+    assert (await _get(rig, "node:n2", Key(kind, "default", "others"))).metadata.name == "others"
+    for who, name in (("n1", "others"), ("n2", "used"), ("n1", "nobodys"), ("n1", "absent")):
+        with pytest.raises(Forbidden):
+            await _get(rig, f"node:{who}", Key(kind, "default", name))
 
 
 SELECTIONS = [
@@ -284,6 +314,8 @@ SELECTIONS = [
     ("Namespace", "", False),
     ("ReplicationController", "", False),
     ("Lease", "", False),
+    ("ConfigMap", "", False),
+    ("Secret", "metadata.name=used", False),
 ]
 
 

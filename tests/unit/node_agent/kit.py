@@ -72,6 +72,8 @@ class FakeRuntime:
         """Programs do not obey SIGTERM."""
         self._ends: dict[str, asyncio.Future[Ended]] = {}
         self.adopted: dict[str, Adopted] = {}
+        self.can_mount = False
+        self.missing: list[str] = []
 
     def adopt_from(self, earlier: FakeRuntime) -> None:
         """The runs of an agent that was killed: they run on, and are known."""

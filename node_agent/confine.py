@@ -1,0 +1,287 @@
+"""What is done to programs so that they cannot do more than they need: by the spawner to itself, and before an exec.
+
+What the spawner does to itself at its start, every pod inherits, at no cost per start (`confine_self`):
+
+    no_new_privs             no program gains rights by a set-uid bit or file capabilities
+    an empty bounding set    a program that runs as root has no capabilities
+    umask 077, no core       files are private; no memory ends up on a disk
+    a mount namespace        the cluster's directory, with its keys, is covered; only the node's pods show. When not
+                             root, within a user namespace of its own, whose processes may neither trace nor look into
+                             the daemons outside
+    Landlock                 signals reach nothing outside: neither the agent nor the user's other processes
+
+What one program needs beyond that is done between fork and exec (`confine_child`): control groups, limits, mounts,
+user and group. The order matters: groups first, so that nothing it forks escapes them; rights last.
+
+Only stable interfaces of the kernel, by ctypes. The spawner loads this file: standard library only. What a machine does
+not let us do is said, and never fatal for the spawner; for a program that asked for it, it is (Refused).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+
+TYPE_CHECKING = False  # importing `typing` just for annotations would cost the spawner 1 MB
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = (
+    *(1, 2, 4, 32, 4096, 16384),
+    *(1 << 18, 1 << 19),
+)
+MNT_DETACH = 2
+PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
+LAST_CAPABILITY = 63
+LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF, LANDLOCK_SCOPE_SIGNAL = 444, 446, 2
+"""Numbers of system calls, the same on all machines, and a flag."""
+KEPT_FLAGS = {"nosuid": MS_NOSUID, "nodev": MS_NODEV, "noexec": 8, "noatime": 1024, "relatime": 1 << 21}
+"""Flags of a mount that a remount within a user namespace must repeat."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class NotConfined(Exception):
+    """Something that the program must not run without could not be done."""
+
+
+def _call(name: str, *arguments: Any) -> None:
+    """A function of the C library. Raises OSError."""
+    encoded = [argument.encode() if isinstance(argument, str) else argument for argument in arguments]
+    if getattr(_libc, name)(*encoded) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+def mount(source: str, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
+    """mount(2). Raises OSError."""
+    _call("mount", source, target, kind, ctypes.c_ulong(flags), options)
+
+
+# --- the spawner itself
+
+
+def confine_self(hidden: str, shown: Iterable[str]) -> dict[str, Any]:
+    """Confines this process and all that it will start. Covers the directory `hidden`, but for those of `shown`.
+
+    Returns {"mounts": whether programs can have mounts of their own, "hidden": whether the directory is covered,
+    "missing": [what could not be done, and why]}. Single-threaded processes only.
+    """
+    missing: list[str] = []
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    mounts = covered = False
+    try:
+        own_namespaces()
+        mounts = True
+        cover(hidden, shown)
+        covered = True
+    except OSError as error:
+        what = "the cluster's directory cannot be covered" if mounts else "no mount namespace"
+        missing.append(f"{what}: {error.strerror or error}")
+    for what, arguments in (("no_new_privs", (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)), ("dumpable", (PR_SET_DUMPABLE, 0))):
+        try:
+            _call("prctl", *arguments)
+        except OSError as error:
+            missing.append(f"{what}: {error.strerror}")
+    try:
+        scope_signals()
+    except OSError as error:
+        missing.append(f"signals can reach processes outside: Landlock: {error.strerror}")
+    for capability in range(LAST_CAPABILITY + 1):
+        try:
+            _call("prctl", PR_CAPBSET_DROP, capability, 0, 0, 0)
+        except OSError:
+            break  # beyond the last one that this kernel knows, or not ours to drop: then no program gets any
+    return {"mounts": mounts, "hidden": covered, "missing": missing}
+
+
+def scope_signals() -> None:
+    """From now on this process and all that it starts can signal only each other (Linux 6.12). Raises OSError."""
+    ruleset = (ctypes.c_uint64 * 3)(0, 0, LANDLOCK_SCOPE_SIGNAL)  # files, network, scopes
+    fd = _libc.syscall(LANDLOCK_CREATE_RULESET, ruleset, ctypes.sizeof(ruleset), 0)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    try:
+        _call("syscall", LANDLOCK_RESTRICT_SELF, fd, 0)
+    finally:
+        os.close(fd)
+
+
+def own_namespaces() -> None:
+    """A mount namespace for this process; unless it is root, in a user namespace where it stays who it is. Raises
+    OSError."""
+    uid, gid = os.geteuid(), os.getegid()
+    if uid == 0:
+        _call("unshare", CLONE_NEWNS)
+    else:
+        _call("unshare", CLONE_NEWUSER | CLONE_NEWNS)
+        for file, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+            with open(f"/proc/self/{file}", "w") as out:
+                out.write(text)
+    # What is mounted here shows nowhere else; what is mounted elsewhere still shows here.
+    mount("none", "/", None, MS_REC | MS_SLAVE)
+
+
+def cover(hidden: str, shown: Iterable[str]) -> None:
+    """An empty directory over `hidden`, in which only those of `shown` are to be found. Raises OSError."""
+    open_ = [(path, os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) for path in shown]
+    mount("tmpfs", hidden, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=64k")
+    for path, fd in open_:
+        os.makedirs(path, mode=0o755, exist_ok=True)
+        mount(f"/proc/self/fd/{fd}", path, None, MS_BIND | MS_REC)
+        os.close(fd)
+    mount("none", hidden, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
+
+
+# --- one program, between fork and exec
+
+
+def needs_fork(confinement: dict[str, Any] | None) -> bool:
+    """Whether posix_spawn is not enough for this."""
+    if not confinement:
+        return False
+    return bool(
+        confinement["uid"] >= 0
+        or confinement["gid"] >= 0
+        or confinement["rlimits"]
+        or confinement["cgroups"]
+        or confinement["mounts"]
+        or confinement["read_only_root"]
+    )
+
+
+def confine_child(confinement: dict[str, Any], cwd: str) -> None:
+    """Confines this process, which is about to execute a program in `cwd`. Raises NotConfined."""
+    try:
+        for group in confinement["cgroups"]:
+            with open(os.path.join(group, "cgroup.procs"), "w") as procs:
+                procs.write("0")
+        for name, value in confinement["rlimits"].items():
+            number = getattr(resource, f"RLIMIT_{name}")
+            _, hard = resource.getrlimit(number)
+            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(number, (value, value))
+        if confinement["mounts"] or confinement["read_only_root"]:
+            _call("unshare", CLONE_NEWNS)
+            mount("none", "/", None, MS_REC | MS_PRIVATE)
+            place_all(confinement["mounts"])
+            if confinement["read_only_root"]:
+                _make_read_only([each["target"] for each in confinement["mounts"]] + [cwd, "/tmp", "/dev", "/proc"])
+        if confinement["gid"] >= 0:
+            os.setgroups([])
+            os.setresgid(*[confinement["gid"]] * 3)
+        if confinement["uid"] >= 0:
+            os.setresuid(*[confinement["uid"]] * 3)
+    except (OSError, ValueError) as error:
+        raise NotConfined(str(error)) from error
+
+
+def place_all(mounts: list[dict[str, Any]]) -> None:
+    """Binds files and directories to paths, which need not exist; in order, a later one may lie in an earlier one.
+    Raises OSError."""
+    for each in mounts:
+        make_mount_point(each["target"], is_directory=os.path.isdir(each["source"]))
+    # From here on the old root may be gone; and what is mounted now may cover what is still to be mounted.
+    sources = [os.open(each["source"], os.O_PATH | os.O_CLOEXEC) for each in mounts]
+    for each, fd in zip(mounts, sources, strict=True):
+        target = each["target"]
+        make_mount_point(target, is_directory=os.path.isdir(f"/proc/self/fd/{fd}"))
+        mount(f"/proc/self/fd/{fd}", target, None, MS_BIND | MS_REC)
+        if each["read_only"]:
+            mount("none", target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | _flags_of(target))
+        os.close(fd)
+
+
+def make_mount_point(target: str, *, is_directory: bool) -> None:
+    """Makes the path exist, for this process only: nothing is written to the machine's own directories.
+
+    The nearest directory that exists is covered by one in memory, which holds everything that the old one holds, each
+    entry bound to its place, and the new path. Raises OSError.
+    """
+    if os.path.lexists(target):
+        return
+    parent = os.path.dirname(target.rstrip("/"))
+    while not os.path.isdir(parent):
+        parent = os.path.dirname(parent)
+    if parent == "/":
+        _rebuild_root()
+    else:
+        old = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        mode = os.stat(parent).st_mode & 0o7777
+        mount("tmpfs", parent, "tmpfs", MS_NOSUID | MS_NODEV, f"mode={mode:o},size=1m")
+        _bind_entries(f"/proc/self/fd/{old}", parent)
+        os.close(old)
+    os.makedirs(target if is_directory else os.path.dirname(target), mode=0o755, exist_ok=True)
+    if not is_directory:
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT, 0o644))
+
+
+def _rebuild_root() -> None:
+    """A root directory in memory, with all entries of the old one bound to their places."""
+    fresh = "/tmp"  # it exists everywhere; for a moment it is covered
+    tmp = os.open(fresh, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    mount("tmpfs", fresh, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")
+    _bind_entries("/", fresh, but={"tmp"})
+    os.mkdir(os.path.join(fresh, "tmp"))
+    os.mkdir(os.path.join(fresh, ".old"), 0o700)
+    os.chdir(fresh)
+    _call("syscall", PIVOT_ROOT[os.uname().machine], b".", b".old")
+    os.chdir("/")
+    mount(f"/proc/self/fd/{tmp}", "/tmp", None, MS_BIND | MS_REC)
+    os.close(tmp)
+    _call("umount2", "/.old", MNT_DETACH)
+    os.rmdir("/.old")
+
+
+PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+"""Number of the system call, which the C library has no function for."""
+
+
+def _bind_entries(old: str, new: str, but: Iterable[str] = ()) -> None:
+    for name in os.listdir(old):
+        if name in but:
+            continue
+        source, target = os.path.join(old, name), os.path.join(new, name)
+        if os.path.islink(source):
+            os.symlink(os.readlink(source), target)
+            continue
+        if os.path.isdir(source):
+            os.mkdir(target, 0o755)
+        else:
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT, 0o644))
+        mount(source, target, None, MS_BIND | MS_REC)
+
+
+def _make_read_only(but: Iterable[str]) -> None:
+    """Every mount becomes read-only, except those at or below the paths named, which get mounts of their own."""
+    kept = [os.path.realpath(path) for path in but]
+    for path in kept:
+        if os.path.isdir(path):
+            mount(path, path, None, MS_BIND | MS_REC)
+    for target in _mounts():
+        if not any(target == path or target.startswith(path + "/") for path in kept):
+            try:
+                mount("none", target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | _flags_of(target))
+            except OSError:
+                if target == "/":
+                    raise
+
+
+def _mounts() -> list[str]:
+    with open("/proc/self/mountinfo") as file:
+        return [line.split()[4].replace("\\040", " ") for line in file]
+
+
+def _flags_of(target: str) -> int:
+    """The flags that the mount at this path has: in a user namespace they may not be taken off."""
+    flags = 0
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            fields = line.split()
+            if fields[4].replace("\\040", " ") == target:
+                flags = sum(KEPT_FLAGS.get(word, 0) for word in fields[5].split(","))
+    return flags

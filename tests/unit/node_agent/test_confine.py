@@ -1,0 +1,141 @@
+"""What programs may do and see, with real processes, a real kernel, and a spawner that confines itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster.actor.clock import SystemClock
+from node_agent.runtime.interface import Confinement, Mount, StartFailure
+from node_agent.runtime.process import ProcessRuntime
+from tests.unit.node_agent.test_spawner import Make, program, within
+
+__all__ = ["program"]
+
+
+@pytest.fixture
+async def runtime(tmp_path: Path) -> AsyncIterator[ProcessRuntime]:
+    """Its spawner hides `cluster`, in which it has a node's directory."""
+    node = tmp_path / "cluster" / "nodes" / "n"
+    for name in ("pods", "data"):
+        (node / name).mkdir(parents=True)
+    (tmp_path / "cluster" / "key").write_text("the cluster's key")
+    runtime = ProcessRuntime(node, clock=SystemClock(), log_max_bytes=100_000, log_files=3, hidden=tmp_path / "cluster")
+    await runtime.start()
+    yield runtime
+    await runtime.stop()
+
+
+def needs_mounts(runtime: ProcessRuntime) -> None:
+    if not runtime.can_mount:
+        pytest.skip(f"this kernel lets nobody mount: {runtime.confinement}")
+
+
+async def output(runtime: ProcessRuntime, make: Make, script: str, confinement: Confinement | None = None) -> str:
+    one = make("sh", "-c", f"exec 2>&1; {script}")
+    await runtime.run(replace(one, confinement=confinement or Confinement()))
+    return (await within(runtime.wait(one.run_id))).tail
+
+
+async def test_the_cluster_is_hidden_and_the_nodes_own_rooms_are_not(
+    runtime: ProcessRuntime, program: Make, tmp_path: Path
+) -> None:
+    needs_mounts(runtime)
+    node = tmp_path / "cluster" / "nodes" / "n"
+    (node / "pods" / "mine").write_text("mine\n")
+    said = await output(runtime, program, f"cat {tmp_path}/cluster/key; cat {node}/pods/mine; ls {node}")
+    assert "No such file" in said
+    assert said.endswith("mine\ndata\npods\n")
+    said = await output(runtime, program, f"touch {tmp_path}/cluster/x; echo > {node}/pods/y; ls {node}/pods")
+    assert said.endswith("mine\ny\n")
+    assert not (tmp_path / "cluster" / "x").exists()
+    assert (tmp_path / "cluster" / "key").read_text() == "the cluster's key"
+
+
+async def test_no_rights_can_be_gained(runtime: ProcessRuntime, program: Make) -> None:
+    said = await output(runtime, program, "grep -E 'NoNewPrivs|CapEff|CapBnd' /proc/self/status; umask; ulimit -c")
+    words = said.split()
+    assert words[words.index("NoNewPrivs:") + 1] == "1"
+    assert int(words[words.index("CapEff:") + 1], 16) == 0
+    assert words[-2:] == ["0077", "0"]
+
+
+async def test_what_runs_outside_can_be_neither_signalled_nor_looked_into(
+    runtime: ProcessRuntime, program: Make
+) -> None:
+    if runtime.confinement.get("missing"):
+        pytest.skip(f"this kernel cannot do it: {runtime.confinement}")
+    outside = await asyncio.create_subprocess_exec("sleep", "1000", env={"SECRET": "hush", "PATH": os.environ["PATH"]})
+    try:
+        proc = f"/proc/{outside.pid}"
+        said = await output(runtime, program, f"kill {outside.pid}; cat {proc}/environ; ls {proc}/fd {proc}/root")
+        assert outside.returncode is None
+        assert "hush" not in said
+        assert said.count("ermission denied") + said.count("not permitted") >= 3
+    finally:
+        outside.kill()
+        await outside.wait()
+
+
+async def test_mounts_appear_where_they_are_wanted_and_only_there(
+    runtime: ProcessRuntime, program: Make, tmp_path: Path
+) -> None:
+    needs_mounts(runtime)
+    source = tmp_path / "volume"
+    source.mkdir()
+    (source / "file").write_text("content\n")
+    mounts = (
+        Mount(str(source), "/no-such-directory/deep/down"),
+        Mount(str(source), "/etc/podium-test/config", read_only=True),
+        Mount(str(source / "file"), "/opt/podium-test-file"),
+    )
+    script = (
+        "cat /no-such-directory/deep/down/file /etc/podium-test/config/file /opt/podium-test-file;"
+        " echo new > /no-such-directory/deep/down/new; echo x > /etc/podium-test/config/x;"
+        " head -c 5 /etc/passwd; ls /tmp > /dev/null && pwd"
+    )
+    said = await output(runtime, program, script, Confinement(mounts=mounts))
+    assert said.startswith("content\ncontent\ncontent\n")
+    assert "Read-only file system" in said
+    assert said.endswith(f"root:{tmp_path}\n")
+    assert (source / "new").read_text() == "new\n"
+    for path in ("/no-such-directory", "/etc/podium-test", "/opt/podium-test-file"):
+        assert not os.path.lexists(path), "nothing is written to the machine's own directories"
+    assert "podium-test" not in Path("/proc/self/mountinfo").read_text()
+
+
+async def test_a_root_that_cannot_be_written(runtime: ProcessRuntime, program: Make, tmp_path: Path) -> None:
+    needs_mounts(runtime)
+    script = "touch /var/podium-test /usr/podium-test; touch mine && echo fine"
+    said = await output(runtime, program, script, Confinement(read_only_root=True))
+    assert said.count("Read-only file system") == 2 or os.geteuid() != 0
+    assert said.endswith("fine\n")
+    assert not os.path.lexists("/var/podium-test")
+
+
+async def test_limits_and_another_user(runtime: ProcessRuntime, program: Make, tmp_path: Path) -> None:
+    said = await output(runtime, program, "ulimit -n", Confinement(rlimits={"NOFILE": 77}))
+    assert said == "77\n"
+    if os.geteuid() == 0:
+        one = program("/bin/sh", "-c", "id -u; id -g; id -G", cwd=Path("/"))
+        await runtime.run(replace(one, confinement=Confinement(uid=65534, gid=65534)))
+        assert (await within(runtime.wait(one.run_id))).tail.split() == ["65534"] * 3
+
+
+async def test_what_cannot_be_confined_is_not_started(runtime: ProcessRuntime, program: Make) -> None:
+    one = replace(program("true"), confinement=Confinement(mounts=(Mount("/no/such/source", "/mnt"),)))
+    with pytest.raises(StartFailure, match=r"cannot be confined as asked: .*/no/such/source"):
+        await runtime.run(one)
+    two = replace(program("no-such-program"), confinement=Confinement(rlimits={"NOFILE": 77}))
+    with pytest.raises(StartFailure, match="executable file not found") as failure:
+        await runtime.run(two)
+    assert failure.value.exit_code == 127
+    three = replace(program(sys.executable, "-c", "pass"), cwd="/no/such/dir", confinement=two.confinement)
+    with pytest.raises(StartFailure, match="chdir to working directory"):
+        await runtime.run(three)
