@@ -44,6 +44,9 @@ def parse(argv: Sequence[str]) -> tuple[AgentSettings, argparse.Namespace]:
         help="without a readiness probe a container is ready when the first port that it declares listens"
         " (default: yes, but not with the profile kubernetes)",
     )
+    parser.add_argument(
+        "--cgroups", action=argparse.BooleanOptionalAction, default=True, help="use control groups (default: yes)"
+    )
     parser.add_argument("--hide", type=Path, help="directory that pods must not see (default: --dir)")
     parser.add_argument("--metrics-socket", type=Path, help="Unix socket that serves metrics and health")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
@@ -73,6 +76,7 @@ def parse(argv: Sequence[str]) -> tuple[AgentSettings, argparse.Namespace]:
         log_files=flags.log_files,
         eager_readiness=flags.profile != "kubernetes",
         readiness_by_port=flags.profile != "kubernetes" if flags.readiness_by_port is None else flags.readiness_by_port,
+        cgroups=flags.cgroups,
         hide=flags.hide,
         lifetime=flags.lifetime,
         lifeline_fd=flags.lifeline_fd,

@@ -21,6 +21,7 @@ import functools
 import random
 import shutil
 from collections.abc import Mapping
+from hashlib import blake2b
 from pathlib import Path
 
 from cluster.actor.actor import ActorStopped
@@ -51,6 +52,7 @@ from node_agent.pod_state import StopAsked
 from node_agent.pod_worker import PodWorker, Surroundings, stop_of
 from node_agent.preparation import Host
 from node_agent.restart_policy import CrashBackoff
+from node_agent.runtime.cgroups import Cgroups
 from node_agent.runtime.interface import Runtime
 from node_agent.runtime.logs import log_path
 from node_agent.settings import AgentSettings
@@ -98,6 +100,7 @@ class NodeAgent:
         self._tasks = Tasks("node agent")
         self._machine: Machine | None = None
         self._has_memory = False
+        self._cgroups = Cgroups.none()
         self._resources: dict[str, core.Quantity] = {}
         self._addresses: PodAddresses | None = None
         self._address_of: dict[str, PodAddresses] = {}
@@ -146,6 +149,7 @@ class NodeAgent:
                 data=settings.dir / "data",
                 memory=settings.dir / LINK,
                 can_mount=lambda: runtime.can_mount,
+                cgroups=lambda: self._cgroups,
             ),
             backoff=CrashBackoff(
                 profile.crash_backoff_initial_s, profile.crash_backoff_max_s, profile.crash_backoff_reset_s
@@ -163,6 +167,9 @@ class NodeAgent:
         for directory in (self._pods_dir, self.settings.dir / "data"):
             make_private_dir(directory)
         _, self._has_memory = memory_dir(self.settings.dir)
+        if self.settings.cgroups:
+            self._cgroups = Cgroups.find(cgroup_name(self.settings))
+            self._cgroups.remember(self.settings.dir)
         self._machine = Machine.read(self.settings.dir)
         settings = self.settings
         self._resources = node_object.capacity(
@@ -215,6 +222,7 @@ class NodeAgent:
         await (self.runtime.leave() if self._leaving else self.runtime.stop())
         if not self._leaving:
             remove_memory_dir(self.settings.dir)
+            self._cgroups.close()
         await self._recorder.stop()
         await self._heart.stop()
         self._ended.set()
@@ -309,11 +317,12 @@ class NodeAgent:
 
     def _isolation(self) -> core.Isolation:
         """How far this node can contain the processes of pods."""
-        missing = list(self.runtime.missing)
+        missing = [*self.runtime.missing, *self._cgroups.missing]
         if not self._has_memory:
             missing.append("secrets lie on the disk: there is no /dev/shm")
         volumes = "namespace" if self.runtime.can_mount else "directory"
-        return core.Isolation(enforcement="none", volumes=volumes, profiles=["baseline"], missing=missing)
+        enforcement = "cgroup" if self._cgroups.enforces else "rlimit"
+        return core.Isolation(enforcement=enforcement, volumes=volumes, profiles=["baseline"], missing=missing)
 
     def _set_addresses(self, node: core.Node) -> None:
         if node.spec.podCIDR and (self._addresses is None or self._addresses.cidr != node.spec.podCIDR):
@@ -558,9 +567,16 @@ class NodeAgent:
             if run_id is None or run_id.uid not in known | set(self.workers):
                 self.runtime.kill(text)
                 self.runtime.forget(text)
+        running = [name for worker in self.workers.values() for name in worker.group_names]
+        self._cgroups.remove_all_but(running)
         for directory in self._pods_dir.iterdir():
             if directory.name not in known and directory.name not in self.workers:
                 shutil.rmtree(directory, ignore_errors=True)
+
+
+def cgroup_name(settings: AgentSettings) -> str:
+    """The node's own groups: nodes of several clusters have the same names."""
+    return f"{settings.name}-{blake2b(str(settings.dir.absolute()).encode(), digest_size=4).hexdigest()}"
 
 
 async def _tell(worker: PodWorker, stop: StopAsked) -> None:

@@ -10,8 +10,8 @@ What the spawner does to itself at its start, every pod inherits, at no cost per
                              the daemons outside
     Landlock                 signals reach nothing outside: neither the agent nor the user's other processes
 
-What one program needs beyond that is done between fork and exec (`confine_child`): control groups, limits, mounts,
-user and group. The order matters: groups first, so that nothing it forks escapes them; rights last.
+What one program needs beyond that is done between fork and exec (`confine_child`): limits, mounts, user and group, in
+this order, since rights go last. (Control groups it is born in: `node_agent.launch`.)
 
 Only stable interfaces of the kernel, by ctypes. The spawner loads this file: standard library only. What a machine does
 not let us do is said, and never fatal for the spawner; for a program that asked for it, it is (Refused).
@@ -148,7 +148,6 @@ def needs_fork(confinement: dict[str, Any] | None) -> bool:
         confinement["uid"] >= 0
         or confinement["gid"] >= 0
         or confinement["rlimits"]
-        or confinement["cgroups"]
         or confinement["mounts"]
         or confinement["read_only_root"]
     )
@@ -157,9 +156,6 @@ def needs_fork(confinement: dict[str, Any] | None) -> bool:
 def confine_child(confinement: dict[str, Any], cwd: str) -> None:
     """Confines this process, which is about to execute a program in `cwd`. Raises NotConfined."""
     try:
-        for group in confinement["cgroups"]:
-            with open(os.path.join(group, "cgroup.procs"), "w") as procs:
-                procs.write("0")
         for name, value in confinement["rlimits"].items():
             number = getattr(resource, f"RLIMIT_{name}")
             _, hard = resource.getrlimit(number)

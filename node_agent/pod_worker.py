@@ -59,9 +59,11 @@ from node_agent.pod_state import (
     Ticked,
     Unprepared,
 )
-from node_agent.preparation import Home, Host, NotPrepared, prepare, termination_log
+from node_agent.preparation import Home, Host, NotPrepared, group_name, limits_of, prepare, termination_log
 from node_agent.probe_state import LIVENESS, READINESS, STARTUP
+from node_agent.process_tree import descendants_of, resident_bytes
 from node_agent.restart_policy import CrashBackoff
+from node_agent.runtime.cgroups import Limits
 from node_agent.runtime.interface import Adopted, Ended, ExecProcess, Program, Runtime, StartFailure
 from node_agent.runtime.logs import log_path
 from node_agent.volume_keeper import keep_volumes, needs_keeping
@@ -70,6 +72,9 @@ from node_agent.volumes import remove_volumes
 MAILBOX_LIMIT = 200
 """Events of one pod that wait; when it is full whoever has news waits."""
 
+KILLED = 137
+"""Exit code of what SIGKILL has ended; also of a shell whose command it was."""
+MEMORY_LOOK_S = 0.5
 TERMINATION_MESSAGE_BYTES = 4096
 """As much of a termination log is read, as in Kubernetes."""
 
@@ -176,6 +181,7 @@ class PodWorker(Actor[PodEvent]):
         now_s = around.clock.wall()
         self._start_time_s = checkpoint.start_time_s if checkpoint else status.start_time_of(pod) or now_s
         self._checkpoint = checkpoint
+        self._over_memory: set[str] = set()  # runs that were ended because they held too much
         self._ended_runs: list[str] = []  # whose end the next checkpoint knows
 
     # --- what others ask
@@ -183,6 +189,11 @@ class PodWorker(Actor[PodEvent]):
     @property
     def uid(self) -> str:
         return self.pod.metadata.uid
+
+    @property
+    def group_names(self) -> list[str]:
+        """Names of the control groups of its containers."""
+        return [group_name(self._home, container.name) for container in self.state.containers]
 
     @property
     def holds_resources(self) -> bool:
@@ -438,8 +449,10 @@ class PodWorker(Actor[PodEvent]):
         """Stays with a run to its end."""
         runtime = self._around.runtime
         check = self.spawn(self._check_listeners(container, run_id), name=f"check listeners of {container}")
+        watch = self.spawn(self._watch_memory(container, run_id), name=f"watch the memory of {container}")
         ended = await runtime.wait(run_id)
         check.cancel()
+        watch.cancel()
         self._ended_runs.append(run_id)
         if ended.survivors:
             self._note(
@@ -452,8 +465,37 @@ class PodWorker(Actor[PodEvent]):
             self._note("Warning", "PortInUse", listeners.clash_message(container, self.pod_ip))
         message = self._last_words(container) or (tail if self._falls_back(container, ended) else "")
         await self.ref.tell(
-            Exited(container, run, ended.at_s, ended.exit_code, ended.signal, message, ended.lost, used=ended.used)
+            Exited(
+                *(container, run, ended.at_s, ended.exit_code, ended.signal, message, ended.lost),
+                reason=self._why(container, run_id, ended),
+                used=ended.used,
+            )
         )
+
+    def _why(self, container: str, run_id: str, ended: Ended) -> str:
+        """OOMKilled, if that is how it ended; its control groups are of no use any more."""
+        cgroups, name = self._around.host.cgroups(), group_name(self._home, container)
+        out_of_memory = run_id in self._over_memory or (ended.exit_code == KILLED and cgroups.was_out_of_memory(name))
+        self._over_memory.discard(run_id)
+        cgroups.remove(name)
+        return "OOMKilled" if out_of_memory else ""
+
+    async def _watch_memory(self, container: str, run_id: str) -> None:
+        """Where no control group does it: ends a container that holds more memory than it may."""
+        limits = limits_of(self._spec_of(container))
+        if self._around.host.cgroups().enforces or limits == Limits():
+            return
+        if limits.cpu_milli and self.state[container].run == 0:
+            what = "the limit of cpu is not kept, and memory is looked at every half second"
+            self._note(
+                "Warning", "LimitsNotEnforced", f"Container {container}: {what}: this node has no control groups"
+            )
+        while limits.memory_bytes:
+            await self._around.clock.sleep(MEMORY_LOOK_S)
+            if resident_bytes(descendants_of([self._around.runtime.pid_of(run_id)])) > limits.memory_bytes:
+                self._over_memory.add(run_id)
+                self._around.runtime.kill(run_id)
+                return
 
     def _last_words(self, container: str) -> str:
         """What the container left in its termination log; taken away, so that the next run begins with none."""

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from cluster.api.errors import ApiError, NotFound
-from cluster.api.pods import CPU, MEMORY, config_references
+from cluster.api.pods import CPU, MEMORY, amount, config_references
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.environment import MissingConfiguration, Place, build_environment, command_line
+from node_agent.runtime.cgroups import Cgroups, Limits
 from node_agent.runtime.interface import Confinement, Mount, Program
 from node_agent.runtime.logs import log_path, remove_old_logs
 from node_agent.volumes import Shelves, UnfitPath, make_volume
@@ -27,6 +28,10 @@ from node_agent.volumes import Shelves, UnfitPath, make_volume
 KUBERNETES_TERMINATION_LOG = "/dev/termination-log"
 """Kubernetes' default for terminationMessagePath, which its clients write out: the same as none."""
 TERMINATION_LOG = "termination-log"
+
+DATA_FACTOR = 4
+"""Without control groups, memory is looked at now and then: a process that grows faster fails at this multiple of the
+container's limit (RLIMIT_DATA, which counts what is reserved and not only what is used)."""
 
 ReadConfiguration: TypeAlias = Callable[[str, str, str], Awaitable[core.ConfigMap | core.Secret]]
 """The ConfigMap or Secret (kind, namespace, name). Raises ApiError."""
@@ -60,6 +65,7 @@ class Host:
     """A directory in memory, where secrets lie."""
     can_mount: Callable[[], bool]
     """Whether containers can have mounts of their own."""
+    cgroups: Callable[[], Cgroups]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,19 @@ def place_of(host: Host, home: Home) -> Place:
         room.get(CPU, 0),
         room.get(MEMORY, 0),
     )
+
+
+def limits_of(container: core.Container) -> Limits:
+    """What a container may use."""
+    limits = container.resources.limits
+    return Limits(
+        amount(MEMORY, limits[MEMORY]) if MEMORY in limits else 0, amount(CPU, limits[CPU]) if CPU in limits else 0
+    )
+
+
+def group_name(home: Home, container: str) -> str:
+    """The name of a container's control groups."""
+    return f"{home.pod.metadata.uid}.{container}"
 
 
 def termination_log(home: Home, container: core.Container) -> Path:
@@ -135,7 +154,13 @@ async def prepare(host: Host, home: Home, container: core.Container, run: int, r
     file = log_path(directory, container.name, run)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     remove_old_logs(directory, container.name, run)
-    confinement = Confinement(mounts=tuple(mount for _, mount in mounts) if host.can_mount() else ())
+    cgroups, limits = host.cgroups(), limits_of(container)
+    rlimits = {} if cgroups.enforces or not limits.memory_bytes else {"DATA": DATA_FACTOR * limits.memory_bytes}
+    confinement = Confinement(
+        mounts=tuple(mount for _, mount in mounts) if host.can_mount() else (),
+        cgroups=cgroups.make(group_name(home, container.name), limits),
+        rlimits=rlimits,
+    )
     return Program(
         run_id,
         command_line(container, env),

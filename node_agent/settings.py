@@ -48,6 +48,8 @@ class AgentSettings:
     """"dev": pods end with whoever started the agent. "service": they outlive all but the agent's own orderly stop."""
     lifeline_fd: int | None = None
     """At whose end of file the pods end in the lifetime "dev"; None: at the agent's own end."""
+    cgroups: bool = False
+    """Use control groups where they can be had."""
     hide: Path | None = None
     """The directory that pods must not see, the cluster's; None: the node's own. What is theirs in it shows."""
     metrics_socket: Path | None = None

@@ -47,6 +47,7 @@ import time
 
 from node_agent import process_tree as tree
 from node_agent import spawner_line as lines
+from node_agent.cgroup_files import kill_all_in, pids_in
 from node_agent.confine import confine_self
 from node_agent.launch import Refused, launch
 from node_agent.log_file import LogFile
@@ -293,7 +294,8 @@ class Spawner:
             for fd in theirs:
                 os.close(fd)
         run = Run(id, pid, message.get("parent", ""), reader, log, input_fd)
-        run.cgroups = list((confinement or {}).get("cgroups", ()))
+        if not run.parent:  # a command beside a container is in that one's groups, and they are not its own to end
+            run.cgroups = list((confinement or {}).get("cgroups", ()))
         self.runs[id] = self.by_pid[pid] = run
         if reader >= 0:
             self.by_fd[reader] = run
@@ -397,6 +399,8 @@ class Spawner:
         sweeping = list(self.sweeping.values())
         members = self._members(sweeping)
         for run in sweeping:
+            if members[run.id] and run.cgroups:
+                kill_all_in(run.cgroups)
             tree.kill_all(members[run.id], self.session)
         over = [run for run in sweeping if run.end is not None and self._is_over(run, members)]
         # The list of children may skip one when another ends while it is read: look twice before saying so.
@@ -415,6 +419,9 @@ class Spawner:
         to whom: they go to `ending`, and whoever wants to be sure that a run is over waits for them."""
         self.ending = []
         roots: dict[str, list[int]] = {run.id: [run.pid] if run.pid in self.by_pid else [] for run in runs}
+        for run in runs:
+            if run.cgroups:
+                roots[run.id] += pids_in(run.cgroups)
         for pid in tree.children_of(os.getpid()):
             if pid in self.by_pid:
                 continue

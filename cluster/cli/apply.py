@@ -11,7 +11,6 @@ from cluster.cli.exits import CommandError, ExitCode, say
 from cluster.cli.session import Session, cluster_option, namespace_option, run
 
 if TYPE_CHECKING:
-    from cluster.api.kinds import AnyObject
     from cluster.api.manifest import Manifest
 
 
@@ -44,8 +43,6 @@ def apply_command(
         applied = await apply_manifests(session.client, manifests, namespace=namespace, dry_run=dry_run)
         for item in applied:
             click.echo(f"{name_of(item.object)} {item.verb}{' (dry run)' if dry_run else ''}")
-            for what in not_enforced(item.object):
-                say(f"warning: {name_of(item.object)}: {what}")
         if wait and not dry_run:
             from cluster.cli.waiting import wait_until_ready
 
@@ -78,17 +75,3 @@ def _refuse_other_namespaces(manifests: list[Manifest], namespace: str) -> None:
                 f"{manifest.source}:{manifest.line}: {manifest.object.metadata.name} names the namespace {named}, "
                 f"not {namespace}; nothing was written. Leave out one of the two"
             )
-
-
-def not_enforced(obj: AnyObject) -> list[str]:
-    """What an object asks for and no node carries out: said, so that nobody counts on it."""
-    kind = obj.DESCRIPTOR.name
-    if kind not in ("Pod", "ReplicationController"):
-        return []
-    spec = obj.spec if kind == "Pod" else obj.spec.template.spec  # type: ignore[union-attr]
-    return [
-        f"limits of container {container.name} ({', '.join(sorted(container.resources.limits))}) are not enforced: "
-        "a process may use what the machine has"
-        for container in (*spec.initContainers, *spec.containers)  # type: ignore[union-attr]
-        if container.resources.limits
-    ]

@@ -215,6 +215,7 @@ WIDE: dict[str, Columns] = {
         ("INTERNAL-IP", lambda o, _: _node_address(o)),
         ("OS-IMAGE", lambda o, _: o.status.nodeInfo.osImage or "<unknown>"),
         ("KERNEL-VERSION", lambda o, _: o.status.nodeInfo.kernelVersion or "<unknown>"),
+        ("ENFORCE", lambda o, _: o.status.isolation.enforcement or NONE),
         ("CONTAINER-RUNTIME", lambda o, _: o.status.nodeInfo.containerRuntimeVersion or "<unknown>"),
     ),
     "ReplicationController": (

@@ -20,6 +20,7 @@ from pathlib import Path
 from cluster.api.errors import Invalid, NotFound
 from cluster.api.names import dns1123_label_problems
 from cluster.config.dirs import make_private_dir, state_root
+from node_agent.runtime.cgroups import remove_remembered
 
 
 @dataclass(slots=True)
@@ -131,6 +132,8 @@ class ClusterDir:
 
     def remove(self) -> None:
         """Removes the directory with all that is in it, and those above it that were made for it, if empty."""
+        for node in (self.path / "nodes").glob("*"):
+            remove_remembered(node)
         for link in (self.path / "nodes").glob("*/memory"):  # what nodes keep in memory lies elsewhere
             if link.is_symlink():
                 shutil.rmtree(link.resolve(), ignore_errors=True)
