@@ -143,7 +143,6 @@ class Spawner:
 
     def serve(self) -> None:
         """Works until everything is to end."""
-        self._end_left_behind()
         while not self.stopping:
             for fd, events in self.poller.poll(self._timeout_s()):
                 if fd in self.by_fd:
@@ -469,19 +468,20 @@ class Spawner:
         for id in list(self.records.runs):
             self.records.forget(id)
 
-    def _end_left_behind(self) -> None:
-        """What runs of an earlier spawner's runs is killed: nobody holds its output, nobody would see its end."""
-        left = {id: entry for id, entry in self.records.runs.items() if "end" not in entry}
-        here = {id: entry for id, entry in left.items() if entry["boot"] == self.boot}
-        deadline = _now() + SWEEP_LIMIT_S
-        survivors: list[int] = []
-        while here and (survivors := _left_of(here)) and _now() < deadline:
-            tree.kill_all(survivors, self.session)
-            time.sleep(SWEEP_PAUSE_S[0])
-        for id in left:
-            self.records.ended(
-                id, code=LOST_CODE, signal=LOST_SIGNAL, at=_wall(), tail="", survivors=survivors, usage={}, lost=True
-            )
+
+def end_left_behind(records: Records) -> None:
+    """What runs of an earlier spawner's runs is killed: nobody holds its output, nobody would see its end. To be called
+    before this process confines itself: afterwards it can signal nobody but its own."""
+    left = {id: entry for id, entry in records.runs.items() if "end" not in entry}
+    here = {id: entry for id, entry in left.items() if entry["boot"] == boot_id()}
+    deadline = _now() + SWEEP_LIMIT_S
+    survivors: list[int] = []
+    while here and (survivors := _left_of(here)) and _now() < deadline:
+        tree.kill_all(survivors, os.getsid(0))
+        time.sleep(SWEEP_PAUSE_S[0])
+    for id in left:
+        how = {"code": LOST_CODE, "signal": LOST_SIGNAL, "at": _wall(), "tail": "", "usage": {}, "lost": True}
+        records.ended(id, survivors=survivors, **how)
 
 
 def _left_of(runs: dict[str, dict[str, Any]]) -> list[int]:
@@ -541,6 +541,7 @@ def main(argv: list[str]) -> int:
     me = {"pid": os.getpid(), "ticks": tree.start_ticks_of(os.getpid()), "boot": boot_id()}
     os.write(who, json.dumps(me).encode())
     os.close(who)
+    end_left_behind(records)
     line = lines.Line(lines.listen(directory_fd))
     confinement = confine_self(hidden, [os.path.join(directory, name) for name in SHOWN]) if hidden else {}
     Spawner(
