@@ -48,7 +48,7 @@ from node_agent.fit import Rejection, admit
 from node_agent.heartbeat import Heart, Usage
 from node_agent.memory_dir import LINK, memory_dir, remove_memory_dir
 from node_agent.node_object import Machine
-from node_agent.pod_state import StopAsked
+from node_agent.pod_state import FailAsked, StopAsked
 from node_agent.pod_worker import PodWorker, Surroundings, stop_of
 from node_agent.preparation import Host
 from node_agent.restart_policy import CrashBackoff
@@ -69,6 +69,7 @@ CRASH_PAUSE_S = 1.0
 STOP_MARGIN_S = 1.0
 """How much longer than the grace period the stop of all pods may take before the rest is killed."""
 FLUSH_TIMEOUT_S = 1.0
+DISCONNECT_LOOK_S = 0.5
 CONFIGURATION_TIMEOUT_S = 5.0
 """For one ConfigMap or Secret, before a container starts."""
 ALONE_S = 5.0
@@ -178,6 +179,7 @@ class NodeAgent:
         await self.runtime.start()
         await self._checkpoints.start()
         await self._adopt_living()
+        self._tasks.spawn(self._watch_disconnect(), name="stop pods that must not be cut off for long")
         alone = self._tasks.spawn(self._adopt_the_rest(), name="adopt what does not run, if the master stays away")
         self._node.add_handler(self._on_node)
         self._pods.add_handler(self._on_pod)
@@ -490,6 +492,17 @@ class NodeAgent:
             self._recorder.event(pod, "Warning", rejection.reason, rejection.message)
         await self._start_worker(pod, pod_ip, rejection, incarnation, None)
 
+    async def _watch_disconnect(self) -> None:
+        """Ends pods whose spec says that they must not run when the master was not heard of for so long."""
+        while True:
+            await self._clock.sleep(DISCONNECT_LOOK_S)
+            silent_s = self._clock.monotonic() - self._heart.heard_at_s
+            for worker in list(self.workers.values()):
+                limit_s = worker.pod.spec.stopAfterDisconnectSeconds
+                if limit_s and silent_s > limit_s and worker.state.stop is None and not worker.is_over:
+                    why = f"The node agent has not reached the master for more than {limit_s} seconds"
+                    await _tell(worker, FailAsked("StoppedAfterDisconnect", why, worker.state.grace_s))
+
     async def _guard(self, worker: PodWorker) -> None:
         """A worker that crashes, which is a bug, loses its pod: it is killed and taken up anew, as after a restart."""
         try:
@@ -579,7 +592,7 @@ def cgroup_name(settings: AgentSettings) -> str:
     return f"{settings.name}-{blake2b(str(settings.dir.absolute()).encode(), digest_size=4).hexdigest()}"
 
 
-async def _tell(worker: PodWorker, stop: StopAsked) -> None:
+async def _tell(worker: PodWorker, stop: StopAsked | FailAsked) -> None:
     try:
         await worker.ref.tell(stop)
     except ActorStopped:

@@ -82,6 +82,8 @@ class Heart:
         """`on_unknown` is awaited when the master knows no node of this name."""
         self._client, self._node, self._clock, self._interval_s = client, node, clock, interval_s
         self._usage, self._on_unknown = usage, on_unknown
+        self.heard_at_s = clock.monotonic()
+        """When the master answered last, monotonic; before it ever did, when this agent began."""
         self._sequence = 0
         self._failures = 0
         self._next_s = clock.monotonic()
@@ -115,6 +117,7 @@ class Heart:
         for resource, used in self._usage().items():
             beat.usage[resource].string = used
         unknown = await line.beat([beat], timeout_s=max(1.0, self._interval_s))
+        self.heard_at_s = self._clock.monotonic()
         if self._failures:
             log.info("heartbeats reach the master again", failures=self._failures)
             self._failures = 0

@@ -226,22 +226,48 @@ class PodWorker(Actor[PodEvent]):
         for container in self.state.containers:
             self._around.runtime.kill(self._run_id(container.name, container.run))
 
-    async def exec(self, container: str, command: Sequence[str]) -> ExecProcess:
-        """Runs a command with the container's environment and directory. Raises StartFailure."""
-        run_id = self._run_id(container, self.state[container].run)
-        if self.state[container].phase not in ALIVE:
+    async def exec(
+        self, container: str, command: Sequence[str], *, tty: bool = False, detached: bool = False
+    ) -> ExecProcess:
+        """Runs a command with the container's environment and directory, and what confines it. Raises StartFailure.
+
+        `detached`: whether the container runs or not; it is prepared as for a start.
+        """
+        run = self.state[container].run
+        running = self.state[container].phase in ALIVE
+        if not running and not detached:
             raise StartFailure(126, f"container {container} is not running")
-        program = self._programs.get(container)
+        program = self._programs.get(container) if running else None
         if program is None:  # it was started by an earlier life of this agent: as it would be started now
-            run = self.state[container].run
             try:
-                program = await prepare(self._around.host, self._home, self._spec_of(container), run, run_id)
+                program = await prepare(
+                    self._around.host, self._home, self._spec_of(container), run, self._run_id(container, run)
+                )
             except (UnknownField, NotPrepared, OSError) as error:
                 raise StartFailure(126, str(error)) from error
-            self._programs[container] = program
+            if running:
+                self._programs[container] = program
         self._exec_count += 1
-        beside = replace(program, run_id=f"{run_id}.exec{self._exec_count}", argv=tuple(command), log_path="")
+        run_id = self._run_id(container, run)
+        beside = replace(program, run_id=f"{run_id}.exec{self._exec_count}", argv=tuple(command), log_path="", tty=tty)
         return await self._around.runtime.exec(beside, beside=run_id)
+
+    async def write_stdin(self, container: str, data: bytes) -> None:
+        """What its program reads, if its spec says `stdin`. Returns when it was taken."""
+        await self._around.runtime.write_stdin(self._run_id(container, self.state[container].run), data)
+
+    def detach_stdin(self, container: str) -> None:
+        """Whoever wrote has gone."""
+        if self._spec_of(container).stdinOnce:
+            self._around.runtime.close_stdin(self._run_id(container, self.state[container].run))
+
+    def resize(self, container: str, rows: int, columns: int) -> None:
+        """Its terminal has this size now."""
+        self._around.runtime.resize(self._run_id(container, self.state[container].run), rows, columns)
+
+    def signal(self, container: str, number: int) -> None:
+        """Signals its program."""
+        self._around.runtime.signal(self._run_id(container, self.state[container].run), number)
 
     # --- the actor
 

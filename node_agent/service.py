@@ -19,8 +19,12 @@ from cluster.rpc.identity import Identity
 from node_agent.agent import NodeAgent
 from node_agent.pod_worker import PodWorker
 from node_agent.runtime.interface import ExecProcess, StartFailure
+from node_agent.runtime.log_times import Stamper
 from node_agent.runtime.logs import LogReader
 
+CONNECT_TIMEOUT_S = 5.0
+ATTACH_PAUSE_S = 0.02
+"""How often the output of a program is looked at that somebody is attached to."""
 FOLLOW_PAUSE_S = 0.1
 """How often a followed log is looked at."""
 _CHUNK_BYTES = 65536
@@ -31,6 +35,8 @@ _EVERYONE = frozenset({"admin", "controllers", "scheduler", "node", "proxy", "ma
 RULES: Mapping[str, frozenset[str]] = {
     "/cluster.pb.v1.NodeAgent/Logs": frozenset({"admin"}),
     "/cluster.pb.v1.NodeAgent/Exec": frozenset({"admin"}),
+    "/cluster.pb.v1.NodeAgent/Attach": frozenset({"admin"}),
+    "/cluster.pb.v1.NodeAgent/PortForward": frozenset({"admin"}),
     "/grpc.health.v1.Health/Check": _EVERYONE,
     "/grpc.health.v1.Health/Watch": _EVERYONE,
     "/grpc.health.v1.Health/List": _EVERYONE,
@@ -66,13 +72,25 @@ class AgentService:
             if request.previous:
                 raise BadRequest(f'previous terminated container "{container}" in pod "{request.pod}" not found')
             raise BadRequest(f'container "{container}" in pod "{request.pod}" has not run on this node yet')
-        reader = LogReader(path, request.tail_lines if request.HasField("tail_lines") else None)
+        if request.HasField("limit_bytes") and request.limit_bytes < 1:
+            raise Invalid(f"limit_bytes must be at least 1: {request.limit_bytes}")
+        left = request.limit_bytes if request.HasField("limit_bytes") else None
+        tail = request.tail_lines if request.HasField("tail_lines") else None
+        reader = LogReader(path, tail, request.since_s if request.HasField("since_s") else None)
+        stamper = Stamper()
         try:
             while True:
                 # Asked before reading: what was written until the end is read after the end was seen.
                 more = request.follow and self._is_current(pod, container, str(path))
                 while data := reader.read():
+                    if request.timestamps and reader.index is not None:
+                        data = stamper.stamp(data, reader.offset, reader.index)
+                    if left is not None:
+                        data = data[:left]
+                        left -= len(data)
                     yield agent_pb2.LogsChunk(data=data)
+                    if left == 0:
+                        return
                 if not more:
                     return
                 await self._clock.sleep(FOLLOW_PAUSE_S)
@@ -86,7 +104,7 @@ class AgentService:
         names = [c.name for c in pod.spec.containers]
         if not container and len(names) == 1:
             return pod, names[0]
-        if container not in names:
+        if container not in (*names, *(c.name for c in pod.spec.initContainers)):
             if not container:
                 raise BadRequest(f'pod "{name}" has several containers, name one of them: {", ".join(names)}')
             raise BadRequest(f'container "{container}" is not in pod "{name}"; it has {", ".join(names)}')
@@ -112,16 +130,15 @@ class AgentService:
         self, identity: Identity, inputs: AsyncIterator[agent_pb2.ExecInput]
     ) -> AsyncIterator[agent_pb2.ExecOutput]:
         """Runs a command to its end, or until the caller goes. Raises NotFound, BadRequest."""
-        first = await anext(aiter(inputs), None)
-        if first is None or not first.HasField("start"):
-            raise BadRequest("the first input of exec must be `start`")
-        start = first.start
+        start = await _first(inputs)
         pod, container = self._find(start.namespace, start.pod, start.container)
         worker = self._worker(pod)
         if worker is None:
             raise BadRequest(f'pod "{start.pod}" does not run')
         try:
-            process = await worker.exec(container, start.command)
+            process = await worker.exec(container, start.command, tty=start.tty, detached=start.detached)
+            if start.HasField("size"):
+                process.resize(start.size.rows, start.size.columns)
         except StartFailure as failure:
             yield agent_pb2.ExecOutput(stderr=f"{failure.message}\n".encode())
             yield agent_pb2.ExecOutput(exit_code=failure.exit_code)
@@ -139,6 +156,105 @@ class AgentService:
             process.close()
             await tasks.cancel_all()
 
+    # --- attach
+
+    async def attach(
+        self, identity: Identity, inputs: AsyncIterator[agent_pb2.ExecInput]
+    ) -> AsyncIterator[agent_pb2.ExecOutput]:
+        """What the program writes from now on, and what it reads. Raises NotFound, BadRequest."""
+        start = await _first(inputs)
+        pod, container = self._find(start.namespace, start.pod, start.container)
+        worker = self._worker(pod)
+        path = worker.log_file(container, previous=False) if worker is not None else None
+        if worker is None or path is None or not worker.is_running(container):
+            raise BadRequest(f'container "{container}" of pod "{start.pod}" does not run')
+        run = worker.state[container].run
+        if start.HasField("size"):
+            worker.resize(container, start.size.rows, start.size.columns)
+        reader = LogReader(path, tail_lines=0)
+        tasks = Tasks("attach")
+        try:
+            tasks.spawn(_feed_container(worker, container, inputs), name="attach input")
+            while True:
+                on = worker.is_running(container) and worker.state[container].run == run
+                while data := reader.read():
+                    yield agent_pb2.ExecOutput(stdout=data)
+                if not on:
+                    break
+                await self._clock.sleep(ATTACH_PAUSE_S)
+            c = worker.state[container]
+            end = c.last if c.run > run else c.ended or c.last
+            yield agent_pb2.ExecOutput(exit_code=end.exit_code if end is not None else 0)
+        finally:
+            reader.close()
+            await tasks.cancel_all()
+
+    # --- port forwarding
+
+    async def port_forward(
+        self, identity: Identity, inputs: AsyncIterator[agent_pb2.PortForwardInput]
+    ) -> AsyncIterator[agent_pb2.PortForwardOutput]:
+        """One connection to a port of the pod, to the end of both sides. Raises NotFound, BadRequest."""
+        first = await anext(aiter(inputs), None)
+        if first is None or not first.HasField("start"):
+            raise BadRequest("the first input must be `start`")
+        start = first.start
+        pod = self._agent.find_pod(start.namespace, start.pod)
+        worker = self._worker(pod) if pod is not None else None
+        if worker is None or not worker.pod_ip:
+            raise NotFound(f'pod "{start.pod}" does not run on node {self._agent.settings.name}')
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                reader, writer = await asyncio.open_connection(worker.pod_ip, start.port)
+        except (OSError, TimeoutError) as error:
+            why = getattr(error, "strerror", None) or "no answer"
+            raise BadRequest(f"nothing accepts at {worker.pod_ip}:{start.port} of pod {start.pod}: {why}") from error
+        tasks = Tasks("port forward")
+        try:
+            yield agent_pb2.PortForwardOutput(connected=True)
+            tasks.spawn(_feed_connection(writer, inputs), name="port forward input")
+            while data := await reader.read(_CHUNK_BYTES):
+                yield agent_pb2.PortForwardOutput(data=data)
+            yield agent_pb2.PortForwardOutput(closed=True)
+        except OSError:
+            yield agent_pb2.PortForwardOutput(closed=True)
+        finally:
+            await tasks.cancel_all()
+            writer.transport.abort()
+
+
+async def _first(inputs: AsyncIterator[agent_pb2.ExecInput]) -> agent_pb2.ExecStart:
+    first = await anext(aiter(inputs), None)
+    if first is None or not first.HasField("start"):
+        raise BadRequest("the first input must be `start`")
+    return first.start
+
+
+async def _feed_container(worker: PodWorker, container: str, inputs: AsyncIterator[agent_pb2.ExecInput]) -> None:
+    """The end of the input ends the program's only if its spec says so (stdinOnce)."""
+    async for message in inputs:
+        match message.WhichOneof("input"):
+            case "stdin":
+                await worker.write_stdin(container, message.stdin)
+            case "stdin_closed":
+                worker.detach_stdin(container)
+            case "resize":
+                worker.resize(container, message.resize.rows, message.resize.columns)
+            case "signal":
+                worker.signal(container, message.signal)
+
+
+async def _feed_connection(writer: asyncio.StreamWriter, inputs: AsyncIterator[agent_pb2.PortForwardInput]) -> None:
+    async for message in inputs:
+        try:
+            if message.HasField("closed"):
+                writer.write_eof()
+            else:
+                writer.write(message.data)
+                await writer.drain()
+        except OSError:
+            return  # the pod has closed: its side of the connection says the rest
+
 
 async def _feed(process: ExecProcess, inputs: AsyncIterator[agent_pb2.ExecInput]) -> None:
     async for message in inputs:
@@ -153,6 +269,8 @@ async def _feed(process: ExecProcess, inputs: AsyncIterator[agent_pb2.ExecInput]
                 process.stdin.close()
             case "signal":
                 process.signal(message.signal)
+            case "resize":
+                process.resize(message.resize.rows, message.resize.columns)
             case _:
                 raise BadRequest("exec takes one `start`, and it comes first")
 

@@ -70,6 +70,8 @@ def _validate_pod_spec(report: Report, spec: core.PodSpec, path: str, restart_po
         report.at_least(f"{path}.activeDeadlineSeconds", spec.activeDeadlineSeconds, 1)
         if restart_policies != RESTART_POLICIES:
             report.forbidden(f"{path}.activeDeadlineSeconds", "a replication controller's pods run for ever")
+    if spec.HasField("stopAfterDisconnectSeconds"):
+        report.at_least(f"{path}.stopAfterDisconnectSeconds", spec.stopAfterDisconnectSeconds, 1)
     report.one_of(f"{path}.restartPolicy", spec.restartPolicy, restart_policies)
     report.at_least(f"{path}.terminationGracePeriodSeconds", spec.terminationGracePeriodSeconds, 0)
     report.labels(f"{path}.nodeSelector", spec.nodeSelector)

@@ -173,6 +173,8 @@ def _pod(pod: core.Pod) -> Iterable[str]:
     yield _row("Depends On", ", ".join(pod.spec.dependsOn))
     if pod.spec.HasField("activeDeadlineSeconds"):
         yield _row("Active Deadline", f"{pod.spec.activeDeadlineSeconds}s after the start")
+    if pod.spec.HasField("stopAfterDisconnectSeconds"):
+        yield _row("Stop When Cut Off", f"for {pod.spec.stopAfterDisconnectSeconds}s")
     if pod.spec.initContainers:
         yield "Init Containers:"
         yield from _containers(pod.spec.initContainers, pod.status.initContainerStatuses)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from cluster.actor.clock import SystemClock
 from cluster.cli.exits import CommandError, ExitCode, say
 from cluster.cli.session import Session, cluster_option, namespace_option, one_target, run
 
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 @click.option("-l", "--selector", default="", metavar="SEL", help="All pods that match.")
 @click.option("-f", "--follow", is_flag=True, help="Go on as the pods write; pods that come later are joined.")
 @click.option("--tail", type=click.IntRange(0), metavar="N", help="Only the last N lines; default: all that is kept.")
+@click.option("--since", default="", metavar="DURATION", help="Only what is not older: 30s, 5m, 2h.")
+@click.option("--timestamps", is_flag=True, help="When each line was written, before it.")
+@click.option("--limit-bytes", type=click.IntRange(1), metavar="N", help="At most so many bytes of each container.")
 @click.option("--previous", "-p", is_flag=True, help="The run before the last restart.")
 @click.option("-c", "--container", default="", metavar="NAME", help="Which container; default: the only one.")
 @click.option("--prefix/--no-prefix", default=None, help="The pod's name before each line; default: with several pods.")
@@ -37,6 +43,9 @@ def logs_command(
     selector: str,
     follow: bool,
     tail: int | None,
+    since: str,
+    timestamps: bool,
+    limit_bytes: int | None,
     previous: bool,
     container: str,
     prefix: bool | None,
@@ -45,6 +54,9 @@ def logs_command(
     """Print the logs of pods."""
     if bool(what) == bool(selector):
         raise click.UsageError("name a pod, rc/NAME, or give -l SELECTOR")
+
+    wish: dict[str, Any] = {"follow": follow, "tail_lines": tail, "previous": previous}
+    wish |= {"timestamps": timestamps, "limit_bytes": limit_bytes, "since_s": _moment(since)}
 
     async def body(session: Session) -> int:
         from cluster.api.labels import selector_from_map
@@ -62,7 +74,7 @@ def logs_command(
                 label_selector = str(selector_from_map(owner.spec.selector))  # type: ignore[union-attr]
             else:
                 raise click.UsageError(f"{kind.plural} have no logs")
-        reader = _Reader(session, follow, tail, previous, container, several if prefix is None else prefix)
+        reader = _Reader(session, wish, container, several if prefix is None else prefix)
         try:
             if follow and several:
                 await reader.follow_matching(namespace, label_selector)
@@ -84,13 +96,12 @@ def logs_command(
 class _Reader:
     """Prints logs of pods from their nodes' agents, one connection per node."""
 
-    def __init__(
-        self, session: Session, follow: bool, tail: int | None, previous: bool, container: str, prefix: bool
-    ) -> None:
+    def __init__(self, session: Session, wish: dict[str, Any], container: str, prefix: bool) -> None:
         from cluster.actor.tasks import Tasks
 
         self._session = session
-        self._follow, self._tail, self._previous = follow, tail, previous
+        self._wish = wish
+        self._colours: dict[str, int] = {}
         self._container, self._prefix = container, prefix
         self._agents: dict[str, NodeAgentClient] = {}
         self._tasks = Tasks("logs")
@@ -138,10 +149,17 @@ class _Reader:
         for container in containers:
             label = name if len(pod.spec.containers) == 1 else f"{name}/{container}"
             try:
-                await self._print(pod, container, f"[{label}] ".encode() if self._prefix else b"")
+                await self._print(pod, container, self._prefix_of(label) if self._prefix else b"")
             except ApiError as error:
                 say(f"error: pod/{name}: {error}")
                 self.failed = True
+
+    def _prefix_of(self, label: str) -> bytes:
+        """On a terminal each pod has a colour of its own, in turn."""
+        if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
+            return f"[{label}] ".encode()
+        colour = self._colours.setdefault(label, 31 + len(self._colours) % 6)
+        return f"\x1b[{colour}m[{label}]\x1b[0m ".encode()
 
     async def _print(self, pod: core.Pod, container: str, prefix: bytes) -> None:
         """Writes whole lines with the prefix; bytes as they come without one."""
@@ -152,9 +170,7 @@ class _Reader:
             pod.metadata.namespace,
             pod.metadata.name,
             container=container,
-            follow=self._follow,
-            tail_lines=self._tail,
-            previous=self._previous,
+            **self._wish,
         ):
             if not prefix:
                 out.write(data)
@@ -165,6 +181,17 @@ class _Reader:
         if rest:
             out.write(prefix + rest + b"\n")
             out.flush()
+
+
+def _moment(since: str) -> float | None:
+    """Seconds since 1970, so long ago. Raises UsageError."""
+    if not since:
+        return None
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?", since)
+    if match is None or not any(match.groups()):
+        raise click.UsageError(f'--since "{since}": write a duration such as 30s, 5m or 1h30m')
+    hours, minutes, seconds = (float(group or 0) for group in match.groups())
+    return SystemClock().wall() - hours * 3600 - minutes * 60 - seconds
 
 
 def _has_started(pod: core.Pod) -> bool:

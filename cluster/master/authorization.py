@@ -96,6 +96,8 @@ CALLS: dict[str, frozenset[str]] = {
     "/cluster.pb.v1.Cluster/WatchHeartbeats": frozenset({"admin", "controllers"}),
     "/cluster.pb.v1.NodeAgent/Logs": frozenset({"admin"}),
     "/cluster.pb.v1.NodeAgent/Exec": frozenset({"admin"}),
+    "/cluster.pb.v1.NodeAgent/Attach": frozenset({"admin"}),
+    "/cluster.pb.v1.NodeAgent/PortForward": frozenset({"admin"}),
     "/grpc.health.v1.Health/Check": _EVERYONE,
     "/grpc.health.v1.Health/List": _EVERYONE,
     "/grpc.health.v1.Health/Watch": _EVERYONE,

@@ -68,3 +68,11 @@ class NodeAgentHandler(Protocol):
     ) -> AsyncIterator[agent_pb2.ExecOutput]:
         """`inputs` ends when the caller has closed its side."""
         ...
+
+    def attach(
+        self, identity: Identity, inputs: AsyncIterator[agent_pb2.ExecInput]
+    ) -> AsyncIterator[agent_pb2.ExecOutput]: ...
+
+    def port_forward(
+        self, identity: Identity, inputs: AsyncIterator[agent_pb2.PortForwardInput]
+    ) -> AsyncIterator[agent_pb2.PortForwardOutput]: ...

@@ -148,3 +148,11 @@ class NodeAgentStub(_Stub):
 
     def exec(self, inputs: AsyncIterable[agent_pb2.ExecInput]) -> ResponseStream[agent_pb2.ExecOutput]:
         return self._duplex("Exec", inputs)
+
+    def attach(self, inputs: AsyncIterable[agent_pb2.ExecInput]) -> ResponseStream[agent_pb2.ExecOutput]:
+        return self._duplex("Attach", inputs)
+
+    def port_forward(
+        self, inputs: AsyncIterable[agent_pb2.PortForwardInput]
+    ) -> ResponseStream[agent_pb2.PortForwardOutput]:
+        return self._duplex("PortForward", inputs)

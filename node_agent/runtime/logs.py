@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from node_agent.runtime.log_times import TimeIndex
+
 CHUNK_BYTES = 65536
 _SEARCH_BYTES = 65536
 
@@ -40,8 +42,13 @@ def remove_old_logs(pod_dir: Path, container: str, restarts: int) -> None:
 class LogReader:
     """Reads one log from a position on; `read` returns b"" when there is nothing new now. Not for several tasks."""
 
-    def __init__(self, path: Path, tail_lines: int | None = None) -> None:
-        self._path = path
+    def __init__(self, path: Path, tail_lines: int | None = None, since_s: float | None = None) -> None:
+        """`since_s`: leaves out what was written before that time, in seconds since 1970, to the hundredth."""
+        self._path, self._since_s = path, since_s
+        self.offset = 0
+        """Where, in its part of the log, what was read last begins."""
+        self.index: TimeIndex | None = None
+        """The times of that part."""
         self._file: int | None = None
         self._inode = 0
         self._pending: list[Path] = []
@@ -56,17 +63,37 @@ class LogReader:
             if self._file is None and not self._open_next():
                 return b""
             assert self._file is not None
-            data = os.read(self._file, CHUNK_BYTES)
+            data = self._read()
             if data:
                 return data
             if not self._rotated():
                 return b""
             # What was written between our read and the rotation is still there: read once more, then move on.
-            data = os.read(self._file, CHUNK_BYTES)
+            data = self._read()
             if data:
                 return data
             self._pending = self._pending or self._parts_after(self._inode)
             self.close()
+
+    def _read(self) -> bytes:
+        assert self._file is not None
+        if self._since_s is not None and not self._seek_since():
+            return b""
+        self.offset = os.lseek(self._file, 0, os.SEEK_CUR)
+        return os.read(self._file, CHUNK_BYTES)
+
+    def _seek_since(self) -> bool:
+        """To where what is new enough begins, once; False if nothing in this part is."""
+        assert self._file is not None
+        assert self._since_s is not None
+        assert self.index is not None
+        self.index.refresh()
+        begin = self.index.offset_since(self._since_s)
+        if begin is None:
+            return False
+        os.lseek(self._file, max(begin, os.lseek(self._file, 0, os.SEEK_CUR)), os.SEEK_SET)
+        self._since_s = None
+        return True
 
     def close(self) -> None:
         """Lets go of the file. Twice is fine."""
@@ -88,6 +115,7 @@ class LogReader:
                 continue
             self._inode = inode
             self._pending = candidates
+            self.index = TimeIndex(part)
             return True
         return False
 
@@ -126,6 +154,7 @@ class LogReader:
                 continue
             os.lseek(fd, offset, os.SEEK_SET)
             self._file, self._inode, self._pending = fd, os.fstat(fd).st_ino, parts[index + 1 :]
+            self.index = TimeIndex(parts[index])
             return
 
 

@@ -138,3 +138,29 @@ def test_down_ends_pods_of_which_only_the_spawner_is_left(tmp_path: Path) -> Non
         down = cluster.podium("down")
         assert "0 processes left" in down.stderr
         assert not alive(pods)
+
+
+@pytest.mark.podium(nodes=1)
+def test_cut_off_from_the_master_pods_run_on_restart_and_are_reported_later(podium_cluster: Cluster) -> None:
+    """While the master stands still: one pod crashes and restarts, one ends, and one that must not be cut off stops."""
+    podium_cluster.apply(sleeper("web", 1, command="echo started; sleep 1.5; exit 1"))
+    podium_cluster.apply(pod("job", "sleep 1; exit 3"))
+    podium_cluster.apply(pod("shy", "sleep 1000", restart="Always", spec="stopAfterDisconnectSeconds: 1"))
+    podium_cluster.wait_until(
+        lambda: all(podium_cluster.get("pod", name).status.phase == "Running" for name in ("job", "shy")), "they run"
+    )
+    running = processes_of(podium_cluster)
+    podium_cluster.kill_process("master", signal.SIGSTOP)
+    try:
+        podium_cluster.wait_until(
+            lambda: not alive(proc for proc in running if "sleep 1000" in proc.title), "the shy one was stopped"
+        )
+        podium_cluster.wait_until(lambda: processes_of(podium_cluster) - running, "what crashed was started again")
+    finally:
+        podium_cluster.kill_process("master", signal.SIGCONT)
+    podium_cluster.wait_until(lambda: podium_cluster.get("pod", "job").status.phase == "Failed", "the end is reported")
+    assert podium_cluster.get("pod", "job").status.containerStatuses[0].state.terminated.exitCode == 3
+    podium_cluster.wait_until(
+        lambda: podium_cluster.get("pod", "shy").status.reason == "StoppedAfterDisconnect", "and why the other stopped"
+    )
+    assert podium_cluster.get("pod", "shy").status.phase == "Failed"

@@ -35,7 +35,7 @@ class LogsChunk(_message.Message):
     def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
 class ExecStart(_message.Message):
-    __slots__ = ("namespace", "pod", "container", "command", "tty", "size", "detached", "stdin")
+    __slots__ = ("namespace", "pod", "container", "command", "tty", "size", "detached")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     POD_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_FIELD_NUMBER: _ClassVar[int]
@@ -43,7 +43,6 @@ class ExecStart(_message.Message):
     TTY_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     DETACHED_FIELD_NUMBER: _ClassVar[int]
-    STDIN_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     pod: str
     container: str
@@ -51,8 +50,7 @@ class ExecStart(_message.Message):
     tty: bool
     size: TerminalSize
     detached: bool
-    stdin: bool
-    def __init__(self, namespace: _Optional[str] = ..., pod: _Optional[str] = ..., container: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., tty: _Optional[bool] = ..., size: _Optional[_Union[TerminalSize, _Mapping]] = ..., detached: _Optional[bool] = ..., stdin: _Optional[bool] = ...) -> None: ...
+    def __init__(self, namespace: _Optional[str] = ..., pod: _Optional[str] = ..., container: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., tty: _Optional[bool] = ..., size: _Optional[_Union[TerminalSize, _Mapping]] = ..., detached: _Optional[bool] = ...) -> None: ...
 
 class TerminalSize(_message.Message):
     __slots__ = ("rows", "columns")
@@ -115,49 +113,3 @@ class PortForwardOutput(_message.Message):
     data: bytes
     closed: bool
     def __init__(self, connected: _Optional[bool] = ..., data: _Optional[bytes] = ..., closed: _Optional[bool] = ...) -> None: ...
-
-class StatsRequest(_message.Message):
-    __slots__ = ("namespace",)
-    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
-    namespace: str
-    def __init__(self, namespace: _Optional[str] = ...) -> None: ...
-
-class Usage(_message.Message):
-    __slots__ = ("cpu_cores", "memory_bytes", "processes")
-    CPU_CORES_FIELD_NUMBER: _ClassVar[int]
-    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
-    PROCESSES_FIELD_NUMBER: _ClassVar[int]
-    cpu_cores: float
-    memory_bytes: int
-    processes: int
-    def __init__(self, cpu_cores: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., processes: _Optional[int] = ...) -> None: ...
-
-class ContainerUsage(_message.Message):
-    __slots__ = ("name", "usage")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    USAGE_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    usage: Usage
-    def __init__(self, name: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
-
-class PodUsage(_message.Message):
-    __slots__ = ("namespace", "pod", "usage", "containers")
-    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
-    POD_FIELD_NUMBER: _ClassVar[int]
-    USAGE_FIELD_NUMBER: _ClassVar[int]
-    CONTAINERS_FIELD_NUMBER: _ClassVar[int]
-    namespace: str
-    pod: str
-    usage: Usage
-    containers: _containers.RepeatedCompositeFieldContainer[ContainerUsage]
-    def __init__(self, namespace: _Optional[str] = ..., pod: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., containers: _Optional[_Iterable[_Union[ContainerUsage, _Mapping]]] = ...) -> None: ...
-
-class StatsResponse(_message.Message):
-    __slots__ = ("node", "usage", "pods")
-    NODE_FIELD_NUMBER: _ClassVar[int]
-    USAGE_FIELD_NUMBER: _ClassVar[int]
-    PODS_FIELD_NUMBER: _ClassVar[int]
-    node: str
-    usage: Usage
-    pods: _containers.RepeatedCompositeFieldContainer[PodUsage]
-    def __init__(self, node: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., pods: _Optional[_Iterable[_Union[PodUsage, _Mapping]]] = ...) -> None: ...

@@ -44,6 +44,16 @@ class NodeAgentStub:
                 request_serializer=cluster_dot_pb_dot_v1_dot_agent__pb2.ExecInput.SerializeToString,
                 response_deserializer=cluster_dot_pb_dot_v1_dot_agent__pb2.ExecOutput.FromString,
                 _registered_method=True)
+        self.Attach = channel.stream_stream(
+                '/cluster.pb.v1.NodeAgent/Attach',
+                request_serializer=cluster_dot_pb_dot_v1_dot_agent__pb2.ExecInput.SerializeToString,
+                response_deserializer=cluster_dot_pb_dot_v1_dot_agent__pb2.ExecOutput.FromString,
+                _registered_method=True)
+        self.PortForward = channel.stream_stream(
+                '/cluster.pb.v1.NodeAgent/PortForward',
+                request_serializer=cluster_dot_pb_dot_v1_dot_agent__pb2.PortForwardInput.SerializeToString,
+                response_deserializer=cluster_dot_pb_dot_v1_dot_agent__pb2.PortForwardOutput.FromString,
+                _registered_method=True)
 
 
 class NodeAgentServicer:
@@ -63,6 +73,21 @@ class NodeAgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Attach(self, request_iterator, context):
+        """The input and output of a container's own program. The first input carries `start`, whose command is empty; output
+        begins now, and ends, with the exit code, when the program does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PortForward(self, request_iterator, context):
+        """One connection to a port of a pod. The first input carries `start`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeAgentServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +100,16 @@ def add_NodeAgentServicer_to_server(servicer, server):
                     servicer.Exec,
                     request_deserializer=cluster_dot_pb_dot_v1_dot_agent__pb2.ExecInput.FromString,
                     response_serializer=cluster_dot_pb_dot_v1_dot_agent__pb2.ExecOutput.SerializeToString,
+            ),
+            'Attach': grpc.stream_stream_rpc_method_handler(
+                    servicer.Attach,
+                    request_deserializer=cluster_dot_pb_dot_v1_dot_agent__pb2.ExecInput.FromString,
+                    response_serializer=cluster_dot_pb_dot_v1_dot_agent__pb2.ExecOutput.SerializeToString,
+            ),
+            'PortForward': grpc.stream_stream_rpc_method_handler(
+                    servicer.PortForward,
+                    request_deserializer=cluster_dot_pb_dot_v1_dot_agent__pb2.PortForwardInput.FromString,
+                    response_serializer=cluster_dot_pb_dot_v1_dot_agent__pb2.PortForwardOutput.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +166,60 @@ class NodeAgent:
             '/cluster.pb.v1.NodeAgent/Exec',
             cluster_dot_pb_dot_v1_dot_agent__pb2.ExecInput.SerializeToString,
             cluster_dot_pb_dot_v1_dot_agent__pb2.ExecOutput.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Attach(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/cluster.pb.v1.NodeAgent/Attach',
+            cluster_dot_pb_dot_v1_dot_agent__pb2.ExecInput.SerializeToString,
+            cluster_dot_pb_dot_v1_dot_agent__pb2.ExecOutput.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PortForward(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/cluster.pb.v1.NodeAgent/PortForward',
+            cluster_dot_pb_dot_v1_dot_agent__pb2.PortForwardInput.SerializeToString,
+            cluster_dot_pb_dot_v1_dot_agent__pb2.PortForwardOutput.FromString,
             options,
             channel_credentials,
             insecure,

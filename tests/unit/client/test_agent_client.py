@@ -55,6 +55,27 @@ class ScriptedAgent:
                 break
         yield agent_pb2.ExecOutput(exit_code=count)
 
+    async def attach(
+        self, identity: Identity, inputs: AsyncIterator[agent_pb2.ExecInput]
+    ) -> AsyncIterator[agent_pb2.ExecOutput]:
+        """The same, of a container's own program."""
+        async for item in inputs:
+            if item.WhichOneof("input") == "stdin":
+                yield agent_pb2.ExecOutput(stdout=item.stdin.upper())
+        yield agent_pb2.ExecOutput(exit_code=7)
+
+    async def port_forward(
+        self, identity: Identity, inputs: AsyncIterator[agent_pb2.PortForwardInput]
+    ) -> AsyncIterator[agent_pb2.PortForwardOutput]:
+        """Echoes."""
+        async for item in inputs:
+            kind = item.WhichOneof("input")
+            if kind == "start":
+                yield agent_pb2.PortForwardOutput(connected=True)
+            elif kind == "data":
+                yield agent_pb2.PortForwardOutput(data=item.data)
+        yield agent_pb2.PortForwardOutput(closed=True)
+
 
 @pytest.fixture
 def agent() -> ScriptedAgent:
@@ -152,3 +173,14 @@ async def test_an_agent_that_is_gone_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         await anext(client.logs("default", "web"))
     await client.close()
+
+
+async def test_attach_and_port_forward(client: NodeAgentClient) -> None:
+    async def typed() -> AsyncIterator[bytes]:
+        yield b"one"
+        yield b"two"
+
+    outputs = [output async for output in client.exec("default", "web", (), stdin=typed(), attach=True)]
+    assert [output.stdout for output in outputs[:-1]] == [b"ONE", b"TWO"]
+    assert outputs[-1].exit_code == 7
+    assert [data async for data in client.port_forward("default", "web", 80, typed())] == [b"", b"one", b"two"]

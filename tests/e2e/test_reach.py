@@ -1,0 +1,170 @@
+"""Getting at pods: logs by time, terminals, attaching, forwarded ports, copies, pods without a manifest, restarts."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from cluster.testing import Cluster
+from tests.e2e.foreground import Foreground
+from tests.e2e.workloads import pod, web
+
+LIMIT_S = 20.0
+
+
+def environment(cluster: Cluster) -> dict[str, str]:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("PODIUM_")}
+    return clean | {"PODIUM_HOME": str(cluster.home), "PODIUM_CLUSTER": cluster.name}
+
+
+class Terminal:
+    """A `podium` command on a terminal of its own."""
+
+    def __init__(self, cluster: Cluster, *arguments: str) -> None:
+        ours, theirs = pty.openpty()
+        self._fd = ours
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "cluster.cli.main", *arguments],
+            env=environment(cluster),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        self.text = ""
+
+    def type(self, keys: str) -> None:
+        os.write(self._fd, keys.encode())
+
+    def expect(self, pattern: str) -> None:
+        deadline = time.monotonic() + LIMIT_S
+        while not re.search(pattern, self.text):
+            assert time.monotonic() < deadline, f"{pattern!r} did not come; it said {self.text!r}"
+            if select.select([self._fd], [], [], 0.1)[0]:
+                try:
+                    self.text += os.read(self._fd, 4096).decode(errors="replace")
+                except OSError:
+                    break
+        assert re.search(pattern, self.text), self.text
+
+    def end(self) -> int:
+        code = self._process.wait(LIMIT_S)
+        os.close(self._fd)
+        return code
+
+
+def test_logs_by_time(shared_cluster: Cluster, namespace: str) -> None:
+    shared_cluster.apply(pod("talk", "echo early; sleep 1.5; echo late; sleep 1000"), namespace)
+    shared_cluster.wait_until(
+        lambda: "late" in shared_cluster.podium("logs", "talk", "-n", namespace, check=False).stdout, "both are said"
+    )
+    logs = ("logs", "talk", "-n", namespace)
+    stamped = shared_cluster.podium(*logs, "--timestamps").stdout.splitlines()
+    times = [re.fullmatch(r"\d{4}-\d\d-\d\dT(\d\d):(\d\d):(\d\d\.\d\d)Z (early|late)", line) for line in stamped]
+    assert [match.group(4) for match in times if match] == ["early", "late"]
+    assert shared_cluster.podium(*logs, "--since", "1h").stdout == "early\nlate\n"
+    time.sleep(max(0.0, 1.0))  # "late" is a second old now, and "early" more than two
+    assert shared_cluster.podium(*logs, "--since", "2.2s").stdout in ("late\n", "")
+    assert shared_cluster.podium(*logs, "--limit-bytes", "3").stdout == "ear"
+
+
+def test_a_shell_on_a_terminal(shared_cluster: Cluster, namespace: str) -> None:
+    shared_cluster.apply(pod("shell", "sleep 1000"), namespace)
+    shared_cluster.wait("pod/shell", namespace)
+    terminal = Terminal(shared_cluster, "exec", "-it", "-n", namespace, "shell", "--", "sh")
+    terminal.expect(r"[$#] ")
+    terminal.type("stty size; tty; echo $((6 * 7))$POD_NAME\r")
+    terminal.expect("/dev/pts/\\d+")
+    terminal.expect("42shell")
+    terminal.type("sleep 1000\r")
+    time.sleep(0.3)
+    terminal.type("\x03")  # Ctrl-C goes to the command, not to us
+    terminal.type("exit 9\r")
+    assert terminal.end() == 9
+
+
+def test_attach_types_to_the_program_itself(shared_cluster: Cluster, namespace: str) -> None:
+    shared_cluster.apply(
+        pod(
+            "echo",
+            "while read -r line; do echo got $line; done; exit 4",
+            extra="stdin: true\n            stdinOnce: true",
+        ),
+        namespace,
+    )
+    shared_cluster.wait("pod/echo", namespace)
+    attached = shared_cluster.podium("attach", "-i", "echo", "-n", namespace, stdin="one\ntwo\n", check=False)
+    assert (attached.stdout, attached.returncode) == ("got one\ngot two\n", 4)
+
+
+def test_debugging_what_does_not_run(shared_cluster: Cluster, namespace: str) -> None:
+    shared_cluster.apply(pod("broken", "exit 1", restart="Always", extra="env: [{name: A, value: b}]"), namespace)
+    shared_cluster.wait_until(
+        lambda: any(c.restartCount for c in shared_cluster.get("pod", "broken", namespace).status.containerStatuses),
+        "it fails",
+    )
+    said = shared_cluster.podium("debug", "-n", namespace, "broken", "--", "sh", "-c", "echo $A $POD_NAME").stdout
+    assert said == "b broken\n"
+
+
+def test_forwarded_ports(shared_cluster: Cluster, namespace: str) -> None:
+    shared_cluster.apply(web("site", 2), namespace)
+    shared_cluster.wait("rc/site", namespace, ready=2)
+    arguments = ("--cluster", shared_cluster.name, "port-forward", "svc/site", ":8080", "-n", namespace)
+    with Foreground(shared_cluster.home, *arguments) as forward:
+        forward.wait_for("Forwarding from")
+        found = re.search(r"127\.0\.0\.1:(\d+) -> (site-\w+):8080", forward.text)
+        assert found is not None
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", int(found.group(1))), timeout=LIMIT_S) as connection:
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                connection.settimeout(LIMIT_S)
+                answer = b""
+                while data := connection.recv(4096):
+                    answer += data
+            assert answer.endswith(found.group(2).encode())
+        os.kill(forward.pid, signal.SIGINT)
+
+
+def test_copies(shared_cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+    shared_cluster.apply(pod("files", "sleep 1000"), namespace)
+    shared_cluster.wait("pod/files", namespace)
+    conf = tmp_path / "conf"
+    (conf / "deep").mkdir(parents=True)
+    (conf / "deep" / "a").write_bytes(bytes(range(256)) * 1000)
+    space = ("-n", namespace)
+    shared_cluster.podium("cp", str(conf), "files:copied", *space)
+    shared_cluster.podium("cp", "files:copied", str(tmp_path / "back"), *space)
+    assert (tmp_path / "back" / "deep" / "a").read_bytes() == (conf / "deep" / "a").read_bytes()
+    shared_cluster.podium("cp", "files:copied/deep/a", str(tmp_path), *space)
+    assert (tmp_path / "a").stat().st_size == 256_000
+    refused = shared_cluster.podium("cp", "files:nothing", str(tmp_path), *space, check=False)
+    assert refused.returncode != 0
+    assert "No such file" in refused.stderr
+
+
+def test_pods_without_a_manifest_and_anew(shared_cluster: Cluster, namespace: str) -> None:
+    space = ("-n", namespace)
+    shared_cluster.podium(
+        "run", *space, "--restart", "Never", "--env", "A=b", "job", "--", "sh", "-c", "echo $A; exit 3"
+    )
+    shared_cluster.wait_until(lambda: shared_cluster.get("pod", "job", namespace).status.phase == "Failed", "it ends")
+    assert shared_cluster.podium("logs", "job", *space).stdout == "b\n"
+    described = shared_cluster.podium("describe", "pod/job", *space).stdout
+    assert "exit code 3" in described
+    shared_cluster.podium("run", *space, "--replicas", "2", "--wait", "many", "--", "sleep", "1000")
+    before = {found.metadata.uid for found in shared_cluster.pods("run=many", namespace)}
+    said = shared_cluster.podium("restart", "rc/many", *space).stdout
+    assert "replaced (2 of 2)" in said
+    after = {found.metadata.uid for found in shared_cluster.pods("run=many", namespace)}
+    assert len(after) == 2
+    assert not before & after
