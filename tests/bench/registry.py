@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.bench import (  # noqa: F401 - imported for their registrations
+    agents,
     backing_up,
     crowd,
     failing_over,
