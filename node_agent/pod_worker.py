@@ -66,6 +66,7 @@ from node_agent.restart_policy import CrashBackoff
 from node_agent.runtime.cgroups import Limits
 from node_agent.runtime.interface import Adopted, Ended, ExecProcess, Program, Runtime, StartFailure
 from node_agent.runtime.logs import log_path
+from node_agent.usage import processes_of
 from node_agent.volume_keeper import keep_volumes, needs_keeping
 from node_agent.volumes import remove_volumes
 
@@ -251,6 +252,16 @@ class PodWorker(Actor[PodEvent]):
         run_id = self._run_id(container, run)
         beside = replace(program, run_id=f"{run_id}.exec{self._exec_count}", argv=tuple(command), log_path="", tty=tty)
         return await self._around.runtime.exec(beside, beside=run_id)
+
+    def processes(self) -> list[tuple[str, list[int]]]:
+        """The processes of each container that runs."""
+        found = []
+        for c in self.state.containers:
+            leader = self._around.runtime.pid_of(self._run_id(c.name, c.run))
+            if c.phase in ALIVE:
+                groups = self._around.host.cgroups().own.get(group_name(self._home, c.name), ())
+                found.append((c.name, processes_of(leader, groups)))
+        return found
 
     async def write_stdin(self, container: str, data: bytes) -> None:
         """What its program reads, if its spec says `stdin`. Returns when it was taken."""

@@ -21,6 +21,7 @@ from node_agent.pod_worker import PodWorker
 from node_agent.runtime.interface import ExecProcess, StartFailure
 from node_agent.runtime.log_times import Stamper
 from node_agent.runtime.logs import LogReader
+from node_agent.usage import LOOK_S, cpu_times, used
 
 CONNECT_TIMEOUT_S = 5.0
 ATTACH_PAUSE_S = 0.02
@@ -37,6 +38,7 @@ RULES: Mapping[str, frozenset[str]] = {
     "/cluster.pb.v1.NodeAgent/Exec": frozenset({"admin"}),
     "/cluster.pb.v1.NodeAgent/Attach": frozenset({"admin"}),
     "/cluster.pb.v1.NodeAgent/PortForward": frozenset({"admin"}),
+    "/cluster.pb.v1.NodeAgent/Stats": frozenset({"admin"}),
     "/grpc.health.v1.Health/Check": _EVERYONE,
     "/grpc.health.v1.Health/Watch": _EVERYONE,
     "/grpc.health.v1.Health/List": _EVERYONE,
@@ -188,6 +190,31 @@ class AgentService:
         finally:
             reader.close()
             await tasks.cancel_all()
+
+    # --- usage
+
+    async def stats(self, identity: Identity, request: agent_pb2.StatsRequest) -> agent_pb2.StatsResponse:
+        """What the running containers of this node use."""
+        workers = [
+            worker
+            for worker in self._agent.workers.values()
+            if request.namespace in ("", worker.pod.metadata.namespace)
+        ]
+        before = {id(worker): {name: cpu_times(pids) for name, pids in worker.processes()} for worker in workers}
+        start = self._clock.monotonic()
+        await self._clock.sleep(LOOK_S)
+        passed_s = max(self._clock.monotonic() - start, 0.001)
+        answer = agent_pb2.StatsResponse(node=self._agent.settings.name)
+        for worker in workers:
+            meta = worker.pod.metadata
+            pod = answer.pods.add(namespace=meta.namespace, pod=meta.name)
+            for name, pids in worker.processes():
+                found = used(before[id(worker)].get(name, {}), pids, passed_s)
+                usage = agent_pb2.Usage(
+                    cpu_cores=found.cpu_cores, memory_bytes=found.memory_bytes, processes=found.processes
+                )
+                pod.containers.add(name=name, usage=usage)
+        return answer
 
     # --- port forwarding
 

@@ -72,8 +72,22 @@ def _unpack(data: bytes, inside: PurePosixPath, target: Path, what: str) -> None
             rest = PurePosixPath(member.name).relative_to(root)
             member.name = str(PurePosixPath(into.name) / rest) if str(rest) != "." else into.name
         into.parent.mkdir(parents=True, exist_ok=True)
-        # The filter refuses what would be written outside, and links that lead there: a pod is not trusted.
-        archive.extractall(into.parent, members=members, filter="data")
+        _extract(archive, into.parent, members)
+
+
+def _extract(archive: tarfile.TarFile, directory: Path, members: list[tarfile.TarInfo]) -> None:
+    """Refuses what would be written outside, and links that lead there: a pod is not trusted."""
+    if hasattr(tarfile, "data_filter"):
+        archive.extractall(directory, members=members, filter="data")
+        return
+    for member in members:  # an older Python: then there are no links at all
+        if member.name.startswith("/") or ".." in PurePosixPath(member.name).parts:
+            raise CommandError(f"{member.name} would be written outside; nothing of it was copied")
+        if not (member.isfile() or member.isdir()):
+            raise CommandError(f"{member.name} is neither a file nor a directory; this Python cannot copy it safely")
+    for member in members:
+        member.mode = 0o755 if member.isdir() else 0o644 | (member.mode & 0o100)
+        archive.extract(member, directory, set_attrs=True)
 
 
 async def _send(session: Session, pod: str, namespace: str, container: str, source: Path, path: str) -> None:

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "debug": ("exec", "Run a command as a container would run"),
     "cp": ("cp", "Copy files to and from a container"),
     "port-forward": ("port_forward", "Forward local ports to a pod"),
+    "top": ("top", "Show what pods and nodes use"),
     "run": ("run", "Run a command as a pod, or as several"),
     "restart": ("run", "Replace the pods of controllers, one by one"),
     "events": ("events", "List what happened"),
@@ -48,6 +49,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "backup": ("backup", "Write everything that a cluster keeps into a file"),
     "restore": ("restore", "Make a cluster what it was when it was backed up"),
     "fsck": ("fsck", "Check the store of a cluster that does not run, or a backup"),
+    "doctor": ("doctor", "Say what this machine has for running pods, and lacks"),
     "cluster-info": ("info", "Name every process, with role, pid and address"),
     "version": ("info", "Print versions"),
 }

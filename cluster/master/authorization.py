@@ -98,6 +98,7 @@ CALLS: dict[str, frozenset[str]] = {
     "/cluster.pb.v1.NodeAgent/Exec": frozenset({"admin"}),
     "/cluster.pb.v1.NodeAgent/Attach": frozenset({"admin"}),
     "/cluster.pb.v1.NodeAgent/PortForward": frozenset({"admin"}),
+    "/cluster.pb.v1.NodeAgent/Stats": frozenset({"admin"}),
     "/grpc.health.v1.Health/Check": _EVERYONE,
     "/grpc.health.v1.Health/List": _EVERYONE,
     "/grpc.health.v1.Health/Watch": _EVERYONE,

@@ -152,6 +152,10 @@ class NodeAgentStub(_Stub):
     def attach(self, inputs: AsyncIterable[agent_pb2.ExecInput]) -> ResponseStream[agent_pb2.ExecOutput]:
         return self._duplex("Attach", inputs)
 
+    async def stats(self, request: agent_pb2.StatsRequest, timeout_s: float) -> agent_pb2.StatsResponse:
+        response: agent_pb2.StatsResponse = await self._unary("Stats", request, timeout_s)
+        return response
+
     def port_forward(
         self, inputs: AsyncIterable[agent_pb2.PortForwardInput]
     ) -> ResponseStream[agent_pb2.PortForwardOutput]:

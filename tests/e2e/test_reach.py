@@ -168,3 +168,18 @@ def test_pods_without_a_manifest_and_anew(shared_cluster: Cluster, namespace: st
     after = {found.metadata.uid for found in shared_cluster.pods("run=many", namespace)}
     assert len(after) == 2
     assert not before & after
+
+
+def test_what_pods_use(shared_cluster: Cluster, namespace: str) -> None:
+    shared_cluster.apply(pod("busy", "while :; do :; done"), namespace)
+    shared_cluster.apply(pod("lazy", "sleep 1000 & sleep 1000"), namespace)
+    for name in ("busy", "lazy"):
+        shared_cluster.wait(f"pod/{name}", namespace)
+    head, busy, lazy = (
+        line.split() for line in shared_cluster.podium("top", "pods", "-n", namespace).stdout.splitlines()
+    )
+    assert head == ["NAME", "CPU(cores)", "MEMORY(bytes)", "PROCESSES"]
+    assert (busy[0], lazy[0], lazy[3]) == ("busy", "lazy", "3")
+    assert int(busy[1].removesuffix("m")) > 100 > int(lazy[1].removesuffix("m"))
+    nodes = shared_cluster.podium("top", "nodes").stdout.splitlines()
+    assert [line.split()[0] for line in nodes] == ["NAME", "node-1", "node-2", "node-3"]

@@ -64,6 +64,9 @@ class ScriptedAgent:
                 yield agent_pb2.ExecOutput(stdout=item.stdin.upper())
         yield agent_pb2.ExecOutput(exit_code=7)
 
+    async def stats(self, identity: Identity, request: agent_pb2.StatsRequest) -> agent_pb2.StatsResponse:
+        return agent_pb2.StatsResponse(node=request.namespace)
+
     async def port_forward(
         self, identity: Identity, inputs: AsyncIterator[agent_pb2.PortForwardInput]
     ) -> AsyncIterator[agent_pb2.PortForwardOutput]:
@@ -184,3 +187,7 @@ async def test_attach_and_port_forward(client: NodeAgentClient) -> None:
     assert [output.stdout for output in outputs[:-1]] == [b"ONE", b"TWO"]
     assert outputs[-1].exit_code == 7
     assert [data async for data in client.port_forward("default", "web", 80, typed())] == [b"", b"one", b"two"]
+
+
+async def test_stats(client: NodeAgentClient) -> None:
+    assert (await client.stats("a-namespace")).node == "a-namespace"

@@ -1,0 +1,179 @@
+"""`podium doctor`: what this machine has for running pods, and what it lacks, with the command that would add it.
+
+Everything is tried, not guessed: a namespace is made, a file is synced, an address is bound. Nothing is left of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from cluster.cli.exits import ExitCode
+
+OK, WARNING, PROBLEM = "ok", "warning", "problem"
+SLOW_SYNC_MS = 20.0
+"""A disk that takes longer makes every write of the cluster slow."""
+MIN_FREE_BYTES = 1 << 30
+MIN_DESCRIPTORS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    level: str
+    """ok, warning (something works less well), problem (podium does not work)."""
+    found: str
+    cure: str = ""
+
+
+@click.command(
+    "doctor",
+    epilog="\b\nExamples:\n  podium doctor\n  podium doctor -o json\n  podium doctor || echo something is missing",
+)
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Format.")
+def doctor_command(output: str) -> int:
+    """Say what this machine has for running pods, and how to add what it lacks.
+
+    Exit code 1 if something is missing without which podium does not work."""
+    findings = [look() for look in LOOKS]
+    if output == "json":
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        from cluster.cli.printers import align
+
+        rows = [["", finding.what, finding.found] for finding in findings]
+        for row, finding in zip(rows, findings, strict=True):
+            row[0] = {OK: "ok", WARNING: "warn", PROBLEM: "FAIL"}[finding.level]
+        lines = align(rows).splitlines()
+        for line, finding in zip(lines, findings, strict=True):
+            click.echo(line)
+            if finding.cure:
+                click.echo(f"       to change that: {finding.cure}")
+    return ExitCode.ERROR if any(finding.level == PROBLEM for finding in findings) else ExitCode.OK
+
+
+def _kernel() -> Finding:
+    release = os.uname().release
+    if os.uname().sysname != "Linux":
+        return Finding("kernel", PROBLEM, f"{os.uname().sysname}: pods need Linux", "use a Linux machine")
+    major, _, rest = release.partition(".")
+    old = (int(major), int(rest.partition(".")[0])) < (5, 4)
+    cure = "upgrade to Linux 5.4 or newer" if old else ""
+    return Finding("kernel", PROBLEM if old else OK, f"Linux {release}", cure)
+
+
+def _loopback() -> Finding:
+    import socket
+
+    try:
+        with socket.socket() as probe:
+            probe.bind(("127.250.250.1", 0))
+    except OSError as error:
+        return Finding("addresses of 127.0.0.0/8", PROBLEM, f"cannot be used: {error.strerror}", "ip link set lo up")
+    return Finding("addresses of 127.0.0.0/8", OK, "every pod and service gets its own")
+
+
+def _state() -> Finding:
+    from cluster.config.dirs import state_root
+
+    root = state_root()
+    directory = next(each for each in (root, *root.parents) if each.is_dir())
+    if not os.access(directory, os.W_OK):
+        return Finding("state", PROBLEM, f"{root} cannot be written", "set PODIUM_HOME to a directory of yours")
+    free = os.statvfs(directory)
+    free_bytes = free.f_bavail * free.f_frsize
+    took = _sync_ms(directory)
+    found = f"{root}: {free_bytes / 2**30:.1f} GiB free, a synced write takes {took:.2f} ms"
+    if free_bytes < MIN_FREE_BYTES:
+        return Finding("state", WARNING, found, "free some space, or set PODIUM_HOME to another disk")
+    slow = took > SLOW_SYNC_MS
+    return Finding("state", WARNING if slow else OK, found, "set PODIUM_HOME to a faster disk" if slow else "")
+
+
+def _sync_ms(directory: Path) -> float:
+    """The median of a few."""
+    times = []
+    with tempfile.TemporaryFile(dir=directory) as file:
+        for _ in range(9):
+            start = time.perf_counter()
+            file.write(b"x" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+            times.append((time.perf_counter() - start) * 1000)
+    return sorted(times)[len(times) // 2]
+
+
+def _namespaces() -> Finding:
+    """In a process of its own: what it does to itself cannot be taken back."""
+    program = (
+        "import sys, os; sys.path.append(sys.argv[1]); from node_agent.confine import confine_self; "
+        "import json; os.mkdir(sys.argv[2] + '/a'); print(json.dumps(confine_self(sys.argv[2], [sys.argv[2] + '/a'])))"
+    )
+    root = str(Path(__file__).resolve().parents[2])
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = [sys.executable, "-I", "-S", "-c", program, root, scratch]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=20, check=False)
+    if done.returncode != 0:
+        return Finding("isolation", WARNING, f"cannot be tried: {done.stderr.strip().splitlines()[-1:]}")
+    said = json.loads(done.stdout)
+    if not said["missing"]:
+        return Finding("isolation", OK, "keys hidden, volumes at their paths, no rights to gain, signals kept in")
+    cure = "" if said["mounts"] else _namespace_cure()
+    return Finding("isolation", WARNING, "; ".join(said["missing"]), cure)
+
+
+def _namespace_cure() -> str:
+    for name in ("kernel/apparmor_restrict_unprivileged_userns", "kernel/unprivileged_userns_clone"):
+        file = Path("/proc/sys") / name
+        if file.exists():
+            value = 0 if "apparmor" in name else 1
+            return f"sudo sysctl -w {name.replace('/', '.')}={value}"
+    return "sudo sysctl -w user.max_user_namespaces=10000"
+
+
+def _limits() -> Finding:
+    from node_agent.runtime.cgroups import Cgroups, remove_groups
+
+    cgroups = Cgroups.find(f"doctor-{os.getpid()}")
+    remove_groups(cgroups.bases.values())
+    if cgroups.enforces:
+        return Finding("limits", OK, f"kept by control groups (v{cgroups.version})")
+    why = "; ".join(cgroups.missing) or "there are no control groups"
+    found = f"memory is watched, limits of cpu are not kept: {why}"
+    return Finding("limits", WARNING, found, "run podium as root, or in a scope with delegated control groups")
+
+
+def _memory_files() -> Finding:
+    if os.path.ismount("/dev/shm") and os.access("/dev/shm", os.W_OK):
+        return Finding("secrets", OK, "kept in memory (/dev/shm)")
+    return Finding("secrets", WARNING, "would lie on the disk", "sudo mount -t tmpfs tmpfs /dev/shm")
+
+
+def _descriptors() -> Finding:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = soft < MIN_DESCRIPTORS
+    return Finding("open files", WARNING if few else OK, f"{soft} (at most {hard})", "ulimit -n 4096" if few else "")
+
+
+LOOKS: tuple[Callable[[], Finding], ...] = (
+    _kernel,
+    _loopback,
+    _state,
+    _namespaces,
+    _limits,
+    _memory_files,
+    _descriptors,
+)
