@@ -22,8 +22,8 @@ async def tls_etcd() -> AsyncIterator[EtcdCluster]:
         yield cluster
 
 
-async def refusal(endpoint: str, credentials: Credentials | None) -> str:
-    """What a client that does not get in is told, after a read, a change, and a watch."""
+async def assert_refused(endpoint: str, credentials: Credentials | None, why: str) -> None:
+    """A client that does not get in is told so, with this reason, by a read and a change; a watch hears nothing."""
     client = EtcdClient([endpoint], credentials)
     try:
         read, change = await asyncio.gather(
@@ -33,8 +33,9 @@ async def refusal(endpoint: str, credentials: Credentials | None) -> str:
         assert isinstance(change, Unreachable), change
         async with client.watch(b"a", start_revision=1) as watch:
             assert await watch.next(0.1) is None
-        assert str(read) == str(change)
-        return str(read)
+        # Behind the reason they quote gRPC, and two calls may have met the same end of a connection differently.
+        assert why in str(read), read
+        assert why in str(change), change
     finally:
         await client.close()
 
@@ -57,7 +58,7 @@ async def test_an_etcd_of_another_authority_is_not_believed(tls_etcd: EtcdCluste
     """Also one of the same name."""
     make_ca(tmp_path / "ca", name)
     foreign = issue(tmp_path / "ca", tmp_path / "client", Identity("admin"))
-    assert "not signed by the ca.crt of the credentials" in await refusal(tls_etcd.endpoints[0], foreign)
+    await assert_refused(tls_etcd.endpoints[0], foreign, "not signed by the ca.crt of the credentials")
 
 
 async def test_etcd_does_not_let_foreigners_in(tls_etcd: EtcdCluster, tmp_path: Path) -> None:
@@ -65,21 +66,21 @@ async def test_etcd_does_not_let_foreigners_in(tls_etcd: EtcdCluster, tmp_path: 
     foreign = issue(tmp_path / "ca", tmp_path / "client", Identity("admin"))
     ours = tls_etcd.credentials()
     for stranger in (Credentials(ours.ca, foreign.certificate, foreign.key), Credentials(ours.ca, b"", b"")):
-        assert "wants another certificate" in await refusal(tls_etcd.endpoints[0], stranger)
+        await assert_refused(tls_etcd.endpoints[0], stranger, "wants another certificate")
 
 
 async def test_plaintext_to_an_etcd_with_tls(tls_etcd: EtcdCluster) -> None:
-    assert "may want TLS: give credentials" in await refusal(tls_etcd.endpoints[0], None)
+    await assert_refused(tls_etcd.endpoints[0], None, "may want TLS: give credentials")
 
 
 async def test_tls_to_an_etcd_without(tls_etcd: EtcdCluster, shared_etcd: EtcdCluster) -> None:
-    words = await refusal(shared_etcd.endpoints[0], tls_etcd.credentials())
-    assert "does not speak TLS; leave the credentials out" in words
+    why = "does not speak TLS; leave the credentials out"
+    await assert_refused(shared_etcd.endpoints[0], tls_etcd.credentials(), why)
 
 
 async def test_a_host_that_the_certificate_does_not_name(tls_etcd: EtcdCluster) -> None:
     async with ChaosProxy((tls_etcd.members[0].host, CLIENT_PORT)) as proxy:
-        assert "does not name this host" in await refusal(proxy.address, tls_etcd.credentials())
+        await assert_refused(proxy.address, tls_etcd.credentials(), "does not name this host")
 
 
 def test_the_directory_of_credentials(tls_etcd: EtcdCluster, tmp_path: Path) -> None:
