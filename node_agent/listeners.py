@@ -14,7 +14,8 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from node_agent.process_tree import descendants_of
+from cluster.actor.ports import who_listens
+from node_agent.process_tree import descendants_of, environ_value
 
 _LISTEN = "0A"
 _CLASH_WORDS = ("address already in use", "eaddrinuse", "errno 98", "address in use")
@@ -91,10 +92,26 @@ def looks_like_a_clash(output: str) -> bool:
     return any(words in text for words in _CLASH_WORDS)
 
 
-def clash_message(container: str, pod_ip: str) -> str:
+def holder_of(pod_ip: str, ports: Sequence[int]) -> str:
+    """Who listens on one of these ports, at the pod's address or at all.
+
+    As in "port 80 is held by pid 7 (nginx) of pod web-1". Empty if nobody does, or nobody can be seen.
+    """
+    for port in ports:
+        holder = who_listens(pod_ip, port)
+        if not holder:
+            continue
+        words = holder.split()
+        pod = environ_value(int(words[1]), "POD_NAME") if len(words) > 1 and words[1].isdigit() else ""
+        return f"port {port} is held by {holder}" + (f" of pod {pod}" if pod else "")
+    return ""
+
+
+def clash_message(container: str, pod_ip: str, holder: str = "") -> str:
     """What is to be said about a container that could not bind its address. Pure."""
     return (
-        f"Container {container} ended because an address that it wanted is in use. Pods share the machine's ports, but"
+        f"Container {container} ended because an address that it wanted is in use"
+        f"{f': {holder}' if holder else ''}. Pods share the machine's ports, but"
         f" each has an address of its own: a program that listens on 0.0.0.0 takes its port from all others; bind to"
         f" the address in $POD_IP ({pod_ip}) instead"
     )

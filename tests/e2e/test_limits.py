@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 
+import psutil
 import pytest
 
 from cluster.pb.v1 import core_pb2 as core
@@ -74,3 +76,54 @@ def test_a_fork_bomb_is_contained_and_ends_whole(shared_cluster: Cluster, namesp
     shared_cluster.apply(pod("neighbour", "sleep 1000"), namespace)
     shared_cluster.wait("pod/neighbour", namespace)
     shared_cluster.delete("pod", "bomb", namespace)
+
+
+def test_a_flood_of_output_is_capped_and_stops_nobody(shared_cluster: Cluster, namespace: str) -> None:
+    """Hundreds of megabytes: the log stays within its share, the agent stays small, and others are served."""
+    after = f"sleep 1000.{os.getpid()}66"
+    flood = f"yes this is a line of a flood | head -c 300000000; exec {after}"
+    shared_cluster.apply(pod("flood", flood), namespace)
+    shared_cluster.apply(pod("other", "echo fine; sleep 1000"), namespace)
+    shared_cluster.wait("pod/other", namespace)
+    node = shared_cluster.get("pod", "flood", namespace).spec.nodeName
+    spawner = shared_cluster.pid(f"{node}-spawner")
+    shared_cluster.wait_until(
+        lambda: any(proc.title.startswith(after) for proc in mentioning(after)), "all of it is written", timeout_s=60
+    )
+    assert shared_cluster.podium("logs", "other", "-n", namespace).stdout == "fine\n"
+    lines = shared_cluster.podium("logs", "flood", "-n", namespace, "--tail", "2").stdout
+    assert lines.startswith("this is a line of a flood\n")
+    uid = shared_cluster.get("pod", "flood", namespace).metadata.uid
+    logs = shared_cluster.directory / "nodes" / node / "pods" / uid / "logs"
+    assert sum(file.stat().st_size for file in logs.rglob("*.log*")) < 40 << 20
+    assert psutil.Process(spawner).memory_info().rss < 60 << 20
+
+
+def test_a_port_clash_names_the_holder(shared_cluster: Cluster, namespace: str) -> None:
+    """Both pods listen on all addresses, which is the same port of one machine."""
+    port = 20000 + os.getpid() % 10000
+    listen = f"exec python3 -c 'import socket, time; s = socket.create_server((str(), {port})); time.sleep(1000)'"
+    ports = f"ports: [{{containerPort: {port}}}]"
+    shared_cluster.apply(pod("first", listen, extra=ports), namespace)
+    shared_cluster.wait("pod/first", namespace)
+    shared_cluster.apply(pod("second", listen, extra=ports), namespace)
+
+    def said() -> str:
+        return str(shared_cluster.podium("events", "-n", namespace).stdout)
+
+    shared_cluster.wait_until(lambda: "PortInUse" in said(), "the clash is said")
+    assert re.search(rf"port {port} is held by pid \d+ \(python3[.\d]*\) of pod first", said()), said()
+
+
+def test_a_probe_that_forks_and_sleeps_leaves_nothing(shared_cluster: Cluster, namespace: str) -> None:
+    token = f"1000.{os.getpid()}55"
+    probe = f"[sh, -c, 'sleep {token} & sleep {token}']"
+    extra = f"livenessProbe: {{exec: {{command: {probe}}}, periodSeconds: 1, failureThreshold: 1000}}"
+    shared_cluster.apply(pod("probed", "sleep 1000", extra=extra), namespace)
+    shared_cluster.wait_until(lambda: mentioning(f"sleep {token}"), "a probe runs")
+    shared_cluster.wait_until(
+        lambda: "Liveness probe failed" in shared_cluster.podium("events", "-n", namespace).stdout, "it took too long"
+    )
+    assert len([proc for proc in mentioning(f"sleep {token}") if not proc.title.startswith("sh ")]) <= 2
+    shared_cluster.delete("pod", "probed", namespace)
+    assert not mentioning(f"sleep {token}")
