@@ -31,7 +31,7 @@ from cluster.actor.tasks import Tasks
 from cluster.api.conditions import is_node_ready
 from cluster.api.errors import AlreadyExists, ApiError
 from cluster.api.meta import Key, is_terminating, key_of
-from cluster.api.pods import is_finished
+from cluster.api.pods import MEMORY, is_finished
 from cluster.client import operations
 from cluster.client.events import EventRecorder
 from cluster.client.informer import Informer
@@ -44,6 +44,7 @@ from node_agent.addresses import PodAddresses
 from node_agent.adoption import RunId
 from node_agent.checkpoint import Checkpoint, Checkpoints
 from node_agent.dependencies import wait_for_dependencies
+from node_agent.eviction import parse_thresholds, refuses
 from node_agent.fit import Rejection, admit
 from node_agent.heartbeat import Heart, Usage
 from node_agent.memory_dir import LINK, memory_dir, remove_memory_dir
@@ -51,6 +52,7 @@ from node_agent.node_object import Machine
 from node_agent.pod_state import FailAsked, StopAsked
 from node_agent.pod_worker import PodWorker, Surroundings, stop_of
 from node_agent.preparation import Host
+from node_agent.pressure import hands_of, watch_pressure
 from node_agent.restart_policy import CrashBackoff
 from node_agent.runtime.cgroups import Cgroups
 from node_agent.runtime.interface import Runtime
@@ -101,7 +103,7 @@ class NodeAgent:
         self._tasks = Tasks("node agent")
         self._machine: Machine | None = None
         self._has_memory = False
-        self._cgroups = Cgroups.none()
+        self._cgroups = Cgroups.none("control groups: switched off (--no-cgroups)")
         self._resources: dict[str, core.Quantity] = {}
         self._addresses: PodAddresses | None = None
         self._address_of: dict[str, PodAddresses] = {}
@@ -112,6 +114,7 @@ class NodeAgent:
         self._left: dict[str, Checkpoint] = {}  # by uid: pods of an earlier life that are not taken up yet
         self._stopping = self._leaving = False
         self._node_status = core.NodeStatus()
+        self._pressures: tuple[str, ...] = ()
         self.writer = StatusWriter(client, clock=clock, rng=rng, tick_s=settings.status_tick_s)
         self._recorder = EventRecorder(client, COMPONENT, settings.name, clock=clock, rng=rng)
         by_name = f"metadata.name={settings.name}"
@@ -194,6 +197,7 @@ class NodeAgent:
         self._remove_leftovers()
         self._tasks.spawn(self._reconcile_forever(), name="reconcile pods")
         self._tasks.spawn(self._repair_forever(), name="keep the node's status")
+        self._tasks.spawn(self._watch_pressure(), name="watch what the node has left")
 
     async def run(self) -> None:
         """Returns when the agent was stopped."""
@@ -311,6 +315,7 @@ class NodeAgent:
             machine=self._machine,
             resources=self._resources,
             isolation=self._isolation(),
+            pressures=self._pressures,
             now_s=self._clock.wall(),
             stopping=stopping,
         )
@@ -492,6 +497,21 @@ class NodeAgent:
             self._recorder.event(pod, "Warning", rejection.reason, rejection.message)
         await self._start_worker(pod, pod_ip, rejection, incarnation, None)
 
+    async def _watch_pressure(self) -> None:
+        profile, memory = self.settings.profile, node_object.amounts(self._resources)[MEMORY]
+
+        def on_conditions(conditions: tuple[str, ...]) -> None:
+            self._pressures = conditions
+            self._repair.set()
+
+        await watch_pressure(
+            parse_thresholds(self.settings.eviction_hard or profile.eviction_hard),
+            hands_of(self.settings.dir, memory, self.workers, on_conditions),
+            clock=self._clock,
+            period_s=profile.eviction_period_s,
+            transition_s=profile.eviction_pressure_s,
+        )
+
     async def _watch_disconnect(self) -> None:
         """Ends pods whose spec says that they must not run when the master was not heard of for so long."""
         while True:
@@ -521,6 +541,8 @@ class NodeAgent:
                     self._forget_traces(worker)
 
     def _admit(self, pod: core.Pod) -> Rejection | None:
+        if refusal := refuses(self._pressures, pod):
+            return refusal
         others = [worker.pod for worker in self.workers.values() if worker.holds_resources]
         labels = self.node.metadata.labels if self.node is not None else self.settings.labels
         return admit(pod, others, node_object.amounts(self._resources), labels)

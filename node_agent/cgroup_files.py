@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import os
 
+DAEMONS = "podium-daemons"
+"""Where, in a v2 tree, daemons go: a group with controllers for those below it may hold no processes itself."""
+
 TYPE_CHECKING = False  # importing `typing` just for annotations would cost the spawner 1 MB
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,9 +28,18 @@ def enter(groups: Iterable[str]) -> None:
 
 
 def enter_parents(groups: Iterable[str]) -> None:
-    """Brings this process back to where it was: a container's group lies in its node's, and that where the node's
-    daemons are. Raises OSError."""
-    enter([os.path.dirname(os.path.dirname(group)) for group in groups])
+    """Brings this process back to where it was: a container's group lies in its node's, and that beside, or in, the
+    group of the node's daemons. All are tried; raises the last OSError."""
+    failure: OSError | None = None
+    for group in groups:
+        home = os.path.dirname(os.path.dirname(group))
+        apart = os.path.join(home, DAEMONS)
+        try:
+            enter([apart if os.path.isdir(apart) else home])
+        except OSError as error:
+            failure = error
+    if failure is not None:
+        raise failure
 
 
 def pids_in(groups: Iterable[str]) -> list[int]:

@@ -8,6 +8,7 @@ What the spawner does to itself at its start, every pod inherits, at no cost per
     a mount namespace        the cluster's directory, with its keys, is covered; only the node's pods show. When not
                              root, within a user namespace of its own, whose processes may neither trace nor look into
                              the daemons outside
+    RLIMIT_NPROC             in that user namespace: a fork bomb does not take the whole machine
     Landlock                 signals reach nothing outside: neither the agent nor the user's other processes
 
 What one program needs beyond that is done between fork and exec (`confine_child`): limits, mounts, user and group, in
@@ -36,6 +37,9 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAV
 MNT_DETACH = 2
 PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
 LAST_CAPABILITY = 63
+MAX_PROCESSES = 8192
+"""Of all pods of a node together, threads counted, where they are in a user namespace: a fork bomb ends there even if
+there are no control groups, which would end it sooner."""
 LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF, LANDLOCK_SCOPE_SIGNAL = 444, 446, 2
 """Numbers of system calls, the same on all machines, and a flag."""
 KEPT_FLAGS = {"nosuid": MS_NOSUID, "nodev": MS_NODEV, "noexec": 8, "noatime": 1024, "relatime": 1 << 21}
@@ -77,6 +81,11 @@ def confine_self(hidden: str, shown: Iterable[str]) -> dict[str, Any]:
     try:
         own_namespaces()
         mounts = True
+        if os.geteuid():
+            # Counted in the new user namespace only (Linux 5.14): what else the user runs does not matter.
+            _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+            most = MAX_PROCESSES if hard == resource.RLIM_INFINITY else min(hard, MAX_PROCESSES)
+            resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
         cover(hidden, shown)
         covered = True
     except OSError as error:

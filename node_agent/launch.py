@@ -17,6 +17,7 @@ from node_agent.confine import NotConfined, confine_child, needs_fork
 
 TYPE_CHECKING = False  # importing `typing` just for annotations would cost the spawner 1 MB
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 _ALL_SIGNALS = [number for number in range(1, 32) if number not in (signal.SIGKILL, signal.SIGSTOP)]
@@ -66,19 +67,33 @@ def launch(
     if not argv:
         raise Refused(127, "no command is given")
     groups = confinement["cgroups"] if confinement else ()
+    pid = 0
     try:
         # This process goes into the groups and comes back: so the program is born in them, and nothing that it ever
         # starts is outside. Moving oneself costs some 50 us per group; the memory that one holds stays where it is.
-        enter(groups)
-    except OSError as error:
-        enter_parents(groups)
-        raise Refused(128, f"cannot enter its control groups: {error}") from None
-    try:
+        try:
+            enter(groups)
+        except OSError as error:
+            raise Refused(128, f"cannot enter its control groups: {error}") from None
         if confinement and needs_fork(confinement):
-            return _launch_confined(argv, env, cwd, fds, confinement, tty)
-        return _launch_plain(argv, env, cwd, fds, tty)
+            pid = _launch_confined(argv, env, cwd, fds, confinement, tty)
+        else:
+            pid = _launch_plain(argv, env, cwd, fds, tty)
     finally:
+        _come_back(groups, pid)
+    return pid
+
+
+def _come_back(groups: Iterable[str], pid: int) -> None:
+    """Leaves the groups. Raises Refused if that cannot be: a program that shares its groups with the spawner could not
+    be ended without it, so what was just started is ended at once."""
+    try:
         enter_parents(groups)
+    except OSError as error:
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        raise Refused(128, f"the spawner cannot leave the program's control groups: {error}") from None
 
 
 def _launch_plain(argv: list[str], env: dict[str, str], cwd: str, fds: tuple[int, int, int], tty: bool) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata as package_metadata
 from pathlib import Path
@@ -21,11 +21,21 @@ from cluster.api.quantities import format_bytes, quantity
 from cluster.pb.v1 import core_pb2 as core
 
 STORAGE = "ephemeral-storage"
-HEALTHY = (
-    ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-    ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-    ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-)
+PRESSURES = {
+    "MemoryPressure": (
+        ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+        ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+    ),
+    "DiskPressure": (
+        ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+    ),
+    "PIDPressure": (
+        ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+    ),
+}
+"""Of each condition the reason and the message while it is false, and while it is true."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +110,19 @@ def make_node_status(
     machine: Machine,
     resources: Mapping[str, core.Quantity],
     isolation: core.Isolation,
+    pressures: Sequence[str],
     now_s: float,
     stopping: bool = False,
 ) -> core.NodeStatus:
-    """The status to report; conditions keep the transition times of `before`."""
+    """The status to report; conditions keep the transition times of `before`. `pressures` are those that are true."""
     status = core.NodeStatus()
     status.conditions.extend(before.conditions)
     for resource, amount_ in resources.items():
         status.capacity[resource].CopyFrom(amount_)
         status.allocatable[resource].CopyFrom(amount_)
-    for type, value, reason, message in HEALTHY:
-        set_condition(status, type, value, now_s, reason, message)
+    for type, words in PRESSURES.items():
+        is_true = type in pressures
+        set_condition(status, type, "True" if is_true else "False", now_s, *words[is_true])
     if stopping:
         set_condition(status, "Ready", "False", now_s, "KubeletNotReady", "node is shutting down")
     else:

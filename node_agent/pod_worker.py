@@ -25,6 +25,7 @@ from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.log import get_logger
 from node_agent import hooks, listeners, prober, status
 from node_agent.adoption import RunId, adopt, container_id
+from node_agent.cgroup_files import pids_in
 from node_agent.checkpoint import Checkpoint
 from node_agent.environment import UnknownField
 from node_agent.fit import Rejection
@@ -61,12 +62,11 @@ from node_agent.pod_state import (
 )
 from node_agent.preparation import Home, Host, NotPrepared, group_name, limits_of, prepare, termination_log
 from node_agent.probe_state import LIVENESS, READINESS, STARTUP
-from node_agent.process_tree import descendants_of, resident_bytes
+from node_agent.process_tree import proportional_bytes, resident_bytes
 from node_agent.restart_policy import CrashBackoff
 from node_agent.runtime.cgroups import Limits
 from node_agent.runtime.interface import Adopted, Ended, ExecProcess, Program, Runtime, StartFailure
 from node_agent.runtime.logs import log_path
-from node_agent.usage import processes_of
 from node_agent.volume_keeper import keep_volumes, needs_keeping
 from node_agent.volumes import remove_volumes
 
@@ -257,11 +257,13 @@ class PodWorker(Actor[PodEvent]):
         """The processes of each container that runs."""
         found = []
         for c in self.state.containers:
-            leader = self._around.runtime.pid_of(self._run_id(c.name, c.run))
             if c.phase in ALIVE:
-                groups = self._around.host.cgroups().own.get(group_name(self._home, c.name), ())
-                found.append((c.name, processes_of(leader, groups)))
+                found.append((c.name, self._processes_of(c.name, self._run_id(c.name, c.run))))
         return found
+
+    def _processes_of(self, container: str, run_id: str) -> list[int]:
+        groups = self._around.host.cgroups().groups_of(group_name(self._home, container))
+        return list(dict.fromkeys([*pids_in(groups), *self._around.runtime.pids_of(run_id)]))
 
     async def write_stdin(self, container: str, data: bytes) -> None:
         """What its program reads, if its spec says `stdin`. Returns when it was taken."""
@@ -531,7 +533,9 @@ class PodWorker(Actor[PodEvent]):
             )
         while limits.memory_bytes:
             await self._around.clock.sleep(MEMORY_LOOK_S)
-            if resident_bytes(descendants_of([self._around.runtime.pid_of(run_id)])) > limits.memory_bytes:
+            pids = self._processes_of(container, run_id)
+            # The first sum is cheap and counts what forked processes share once for each of them: it only acquits.
+            if resident_bytes(pids) > limits.memory_bytes and proportional_bytes(pids) > limits.memory_bytes:
                 self._over_memory.add(run_id)
                 self._around.runtime.kill(run_id)
                 return

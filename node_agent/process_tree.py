@@ -108,6 +108,19 @@ def resident_bytes(pids: Iterable[int]) -> int:
     return total * _PAGE_BYTES
 
 
+def proportional_bytes(pids: Iterable[int]) -> int:
+    """The memory that these processes hold, what several hold in common shared out among them (PSS); of those that are
+    gone, none; of those whose share cannot be seen, all that they hold."""
+    total = 0
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+                total += sum(int(line.split()[1]) << 10 for line in file if line.startswith((b"Pss:", b"SwapPss:")))
+        except OSError:
+            total += resident_bytes([pid])
+    return total
+
+
 def environ_value(pid: int, name: str) -> str:
     """The value of a variable in the environment the process was started with; empty if it cannot be seen."""
     try:

@@ -48,6 +48,9 @@ class AgentSettings:
     """"dev": pods end with whoever started the agent. "service": they outlive all but the agent's own orderly stop."""
     lifeline_fd: int | None = None
     """At whose end of file the pods end in the lifetime "dev"; None: at the agent's own end."""
+    eviction_hard: str = ""
+    """Below what the node ends pods: "memory.available<100Mi,nodefs.available<1%", or "none"; empty: as the profile
+    says."""
     cgroups: bool = False
     """Use control groups where they can be had."""
     hide: Path | None = None

@@ -10,8 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from node_agent.cgroup_files import pids_in
-from node_agent.process_tree import descendants_of, resident_bytes
+from node_agent.process_tree import resident_bytes
 
 LOOK_S = 0.5
 """Between the two looks."""
@@ -25,11 +24,6 @@ class Used:
     cpu_cores: float
     memory_bytes: int
     processes: int
-
-
-def processes_of(leader: int, groups: Iterable[str]) -> list[int]:
-    """All processes of a container."""
-    return list(dict.fromkeys([*pids_in(groups), *(descendants_of([leader]) if leader else [])]))
 
 
 def cpu_times(pids: Iterable[int]) -> dict[int, float]:

@@ -282,7 +282,11 @@ def _node(node: core.Node) -> Iterable[str]:
     yield _row("PodCIDR", node.spec.podCIDR)
     yield from _conditions(node.status.conditions)
     yield from _rows("Addresses", (f"{a.type} {a.address}" for a in node.status.addresses))
-    info = node.status.nodeInfo
+    isolation, info = node.status.isolation, node.status.nodeInfo
+    yield _row("Security profiles", ", ".join(isolation.profiles))
+    yield _row("Limits kept by", isolation.enforcement)
+    yield _row("Volumes in", f"a {isolation.volumes} of the container's own" if isolation.volumes else "")
+    yield from _rows("Missing here", isolation.missing)
     yield _row(
         "System",
         f"{info.osImage}, kernel {info.kernelVersion}, agent {info.kubeletVersion}, {info.containerRuntimeVersion}",

@@ -151,7 +151,13 @@ def _limits() -> Finding:
         return Finding("limits", OK, f"kept by control groups (v{cgroups.version})")
     why = "; ".join(cgroups.missing) or "there are no control groups"
     found = f"memory is watched, limits of cpu are not kept: {why}"
-    return Finding("limits", WARNING, found, "run podium as root, or in a scope with delegated control groups")
+    return Finding("limits", WARNING, found, _limits_cure())
+
+
+def _limits_cure() -> str:
+    if Path("/sys/fs/cgroup/cgroup.controllers").exists():
+        return "systemd-run --user --scope -p Delegate=yes podium up"
+    return "mount -o remount,rw /sys/fs/cgroup" if os.geteuid() == 0 else "sudo podium up"
 
 
 def _memory_files() -> Finding:

@@ -65,6 +65,7 @@ class Steps:
     "--node-pods", default=110, show_default=True, type=click.IntRange(1, 110), help="Pods that each node takes."
 )
 @click.option("--node-resource", multiple=True, metavar="NAME=QTY", help="A further resource of each node: gpu=2.")
+@click.option("--agent-arg", multiple=True, metavar="ARG", help="Option of each node agent: no-cgroups.")
 @click.option(
     "--store",
     default="",
@@ -112,6 +113,7 @@ def up_command(
     node_memory: str,
     node_pods: int,
     node_resource: tuple[str, ...],
+    agent_arg: tuple[str, ...],
     store: str,
     etcd_credentials: str,
     masters: int,
@@ -128,6 +130,7 @@ def up_command(
     from cluster.up.plan import UpOptions
 
     _check_quantities(node_cpu, node_memory, node_resource)
+    _check_agent_args(agent_arg)
     etcd_credentials = _check_store(store, etcd_credentials)
     directory = cluster_dir(chosen_cluster(ctx) or "default")
     for path in manifests:
@@ -167,6 +170,7 @@ def up_command(
         store,
         etcd_credentials,
         lifetime,
+        tuple(argument.lstrip("-") for argument in agent_arg),
         block or 0,
     )
     with _Interrupts(directory, patience=1) as interrupted:
@@ -272,6 +276,16 @@ def _check_quantities(cpu: str, memory: str, resources: tuple[str, ...]) -> None
                 raise ValueError("must be greater than 0")
         except ValueError as error:
             raise click.UsageError(f'{option} "{text}": {error}') from error
+
+
+def _check_agent_args(arguments: tuple[str, ...]) -> None:
+    """Refuses what a node agent would refuse, before anything is started."""
+    from node_agent.flags import FlagError, check_further_flags
+
+    try:
+        check_further_flags([f"--{argument.lstrip('-')}" for argument in arguments])
+    except FlagError as error:
+        raise click.UsageError(f"--agent-arg: {error}") from error
 
 
 def _start_stopped(directory: ClusterDir, state: ClusterState, timeout: float) -> int:

@@ -46,6 +46,13 @@ class Profile:
     """A manager that could not renew its lease for so long stops acting."""
     manager_retry_s: float
     """Between two attempts to get or to renew a lease."""
+    eviction_hard: str = "memory.available<100Mi,nodefs.available<1%,nodefs.inodesFree<1%"
+    """A node of which less is left ends pods (`node_agent.eviction`). On a laptop the disk is often nearly full, and
+    nobody wants to lose pods over that before it matters."""
+    eviction_period_s: float = 2.0
+    """Between two looks at what a node has left."""
+    eviction_pressure_s: float = 10.0
+    """A node says for so long after a shortage that it has one."""
     event_ttl_s: float = 3600.0
     """Events are removed after that."""
     bookmark_interval_s: float = 5.0
@@ -98,6 +105,9 @@ PROFILES: dict[str, Profile] = {
             manager_lease_s=15,
             manager_renew_deadline_s=10.0,
             manager_retry_s=2.0,
+            eviction_hard="memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%",
+            eviction_period_s=10.0,
+            eviction_pressure_s=300.0,
         ),
         Profile(
             name="test",
@@ -119,6 +129,8 @@ PROFILES: dict[str, Profile] = {
             manager_renew_deadline_s=1.5,
             manager_retry_s=0.25,
             bookmark_interval_s=1.0,
+            eviction_period_s=0.2,
+            eviction_pressure_s=1.0,
         ),
     )
 }

@@ -33,6 +33,8 @@ class UpOptions:
     """Directory with ca.crt, tls.crt and tls.key for etcd; empty: no TLS."""
     lifetime: str = "dev"
     """"dev": everything ends with the `podium up` that started it; "service": pods outlive it, and are adopted."""
+    agent_args: tuple[str, ...] = ()
+    """Further options of each node agent, without their dashes: "no-cgroups", "eviction-hard=memory.available<1Gi"."""
     block: int = 0
     """Own the addresses 127.<block>.0.0/16; 0: those it had, or any that are free."""
 
@@ -121,6 +123,7 @@ def plan_cluster(options: UpOptions, directory: ClusterDir, block: AddressBlock)
                 *(("--memory", options.node_memory) if options.node_memory else ()),
                 *(word for resource in options.node_resources for word in ("--resource", resource)),
                 *("--lifetime", options.lifetime, "--hide", str(directory.path)),
+                *(f"--{argument}" for argument in options.agent_args),
                 *common,
             ),
             block.agent(index),

@@ -5,9 +5,10 @@
     hybrid     v1, and an empty v2 hierarchy, of which cgroup.kill is of use
 
 Each container gets a group `podium-<node>/<uid>.<container>` in each hierarchy that it needs: always in those for the
-number of processes and for killing; in those of memory and cpu if it has limits. Groups are made below the agent's own
-(v1) or below the root (v2, where a group with processes can have no groups with controllers below it). Without the
-right to make them there are none: `Cgroups.find` says so, with the command that would change it.
+number of processes and for killing; in those of memory and cpu if it has limits. Groups are made below the agent's own;
+in v2 only if that one was delegated, and the daemons move into a group beside them (one with processes can have none
+with controllers below it); otherwise below the root. Without the right to make them there are none: `Cgroups.find` says
+so, with the command that would change it.
 
 Amounts: memory.max and memory.limit_in_bytes in bytes; cpu.max and cpu.cfs_quota_us in microseconds of processor time
 per period of 100 ms (Linux, Documentation/admin-guide/cgroup-v1/ and cgroup-v2.rst).
@@ -21,7 +22,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-MOUNT = Path("/sys/fs/cgroup")
+from node_agent.cgroup_files import DAEMONS
+
+MOUNT, PROC = Path("/sys/fs/cgroup"), Path("/proc")
 CPU_PERIOD_US = 100_000
 MAX_PROCESSES = 4096
 """Of one container: a fork bomb ends there, and nothing that works gets there."""
@@ -48,8 +51,9 @@ class Cgroups:
     """1 or 2; 0: there are none."""
     missing: tuple[str, ...] = ()
     """What could not be had, and how it could."""
-    own: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """By the name of a container's group, its directories."""
+    ooms: dict[str, int] = field(default_factory=dict)
+    """By the name of a container's group, how often memory had run out in it before the run that is on: a group that
+    was still busy when its container ended is used again."""
 
     @property
     def enforces(self) -> bool:
@@ -62,42 +66,42 @@ class Cgroups:
         return cls({}, 0, (why,) if why else ())
 
     @classmethod
-    def find(cls, name: str, mount: Path = MOUNT) -> Cgroups:
+    def find(cls, name: str, mount: Path = MOUNT, proc: Path = PROC) -> Cgroups:
         """What this machine has, with a group `podium-<name>` made in each hierarchy."""
         if (mount / "cgroup.controllers").exists():
-            return cls._find_v2(name, mount)
+            return cls._find_v2(f"podium-{name}", mount, proc)
         bases, problems = {}, []
-        for controller in CONTROLLERS:
-            hierarchy = mount / controller
-            try:
-                base = hierarchy / _own_path(controller).lstrip("/") / f"podium-{name}"
-                base.mkdir(exist_ok=True)
-                if not os.access(base / "cgroup.procs", os.W_OK):
-                    raise PermissionError(13, "Permission denied")
-                bases[controller] = base
-            except OSError as error:
-                problems.append(f"{controller} ({error.strerror})")
+        hierarchies = {controller: mount / controller for controller in CONTROLLERS}
         if (mount / "unified" / "cgroup.procs").exists():
+            hierarchies["kill"] = mount / "unified"
+        for controller, hierarchy in hierarchies.items():
             try:
-                base = mount / "unified" / f"podium-{name}"
-                base.mkdir(exist_ok=True)
-                bases["kill"] = base
+                own = own_path(proc, "" if controller == "kill" else controller)
+                bases[controller] = _make_base(hierarchy / own / f"podium-{name}")
             except OSError as error:
-                problems.append(f"cgroup.kill ({error.strerror})")
+                problems.append(f"{'cgroup.kill' if controller == 'kill' else controller} ({error.strerror})")
         missing = f"control groups: {', '.join(problems)}; run as root, or have them delegated" if problems else ""
         return cls(bases, 1 if bases else 0, (missing,) if missing else ())
 
     @classmethod
-    def _find_v2(cls, name: str, mount: Path) -> Cgroups:
+    def _find_v2(cls, name: str, mount: Path, proc: Path) -> Cgroups:
+        """Below the group that this process was given (systemd's Delegate=yes, or a container's own), else below the
+        root, for root."""
+        controllers = " ".join(f"+{controller}" for controller in CONTROLLERS)
+        problem = OSError(2, "No such file or directory")
+        for parent in _places_v2(mount, proc):
+            try:
+                if (parent / "cgroup.type").exists():  # all but the root of all
+                    _make_room(parent)
+                (parent / "cgroup.subtree_control").write_text(controllers)
+                base = _make_base(parent / name)
+                (base / "cgroup.subtree_control").write_text(controllers)
+            except OSError as error:
+                problem = error
+                continue
+            return cls(dict.fromkeys((*CONTROLLERS, "kill"), base), 2)
         wish = "systemd-run --user --scope -p Delegate=yes podium up"
-        try:
-            base = mount / f"podium-{name}"
-            (mount / "cgroup.subtree_control").write_text(" ".join(f"+{controller}" for controller in CONTROLLERS))
-            base.mkdir(exist_ok=True)
-            (base / "cgroup.subtree_control").write_text(" ".join(f"+{controller}" for controller in CONTROLLERS))
-        except OSError as error:
-            return cls.none(f"control groups ({error.strerror}); run as root, or: {wish}")
-        return cls(dict.fromkeys((*CONTROLLERS, "kill"), base), 2)
+        return cls.none(f"control groups ({problem.strerror}); run as root, or: {wish}")
 
     def make(self, name: str, limits: Limits) -> tuple[str, ...]:
         """The groups of a container, with its limits; empty where there are none. Raises OSError."""
@@ -113,33 +117,44 @@ class Cgroups:
         if "pids" in groups:
             (groups["pids"] / "pids.max").write_text(str(MAX_PROCESSES))
         if "memory" in groups:
-            (groups["memory"] / ("memory.max" if v2 else "memory.limit_in_bytes")).write_text(str(limits.memory_bytes))
+            memory, amount = groups["memory"], str(limits.memory_bytes)
+            (memory / ("memory.max" if v2 else "memory.limit_in_bytes")).write_text(amount)
+            # Nor may it go on in swap; and with one process of a container, all end, as in Kubernetes.
+            extra = {"memory.swap.max": "0", "memory.oom.group": "1"} if v2 else {"memory.memsw.limit_in_bytes": amount}
+            for file, value in extra.items():
+                if (memory / file).exists():
+                    (memory / file).write_text(value)
+            self.ooms[name] = self._ooms_of(name)
         if "cpu" in groups:
             quota = max(1000, limits.cpu_milli * CPU_PERIOD_US // 1000)
             if v2:
                 (groups["cpu"] / "cpu.max").write_text(f"{quota} {CPU_PERIOD_US}")
             else:
                 (groups["cpu"] / "cpu.cfs_quota_us").write_text(str(quota))
-        made = tuple(dict.fromkeys(map(str, groups.values())))
-        self.own[name] = made
-        return made
+        return tuple(dict.fromkeys(map(str, groups.values())))
+
+    def groups_of(self, name: str) -> tuple[str, ...]:
+        """The groups that a container has now."""
+        groups = (base / name for base in dict.fromkeys(self.bases.values()))
+        return tuple(str(group) for group in groups if group.is_dir())
 
     def was_out_of_memory(self, name: str) -> bool:
         """The kernel has killed a process of the container because it reached its limit of memory."""
-        base = self.bases.get("memory")
-        if base is None:
-            return False
+        return self._ooms_of(name) > self.ooms.get(name, 0)
+
+    def _ooms_of(self, name: str) -> int:
+        """How often that has happened in the group, whichever run it was."""
         for file in ("memory.events", "memory.oom_control"):
             try:
-                lines = (base / name / file).read_text().splitlines()
-            except OSError:
+                lines = (self.bases["memory"] / name / file).read_text().splitlines()
+            except (OSError, KeyError):
                 continue
-            return any(line.startswith("oom_kill ") and int(line.split()[1]) > 0 for line in lines)
-        return False
+            return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+        return 0
 
     def remove(self, name: str) -> None:
         """Takes the groups of a container away, once nothing is in them; what is busy still goes another time."""
-        self.own.pop(name, None)
+        self.ooms.pop(name, None)
         for base in dict.fromkeys(self.bases.values()):
             try:
                 (base / name).rmdir()
@@ -181,10 +196,49 @@ def remove_remembered(node_dir: Path) -> None:
         pass
 
 
-def _own_path(controller: str) -> str:
-    """The group of this process in a v1 hierarchy. Raises OSError."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
+def own_path(proc: Path = PROC, controller: str = "") -> str:
+    """The group of this process, relative to the root of its hierarchy: v2, or v1 with this controller. Raises
+    OSError."""
+    for line in (proc / "self" / "cgroup").read_text().splitlines():
         _, names, path = line.split(":", 2)
         if controller in names.split(","):
-            return path
+            return path.lstrip("/")
     raise FileNotFoundError(2, "no such controller")
+
+
+def _places_v2(mount: Path, proc: Path) -> list[Path]:
+    """Groups of a v2 tree below which there may be ours, best first."""
+    own = mount / own_path(proc)
+    if own.name == DAEMONS:
+        own = own.parent
+    return [own, mount] if own != mount and is_delegated(own) else [mount]
+
+
+def is_delegated(group: Path) -> bool:
+    """systemd has given the group to whoever runs in it, to divide it further. That a user may write in it does not say
+    so: that is also true of groups that the user's systemd goes on to manage."""
+    try:
+        return os.getxattr(group, "user.delegate") == b"1"
+    except OSError:  # before systemd 250 it does not say so to users: these are the names that systemd-run gives
+        return group.name.startswith("run-") and os.access(group / "cgroup.subtree_control", os.W_OK)
+
+
+def _make_room(parent: Path) -> None:
+    """Moves the processes of a v2 group into a group below it, as the kernel wants it before that one can divide its
+    resources. Several agents may do this at the same time. Raises OSError."""
+    apart = parent / DAEMONS
+    apart.mkdir(exist_ok=True)
+    for pid in (parent / "cgroup.procs").read_text().split():
+        try:
+            (apart / "cgroup.procs").write_text(pid)
+        except ProcessLookupError:
+            continue
+
+
+def _make_base(base: Path) -> Path:
+    """A node's own group, in which this process may make others. Raises OSError, and leaves nothing then."""
+    base.mkdir(exist_ok=True)
+    if not os.access(base / "cgroup.procs", os.W_OK):
+        base.rmdir()
+        raise PermissionError(13, "Permission denied")
+    return base

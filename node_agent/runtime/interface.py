@@ -199,6 +199,10 @@ class Runtime(Protocol):
         """The first process of a run; 0 if it has ended."""
         ...
 
+    def pids_of(self, run_id: str) -> list[int]:
+        """All processes of a run, as far as they can be told; empty if it has ended."""
+        ...
+
     def signal(self, run_id: str, number: int) -> None:
         """Signals the run's first process, and only that; nothing happens if it has ended."""
         ...

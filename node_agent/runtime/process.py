@@ -42,6 +42,7 @@ from node_agent.runtime.interface import (
     StartFailure,
     Used,
 )
+from node_agent.spawner import MARKER
 from node_agent.spawner_line import HEADER, SOCKET, packed
 
 _CHUNK_BYTES = 65536
@@ -191,6 +192,15 @@ class ProcessRuntime:
     def pid_of(self, run_id: str) -> int:
         run = self._runs.get(run_id)
         return run.at.pid if run and run.at and not run.ended.done() else 0
+
+    def pids_of(self, run_id: str) -> list[int]:
+        """What descends from the first process; and what lost its parents, and carries the run's marker."""
+        leader = self.pid_of(run_id)
+        if not leader:
+            return []
+        leaders = {run.at.pid for run in self._runs.values() if run.at is not None}
+        orphans = [pid for pid in tree.children_of(self._spawner_pid) if pid not in leaders]
+        return tree.descendants_of([leader, *(pid for pid in orphans if tree.environ_value(pid, MARKER) == run_id)])
 
     def signal(self, run_id: str, number: int) -> None:
         self._tell_about(run_id, {"op": "signal", "id": run_id, "signal": number})

@@ -123,6 +123,9 @@ class FakeRuntime:
     def pid_of(self, run_id: str) -> int:
         return 0
 
+    def pids_of(self, run_id: str) -> list[int]:
+        return []
+
     def signal(self, run_id: str, number: int) -> None:
         self.signals.append((run_id, number))
         if not self.deaf:

@@ -231,6 +231,27 @@ async def test_the_tree_of_a_living_leader_is_killed_whole(
     assert not tree.is_alive(escaped)
 
 
+async def test_the_processes_of_a_run_and_what_they_hold(
+    runtime: ProcessRuntime, program: Make, tmp_path: Path
+) -> None:
+    """With what has left its parents. Memory that several have in common is theirs once."""
+    hold = "import os, time; held = bytearray(os.urandom(1 << 20) * 48); os.fork(); os.fork(); time.sleep(1000)"
+    script = f"(setsid sh -c 'echo $$ > pid; exec sleep 1000' &) ; exec {sys.executable} -I -S -c '{hold}'"
+    one, two = program("sh", "-c", script), program("sleep", "1000")
+    await runtime.run(one)
+    other = await runtime.run(two)
+    escaped = await pid_in(tmp_path / "pid")
+    await until(lambda: len(runtime.pids_of(one.run_id)) == 5)
+    assert escaped in runtime.pids_of(one.run_id)
+    assert runtime.pids_of(two.run_id) == [other.pid]
+    pids = runtime.pids_of(one.run_id)
+    assert tree.resident_bytes(pids) > 4 * (48 << 20)
+    assert 48 << 20 < tree.proportional_bytes(pids) < 96 << 20
+    runtime.kill(one.run_id)
+    await within(runtime.wait(one.run_id))
+    assert runtime.pids_of(one.run_id) == []
+
+
 async def test_killing_one_run_leaves_the_others_alone(runtime: ProcessRuntime, program: Make) -> None:
     one, two = program("sleep", "1000"), program("sleep", "1000")
     await runtime.run(one)
