@@ -37,9 +37,9 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAV
 MNT_DETACH = 2
 PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
 LAST_CAPABILITY = 63
-MAX_PROCESSES = 8192
+MAX_PROCESSES = 2048
 """Of all pods of a node together, threads counted, where they are in a user namespace: a fork bomb ends there even if
-there are no control groups, which would end it sooner."""
+there are no control groups, which would also keep it from taking all processor time."""
 LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF, LANDLOCK_SCOPE_SIGNAL = 444, 446, 2
 """Numbers of system calls, the same on all machines, and a flag."""
 KEPT_FLAGS = {"nosuid": MS_NOSUID, "nodev": MS_NODEV, "noexec": 8, "noatime": 1024, "relatime": 1 << 21}

@@ -157,10 +157,15 @@ def kill_all(pids: Iterable[int], spare_session: int) -> None:
             groups.add(stat[2])
         send(pid, signal.SIGKILL)
     for group in groups:
-        try:
-            os.killpg(group, signal.SIGKILL)
-        except OSError:
-            pass
+        send_group(group, signal.SIGKILL)
+
+
+def send_group(group: int, number: int) -> None:
+    """Sends a signal to a whole process group, if there is one."""
+    try:
+        os.killpg(group, number)
+    except OSError:
+        pass
 
 
 def send(pid: int, number: int) -> bool:

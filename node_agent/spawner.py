@@ -391,6 +391,8 @@ class Spawner:
             if not other.deadline and (other is run or other.parent == run.id):
                 other.deadline = _now() + SWEEP_LIMIT_S
                 self.sweeping[other.id] = other
+                # Before anything is looked up, which takes its time beside a fork bomb: most trees are one group.
+                tree.send_group(other.pid, signal.SIGKILL)
         self.pause_s, self.next_sweep = SWEEP_PAUSE_S[0], 0.0  # all of them in one look, when the loop comes round
 
     def _sweep(self) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cluster.actor.clock import SystemClock
+from node_agent.confine import MAX_PROCESSES
 from node_agent.runtime.interface import Confinement, Mount, StartFailure
 from node_agent.runtime.process import ProcessRuntime
 from tests.unit.node_agent.test_spawner import Make, program, within
@@ -126,6 +127,27 @@ async def test_limits_and_another_user(runtime: ProcessRuntime, program: Make, t
         one = program("/bin/sh", "-c", "id -u; id -g; id -G", cwd=Path("/"))
         await runtime.run(replace(one, confinement=Confinement(uid=65534, gid=65534)))
         assert (await within(runtime.wait(one.run_id))).tail.split() == ["65534"] * 3
+
+
+async def test_processes_are_capped_in_a_user_namespace(runtime: ProcessRuntime, program: Make) -> None:
+    """And others of this user are not counted: this test is one of them."""
+    needs_mounts(runtime)
+    if os.geteuid() == 0:
+        pytest.skip("root needs no user namespace, and control groups can cap its pods")
+    script = """
+import os, time
+try:
+    for count in range(10000):
+        if os.fork() == 0:
+            time.sleep(1000)
+except BlockingIOError:
+    print(count)
+"""
+    one = program(sys.executable, "-I", "-S", "-c", script)
+    await runtime.run(one)
+    ended = await within(runtime.wait(one.run_id))
+    assert MAX_PROCESSES - 50 < int(ended.tail) < MAX_PROCESSES
+    assert ended.survivors == ()
 
 
 async def test_what_cannot_be_confined_is_not_started(runtime: ProcessRuntime, program: Make) -> None:
