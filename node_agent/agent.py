@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import random
 import shutil
 from collections.abc import Mapping
@@ -31,7 +32,15 @@ from cluster.actor.tasks import Tasks
 from cluster.api.conditions import is_node_ready
 from cluster.api.errors import AlreadyExists, ApiError
 from cluster.api.meta import Key, is_terminating, key_of
-from cluster.api.pods import MEMORY, is_finished
+from cluster.api.pods import (
+    BASELINE,
+    MEMORY,
+    SANDBOX,
+    SECURITY_PROFILES,
+    is_finished,
+    profile_label,
+    security_profile,
+)
 from cluster.client import operations
 from cluster.client.events import EventRecorder
 from cluster.client.informer import Informer
@@ -57,6 +66,7 @@ from node_agent.restart_policy import CrashBackoff
 from node_agent.runtime.cgroups import Cgroups
 from node_agent.runtime.interface import Runtime
 from node_agent.runtime.logs import log_path
+from node_agent.security import find_profiles, try_sandbox, without
 from node_agent.settings import AgentSettings
 from node_agent.spawner import boot_id
 from node_agent.status_writer import StatusWriter
@@ -115,6 +125,8 @@ class NodeAgent:
         self._stopping = self._leaving = False
         self._node_status = core.NodeStatus()
         self._pressures: tuple[str, ...] = ()
+        found = find_profiles(environ.get("PATH") or DEFAULT_PATH, allow_trusted=settings.allow_trusted)
+        self._untried, self._profiles = found, without(found, SANDBOX, "not tried yet")
         self.writer = StatusWriter(client, clock=clock, rng=rng, tick_s=settings.status_tick_s)
         self._recorder = EventRecorder(client, COMPONENT, settings.name, clock=clock, rng=rng)
         by_name = f"metadata.name={settings.name}"
@@ -154,6 +166,10 @@ class NodeAgent:
                 memory=settings.dir / LINK,
                 can_mount=lambda: runtime.can_mount,
                 cgroups=lambda: self._cgroups,
+                profiles=lambda: self._profiles,
+                uid=os.geteuid(),
+                gid=os.getegid(),
+                allow_root=settings.allow_root,
             ),
             backoff=CrashBackoff(
                 profile.crash_backoff_initial_s, profile.crash_backoff_max_s, profile.crash_backoff_reset_s
@@ -195,6 +211,7 @@ class NodeAgent:
         await self._wait_synced()
         alone.cancel()
         self._remove_leftovers()
+        await self._try_sandbox()
         self._tasks.spawn(self._reconcile_forever(), name="reconcile pods")
         self._tasks.spawn(self._repair_forever(), name="keep the node's status")
         self._tasks.spawn(self._watch_pressure(), name="watch what the node has left")
@@ -285,13 +302,15 @@ class NodeAgent:
     async def _register(self) -> None:
         """Creates the Node, or brings its labels and its status up to date."""
         assert self._machine is not None
-        labels = node_object.node_labels(self.settings.name, self._machine, self.settings.labels)
+        offered = {profile_label(each): "true" for each in self._profiles.offered if each != BASELINE}
+        labels = node_object.node_labels(self.settings.name, self._machine, {**self.settings.labels, **offered})
+        gone: dict[str, str | None] = {profile_label(each): None for each in SECURITY_PROFILES}
         node = node_object.make_node(self.settings.name, labels)
         status = core.Node(metadata=core.ObjectMeta(name=self.settings.name), status=self._make_status())
         written = await self.client.write(
             [
                 operations.create(node),
-                operations.patch(key_of(node), {"metadata": {"labels": labels}}),
+                operations.patch(key_of(node), {"metadata": {"labels": gone | labels}}),
                 operations.update_status(status),
             ],
             cause=core.Cause(reason="register"),
@@ -324,12 +343,14 @@ class NodeAgent:
 
     def _isolation(self) -> core.Isolation:
         """How far this node can contain the processes of pods."""
-        missing = [*self.runtime.missing, *self._cgroups.missing]
+        missing = [*self.runtime.missing, *self._cgroups.missing, *self._profiles.missing]
         if not self._has_memory:
             missing.append("secrets lie on the disk: there is no /dev/shm")
         volumes = "namespace" if self.runtime.can_mount else "directory"
         enforcement = "cgroup" if self._cgroups.enforces else "rlimit"
-        return core.Isolation(enforcement=enforcement, volumes=volumes, profiles=["baseline"], missing=missing)
+        return core.Isolation(
+            enforcement=enforcement, volumes=volumes, profiles=self._profiles.offered, missing=missing
+        )
 
     def _set_addresses(self, node: core.Node) -> None:
         if node.spec.podCIDR and (self._addresses is None or self._addresses.cidr != node.spec.podCIDR):
@@ -497,6 +518,17 @@ class NodeAgent:
             self._recorder.event(pod, "Warning", rejection.reason, rejection.message)
         await self._start_worker(pod, pod_ip, rejection, incarnation, None)
 
+    async def _try_sandbox(self) -> None:
+        """Offers the profile once it has worked."""
+        if SANDBOX not in self._untried.offered:
+            self._profiles = self._untried
+            return
+        problem = "switched off (--no-sandbox)"
+        if self.settings.sandbox:
+            problem = await try_sandbox(self.runtime, self._untried, self.settings.dir)
+        self._profiles = without(self._untried, SANDBOX, problem) if problem else self._untried
+        self._repair.set()
+
     async def _watch_pressure(self) -> None:
         profile, memory = self.settings.profile, node_object.amounts(self._resources)[MEMORY]
 
@@ -545,6 +577,9 @@ class NodeAgent:
             return refusal
         others = [worker.pod for worker in self.workers.values() if worker.holds_resources]
         labels = self.node.metadata.labels if self.node is not None else self.settings.labels
+        profile = security_profile(pod.spec)
+        if profile not in self._profiles.offered:
+            return Rejection("UnsupportedSecurityProfile", f"Pod was rejected: {self._profiles.why_not(profile)}")
         return admit(pod, others, node_object.amounts(self._resources), labels)
 
     async def _ask_to_stop(self, worker: PodWorker, pod: core.Pod) -> None:

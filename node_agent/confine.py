@@ -11,8 +11,8 @@ What the spawner does to itself at its start, every pod inherits, at no cost per
     RLIMIT_NPROC             in that user namespace: a fork bomb does not take the whole machine
     Landlock                 signals reach nothing outside: neither the agent nor the user's other processes
 
-What one program needs beyond that is done between fork and exec (`confine_child`): limits, mounts, user and group, in
-this order, since rights go last. (Control groups it is born in: `node_agent.launch`.)
+What one program needs beyond that is done between fork and exec (`confine_child`): limits, mounts, user and group,
+files, system calls, in this order, since rights go last. (Control groups it is born in: `node_agent.launch`.)
 
 Only stable interfaces of the kernel, by ctypes. The spawner loads this file: standard library only. What a machine does
 not let us do is said, and never fatal for the spawner; for a program that asked for it, it is (Refused).
@@ -20,9 +20,12 @@ not let us do is said, and never fatal for the spawner; for a program that asked
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import os
 import resource
+
+from node_agent.restrict import install_filter, restrict, scope_signals
 
 TYPE_CHECKING = False  # importing `typing` just for annotations would cost the spawner 1 MB
 if TYPE_CHECKING:
@@ -37,11 +40,10 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAV
 MNT_DETACH = 2
 PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
 LAST_CAPABILITY = 63
+NOBODY = 65534
 MAX_PROCESSES = 2048
 """Of all pods of a node together, threads counted, where they are in a user namespace: a fork bomb ends there even if
 there are no control groups, which would also keep it from taking all processor time."""
-LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF, LANDLOCK_SCOPE_SIGNAL = 444, 446, 2
-"""Numbers of system calls, the same on all machines, and a flag."""
 KEPT_FLAGS = {"nosuid": MS_NOSUID, "nodev": MS_NODEV, "noexec": 8, "noatime": 1024, "relatime": 1 << 21}
 """Flags of a mount that a remount within a user namespace must repeat."""
 
@@ -99,25 +101,13 @@ def confine_self(hidden: str, shown: Iterable[str]) -> dict[str, Any]:
     try:
         scope_signals()
     except OSError as error:
-        missing.append(f"signals can reach processes outside: Landlock: {error.strerror}")
+        missing.append(f"signals can reach processes outside: {error.strerror}")
     for capability in range(LAST_CAPABILITY + 1):
         try:
             _call("prctl", PR_CAPBSET_DROP, capability, 0, 0, 0)
         except OSError:
             break  # beyond the last one that this kernel knows, or not ours to drop: then no program gets any
     return {"mounts": mounts, "hidden": covered, "missing": missing}
-
-
-def scope_signals() -> None:
-    """From now on this process and all that it starts can signal only each other (Linux 6.12). Raises OSError."""
-    ruleset = (ctypes.c_uint64 * 3)(0, 0, LANDLOCK_SCOPE_SIGNAL)  # files, network, scopes
-    fd = _libc.syscall(LANDLOCK_CREATE_RULESET, ruleset, ctypes.sizeof(ruleset), 0)
-    if fd < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    try:
-        _call("syscall", LANDLOCK_RESTRICT_SELF, fd, 0)
-    finally:
-        os.close(fd)
 
 
 def own_namespaces() -> None:
@@ -128,11 +118,24 @@ def own_namespaces() -> None:
         _call("unshare", CLONE_NEWNS)
     else:
         _call("unshare", CLONE_NEWUSER | CLONE_NEWNS)
-        for file, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-            with open(f"/proc/self/{file}", "w") as out:
-                out.write(text)
+        _map(uid, uid, gid, gid)
     # What is mounted here shows nowhere else; what is mounted elsewhere still shows here.
     mount("none", "/", None, MS_REC | MS_SLAVE)
+
+
+def become_nobody() -> None:
+    """A user namespace in which this process is nobody. Raises OSError."""
+    uid, gid = os.geteuid(), os.getegid()
+    _call("unshare", CLONE_NEWUSER)
+    _map(NOBODY, uid, NOBODY, gid)
+
+
+def _map(uid: int, uid_outside: int, gid: int, gid_outside: int) -> None:
+    """Says who this process is in the user namespace that it has just made."""
+    texts = {"setgroups": "deny", "uid_map": f"{uid} {uid_outside} 1", "gid_map": f"{gid} {gid_outside} 1"}
+    for name, text in texts.items():
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
 
 
 def cover(hidden: str, shown: Iterable[str]) -> None:
@@ -159,6 +162,7 @@ def needs_fork(confinement: dict[str, Any] | None) -> bool:
         or confinement["rlimits"]
         or confinement["mounts"]
         or confinement["read_only_root"]
+        or confinement["filter"]
     )
 
 
@@ -176,13 +180,32 @@ def confine_child(confinement: dict[str, Any], cwd: str) -> None:
             place_all(confinement["mounts"])
             if confinement["read_only_root"]:
                 _make_read_only([each["target"] for each in confinement["mounts"]] + [cwd, "/tmp", "/dev", "/proc"])
+        if confinement["nobody"]:
+            become_nobody()
         if confinement["gid"] >= 0:
             os.setgroups([])
             os.setresgid(*[confinement["gid"]] * 3)
         if confinement["uid"] >= 0:
             os.setresuid(*[confinement["uid"]] * 3)
+        if confinement["write"]:
+            restrict(confinement["read"], confinement["write"], confinement["ports"])
+        if confinement["filter_fd"] >= 0:
+            hand_over(base64.b64decode(confinement["filter"]), confinement["filter_fd"])
+        elif confinement["filter"]:
+            install_filter(base64.b64decode(confinement["filter"]))
     except (OSError, ValueError) as error:
         raise NotConfined(str(error)) from error
+
+
+def hand_over(data: bytes, fd: int) -> None:
+    """Lets the program that is about to be executed read this from a descriptor. Raises OSError."""
+    memory = os.memfd_create("handed over")
+    os.write(memory, data)
+    os.lseek(memory, 0, os.SEEK_SET)
+    if memory != fd:
+        os.dup2(memory, fd, inheritable=True)
+        os.close(memory)
+    os.set_inheritable(fd, True)
 
 
 def place_all(mounts: list[dict[str, Any]]) -> None:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from pathlib import Path
 
 from cluster.actor.clock import Clock, SystemClock
 from cluster.actor.supervisor import ChildSpec, Restart, Supervisor
 from cluster.client.grpc_client import GrpcClusterClient
+from cluster.config.dirs import make_private_dir
 from cluster.rpc.identity import Credentials
 from cluster.rpc.server import RpcServer
 from cluster.rpc.servicer import node_agent_service
 from cluster.telemetry.metrics import Metrics
 from node_agent.agent import STOP_MARGIN_S, NodeAgent
+from node_agent.runtime.interface import Runtime
 from node_agent.runtime.process import STOP_LIMIT_S, ProcessRuntime
+from node_agent.runtime.trusting import TrustingRuntime, had_trusted
 from node_agent.service import AgentService, authorize
 from node_agent.settings import AgentSettings
+from node_agent.spawner import TRUSTED_DIRECTORY
 
 _REPORT_LIMIT_S = 6.0
 """For the last writes to a master that may be away."""
@@ -51,16 +56,12 @@ class NodeDaemon:
         settings = self._settings
         credentials = Credentials.load(settings.credentials)
         client = GrpcClusterClient(settings.master, credentials, clock=clock)
-        runtime = ProcessRuntime(
-            settings.dir,
-            clock=clock,
-            log_max_bytes=settings.log_max_bytes,
-            log_files=settings.log_files,
-            lifetime=settings.lifetime,
-            lifeline_fd=settings.lifeline_fd,
-            patience_s=self.stop_limit_s,
-            hidden=settings.hide or settings.dir,
-        )
+        confined = self._runtime(settings.dir, settings.hide or settings.dir, clock)
+        runtime: Runtime = confined
+        if settings.allow_trusted or had_trusted(settings.dir):
+            directory = settings.dir / TRUSTED_DIRECTORY
+            make_private_dir(directory)
+            runtime = TrustingRuntime(confined, self._runtime(directory, None, clock))
         agent = self._agent = NodeAgent(settings, client, runtime, clock=clock, rng=self._rng, environ=self._environ)
         service = AgentService(agent, clock=clock)
         server = RpcServer(settings.listen, credentials, [node_agent_service(service)], authorize)
@@ -72,6 +73,19 @@ class NodeDaemon:
         if settings.metrics_socket is not None:
             children.append(ChildSpec("metrics", lambda: _MetricsServer(settings, agent)))
         return Supervisor(f"node {settings.name}", children, stop_timeout_s=self.stop_limit_s, clock=clock)
+
+    def _runtime(self, directory: Path, hidden: Path | None, clock: Clock) -> ProcessRuntime:
+        settings = self._settings
+        return ProcessRuntime(
+            directory,
+            clock=clock,
+            log_max_bytes=settings.log_max_bytes,
+            log_files=settings.log_files,
+            lifetime=settings.lifetime,
+            lifeline_fd=settings.lifeline_fd,
+            patience_s=self.stop_limit_s,
+            hidden=hidden,
+        )
 
     def bound(self, address: str) -> None:
         """The server listens there."""

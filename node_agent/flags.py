@@ -77,6 +77,21 @@ def _make_parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser
         "--cgroups", action=argparse.BooleanOptionalAction, default=True, help="use control groups (default: yes)"
     )
     parser.add_argument(
+        "--sandbox",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="offer the security profile sandbox, if bubblewrap works here (default: yes)",
+    )
+    parser.add_argument(
+        "--allow-trusted", action="store_true", help="offer the security profile trusted: nothing is taken from pods"
+    )
+    parser.add_argument(
+        "--allow-root",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="pods of an agent that is root run as root, without capabilities (default: yes; no: only in sandboxes)",
+    )
+    parser.add_argument(
         "--eviction-hard",
         type=_thresholds,
         metavar="SIGNAL<AMOUNT[,...]",
@@ -117,6 +132,9 @@ def _settings(flags: argparse.Namespace) -> AgentSettings:
         eager_readiness=flags.profile != "kubernetes",
         readiness_by_port=flags.profile != "kubernetes" if flags.readiness_by_port is None else flags.readiness_by_port,
         eviction_hard=flags.eviction_hard,
+        sandbox=flags.sandbox,
+        allow_trusted=flags.allow_trusted,
+        allow_root=flags.allow_root,
         cgroups=flags.cgroups,
         hide=flags.hide,
         lifetime=flags.lifetime,

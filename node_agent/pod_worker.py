@@ -60,12 +60,22 @@ from node_agent.pod_state import (
     Ticked,
     Unprepared,
 )
-from node_agent.preparation import Home, Host, NotPrepared, group_name, limits_of, prepare, termination_log
+from node_agent.preparation import (
+    Home,
+    Host,
+    NotPrepared,
+    Prepared,
+    contained,
+    group_name,
+    limits_of,
+    prepare,
+    termination_log,
+)
 from node_agent.probe_state import LIVENESS, READINESS, STARTUP
 from node_agent.process_tree import proportional_bytes, resident_bytes
 from node_agent.restart_policy import CrashBackoff
 from node_agent.runtime.cgroups import Limits
-from node_agent.runtime.interface import Adopted, Ended, ExecProcess, Program, Runtime, StartFailure
+from node_agent.runtime.interface import Adopted, Ended, ExecProcess, Runtime, StartFailure
 from node_agent.runtime.logs import log_path
 from node_agent.volume_keeper import keep_volumes, needs_keeping
 from node_agent.volumes import remove_volumes
@@ -174,7 +184,7 @@ class PodWorker(Actor[PodEvent]):
         self._around = around
         self._on_finished = on_finished
         self._home = Home(self.pod, pod_ip, pod_dir)
-        self._programs: dict[str, Program] = {}  # by container: what it was started as last
+        self._programs: dict[str, Prepared] = {}  # by container: what it was started as last
         self._probes: dict[str, list[asyncio.Task[object]]] = {}
         self._timer: asyncio.Task[object] | None = None
         self._timer_at = NEVER
@@ -238,20 +248,20 @@ class PodWorker(Actor[PodEvent]):
         running = self.state[container].phase in ALIVE
         if not running and not detached:
             raise StartFailure(126, f"container {container} is not running")
-        program = self._programs.get(container) if running else None
-        if program is None:  # it was started by an earlier life of this agent: as it would be started now
-            try:
-                program = await prepare(
-                    self._around.host, self._home, self._spec_of(container), run, self._run_id(container, run)
-                )
-            except (UnknownField, NotPrepared, OSError) as error:
-                raise StartFailure(126, str(error)) from error
-            if running:
-                self._programs[container] = program
-        self._exec_count += 1
-        run_id = self._run_id(container, run)
-        beside = replace(program, run_id=f"{run_id}.exec{self._exec_count}", argv=tuple(command), log_path="", tty=tty)
-        return await self._around.runtime.exec(beside, beside=run_id)
+        prepared = self._programs.get(container) if running else None
+        run_id, host, spec = self._run_id(container, run), self._around.host, self._spec_of(container)
+        try:
+            if prepared is None:  # it was started by an earlier life of this agent: as it would be started now
+                prepared = await prepare(host, self._home, spec, run, run_id)
+                if running:
+                    self._programs[container] = prepared
+            self._exec_count += 1
+            name = f"{run_id}.exec{self._exec_count}"
+            beside = replace(prepared.program, run_id=name, argv=tuple(command), log_path="", tty=tty)
+            program = contained(host, self._home, spec, replace(prepared, program=beside))
+        except (UnknownField, NotPrepared, OSError) as error:
+            raise StartFailure(126, str(error)) from error
+        return await self._around.runtime.exec(program, beside=run_id)
 
     def processes(self) -> list[tuple[str, list[int]]]:
         """The processes of each container that runs."""
@@ -470,9 +480,9 @@ class PodWorker(Actor[PodEvent]):
         around, run_id = self._around, self._run_id(container, run)
         runtime, clock = around.runtime, around.clock
         try:
-            program = await prepare(around.host, self._home, self._spec_of(container), run, run_id)
-            self._programs[container] = program
-            started = await runtime.run(program)
+            spec = self._spec_of(container)
+            prepared = self._programs[container] = await prepare(around.host, self._home, spec, run, run_id)
+            started = await runtime.run(contained(around.host, self._home, spec, prepared))
         except NotPrepared as error:
             await self.ref.tell(Unprepared(container, run, error.reason, error.message))
             return

@@ -17,17 +17,20 @@ from pathlib import Path
 from typing import TypeAlias
 
 from cluster.api.errors import ApiError, NotFound
-from cluster.api.pods import CPU, MEMORY, amount, config_references
+from cluster.api.pods import CPU, MEMORY, RESTRICTED, SANDBOX, amount, config_references, security_profile
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.environment import MissingConfiguration, Place, build_environment, command_line
 from node_agent.runtime.cgroups import Cgroups, Limits
 from node_agent.runtime.interface import Confinement, Mount, Program
 from node_agent.runtime.logs import log_path, remove_old_logs
+from node_agent.security import Belongings, Profiles, contain
 from node_agent.volumes import Shelves, UnfitPath, make_volume
 
 KUBERNETES_TERMINATION_LOG = "/dev/termination-log"
 """Kubernetes' default for terminationMessagePath, which its clients write out: the same as none."""
 TERMINATION_LOG = "termination-log"
+TEMPORARY = "tmp"
+"""In the pod's directory: what is /tmp for it, if it has one of its own."""
 
 DATA_FACTOR = 4
 """Without control groups, memory is looked at now and then: a process that grows faster fails at this multiple of the
@@ -66,6 +69,13 @@ class Host:
     can_mount: Callable[[], bool]
     """Whether containers can have mounts of their own."""
     cgroups: Callable[[], Cgroups]
+    profiles: Callable[[], Profiles]
+    """The security profiles that the node carries out."""
+    uid: int
+    gid: int
+    """The agent's user and group, who run all pods."""
+    allow_root: bool
+    """Pods may run as root, if that is who the agent is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +143,19 @@ async def read_configuration(host: Host, home: Home) -> None:
                 raise NotPrepared("CreateContainerConfigError", f'{kind.lower()} "{name}": {error}') from error
 
 
-async def prepare(host: Host, home: Home, container: core.Container, run: int, run_id: str) -> Program:
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A program whose files are there, before its security profile has its say (`contained`)."""
+
+    program: Program
+    mounts: tuple[Mount, ...]
+    """The volumes that the container mounts, whether they can be mounted or not."""
+
+
+async def prepare(host: Host, home: Home, container: core.Container, run: int, run_id: str) -> Prepared:
     """The program of this run; its files are there. Raises UnknownField, NotPrepared, OSError."""
     pod, directory = home.pod, home.dir
+    _check_user(host, home, container)
     await read_configuration(host, home)
     place = place_of(host, home)
     try:
@@ -156,12 +176,15 @@ async def prepare(host: Host, home: Home, container: core.Container, run: int, r
     remove_old_logs(directory, container.name, run)
     cgroups, limits = host.cgroups(), limits_of(container)
     rlimits = {} if cgroups.enforces or not limits.memory_bytes else {"DATA": DATA_FACTOR * limits.memory_bytes}
+    # The pod's directory stays its own where nothing else can be written.
+    own = [Mount(str(directory), str(directory))] if container.securityContext.readOnlyRootFilesystem else []
     confinement = Confinement(
-        mounts=tuple(mount for _, mount in mounts) if host.can_mount() else (),
+        mounts=(*own, *(mount for _, mount in mounts)) if host.can_mount() else (),
+        read_only_root=container.securityContext.readOnlyRootFilesystem,
         cgroups=cgroups.make(group_name(home, container.name), limits),
         rlimits=rlimits,
     )
-    return Program(
+    program = Program(
         run_id,
         command_line(container, env),
         env,
@@ -171,6 +194,39 @@ async def prepare(host: Host, home: Home, container: core.Container, run: int, r
         stdin=container.stdin,
         tty=container.tty,
     )
+    return Prepared(program, tuple(mount for _, mount in mounts))
+
+
+def contained(host: Host, home: Home, container: core.Container, prepared: Prepared) -> Program:
+    """The program with all that its pod's security profile does to it. Raises OSError."""
+    profile, temporary = security_profile(home.pod.spec), home.dir / TEMPORARY
+    if profile == RESTRICTED:
+        temporary.mkdir(mode=0o700, exist_ok=True)
+    ports = tuple(port.containerPort for port in container.ports if port.protocol in ("", "TCP"))
+    its = Belongings(home.dir, temporary, prepared.mounts, ports, host.uid)
+    return contain(prepared.program, profile, host.profiles(), its, can_mount=host.can_mount())
+
+
+def _check_user(host: Host, home: Home, container: core.Container) -> None:
+    """Whether the container may run as who it would run as. Raises NotPrepared."""
+    spec, where = container.securityContext, home.pod.spec.securityContext
+    problem = ""
+    user = next((each.runAsUser for each in (spec, where) if each.HasField("runAsUser")), host.uid)
+    group = next((each.runAsGroup for each in (spec, where) if each.HasField("runAsGroup")), host.gid)
+    if (user, group) != (host.uid, host.gid):
+        problem = f"it asks for user {user}, group {group}, but pods here run as the node agent: {host.uid}, {host.gid}"
+    # In a sandbox root is nobody.
+    if host.uid == 0 and security_profile(home.pod.spec) != SANDBOX:
+        if spec.runAsNonRoot if spec.HasField("runAsNonRoot") else where.runAsNonRoot:
+            problem = "container has runAsNonRoot and would run as root"
+        elif not host.allow_root:
+            problem = "pods may not run as root here (--no-allow-root of the node agent)"
+        if problem:
+            problem += "; with securityProfile: sandbox it would be nobody"
+    if spec.readOnlyRootFilesystem and not host.can_mount() and security_profile(home.pod.spec) != SANDBOX:
+        problem = "readOnlyRootFilesystem cannot be kept: this kernel lets the node agent mount nothing"
+    if problem:
+        raise NotPrepared("CreateContainerConfigError", f"container {container.name}: {problem}")
 
 
 def _volumes(host: Host, home: Home, container: core.Container, place: Place) -> list[tuple[str, Mount]]:

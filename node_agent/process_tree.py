@@ -84,6 +84,17 @@ def _children_by_scan(pid: int) -> list[int]:
     return found
 
 
+def descend(pid: int, generations: int) -> int:
+    """The first child's first child, and so on; where there is none yet, the process itself."""
+    below = pid
+    for _ in range(generations):
+        children = children_of(below)
+        if not children:
+            return pid
+        below = children[0]
+    return below
+
+
 def descendants_of(roots: Iterable[int]) -> list[int]:
     """The processes named and all their descendants, parents before children."""
     found = dict.fromkeys(roots)

@@ -51,6 +51,12 @@ class AgentSettings:
     eviction_hard: str = ""
     """Below what the node ends pods: "memory.available<100Mi,nodefs.available<1%", or "none"; empty: as the profile
     says."""
+    sandbox: bool = False
+    """Offer the security profile sandbox, if it works here."""
+    allow_trusted: bool = False
+    """Offer the security profile trusted."""
+    allow_root: bool = True
+    """Of an agent that is root: pods may be, too."""
     cgroups: bool = False
     """Use control groups where they can be had."""
     hide: Path | None = None

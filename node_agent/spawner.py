@@ -61,6 +61,8 @@ MARKER = "PODIUM_RUN"
 """The environment variable that says which run a process belongs to."""
 LOCK, WHO = "spawner.lock", "spawner.json"
 """Held by the spawner of a node while it lives; and who it is: {"pid", "ticks", "boot"}."""
+TRUSTED_DIRECTORY = "trusted"
+"""In a node's directory: that of a second spawner, for trusted pods (`node_agent.runtime.trusting`)."""
 SHOWN = ("pods", "data")
 """What of the node's directory its pods may see."""
 SWEEP_LIMIT_S = 5.0
@@ -80,7 +82,7 @@ class Run:
     """One program that was started, and its tree."""
 
     __slots__ = (
-        *("cgroups", "deadline", "end", "fd", "id", "input", "input_ends", "input_fd", "log", "parent", "pid"),
+        *("cgroups", "deadline", "depth", "end", "fd", "id", "input", "input_ends", "input_fd", "log", "parent", "pid"),
         *("pipe", "tail", "usage"),
     )
 
@@ -93,6 +95,7 @@ class Run:
         self.deadline = 0.0  # > 0: being swept, until then
         self.input_fd, self.input, self.input_ends = input_fd, b"", False
         self.cgroups: list[str] = []
+        self.depth = 0  # how far below the leader the program is, to which signals go
 
 
 class Spawner:
@@ -220,7 +223,7 @@ class Spawner:
             return  # it ended while the message was on its way
         elif op == "signal":
             if run.pid in self.by_pid:
-                tree.send(run.pid, message["signal"])
+                tree.send(tree.descend(run.pid, run.depth), message["signal"])
         elif op == "kill":
             self._begin_sweep(run)
         elif op == "stdin":
@@ -294,6 +297,7 @@ class Spawner:
                 os.close(fd)
         run = Run(id, pid, message.get("parent", ""), reader, log, input_fd)
         if not run.parent:  # a command beside a container is in that one's groups, and they are not its own to end
+            run.depth = (confinement or {}).get("depth", 0)
             run.cgroups = list((confinement or {}).get("cgroups", ()))
         self.runs[id] = self.by_pid[pid] = run
         if reader >= 0:

@@ -20,6 +20,21 @@ HOST_IMAGE = "host"
 """The image that says: the command runs from the machine's own file system. The same as no image."""
 
 
+BASELINE, RESTRICTED, SANDBOX, TRUSTED = "baseline", "restricted", "sandbox", "trusted"
+SECURITY_PROFILES = (BASELINE, RESTRICTED, SANDBOX, TRUSTED)
+"""How a pod's processes may be contained, from `spec.securityProfile`."""
+
+
+def security_profile(spec: core.PodSpec) -> str:
+    """The profile of a pod; baseline if it does not say."""
+    return spec.securityProfile or BASELINE
+
+
+def profile_label(profile: str) -> str:
+    """The label that a node has, with the value "true", if it carries the profile out. (All carry out baseline.)"""
+    return f"podium.dev/security-profile-{profile}"
+
+
 def is_finished(pod: core.Pod) -> bool:
     """Its phase is final: no container will ever run again."""
     return pod.status.phase in (SUCCEEDED, FAILED)

@@ -20,6 +20,7 @@ from cluster.api.pods import PODS, runs_on_host
 from cluster.api.problems import Report
 from cluster.api.remembered import remembered
 from cluster.api.validation_life import validate_life, validate_order
+from cluster.api.validation_security import validate_security
 from cluster.api.validation_volumes import validate_env_from, validate_source, validate_volumes
 from cluster.pb.v1 import core_pb2 as core
 
@@ -70,6 +71,7 @@ def _validate_pod_spec(report: Report, spec: core.PodSpec, path: str, restart_po
         report.at_least(f"{path}.activeDeadlineSeconds", spec.activeDeadlineSeconds, 1)
         if restart_policies != RESTART_POLICIES:
             report.forbidden(f"{path}.activeDeadlineSeconds", "a replication controller's pods run for ever")
+    validate_security(report, spec, path)
     if spec.HasField("stopAfterDisconnectSeconds"):
         report.at_least(f"{path}.stopAfterDisconnectSeconds", spec.stopAfterDisconnectSeconds, 1)
     report.one_of(f"{path}.restartPolicy", spec.restartPolicy, restart_policies)

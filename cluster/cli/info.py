@@ -40,7 +40,7 @@ def cluster_info_command(ctx: click.Context, output: str) -> int:
             "address": process.address,
             "state": process.state if process.is_alive() else "stopped",
             "restarts": process.restarts,
-            "log": str(directory.log(process.name.removesuffix("-spawner"))),
+            "log": str(directory.log(process.name.removesuffix("-spawner").removesuffix("-trusted"))),
         }
         for process in (*state.processes, *spawners_of(directory))
     ]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cluster.api.meta import is_terminating
-from cluster.api.pods import is_finished
+from cluster.api.pods import is_finished, profile_label
 from cluster.api.quantities import format_bytes, format_milli
 from cluster.pb.v1 import core_pb2 as core
 from cluster.scheduler import filters, scores
@@ -332,7 +332,10 @@ class _Explainer:
 
     def _selector_remedy(self, row: int) -> str:
         labels = " ".join(f"{key}={value}" for key, value in self._unmet(row))
-        return f"{self._name(row)} lacks the labels {labels}: label it, or ask for less in spec.nodeSelector"
+        wish = "spec.nodeSelector"
+        if any(key.startswith(profile_label("")) for key, _ in self._unmet(row)):
+            wish = "spec.securityProfile (`podium describe node` says what is missing there)"
+        return f"{self._name(row)} lacks the labels {labels}: label it, or ask for less in {wish}"
 
     def _resource_remedy(self, row: int) -> str:
         return "; and ".join(

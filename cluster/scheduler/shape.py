@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cluster.api.pods import host_ports, requests_of, runs_on_host
+from cluster.api.pods import BASELINE, host_ports, profile_label, requests_of, runs_on_host, security_profile
 from cluster.pb.v1 import core_pb2 as core
 
 IMAGE_RUNTIME_LABEL = "podium.dev/image-runtime"
@@ -75,7 +75,7 @@ class Shape:
     scored_cpu_milli: int
     scored_memory_bytes: int
     selector: tuple[tuple[str, str], ...]
-    """spec.nodeSelector, sorted."""
+    """spec.nodeSelector, sorted; and the label of nodes that carry out the pod's security profile."""
     node_name: str
     """Only this node will do; empty: any. (Pods that wait for a scheduler have none; what-if questions may.)"""
     tolerations: tuple[Tolerated, ...]
@@ -106,12 +106,19 @@ def shape_of(pod: core.Pod, *, placed: bool = False) -> Shape:
         requests=tuple(sorted(asked.items())),
         scored_cpu_milli=asked.get("cpu", SCORED_CPU_MILLI),
         scored_memory_bytes=asked.get("memory", SCORED_MEMORY_BYTES),
-        selector=tuple(sorted(spec.nodeSelector.items())),
+        selector=_selector_of(spec),
         node_name="" if placed else spec.nodeName,
         tolerations=tuple(Tolerated(t.key, t.operator or "Equal", t.value, t.effect) for t in spec.tolerations),
         host_ports=tuple(HostPort(protocol, number, ip) for ip, protocol, number in sorted(host_ports(pod))),
         needs_image_runtime=not all(runs_on_host(container) for container in (*spec.initContainers, *spec.containers)),
     )
+
+
+def _selector_of(spec: core.PodSpec) -> tuple[tuple[str, str], ...]:
+    wanted = dict(spec.nodeSelector)
+    if security_profile(spec) != BASELINE:
+        wanted[profile_label(spec.securityProfile)] = "true"
+    return tuple(sorted(wanted.items()))
 
 
 class Shapes:

@@ -15,7 +15,7 @@ import psutil
 
 from cluster.actor.clock import Clock
 from cluster.up.layout import ClusterDir, Process
-from node_agent.spawner import WHO, boot_id
+from node_agent.spawner import TRUSTED_DIRECTORY, WHO, boot_id
 
 PATIENCE_S = 6.0
 """How long a spawner may take to end what it owns."""
@@ -24,12 +24,14 @@ KILL_LIMIT_S = 3.0
 
 
 def spawners_of(directory: ClusterDir) -> list[Process]:
-    """Those that live, by the name of their node: "node-1-spawner"."""
+    """Those that live, by the name of their node: "node-1-spawner", and "node-1-trusted-spawner" for trusted pods."""
     found = []
-    for file in sorted((directory.path / "nodes").glob(f"*/{WHO}")):
+    nodes = directory.path / "nodes"
+    for file in sorted([*nodes.glob(f"*/{WHO}"), *nodes.glob(f"*/{TRUSTED_DIRECTORY}/{WHO}")]):
+        name = "-".join(file.parent.relative_to(nodes).parts)
         try:
             who = json.loads(file.read_text())
-            spawner = Process(f"{file.parent.name}-spawner", "spawner", who["pid"], who["ticks"])
+            spawner = Process(f"{name}-spawner", "spawner", who["pid"], who["ticks"])
         except (OSError, ValueError, KeyError, TypeError):
             continue  # it is just beginning, or was never there
         if who.get("boot") == boot_id() and spawner.is_alive():

@@ -118,7 +118,7 @@ def supervise(directory: ClusterDir, options: UpOptions, lifeline_fd: int | None
 def _end_strays(directory: ClusterDir, state: ClusterState, clock: Clock) -> None:
     """Pods that are nobody's now: of nodes that this cluster had once, or of a lifetime that is over."""
     nodes = state.nodes if state.lifetime == "service" else []
-    names = {f"{node}-spawner" for node in nodes}
+    names = {f"{node}{trusted}-spawner" for node in nodes for trusted in ("", "-trusted")}
     end_spawners([spawner for spawner in spawners_of(directory) if spawner.name not in names], clock)
 
 

@@ -41,6 +41,20 @@ class Confinement:
     """Directories of control groups that the program enters."""
     mounts: tuple[Mount, ...] = ()
     """In order: a later one may lie within an earlier one. They make a mount namespace of the program's own."""
+    read: tuple[str, ...] = ()
+    """With `write`, all files that there are for it: what lies below these it may read and execute,"""
+    write: tuple[str, ...] = ()
+    """and below these it may do everything. Both empty: no such limit."""
+    ports: tuple[int, ...] = ()
+    """With `write`: the TCP ports that it may listen on, beside those that the system chooses."""
+    filter: str = ""
+    """A filter of system calls (`node_agent.seccomp`), as base64."""
+    filter_fd: int = -1
+    """The program itself wants the filter, in this descriptor, and is not subject to it."""
+    nobody: bool = False
+    """In a user namespace, in which whoever it runs as is nobody: root may make no other ones there."""
+    depth: int = 0
+    """The program that is meant is so many generations below the one that is started: it gets the signals."""
     read_only_root: bool = False
     """Nothing but `mounts`, the working directory and /tmp can be written."""
 

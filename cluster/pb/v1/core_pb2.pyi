@@ -371,8 +371,42 @@ class VolumeMount(_message.Message):
     subPath: str
     def __init__(self, name: _Optional[str] = ..., readOnly: _Optional[bool] = ..., mountPath: _Optional[str] = ..., subPath: _Optional[str] = ...) -> None: ...
 
+class Capabilities(_message.Message):
+    __slots__ = ("drop",)
+    DROP_FIELD_NUMBER: _ClassVar[int]
+    drop: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, drop: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SecurityContext(_message.Message):
+    __slots__ = ("capabilities", "privileged", "runAsUser", "runAsNonRoot", "readOnlyRootFilesystem", "allowPrivilegeEscalation", "runAsGroup")
+    CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
+    PRIVILEGED_FIELD_NUMBER: _ClassVar[int]
+    RUNASUSER_FIELD_NUMBER: _ClassVar[int]
+    RUNASNONROOT_FIELD_NUMBER: _ClassVar[int]
+    READONLYROOTFILESYSTEM_FIELD_NUMBER: _ClassVar[int]
+    ALLOWPRIVILEGEESCALATION_FIELD_NUMBER: _ClassVar[int]
+    RUNASGROUP_FIELD_NUMBER: _ClassVar[int]
+    capabilities: Capabilities
+    privileged: bool
+    runAsUser: int
+    runAsNonRoot: bool
+    readOnlyRootFilesystem: bool
+    allowPrivilegeEscalation: bool
+    runAsGroup: int
+    def __init__(self, capabilities: _Optional[_Union[Capabilities, _Mapping]] = ..., privileged: _Optional[bool] = ..., runAsUser: _Optional[int] = ..., runAsNonRoot: _Optional[bool] = ..., readOnlyRootFilesystem: _Optional[bool] = ..., allowPrivilegeEscalation: _Optional[bool] = ..., runAsGroup: _Optional[int] = ...) -> None: ...
+
+class PodSecurityContext(_message.Message):
+    __slots__ = ("runAsUser", "runAsNonRoot", "runAsGroup")
+    RUNASUSER_FIELD_NUMBER: _ClassVar[int]
+    RUNASNONROOT_FIELD_NUMBER: _ClassVar[int]
+    RUNASGROUP_FIELD_NUMBER: _ClassVar[int]
+    runAsUser: int
+    runAsNonRoot: bool
+    runAsGroup: int
+    def __init__(self, runAsUser: _Optional[int] = ..., runAsNonRoot: _Optional[bool] = ..., runAsGroup: _Optional[int] = ...) -> None: ...
+
 class Container(_message.Message):
-    __slots__ = ("name", "image", "command", "args", "workingDir", "ports", "env", "resources", "volumeMounts", "livenessProbe", "readinessProbe", "lifecycle", "terminationMessagePath", "stdin", "stdinOnce", "tty", "envFrom", "terminationMessagePolicy", "startupProbe", "restartPolicy", "dependsOn")
+    __slots__ = ("name", "image", "command", "args", "workingDir", "ports", "env", "resources", "volumeMounts", "livenessProbe", "readinessProbe", "lifecycle", "terminationMessagePath", "stdin", "stdinOnce", "tty", "envFrom", "terminationMessagePolicy", "startupProbe", "restartPolicy", "securityContext", "dependsOn")
     NAME_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
@@ -393,6 +427,7 @@ class Container(_message.Message):
     TERMINATIONMESSAGEPOLICY_FIELD_NUMBER: _ClassVar[int]
     STARTUPPROBE_FIELD_NUMBER: _ClassVar[int]
     RESTARTPOLICY_FIELD_NUMBER: _ClassVar[int]
+    SECURITYCONTEXT_FIELD_NUMBER: _ClassVar[int]
     DEPENDSON_FIELD_NUMBER: _ClassVar[int]
     name: str
     image: str
@@ -414,8 +449,9 @@ class Container(_message.Message):
     terminationMessagePolicy: str
     startupProbe: Probe
     restartPolicy: str
+    securityContext: SecurityContext
     dependsOn: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., image: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., workingDir: _Optional[str] = ..., ports: _Optional[_Iterable[_Union[ContainerPort, _Mapping]]] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., resources: _Optional[_Union[ResourceRequirements, _Mapping]] = ..., volumeMounts: _Optional[_Iterable[_Union[VolumeMount, _Mapping]]] = ..., livenessProbe: _Optional[_Union[Probe, _Mapping]] = ..., readinessProbe: _Optional[_Union[Probe, _Mapping]] = ..., lifecycle: _Optional[_Union[Lifecycle, _Mapping]] = ..., terminationMessagePath: _Optional[str] = ..., stdin: _Optional[bool] = ..., stdinOnce: _Optional[bool] = ..., tty: _Optional[bool] = ..., envFrom: _Optional[_Iterable[_Union[EnvFromSource, _Mapping]]] = ..., terminationMessagePolicy: _Optional[str] = ..., startupProbe: _Optional[_Union[Probe, _Mapping]] = ..., restartPolicy: _Optional[str] = ..., dependsOn: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., image: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., workingDir: _Optional[str] = ..., ports: _Optional[_Iterable[_Union[ContainerPort, _Mapping]]] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., resources: _Optional[_Union[ResourceRequirements, _Mapping]] = ..., volumeMounts: _Optional[_Iterable[_Union[VolumeMount, _Mapping]]] = ..., livenessProbe: _Optional[_Union[Probe, _Mapping]] = ..., readinessProbe: _Optional[_Union[Probe, _Mapping]] = ..., lifecycle: _Optional[_Union[Lifecycle, _Mapping]] = ..., terminationMessagePath: _Optional[str] = ..., stdin: _Optional[bool] = ..., stdinOnce: _Optional[bool] = ..., tty: _Optional[bool] = ..., envFrom: _Optional[_Iterable[_Union[EnvFromSource, _Mapping]]] = ..., terminationMessagePolicy: _Optional[str] = ..., startupProbe: _Optional[_Union[Probe, _Mapping]] = ..., restartPolicy: _Optional[str] = ..., securityContext: _Optional[_Union[SecurityContext, _Mapping]] = ..., dependsOn: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class HostPathVolumeSource(_message.Message):
     __slots__ = ("path", "type")
@@ -532,7 +568,7 @@ class Toleration(_message.Message):
     def __init__(self, key: _Optional[str] = ..., operator: _Optional[str] = ..., value: _Optional[str] = ..., effect: _Optional[str] = ..., tolerationSeconds: _Optional[int] = ...) -> None: ...
 
 class PodSpec(_message.Message):
-    __slots__ = ("volumes", "containers", "restartPolicy", "terminationGracePeriodSeconds", "activeDeadlineSeconds", "nodeSelector", "nodeName", "schedulerName", "initContainers", "tolerations", "enableServiceLinks", "stopAfterDisconnectSeconds", "dependsOn")
+    __slots__ = ("volumes", "containers", "restartPolicy", "terminationGracePeriodSeconds", "activeDeadlineSeconds", "nodeSelector", "nodeName", "securityContext", "schedulerName", "initContainers", "tolerations", "enableServiceLinks", "stopAfterDisconnectSeconds", "dependsOn", "securityProfile")
     class NodeSelectorEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -547,12 +583,14 @@ class PodSpec(_message.Message):
     ACTIVEDEADLINESECONDS_FIELD_NUMBER: _ClassVar[int]
     NODESELECTOR_FIELD_NUMBER: _ClassVar[int]
     NODENAME_FIELD_NUMBER: _ClassVar[int]
+    SECURITYCONTEXT_FIELD_NUMBER: _ClassVar[int]
     SCHEDULERNAME_FIELD_NUMBER: _ClassVar[int]
     INITCONTAINERS_FIELD_NUMBER: _ClassVar[int]
     TOLERATIONS_FIELD_NUMBER: _ClassVar[int]
     ENABLESERVICELINKS_FIELD_NUMBER: _ClassVar[int]
     STOPAFTERDISCONNECTSECONDS_FIELD_NUMBER: _ClassVar[int]
     DEPENDSON_FIELD_NUMBER: _ClassVar[int]
+    SECURITYPROFILE_FIELD_NUMBER: _ClassVar[int]
     volumes: _containers.RepeatedCompositeFieldContainer[Volume]
     containers: _containers.RepeatedCompositeFieldContainer[Container]
     restartPolicy: str
@@ -560,13 +598,15 @@ class PodSpec(_message.Message):
     activeDeadlineSeconds: int
     nodeSelector: _containers.ScalarMap[str, str]
     nodeName: str
+    securityContext: PodSecurityContext
     schedulerName: str
     initContainers: _containers.RepeatedCompositeFieldContainer[Container]
     tolerations: _containers.RepeatedCompositeFieldContainer[Toleration]
     enableServiceLinks: bool
     stopAfterDisconnectSeconds: int
     dependsOn: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, volumes: _Optional[_Iterable[_Union[Volume, _Mapping]]] = ..., containers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., restartPolicy: _Optional[str] = ..., terminationGracePeriodSeconds: _Optional[int] = ..., activeDeadlineSeconds: _Optional[int] = ..., nodeSelector: _Optional[_Mapping[str, str]] = ..., nodeName: _Optional[str] = ..., schedulerName: _Optional[str] = ..., initContainers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., enableServiceLinks: _Optional[bool] = ..., stopAfterDisconnectSeconds: _Optional[int] = ..., dependsOn: _Optional[_Iterable[str]] = ...) -> None: ...
+    securityProfile: str
+    def __init__(self, volumes: _Optional[_Iterable[_Union[Volume, _Mapping]]] = ..., containers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., restartPolicy: _Optional[str] = ..., terminationGracePeriodSeconds: _Optional[int] = ..., activeDeadlineSeconds: _Optional[int] = ..., nodeSelector: _Optional[_Mapping[str, str]] = ..., nodeName: _Optional[str] = ..., securityContext: _Optional[_Union[PodSecurityContext, _Mapping]] = ..., schedulerName: _Optional[str] = ..., initContainers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., enableServiceLinks: _Optional[bool] = ..., stopAfterDisconnectSeconds: _Optional[int] = ..., dependsOn: _Optional[_Iterable[str]] = ..., securityProfile: _Optional[str] = ...) -> None: ...
 
 class ContainerStateWaiting(_message.Message):
     __slots__ = ("reason", "message")

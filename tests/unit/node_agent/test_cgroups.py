@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from node_agent import cgroup_files
 from node_agent.launch import Refused, launch
 from node_agent.runtime import cgroups
 from node_agent.runtime.cgroups import Cgroups, Limits, is_delegated, remove_groups, remove_remembered
+from node_agent.runtime.interface import Confinement
 
 MIB = 1 << 20
 GROUP_FILES = ("cgroup.procs", "cgroup.subtree_control", "cgroup.type")
@@ -170,7 +172,7 @@ def test_a_spawner_that_cannot_come_back_starts_nothing(tmp_path: Path) -> None:
     group = tmp_path / "node" / "run"
     group.mkdir(parents=True)
     (group / "cgroup.procs").write_text("")
-    confinement = {"cgroups": [str(group)], "uid": -1, "gid": -1, "rlimits": {}, "mounts": [], "read_only_root": False}
+    confinement = asdict(Confinement(cgroups=(str(group),)))
     started = tmp_path / "started"
     with pytest.raises(Refused, match="cannot leave the program's control groups"):
         launch(["/bin/sh", "-c", f"sleep 0.3; echo > {started}"], {}, "/", (-1, -1, -1), confinement)
@@ -193,7 +195,7 @@ def test_the_machines_own(tmp_path: Path) -> None:
             pytest.skip(found.missing[0])
         groups = found.make("uid.main", Limits(64 * MIB, 500))
         before = Path("/proc/self/cgroup").read_text()
-        confinement = {"cgroups": groups, "uid": -1, "gid": -1, "rlimits": {}, "mounts": [], "read_only_root": False}
+        confinement = asdict(Confinement(cgroups=groups))
         pid = launch(["/bin/sleep", "1000"], {}, "/", (-1, -1, -1), confinement)
         assert cgroup_files.pids_in(groups) == [pid]
         assert Path("/proc/self/cgroup").read_text() == before

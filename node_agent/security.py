@@ -1,0 +1,188 @@
+"""Security profiles: what each of them does to the programs of a pod.
+
+    baseline     what the spawner did to itself at its start (`node_agent.confine`), and so to all pods
+    restricted   and: files only of the system (read) and of the pod, listening only on declared ports (Landlock); no
+                 system calls that programs of a cluster have no use for (seccomp); a /tmp of its own
+    sandbox      in namespaces of its own, made by bubblewrap: sees no processes but its own, no files but the system's
+                 and its own, and no network interfaces more or less than all others; the same filter of system calls
+    trusted      nothing of all that, as the node agent itself: only where the agent was told --allow-trusted
+
+A node offers what it can do, which it has tried. Pods go to nodes that offer their profile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+import secrets
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cluster.api.pods import BASELINE, RESTRICTED, SANDBOX, TRUSTED
+from node_agent.confine import NOBODY
+from node_agent.restrict import landlock_version
+from node_agent.runtime.interface import Mount, Program, Runtime, StartFailure
+from node_agent.seccomp import NoFilter, make_filter
+
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix/store")
+"""Where programs, libraries and settings of a machine lie."""
+NAMES = ("/run/systemd/resolve", "/run/resolvconf")
+"""Where /etc/resolv.conf may lead to."""
+DEVICES = (
+    *("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/pts", "/dev/ptmx"),
+)
+MACHINE = ("/proc", "/sys/devices/system/cpu")
+"""What programs ask for to know where they are."""
+BUBBLEWRAP = "bwrap"
+TRIAL_LIMIT_S = 10.0
+FILTER_FD = 3
+"""Where bubblewrap finds the filter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profiles:
+    """What a node carries out."""
+
+    offered: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    """What it does not, each with its reason."""
+    bubblewrap: str = ""
+    """Its path."""
+
+    def why_not(self, profile: str) -> str:
+        """Why the profile is not offered."""
+        return next((each for each in self.missing if each.startswith(f"profile {profile}")), f"no profile {profile}")
+
+
+def find_profiles(path: str, *, allow_trusted: bool) -> Profiles:
+    """What this machine can do; that bubblewrap works within the spawner is to be tried by whoever has one."""
+    offered, missing = [BASELINE], []
+    problem = ""
+    try:
+        make_filter()
+    except NoFilter as error:
+        problem = str(error)
+    bubblewrap = shutil.which(BUBBLEWRAP, path=path) or ""
+    if landlock_version() and not problem:
+        offered.append(RESTRICTED)
+    else:
+        missing.append(f"profile {RESTRICTED}: {problem or 'this kernel has no Landlock'}")
+    if bubblewrap and not problem:
+        offered.append(SANDBOX)
+    else:
+        missing.append(f"profile {SANDBOX}: {problem or 'bubblewrap is not installed (apt-get install bubblewrap)'}")
+    if allow_trusted:
+        offered.append(TRUSTED)
+    else:
+        missing.append(f"profile {TRUSTED}: not allowed here (--allow-trusted of the node agent)")
+    return Profiles(tuple(offered), tuple(missing), bubblewrap)
+
+
+def without(profiles: Profiles, profile: str, why: str) -> Profiles:
+    """The same, but for one that turned out not to work."""
+    offered = tuple(each for each in profiles.offered if each != profile)
+    return replace(profiles, offered=offered, missing=(*profiles.missing, f"profile {profile}: {why}"))
+
+
+async def try_sandbox(runtime: Runtime, profiles: Profiles, directory: Path) -> str:
+    """Runs a program in a sandbox; why it did not work, or nothing."""
+    its = Belongings(directory / "pods", directory / "pods", (), (), os.geteuid())
+    cwd, log = str(its.own), str(directory / "pods" / "sandbox-trial.log")
+    bare = Program(f"sandbox-trial-{secrets.token_hex(4)}", ("true",), {"PATH": "/usr/bin:/bin"}, cwd, log)
+    program = contain(bare, SANDBOX, profiles, its, can_mount=False)
+    try:
+        await runtime.run(program)
+        async with asyncio.timeout(TRIAL_LIMIT_S):
+            ended = await runtime.wait(program.run_id)
+    except TimeoutError:
+        runtime.kill(program.run_id)
+        return f"bubblewrap does not end within {TRIAL_LIMIT_S:g} s"
+    except (StartFailure, OSError) as error:
+        return str(error)
+    finally:
+        runtime.forget(program.run_id)
+        with contextlib.suppress(OSError):
+            os.unlink(log)
+    return "" if ended.exit_code == 0 else f"bubblewrap: {ended.tail.strip() or f'exit code {ended.exit_code}'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Belongings:
+    """What a container has on its node."""
+
+    own: Path
+    """The pod's directory."""
+    temporary: Path
+    """Its own /tmp."""
+    mounts: tuple[Mount, ...]
+    """Its volumes, whether they can be mounted or not."""
+    ports: tuple[int, ...]
+    uid: int
+    """The agent's user."""
+
+
+def contain(program: Program, profile: str, profiles: Profiles, its: Belongings, *, can_mount: bool) -> Program:
+    """The program as it is to be started so that the profile holds."""
+    confinement = replace(program.confinement, profile=profile)
+    if profile == RESTRICTED:
+        # A state directory below /tmp is not to be covered by it.
+        has_tmp = can_mount and not its.own.is_relative_to("/tmp")
+        if has_tmp:
+            confinement = replace(confinement, mounts=(Mount(str(its.temporary), "/tmp"), *confinement.mounts))
+        confinement = replace(
+            confinement,
+            read=(*SYSTEM, *NAMES, *MACHINE, *(mount.source for mount in its.mounts if mount.read_only)),
+            write=(
+                *(str(its.own), str(its.temporary), *DEVICES),
+                *(mount.source for mount in its.mounts if not mount.read_only),
+            ),
+            ports=its.ports,
+            filter=_filter_text(),
+        )
+        env = dict(program.env) | {"TMPDIR": "/tmp" if has_tmp else str(its.temporary)}
+        return replace(program, env=env, confinement=confinement)
+    if profile == SANDBOX:
+        argv = sandbox_command(profiles.bubblewrap, program, its)
+        confinement = replace(
+            confinement,
+            filter=_filter_text(),
+            filter_fd=FILTER_FD,
+            depth=2,
+            nobody=its.uid == 0,
+            mounts=(),
+            read_only_root=False,
+        )
+        return replace(program, argv=argv, confinement=confinement)
+    if profile == TRUSTED:
+        confinement = replace(confinement, mounts=())
+    return replace(program, confinement=confinement)
+
+
+def _filter_text() -> str:
+    return base64.b64encode(make_filter()).decode()
+
+
+def sandbox_command(bubblewrap: str, program: Program, its: Belongings) -> tuple[str, ...]:
+    """The command line that runs the program in a sandbox. Root outside is nobody inside."""
+    inside, own = str(its.uid or NOBODY), str(its.own)
+    words = [
+        *(bubblewrap, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
+        *("--uid", inside, "--gid", inside, "--die-with-parent", "--cap-drop", "ALL", "--seccomp", str(FILTER_FD)),
+        *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run", "--dir", "/var/tmp"),
+    ]
+    for path in (*SYSTEM, *NAMES):
+        if Path(path).is_symlink():
+            words += ["--symlink", str(Path(path).readlink()), path]
+        else:
+            words += ["--ro-bind-try", path, path]
+    words += ["--bind", own, own]
+    for mount in its.mounts:
+        words += ["--ro-bind" if mount.read_only else "--bind", mount.source, mount.target]
+        if not Path(mount.source).is_relative_to(own):  # it is also where its variable says
+            words += ["--ro-bind" if mount.read_only else "--bind", mount.source, mount.source]
+    if program.confinement.read_only_root:
+        words += ["--remount-ro", "/"]
+    return (*words, "--chdir", program.cwd, "--", *program.argv)

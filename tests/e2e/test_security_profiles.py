@@ -1,0 +1,137 @@
+"""Security profiles and contexts as users meet them: placed where they can be had, and refused where they cannot."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from cluster.testing import Cluster
+from tests.e2e.workloads import pod
+from tests.kit.processes import mentioning
+
+STATUS = "grep -E 'NoNewPrivs|CapBnd' /proc/self/status"
+
+
+@pytest.fixture(scope="module")
+def trusting_cluster() -> Iterator[Cluster]:
+    """Of one node, which may run trusted pods."""
+    with Cluster.start(nodes=1, options=["--agent-arg", "allow-trusted"]) as cluster:
+        yield cluster
+
+
+def offered(cluster: Cluster) -> list[str]:
+    return list(cluster.list("node", "")[0].status.isolation.profiles)
+
+
+def output_of(cluster: Cluster, name: str, namespace: str) -> str:
+    cluster.wait_until(
+        lambda: cluster.get("pod", name, namespace).status.phase in ("Succeeded", "Failed"), f"pod/{name} has ended"
+    )
+    return str(cluster.podium("logs", name, "-n", namespace).stdout)
+
+
+def test_restricted_and_sandboxed_pods_serve_and_are_asked(shared_cluster: Cluster, namespace: str) -> None:
+    """With probes, exec, volumes and an orderly end, like all others."""
+    for profile in ("restricted", "sandbox"):
+        if profile not in offered(shared_cluster):
+            pytest.skip(f"no node offers {profile}")
+        token = f"1000.{os.getpid()}{len(profile)}"
+        command = f"trap 'echo bye > /data/bye; exit 0' TERM; echo $POD_NAME > /data/name; sleep {token} & wait"
+        mounts = "volumeMounts: [{name: data, mountPath: /data}]"
+        probe = "readinessProbe: {exec: {command: [test, -e, /data/name]}, periodSeconds: 1}"
+        volumes = f"volumes: [{{name: data, dataDirectory: {{name: {profile}}}}}]"
+        spec = f"securityProfile: {profile}\n          {volumes}"
+        text = pod(profile, command, extra=f"{mounts}\n            {probe}", spec=spec)
+        shared_cluster.apply(text, namespace)
+        shared_cluster.wait(f"pod/{profile}", namespace)
+        said = shared_cluster.exec(profile, ["sh", "-c", "cat /data/name; ls /root"], namespace)
+        assert (said.stdout, said.code) == (f"{profile}\n", 2), "there is no way to what is not its own"
+        shared_cluster.delete("pod", profile, namespace)
+        node = shared_cluster.directory / "nodes"
+        assert [file.read_text() for file in node.glob(f"*/data/{namespace}/{profile}/bye")] == ["bye\n"]
+        assert not mentioning(f"sleep {token}")
+
+
+def test_a_profile_that_no_node_offers_waits_and_says_so(shared_cluster: Cluster, namespace: str) -> None:
+    shared_cluster.apply(pod("eager", "sleep 1000", spec="securityProfile: trusted"), namespace)
+
+    def why() -> str:
+        return str(shared_cluster.podium("why", "pod/eager", "-n", namespace, check=False).stdout)
+
+    shared_cluster.wait_until(lambda: "spec.securityProfile" in why(), "it is said what is missing")
+    assert "podium.dev/security-profile-trusted=true" in why()
+    node = shared_cluster.nodes[0]
+    assert "--allow-trusted" in shared_cluster.podium("describe", "node", node).stdout
+    forced = pod("forced", "sleep 1000", spec=f"securityProfile: trusted\n          nodeName: {node}")
+    shared_cluster.apply(forced, namespace)
+    shared_cluster.wait_until(
+        lambda: shared_cluster.get("pod", "forced", namespace).status.reason == "UnsupportedSecurityProfile",
+        "the node refuses it",
+    )
+
+
+def test_what_cannot_be_had_is_refused(shared_cluster: Cluster, namespace: str) -> None:
+    for extra, why in (
+        ("securityContext: {privileged: true}", "processes of pods never have privileges"),
+        ("securityContext: {allowPrivilegeEscalation: true}", "processes of pods never have privileges"),
+        ("securityContext: {runAsUser: -1}", "must be between 0 and 2147483647"),
+        ("securityContext: {seccompProfile: {type: RuntimeDefault}}", "seccompProfile"),
+        ("securityContext: {capabilities: {add: [NET_ADMIN]}}", "add"),
+    ):
+        text = pod("wild", "sleep 1000", extra=extra)
+        result = shared_cluster.podium("apply", "-n", namespace, "-f", "-", stdin=text, check=False)
+        assert result.returncode != 0
+        assert why in result.stderr, result.stderr
+    text = pod("wild", "sleep 1000", spec="securityProfile: strict")
+    result = shared_cluster.podium("apply", "-n", namespace, "-f", "-", stdin=text, check=False)
+    assert re.search(r'securityProfile.*"strict".*baseline.*restricted.*sandbox.*trusted', result.stderr), result.stderr
+
+
+def test_who_a_container_may_be(shared_cluster: Cluster, namespace: str) -> None:
+    me = os.geteuid()
+    fine = f"securityContext: {{runAsUser: {me}, allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}"
+    shared_cluster.apply(pod("me", "id -u", extra=fine), namespace)
+    assert output_of(shared_cluster, "me", namespace) == f"{me}\n"
+    shared_cluster.apply(pod("other", "id -u", extra=f"securityContext: {{runAsUser: {me + 1}}}"), namespace)
+    shared_cluster.apply(pod("modest", "id -u", extra="securityContext: {runAsNonRoot: true}"), namespace)
+
+    def waits(name: str, why: str) -> bool:
+        statuses = shared_cluster.get("pod", name, namespace).status.containerStatuses
+        waiting = statuses[0].state.waiting if statuses else None
+        return waiting is not None and waiting.reason == "CreateContainerConfigError" and why in waiting.message
+
+    asked = f"it asks for user {me + 1}"
+    shared_cluster.wait_until(lambda: waits("other", asked), "another user cannot be had")
+    if me == 0:
+        shared_cluster.wait_until(lambda: waits("modest", "would run as root"), "root is not modest")
+    else:
+        assert output_of(shared_cluster, "modest", namespace) == f"{me}\n"
+
+
+def test_a_root_that_cannot_be_written(shared_cluster: Cluster, namespace: str) -> None:
+    command = "echo mine > mine && cat mine; touch /var/tmp/podium-test 2>&1; echo x > /tmp/podium-test-tmp && echo tmp"
+    context = "securityContext: {readOnlyRootFilesystem: true}"
+    shared_cluster.apply(pod("fixed", command, extra=context), namespace)
+    said = output_of(shared_cluster, "fixed", namespace)
+    assert said.startswith("mine\n")
+    assert "Read-only file system" in said
+    assert said.endswith("tmp\n")
+    assert not os.path.exists("/var/tmp/podium-test")
+
+
+def test_trusted_pods_have_what_the_agent_has(trusting_cluster: Cluster) -> None:
+    """And a second spawner, which ends with the cluster like the first one."""
+    trusting_cluster.apply(pod("plain", STATUS), "default")
+    trusting_cluster.apply(pod("free", f"{STATUS}; sleep 1000", spec="securityProfile: trusted"), "default")
+    trusting_cluster.wait("pod/free", "default")
+    assert "NoNewPrivs:\t1" in output_of(trusting_cluster, "plain", "default")
+    said = str(trusting_cluster.podium("logs", "free").stdout)
+    assert "NoNewPrivs:\t0" in said
+    if os.geteuid() == 0:
+        assert "CapBnd:\t0000000000000000" not in said
+    assert trusting_cluster.exec("free", ["cat", f"{trusting_cluster.directory}/cluster.json"]).code == 0
+    assert trusting_cluster.pid("node-1-trusted-spawner") != trusting_cluster.pid("node-1-spawner")
+    trusting_cluster.delete("pod", "free", "default")

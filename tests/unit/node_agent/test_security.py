@@ -1,0 +1,222 @@
+"""Security profiles with real processes: what a restricted, a sandboxed and a trusted program can and cannot do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from cluster.actor.clock import SystemClock
+from cluster.api.pods import RESTRICTED, SANDBOX, SECURITY_PROFILES, TRUSTED
+from node_agent.restrict import landlock_version
+from node_agent.runtime.interface import Ended, Mount, Program
+from node_agent.runtime.process import ProcessRuntime
+from node_agent.seccomp import make_filter
+from node_agent.security import Belongings, Profiles, contain, find_profiles, try_sandbox, without
+from tests.unit.node_agent.test_spawner import Make, pid_in, program, until, within
+
+__all__ = ["program"]
+
+PATH = os.environ["PATH"]
+CALLS = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def said(name, *args):
+    result = getattr(libc, name)(*args)
+    print(name, "denied" if result < 0 and ctypes.get_errno() == 1 else "done")
+said("unshare", 0x10000000)
+said("ptrace", 16, os.getppid(), 0, 0)
+said("mount", b"none", b"/tmp", b"tmpfs", 0, None)
+said("personality", 0)
+"""
+
+
+@pytest.fixture
+async def runtime(tmp_path: Path) -> AsyncIterator[ProcessRuntime]:
+    node = tmp_path / "cluster" / "nodes" / "n"
+    for name in ("pods", "data", "pods/p", "pods/p/tmp"):
+        (node / name).mkdir(parents=True)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "private").write_text("private\n")
+    hidden = tmp_path / "cluster"
+    runtime = ProcessRuntime(node, clock=SystemClock(), log_max_bytes=100_000, log_files=3, hidden=hidden)
+    await runtime.start()
+    yield runtime
+    await runtime.stop()
+
+
+@pytest.fixture
+def profiles() -> Profiles:
+    return find_profiles(PATH, allow_trusted=True)
+
+
+def belongings(tmp_path: Path, *mounts: Mount, ports: tuple[int, ...] = ()) -> Belongings:
+    own = tmp_path / "cluster" / "nodes" / "n" / "pods" / "p"
+    return Belongings(own, own / "tmp", mounts, ports, os.geteuid())
+
+
+Run = Callable[..., "object"]
+
+
+async def output(runtime: ProcessRuntime, one: Program) -> str:
+    await runtime.run(one)
+    ended: Ended = await within(runtime.wait(one.run_id))
+    return ended.tail
+
+
+def need(profiles: Profiles, profile: str) -> None:
+    if profile not in profiles.offered:
+        pytest.skip(profiles.why_not(profile))
+
+
+def test_what_this_machine_offers(profiles: Profiles) -> None:
+    assert set(profiles.offered) <= set(SECURITY_PROFILES)
+    assert TRUSTED in profiles.offered
+    wary = find_profiles(PATH, allow_trusted=False)
+    assert TRUSTED not in wary.offered
+    assert "--allow-trusted" in wary.why_not(TRUSTED)
+    bare = find_profiles("/nowhere", allow_trusted=False)
+    assert "apt-get install bubblewrap" in bare.why_not(SANDBOX)
+    broken = without(profiles, SANDBOX, "it does not work")
+    assert SANDBOX not in broken.offered
+    assert broken.why_not(SANDBOX).endswith("it does not work") or SANDBOX not in profiles.offered
+
+
+async def test_restricted_files_ports_and_system_calls(
+    runtime: ProcessRuntime, program: Make, profiles: Profiles, tmp_path: Path
+) -> None:
+    need(profiles, RESTRICTED)
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    mounts = (Mount(str(volume), "/data-of-podium-test"), Mount(str(volume), "/read-only-of-podium-test", True))
+    its = belongings(tmp_path, *mounts, ports=(8123,))
+    script = (
+        f"exec 2>&1; cat {tmp_path}/home/private; echo mine > mine; cat mine; head -c 4 /etc/passwd; echo;"
+        f" touch /etc/podium-test /var/tmp/podium-test {tmp_path}/home/new; touch /tmp/podium-test;"
+        f" echo volume > {volume}/file; cat {volume}/file; env | grep TMPDIR"
+    )
+    one = contain(program("sh", "-c", script, cwd=its.own), RESTRICTED, profiles, its, can_mount=runtime.can_mount)
+    said = await output(runtime, one)
+    assert "private\n" not in said
+    assert said.count("ermission denied") >= 5, said
+    assert "mine\nroot\n" in said
+    assert "volume\n" in said
+    assert (volume / "file").read_text() == "volume\n"
+    assert f"TMPDIR={its.temporary}\n" in said, "the state directory is below /tmp, so that is not covered"
+    assert not any(Path(file).exists() for file in ("/etc/podium-test", "/tmp/podium-test", "/var/tmp/podium-test"))
+    calls = contain(program("/usr/bin/python3", "-c", CALLS, cwd=its.own), RESTRICTED, profiles, its, can_mount=False)
+    if shutil.which("/usr/bin/python3"):
+        said = await output(runtime, calls)
+        assert said.count("denied") == 4, said
+
+
+async def test_restricted_has_a_tmp_of_its_own(
+    runtime: ProcessRuntime, program: Make, profiles: Profiles, tmp_path: Path
+) -> None:
+    need(profiles, RESTRICTED)
+    if not runtime.can_mount:
+        pytest.skip("this kernel lets nobody mount")
+    own = Path("/var/tmp") / f"podium-test-{os.getpid()}"
+    own.mkdir()
+    try:
+        (own / "tmp").mkdir()
+        its = Belongings(own, own / "tmp", (), (), os.geteuid())
+        script = "exec 2>&1; echo x > /tmp/kept-to-itself; ls /tmp; echo $TMPDIR; echo mine > mine; cat mine"
+        one = contain(program("sh", "-c", script, cwd=own), RESTRICTED, profiles, its, can_mount=True)
+        assert await output(runtime, one) == "kept-to-itself\n/tmp\nmine\n"
+        assert (own / "tmp" / "kept-to-itself").exists()
+        assert not Path("/tmp/kept-to-itself").exists()
+    finally:
+        shutil.rmtree(own)
+
+
+async def test_restricted_listens_only_on_its_ports(
+    runtime: ProcessRuntime, program: Make, profiles: Profiles, tmp_path: Path
+) -> None:
+    need(profiles, RESTRICTED)
+    if landlock_version() < 4:
+        pytest.skip("this kernel's Landlock knows no ports")
+    if not shutil.which("/usr/bin/python3"):
+        pytest.skip("there is no Python among the system's files")
+    with socket.socket() as mine, socket.socket() as foreign:
+        mine.bind(("127.0.0.1", 0))
+        foreign.bind(("127.0.0.1", 0))
+        ports = mine.getsockname()[1], foreign.getsockname()[1]
+    its = belongings(tmp_path, ports=(ports[0],))
+    script = f"""
+import socket
+for port in {(*ports, 0)}:
+    try:
+        socket.create_server(('127.0.0.1', port))
+        print('fine')
+    except PermissionError:
+        print('denied')
+"""
+    one = contain(program("/usr/bin/python3", "-c", script, cwd=its.own), RESTRICTED, profiles, its, can_mount=False)
+    assert await output(runtime, one) == "fine\ndenied\nfine\n"
+
+
+async def test_a_sandbox_shows_nothing_but_the_system_and_its_own(
+    runtime: ProcessRuntime, program: Make, profiles: Profiles, tmp_path: Path
+) -> None:
+    need(profiles, SANDBOX)
+    assert await try_sandbox(runtime, profiles, tmp_path / "cluster" / "nodes" / "n") == ""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    its = belongings(tmp_path, Mount(str(volume), "/data"), Mount(str(volume), "/fixed", True))
+    script = (
+        f"exec 2>&1; ls {tmp_path}; echo mine > mine; ls; echo new > /data/file; cat /data/file; echo x > /fixed/x;"
+        " ls /proc | grep -c '^[0-9]'; id -u; touch /usr/podium-test; ls /root /home; exit 7"
+    )
+    one = contain(program("sh", "-c", script, cwd=its.own), SANDBOX, profiles, its, can_mount=runtime.can_mount)
+    await runtime.run(one)
+    ended = await within(runtime.wait(one.run_id))
+    said = ended.tail
+    assert ended.exit_code == 7
+    assert said.startswith("cluster\nvolume\nmine\ntmp\nnew\n"), said
+    assert said.count("Read-only file system") == 2, said
+    assert said.count("No such file or directory") == 2, said
+    lines = said.splitlines()
+    assert str(os.geteuid() or 65534) in lines
+    assert (volume / "file").read_text() == "new\n"
+    assert next(int(line) for line in lines if line.isdigit()) <= 5, "it sees no processes but its own"
+
+
+async def test_signals_reach_the_program_in_its_sandbox_and_it_ends_whole(
+    runtime: ProcessRuntime, program: Make, profiles: Profiles, tmp_path: Path
+) -> None:
+    need(profiles, SANDBOX)
+    its = belongings(tmp_path)
+    script = "trap 'echo told; exit 5' TERM; sleep 1000 & echo $$ > pid; wait"
+    one = contain(program("sh", "-c", script, cwd=its.own), SANDBOX, profiles, its, can_mount=False)
+    await runtime.run(one)
+    await pid_in(its.own / "pid")
+    assert len(runtime.pids_of(one.run_id)) >= 3
+    runtime.signal(one.run_id, 15)
+    ended = await within(runtime.wait(one.run_id))
+    assert (ended.exit_code, ended.tail) == (5, "told\n")
+    two = contain(program("sleep", "1000", cwd=its.own), SANDBOX, profiles, its, can_mount=False)
+    await runtime.run(two)
+    await until(lambda: len(runtime.pids_of(two.run_id)) == 3)
+    runtime.kill(two.run_id)
+    assert (await within(runtime.wait(two.run_id))).survivors == ()
+
+
+async def test_system_calls_are_filtered_in_a_sandbox(
+    runtime: ProcessRuntime, program: Make, profiles: Profiles, tmp_path: Path
+) -> None:
+    need(profiles, SANDBOX)
+    if not shutil.which("/usr/bin/python3"):
+        pytest.skip("there is no Python among the system's files")
+    its = belongings(tmp_path)
+    one = contain(program("/usr/bin/python3", "-c", CALLS, cwd=its.own), SANDBOX, profiles, its, can_mount=False)
+    assert (await output(runtime, one)).count("denied") == 4
+
+
+def test_the_filter_is_made_once() -> None:
+    assert make_filter() is make_filter()
+    assert len(make_filter()) % 8 == 0
