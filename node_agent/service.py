@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 
 from google.protobuf.message import Message
 
@@ -17,6 +18,7 @@ from cluster.pb.v1 import agent_pb2
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
 from node_agent.agent import NodeAgent
+from node_agent.pod_state import Phase
 from node_agent.pod_worker import PodWorker
 from node_agent.runtime.interface import ExecProcess, StartFailure
 from node_agent.runtime.log_times import Stamper
@@ -62,7 +64,7 @@ class AgentService:
     # --- logs
 
     async def logs(self, identity: Identity, request: agent_pb2.LogsRequest) -> AsyncIterator[agent_pb2.LogsChunk]:
-        """The log, oldest first. Raises NotFound, BadRequest."""
+        """The log, oldest first; followed, it goes on with the runs that come after. Raises NotFound, BadRequest."""
         pod, container = self._find(request.namespace, request.pod, request.container)
         if request.HasField("tail_lines") and request.tail_lines < 0:
             raise Invalid(f"tail_lines must not be negative: {request.tail_lines}")
@@ -94,10 +96,25 @@ class AgentService:
                     if left == 0:
                         return
                 if not more:
-                    return
+                    following = await self._next_run(pod, container, str(path)) if request.follow else None
+                    if following is None or request.previous:
+                        return
+                    reader.close()
+                    path, stamper = following, Stamper()
+                    reader = LogReader(path, None, None)
+                    continue
                 await self._clock.sleep(FOLLOW_PAUSE_S)
         finally:
             reader.close()
+
+    async def _next_run(self, pod: core.Pod, container: str, path: str) -> Path | None:
+        """The log of the run that comes after this one, once it has begun; None if there will be none."""
+        while (worker := self._worker(pod)) is not None and worker.state[container].phase is not Phase.ENDED:
+            found = worker.log_file(container, previous=False)
+            if found is not None and str(found) != path and found.exists():
+                return found
+            await self._clock.sleep(FOLLOW_PAUSE_S)
+        return None
 
     def _find(self, namespace: str, name: str, container: str) -> tuple[core.Pod, str]:
         pod = self._agent.find_pod(namespace, name)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 import click
 
+from cluster.cli.dashes import CommandWithDashes
 from cluster.cli.exits import CommandError
 from cluster.cli.session import Session, cluster_option, namespace_option, run
 from cluster.cli.terminal import Stdin, raw_terminal, terminal_size, write_all
 
-_SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+if TYPE_CHECKING:
+    from cluster.pb.v1 import core_pb2 as core
+
 _stdin = click.option("-i", "--stdin", "with_stdin", is_flag=True, help="Pass standard input on.")
 _tty = click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")
 _container = click.option("-c", "--container", default="", metavar="NAME", help="Which container; default: the first.")
@@ -20,7 +24,7 @@ _words = click.argument("command", nargs=-1, required=True, type=click.UNPROCESS
 
 @click.command(
     "exec",
-    context_settings=_SETTINGS,
+    cls=CommandWithDashes,
     epilog="\b\nExamples:\n"
     "  podium exec web-x2k4p -- env\n"
     "  podium exec -it web-x2k4p -- bash\n"
@@ -39,15 +43,12 @@ def exec_command(
     ctx: click.Context, pod: str, command: tuple[str, ...], with_stdin: bool, tty: bool, container: str, namespace: str
 ) -> int:
     """Run a command beside a container of a pod. Its exit code is passed on (128+n for signal n)."""
-    container, words = _container_option(container, list(command))
-    if not words:
-        raise click.UsageError("name the command: podium exec POD -- COMMAND")
-    return _talk(ctx, pod, namespace, container, words, with_stdin=with_stdin, tty=tty)
+    return _talk(ctx, pod, namespace, container, command, with_stdin=with_stdin, tty=tty)
 
 
 @click.command(
     "debug",
-    context_settings=_SETTINGS,
+    cls=CommandWithDashes,
     epilog="\b\nExamples:\n"
     "  podium debug -it web-x2k4p -- bash\n"
     "  podium debug web-x2k4p -- env\n"
@@ -67,10 +68,7 @@ def debug_command(
     """Run a command as a container would run: its environment, directory, volumes and limits, whether it runs or not.
 
     For containers that crash before anybody can look."""
-    container, words = _container_option(container, list(command))
-    if not words:
-        raise click.UsageError("name the command: podium debug POD -- COMMAND")
-    return _talk(ctx, pod, namespace, container, words, with_stdin=with_stdin, tty=tty, detached=True)
+    return _talk(ctx, pod, namespace, container, command, with_stdin=with_stdin, tty=tty, detached=True)
 
 
 @click.command(
@@ -109,49 +107,58 @@ def _talk(
     """Runs the call to its end; the exit code of what ran."""
 
     async def body(session: Session) -> int:
-        from cluster.cli.logs import agent_of
-        from cluster.client.agent_client import NodeAgentClient
         from cluster.pb.v1 import core_pb2 as core
 
         live = await session.client.get(core.Pod, pod.removeprefix("pod/").removeprefix("po/"), namespace)
-        if not live.spec.nodeName:
-            raise CommandError(
-                f"pod/{live.metadata.name} is not placed on a node yet. See: podium why pod/{live.metadata.name}"
-            )
-        name = container or live.spec.containers[0].name
-        if attach and with_stdin and not any(c.name == name and c.stdin for c in live.spec.containers):
-            raise CommandError(f"container {name} reads nothing: its spec does not say `stdin: true`")
-        agents: dict[str, NodeAgentClient] = {}
-        agent = await agent_of(session, live.spec.nodeName, agents)
-        try:
-            with raw_terminal(with_stdin and tty):
-                outputs = agent.exec(
-                    namespace,
-                    live.metadata.name,
-                    words,
-                    container=name,
-                    stdin=Stdin(tty=tty).items() if with_stdin else None,
-                    tty=tty,
-                    size=terminal_size() if tty else None,
-                    detached=detached,
-                    attach=attach,
-                )
-                async with aclosing(outputs):
-                    async for output in outputs:
-                        if output.HasField("exit_code"):
-                            return int(output.exit_code)
-                        write_all(*((1, output.stdout) if output.HasField("stdout") else (2, output.stderr)))
-            raise CommandError("the node agent ended the call without an exit code")
-        finally:
-            await agent.close()
+        return await converse(
+            session, live, container, words, with_stdin=with_stdin, tty=tty, detached=detached, attach=attach
+        )
 
     return run(ctx, body)
 
 
-def _container_option(container: str, words: list[str]) -> tuple[str, list[str]]:
-    """kubectl takes -c after the pod's name as well, before the `--`; click has swallowed that `--`."""
-    if len(words) > 2 and words[0] in ("-c", "--container"):
-        container, words = words[1], words[2:]
-    if words and words[0] == "--":
-        words = words[1:]
-    return container, words
+async def converse(
+    session: Session,
+    live: core.Pod,
+    container: str,
+    words: Sequence[str],
+    *,
+    with_stdin: bool,
+    tty: bool,
+    detached: bool = False,
+    attach: bool = False,
+) -> int:
+    """Passes everything on, both ways, until what runs has ended; its exit code. Raises CommandError."""
+    from cluster.cli.logs import agent_of
+    from cluster.client.agent_client import NodeAgentClient
+
+    if not live.spec.nodeName:
+        raise CommandError(
+            f"pod/{live.metadata.name} is not placed on a node yet. See: podium why pod/{live.metadata.name}"
+        )
+    name = container or live.spec.containers[0].name
+    if attach and with_stdin and not any(c.name == name and c.stdin for c in live.spec.containers):
+        raise CommandError(f"container {name} reads nothing: its spec does not say `stdin: true`")
+    agents: dict[str, NodeAgentClient] = {}
+    agent = await agent_of(session, live.spec.nodeName, agents)
+    try:
+        with raw_terminal(with_stdin and tty):
+            outputs = agent.exec(
+                live.metadata.namespace,
+                live.metadata.name,
+                words,
+                container=name,
+                stdin=Stdin(tty=tty).items() if with_stdin else None,
+                tty=tty,
+                size=terminal_size() if tty else None,
+                detached=detached,
+                attach=attach,
+            )
+            async with aclosing(outputs):
+                async for output in outputs:
+                    if output.HasField("exit_code"):
+                        return int(output.exit_code)
+                    write_all(*((1, output.stdout) if output.HasField("stdout") else (2, output.stderr)))
+        raise CommandError("the node agent ended the call without an exit code")
+    finally:
+        await agent.close()

@@ -93,6 +93,15 @@ def logs_command(
     return run(ctx, body)
 
 
+async def print_logs(session: Session, pod: core.Pod) -> None:
+    """Prints what a pod has written, all of it."""
+    reader = _Reader(session, {}, "", prefix=False)
+    try:
+        await reader.read(pod)
+    finally:
+        await reader.close()
+
+
 class _Reader:
     """Prints logs of pods from their nodes' agents, one connection per node."""
 
@@ -146,13 +155,20 @@ class _Reader:
             self.failed = True
             return
         containers = [self._container] if self._container else [c.name for c in pod.spec.containers]
-        for container in containers:
+
+        async def read_one(container: str) -> None:
             label = name if len(pod.spec.containers) == 1 else f"{name}/{container}"
             try:
                 await self._print(pod, container, self._prefix_of(label) if self._prefix else b"")
             except ApiError as error:
                 say(f"error: pod/{name}: {error}")
                 self.failed = True
+
+        if self._wish.get("follow"):
+            await asyncio.gather(*map(read_one, containers))
+        else:
+            for container in containers:
+                await read_one(container)
 
     def _prefix_of(self, label: str) -> bytes:
         """On a terminal each pod has a colour of its own, in turn."""

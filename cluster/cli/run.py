@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cluster.cli.dashes import CommandWithDashes
 from cluster.cli.exits import CommandError, ExitCode
 from cluster.cli.session import Session, cluster_option, namespace_option, run, targets
 
@@ -14,14 +15,16 @@ if TYPE_CHECKING:
     from cluster.pb.v1 import core_pb2 as core
 
 _LOOK_S = 0.1
+_START_LOOK_S = 0.02
 
 
 @click.command(
     "run",
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    cls=CommandWithDashes,
     epilog="\b\nExamples:\n"
     "  podium run job --restart Never -- sh -c 'echo hello'\n"
-    "  podium run --replicas 3 --port 8080 web -- python3 server.py\n"
+    "  podium run web --replicas 3 --port 8080 -- python3 server.py\n"
+    "  podium run shell -it --rm --restart Never -- bash\n"
     "  podium run --env LEVEL=debug --labels app=web,tier=fe --wait web -- ./serve",
 )
 @click.option("--replicas", type=click.IntRange(0), help="A replication controller of so many; default: one pod.")
@@ -31,6 +34,9 @@ _LOOK_S = 0.1
 @click.option("-l", "--labels", default="", metavar="K=V,...", help="Labels of the pods; default: run=NAME.")
 @click.option("--wait", is_flag=True, help="Return when it is ready.")
 @click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS", help="With --wait.")
+@click.option("-i", "--stdin", "with_stdin", is_flag=True, help="Stay with it, and pass standard input on.")
+@click.option("-t", "--tty", is_flag=True, help="Stay with it, and give it a terminal.")
+@click.option("--rm", "remove", is_flag=True, help="Stay with it, and delete it when it has ended.")
 @click.option("--dry-run", is_flag=True, help="Print the manifest; write nothing.")
 @namespace_option
 @cluster_option
@@ -48,17 +54,21 @@ def run_command(
     labels: str,
     wait: bool,
     timeout: float,
+    with_stdin: bool,
+    tty: bool,
+    remove: bool,
     dry_run: bool,
     namespace: str,
 ) -> int:
     """Run a command as a pod, or as several that are kept alive."""
     from cluster.pb.v1 import core_pb2 as core
 
-    words = list(command[1:] if command[0] == "--" else command)
-    if words and words[0].startswith("--"):  # kubectl takes options behind the name as well
-        raise click.UsageError("options come before the name: podium run --replicas 3 NAME -- COMMAND")
-    if not words:
-        raise click.UsageError("name the command: podium run NAME -- COMMAND")
+    if command[0].startswith("-"):
+        raise click.UsageError("write -- before the command: podium run NAME --replicas 3 -- COMMAND")
+    if (with_stdin or tty or remove) and (replicas is not None or wait or dry_run):
+        raise click.UsageError(
+            "-i, -t and --rm are for one pod, and stay with it: without --replicas, --wait, --dry-run"
+        )
     if replicas is not None and restart != "Always":
         raise click.UsageError("--restart: pods of a replication controller always restart")
     pod = core.Pod()
@@ -66,7 +76,7 @@ def run_command(
     for key, value in _labels(labels, name):
         pod.metadata.labels[key] = value
     pod.spec.restartPolicy = restart
-    container = pod.spec.containers.add(name=name, command=words)
+    container = pod.spec.containers.add(name=name, command=command, stdin=with_stdin, stdinOnce=with_stdin, tty=tty)
     for pair in variables:
         key, equals, value = pair.partition("=")
         if not equals or not key:
@@ -87,6 +97,9 @@ def run_command(
         from cluster.client import operations
 
         created = (await session.client.write([operations.create(made)])).outcomes[0].unwrap()
+        if with_stdin or tty or remove:
+            assert isinstance(created, core.Pod)
+            return await _stay(session, created, with_stdin=with_stdin, tty=tty, remove=remove, timeout=timeout)
         click.echo(f"{name_of(created)} created")
         if wait:
             slow = await wait_until_ready(session.client, [created], timeout)
@@ -95,6 +108,49 @@ def run_command(
         return ExitCode.OK
 
     return run(ctx, body)
+
+
+async def _stay(session: Session, pod: core.Pod, *, with_stdin: bool, tty: bool, remove: bool, timeout: float) -> int:
+    """Talks to a pod that was just created until its container ends; its exit code."""
+    from cluster.api.meta import key_of
+    from cluster.cli.exec import converse
+    from cluster.cli.logs import print_logs
+    from cluster.client import operations
+
+    try:
+        live = await _begun(session, pod, timeout)
+        status = live.status.containerStatuses[0]
+        if status.state.HasField("running"):
+            return await converse(session, live, "", (), with_stdin=with_stdin, tty=tty, attach=True)
+        ended = status.state.terminated if status.state.HasField("terminated") else status.lastState.terminated
+        await print_logs(session, live)
+        return int(ended.exitCode)
+    finally:
+        if remove:
+            await session.client.write([operations.delete(key_of(pod), uid=pod.metadata.uid)])
+
+
+async def _begun(session: Session, pod: core.Pod, timeout: float) -> core.Pod:
+    """The pod, as soon as its container runs or has ended. Raises CommandError."""
+    from cluster.cli.printers import pod_status
+
+    try:
+        async with asyncio.timeout(timeout):
+            while True:
+                live = await session.client.get(type(pod), pod.metadata.name, pod.metadata.namespace)
+                for status in live.status.containerStatuses:
+                    state = status.state
+                    if (
+                        state.HasField("running")
+                        or state.HasField("terminated")
+                        or status.lastState.HasField("terminated")
+                    ):
+                        return live
+                await asyncio.sleep(_START_LOOK_S)
+    except TimeoutError:
+        name = pod.metadata.name
+        why = f"pod/{name} does not run after {timeout:g} s: {pod_status(live)}. See: podium describe pod/{name}"
+        raise CommandError(why, ExitCode.TIMEOUT) from None
 
 
 def _labels(text: str, name: str) -> list[tuple[str, str]]:

@@ -170,6 +170,26 @@ def test_pods_without_a_manifest_and_anew(shared_cluster: Cluster, namespace: st
     assert not before & after
 
 
+def test_a_log_is_followed_over_restarts(shared_cluster: Cluster, namespace: str) -> None:
+    shared_cluster.apply(
+        pod("again", "echo run; sleep 0.3; test -e twice && exit 0; touch twice; exit 1", restart="OnFailure"),
+        namespace,
+    )
+    followed = shared_cluster.podium("logs", "-f", "again", "-n", namespace, timeout_s=30)
+    assert followed.stdout == "run\nrun\n", "it ends when there will be no further run"
+
+
+def test_staying_with_a_pod_that_goes_afterwards(shared_cluster: Cluster, namespace: str) -> None:
+    words = ["run", "calc", "-n", namespace, "-i", "--rm", "--restart", "Never", "--"]
+    stayed = shared_cluster.podium(*words, "sh", "-c", "read a; echo got $a; exit 7", stdin="hello\n", check=False)
+    assert (stayed.stdout, stayed.returncode) == ("got hello\n", 7)
+    quick = shared_cluster.podium("run", "quick", "-n", namespace, "--rm", "--restart", "Never", "--", "echo", "done")
+    assert quick.stdout == "done\n"
+    shared_cluster.wait_until(lambda: not shared_cluster.list("pod", namespace), "both are gone")
+    refused = shared_cluster.podium("run", "x", "-it", "--replicas", "2", "--", "sh", check=False)
+    assert "without --replicas" in refused.stderr
+
+
 def test_what_pods_use(shared_cluster: Cluster, namespace: str) -> None:
     shared_cluster.apply(pod("busy", "while :; do :; done"), namespace)
     shared_cluster.apply(pod("lazy", "sleep 1000 & sleep 1000"), namespace)
