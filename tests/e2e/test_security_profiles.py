@@ -112,7 +112,10 @@ def test_who_a_container_may_be(shared_cluster: Cluster, namespace: str) -> None
 
 
 def test_a_root_that_cannot_be_written(shared_cluster: Cluster, namespace: str) -> None:
-    command = "echo mine > mine && cat mine; touch /var/tmp/podium-test 2>&1; echo x > /tmp/podium-test-tmp && echo tmp"
+    command = (
+        "echo mine > mine && cat mine; touch /var/tmp/podium-test 2>&1;"
+        " echo x > /tmp/$POD_NAME.$$ && rm /tmp/$POD_NAME.$$ && echo tmp"
+    )
     context = "securityContext: {readOnlyRootFilesystem: true}"
     shared_cluster.apply(pod("fixed", command, extra=context), namespace)
     said = output_of(shared_cluster, "fixed", namespace)
