@@ -575,7 +575,7 @@ class NodeAgent:
     def _admit(self, pod: core.Pod) -> Rejection | None:
         if refusal := refuses(self._pressures, pod):
             return refusal
-        others = [worker.pod for worker in self.workers.values() if worker.holds_resources]
+        others = [worker.claim for worker in self.workers.values() if worker.holds_resources]
         labels = self.node.metadata.labels if self.node is not None else self.settings.labels
         profile = security_profile(pod.spec)
         if profile not in self._profiles.offered:

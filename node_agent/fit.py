@@ -23,12 +23,26 @@ class Rejection:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a pod holds of its node while it is not finished."""
+
+    requests: Mapping[str, int]
+    """In the units of `cluster.api.pods.amount`."""
+    ports: frozenset[tuple[str, str, int]]
+    """(address, protocol, number)"""
+
+    @classmethod
+    def of(cls, pod: core.Pod) -> Claim:
+        return cls(requests_of(pod), frozenset(host_ports(pod)))
+
+
 def admit(
-    pod: core.Pod, others: Iterable[core.Pod], allocatable: Mapping[str, int], labels: Mapping[str, str]
+    pod: core.Pod, others: Iterable[Claim], allocatable: Mapping[str, int], labels: Mapping[str, str]
 ) -> Rejection | None:
     """None if the pod fits beside the others; amounts are in the units of `cluster.api.pods.amount`.
 
-    `others` are the pods that hold resources of this node: all that are bound to it and not finished.
+    `others` are the claims of all pods that hold resources of this node: that are bound to it and not finished.
     """
     for key, value in pod.spec.nodeSelector.items():
         if labels.get(key) != value:
@@ -40,8 +54,8 @@ def admit(
     taken: set[tuple[str, str, int]] = set()
     for other in others:
         used[PODS] += 1
-        taken |= host_ports(other)
-        for resource, wanted in requests_of(other).items():
+        taken |= other.ports
+        for resource, wanted in other.requests.items():
             used[resource] = used.get(resource, 0) + wanted
     for resource, wanted in {PODS: 1, **requests_of(pod)}.items():
         capacity = allocatable.get(resource, 0)

@@ -28,7 +28,7 @@ from node_agent.adoption import RunId, adopt, container_id
 from node_agent.cgroup_files import pids_in
 from node_agent.checkpoint import Checkpoint
 from node_agent.environment import UnknownField
-from node_agent.fit import Rejection
+from node_agent.fit import Claim, Rejection
 from node_agent.pod_lifecycle import next_deadline, step
 from node_agent.pod_state import (
     ALIVE,
@@ -172,6 +172,7 @@ class PodWorker(Actor[PodEvent]):
         self.pod = core.Pod()  # our copy: its status is the one that we made last
         self.pod.CopyFrom(pod)
         self.pod_ip, self.pod_dir = pod_ip, pod_dir
+        self.claim = Claim.of(pod)
         self.rejection = rejection
         self.state: PodState = (
             checkpoint.state

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from cluster.api.errors import ApiError, NotFound
-from cluster.api.pods import CPU, MEMORY, RESTRICTED, SANDBOX, amount, config_references, security_profile
+from cluster.api.pods import BASELINE, CPU, MEMORY, RESTRICTED, SANDBOX, amount, config_references, security_profile
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.environment import MissingConfiguration, Place, build_environment, command_line
 from node_agent.runtime.cgroups import Cgroups, Limits
@@ -166,14 +166,15 @@ async def prepare(host: Host, home: Home, container: core.Container, run: int, r
     except UnfitPath as error:
         raise NotPrepared("FailedMount", str(error)) from error
     last_words = termination_log(home, container)
-    last_words.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     env |= {"PODIUM_POD_UID": pod.metadata.uid, "PODIUM_CONTAINER": container.name}
     env["PODIUM_TERMINATION_LOG"] = str(last_words)
     for name, mount in mounts:
         env.setdefault("PODIUM_VOLUME_" + name.upper().replace("-", "_"), mount.source)
     file = log_path(directory, container.name, run)
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    remove_old_logs(directory, container.name, run)
+    for parent in dict.fromkeys((last_words.parent, file.parent)):
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if run > 1:
+        remove_old_logs(directory, container.name, run)
     cgroups, limits = host.cgroups(), limits_of(container)
     rlimits = {} if cgroups.enforces or not limits.memory_bytes else {"DATA": DATA_FACTOR * limits.memory_bytes}
     # The pod's directory stays its own where nothing else can be written.
@@ -200,6 +201,8 @@ async def prepare(host: Host, home: Home, container: core.Container, run: int, r
 def contained(host: Host, home: Home, container: core.Container, prepared: Prepared) -> Program:
     """The program with all that its pod's security profile does to it. Raises OSError."""
     profile, temporary = security_profile(home.pod.spec), home.dir / TEMPORARY
+    if profile == BASELINE:
+        return prepared.program
     if profile == RESTRICTED:
         temporary.mkdir(mode=0o700, exist_ok=True)
     ports = tuple(port.containerPort for port in container.ports if port.protocol in ("", "TCP"))

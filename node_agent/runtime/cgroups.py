@@ -105,33 +105,31 @@ class Cgroups:
 
     def make(self, name: str, limits: Limits) -> tuple[str, ...]:
         """The groups of a container, with its limits; empty where there are none. Raises OSError."""
-        wanted = ["pids", "kill"]
-        if limits.memory_bytes:
-            wanted.append("memory")
-        if limits.cpu_milli:
-            wanted.append("cpu")
-        groups = {controller: self.bases[controller] / name for controller in wanted if controller in self.bases}
-        for group in dict.fromkeys(groups.values()):
-            group.mkdir(exist_ok=True)
+        wanted = ["pids", "kill", *(["memory"] if limits.memory_bytes else []), *(["cpu"] if limits.cpu_milli else [])]
+        groups = {each: os.path.join(self.bases[each], name) for each in wanted if each in self.bases}
+        made = tuple(dict.fromkeys(groups.values()))
+        for group in made:
+            try:
+                os.mkdir(group)
+            except FileExistsError:
+                pass
         v2 = self.version == 2
         if "pids" in groups:
-            (groups["pids"] / "pids.max").write_text(str(MAX_PROCESSES))
+            _write(groups["pids"], "pids.max", str(MAX_PROCESSES))
         if "memory" in groups:
             memory, amount = groups["memory"], str(limits.memory_bytes)
-            (memory / ("memory.max" if v2 else "memory.limit_in_bytes")).write_text(amount)
+            _write(memory, "memory.max" if v2 else "memory.limit_in_bytes", amount)
             # Nor may it go on in swap; and with one process of a container, all end, as in Kubernetes.
             extra = {"memory.swap.max": "0", "memory.oom.group": "1"} if v2 else {"memory.memsw.limit_in_bytes": amount}
             for file, value in extra.items():
-                if (memory / file).exists():
-                    (memory / file).write_text(value)
+                if os.path.exists(os.path.join(memory, file)):
+                    _write(memory, file, value)
             self.ooms[name] = self._ooms_of(name)
         if "cpu" in groups:
             quota = max(1000, limits.cpu_milli * CPU_PERIOD_US // 1000)
-            if v2:
-                (groups["cpu"] / "cpu.max").write_text(f"{quota} {CPU_PERIOD_US}")
-            else:
-                (groups["cpu"] / "cpu.cfs_quota_us").write_text(str(quota))
-        return tuple(dict.fromkeys(map(str, groups.values())))
+            file, value = ("cpu.max", f"{quota} {CPU_PERIOD_US}") if v2 else ("cpu.cfs_quota_us", str(quota))
+            _write(groups["cpu"], file, value)
+        return made
 
     def groups_of(self, name: str) -> tuple[str, ...]:
         """The groups that a container has now."""
@@ -157,7 +155,7 @@ class Cgroups:
         self.ooms.pop(name, None)
         for base in dict.fromkeys(self.bases.values()):
             try:
-                (base / name).rmdir()
+                os.rmdir(os.path.join(base, name))
             except OSError:
                 pass
 
@@ -176,6 +174,14 @@ class Cgroups:
     def close(self) -> None:
         """The node is over: its own groups go, too."""
         remove_groups(self.bases.values())
+
+
+def _write(group: str, file: str, value: str) -> None:
+    fd = os.open(os.path.join(group, file), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    finally:
+        os.close(fd)
 
 
 def remove_groups(bases: Iterable[Path]) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from cluster.api.quantities import quantity
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.addresses import PodAddresses
-from node_agent.fit import admit
+from node_agent.fit import Claim, admit
 from tests.unit.node_agent.kit import make_pod
 
 
@@ -75,12 +75,12 @@ def asking(**requests: str) -> core.Pod:
     ],
 )
 def test_resources(pod: core.Pod, others: list[core.Pod], reason: str | None) -> None:
-    rejection = admit(pod, others, ROOM, {})
+    rejection = admit(pod, [Claim.of(other) for other in others], ROOM, {})
     assert (rejection.reason if rejection else None) == reason
 
 
 def test_words() -> None:
-    rejection = admit(asking(cpu="600m"), [asking(cpu="500m")], ROOM, {})
+    rejection = admit(asking(cpu="600m"), [Claim.of(asking(cpu="500m"))], ROOM, {})
     assert rejection is not None
     assert rejection.message == (
         "Pod was rejected: Node didn't have enough resource: cpu, requested: 600, used: 500, capacity: 1000"
@@ -97,6 +97,6 @@ def test_node_selector_and_host_ports() -> None:
     one, two = make_pod(), make_pod()
     one.spec.containers[0].ports.add(containerPort=80, hostPort=80)
     two.spec.containers[0].ports.add(containerPort=80, hostPort=80, hostIP="127.0.0.1")
-    rejection = admit(two, [one], ROOM, {})
+    rejection = admit(two, [Claim.of(one)], ROOM, {})
     assert rejection is not None
     assert rejection.reason == "NodePorts"

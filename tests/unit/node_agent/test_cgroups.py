@@ -15,7 +15,10 @@ from node_agent.runtime.cgroups import Cgroups, Limits, is_delegated, remove_gro
 from node_agent.runtime.interface import Confinement
 
 MIB = 1 << 20
-GROUP_FILES = ("cgroup.procs", "cgroup.subtree_control", "cgroup.type")
+GROUP_FILES = (
+    *("cgroup.procs", "cgroup.subtree_control", "cgroup.type", "pids.max", "memory.max", "memory.limit_in_bytes"),
+    *("cpu.max", "cpu.cfs_quota_us"),
+)
 
 
 class Tree:
@@ -27,23 +30,23 @@ class Tree:
         (self.proc / "self").mkdir(parents=True)
         (self.proc / "self" / "cgroup").write_text(own)
         self.mount.mkdir()
-        mkdir, rmdir = Path.mkdir, Path.rmdir
+        mkdir, rmdir = os.mkdir, os.rmdir
 
-        def make(path: Path, *args: object, **named: object) -> None:
-            is_new = not path.exists()
-            mkdir(path, *args, **named)  # type: ignore[arg-type]
-            if is_new and path.is_relative_to(self.mount):
-                self.fill(path)
+        def make(path: str | Path, mode: int = 0o777) -> None:
+            mkdir(path, mode)
+            if Path(path).is_relative_to(self.mount):
+                self.fill(Path(path))
 
-        def remove(path: Path) -> None:
-            if path.is_relative_to(self.mount) and not (path / "cgroup.procs").read_text():
-                for file in path.iterdir():
+        def remove(path: str | Path) -> None:
+            group = Path(path)
+            if group.is_relative_to(self.mount) and not (group / "cgroup.procs").read_text():
+                for file in group.iterdir():
                     if file.is_file():
                         file.unlink()
             rmdir(path)
 
-        monkeypatch.setattr(Path, "mkdir", make)
-        monkeypatch.setattr(Path, "rmdir", remove)
+        monkeypatch.setattr(os, "mkdir", make)
+        monkeypatch.setattr(os, "rmdir", remove)
 
     def fill(self, group: Path, procs: str = "") -> None:
         for name in self.files:
