@@ -87,6 +87,13 @@ class Records:
         except OSError:
             pass
 
+    @staticmethod
+    def _is_written(fd: int, data: bytes) -> bool:
+        try:
+            return os.write(fd, data) == len(data)
+        except OSError:
+            return False
+
     def _rewrite(self) -> None:
         """A fresh file with what is of use, in the old one's place; the old one goes on if the disk is full."""
         lines = []
@@ -97,12 +104,12 @@ class Records:
         data = "".join(line + "\n" for line in lines).encode()
         try:
             fd = self._open(os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, FILE + ".new")
+            if not self._is_written(fd, data):
+                os.close(fd)
+                raise OSError(28, "No space left on device")
         except OSError:
             if self.fd < 0:
                 raise
-            return
-        if os.write(fd, data) < len(data):
-            os.close(fd)
             return
         os.replace(FILE + ".new", FILE, src_dir_fd=self.directory_fd, dst_dir_fd=self.directory_fd)
         if self.fd >= 0:

@@ -286,8 +286,18 @@ while True:
 
 
 async def test_orphans_are_reaped(runtime: ProcessRuntime, program: Make, tmp_path: Path) -> None:
-    script = "for i in 1 2 3 4 5 6 7 8 9 10; do (sh -c 'exit 0' &); done; echo x > ready; sleep 1000"
-    one = program("sh", "-c", script)
+    """A thousand zombies, if nobody did."""
+    script = """
+import os, time
+for _ in range(1000):
+    if os.fork() == 0:
+        os.fork()
+        os._exit(0)
+    os.wait()
+open("ready", "w").write("x")
+time.sleep(1000)
+"""
+    one = program(sys.executable, "-I", "-S", "-c", script)
     started = await runtime.run(one)
     await until((tmp_path / "ready").exists)
     await until(lambda: tree.children_of(runtime.spawner_pid) == [started.pid])
