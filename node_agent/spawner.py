@@ -49,7 +49,7 @@ from node_agent import process_tree as tree
 from node_agent import spawner_line as lines
 from node_agent.cgroup_files import kill_all_in, pids_in
 from node_agent.confine import confine_self
-from node_agent.launch import Refused, launch
+from node_agent.launch import Launcher, Refused, launch
 from node_agent.log_file import LogFile
 from node_agent.spawner_records import Records
 
@@ -116,6 +116,7 @@ class Spawner:
         self.log_max_bytes, self.log_files = log_max_bytes, log_files
         self.lifeline, self.patience_s = lifeline, patience_s
         self.confinement = confinement or {}
+        self.launch = Launcher() if self.confinement else launch
         self.boot = boot_id()
         self.runs: dict[str, Run] = {}
         self.by_pid: dict[int, Run] = {}  # leaders that have not been reaped
@@ -284,7 +285,7 @@ class Spawner:
                 for fd in ours:
                     os.set_blocking(fd, False)
                 fds = (stdin, writer, writer)
-            pid = launch(message["argv"], env, message["cwd"], fds, confinement, tty)
+            pid = self.launch(message["argv"], env, message["cwd"], fds, confinement, tty)
         except (Refused, OSError) as error:
             for fd in ours:
                 os.close(fd)

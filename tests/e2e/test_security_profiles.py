@@ -33,6 +33,51 @@ def output_of(cluster: Cluster, name: str, namespace: str) -> str:
     return str(cluster.podium("logs", name, "-n", namespace).stdout)
 
 
+def test_a_pod_of_the_default_profile_gets_nowhere(shared_cluster: Cluster, namespace: str) -> None:
+    """Neither to the cluster's keys, nor to its daemons, nor past the master's door."""
+    isolation = shared_cluster.list("node", "")[0].status.isolation
+    if any("cover" in each or "namespace" in each or "signals" in each for each in isolation.missing):
+        pytest.skip(f"this kernel cannot do all of it: {list(isolation.missing)}")
+    agent, spawner = shared_cluster.pid("node-1"), shared_cluster.pid("node-1-spawner")
+    host, port = shared_cluster.master.split(":")
+    program = f"""
+import ctypes, os, socket, ssl
+def attempt(what, body):
+    try:
+        print(what, "worked:", body())
+    except (OSError, ValueError) as error:
+        print(what, "failed:", type(error).__name__)
+def trace(pid):
+    if ctypes.CDLL(None, use_errno=True).ptrace(16, pid, 0, 0) < 0:
+        raise PermissionError
+def knock():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    with context.wrap_socket(socket.create_connection(("{host}", {port}), 5)) as door:
+        door.sendall(b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n")
+        if not door.recv(100):
+            raise ConnectionError("closed")
+attempt("key", lambda: open("{shared_cluster.directory}/pki/ca.key").read())
+attempt("list", lambda: os.listdir("{shared_cluster.directory}/pki"))
+for pid in ({agent}, {spawner}):
+    attempt("environ", lambda: open(f"/proc/{{pid}}/environ").read())
+    attempt("memory", lambda: open(f"/proc/{{pid}}/mem", "rb").read(1))
+    attempt("signal", lambda: os.kill(pid, 9))
+    attempt("trace", lambda: trace(pid))
+attempt("master", knock)
+"""
+    lines = "".join(f"      {line}\n" for line in program.splitlines())
+    shared_cluster.apply(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: burglar}\nspec:\n  restartPolicy: Never\n  containers:\n"
+        "  - name: main\n    command:\n    - python3\n    - -c\n    - |\n" + lines,
+        namespace,
+    )
+    said = output_of(shared_cluster, "burglar", namespace)
+    assert "worked" not in said, said
+    assert said.count("failed") == 11, said
+
+
 def test_restricted_and_sandboxed_pods_serve_and_are_asked(shared_cluster: Cluster, namespace: str) -> None:
     """With probes, exec, volumes and an orderly end, like all others."""
     for profile in ("restricted", "sandbox"):

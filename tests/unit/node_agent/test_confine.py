@@ -84,6 +84,18 @@ async def test_what_runs_outside_can_be_neither_signalled_nor_looked_into(
         await outside.wait()
 
 
+async def test_a_program_cannot_signal_the_spawner_that_owns_it(runtime: ProcessRuntime, program: Make) -> None:
+    """Nor other programs' owner, which is the same; its own children it can."""
+    if runtime.confinement.get("missing"):
+        pytest.skip(f"this kernel cannot do it: {runtime.confinement}")
+    script = f"kill -9 {runtime.spawner_pid}; sleep 1000 & kill $! && echo mine; kill -9 $PPID"
+    said = await output(runtime, program, script)
+    assert said.count("not permitted") == 2
+    assert said.count("mine\n") == 1
+    confined = await output(runtime, program, script, Confinement(rlimits={"NOFILE": 77}))
+    assert confined.count("not permitted") == 2, "also where it is forked"
+
+
 async def test_mounts_appear_where_they_are_wanted_and_only_there(
     runtime: ProcessRuntime, program: Make, tmp_path: Path
 ) -> None:
