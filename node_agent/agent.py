@@ -125,8 +125,7 @@ class NodeAgent:
         self._stopping = self._leaving = False
         self._node_status = core.NodeStatus()
         self._pressures: tuple[str, ...] = ()
-        found = find_profiles(environ.get("PATH") or DEFAULT_PATH, allow_trusted=settings.allow_trusted)
-        self._untried, self._profiles = found, without(found, SANDBOX, "not tried yet")
+        self._profiles = find_profiles(environ.get("PATH") or DEFAULT_PATH, allow_trusted=settings.allow_trusted)
         self.writer = StatusWriter(client, clock=clock, rng=rng, tick_s=settings.status_tick_s)
         self._recorder = EventRecorder(client, COMPONENT, settings.name, clock=clock, rng=rng)
         by_name = f"metadata.name={settings.name}"
@@ -144,7 +143,7 @@ class NodeAgent:
         )
         profile = settings.profile
         self._checkpoints = Checkpoints(
-            settings.dir / "state", clock=clock, tick_s=settings.status_tick_s, forget=runtime.forget
+            settings.dir / "state", clock=clock, tick_s=settings.checkpoint_tick_s, forget=runtime.forget
         )
         self._around = Surroundings(
             runtime=runtime,
@@ -196,6 +195,7 @@ class NodeAgent:
             self._machine, settings.cpu, settings.memory, settings.pods, settings.resources
         )
         await self.runtime.start()
+        await self._try_sandbox()
         await self._checkpoints.start()
         await self._adopt_living()
         self._tasks.spawn(self._watch_disconnect(), name="stop pods that must not be cut off for long")
@@ -211,7 +211,6 @@ class NodeAgent:
         await self._wait_synced()
         alone.cancel()
         self._remove_leftovers()
-        await self._try_sandbox()
         self._tasks.spawn(self._reconcile_forever(), name="reconcile pods")
         self._tasks.spawn(self._repair_forever(), name="keep the node's status")
         self._tasks.spawn(self._watch_pressure(), name="watch what the node has left")
@@ -519,15 +518,14 @@ class NodeAgent:
         await self._start_worker(pod, pod_ip, rejection, incarnation, None)
 
     async def _try_sandbox(self) -> None:
-        """Offers the profile once it has worked."""
-        if SANDBOX not in self._untried.offered:
-            self._profiles = self._untried
+        """Offers the profile if it works."""
+        if SANDBOX not in self._profiles.offered:
             return
         problem = "switched off (--no-sandbox)"
         if self.settings.sandbox:
-            problem = await try_sandbox(self.runtime, self._untried, self.settings.dir)
-        self._profiles = without(self._untried, SANDBOX, problem) if problem else self._untried
-        self._repair.set()
+            problem = await try_sandbox(self.runtime, self._profiles, self.settings.dir)
+        if problem:
+            self._profiles = without(self._profiles, SANDBOX, problem)
 
     async def _watch_pressure(self) -> None:
         profile, memory = self.settings.profile, node_object.amounts(self._resources)[MEMORY]

@@ -171,6 +171,7 @@ class PodWorker(Actor[PodEvent]):
         super().__init__(f"pod {pod.metadata.namespace}/{pod.metadata.name}", limit=MAILBOX_LIMIT, full=Full.WAIT)
         self.pod = core.Pod()  # our copy: its status is the one that we made last
         self.pod.CopyFrom(pod)
+        self._specs = {each.name: each for each in (*self.pod.spec.initContainers, *self.pod.spec.containers)}
         self.pod_ip, self.pod_dir = pod_ip, pod_dir
         self.claim = Claim.of(pod)
         self.rejection = rejection
@@ -473,8 +474,7 @@ class PodWorker(Actor[PodEvent]):
         return str(RunId(self.uid, container, run, self.incarnation))
 
     def _spec_of(self, name: str) -> core.Container:
-        spec = self.pod.spec
-        return next(each for each in (*spec.initContainers, *spec.containers) if each.name == name)
+        return self._specs[name]
 
     async def _run_container(self, container: str, run: int) -> None:
         """Starts a run and stays with it to its end."""

@@ -19,6 +19,7 @@ from typing import TypeAlias
 from cluster.api.errors import ApiError, NotFound
 from cluster.api.pods import BASELINE, CPU, MEMORY, RESTRICTED, SANDBOX, amount, config_references, security_profile
 from cluster.pb.v1 import core_pb2 as core
+from node_agent.confine import NOBODY
 from node_agent.environment import MissingConfiguration, Place, build_environment, command_line
 from node_agent.runtime.cgroups import Cgroups, Limits
 from node_agent.runtime.interface import Confinement, Mount, Program
@@ -206,27 +207,36 @@ def contained(host: Host, home: Home, container: core.Container, prepared: Prepa
     if profile == RESTRICTED:
         temporary.mkdir(mode=0o700, exist_ok=True)
     ports = tuple(port.containerPort for port in container.ports if port.protocol in ("", "TCP"))
-    its = Belongings(home.dir, temporary, prepared.mounts, ports, host.uid)
+    its = Belongings(home.dir, temporary, prepared.mounts, ports, host.uid == 0, _user(host, home, container))
     return contain(prepared.program, profile, host.profiles(), its, can_mount=host.can_mount())
+
+
+def _user(host: Host, home: Home, container: core.Container) -> tuple[int, int]:
+    """User and group that the container asks for. If it does not: the agent's, and in a sandbox nobody for root."""
+    contexts = (container.securityContext, home.pod.spec.securityContext)
+    is_hidden = host.uid == 0 and security_profile(home.pod.spec) == SANDBOX
+    own = (NOBODY, NOBODY) if is_hidden else (host.uid, host.gid)
+    return (
+        next((each.runAsUser for each in contexts if each.HasField("runAsUser")), own[0]),
+        next((each.runAsGroup for each in contexts if each.HasField("runAsGroup")), own[1]),
+    )
 
 
 def _check_user(host: Host, home: Home, container: core.Container) -> None:
     """Whether the container may run as who it would run as. Raises NotPrepared."""
-    spec, where = container.securityContext, home.pod.spec.securityContext
-    problem = ""
-    user = next((each.runAsUser for each in (spec, where) if each.HasField("runAsUser")), host.uid)
-    group = next((each.runAsGroup for each in (spec, where) if each.HasField("runAsGroup")), host.gid)
-    if (user, group) != (host.uid, host.gid):
+    spec, where, problem = container.securityContext, home.pod.spec.securityContext, ""
+    user, group = _user(host, home, container)
+    in_sandbox = security_profile(home.pod.spec) == SANDBOX
+    wants_no_root = spec.runAsNonRoot if spec.HasField("runAsNonRoot") else where.runAsNonRoot
+    if not in_sandbox and (user, group) != (host.uid, host.gid):
         problem = f"it asks for user {user}, group {group}, but pods here run as the node agent: {host.uid}, {host.gid}"
-    # In a sandbox root is nobody.
-    if host.uid == 0 and security_profile(home.pod.spec) != SANDBOX:
-        if spec.runAsNonRoot if spec.HasField("runAsNonRoot") else where.runAsNonRoot:
-            problem = "container has runAsNonRoot and would run as root"
-        elif not host.allow_root:
-            problem = "pods may not run as root here (--no-allow-root of the node agent)"
-        if problem:
-            problem += "; with securityProfile: sandbox it would be nobody"
-    if spec.readOnlyRootFilesystem and not host.can_mount() and security_profile(home.pod.spec) != SANDBOX:
+    elif user == 0 and wants_no_root:
+        problem = "container has runAsNonRoot and would run as root"
+    elif user == 0 and not in_sandbox and not host.allow_root:
+        problem = "pods may not run as root here (--no-allow-root of the node agent)"
+    if problem and not in_sandbox:
+        problem += "; with securityProfile: sandbox it could be anybody"
+    if spec.readOnlyRootFilesystem and not host.can_mount() and not in_sandbox:
         problem = "readOnlyRootFilesystem cannot be kept: this kernel lets the node agent mount nothing"
     if problem:
         raise NotPrepared("CreateContainerConfigError", f"container {container.name}: {problem}")

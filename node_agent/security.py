@@ -89,7 +89,7 @@ def without(profiles: Profiles, profile: str, why: str) -> Profiles:
 
 async def try_sandbox(runtime: Runtime, profiles: Profiles, directory: Path) -> str:
     """Runs a program in a sandbox; why it did not work, or nothing."""
-    its = Belongings(directory / "pods", directory / "pods", (), (), os.geteuid())
+    its = Belongings(directory / "pods", directory / "pods", (), (), os.geteuid() == 0, (NOBODY, NOBODY))
     cwd, log = str(its.own), str(directory / "pods" / "sandbox-trial.log")
     bare = Program(f"sandbox-trial-{secrets.token_hex(4)}", ("true",), {"PATH": "/usr/bin:/bin"}, cwd, log)
     program = contain(bare, SANDBOX, profiles, its, can_mount=False)
@@ -120,8 +120,17 @@ class Belongings:
     mounts: tuple[Mount, ...]
     """Its volumes, whether they can be mounted or not."""
     ports: tuple[int, ...]
-    uid: int
-    """The agent's user."""
+    is_root: bool
+    """The agent is root."""
+    user: tuple[int, int]
+    """User and group that it wants to be in a sandbox."""
+
+    def foreign(self, cwd: str) -> tuple[str, ...]:
+        """The working directory, if the pod's author chose one of the machine: it may be read."""
+        is_mine = any(
+            Path(cwd).is_relative_to(each) for each in (str(self.own), *(mount.target for mount in self.mounts))
+        )
+        return () if is_mine or self.own.is_relative_to(cwd) else (cwd,)
 
 
 def contain(program: Program, profile: str, profiles: Profiles, its: Belongings, *, can_mount: bool) -> Program:
@@ -134,7 +143,13 @@ def contain(program: Program, profile: str, profiles: Profiles, its: Belongings,
             confinement = replace(confinement, mounts=(Mount(str(its.temporary), "/tmp"), *confinement.mounts))
         confinement = replace(
             confinement,
-            read=(*SYSTEM, *NAMES, *MACHINE, *(mount.source for mount in its.mounts if mount.read_only)),
+            read=(
+                *SYSTEM,
+                *NAMES,
+                *MACHINE,
+                *its.foreign(program.cwd),
+                *(mount.source for mount in its.mounts if mount.read_only),
+            ),
             write=(
                 *(str(its.own), str(its.temporary), *DEVICES),
                 *(mount.source for mount in its.mounts if not mount.read_only),
@@ -151,7 +166,7 @@ def contain(program: Program, profile: str, profiles: Profiles, its: Belongings,
             filter=_filter_text(),
             filter_fd=FILTER_FD,
             depth=2,
-            nobody=its.uid == 0,
+            nobody=its.is_root,
             mounts=(),
             read_only_root=False,
         )
@@ -166,11 +181,11 @@ def _filter_text() -> str:
 
 
 def sandbox_command(bubblewrap: str, program: Program, its: Belongings) -> tuple[str, ...]:
-    """The command line that runs the program in a sandbox. Root outside is nobody inside."""
-    inside, own = str(its.uid or NOBODY), str(its.own)
+    """The command line that runs the program in a sandbox."""
+    (uid, gid), own = map(str, its.user), str(its.own)
     words = [
         *(bubblewrap, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
-        *("--uid", inside, "--gid", inside, "--die-with-parent", "--cap-drop", "ALL", "--seccomp", str(FILTER_FD)),
+        *("--uid", uid, "--gid", gid, "--die-with-parent", "--cap-drop", "ALL", "--seccomp", str(FILTER_FD)),
         *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run", "--dir", "/var/tmp"),
     ]
     for path in (*SYSTEM, *NAMES):
@@ -178,6 +193,8 @@ def sandbox_command(bubblewrap: str, program: Program, its: Belongings) -> tuple
             words += ["--symlink", str(Path(path).readlink()), path]
         else:
             words += ["--ro-bind-try", path, path]
+    for path in its.foreign(program.cwd):
+        words += ["--ro-bind-try", path, path]
     words += ["--bind", own, own]
     for mount in its.mounts:
         words += ["--ro-bind" if mount.read_only else "--bind", mount.source, mount.target]

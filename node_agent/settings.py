@@ -37,6 +37,9 @@ class AgentSettings:
     """How many files are kept of one run's log, the current one included."""
     status_tick_s: float = 0.02
     """Shortest time between two writes of statuses: what changes in between goes in one write."""
+    checkpoint_tick_s: float = 0.1
+    """Shortest time between two writes of checkpoints. What an agent that is killed has not written yet, the next one
+    knows from the spawner, which says how runs ended until that is written."""
     eager_readiness: bool = True
     """Ask again between the periods until a readiness probe has succeeded once (Kubernetes does not)."""
     readiness_by_port: bool = True

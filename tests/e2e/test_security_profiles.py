@@ -150,6 +150,10 @@ def test_who_a_container_may_be(shared_cluster: Cluster, namespace: str) -> None
 
     asked = f"it asks for user {me + 1}"
     shared_cluster.wait_until(lambda: waits("other", asked), "another user cannot be had")
+    if "sandbox" in offered(shared_cluster):
+        anybody = "securityContext: {runAsUser: 4711, runAsGroup: 4712, runAsNonRoot: true}"
+        shared_cluster.apply(pod("anybody", "id -u; id -g", extra=anybody, spec="securityProfile: sandbox"), namespace)
+        assert output_of(shared_cluster, "anybody", namespace) == "4711\n4712\n"
     if me == 0:
         shared_cluster.wait_until(lambda: waits("modest", "would run as root"), "root is not modest")
     else:

@@ -56,7 +56,7 @@ def profiles() -> Profiles:
 
 def belongings(tmp_path: Path, *mounts: Mount, ports: tuple[int, ...] = ()) -> Belongings:
     own = tmp_path / "cluster" / "nodes" / "n" / "pods" / "p"
-    return Belongings(own, own / "tmp", mounts, ports, os.geteuid())
+    return Belongings(own, own / "tmp", mounts, ports, os.geteuid() == 0, (4711, 4712))
 
 
 Run = Callable[..., "object"]
@@ -124,7 +124,7 @@ async def test_restricted_has_a_tmp_of_its_own(
     own.mkdir()
     try:
         (own / "tmp").mkdir()
-        its = Belongings(own, own / "tmp", (), (), os.geteuid())
+        its = Belongings(own, own / "tmp", (), (), os.geteuid() == 0, (4711, 4712))
         script = "exec 2>&1; echo x > /tmp/kept-to-itself; ls /tmp; echo $TMPDIR; echo mine > mine; cat mine"
         one = contain(program("sh", "-c", script, cwd=own), RESTRICTED, profiles, its, can_mount=True)
         assert await output(runtime, one) == "kept-to-itself\n/tmp\nmine\n"
@@ -181,9 +181,24 @@ async def test_a_sandbox_shows_nothing_but_the_system_and_its_own(
     assert said.count("Read-only file system") == 2, said
     assert said.count("No such file or directory") == 2, said
     lines = said.splitlines()
-    assert str(os.geteuid() or 65534) in lines
+    assert "4711" in lines
     assert (volume / "file").read_text() == "new\n"
     assert next(int(line) for line in lines if line.isdigit()) <= 5, "it sees no processes but its own"
+
+
+async def test_a_working_directory_of_the_machine_can_be_read(
+    runtime: ProcessRuntime, program: Make, profiles: Profiles, tmp_path: Path
+) -> None:
+    """The author of the pod chose it: a program may lie there. Nothing can be written there, and nothing else read."""
+    its = belongings(tmp_path)
+    for profile in (RESTRICTED, SANDBOX):
+        need(profiles, profile)
+        script = f"exec 2>&1; cat private; touch x || echo refused; ls {tmp_path}/volume || echo refused"
+        one = contain(program("sh", "-c", script, cwd=tmp_path / "home"), profile, profiles, its, can_mount=False)
+        said = await output(runtime, one)
+        assert said.startswith("private\n")
+        assert said.count("refused") == 2
+    assert its.foreign("/") == its.foreign(str(its.own / "deep")) == ()
 
 
 async def test_signals_reach_the_program_in_its_sandbox_and_it_ends_whole(
