@@ -160,6 +160,17 @@ def _limits_cure() -> str:
     return "mount -o remount,rw /sys/fs/cgroup" if os.geteuid() == 0 else "sudo podium up"
 
 
+def _profiles() -> Finding:
+    from cluster.api.pods import TRUSTED
+    from node_agent.security import find_profiles
+
+    found = find_profiles(os.environ.get("PATH", os.defpath), allow_trusted=True)
+    if not found.missing:
+        return Finding("profiles", OK, ", ".join(each for each in found.offered if each != TRUSTED))
+    cure = "sudo apt-get install bubblewrap libseccomp2" if any("apt-get" in each for each in found.missing) else ""
+    return Finding("profiles", WARNING, "; ".join(found.missing), cure)
+
+
 def _memory_files() -> Finding:
     if os.path.ismount("/dev/shm") and os.access("/dev/shm", os.W_OK):
         return Finding("secrets", OK, "kept in memory (/dev/shm)")
@@ -180,6 +191,7 @@ LOOKS: tuple[Callable[[], Finding], ...] = (
     _state,
     _namespaces,
     _limits,
+    _profiles,
     _memory_files,
     _descriptors,
 )
