@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import os
 import signal
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,15 +18,20 @@ from pathlib import Path
 
 import psutil
 
+from cluster.actor.clock import SystemClock
 from cluster.api.meta import key_of
 from cluster.client import operations
 from cluster.pb.v1 import core_pb2 as core
 from cluster.up import control
+from node_agent.runtime.cgroups import Cgroups, Limits
+from node_agent.runtime.interface import Confinement, Program
+from node_agent.runtime.process import ProcessRuntime
 from tests.bench.harness import Sides, benchmark
 from tests.bench.whole import IDLE_S, TIMEOUT_S, Whole, sleeping_controller, sleeping_pod, whole
 
 WAVES, WAVE = 5, 100
 """A node takes 110 pods at most: short ones come in waves."""
+STARTS = 1000
 COMMAND = ["/bin/sh", "-c", "exit 0"]
 AGENTS = ("node-1", "node-2")
 
@@ -54,6 +60,50 @@ def short_pod(name: str) -> core.Pod:
     del pod.spec.containers[0].command[:]
     pod.spec.containers[0].command.extend(COMMAND)
     return pod
+
+
+@benchmark(
+    "spawner_starts",
+    unit="starts/s",
+    what="1,000 programs that end at once, 100 at a time, through one spawner that confined itself, each with a log,"
+    " a record and control groups of its own, from the order to the report of its end",
+    aim=">= half of the peer",
+    runs=5,
+)
+@asynccontextmanager
+async def spawner_starts() -> AsyncIterator[Sides]:
+    numbers = itertools.count()
+    with tempfile.TemporaryDirectory(prefix="podium-bench-") as scratch:
+        node = Path(scratch) / "cluster" / "node"
+        for name in ("pods", "data"):
+            (node / name).mkdir(parents=True)
+        hidden = node.parent
+        runtime = ProcessRuntime(node, clock=SystemClock(), log_max_bytes=1 << 20, log_files=2, hidden=hidden)
+        await runtime.start()
+        cgroups = Cgroups.find(f"bench-{os.getpid()}")
+        room = asyncio.Semaphore(WAVE)
+
+        async def start_one(run_id: str) -> None:
+            async with room:
+                confinement = Confinement(cgroups=cgroups.make(run_id, Limits()))
+                log, env = str(node / "pods" / f"{run_id}.log"), {"PATH": os.environ["PATH"]}
+                await runtime.run(Program(run_id, tuple(COMMAND), env, str(node / "pods"), log, confinement))
+                await runtime.wait(run_id)
+                runtime.forget(run_id)
+                cgroups.remove(run_id)
+                os.unlink(log)
+
+        async def ours() -> float:
+            start = time.perf_counter()
+            await asyncio.gather(*(start_one(f"bench-{next(numbers)}") for _ in range(STARTS)))
+            return STARTS / (time.perf_counter() - start)
+
+        async def peer() -> float:
+            return bare_rate(STARTS)
+
+        yield Sides(ours, peer, "bare posix_spawn")
+        await runtime.stop()
+        cgroups.close()
 
 
 @benchmark(

@@ -170,8 +170,9 @@ def test_what_is_busy_stays_and_all_else_goes(tmp_path: Path, monkeypatch: pytes
     remove_remembered(tmp_path / "nothing")  # a node that had none
 
 
-def test_a_spawner_that_cannot_come_back_starts_nothing(tmp_path: Path) -> None:
+def test_a_spawner_that_cannot_come_back_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise it would be one of those whom ending the program ends."""
+    monkeypatch.chdir(tmp_path)  # launching goes to another directory: back to ours, afterwards
     group = tmp_path / "node" / "run"
     group.mkdir(parents=True)
     (group / "cgroup.procs").write_text("")
@@ -190,8 +191,9 @@ def test_a_spawner_that_cannot_come_back_starts_nothing(tmp_path: Path) -> None:
         launch(["/bin/true"], {}, "/", (-1, -1, -1), confinement)
 
 
-def test_the_machines_own(tmp_path: Path) -> None:
+def test_the_machines_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever this machine has: what is found can be used, and nothing of it is left."""
+    monkeypatch.chdir(tmp_path)
     found = Cgroups.find(f"test-{os.getpid()}")
     try:
         if not found.bases:
