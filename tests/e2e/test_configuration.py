@@ -86,6 +86,16 @@ def test_variables_and_files_of_configmaps_and_secrets(shared_cluster: Cluster, 
     shared_cluster.wait_until(
         lambda: show(shared_cluster, "web", namespace, "cat $PODIUM_VOLUME_CONF/sub/app.conf") == "new", "it is new"
     )
+    manifest = shared_cluster.podium("create", "secret", "db", *space, "--from-literal=password=newer", "--dry-run")
+    shared_cluster.apply(manifest.stdout, namespace)
+    shared_cluster.podium("label", "pod/web", *space, "--overwrite", "a=c")
+    shared_cluster.wait_until(
+        lambda: (
+            show(shared_cluster, "web", namespace, "cat $PODIUM_VOLUME_DB/password $PODIUM_VOLUME_ME/labels")
+            == 'newera="c"'
+        ),
+        "secrets and labels are new, too",
+    )
     # Its emptyDir may hold 1 MiB: with more, the pod is evicted.
     show(shared_cluster, "web", namespace, "head -c 3000000 /dev/zero > $PODIUM_VOLUME_SCRATCH/big")
     shared_cluster.wait_until(
