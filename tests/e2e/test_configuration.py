@@ -102,7 +102,7 @@ def test_variables_and_files_of_configmaps_and_secrets(shared_cluster: Cluster, 
         lambda: shared_cluster.get("pod", "web", namespace).status.reason == "Evicted", "it holds too much"
     )
     described = shared_cluster.podium("describe", "secret/db", *space).stdout
-    assert "password: 7 bytes" in described
+    assert "password: 5 bytes" in described
     assert "hunter2" not in described + shared_cluster.podium("history", "secret/db", *space).stdout
 
 
