@@ -215,9 +215,10 @@ def _to_start(state: PodState) -> list[ContainerState]:
 
 
 def is_through(c: ContainerState) -> bool:
-    """An init container that lets the next one begin."""
+    """An init container that lets the next one begin. A sidecar that has started once stays so, whatever becomes of it;
+    one whose runs have all failed to start holds the pod back."""
     if c.role is Role.SIDECAR:
-        return c.started or c.last is not None or c.phase is Phase.ENDED
+        return c.was_started or c.phase is Phase.ENDED
     return c.phase is Phase.ENDED and c.ended is not None and c.ended.exit_code == 0
 
 
@@ -295,7 +296,7 @@ def _run(c: ContainerState) -> _Change:
 
 def _started_well(c: ContainerState) -> _Change:
     ready = not c.probes_readiness and c.role is not Role.INIT
-    return replace(c, started=True, ready=ready), [StartProbes(c.name, c.run)]
+    return replace(c, started=True, was_started=True, ready=ready), [StartProbes(c.name, c.run)]
 
 
 def _start_failed(state: PodState, c: ContainerState, event: StartFailed, now: float) -> _Change:

@@ -80,6 +80,8 @@ class ContainerState:
     ready: bool = False
     started: bool = False
     """It runs, and its startup probe, if it has one, has succeeded."""
+    was_started: bool = False
+    """It was `started` once, in whichever of its runs."""
     waiting: tuple[str, str] = ("ContainerCreating", "")
     """Reason and message while it does not run and will."""
     blocked: bool = False

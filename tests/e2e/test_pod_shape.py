@@ -46,6 +46,50 @@ def test_init_containers_and_a_sidecar_of_a_job(shared_cluster: Cluster) -> None
     shared_cluster.delete("pod", "job")
 
 
+def test_a_sidecar_that_does_not_start_keeps_its_pod_pending(shared_cluster: Cluster) -> None:
+    """Neither a program that is not there nor a startup probe that fails counts as a start."""
+    apply(
+        shared_cluster,
+        "missing",
+        """
+        initContainers: [{name: side, restartPolicy: Always, command: [no-such-program]}]
+        containers: [{name: main, command: [sleep, "1000"]}]
+        """,
+    )
+    apply(
+        shared_cluster,
+        "unwell",
+        """
+        terminationGracePeriodSeconds: 1
+        initContainers:
+        - name: side
+          restartPolicy: Always
+          command: [sh, -c, "exec sleep 1000"]
+          startupProbe: {exec: {command: [test, -e, well]}, periodSeconds: 1, failureThreshold: 1}
+        containers: [{name: main, command: [sh, -c, "test -e well && exec sleep 1000"]}]
+        """,
+    )
+
+    def restarts(name: str) -> int:
+        statuses = shared_cluster.get("pod", name).status.initContainerStatuses
+        return int(statuses[0].restartCount) if statuses else 0
+
+    for name in ("missing", "unwell"):
+        shared_cluster.wait_until(lambda name=name: restarts(name) >= 2, "the sidecar has failed twice")  # type: ignore[misc]
+        status = shared_cluster.get("pod", name).status
+        (main,) = status.containerStatuses
+        assert (status.phase, main.state.waiting.reason) == ("Pending", "PodInitializing")
+
+    def makes_well() -> bool:
+        told = shared_cluster.podium("exec", "unwell", "-c", "side", "--", "touch", "well", check=False)
+        return bool(told.returncode == 0)
+
+    shared_cluster.wait_until(makes_well, "a run of the sidecar is there to be told")
+    shared_cluster.wait("pod/unwell", condition="Ready")
+    assert shared_cluster.get("pod", "unwell").status.containerStatuses[0].restartCount == 0, "it found what it needs"
+    shared_cluster.podium("delete", "pod/missing", "pod/unwell")
+
+
 def test_hooks_last_words_and_what_a_run_used(shared_cluster: Cluster) -> None:
     apply(
         shared_cluster,

@@ -400,6 +400,51 @@ def test_a_sidecar_lets_the_next_one_begin_when_it_has_started_and_outlives_the_
     assert phase(life) == "Succeeded"
 
 
+def make_with_sidecar(*, probed: bool = False) -> core.Pod:
+    pod = make_pod()
+    side = pod.spec.initContainers.add(name="side", command=["serve"], restartPolicy="Always")
+    if probed:
+        side.startupProbe.handler.tcpSocket.port.intVal = 80
+    return pod
+
+
+def test_a_sidecar_that_cannot_be_started_holds_the_pod_back() -> None:
+    life = Life.of(make_with_sidecar())
+    life.on(Admitted())
+    assert acts(life.on(StartFailed("side", 0, 1.0, 127, "no such program"))) == [Start("side", 1)]
+    assert acts(life.on(StartFailed("side", 1, 1.0, 127, "no such program"))) == []
+    assert (life.state["side"].phase, life.state["c1"].phase) == (Phase.BACKOFF, Phase.WAITING)
+    assert (phase(life), life.state["c1"].waiting) == ("Pending", ("PodInitializing", ""))
+    life.now = next_deadline(life.state)
+    assert acts(life.on(Ticked())) == [Start("side", 2)]
+    assert acts(life.on(Started("side", 2, 2.0))) == [StartProbes("side", 2), Start("c1", 0)]
+
+
+def test_a_sidecar_whose_startup_probe_fails_holds_the_pod_back() -> None:
+    life = Life.of(make_with_sidecar(probed=True))
+    life.on(Admitted())
+    life.on(Started("side", 0, 1.0))
+    life.on(ProbeChanged("side", 0, "startup", healthy=False))
+    assert acts(life.on(Exited("side", 0, 2.0, 143, 15))) == [StopProbes("side", 0), Start("side", 1)]
+    assert phase(life) == "Pending"
+    life.on(Started("side", 1, 3.0))
+    assert Start("c1", 0) in life.on(ProbeChanged("side", 1, "startup", healthy=True))
+
+
+def test_a_sidecar_that_had_started_holds_nobody_back_when_it_crashes() -> None:
+    pod = make_with_sidecar()
+    pod.spec.initContainers.add(name="second", command=["migrate"])
+    life = Life.of(pod)
+    life.on(Admitted())
+    life.on(Started("side", 0, 1.0))
+    life.on(Started("second", 0, 1.0))
+    life.on(StartFailed("side", 0, 2.0, 127, "late news of a run that has begun"))
+    life.on(Exited("side", 0, 2.0, 1))
+    life.on(StartFailed("side", 1, 2.0, 127, "no such program"))
+    assert life.state["side"].phase is Phase.BACKOFF
+    assert acts(life.on(Exited("second", 0, 3.0, 0))) == [StopProbes("second", 0), Start("c1", 0)]
+
+
 def test_sidecars_are_stopped_after_the_others_the_last_one_first() -> None:
     pod = make_pod()
     for name in ("one", "two"):
