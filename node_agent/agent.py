@@ -59,6 +59,7 @@ from node_agent.fit import Rejection, admit
 from node_agent.heartbeat import Heart, Usage
 from node_agent.memory_dir import LINK, memory_dir, remove_memory_dir
 from node_agent.node_object import Machine
+from node_agent.pod_lifecycle import MIN_GRACE_S
 from node_agent.pod_state import FailAsked, StopAsked
 from node_agent.pod_worker import PodWorker, Surroundings, stop_of
 from node_agent.preparation import Host
@@ -79,8 +80,9 @@ REPAIR_PAUSE_S = 0.2
 """Shortest time between two writes of the node's own status."""
 CRASH_PAUSE_S = 1.0
 """Before the pod of a worker that crashed is taken up anew."""
-STOP_MARGIN_S = 1.0
-"""How much longer than the grace period the stop of all pods may take before the rest is killed."""
+STOP_MARGIN_S = MIN_GRACE_S + 1.0
+"""How much longer than the grace period the stop of all pods may take before the rest is killed: sidecars that waited
+for the others all that time are told only then."""
 FLUSH_TIMEOUT_S = 1.0
 DISCONNECT_LOOK_S = 0.5
 ALONE_S = 5.0

@@ -90,6 +90,28 @@ def test_a_sidecar_that_does_not_start_keeps_its_pod_pending(shared_cluster: Clu
     shared_cluster.podium("delete", "pod/missing", "pod/unwell")
 
 
+def test_a_sidecar_is_told_even_if_the_others_use_up_the_grace(shared_cluster: Cluster) -> None:
+    apply(
+        shared_cluster,
+        "stubborn",
+        """
+        terminationGracePeriodSeconds: 1
+        volumes: [{name: kept, dataDirectory: {name: told}}]
+        initContainers:
+        - name: side
+          restartPolicy: Always
+          command: [sh, -c, "trap 'echo told >> $PODIUM_VOLUME_KEPT/side; exit 0' TERM; while :; do sleep 0.05; done"]
+          volumeMounts: [{name: kept, mountPath: /kept}]
+        containers: [{name: main, command: [sh, -c, "trap '' TERM; while :; do sleep 0.05; done"]}]
+        """,
+    )
+    shared_cluster.wait("pod/stubborn", condition="Ready")
+    node = shared_cluster.get("pod", "stubborn").spec.nodeName
+    shared_cluster.delete("pod", "stubborn")
+    written = list((shared_cluster.directory / "nodes" / node / "data").rglob("side"))
+    assert [file.read_text() for file in written] == ["told\n"]
+
+
 def test_hooks_last_words_and_what_a_run_used(shared_cluster: Cluster) -> None:
     apply(
         shared_cluster,

@@ -459,16 +459,56 @@ def test_sidecars_are_stopped_after_the_others_the_last_one_first() -> None:
     assert acts(life.on(Exited("one", 0, 4.0, 143, 15)))[1:] == [Finish(remove=True)]
 
 
-def test_sidecars_whose_turn_never_came_are_killed_with_the_others() -> None:
-    pod = make_pod()
-    pod.spec.initContainers.add(name="side", command=["serve"], restartPolicy="Always")
+def test_sidecars_whose_turn_never_came_get_their_two_seconds_all_the_same() -> None:
+    life = Life.of(make_with_sidecar())
+    life.on(Admitted())
+    life.on(Started("side", 0, 1.0))
+    life.on(Started("c1", 0, 1.0))
+    life.on(StopAsked(30.0, remove=True))
+    life.now += 30.0
+    assert acts(life.on(Ticked())) == [StopProbes("side", 0), Signal("side", 0, 15), Kill("c1", 0)]
+    assert next_deadline(life.state) == life.now + 2.0
+    life.on(Exited("c1", 0, 31.0, 137, 9))
+    life.on(StopAsked(0.0, remove=True))
+    life.now += 1.9
+    assert acts(life.on(Ticked())) == [], "whoever asks again takes nothing of it"
+    life.now += 0.1
+    assert acts(life.on(Ticked())) == [Kill("side", 0)]
+
+
+def test_a_sidecar_whose_turn_comes_late_gets_two_seconds() -> None:
+    life = Life.of(make_with_sidecar())
+    life.on(Admitted())
+    life.on(Started("side", 0, 1.0))
+    life.on(Started("c1", 0, 1.0))
+    life.on(StopAsked(30.0, remove=True))
+    life.now += 29.5
+    assert Signal("side", 0, 15) in life.on(Exited("c1", 0, 2.0, 143, 15))
+    assert next_deadline(life.state) == life.now + 2.0
+
+
+def test_the_hook_of_a_sidecar_whose_turn_never_came_runs() -> None:
+    pod = make_with_sidecar()
+    pod.spec.initContainers[0].lifecycle.preStop.sleep.seconds = 1
     life = Life.of(pod)
     life.on(Admitted())
     life.on(Started("side", 0, 1.0))
     life.on(Started("c1", 0, 1.0))
     life.on(StopAsked(30.0, remove=True))
     life.now += 30.0
-    assert set(acts(life.on(Ticked()))) == {StopProbes("side", 0), Kill("side", 0), Kill("c1", 0)}
+    assert acts(life.on(Ticked())) == [StopProbes("side", 0), RunHook("side", 0, "preStop"), Kill("c1", 0)]
+    life.now += 1.0
+    assert Signal("side", 0, 15) in life.on(HookDone("side", 0, "preStop"))
+    assert next_deadline(life.state) == life.now + 2.0
+
+
+def test_what_starts_after_the_grace_gets_two_seconds() -> None:
+    life = Life.of(make_pod())
+    life.on(Admitted())
+    life.on(StopAsked(5.0, remove=True))
+    life.now += 60.0
+    assert Signal("c1", 0, 15) in life.on(Started("c1", 0, 1.0))
+    assert next_deadline(life.state) == life.now + 2.0
 
 
 def test_a_container_waits_for_those_that_it_depends_on() -> None:
