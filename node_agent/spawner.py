@@ -306,7 +306,8 @@ class Spawner:
             self.poller.register(reader, select.EPOLLIN)
         ticks, at = tree.start_ticks_of(pid), _wall()
         if not run.parent:
-            self.records.started(id, pid, ticks, at, message["log"], self.boot)
+            what = {"pid": pid, "ticks": ticks, "at": at, "log": message["log"], "boot": self.boot}
+            self.records.started(id, **what, cgroups=run.cgroups)
         self._tell(event="started", id=id, pid=pid, ticks=ticks, at=at)
 
     def _open_log(self, path: str) -> LogFile:
@@ -481,9 +482,12 @@ def end_left_behind(records: Records) -> None:
     before this process confines itself: afterwards it can signal nobody but its own."""
     left = {id: entry for id, entry in records.runs.items() if "end" not in entry}
     here = {id: entry for id, entry in left.items() if entry["boot"] == boot_id()}
+    groups = [group for entry in here.values() for group in entry.get("cgroups", ())]
     deadline = _now() + SWEEP_LIMIT_S
     survivors: list[int] = []
-    while here and (survivors := _left_of(here)) and _now() < deadline:
+    while here and (survivors := _left_of(here, groups)) and _now() < deadline:
+        for group in groups:
+            kill_all_in([group])
         tree.kill_all(survivors, os.getsid(0))
         time.sleep(SWEEP_PAUSE_S[0])
     for id in left:
@@ -491,9 +495,11 @@ def end_left_behind(records: Records) -> None:
         records.ended(id, survivors=survivors, **how)
 
 
-def _left_of(runs: dict[str, dict[str, Any]]) -> list[int]:
-    """What lives of these runs: leaders by pid and start time, all others by marker, and their descendants."""
+def _left_of(runs: dict[str, dict[str, Any]], groups: list[str]) -> list[int]:
+    """What lives of these runs: leaders by pid and start time, all others by control group or marker, and their
+    descendants."""
     roots = [entry["pid"] for entry in runs.values() if tree.start_ticks_of(entry["pid"]) == entry["ticks"]]
+    roots += pids_in(groups)
     for name in os.listdir("/proc"):
         if name.isdigit() and tree.environ_value(int(name), MARKER) in runs:
             roots.append(int(name))

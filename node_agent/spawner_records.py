@@ -2,7 +2,7 @@
 
 An append-only file of JSON lines beside the socket, so that it outlives the spawner, whatever kills it:
 
-    {"run": ID, "pid", "ticks", "at", "log", "boot"}          the program runs
+    {"run": ID, "pid", "ticks", "at", "log", "boot", "cgroups"} the program runs, in these control groups
     {"end": ID, "code", "signal", "at", "tail", "usage", ...}  it has ended, and nothing of it is left
     {"forget": ID}                                             the agent has noted the end
 
@@ -58,9 +58,9 @@ class Records:
         elif entry.get("end") in self.runs:
             self.runs[entry["end"]]["end"] = entry
 
-    def started(self, id: str, pid: int, ticks: int, at: float, log: str, boot: str) -> None:
-        """A program runs."""
-        self.runs[id] = entry = {"run": id, "pid": pid, "ticks": ticks, "at": at, "log": log, "boot": boot}
+    def started(self, id: str, **what: object) -> None:
+        """A program runs; `what` is all that is to be known of it."""
+        self.runs[id] = entry = {"run": id, **what}
         self._append(entry)
 
     def ended(self, id: str, **how: object) -> None:

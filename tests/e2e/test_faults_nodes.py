@@ -11,13 +11,23 @@ import pytest
 
 from cluster.api.conditions import is_node_ready
 from cluster.testing import Cluster
-from tests.e2e.workloads import sleeper
+from tests.e2e.workloads import pod, sleeper
 from tests.kit.processes import Proc, alive, family, mentioning
 
 
 def escaping(token: str) -> str:
     """A command whose processes leave its group, its session and their parents; each has the token in its arguments."""
     return f"(setsid sh -c '(sleep {token} &) ; sleep {token}' &) ; sleep {token} & sleep {token}"
+
+
+def vanishing(token: str) -> str:
+    """A command that leaves a process with neither session, environment, descriptors nor parents of its container."""
+    return f"(setsid env -i /bin/sleep {token} <&- >&- 2>&- &) ; sleep 1000"
+
+
+def away_of(token: str) -> set[Proc]:
+    """That process."""
+    return {proc for proc in mentioning(token) if proc.title == f"/bin/sleep {token}"}
 
 
 def new_token() -> str:
@@ -59,11 +69,17 @@ def test_everything_of_a_killed_agent_ends_and_is_replaced_elsewhere(podium_clus
 def test_a_killed_spawner_loses_its_pods_and_they_are_started_again(podium_cluster: Cluster) -> None:
     token = new_token()
     podium_cluster.apply(sleeper("web", 2, command=escaping(token)))
+    escaped: set[Proc] = set()
+    if podium_cluster.get("node", "node-1").status.isolation.enforcement == "cgroup":
+        away = new_token()
+        podium_cluster.apply(pod("away", vanishing(away)))
+        podium_cluster.wait_until(lambda: away_of(away), "a process has given up all but its control group")
+        escaped = away_of(away)
     podium_cluster.wait("rc/web", ready=2)
     podium_cluster.wait_until(lambda: len(mentioning(f"sleep {token}")) >= 8, "all processes of the pods run")
     uids = {pod.metadata.uid for pod in podium_cluster.pods("app=web")}
     spawner = spawner_of(podium_cluster, "node-1")
-    lost = family(spawner.pid)
+    lost = family(spawner.pid) | escaped
     os.kill(spawner.pid, signal.SIGKILL)
     podium_cluster.wait_until(lambda: not alive(lost), "what the spawner owned is gone")
 
@@ -73,9 +89,9 @@ def test_a_killed_spawner_loses_its_pods_and_they_are_started_again(podium_clust
 
     podium_cluster.wait_until(restarted, "the containers run again")
     podium_cluster.wait("rc/web", ready=2)
-    for pod in podium_cluster.pods("app=web"):
-        assert pod.metadata.uid in uids, "a lost container is restarted in its pod"
-        ended = pod.status.containerStatuses[0].lastState.terminated
+    for one in podium_cluster.pods("app=web"):
+        assert one.metadata.uid in uids, "a lost container is restarted in its pod"
+        ended = one.status.containerStatuses[0].lastState.terminated
         assert ended.exitCode == 137
         assert ended.reason == "ContainerStatusUnknown"
 
