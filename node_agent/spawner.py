@@ -224,7 +224,8 @@ class Spawner:
             return  # it ended while the message was on its way
         elif op == "signal":
             if run.pid in self.by_pid:
-                tree.send(tree.descend(run.pid, run.depth), message["signal"])
+                pid = tree.descend(run.pid, run.depth)
+                tree.send(pid, tree.start_ticks_of(pid), message["signal"])
         elif op == "kill":
             self._begin_sweep(run)
         elif op == "stdin":
@@ -374,12 +375,17 @@ class Spawner:
     def _reap(self) -> None:
         while True:
             try:
-                pid, status, used = os.wait4(-1, os.WNOHANG)
+                seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if pid == 0:
+            if seen is None:
                 return
-            run = self.by_pid.pop(pid, None)
+            pid = seen.si_pid
+            run = self.by_pid.get(pid)
+            if run is not None:  # its group is killed while it is still there: its number is nobody else's yet
+                self._begin_sweep(run)
+                del self.by_pid[pid]
+            _, status, used = os.wait4(pid, 0)
             if run is not None:  # everyone else is an orphan that we adopted: reaped, and that is all
                 code = os.waitstatus_to_exitcode(status)
                 run.end = (code, 0, _wall()) if code >= 0 else (128 - code, -code, _wall())
@@ -388,7 +394,6 @@ class Spawner:
                     "system_ms": round(used.ru_stime * 1000),
                     "max_rss_bytes": used.ru_maxrss * 1024,
                 }
-                self._begin_sweep(run)
 
     # --- ending trees
 
@@ -414,16 +419,17 @@ class Spawner:
         members = self._members(over) if over else {}
         for run in over:
             if self._is_over(run, members):
-                self._finish(run, members[run.id])
+                self._finish(run, list(members[run.id]))
         self.next_sweep = _now() + self.pause_s
         self.pause_s = min(self.pause_s * 2, SWEEP_PAUSE_S[1])
 
-    def _is_over(self, run: Run, members: dict[str, list[int]]) -> bool:
+    def _is_over(self, run: Run, members: dict[str, dict[int, int]]) -> bool:
         return not (members[run.id] or self.ending) or _now() > run.deadline
 
-    def _members(self, runs: list[Run]) -> dict[str, list[int]]:
-        """Of each run, the processes that live. Orphans that are just ending belong to somebody, but nobody can tell
-        to whom: they go to `ending`, and whoever wants to be sure that a run is over waits for them."""
+    def _members(self, runs: list[Run]) -> dict[str, dict[int, int]]:
+        """Of each run, the processes that live, each with its start time. Orphans that are just ending belong to
+        somebody, but nobody can tell to whom: they go to `ending`, and whoever wants to be sure that a run is over
+        waits for them."""
         self.ending = []
         roots: dict[str, list[int]] = {run.id: [run.pid] if run.pid in self.by_pid else [] for run in runs}
         for run in runs:
@@ -443,9 +449,7 @@ class Spawner:
                 if stat[3] == run.pid or marker == run.id or (run.pipe and run.pipe in pipes):
                     roots[run.id].append(pid)
                     break
-        return {
-            id: [pid for pid in tree.descendants_of(pids) if tree.is_alive(pid)] for id, pids in roots.items() if pids
-        } | {id: [] for id, pids in roots.items() if not pids}
+        return {id: tree.living(tree.descendants_of(pids)) if pids else {} for id, pids in roots.items()}
 
     def _finish(self, run: Run, survivors: list[int]) -> None:
         for _ in range(_LAST_CHUNKS):
@@ -466,7 +470,7 @@ class Spawner:
         deadline = _now() + 2 * SWEEP_LIMIT_S
         while _now() < deadline:
             # The leaders too: they are children like all others.
-            tree.kill_all(tree.descendants_of(tree.children_of(os.getpid())), self.session)
+            tree.kill_all(tree.living(tree.descendants_of(tree.children_of(os.getpid()))), self.session)
             try:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
@@ -484,7 +488,7 @@ def end_left_behind(records: Records) -> None:
     here = {id: entry for id, entry in left.items() if entry["boot"] == boot_id()}
     groups = [group for entry in here.values() for group in entry.get("cgroups", ())]
     deadline = _now() + SWEEP_LIMIT_S
-    survivors: list[int] = []
+    survivors: dict[int, int] = {}
     while here and (survivors := _left_of(here, groups)) and _now() < deadline:
         for group in groups:
             kill_all_in([group])
@@ -492,18 +496,18 @@ def end_left_behind(records: Records) -> None:
         time.sleep(SWEEP_PAUSE_S[0])
     for id in left:
         how = {"code": LOST_CODE, "signal": LOST_SIGNAL, "at": _wall(), "tail": "", "usage": {}, "lost": True}
-        records.ended(id, survivors=survivors, **how)
+        records.ended(id, survivors=list(survivors), **how)
 
 
-def _left_of(runs: dict[str, dict[str, Any]], groups: list[str]) -> list[int]:
-    """What lives of these runs: leaders by pid and start time, all others by control group or marker, and their
-    descendants."""
+def _left_of(runs: dict[str, dict[str, Any]], groups: list[str]) -> dict[int, int]:
+    """What lives of these runs, each with its start time: leaders by pid and start time, all others by control group or
+    marker, and their descendants."""
     roots = [entry["pid"] for entry in runs.values() if tree.start_ticks_of(entry["pid"]) == entry["ticks"]]
     roots += pids_in(groups)
     for name in os.listdir("/proc"):
         if name.isdigit() and tree.environ_value(int(name), MARKER) in runs:
             roots.append(int(name))
-    return [pid for pid in tree.descendants_of(roots) if tree.is_alive(pid)]
+    return tree.living(tree.descendants_of(roots))
 
 
 def boot_id() -> str:

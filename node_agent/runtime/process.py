@@ -103,7 +103,7 @@ class ProcessRuntime:
         self._adopted: dict[str, Adopted] = {}
         self._tasks = Tasks("runtime")
         self._spawner: subprocess.Popen[bytes] | None = None
-        self._spawner_pid = 0
+        self._spawner_pid = self._spawner_ticks = 0
         self._own_life: tuple[int, int] | None = None
         self._socket: socket.socket | None = None
         self._inbox = bytearray()
@@ -154,7 +154,7 @@ class ProcessRuntime:
             await asyncio.sleep(0.005)
         if self._socket is not None and self._spawner_pid:
             log.error("spawner does not end; killing it", pid=self._spawner_pid)
-            tree.send(self._spawner_pid, signal.SIGKILL)
+            tree.send(self._spawner_pid, self._spawner_ticks, signal.SIGKILL)
         await self._let_go("the node agent stopped")
 
     async def leave(self) -> None:
@@ -420,6 +420,7 @@ class ProcessRuntime:
         match message["event"]:
             case "hello":
                 self._spawner_pid, self._expected = message["pid"], message["runs"]
+                self._spawner_ticks = tree.start_ticks_of(self._spawner_pid)
                 self.confinement = message["confinement"]
                 self._on_greeted()
                 return
