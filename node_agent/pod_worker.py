@@ -8,6 +8,7 @@ and never talks to the master: statuses go to a `StatusSink`, events to a record
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import random
 import shutil
@@ -502,16 +503,10 @@ class PodWorker(Actor[PodEvent]):
         runtime = self._around.runtime
         check = self.spawn(self._check_listeners(container, run_id), name=f"check listeners of {container}")
         watch = self.spawn(self._watch_memory(container, run_id), name=f"watch the memory of {container}")
-        ended = await runtime.wait(run_id)
+        ended = await runtime.wait(run_id, functools.partial(self._say_survivors, container))
         check.cancel()
         watch.cancel()
         self._ended_runs.append(run_id)
-        if ended.survivors:
-            self._note(
-                "Warning",
-                "FailedKillPod",
-                f"processes {list(ended.survivors)} of container {container} did not end although they were killed",
-            )
         tail = status.last_lines(ended.tail)
         if ended.exit_code and listeners.looks_like_a_clash(tail):
             declared = [port.containerPort for port in self._spec_of(container).ports]
@@ -525,6 +520,13 @@ class PodWorker(Actor[PodEvent]):
                 used=ended.used,
             )
         )
+
+    def _say_survivors(self, container: str, pids: Sequence[int]) -> None:
+        which = ", ".join(map(str, pids))
+        message = (
+            f"Container {container} was killed, but of its processes {which} did not die yet (uninterruptible wait)"
+        )
+        self._note("Warning", "FailedKillPod", message)
 
     def _why(self, container: str, run_id: str, ended: Ended) -> str:
         """OOMKilled, if that is how it ended; its control groups are of no use any more."""

@@ -8,12 +8,13 @@ into log files, reaps every child, kills whole trees, and remembers how each run
     agent -> spawner                                        spawner -> agent
     {"op": "start", "id", "argv", "env", "cwd", "log",      {"event": "started", "id", "pid", "ticks", "at"}
             "confinement", "stdin", "tty"}                  {"event": "failed", "id", "code", "message"}
-    {"op": "start", ..., "fds": 3, "parent"}                {"event": "exited", "id", "code", "signal", "at", "tail",
-    {"op": "signal", "id", "signal"}                                 "survivors", "usage", "lost"}
-    {"op": "kill", "id"}                                    {"event": "written", "id"}: the input was taken
-    {"op": "stdin", "id", "data"}, {"op": "stdin_close"}    {"event": "hello", "pid", "boot", "runs", "confinement"},
-    {"op": "resize", "id", "rows", "columns"}                        then {"event": "run", ...} for each: on connecting
-    {"op": "forget", "id"}, {"op": "end"}                   {"event": "busy", "pid"}: another agent is on the line
+    {"op": "start", ..., "fds": 3, "parent"}                {"event": "survivors", "id", "pids"}: they do not die
+    {"op": "signal", "id", "signal"}                        {"event": "exited", "id", "code", "signal", "at", "tail",
+    {"op": "kill", "id"}                                             "usage", "lost"}
+    {"op": "stdin", "id", "data"}, {"op": "stdin_close"}    {"event": "written", "id"}: the input was taken
+    {"op": "resize", "id", "rows", "columns"}               {"event": "hello", "pid", "boot", "runs", "confinement"},
+    {"op": "forget", "id"}, {"op": "end"}                            then {"event": "run", ...} for each: on connecting
+                                                            {"event": "busy", "pid"}: another agent is on the line
 
 How messages travel is in `node_agent.spawner_line`. A start that carries three descriptors runs with them as its
 standard input, output and error instead of a log: that is exec, and it ends with its agent.
@@ -22,8 +23,8 @@ The life of a run: started -> (leader ends, or kill) -> sweep -> exited -> forgo
 reason, what is left of its tree is killed before the end is reported, as the end of a container's first process ends
 the container. A process belongs to a run if it is in one of the run's control groups or descends from its leader; or,
 adopted by us because we are a child-subreaper, if it is in the leader's session, carries the run's marker in its
-environment, or writes to the run's pipe. "exited" is sent once nothing of that is left, or, with the survivors named,
-after SWEEP_LIMIT_S: a process in an uninterruptible wait.
+environment, or writes to the run's pipe. "exited" is sent once nothing of that is left, however long that takes: what
+is in an uninterruptible wait, and still lives after SWEEP_LIMIT_S, is named, and looked after until it is gone.
 
 Everything is killed at once and the spawner exits when it is told to ("end", or SIGTERM), and when its lifeline ends:
 the agent, if there is one, is given some time first to end its pods with grace. Without a lifeline (lifetime
@@ -50,15 +51,14 @@ from node_agent import spawner_line as lines
 from node_agent.cgroup_files import kill_all_in, pids_in
 from node_agent.confine import confine_self
 from node_agent.launch import Launcher, Refused, launch
+from node_agent.left_behind import LOST_CODE, LOST_SIGNAL, end_left_behind
 from node_agent.log_file import LogFile
-from node_agent.spawner_records import Records
+from node_agent.spawner_records import MARKER, Records
 
 TYPE_CHECKING = False  # importing `typing` just for annotations would cost this process 1 MB
 if TYPE_CHECKING:
     from typing import Any
 
-MARKER = "PODIUM_RUN"
-"""The environment variable that says which run a process belongs to."""
 LOCK, WHO = "spawner.lock", "spawner.json"
 """Held by the spawner of a node while it lives; and who it is: {"pid", "ticks", "boot"}."""
 TRUSTED_DIRECTORY = "trusted"
@@ -66,12 +66,13 @@ TRUSTED_DIRECTORY = "trusted"
 SHOWN = ("pods", "data")
 """What of the node's directory its pods may see."""
 SWEEP_LIMIT_S = 5.0
+"""What of a tree has not died then is named."""
 SWEEP_PAUSE_S = (0.002, 0.1)
 """Shortest and longest pause between two looks at a tree that is being killed."""
+SURVIVORS_PAUSE_S = 1.0
+"""Longest pause when nobody is left to be killed but those that were named: uninterruptible waits may be long."""
 TAIL_BYTES = 4096
 """How much of the end of the output is kept for the report."""
-LOST_CODE, LOST_SIGNAL = 137, 9
-"""Kubernetes' exit code for a container of which nobody knows how it ended."""
 _CHUNK_BYTES = 65536
 _LAST_CHUNKS = 64
 """How many chunks are still read after the end: a pipe holds less, unless a survivor goes on writing."""
@@ -82,8 +83,8 @@ class Run:
     """One program that was started, and its tree."""
 
     __slots__ = (
-        *("cgroups", "deadline", "depth", "end", "fd", "id", "input", "input_ends", "input_fd", "log", "parent", "pid"),
-        *("pipe", "tail", "usage"),
+        *("cgroups", "deadline", "depth", "end", "fd", "id", "input", "input_ends", "input_fd", "left", "log"),
+        *("parent", "pid", "pipe", "survivors", "tail", "usage"),
     )
 
     def __init__(self, id: str, pid: int, parent: str, fd: int, log: LogFile | None, input_fd: int) -> None:
@@ -96,6 +97,16 @@ class Run:
         self.input_fd, self.input, self.input_ends = input_fd, b"", False
         self.cgroups: list[str] = []
         self.depth = 0  # how far below the leader the program is, to which signals go
+        self.left: dict[int, int] = {}  # an earlier spawner's processes, by pid and start time: nobody's children here
+        self.survivors: list[int] = []  # what did not die in time; looked after until it has
+
+    @classmethod
+    def of_left(cls, id: str, left: dict[int, int], cgroups: list[str]) -> Run:
+        """A run of an earlier spawner of which processes do not die: to be swept until they do."""
+        run = cls(id, -1, "", -1, None, -1)
+        run.left, run.survivors, run.cgroups, run.deadline = left, list(left), cgroups, _now()
+        run.end = (LOST_CODE, LOST_SIGNAL, _wall())
+        return run
 
 
 class Spawner:
@@ -111,7 +122,9 @@ class Spawner:
         lifeline: int = -1,
         patience_s: float = 0.0,
         confinement: dict[str, Any] | None = None,
+        left: dict[str, dict[int, int]] | None = None,
     ) -> None:
+        """`left`: of runs of an earlier spawner, the processes that do not die."""
         self.line, self.records = line, records
         self.log_max_bytes, self.log_files = log_max_bytes, log_files
         self.lifeline, self.patience_s = lifeline, patience_s
@@ -130,6 +143,8 @@ class Spawner:
         self.next_sweep = 0.0
         self.end_at = float("inf")
         self.stopping = False
+        for id, processes in (left or {}).items():
+            self.runs[id] = self.sweeping[id] = Run.of_left(id, processes, records.runs[id].get("cgroups", []))
         self.poller = select.epoll()
         wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.wake_fd = wake_read
@@ -187,6 +202,9 @@ class Spawner:
         self._tell(event="hello", pid=os.getpid(), boot=self.boot, runs=len(runs), confinement=self.confinement)
         for entry in runs:
             self._tell(event="run", **entry)
+        for run in self.sweeping.values():
+            if run.survivors:
+                self._tell(event="survivors", id=run.id, pids=run.survivors)
 
     def _talk(self) -> None:
         try:
@@ -414,44 +432,50 @@ class Spawner:
             if members[run.id] and run.cgroups:
                 kill_all_in(run.cgroups)
             tree.kill_all(members[run.id], self.session)
+            if members[run.id] and not run.survivors and _now() > run.deadline:
+                run.survivors = list(members[run.id])
+                self._tell(event="survivors", id=run.id, pids=run.survivors)
         over = [run for run in sweeping if run.end is not None and self._is_over(run, members)]
         # The list of children may skip one when another ends while it is read: look twice before saying so.
         members = self._members(over) if over else {}
         for run in over:
             if self._is_over(run, members):
-                self._finish(run, list(members[run.id]))
+                self._finish(run)
         self.next_sweep = _now() + self.pause_s
-        self.pause_s = min(self.pause_s * 2, SWEEP_PAUSE_S[1])
+        waiting = all(run.survivors for run in self.sweeping.values())
+        self.pause_s = min(self.pause_s * 2, SURVIVORS_PAUSE_S if waiting else SWEEP_PAUSE_S[1])
 
     def _is_over(self, run: Run, members: dict[str, dict[int, int]]) -> bool:
-        return not (members[run.id] or self.ending) or _now() > run.deadline
+        return not members[run.id] and (not self.ending or _now() > run.deadline)
 
     def _members(self, runs: list[Run]) -> dict[str, dict[int, int]]:
         """Of each run, the processes that live, each with its start time. Orphans that are just ending belong to
-        somebody, but nobody can tell to whom: they go to `ending`, and whoever wants to be sure that a run is over
-        waits for them."""
+        somebody, but if they have left their session nobody can tell to whom: they go to `ending`, and whoever wants to
+        be sure that a run is over waits for them, for a while."""
         self.ending = []
         roots: dict[str, list[int]] = {run.id: [run.pid] if run.pid in self.by_pid else [] for run in runs}
         for run in runs:
             if run.cgroups:
                 roots[run.id] += pids_in(run.cgroups)
+            roots[run.id] += [pid for pid, ticks in run.left.items() if tree.start_ticks_of(pid) == ticks]
         for pid in tree.children_of(os.getpid()):
             if pid in self.by_pid:
                 continue
             stat = tree.stat_of(pid)
             if stat is None or stat[0] in tree.DEAD:
                 continue
-            if stat[5]:
-                self.ending.append(pid)
-                continue
-            marker, pipes = tree.environ_value(pid, MARKER), tree.output_pipes(pid)
+            is_ending = stat[5]
+            marker, pipes = ("", []) if is_ending else (tree.environ_value(pid, MARKER), tree.output_pipes(pid))
             for run in runs:
                 if stat[3] == run.pid or marker == run.id or (run.pipe and run.pipe in pipes):
                     roots[run.id].append(pid)
                     break
+            else:
+                if is_ending:
+                    self.ending.append(pid)
         return {id: tree.living(tree.descendants_of(pids)) if pids else {} for id, pids in roots.items()}
 
-    def _finish(self, run: Run, survivors: list[int]) -> None:
+    def _finish(self, run: Run) -> None:
         for _ in range(_LAST_CHUNKS):
             if run.fd < 0 or not self._pump(run):
                 break
@@ -461,7 +485,9 @@ class Spawner:
         assert run.end is not None
         code, number, at = run.end
         tail = run.tail.decode(errors="replace")
-        how = {"code": code, "signal": number, "at": at, "tail": tail, "survivors": survivors, "usage": run.usage}
+        how: dict[str, object] = {"code": code, "signal": number, "at": at, "tail": tail, "usage": run.usage}
+        if run.left:
+            how["lost"] = True
         if not run.parent:
             self.records.ended(run.id, **how)
         self._tell(event="exited", id=run.id, **how)
@@ -477,37 +503,10 @@ class Spawner:
             except ChildProcessError:
                 break
             time.sleep(SWEEP_PAUSE_S[0])
+        else:
+            return  # what does not die is in the records: the next spawner looks after it
         for id in list(self.records.runs):
             self.records.forget(id)
-
-
-def end_left_behind(records: Records) -> None:
-    """What runs of an earlier spawner's runs is killed: nobody holds its output, nobody would see its end. To be called
-    before this process confines itself: afterwards it can signal nobody but its own."""
-    left = {id: entry for id, entry in records.runs.items() if "end" not in entry}
-    here = {id: entry for id, entry in left.items() if entry["boot"] == boot_id()}
-    groups = [group for entry in here.values() for group in entry.get("cgroups", ())]
-    deadline = _now() + SWEEP_LIMIT_S
-    survivors: dict[int, int] = {}
-    while here and (survivors := _left_of(here, groups)) and _now() < deadline:
-        for group in groups:
-            kill_all_in([group])
-        tree.kill_all(survivors, os.getsid(0))
-        time.sleep(SWEEP_PAUSE_S[0])
-    for id in left:
-        how = {"code": LOST_CODE, "signal": LOST_SIGNAL, "at": _wall(), "tail": "", "usage": {}, "lost": True}
-        records.ended(id, survivors=list(survivors), **how)
-
-
-def _left_of(runs: dict[str, dict[str, Any]], groups: list[str]) -> dict[int, int]:
-    """What lives of these runs, each with its start time: leaders by pid and start time, all others by control group or
-    marker, and their descendants."""
-    roots = [entry["pid"] for entry in runs.values() if tree.start_ticks_of(entry["pid"]) == entry["ticks"]]
-    roots += pids_in(groups)
-    for name in os.listdir("/proc"):
-        if name.isdigit() and tree.environ_value(int(name), MARKER) in runs:
-            roots.append(int(name))
-    return tree.living(tree.descendants_of(roots))
 
 
 def boot_id() -> str:
@@ -558,12 +557,13 @@ def main(argv: list[str]) -> int:
     me = {"pid": os.getpid(), "ticks": tree.start_ticks_of(os.getpid()), "boot": boot_id()}
     os.write(who, json.dumps(me).encode())
     os.close(who)
-    end_left_behind(records)
+    left = end_left_behind(records, boot_id(), SWEEP_LIMIT_S)
     line = lines.Line(lines.listen(directory_fd))
     confinement = confine_self(hidden, [os.path.join(directory, name) for name in SHOWN]) if hidden else {}
     Spawner(
         line,
         records,
+        left=left,
         confinement=confinement,
         log_max_bytes=int(log_max_bytes),
         log_files=int(log_files),

@@ -20,6 +20,8 @@ TYPE_CHECKING = False  # importing `typing` just for annotations would cost the 
 if TYPE_CHECKING:
     from typing import Any
 
+MARKER = "PODIUM_RUN"
+"""The environment variable that says which run a process belongs to."""
 FILE = "runs.jsonl"
 _REWRITE_BYTES = 1 << 20
 """The file is written anew when it has grown by so much."""

@@ -2,15 +2,15 @@
 
 A *run* is one start of one program: a container between two restarts, or a command executed beside it. Runs have ids
 that the caller chooses and never uses twice. A runtime promises that when `wait` returns, nothing of the run's process
-tree is left (or the survivors are named). Runs may outlive the agent: the next one finds them in `adopted`.
+tree is left. Runs may outlive the agent: the next one finds them in `adopted`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 UNKNOWN_EXIT_CODE = 137
 """Kubernetes' exit code for a container of which nobody knows how it ended."""
@@ -110,8 +110,6 @@ class Ended:
     """Seconds since 1970."""
     tail: str = ""
     """The end of its output, at most a few thousand characters."""
-    survivors: tuple[int, ...] = ()
-    """Processes of its tree that SIGKILL did not end in time (uninterruptible waits)."""
     lost: bool = False
     """Nobody saw how it ended; exit code and time are assumptions."""
     used: Used | None = None
@@ -125,6 +123,9 @@ class Adopted:
     started: Started
     ended: Ended | None
     """None: it runs."""
+
+
+OnSurvivors: TypeAlias = Callable[[Sequence[int]], None]
 
 
 class StartFailure(Exception):
@@ -199,9 +200,12 @@ class Runtime(Protocol):
         """Starts a program. Raises StartFailure."""
         ...
 
-    async def wait(self, run_id: str) -> Ended:
+    async def wait(self, run_id: str, on_survivors: OnSurvivors | None = None) -> Ended:
         """How the run ended, once nothing of it is left. May be called by several, and after the end, until
         `forget`. Raises KeyError for a run that was never started.
+
+        `on_survivors` is told, once, which processes SIGKILL did not end within a few seconds: they are in
+        uninterruptible waits, and the run ends with them.
         """
         ...
 

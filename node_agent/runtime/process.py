@@ -37,13 +37,14 @@ from node_agent.runtime.interface import (
     Adopted,
     Confinement,
     Ended,
+    OnSurvivors,
     Program,
     Started,
     StartFailure,
     Used,
 )
-from node_agent.spawner import MARKER
 from node_agent.spawner_line import HEADER, SOCKET, packed
+from node_agent.spawner_records import MARKER
 
 _CHUNK_BYTES = 65536
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
@@ -68,6 +69,10 @@ class _Run:
     at: Started | None = None
     written: asyncio.Event = field(default_factory=asyncio.Event)
     """Its standard input has taken what was given last."""
+    survivors: Sequence[int] = ()
+    """What of it does not die."""
+    on_survivors: list[OnSurvivors] = field(default_factory=list)
+    """Those who wait for its end, and have not been told of any."""
 
 
 @dataclass(slots=True)
@@ -111,6 +116,7 @@ class ProcessRuntime:
         self._outbox: deque[_Outgoing] = deque()
         self._greeting: asyncio.Future[None] | None = None
         self._expected = 0
+        self._known: set[str] = set()  # that the spawner spoke of when we connected
         self._ready = asyncio.Event()
         self._stopping = False
         self.confinement: Mapping[str, Any] = {}
@@ -181,8 +187,13 @@ class ProcessRuntime:
         message = self._start_message(program) | {"log": program.log_path, "stdin": program.stdin}
         return await self._start(program.run_id, message, [])
 
-    async def wait(self, run_id: str) -> Ended:
-        return await asyncio.shield(self._runs[run_id].ended)
+    async def wait(self, run_id: str, on_survivors: OnSurvivors | None = None) -> Ended:
+        run = self._runs[run_id]
+        if on_survivors is not None and run.survivors:
+            on_survivors(run.survivors)
+        elif on_survivors is not None:
+            run.on_survivors.append(on_survivors)
+        return await asyncio.shield(run.ended)
 
     def forget(self, run_id: str) -> None:
         self._adopted.pop(run_id, None)
@@ -302,6 +313,7 @@ class ProcessRuntime:
             await asyncio.sleep(0.003)
         self._socket = connected
         self._inbox.clear()
+        self._known.clear()
         loop = asyncio.get_running_loop()
         self._greeting = loop.create_future()
         loop.add_reader(connected.fileno(), self._on_readable)
@@ -446,6 +458,11 @@ class ProcessRuntime:
                 run.started.exception()  # seen: whoever asked may have been cancelled
             case "written":
                 run.written.set()
+            case "survivors":
+                run.survivors, waiting = message["pids"], run.on_survivors
+                run.on_survivors = []
+                for on_survivors in waiting:
+                    on_survivors(run.survivors)
             case "exited":
                 self._end(run, _ended(message))
 
@@ -455,6 +472,7 @@ class ProcessRuntime:
 
     def _on_known(self, entry: dict[str, Any]) -> None:
         """The spawner has this run: one of an earlier life of ours, or, after the spawner's own death, one of ours."""
+        self._known.add(entry["run"])
         loop = asyncio.get_running_loop()
         run = self._runs.setdefault(entry["run"], _Run(loop.create_future(), loop.create_future()))
         run.at = run.at or Started(entry["pid"], entry["ticks"], entry["at"])
@@ -472,7 +490,7 @@ class ProcessRuntime:
     # --- the spawner's death
 
     async def _recover(self) -> None:
-        """A new spawner ends what the old one left behind, and says so; what it knows nothing of is lost."""
+        """A new spawner ends what the old one left behind, and says so, or will; what it knows nothing of is lost."""
         log.error("the spawner died; a new one ends what it left behind", runs=len(self._runs))
         spawner, self._spawner, self._spawner_pid = self._spawner, None, 0
         if spawner is not None:
@@ -487,7 +505,7 @@ class ProcessRuntime:
                 log.error("no spawner", error=str(error))
                 self._disconnect()
                 await self._clock.sleep(RECOVERY_PAUSE_S)
-        self._lose_all("the process that watched it died", before)
+        self._lose_all("the process that watched it died", before - self._known)
 
     def _lose_all(self, why: str, which: Iterable[str] | None = None) -> None:
         ended = Ended(UNKNOWN_EXIT_CODE, signal.SIGKILL, self._clock.wall(), lost=True)
@@ -509,7 +527,6 @@ def _ended(message: dict[str, Any]) -> Ended:
         message["signal"],
         message["at"],
         message["tail"],
-        tuple(message["survivors"]),
         lost=message.get("lost", False),
         used=Used(usage["user_ms"], usage["system_ms"], usage["max_rss_bytes"]) if usage else None,
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cluster.api.pods import TRUSTED
-from node_agent.runtime.interface import Adopted, Ended, ExecProcess, Program, Started
+from node_agent.runtime.interface import Adopted, Ended, ExecProcess, OnSurvivors, Program, Started
 from node_agent.runtime.process import ProcessRuntime
 from node_agent.spawner import TRUSTED_DIRECTORY, WHO
 
@@ -67,8 +67,8 @@ class TrustingRuntime:
     async def exec(self, program: Program, beside: str) -> ExecProcess:
         return await self._of(beside).exec(program, beside)
 
-    async def wait(self, run_id: str) -> Ended:
-        return await self._of(run_id).wait(run_id)
+    async def wait(self, run_id: str, on_survivors: OnSurvivors | None = None) -> Ended:
+        return await self._of(run_id).wait(run_id, on_survivors)
 
     def forget(self, run_id: str) -> None:
         self._of(run_id).forget(run_id)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -94,6 +97,55 @@ def test_a_killed_spawner_loses_its_pods_and_they_are_started_again(podium_clust
         ended = one.status.containerStatuses[0].lastState.terminated
         assert ended.exitCode == 137
         assert ended.reason == "ContainerStatusUnknown"
+
+
+@pytest.fixture
+def freezer() -> Iterator[Path]:
+    """A control group whose processes not even SIGKILL ends while it is frozen: as when a disk does not answer."""
+    group = Path("/sys/fs/cgroup/freezer") / f"podium-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no process that does not die can be had here: {group}: {error.strerror}; needs root, cgroup v1")
+    yield group
+    (group / "freezer.state").write_text("THAWED")
+    deadline = time.monotonic() + 20
+    while (group / "cgroup.procs").read_text() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    group.rmdir()
+
+
+@pytest.mark.podium(nodes=1)
+def test_a_pod_is_terminating_until_nothing_of_it_is_left(podium_cluster: Cluster, freezer: Path) -> None:
+    token = new_token()
+    podium_cluster.apply(pod("stuck", escaping(token)))
+    podium_cluster.wait_until(lambda: len(mentioning(f"sleep {token}")) >= 4, "all processes of the pod run")
+    (one, *_) = (proc for proc in mentioning(token) if proc.title == f"sleep {token}")
+    (freezer / "cgroup.procs").write_text(str(one.pid))
+    (freezer / "freezer.state").write_text("FROZEN")
+    podium_cluster.wait_until(lambda: (freezer / "freezer.state").read_text() == "FROZEN\n", "it is stopped")
+    podium_cluster.delete("pod", "stuck", wait=False)
+    podium_cluster.wait_until(
+        lambda: podium_cluster.events("FailedKillPod", "stuck"), "it does not die, and that is said"
+    )
+    assert str(one.pid) in podium_cluster.events("FailedKillPod", "stuck")[0].message
+    assert [proc.pid for proc in mentioning(token)] == [one.pid], "all others are gone"
+    left = podium_cluster.get("pod", "stuck")
+    assert left.metadata.HasField("deletionTimestamp")
+    # Neither another spawner nor another agent takes it for gone.
+    os.kill(spawner_of(podium_cluster, "node-1").pid, signal.SIGKILL)
+    podium_cluster.apply(pod("other", "sleep 1000"))
+    podium_cluster.wait("pod/other")
+    assert podium_cluster.get("pod", "stuck").metadata.uid == left.metadata.uid
+    podium_cluster.kill_process("node-1")
+    podium_cluster.start_node("node-1")
+    podium_cluster.wait_until(
+        lambda: len(podium_cluster.events("FailedKillPod", "stuck")) == 2, "the next agent knows, and says so"
+    )
+    assert podium_cluster.get("pod", "stuck").metadata.uid == left.metadata.uid
+    (freezer / "freezer.state").write_text("THAWED")
+    podium_cluster.wait_until(lambda: not podium_cluster.pods("app=stuck"), "it is gone with its last process")
+    assert not mentioning(token)
 
 
 @pytest.mark.podium(nodes=2)

@@ -9,7 +9,7 @@ from cluster.pb.v1 import core_pb2 as core
 from node_agent.pod_lifecycle import step
 from node_agent.pod_state import Command, PodEvent, PodState
 from node_agent.restart_policy import CrashBackoff
-from node_agent.runtime.interface import Adopted, Ended, ExecProcess, Program, Started, StartFailure
+from node_agent.runtime.interface import Adopted, Ended, ExecProcess, OnSurvivors, Program, Started, StartFailure
 from node_agent.status import initial_state
 
 BACKOFF = CrashBackoff(initial_s=10, max_s=300, reset_s=600)
@@ -70,6 +70,9 @@ class FakeRuntime:
         self.stopped = False
         self.deaf = False
         """Programs do not obey SIGTERM."""
+        self.undying = False
+        """Nor do they die of SIGKILL."""
+        self.on_survivors: dict[str, OnSurvivors] = {}
         self._ends: dict[str, asyncio.Future[Ended]] = {}
         self.adopted: dict[str, Adopted] = {}
         self.can_mount = False
@@ -101,7 +104,9 @@ class FakeRuntime:
         self.started[program.run_id] = started
         return started
 
-    async def wait(self, run_id: str) -> Ended:
+    async def wait(self, run_id: str, on_survivors: OnSurvivors | None = None) -> Ended:
+        if on_survivors is not None:
+            self.on_survivors[run_id] = on_survivors
         return await asyncio.shield(self._ends[run_id])
 
     async def leave(self) -> None:
@@ -133,7 +138,8 @@ class FakeRuntime:
 
     def kill(self, run_id: str) -> None:
         self.killed.append(run_id)
-        self.end(run_id, 137, 9)
+        if not self.undying:
+            self.end(run_id, 137, 9)
 
     async def exec(self, program: Program, beside: str) -> ExecProcess:
         raise StartFailure(126, "the fake runtime runs nothing")

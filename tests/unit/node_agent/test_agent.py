@@ -251,6 +251,23 @@ async def test_a_new_pod_of_the_same_name_is_another_pod(world: World) -> None:
     assert world.pod() is not None
 
 
+async def test_what_does_not_die_keeps_its_pod_terminating(world: World) -> None:
+    pod = await world.run()
+    run_id = world.run_id(pod)
+    world.runtime.deaf = world.runtime.undying = True
+    await world.delete(pod, grace_s=1)
+    await until(lambda: world.runtime.killed == [run_id])
+    world.runtime.on_survivors[run_id]([4711])
+    await until(lambda: "FailedKillPod" in world.reasons())
+    (said,) = (event.message for event in world.cluster.objects(core.Event) if event.reason == "FailedKillPod")
+    assert "4711" in said
+    await world.saved(pod)
+    assert (world.directory / "node-1" / "pods" / pod.metadata.uid).exists()
+    assert world.pod() is not None
+    world.runtime.end(run_id, 137, 9)
+    await until(lambda: world.pod() is None)
+
+
 async def test_a_pod_that_does_not_fit_fails(world: World) -> None:
     pod = make_pod()
     pod.spec.containers[0].resources.requests["cpu"].CopyFrom(quantity("3"))

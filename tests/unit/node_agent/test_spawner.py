@@ -16,6 +16,7 @@ import pytest
 
 from cluster.actor.clock import SystemClock
 from node_agent import process_tree as tree
+from node_agent.runtime import process
 from node_agent.runtime.interface import Ended, Program, StartFailure
 from node_agent.runtime.logs import parts_of
 from node_agent.runtime.process import ProcessRuntime
@@ -279,8 +280,7 @@ while True:
     await runtime.run(one)
     await until(lambda: len(tree.descendants_of([runtime.pid_of(one.run_id)])) > 10)
     runtime.kill(one.run_id)
-    ended = await within(runtime.wait(one.run_id))
-    assert ended.survivors == ()
+    await within(runtime.wait(one.run_id))
     assert not any(tree.is_alive(pid) for pid in tree.descendants_of(tree.children_of(runtime.spawner_pid)))
     await until(lambda: tree.children_of(runtime.spawner_pid) == [])  # and the dead are reaped
 
@@ -370,6 +370,64 @@ async def test_when_the_spawner_dies_its_runs_are_ended_and_a_new_one_takes_over
     assert runtime.spawner_pid != before
 
 
+UNDYING = """
+import os, sys
+sys.path.append(sys.argv[1])
+from node_agent import process_tree as tree, spawner
+
+def may_die(pid):
+    try:
+        return str(pid) not in open({file!r}).read().split()
+    except OSError:
+        return True
+
+hold, send_group = tree._hold, tree.send_group
+tree._hold = lambda pid: hold(pid) if may_die(pid) else None
+tree.send_group = lambda group, number: may_die(group) and send_group(group, number)
+spawner.SWEEP_LIMIT_S = 0.2
+sys.exit(spawner.main(sys.argv[2:]))
+"""
+"""A spawner that cannot kill the process whose pid is in a file: as if it were in an uninterruptible wait."""
+
+
+@pytest.mark.parametrize("dies", ["nobody", "the agent", "the spawner"])
+async def test_what_does_not_die_is_named_and_its_run_is_not_over(
+    program: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies: str
+) -> None:
+    file = tmp_path / "undying"
+    monkeypatch.setattr(process, "_BOOT", UNDYING.format(file=str(file)))
+    runtime = make_runtime(tmp_path, "service")
+    await runtime.start()
+    one = program("sh", "-c", f"(setsid sh -c 'echo $$ > {file}; exec sleep 1000' &); exec sleep 1000")
+    leader = (await runtime.run(one)).pid
+    undying = await pid_in(file)
+    named: list[int] = []
+    waiting = asyncio.create_task(runtime.wait(one.run_id, named.extend))
+    if dies == "the spawner":
+        os.kill(runtime.spawner_pid, signal.SIGKILL)
+    else:
+        runtime.kill(one.run_id)
+    await until(lambda: named == [undying])
+    if dies == "the agent":
+        await runtime.leave()
+        await waiting
+        runtime = make_runtime(tmp_path, "service")
+        await runtime.start()
+        assert runtime.adopted[one.run_id].ended is None
+        again: list[int] = []
+        waiting = asyncio.create_task(runtime.wait(one.run_id, again.extend))
+        await until(lambda: again == [undying])
+    two = program("true")
+    await runtime.run(two)
+    assert (await within(runtime.wait(two.run_id))).exit_code == 0, "others are not held up"
+    assert (tree.is_alive(leader), tree.is_alive(undying), waiting.done()) == (False, True, False)
+    file.unlink()
+    ended = await within(waiting)
+    assert not tree.is_alive(undying)
+    assert (ended.exit_code, ended.signal, ended.lost) == (137, 9, dies == "the spawner")
+    await runtime.stop()
+
+
 async def test_runs_outlive_their_agent_and_are_adopted_by_the_next(program: Make, tmp_path: Path) -> None:
     first = make_runtime(tmp_path, "service")
     await first.start()
@@ -444,7 +502,7 @@ async def test_another_spawners_dead_runs_are_reported_and_those_of_another_boot
             {"run": "old", "pid": stranger.pid, "ticks": ticks, "at": 1.0, "log": "", "boot": "another boot"},
             {"run": "reused", "pid": stranger.pid, "ticks": ticks - 1, "at": 1.0, "log": "", "boot": boot_id()},
             {"run": "known", "pid": 1, "ticks": 1, "at": 1.0, "log": "", "boot": "another boot"},
-            {"end": "known", "code": 3, "signal": 0, "at": 2.0, "tail": "", "survivors": [], "usage": {}},
+            {"end": "known", "code": 3, "signal": 0, "at": 2.0, "tail": "", "usage": {}},
             {"run": "noted", "pid": 1, "ticks": 1, "at": 1.0, "log": "", "boot": "another boot"},
             {"forget": "noted"},
         ]
