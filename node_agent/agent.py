@@ -195,7 +195,11 @@ class NodeAgent:
         self._resources = node_object.capacity(
             self._machine, settings.cpu, settings.memory, settings.pods, settings.resources
         )
-        await self.runtime.start()
+        try:
+            await self.runtime.start()
+        except BaseException:
+            self._leaving = True  # what there is belongs to another agent, or is not understood: none of it is ended
+            raise
         await self._try_sandbox()
         await self._checkpoints.start()
         await self._adopt_living()

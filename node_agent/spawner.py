@@ -12,8 +12,8 @@ into log files, reaps every child, kills whole trees, and remembers how each run
     {"op": "signal", "id", "signal"}                        {"event": "exited", "id", "code", "signal", "at", "tail",
     {"op": "kill", "id"}                                             "usage", "lost"}
     {"op": "stdin", "id", "data"}, {"op": "stdin_close"}    {"event": "written", "id"}: the input was taken
-    {"op": "resize", "id", "rows", "columns"}               {"event": "hello", "pid", "boot", "runs", "confinement"},
-    {"op": "forget", "id"}, {"op": "end"}                            then {"event": "run", ...} for each: on connecting
+    {"op": "resize", "id", "rows", "columns"}               {"event": "hello", "protocol", "pid", "boot", "runs",
+    {"op": "forget", "id"}, {"op": "end"}                            "confinement"}, then {"event": "run", ...} for each
                                                             {"event": "busy", "pid"}: another agent is on the line
 
 How messages travel is in `node_agent.spawner_line`. A start that carries three descriptors runs with them as its
@@ -199,7 +199,8 @@ class Spawner:
             return
         self.poller.register(self.line.agent.fileno(), select.EPOLLIN)
         runs = list(self.records.runs.values())
-        self._tell(event="hello", pid=os.getpid(), boot=self.boot, runs=len(runs), confinement=self.confinement)
+        me = {"protocol": lines.PROTOCOL, "pid": os.getpid(), "boot": self.boot}
+        self._tell(event="hello", **me, runs=len(runs), confinement=self.confinement)
         for entry in runs:
             self._tell(event="run", **entry)
         for run in self.sweeping.values():

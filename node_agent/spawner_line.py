@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 SOCKET = "spawner.sock"
+PROTOCOL = 1
+"""Of what agent and spawner say to each other (the table is in `node_agent.spawner`). One more whenever an agent or a
+spawner of before would misunderstand it: an agent that was replaced meets the spawner of the one before."""
 HEADER = struct.Struct("!I")
 CHUNK_BYTES = 65536
 MAX_MESSAGE_BYTES = 8 << 20

@@ -43,7 +43,7 @@ from node_agent.runtime.interface import (
     StartFailure,
     Used,
 )
-from node_agent.spawner_line import HEADER, SOCKET, packed
+from node_agent.spawner_line import HEADER, PROTOCOL, SOCKET, packed
 from node_agent.spawner_records import MARKER
 
 _CHUNK_BYTES = 65536
@@ -431,15 +431,16 @@ class ProcessRuntime:
     def _on_message(self, message: dict[str, Any]) -> None:
         match message["event"]:
             case "hello":
+                if message.get("protocol") != PROTOCOL:
+                    self._refuse(_misunderstood(self._directory, message))
+                    return
                 self._spawner_pid, self._expected = message["pid"], message["runs"]
                 self._spawner_ticks = tree.start_ticks_of(self._spawner_pid)
                 self.confinement = message["confinement"]
                 self._on_greeted()
                 return
             case "busy":
-                error = OSError(f"another node agent (pid {message['pid']}) works in {self._directory}")
-                assert self._greeting is not None
-                self._greeting.set_exception(error)
+                self._refuse(OSError(f"another node agent (pid {message['pid']}) works in {self._directory}"))
                 return
             case "run":
                 self._on_known(message)
@@ -465,6 +466,11 @@ class ProcessRuntime:
                     on_survivors(run.survivors)
             case "exited":
                 self._end(run, _ended(message))
+
+    def _refuse(self, error: OSError) -> None:
+        assert self._greeting is not None
+        if not self._greeting.done():
+            self._greeting.set_exception(error)
 
     def _on_greeted(self) -> None:
         if self._expected == 0 and self._greeting is not None and not self._greeting.done():
@@ -529,6 +535,15 @@ def _ended(message: dict[str, Any]) -> Ended:
         message["tail"],
         lost=message.get("lost", False),
         used=Used(usage["user_ms"], usage["system_ms"], usage["max_rss_bytes"]) if usage else None,
+    )
+
+
+def _misunderstood(directory: Path, hello: dict[str, Any]) -> OSError:
+    theirs = hello.get("protocol", "none")
+    return OSError(
+        f"the spawner of {directory} (pid {hello['pid']}) has version {theirs} of the protocol, this node agent has"
+        f" {PROTOCOL}. Its pods run on. Start a node agent of the version that started it; or end it with all its pods:"
+        f" kill {hello['pid']}"
     )
 
 

@@ -47,7 +47,7 @@ class TrustingRuntime:
         try:
             await self._trusted.start()
         except BaseException:
-            await self._confined.stop()
+            await self._confined.leave()
             raise
         self._runs |= set(self._trusted.adopted)
 

@@ -68,6 +68,8 @@ class FakeRuntime:
         """By program name (argv[0]): how its start fails."""
         self.started: dict[str, Started] = {}
         self.stopped = False
+        self.taken = ""
+        """Why it cannot start."""
         self.deaf = False
         """Programs do not obey SIGTERM."""
         self.undying = False
@@ -86,7 +88,8 @@ class FakeRuntime:
         self.started = earlier.started
 
     async def start(self) -> None:
-        pass
+        if self.taken:
+            raise OSError(self.taken)
 
     async def stop(self) -> None:
         self.stopped = True

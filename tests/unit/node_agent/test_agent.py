@@ -251,6 +251,25 @@ async def test_a_new_pod_of_the_same_name_is_another_pod(world: World) -> None:
     assert world.pod() is not None
 
 
+async def test_an_agent_that_may_not_have_the_node_leaves_all_of_it_alone(world: World) -> None:
+    """A second one, started by mistake; or one that does not understand the spawner that is there."""
+    pod = await world.run()
+    secret = world.directory / "node-1" / "memory" / "kept"
+    secret.write_text("of a pod that runs")
+    first, runtime = world.agent, world.runtime
+    second = world.make_agent()
+    world.runtime.taken = "another node agent works here"
+    with pytest.raises(OSError, match="another node agent"):
+        await second.start()
+    await second.stop()
+    assert secret.read_text() == "of a pod that runs"
+    assert runtime.running == [world.run_id(pod)]
+    assert not world.runtime.stopped
+    assert world.node is not None
+    assert is_node_ready(world.node)
+    world.agent, world.runtime = first, runtime
+
+
 async def test_what_does_not_die_keeps_its_pod_terminating(world: World) -> None:
     pod = await world.run()
     run_id = world.run_id(pod)

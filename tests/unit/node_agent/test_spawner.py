@@ -20,6 +20,7 @@ from node_agent.runtime import process
 from node_agent.runtime.interface import Ended, Program, StartFailure
 from node_agent.runtime.logs import parts_of
 from node_agent.runtime.process import ProcessRuntime
+from node_agent.runtime.trusting import TrustingRuntime
 from node_agent.spawner import boot_id
 
 LIMIT_S = 20.0
@@ -489,6 +490,48 @@ async def test_a_second_agent_is_told_that_the_node_is_taken(
         await make_runtime(tmp_path / "node").start()
     runtime.kill(one.run_id)
     assert (await within(runtime.wait(one.run_id))).signal == 9, "the first one is not disturbed"
+
+
+async def test_an_agent_that_does_not_understand_the_spawner_leaves_its_pods_alone(
+    program: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = "from node_agent import spawner_line; spawner_line.PROTOCOL = 2; "
+    with monkeypatch.context() as patched:
+        patched.setattr(process, "PROTOCOL", 2)
+        patched.setattr(process, "_BOOT", process._BOOT.replace("; from", f"; {later}from"))
+        first = make_runtime(tmp_path, "service")
+        await first.start()
+    one = program("sleep", "1000")
+    pid = (await first.run(one)).pid
+    await first.leave()
+    with pytest.raises(OSError, match=rf"pid {first.spawner_pid}. has version 2 .* has 1. Its pods run on") as caught:
+        await make_runtime(tmp_path, "service").start()
+    assert f"kill {first.spawner_pid}" in str(caught.value)
+    assert tree.is_alive(pid)
+    monkeypatch.setattr(process, "PROTOCOL", 2)
+    second = make_runtime(tmp_path)
+    await second.start()
+    assert second.adopted[one.run_id].ended is None
+    await second.stop()
+
+
+async def test_of_two_spawners_the_first_is_left_if_the_second_cannot_be_had(program: Make, tmp_path: Path) -> None:
+    for name in ("node", "trusted"):
+        (tmp_path / name).mkdir()
+    confined, trusted = make_runtime(tmp_path / "node", "service"), make_runtime(tmp_path / "trusted", "service")
+    await confined.start()
+    await trusted.start()
+    one = program("sleep", "1000")
+    await confined.run(one)
+    await confined.leave()
+    second = TrustingRuntime(make_runtime(tmp_path / "node", "service"), make_runtime(tmp_path / "trusted", "service"))
+    with pytest.raises(OSError, match="another node agent"):
+        await second.start()
+    third = make_runtime(tmp_path / "node")
+    await third.start()
+    assert third.adopted[one.run_id].ended is None
+    await third.stop()
+    await trusted.stop()
 
 
 async def test_another_spawners_dead_runs_are_reported_and_those_of_another_boot_are_not_touched(
