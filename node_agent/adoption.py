@@ -108,7 +108,8 @@ def _adoption(c: ContainerState, run_id: RunId | None, found: Adopted | None, no
         return Adoption(c.name, None, (_unseen(c, now_s),))
     events: list[PodEvent] = []
     if c.phase is Phase.STARTING:
-        events.append(Started(c.name, c.run, found.started.at_s, container_id(found)))
+        started = found.started
+        events.append(Started(c.name, c.run, started.at_s, container_id(found), started.at_mono_s))
     return Adoption(c.name, run_id, tuple(events))
 
 
@@ -126,7 +127,9 @@ def _unseen(c: ContainerState, now_s: float) -> Exited:
 
 
 def _due_now(state: PodState, now: float) -> PodState:
-    """Monotonic times of another boot mean nothing: whatever had one is due."""
-    containers = tuple(replace(c, deadline=now) if c.deadline < NEVER else c for c in state.containers)
+    """Monotonic times of another boot mean nothing: whatever was to be done at one is due."""
+    containers = tuple(
+        replace(c, started_mono_s=None, deadline=now if c.deadline < NEVER else NEVER) for c in state.containers
+    )
     stop = replace(state.stop, deadline=now) if state.stop is not None else None
-    return replace(state, containers=containers, stop=stop)
+    return replace(state, containers=containers, active_deadline=NEVER, stop=stop)

@@ -45,13 +45,10 @@ def end_left_behind(records: Records, boot: str, limit_s: float) -> dict[str, di
         time.sleep(PAUSE_S)
     for id in left:
         if id not in found:
-            records.ended(id, **lost(time.time()))  # noqa: TID251  (no Clock here, as in the spawner)
+            at = time.time()  # noqa: TID251  (no Clock here, as in the spawner)
+            how = {"code": LOST_CODE, "signal": LOST_SIGNAL, "at": at, "mono": _now(), "tail": "", "usage": {}}
+            records.ended(id, **how, lost=True)
     return found
-
-
-def lost(at: float) -> dict[str, Any]:
-    """The end of a run that nobody saw."""
-    return {"code": LOST_CODE, "signal": LOST_SIGNAL, "at": at, "tail": "", "usage": {}, "lost": True}
 
 
 def _left_of(runs: Mapping[str, dict[str, Any]]) -> dict[str, dict[int, int]]:

@@ -38,9 +38,9 @@ init container when the one before has ended well (or, a sidecar, has started); 
 through and what they depend on is ready; ends sidecars, the last one first, when the others are over. A pod that was
 asked to stop, or has failed, and whose containers are all ENDED yields Finish, once.
 
-Times: `now` is monotonic and only for deadlines; what people read (started, finished) comes with the events, in seconds
-since 1970. Whoever carries out the commands (`node_agent.pod_worker`) keeps one timer, for `next_deadline(state)`, and
-sends Ticked when it rings.
+Times: `now` is monotonic, and so is all that is reckoned with; what people read (started, finished) comes with the
+events, in seconds since 1970, and decides nothing: that clock may be set at any time. Whoever carries out the commands
+(`node_agent.pod_worker`) keeps one timer, for `next_deadline(state)`, and sends Ticked when it rings.
 """
 
 from __future__ import annotations
@@ -278,7 +278,9 @@ def _start(c: ContainerState) -> _Change:
 
 
 def _started(state: PodState, c: ContainerState, event: Started, now: float) -> _Change:
-    c = replace(c, phase=Phase.RUNNING, started_at_s=event.at_s, container_id=event.container_id, deadline=NEVER)
+    at_mono_s = now if event.at_mono_s is None else event.at_mono_s
+    c = replace(c, phase=Phase.RUNNING, started_at_s=event.at_s, started_mono_s=at_mono_s, deadline=NEVER)
+    c = replace(c, container_id=event.container_id)
     note = Note(NORMAL, "Started", f"Started container {c.name}")
     if state.stop is not None:
         stopping, commands = _terminate(c, state.stop.deadline, now)
@@ -304,7 +306,7 @@ def _started_well(c: ContainerState) -> _Change:
 def _start_failed(state: PodState, c: ContainerState, event: StartFailed, now: float) -> _Change:
     end = Termination(event.exit_code, 0, "ContainerCannotRun", event.message, event.at_s, event.at_s)
     note = Note(WARNING, "Failed", f'Error: failed to start container "{c.name}": {event.message}')
-    c, commands = _after(state, c, end, now)
+    c, commands = _after(state, c, end, ended_at=now, ran_s=0.0, now=now)
     return c, [note, *commands]
 
 
@@ -323,10 +325,13 @@ def _exited(state: PodState, c: ContainerState, event: Exited, now: float) -> _C
     else:
         reason = event.reason or ("Completed" if event.exit_code == 0 else "Error")
     started_at_s = c.started_at_s or event.at_s
+    ended_at = now if event.at_mono_s is None else event.at_mono_s
+    # By the calendar only where nothing else is known: after a start of the machine.
+    ran_s = event.at_s - started_at_s if c.started_mono_s is None else ended_at - c.started_mono_s
     end = Termination(
         event.exit_code, event.signal, reason, message, started_at_s, event.at_s, c.container_id, event.used
     )
-    c, commands = _after(state, c, end, now)
+    c, commands = _after(state, c, end, ended_at=ended_at, ran_s=ran_s, now=now)
     return c, [StopProbes(c.name, event.run), *commands]
 
 
@@ -338,21 +343,25 @@ def _policy_of(state: PodState, c: ContainerState) -> str:
     return state.policy
 
 
-def _after(state: PodState, c: ContainerState, end: Termination, now: float) -> _Change:
-    """What comes after a run that has ended."""
+def _after(
+    state: PodState, c: ContainerState, end: Termination, *, ended_at: float, ran_s: float, now: float
+) -> _Change:
+    """What comes after a run that has ended, which may have been a while ago: the wait counts from then."""
     if not should_restart(_policy_of(state, c), end.exit_code, stopping=state.stop is not None):
         return replace(c, phase=Phase.ENDED, ready=False, started=False, ended=end, deadline=NEVER), []
-    row = state.backoff.row_after(c.restarts_in_row, end.finished_at_s - end.started_at_s)
+    row = state.backoff.row_after(c.restarts_in_row, ran_s)
     delay_s = state.backoff.delay_s(row)
-    c = replace(c, run=c.run + 1, last=end, ended=None, restarts_in_row=row + 1, container_id="")
-    if delay_s == 0:
+    c = replace(c, run=c.run + 1, last=end, ended=None, restarts_in_row=row + 1, started_mono_s=None, container_id="")
+    if delay_s == 0 or ended_at + delay_s <= now:
         return _start(c)
     pod = f"{state.name}_{state.namespace}({state.uid})"
     wait = f"back-off {format_duration(delay_s)} restarting failed container={c.name} pod={pod}"
     cannot_run = end.reason == "ContainerCannotRun"
     waiting = ("RunContainerError", f"{end.message}; {wait}") if cannot_run else ("CrashLoopBackOff", wait)
     note = Note(WARNING, "BackOff", f"Back-off restarting failed container {c.name} in pod {pod}")
-    return replace(c, phase=Phase.BACKOFF, ready=False, started=False, waiting=waiting, deadline=now + delay_s), [note]
+    return replace(c, phase=Phase.BACKOFF, ready=False, started=False, waiting=waiting, deadline=ended_at + delay_s), [
+        note
+    ]
 
 
 def _hook_done(state: PodState, c: ContainerState, event: HookDone, now: float) -> _Change:

@@ -166,6 +166,8 @@ class PodWorker(Actor[PodEvent]):
         """`incarnation` counts the workers of this pod that crashed before: ids of runs are never used twice. With a
         checkpoint, or with runs of the pod that the runtime has adopted, the worker goes on where an earlier one was.
         """
+        same_boot = checkpoint is not None and checkpoint.boot_id == around.boot_id
+        self._active_until = checkpoint.state.active_deadline if checkpoint is not None and same_boot else NEVER
         stop = checkpoint.state.stop if checkpoint is not None and checkpoint.state.failed is None else None
         if stop is not None and not stop.remove:
             checkpoint = None  # the agent was stopping: what was interrupted goes on, from where the status says it was
@@ -346,6 +348,8 @@ class PodWorker(Actor[PodEvent]):
         spec, clock = self.pod.spec, self._around.clock
         if not spec.HasField("activeDeadlineSeconds"):
             return NEVER
+        if self._active_until < NEVER:  # set by an earlier life of this agent; the calendar may have been since then
+            return self._active_until
         return clock.monotonic() + self._start_time_s + spec.activeDeadlineSeconds - clock.wall()
 
     def _wait_for_dependencies(self) -> None:
@@ -495,7 +499,8 @@ class PodWorker(Actor[PodEvent]):
             message = error.message if isinstance(error, StartFailure) else str(error)
             await self.ref.tell(StartFailed(container, run, clock.wall(), code, message))
             return
-        await self.ref.tell(Started(container, run, started.at_s, container_id(Adopted(started, None))))
+        name = container_id(Adopted(started, None))
+        await self.ref.tell(Started(container, run, started.at_s, name, started.at_mono_s))
         await self._follow(container, run, run_id)
 
     async def _follow(self, container: str, run: int, run_id: str) -> None:
@@ -518,6 +523,7 @@ class PodWorker(Actor[PodEvent]):
                 *(container, run, ended.at_s, ended.exit_code, ended.signal, message, ended.lost),
                 reason=self._why(container, run_id, ended),
                 used=ended.used,
+                at_mono_s=ended.at_mono_s,
             )
         )
 

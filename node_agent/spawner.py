@@ -6,18 +6,19 @@ single-threaded, knows nothing of pods or clusters, and imports next to nothing.
 into log files, reaps every child, kills whole trees, and remembers how each run ended until an agent has noted it:
 
     agent -> spawner                                        spawner -> agent
-    {"op": "start", "id", "argv", "env", "cwd", "log",      {"event": "started", "id", "pid", "ticks", "at"}
+    {"op": "start", "id", "argv", "env", "cwd", "log",      {"event": "started", "id", "pid", "ticks", "at", "mono"}
             "confinement", "stdin", "tty"}                  {"event": "failed", "id", "code", "message"}
     {"op": "start", ..., "fds": 3, "parent"}                {"event": "survivors", "id", "pids"}: they do not die
-    {"op": "signal", "id", "signal"}                        {"event": "exited", "id", "code", "signal", "at", "tail",
-    {"op": "kill", "id"}                                             "usage", "lost"}
+    {"op": "signal", "id", "signal"}                        {"event": "exited", "id", "code", "signal", "at", "mono",
+    {"op": "kill", "id"}                                             "tail", "usage", "lost"}
     {"op": "stdin", "id", "data"}, {"op": "stdin_close"}    {"event": "written", "id"}: the input was taken
     {"op": "resize", "id", "rows", "columns"}               {"event": "hello", "protocol", "pid", "boot", "runs",
     {"op": "forget", "id"}, {"op": "end"}                            "confinement"}, then {"event": "run", ...} for each
                                                             {"event": "busy", "pid"}: another agent is on the line
 
-How messages travel is in `node_agent.spawner_line`. A start that carries three descriptors runs with them as its
-standard input, output and error instead of a log: that is exec, and it ends with its agent.
+How messages travel is in `node_agent.spawner_line`. "at" is in seconds since 1970, for people; "mono" is the same
+moment on the monotonic clock, which nobody sets. A start that carries three descriptors runs with them as its standard
+input, output and error instead of a log: that is exec, and it ends with its agent.
 
 The life of a run: started -> (leader ends, or kill) -> sweep -> exited -> forgotten. When the leader ends, for whatever
 reason, what is left of its tree is killed before the end is reported, as the end of a container's first process ends
@@ -91,7 +92,8 @@ class Run:
         self.id, self.pid, self.parent, self.fd, self.log = id, pid, parent, fd, log
         self.pipe = f"pipe:[{os.fstat(fd).st_ino}]" if fd >= 0 else ""
         self.tail = b""
-        self.end: tuple[int, int, float] | None = None  # exit code, signal, time: the leader has been reaped
+        # Exit code, signal, and when: by the calendar, and monotonic. The leader has been reaped.
+        self.end: tuple[int, int, float, float] | None = None
         self.usage: dict[str, int] = {}
         self.deadline = 0.0  # > 0: being swept, until then
         self.input_fd, self.input, self.input_ends = input_fd, b"", False
@@ -105,7 +107,7 @@ class Run:
         """A run of an earlier spawner of which processes do not die: to be swept until they do."""
         run = cls(id, -1, "", -1, None, -1)
         run.left, run.survivors, run.cgroups, run.deadline = left, list(left), cgroups, _now()
-        run.end = (LOST_CODE, LOST_SIGNAL, _wall())
+        run.end = (LOST_CODE, LOST_SIGNAL, _wall(), _now())
         return run
 
 
@@ -324,11 +326,10 @@ class Spawner:
         if reader >= 0:
             self.by_fd[reader] = run
             self.poller.register(reader, select.EPOLLIN)
-        ticks, at = tree.start_ticks_of(pid), _wall()
+        what = {"pid": pid, "ticks": tree.start_ticks_of(pid), "at": _wall(), "mono": _now()}
         if not run.parent:
-            what = {"pid": pid, "ticks": ticks, "at": at, "log": message["log"], "boot": self.boot}
-            self.records.started(id, **what, cgroups=run.cgroups)
-        self._tell(event="started", id=id, pid=pid, ticks=ticks, at=at)
+            self.records.started(id, **what, log=message["log"], boot=self.boot, cgroups=run.cgroups)
+        self._tell(event="started", id=id, **what)
 
     def _open_log(self, path: str) -> LogFile:
         try:
@@ -407,7 +408,8 @@ class Spawner:
             _, status, used = os.wait4(pid, 0)
             if run is not None:  # everyone else is an orphan that we adopted: reaped, and that is all
                 code = os.waitstatus_to_exitcode(status)
-                run.end = (code, 0, _wall()) if code >= 0 else (128 - code, -code, _wall())
+                code, number = (code, 0) if code >= 0 else (128 - code, -code)
+                run.end = (code, number, _wall(), _now())
                 run.usage = {
                     "user_ms": round(used.ru_utime * 1000),
                     "system_ms": round(used.ru_stime * 1000),
@@ -484,9 +486,8 @@ class Spawner:
         self._close_input(run)
         del self.runs[run.id], self.sweeping[run.id]
         assert run.end is not None
-        code, number, at = run.end
-        tail = run.tail.decode(errors="replace")
-        how: dict[str, object] = {"code": code, "signal": number, "at": at, "tail": tail, "usage": run.usage}
+        how: dict[str, object] = dict(zip(("code", "signal", "at", "mono"), run.end, strict=True))
+        how |= {"tail": run.tail.decode(errors="replace"), "usage": run.usage}
         if run.left:
             how["lost"] = True
         if not run.parent:

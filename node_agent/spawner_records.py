@@ -2,9 +2,9 @@
 
 An append-only file of JSON lines beside the socket, so that it outlives the spawner, whatever kills it:
 
-    {"run": ID, "pid", "ticks", "at", "log", "boot", "cgroups"} the program runs, in these control groups
-    {"end": ID, "code", "signal", "at", "tail", "usage", ...}  it has ended, and nothing of it is left
-    {"forget": ID}                                             the agent has noted the end
+    {"run": ID, "pid", "ticks", "at", "mono", "log", "boot", "cgroups"}   the program runs, in these control groups
+    {"end": ID, "code", "signal", "at", "mono", "tail", "usage", ...}     it has ended, and nothing of it is left
+    {"forget": ID}                                                        the agent has noted the end
 
 Lines are appended before the agent hears of what they say. They are not flushed to the disk: what a power cut takes
 along has no process left either. When most lines are of no use any more, the file is written anew. Standard library

@@ -85,7 +85,9 @@ class Started:
     start_ticks: int
     """When its first process started, in clock ticks since boot: tells it from a later one with the same pid."""
     at_s: float
-    """Seconds since 1970."""
+    """Seconds since 1970: for people, since the clock may be set at any time."""
+    at_mono_s: float | None = None
+    """The same moment, monotonic; None if it was in another run of the machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,8 @@ class Ended:
     """Nobody saw how it ended; exit code and time are assumptions."""
     used: Used | None = None
     """None where nobody saw it end."""
+    at_mono_s: float | None = None
+    """When it ended, monotonic; None if nobody saw it, or in another run of the machine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,7 @@ class ProcessRuntime:
         # One message per run that a caller is waiting for: bounded by the number of pods and commands of the node.
         self._outbox: deque[_Outgoing] = deque()
         self._greeting: asyncio.Future[None] | None = None
+        self._boot = ""
         self._expected = 0
         self._known: set[str] = set()  # that the spawner spoke of when we connected
         self._ready = asyncio.Event()
@@ -435,6 +436,7 @@ class ProcessRuntime:
                     self._refuse(_misunderstood(self._directory, message))
                     return
                 self._spawner_pid, self._expected = message["pid"], message["runs"]
+                self._boot = message["boot"]
                 self._spawner_ticks = tree.start_ticks_of(self._spawner_pid)
                 self.confinement = message["confinement"]
                 self._on_greeted()
@@ -452,7 +454,7 @@ class ProcessRuntime:
             return
         match message["event"]:
             case "started":
-                run.at = Started(message["pid"], message["ticks"], message["at"])
+                run.at = Started(message["pid"], message["ticks"], message["at"], message["mono"])
                 run.started.set_result(run.at)
             case "failed":
                 run.started.set_exception(StartFailure(message["code"], message["message"]))
@@ -465,7 +467,7 @@ class ProcessRuntime:
                 for on_survivors in waiting:
                     on_survivors(run.survivors)
             case "exited":
-                self._end(run, _ended(message))
+                self._end(run, _ended(message, same_boot=True))
 
     def _refuse(self, error: OSError) -> None:
         assert self._greeting is not None
@@ -481,11 +483,13 @@ class ProcessRuntime:
         self._known.add(entry["run"])
         loop = asyncio.get_running_loop()
         run = self._runs.setdefault(entry["run"], _Run(loop.create_future(), loop.create_future()))
-        run.at = run.at or Started(entry["pid"], entry["ticks"], entry["at"])
+        same_boot = entry["boot"] == self._boot
+        mono = entry.get("mono") if same_boot else None
+        run.at = run.at or Started(entry["pid"], entry["ticks"], entry["at"], mono)
         if not run.started.done():
             run.started.set_result(run.at)
         if "end" in entry:
-            self._end(run, _ended(entry["end"]))
+            self._end(run, _ended(entry["end"], same_boot=same_boot))
 
     @staticmethod
     def _end(run: _Run, ended: Ended) -> None:
@@ -526,7 +530,7 @@ class ProcessRuntime:
             self._end(run, ended)
 
 
-def _ended(message: dict[str, Any]) -> Ended:
+def _ended(message: dict[str, Any], *, same_boot: bool) -> Ended:
     usage = message.get("usage")
     return Ended(
         message["code"],
@@ -535,6 +539,7 @@ def _ended(message: dict[str, Any]) -> Ended:
         message["tail"],
         lost=message.get("lost", False),
         used=Used(usage["user_ms"], usage["system_ms"], usage["max_rss_bytes"]) if usage else None,
+        at_mono_s=message.get("mono") if same_boot else None,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from cluster.actor.clock import Clock
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.pod_lifecycle import step
 from node_agent.pod_state import Command, PodEvent, PodState
@@ -60,7 +61,9 @@ class Life:
 class FakeRuntime:
     """Runs nothing, remembers everything; the test decides how a run ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        """Without a clock runs start and end at given times."""
+        self.clock = clock
         self.programs: dict[str, Program] = {}
         self.signals: list[tuple[str, int]] = []
         self.killed: list[str] = []
@@ -103,7 +106,8 @@ class FakeRuntime:
         assert program.run_id not in self.programs, "a run id is used once"
         self.programs[program.run_id] = program
         self._ends[program.run_id] = asyncio.get_running_loop().create_future()
-        started = Started(pid=4000 + len(self.programs), start_ticks=1, at_s=1_700_000_000.0)
+        at_s, at_mono_s = (self.clock.wall(), self.clock.monotonic()) if self.clock else (1_700_000_000.0, None)
+        started = Started(pid=4000 + len(self.programs), start_ticks=1, at_s=at_s, at_mono_s=at_mono_s)
         self.started[program.run_id] = started
         return started
 
@@ -151,7 +155,8 @@ class FakeRuntime:
         """The run ends."""
         end = self._ends.get(run_id)
         if end is not None and not end.done():
-            end.set_result(Ended(code, signal, at_s, tail))
+            at_mono_s = self.clock.monotonic() if self.clock else None
+            end.set_result(Ended(code, signal, self.clock.wall() if self.clock else at_s, tail, at_mono_s=at_mono_s))
 
     @property
     def running(self) -> list[str]:

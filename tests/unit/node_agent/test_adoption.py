@@ -77,6 +77,15 @@ def test_after_a_reboot_what_waited_is_due() -> None:
     assert kept == state
 
 
+def test_monotonic_times_are_of_one_boot() -> None:
+    ran = state_of(Phase.RUNNING)
+    state = replace(ran, active_deadline=1e6, containers=(replace(ran.containers[0], started_mono_s=4e5),))
+    kept, _ = adopt(state, {RunId("u", "c1", 1): ALIVE}, same_boot=True, now=50.0, now_s=300.0)
+    assert (kept.active_deadline, kept["c1"].started_mono_s) == (1e6, 4e5)
+    after, _ = adopt(state, {}, same_boot=False, now=50.0, now_s=300.0)
+    assert (after.active_deadline, after["c1"].started_mono_s) == (NEVER, None)
+
+
 def with_sidecar(side: Phase, main: Phase, **more: object) -> PodState:
     pod = make_pod(uid="u")
     pod.spec.initContainers.add(name="side", restartPolicy="Always")
@@ -122,6 +131,7 @@ _containers = st.builds(
     ended=_ends,
     last=_ends,
     deadline=_time,
+    started_mono_s=st.none() | _time,
 )
 _states = st.builds(
     PodState,

@@ -138,7 +138,39 @@ def test_a_run_longer_than_ten_minutes_starts_the_row_anew() -> None:
     life.now += 10
     life.on(Ticked())
     life.on(Started("c1", 2, 200.0))
-    assert Start("c1", 3) in life.on(Exited("c1", 2, 801.0, 1))
+    life.now += 600.1
+    assert Start("c1", 3) in life.on(Exited("c1", 2, 800.1, 1))
+
+
+@pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
+def test_a_clock_that_is_set_changes_no_back_off(jump_s: float) -> None:
+    life = started(Life.of(make_pod()))
+    life.on(Exited("c1", 0, 101.0, 1))
+    life.on(Started("c1", 1, 101.0))
+    life.now += 5
+    life.on(Exited("c1", 1, 106.0 + jump_s, 1))
+    assert next_deadline(life.state) == life.now + 10, "no run of ten minutes, and no end in the past"
+    life.now += 10
+    life.on(Ticked())
+    life.on(Started("c1", 2, 116.0 + jump_s))
+    life.now += 601
+    assert Start("c1", 3) in life.on(Exited("c1", 2, 717.0, 1)), "a run of ten minutes"
+
+
+def test_back_off_counts_from_the_end_of_the_run_whenever_it_is_heard_of() -> None:
+    life = started(Life.of(make_pod()))
+    life.on(Exited("c1", 0, 101.0, 1))
+    life.on(Started("c1", 1, 101.0))
+    life.now += 8
+    life.on(Exited("c1", 1, 102.0, 1, at_mono_s=life.now - 7))
+    assert next_deadline(life.state) == life.now + 3
+    life.now += 3
+    life.on(Ticked())
+    life.on(Started("c1", 2, 112.0, at_mono_s=life.now - 1))
+    life.now += 60
+    assert acts(life.on(Exited("c1", 2, 113.0, 1, at_mono_s=life.now - 60))) == [
+        *(StopProbes("c1", 2), Start("c1", 3)),
+    ], "the time is over: nobody is told of a wait"
 
 
 def test_a_tick_before_time_does_nothing() -> None:
