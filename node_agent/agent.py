@@ -53,6 +53,7 @@ from node_agent.addresses import PodAddresses
 from node_agent.adoption import RunId
 from node_agent.checkpoint import Checkpoint, Checkpoints
 from node_agent.configuration import ConfigurationReader
+from node_agent.cut_off import LastHeard, is_cut_off
 from node_agent.dependencies import wait_for_dependencies
 from node_agent.eviction import parse_thresholds, refuses
 from node_agent.fit import Rejection, admit
@@ -85,6 +86,8 @@ STOP_MARGIN_S = MIN_GRACE_S + 1.0
 for the others all that time are told only then."""
 FLUSH_TIMEOUT_S = 1.0
 DISCONNECT_LOOK_S = 0.5
+DISCONNECT_FIRST_S = 1.0
+"""How long an agent that begins has to reach the master, before it counts how long nobody did."""
 ALONE_S = 5.0
 """How long an agent that begins waits for the master before it starts again, on its own, what of its pods had ended."""
 
@@ -133,6 +136,8 @@ class NodeAgent:
         self._node = Informer(client, core.Node, field_selector=by_name, clock=clock, rng=rng)
         self._pods = Informer(client, core.Pod, field_selector=f"spec.nodeName={settings.name}", clock=clock, rng=rng)
         self._services = Informer(client, core.Service, clock=clock, rng=rng)
+        boot = boot_id()
+        self._last_heard = LastHeard(settings.dir, boot)
         usage = Usage(clock, settings.dir.parent if settings.dir.parent.exists() else Path("/"))
         self._heart = Heart(
             client,
@@ -141,6 +146,7 @@ class NodeAgent:
             interval_s=settings.profile.heartbeat_interval_s,
             usage=lambda: usage.sample(sum(not worker.is_over for worker in self.workers.values())),
             on_unknown=self._on_unknown,
+            heard_at_s=self._last_heard.load(clock.monotonic()),
         )
         profile = settings.profile
         self._checkpoints = Checkpoints(
@@ -153,7 +159,7 @@ class NodeAgent:
             clock=clock,
             rng=rng,
             checkpoints=self._checkpoints,
-            boot_id=boot_id(),
+            boot_id=boot,
             host=Host(
                 node_name=settings.name,
                 host_ip=settings.host,
@@ -461,8 +467,9 @@ class NodeAgent:
 
     async def _adopt_the_rest(self) -> None:
         await self._clock.sleep(ALONE_S)
-        while self._left:
-            await self._adopt(self._left.pop(next(iter(self._left))))
+        for uid, checkpoint in list(self._left.items()):
+            if uid in self._left and not is_cut_off(core.Pod.FromString(checkpoint.pod).spec, self._silent_s):
+                await self._adopt(self._left.pop(uid))
 
     async def _adopt(self, checkpoint: Checkpoint, pod: core.Pod | None = None) -> None:
         """`pod`: as the master has it, if that is known."""
@@ -543,16 +550,25 @@ class NodeAgent:
             transition_s=profile.eviction_pressure_s,
         )
 
+    @property
+    def _silent_s(self) -> float:
+        """How long the master has not been heard of."""
+        return self._clock.monotonic() - self._heart.heard_at_s
+
     async def _watch_disconnect(self) -> None:
         """Ends pods whose spec says that they must not run when the master was not heard of for so long."""
+        await self._clock.sleep(DISCONNECT_FIRST_S)
         while True:
-            await self._clock.sleep(DISCONNECT_LOOK_S)
-            silent_s = self._clock.monotonic() - self._heart.heard_at_s
-            for worker in list(self.workers.values()):
-                limit_s = worker.pod.spec.stopAfterDisconnectSeconds
-                if limit_s and silent_s > limit_s and worker.state.stop is None and not worker.is_over:
+            workers = [worker for worker in self.workers.values() if worker.pod.spec.stopAfterDisconnectSeconds]
+            if workers:
+                self._last_heard.note(self._heart.heard_at_s)
+            for worker in workers:
+                spec = worker.pod.spec
+                if is_cut_off(spec, self._silent_s) and worker.state.stop is None and not worker.is_over:
+                    limit_s = spec.stopAfterDisconnectSeconds
                     why = f"The node agent has not reached the master for more than {limit_s} seconds"
                     await _tell(worker, FailAsked("StoppedAfterDisconnect", why, worker.state.grace_s))
+            await self._clock.sleep(DISCONNECT_LOOK_S)
 
     async def _guard(self, worker: PodWorker) -> None:
         """A worker that crashes, which is a bug, loses its pod: it is killed and taken up anew, as after a restart."""
