@@ -515,7 +515,7 @@ class PodWorker(Actor[PodEvent]):
         tail = status.last_lines(ended.tail)
         if ended.exit_code and listeners.looks_like_a_clash(tail):
             declared = [port.containerPort for port in self._spec_of(container).ports]
-            holder = listeners.holder_of(self.pod_ip, declared)
+            holder = listeners.holder_of(self.pod_ip, [*declared, *listeners.ports_in(tail)])
             self._note("Warning", "PortInUse", listeners.clash_message(container, self.pod_ip, holder))
         message = self._last_words(container) or (tail if self._falls_back(container, ended) else "")
         await self.ref.tell(

@@ -194,6 +194,11 @@ def test_a_port_clash_names_the_holder(shared_cluster: Cluster, namespace: str) 
 
     shared_cluster.wait_until(lambda: "PortInUse" in said(), "the clash is said")
     assert re.search(rf"port {port} is held by pid \d+ \(python3[.\d]*\) of pod first", said()), said()
+    undeclared = f"{listen.removeprefix('exec ')} || echo cannot listen on port {port}: Address already in use; exit 1"
+    shared_cluster.apply(pod("third", undeclared), namespace)
+    shared_cluster.wait_until(lambda: shared_cluster.events("PortInUse", "third", namespace), "this one's, too")
+    message = shared_cluster.events("PortInUse", "third", namespace)[0].message
+    assert re.search(rf"port {port} is held by pid \d+ \(python3[.\d]*\) of pod first", message), message
 
 
 def test_a_probe_that_forks_and_sleeps_leaves_nothing(shared_cluster: Cluster, namespace: str) -> None:
