@@ -170,8 +170,9 @@ def _launch_plain(argv: list[str], env: dict[str, str], cwd: str, fds: tuple[int
 def _launch_confined(
     argv: list[str], env: dict[str, str], cwd: str, fds: tuple[int, int, int], confinement: dict[str, Any], tty: bool
 ) -> int:
-    """The same by fork and exec, for what has to be done in between. This process is small and has one thread: a fork
-    costs a millisecond, and breaks nothing."""
+    """The same by fork and exec, for what has to be done in between, in Python, which a child of vfork must not run.
+    This process is small: a fork costs a millisecond. Its other thread waits for this one (`Launcher`), and so holds no
+    lock that the child, in which it is not, could wait for."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:

@@ -1,9 +1,9 @@
 """The spawner: a small process that owns the pods' processes, one per node, and outlives the node agent.
 
 Why it is apart from the agent: the agent holds gRPC and an event loop, and is neither a good parent (forking it is slow
-and risky) nor a lean one; and it may crash, be killed and be upgraded while pods run on. The spawner is
-single-threaded, knows nothing of pods or clusters, and imports next to nothing. It starts programs, pumps their output
-into log files, reaps every child, kills whole trees, and remembers how each run ended until an agent has noted it:
+and risky) nor a lean one; and it may crash, be killed and be upgraded while pods run on. The spawner does one thing at
+a time, knows nothing of pods or clusters, and imports next to nothing. It starts programs, pumps their output into log
+files, reaps every child, kills whole trees, and remembers how each run ended until an agent has noted it:
 
     agent -> spawner                                        spawner -> agent
     {"op": "start", "id", "argv", "env", "cwd", "log",      {"event": "started", "id", "pid", "ticks", "at", "mono"}
