@@ -391,7 +391,8 @@ def _probe_changed(state: PodState, c: ContainerState, event: ProbeChanged, now:
         if event.kind == STARTUP and not c.started:
             return _started_well(c)
         return c, []
-    note = Note(NORMAL, "Killing", f"Container {c.name} failed {event.kind} probe, will be restarted")
+    then = "" if _policy_of(state, c) == restart_policy.NEVER else ", will be restarted"
+    note = Note(NORMAL, "Killing", f"Container {c.name} failed {event.kind} probe{then}")
     grace_s = state.grace_s if event.grace_s is None else event.grace_s
     c, commands = _terminate(c, now + grace_s, now)
     return c, [note, *(command for command in commands if not isinstance(command, Note))]

@@ -292,6 +292,13 @@ def test_failed_liveness_ends_the_run_and_restarts_it() -> None:
     assert Start("c1", 1) in life.on(Exited("c1", 0, 101.0, 143, 15))
 
 
+def test_failed_liveness_promises_no_restart_that_does_not_come() -> None:
+    life = started(Life.of(make_pod(policy="Never")))
+    said = life.on(ProbeChanged("c1", 0, "liveness", healthy=False))
+    assert said[0] == Note("Normal", "Killing", "Container c1 failed liveness probe")
+    assert acts(life.on(Exited("c1", 0, 101.0, 143, 15))) == [StopProbes("c1", 0)]
+
+
 def test_news_of_an_earlier_run_is_ignored() -> None:
     life = started(Life.of(make_pod()))
     life.on(Exited("c1", 0, 101.0, 1))
