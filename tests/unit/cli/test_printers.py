@@ -64,6 +64,21 @@ def test_the_status_of_a_pod_is_what_says_most() -> None:
     assert printers.pod_status(pod(phase="Failed", reason="OutOfcpu")) == "OutOfcpu"
 
 
+@pytest.mark.parametrize(("initialized", "restarts"), [("True", "3"), ("False", "10"), ("", "10")])
+def test_restarts_of_init_containers_count_while_they_are_at_work_and_those_of_sidecars_for_good(
+    initialized: str, restarts: str
+) -> None:
+    one = pod(phase="Running")
+    one.spec.initContainers.add(name="prepare")
+    one.spec.initContainers.add(name="side", restartPolicy="Always")
+    one.status.initContainerStatuses.add(name="prepare", restartCount=9)
+    one.status.initContainerStatuses.add(name="side", restartCount=1)
+    one.status.containerStatuses.add(name="web", restartCount=2)
+    if initialized:
+        one.status.conditions.add(type="Initialized", status=initialized)
+    assert printers.table(BY_NAME["Pod"], [one], 110.0).splitlines()[1].split()[3] == restarts
+
+
 def test_control_characters_never_reach_the_terminal() -> None:
     text = printers.table(BY_NAME["Pod"], [pod("x\x1b[31m\rboo")], 110.0)
     assert "\x1b" not in text
