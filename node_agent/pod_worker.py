@@ -72,7 +72,7 @@ from node_agent.preparation import (
     prepare,
     termination_log,
 )
-from node_agent.probe_state import LIVENESS, READINESS, STARTUP
+from node_agent.probe_state import LIVENESS, READINESS, STARTUP, ProbeTimes, first_delay_s
 from node_agent.process_tree import proportional_bytes, resident_bytes
 from node_agent.restart_policy import CrashBackoff
 from node_agent.runtime.cgroups import Limits
@@ -336,7 +336,7 @@ class PodWorker(Actor[PodEvent]):
             elif adoption.run_id is not None:
                 self.incarnation = max(self.incarnation, adoption.run_id.incarnation)
                 if c.phase is Phase.RUNNING:
-                    self._start_probes(c.name, c.run, startup=not c.started, healthy=c.ready)
+                    self._start_probes(c.name, c.run, startup=not c.started, healthy=c.ready, adopted=True)
                 elif c.phase in (Phase.HOOKED, Phase.PRESTOP):  # cut short with the agent: at least once, then
                     self._perform(RunHook(c.name, c.run, POST_START if c.phase is Phase.HOOKED else PRE_STOP))
                 self.spawn(self._follow(c.name, c.run, str(adoption.run_id)), name=f"follow {c.name}")
@@ -595,9 +595,13 @@ class PodWorker(Actor[PodEvent]):
         error = await hooks.run_hook(handler, self._target(container), self._around.clock)
         await self.ref.tell(HookDone(container, run, hook, error))
 
-    def _start_probes(self, name: str, run: int, *, startup: bool, healthy: bool | None = None) -> None:
-        """`healthy`: what the readiness probe has said to an earlier life of this agent."""
-        container = self._spec_of(name)
+    def _start_probes(
+        self, name: str, run: int, *, startup: bool, healthy: bool | None = None, adopted: bool = False
+    ) -> None:
+        """`healthy`: what the readiness probe has said to an earlier life of this agent, which had the container."""
+        container, clock = self._spec_of(name), self._around.clock
+        started_mono_s = self.state[name].started_mono_s
+        ran_s = 0.0 if started_mono_s is None else clock.monotonic() - started_mono_s
         probes = [(STARTUP, container.startupProbe)] if startup else []
         if not startup and container.HasField("readinessProbe"):
             probes.append((READINESS, container.readinessProbe))
@@ -610,10 +614,15 @@ class PodWorker(Actor[PodEvent]):
         tasks = self._probes.setdefault(name, [])
         for kind, probe in probes:
             known = healthy if kind == READINESS else None
-            watching = self._watch_probe(name, run, kind, probe, known)
+            is_well = adopted and (kind == LIVENESS or bool(known))
+            spread = self._around.rng.random() if is_well else 0.0
+            delay_s = first_delay_s(ProbeTimes.of(probe), ran_s=ran_s, spread=spread)
+            watching = self._watch_probe(name, run, kind, probe, delay_s, known)
             tasks.append(self.spawn(watching, name=f"{kind} probe of {name}"))
 
-    async def _watch_probe(self, container: str, run: int, kind: str, probe: core.Probe, healthy: bool | None) -> None:
+    async def _watch_probe(
+        self, container: str, run: int, kind: str, probe: core.Probe, delay_s: float, healthy: bool | None
+    ) -> None:
         by_port = kind == READINESS and not self._spec_of(container).HasField("readinessProbe")
         grace_s = (
             float(probe.terminationGracePeriodSeconds) if probe.HasField("terminationGracePeriodSeconds") else None
@@ -646,6 +655,7 @@ class PodWorker(Actor[PodEvent]):
             clock=around.clock,
             rng=around.rng,
             eager=around.eager_readiness or by_port,
+            delay_s=delay_s,
             healthy=healthy,
             done=done,
         )
