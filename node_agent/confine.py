@@ -228,8 +228,10 @@ def make_mount_point(target: str, *, is_directory: bool) -> None:
     """Makes the path exist, for this process only: nothing is written to the machine's own directories.
 
     The nearest directory that exists is covered by one in memory, which holds everything that the old one holds, each
-    entry bound to its place, and the new path. Raises OSError.
+    entry bound to its place, and the new path. Raises OSError, ValueError.
     """
+    if not os.path.isabs(target):
+        raise ValueError(f'"{target}" is not an absolute path: nothing can be mounted there')
     if os.path.lexists(target):
         return
     parent = os.path.dirname(target.rstrip("/"))

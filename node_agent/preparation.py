@@ -17,7 +17,17 @@ from pathlib import Path
 from typing import Protocol
 
 from cluster.api.errors import ApiError, NotFound
-from cluster.api.pods import BASELINE, CPU, MEMORY, RESTRICTED, SANDBOX, amount, config_references, security_profile
+from cluster.api.pods import (
+    BASELINE,
+    CPU,
+    MEMORY,
+    RESTRICTED,
+    SANDBOX,
+    amount,
+    config_references,
+    mount_target,
+    security_profile,
+)
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.configuration import Configured
 from node_agent.confine import NOBODY
@@ -266,14 +276,14 @@ def _volumes(host: Host, home: Home, container: core.Container, place: Place) ->
             except OSError as error:
                 raise UnfitPath(f'volume "{volume.name}": {error.strerror}: {error.filename or "?"}') from error
     mounts = []
-    for mount in sorted(container.volumeMounts, key=lambda mount: mount.mountPath.count("/")):
+    for mount in sorted(container.volumeMounts, key=lambda mount: mount_target(mount.mountPath).count("/")):
         source = made[mount.name]
         if mount.subPath:
             try:
                 source = _within(source, mount.subPath)
             except OSError as error:
                 raise UnfitPath(f'subPath "{mount.subPath}" of volume "{mount.name}": {error.strerror}') from error
-        mounts.append((mount.name, Mount(str(source), mount.mountPath.rstrip("/"), mount.readOnly)))
+        mounts.append((mount.name, Mount(str(source), mount_target(mount.mountPath), mount.readOnly)))
     return mounts
 
 

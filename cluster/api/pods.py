@@ -6,6 +6,7 @@ of the pod alone; what to do about it is decided elsewhere.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 
 from cluster.api.meta import is_terminating
@@ -101,6 +102,11 @@ def host_ports(pod: core.Pod) -> set[tuple[str, str, int]]:
         for port in container_ports(pod)
         if port.hostPort
     }
+
+
+def mount_target(path: str) -> str:
+    """The mountPath of a volume as it is carried out: without doubled and trailing slashes and without dots."""
+    return posixpath.normpath("/" + path.lstrip("/")) if path.startswith("/") else posixpath.normpath(path)
 
 
 def config_references(spec: core.PodSpec) -> set[tuple[str, str]]:

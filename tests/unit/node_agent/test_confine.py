@@ -166,6 +166,9 @@ async def test_what_cannot_be_confined_is_not_started(runtime: ProcessRuntime, p
     one = replace(program("true"), confinement=Confinement(mounts=(Mount("/no/such/source", "/mnt"),)))
     with pytest.raises(StartFailure, match=r"cannot be confined as asked: .*/no/such/source"):
         await runtime.run(one)
+    nowhere = replace(program("true"), confinement=Confinement(mounts=(Mount("/usr", ""),)))
+    with pytest.raises(StartFailure, match="not an absolute path"):
+        await runtime.run(nowhere)
     two = replace(program("no-such-program"), confinement=Confinement(rlimits={"NOFILE": 77}))
     with pytest.raises(StartFailure, match="executable file not found") as failure:
         await runtime.run(two)
