@@ -163,6 +163,7 @@ def needs_fork(confinement: dict[str, Any] | None) -> bool:
         or confinement["mounts"]
         or confinement["read_only_root"]
         or confinement["filter"]
+        or confinement["apart"]
     )
 
 

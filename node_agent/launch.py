@@ -10,6 +10,7 @@ from __future__ import annotations
 import _thread
 import fcntl
 import os
+import resource
 import signal
 import termios
 
@@ -45,11 +46,11 @@ class Launcher:
         self._wanted.acquire()
         self._done.acquire()
         self._arguments: tuple[Any, ...] = ()
-        self._result: int | BaseException = 0
+        self._result: tuple[int, int] | BaseException = (0, -1)
         _thread.start_new_thread(self._serve, ())
         self._done.acquire()
 
-    def __call__(self, *arguments: Any) -> int:
+    def __call__(self, *arguments: Any) -> tuple[int, int]:
         """As `launch`."""
         self._arguments = arguments
         self._wanted.release()
@@ -101,15 +102,19 @@ def launch(
     fds: tuple[int, int, int],
     confinement: dict[str, Any] | None = None,
     tty: bool = False,
-) -> int:
-    """Starts a program in a session of its own, confined (`node_agent.confine`); its pid. Raises Refused.
+) -> tuple[int, int]:
+    """Starts a program in a session of its own, confined (`node_agent.confine`). Raises Refused.
+
+    Returns its pid and a descriptor. A program that prepares itself says there what stands in its way (`refusal`); when
+    that ends in silence it runs. It may take for ever, if a file system that it needs does not answer: nobody waits for
+    it here. -1: it runs already.
 
     Descriptors below 0 mean /dev/null; if `tty`, the first one is a terminal, and becomes the program's own.
     """
     if not argv:
         raise Refused(127, "no command is given")
     groups = confinement["cgroups"] if confinement else ()
-    pid = 0
+    pid, word = 0, -1
     try:
         # This process goes into the groups and comes back: so the program is born in them, and nothing that it ever
         # starts is outside. Moving oneself costs some 50 us per group; the memory that one holds stays where it is.
@@ -118,15 +123,21 @@ def launch(
         except OSError as error:
             raise Refused(128, f"cannot enter its control groups: {error}") from None
         if confinement and needs_fork(confinement):
-            pid = _launch_confined(argv, env, cwd, fds, confinement, tty)
+            pid, word = _launch_confined(argv, env, cwd, fds, confinement, tty)
         else:
             pid = _launch_plain(argv, env, cwd, fds, tty)
     finally:
-        _come_back(groups, pid)
-    return pid
+        _come_back(groups, pid, word)
+    return pid, word
 
 
-def _come_back(groups: Iterable[str], pid: int) -> None:
+def refusal(said: bytes) -> Refused:
+    """What a program said that could not be prepared."""
+    code, _, message = said.decode(errors="replace").partition(" ")
+    return Refused(int(code), message)
+
+
+def _come_back(groups: Iterable[str], pid: int, word: int) -> None:
     """Leaves the groups. Raises Refused if that cannot be: a program that shares its groups with the spawner could not
     be ended without it, so what was just started is ended at once."""
     try:
@@ -135,6 +146,8 @@ def _come_back(groups: Iterable[str], pid: int) -> None:
         if pid:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+        if word >= 0:
+            os.close(word)
         raise Refused(128, f"the spawner cannot leave the program's control groups: {error}") from None
 
 
@@ -169,16 +182,18 @@ def _launch_plain(argv: list[str], env: dict[str, str], cwd: str, fds: tuple[int
 
 def _launch_confined(
     argv: list[str], env: dict[str, str], cwd: str, fds: tuple[int, int, int], confinement: dict[str, Any], tty: bool
-) -> int:
-    """The same by fork and exec, for what has to be done in between. This process is small and has one thread: a fork
-    costs a millisecond, and breaks nothing."""
+) -> tuple[int, int]:
+    """The same by fork and exec, for what has to be done in between. This process is small, and nothing of it holds a
+    lock meanwhile: a fork costs a millisecond, and breaks nothing."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
         refused = "128 it could not be prepared"
         try:
-            os.close(reader)
             _become(fds, tty)
+            # It may stay here for long: nobody is to wait for a descriptor that it holds.
+            os.closerange(3, writer)
+            os.closerange(writer + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
             confine_child(confinement, cwd)
             try:
                 os.chdir(cwd)
@@ -198,13 +213,8 @@ def _launch_confined(
             os.write(writer, refused.encode())
             os._exit(126)
     os.close(writer)
-    with open(reader, "rb") as said:
-        refused = said.read().decode()
-    if not refused:
-        return pid
-    os.waitpid(pid, 0)
-    code, _, message = refused.partition(" ")
-    raise Refused(int(code), message)
+    os.set_blocking(reader, False)
+    return pid, reader
 
 
 def _become(fds: tuple[int, int, int], tty: bool) -> None:

@@ -18,6 +18,10 @@ into log files, reaps every child, kills whole trees, and remembers how each run
 How messages travel is in `node_agent.spawner_line`. A start that carries three descriptors runs with them as its
 standard input, output and error instead of a log: that is exec, and it ends with its agent.
 
+A program that needs more than that prepares itself first, in its own process (`node_agent.launch`): what it needs may
+not answer, and nobody else is to wait for it. It is started once it says nothing more. After PREPARE_LIMIT_S it is
+given up, and so is what is still being prepared when its agent goes.
+
 The life of a run: started -> (leader ends, or kill) -> sweep -> exited -> forgotten. When the leader ends, for whatever
 reason, what is left of its tree is killed before the end is reported, as the end of a container's first process ends
 the container. A process belongs to a run if it is in one of the run's control groups or descends from its leader; or,
@@ -49,7 +53,7 @@ from node_agent import process_tree as tree
 from node_agent import spawner_line as lines
 from node_agent.cgroup_files import kill_all_in, pids_in
 from node_agent.confine import confine_self
-from node_agent.launch import Launcher, Refused, launch
+from node_agent.launch import Launcher, Refused, launch, refusal
 from node_agent.log_file import LogFile
 from node_agent.spawner_records import Records
 
@@ -65,6 +69,8 @@ TRUSTED_DIRECTORY = "trusted"
 """In a node's directory: that of a second spawner, for trusted pods (`node_agent.runtime.trusting`)."""
 SHOWN = ("pods", "data")
 """What of the node's directory its pods may see."""
+PREPARE_LIMIT_S = 10.0
+"""How long a program may prepare itself: what it waits for is a file system that does not answer."""
 SWEEP_LIMIT_S = 5.0
 SWEEP_PAUSE_S = (0.002, 0.1)
 """Shortest and longest pause between two looks at a tree that is being killed."""
@@ -82,8 +88,21 @@ class Run:
     """One program that was started, and its tree."""
 
     __slots__ = (
-        *("cgroups", "deadline", "depth", "end", "fd", "id", "input", "input_ends", "input_fd", "log", "parent", "pid"),
-        *("pipe", "tail", "usage"),
+        *(
+            "at",
+            "cgroups",
+            "deadline",
+            "depth",
+            "end",
+            "fd",
+            "given_up",
+            "id",
+            "input",
+            "input_ends",
+            "input_fd",
+            "log",
+        ),
+        *("parent", "pid", "pipe", "prepare_by", "said", "tail", "ticks", "usage", "word"),
     )
 
     def __init__(self, id: str, pid: int, parent: str, fd: int, log: LogFile | None, input_fd: int) -> None:
@@ -96,6 +115,10 @@ class Run:
         self.input_fd, self.input, self.input_ends = input_fd, b"", False
         self.cgroups: list[str] = []
         self.depth = 0  # how far below the leader the program is, to which signals go
+        self.ticks, self.at = 0, 0.0
+        # While it is being prepared: where it says why it cannot be, what it has said, and until when.
+        self.word, self.said, self.prepare_by = -1, b"", float("inf")
+        self.given_up = False  # nobody wants to hear of it any more
 
 
 class Spawner:
@@ -122,6 +145,7 @@ class Spawner:
         self.by_pid: dict[int, Run] = {}  # leaders that have not been reaped
         self.by_fd: dict[int, Run] = {}
         self.by_input: dict[int, Run] = {}  # whose input waits for room in the pipe
+        self.preparing: dict[int, Run] = {}  # by where they say why they cannot be, oldest first
         self.sweeping: dict[str, Run] = {}
         self.ending: list[int] = []
         self.session = os.getsid(0)
@@ -151,6 +175,8 @@ class Spawner:
             for fd, events in self.poller.poll(self._timeout_s()):
                 if fd in self.by_fd:
                     self._pump(self.by_fd[fd])
+                elif fd in self.preparing:
+                    self._hear(self.preparing[fd])
                 elif self.line.agent is not None and fd == self.line.agent.fileno():
                     self._talk()
                 elif fd == self.wake_fd:
@@ -164,13 +190,14 @@ class Spawner:
                 elif fd == self.lifeline:
                     self._on_lifeline()
             self._reap()
+            self._give_up_late_ones()
             if self.sweeping and _now() >= self.next_sweep:
                 self._sweep()
             self.stopping = self.stopping or _now() >= self.end_at
         self._end_everything()
 
     def _timeout_s(self) -> float:
-        due = min(self.end_at, self.next_sweep if self.sweeping else float("inf"))
+        due = min(self.end_at, self.next_sweep if self.sweeping else float("inf"), self._next_to_give_up())
         return -1 if due == float("inf") else max(0.0, due - _now())
 
     def _on_lifeline(self) -> None:
@@ -206,7 +233,7 @@ class Spawner:
         self.line.hang_up()
         self.blocked = False
         for run in list(self.runs.values()):
-            if run.parent:
+            if run.parent or run.word >= 0:
                 self._begin_sweep(run)
         if self.end_at < float("inf"):
             self.end_at = 0.0
@@ -285,7 +312,7 @@ class Spawner:
                 for fd in ours:
                     os.set_blocking(fd, False)
                 fds = (stdin, writer, writer)
-            pid = self.launch(message["argv"], env, message["cwd"], fds, confinement, tty)
+            pid, word = self.launch(message["argv"], env, message["cwd"], fds, confinement, tty)
         except (Refused, OSError) as error:
             for fd in ours:
                 os.close(fd)
@@ -304,10 +331,68 @@ class Spawner:
         if reader >= 0:
             self.by_fd[reader] = run
             self.poller.register(reader, select.EPOLLIN)
-        ticks, at = tree.start_ticks_of(pid), _wall()
+        run.ticks, run.at = tree.start_ticks_of(pid), _wall()
         if not run.parent:
-            self.records.started(id, pid, ticks, at, message["log"], self.boot)
-        self._tell(event="started", id=id, pid=pid, ticks=ticks, at=at)
+            self.records.started(id, pid, run.ticks, run.at, message["log"], self.boot)
+        if word < 0:
+            self._tell_started(run)
+        else:
+            run.word, run.prepare_by = word, _now() + PREPARE_LIMIT_S
+            self.preparing[word] = run
+            self.poller.register(word, select.EPOLLIN)
+
+    def _tell_started(self, run: Run) -> None:
+        self._tell(event="started", id=run.id, pid=run.pid, ticks=run.ticks, at=run.at)
+
+    # --- what is being prepared
+
+    def _hear(self, run: Run) -> None:
+        """Takes in what it says, if anything. Once that ends, it runs, or is over."""
+        try:
+            while data := os.read(run.word, _CHUNK_BYTES):
+                run.said += data
+        except BlockingIOError:
+            return
+        self._stop_hearing(run)
+        if not run.said:
+            self._tell_started(run)
+            return
+        self.by_pid.pop(run.pid, None)  # it ends by itself, with nothing below it
+        del self.runs[run.id]
+        self._close_output(run)
+        self._close_input(run)
+        self._tell_failed(run.id, run, refusal(run.said))
+
+    def _stop_hearing(self, run: Run) -> None:
+        self.poller.unregister(run.word)
+        del self.preparing[run.word]
+        os.close(run.word)
+        run.word = -1
+
+    def _tell_failed(self, id: str, run: Run, why: Refused) -> None:
+        if not run.parent:
+            self.records.forget(id)
+        self._tell(event="failed", id=id, code=why.code, message=why.message)
+
+    def _next_to_give_up(self) -> float:
+        return next(iter(self.preparing.values())).prepare_by if self.preparing else float("inf")
+
+    def _give_up_late_ones(self) -> None:
+        while self._next_to_give_up() <= _now():
+            run = next(iter(self.preparing.values()))
+            why = "a volume, the working directory or the program lies where nothing answers"
+            self._give_up(run, f"it could not be prepared within {PREPARE_LIMIT_S:g} s: {why}")
+            self._begin_sweep(run)
+
+    def _give_up(self, run: Run, why: str) -> None:
+        """Says that it failed. It is killed, which may take time: meanwhile its name and its groups are others'."""
+        self._stop_hearing(run)
+        kill_all_in(run.cgroups)
+        id, run.cgroups, run.given_up = run.id, [], True
+        del self.runs[id]
+        run.id = f"{id}, given up (pid {run.pid})"
+        self.runs[run.id] = run
+        self._tell_failed(id, run, Refused(128, why))
 
     def _open_log(self, path: str) -> LogFile:
         try:
@@ -379,7 +464,11 @@ class Spawner:
             if pid == 0:
                 return
             run = self.by_pid.pop(pid, None)
-            if run is not None:  # everyone else is an orphan that we adopted: reaped, and that is all
+            if run is not None and run.word >= 0:
+                self._hear(run)
+            if (
+                run is not None and run.id in self.runs
+            ):  # everyone else is an orphan that we adopted: reaped, and that is all
                 code = os.waitstatus_to_exitcode(status)
                 run.end = (code, 0, _wall()) if code >= 0 else (128 - code, -code, _wall())
                 run.usage = {
@@ -392,8 +481,12 @@ class Spawner:
     # --- ending trees
 
     def _begin_sweep(self, run: Run) -> None:
-        for other in self.runs.values():
-            if not other.deadline and (other is run or other.parent == run.id):
+        for other in [other for other in self.runs.values() if other is run or other.parent == run.id]:
+            if other.word >= 0:
+                self._hear(other)
+            if other.word >= 0:
+                self._give_up(other, "it was killed while it was being prepared")
+            if not other.deadline and other.id in self.runs:
                 other.deadline = _now() + SWEEP_LIMIT_S
                 self.sweeping[other.id] = other
                 # Before anything is looked up, which takes its time beside a fork bomb: most trees are one group.
@@ -455,6 +548,8 @@ class Spawner:
         del self.runs[run.id], self.sweeping[run.id]
         assert run.end is not None
         code, number, at = run.end
+        if run.given_up:
+            return
         tail = run.tail.decode(errors="replace")
         how = {"code": code, "signal": number, "at": at, "tail": tail, "survivors": survivors, "usage": run.usage}
         if not run.parent:

@@ -55,6 +55,8 @@ class Confinement:
     """In a user namespace, in which whoever it runs as is nobody: root may make no other ones there."""
     depth: int = 0
     """The program that is meant is so many generations below the one that is started: it gets the signals."""
+    apart: bool = False
+    """Its directory or its file may lie where nothing answers: nobody but the program itself goes there."""
     read_only_root: bool = False
     """Nothing but `mounts`, the working directory and /tmp can be written."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ from node_agent.process_tree import descendants_of
 from node_agent.runtime.cgroups import MAX_PROCESSES
 from tests.e2e.workloads import pod
 from tests.kit.processes import mentioning
+from tests.kit.silent_files import silent_files
 
 HOG = "exec python3 -c 'x = bytes([1]) * (100 << 20); import time; time.sleep(1000)'"
 """Little enough that setting it aside succeeds where it is only looked at."""
@@ -231,3 +233,24 @@ def test_a_node_without_disk_or_processes_says_so_and_takes_no_more(signal: str,
 
         cluster.wait_until(waits, "a new pod is kept away, and says by what")
         assert cluster.get("pod", "late", "default").spec.nodeName == ""
+
+
+def test_a_volume_that_does_not_answer_keeps_only_those_who_asked_for_it(
+    shared_cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    """Its server is gone: the node goes on, and the pod says what is wrong."""
+    with silent_files(tmp_path / "silent") as silent:
+        volume = f"nodeName: node-1\n          volumes: [{{name: far, hostPath: {{path: {silent}}}}}]"
+        mount = "volumeMounts: [{name: far, mountPath: /far}]"
+        shared_cluster.apply(pod("stuck", "sleep 1000", extra=mount, spec=volume), namespace)
+        shared_cluster.apply(pod("neighbour", "echo here", spec="nodeName: node-1"), namespace)
+        assert ended(shared_cluster, "neighbour", namespace).exitCode == 0
+
+        def why() -> str:
+            statuses = shared_cluster.get("pod", "stuck", namespace).status.containerStatuses
+            waiting = statuses[0].state.waiting if statuses else core.ContainerStateWaiting()
+            return f"{waiting.reason}: {waiting.message}"
+
+        said = 'FailedMount: hostPath of volume "far" does not answer'
+        shared_cluster.wait_until(lambda: said in why(), "the pod says what it waits for")
+        shared_cluster.delete("pod", "stuck", namespace)

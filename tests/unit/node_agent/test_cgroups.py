@@ -184,7 +184,7 @@ def test_a_spawner_that_cannot_come_back_starts_nothing(tmp_path: Path, monkeypa
         os.waitpid(-1, 0)  # nothing runs
     assert not started.exists()
     (tmp_path / "cgroup.procs").write_text("")
-    pid = launch(["/bin/true"], {}, "/", (-1, -1, -1), confinement)
+    pid, _ = launch(["/bin/true"], {}, "/", (-1, -1, -1), confinement)
     assert os.waitpid(pid, 0)[1] == 0
     (group / "cgroup.procs").unlink()
     with pytest.raises(Refused, match="cannot enter its control groups"):
@@ -201,7 +201,7 @@ def test_the_machines_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         groups = found.make("uid.main", Limits(64 * MIB, 500))
         before = Path("/proc/self/cgroup").read_text()
         confinement = asdict(Confinement(cgroups=groups))
-        pid = launch(["/bin/sleep", "1000"], {}, "/", (-1, -1, -1), confinement)
+        pid, _ = launch(["/bin/sleep", "1000"], {}, "/", (-1, -1, -1), confinement)
         assert cgroup_files.pids_in(groups) == [pid]
         assert Path("/proc/self/cgroup").read_text() == before
         if not cgroup_files.kill_all_in(groups):
