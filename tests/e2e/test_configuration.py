@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import textwrap
 from pathlib import Path
 
@@ -133,9 +134,9 @@ def test_data_directories_outlive_their_pods(shared_cluster: Cluster, namespace:
 
 
 def test_a_pod_sees_neither_keys_nor_daemons(shared_cluster: Cluster, namespace: str) -> None:
-    """It tries to read the cluster's keys, to look into and end its agent, and to reach the master."""
+    """It tries to read its cluster's keys, and another's, to look into and end its agent, and to reach the master."""
     node = shared_cluster.get("node", "node-1")
-    if any("covered" in missing or "namespace" in missing for missing in node.status.isolation.missing):
+    if any("covered" in each or "namespace" in each or "signals" in each for each in node.status.isolation.missing):
         pytest.skip(f"this kernel cannot hide it: {list(node.status.isolation.missing)}")
     apply(
         shared_cluster,
@@ -150,16 +151,22 @@ def test_a_pod_sees_neither_keys_nor_daemons(shared_cluster: Cluster, namespace:
     shared_cluster.wait("pod/spy", namespace)
     agent, master, directory = shared_cluster.pid("node-1"), shared_cluster.pid("master"), shared_cluster.directory
     assert (directory / "pki" / "admin" / "tls.key").exists()
+    other = directory.parent / "other"
+    (other / "pki").mkdir(parents=True)
+    (other / "pki" / "tls.key").write_text("another cluster's PRIVATE KEY")
     said = show(
         shared_cluster,
         "spy",
         namespace,
-        f"cat {directory}/pki/admin/tls.key {directory}/pki/ca/ca.key; ls -A {directory}; echo .;"
+        f"cat {directory}/pki/admin/tls.key {directory}/pki/ca/ca.key {other}/pki/tls.key;"
+        f" ls -A {directory.parent} {directory}; echo .;"
         f" cat /proc/{agent}/environ /proc/{master}/mem; ls /proc/{agent}/root/; readlink -v /proc/{agent}/fd/0;"
         f" ls {directory}/nodes/node-1; kill -9 {agent} {master}; kill -9 {shared_cluster.pid('supervisor')}",
     )
+    shutil.rmtree(other)
     assert "PRIVATE KEY" not in said
-    assert said.startswith("nodes\n.\n"), "nothing of the cluster's directory shows but what leads to the node's rooms"
+    shown = f"{directory.parent}:\n{directory.name}\n\n{directory}:\nnodes\n.\n"
+    assert said.startswith(shown), "nothing shows but what leads to the node's rooms"
     assert "tls.crt" not in said
     assert said.count("ermission denied") >= 4, said
     assert said.count("not permitted") >= 3, said
