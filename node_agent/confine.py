@@ -5,9 +5,10 @@ What the spawner does to itself at its start, every pod inherits, at no cost per
     no_new_privs             no program gains rights by a set-uid bit or file capabilities
     an empty bounding set    a program that runs as root has no capabilities
     umask 077, no core       files are private; no memory ends up on a disk
-    a mount namespace        the cluster's directory, with its keys, is covered; only the node's pods show. When not
-                             root, within a user namespace of its own, whose processes may neither trace nor look into
-                             the daemons outside
+    a mount namespace        the directory of clusters, with their keys, is covered; only the node's pods show. So is
+                             /dev/shm, with other nodes' secrets: a node has one of its own. When not root, within a
+                             user namespace of its own, whose processes may neither trace nor look into the daemons
+                             outside
     RLIMIT_NPROC             in that user namespace: a fork bomb does not take the whole machine
     Landlock                 signals reach nothing outside: neither the agent nor the user's other processes
 
@@ -41,6 +42,7 @@ MNT_DETACH = 2
 PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
 LAST_CAPABILITY = 63
 NOBODY = 65534
+SHARED_MEMORY = "/dev/shm"
 MAX_PROCESSES = 2048
 """Of all pods of a node together, threads counted, where they are in a user namespace: a fork bomb ends there even if
 there are no control groups, which would also keep it from taking all processor time."""
@@ -71,7 +73,8 @@ def mount(source: str, target: str, kind: str | None, flags: int, options: str |
 
 
 def confine_self(hidden: str, shown: Iterable[str]) -> dict[str, Any]:
-    """Confines this process and all that it will start. Covers the directory `hidden`, but for those of `shown`.
+    """Confines this process and all that it will start. Covers the directory `hidden`, and what others have in shared
+    memory, but for those of `shown`, which are directories in either.
 
     Returns {"mounts": whether programs can have mounts of their own, "hidden": whether the directory is covered,
     "missing": [what could not be done, and why]}. Single-threaded processes only.
@@ -88,10 +91,13 @@ def confine_self(hidden: str, shown: Iterable[str]) -> dict[str, Any]:
             _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
             most = MAX_PROCESSES if hard == resource.RLIM_INFINITY else min(hard, MAX_PROCESSES)
             resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
-        cover(hidden, shown)
+        cover(hidden, shown, "mode=755,size=64k", read_only=True)
         covered = True
+        if os.path.isdir(SHARED_MEMORY):
+            cover(SHARED_MEMORY, shown, "mode=1777")
     except OSError as error:
         what = "the cluster's directory cannot be covered" if mounts else "no mount namespace"
+        what = "the secrets of other nodes' pods in /dev/shm cannot be covered" if covered else what
         missing.append(f"{what}: {error.strerror or error}")
     for what, arguments in (("no_new_privs", (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)), ("dumpable", (PR_SET_DUMPABLE, 0))):
         try:
@@ -138,15 +144,18 @@ def _map(uid: int, uid_outside: int, gid: int, gid_outside: int) -> None:
             file.write(text)
 
 
-def cover(hidden: str, shown: Iterable[str]) -> None:
-    """An empty directory over `hidden`, in which only those of `shown` are to be found. Raises OSError."""
-    open_ = [(path, os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) for path in shown]
-    mount("tmpfs", hidden, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=64k")
+def cover(hidden: str, shown: Iterable[str], options: str, *, read_only: bool = False) -> None:
+    """A directory in memory over `hidden`, in which only those of `shown` are to be found that lie there. Raises
+    OSError."""
+    inside = [path for path in shown if path.startswith(hidden + "/")]
+    open_ = [(path, os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) for path in inside]
+    mount("tmpfs", hidden, "tmpfs", MS_NOSUID | MS_NODEV, options)
     for path, fd in open_:
         os.makedirs(path, mode=0o755, exist_ok=True)
         mount(f"/proc/self/fd/{fd}", path, None, MS_BIND | MS_REC)
         os.close(fd)
-    mount("none", hidden, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
+    if read_only:
+        mount("none", hidden, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
 
 
 # --- one program, between fork and exec

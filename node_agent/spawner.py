@@ -67,8 +67,8 @@ LOCK, WHO = "spawner.lock", "spawner.json"
 """Held by the spawner of a node while it lives; and who it is: {"pid", "ticks", "boot"}."""
 TRUSTED_DIRECTORY = "trusted"
 """In a node's directory: that of a second spawner, for trusted pods (`node_agent.runtime.trusting`)."""
-SHOWN = ("pods", "data")
-"""What of the node's directory its pods may see."""
+SHOWN = ("pods", "data", "memory")
+"""What of the node's directory its pods may see; the last one may be a link to where it lies."""
 PREPARE_LIMIT_S = 10.0
 """How long a program may prepare itself: what it waits for is a file system that does not answer."""
 SWEEP_LIMIT_S = 5.0
@@ -645,7 +645,9 @@ def main(argv: list[str]) -> int:
     os.close(who)
     end_left_behind(records)
     line = lines.Line(lines.listen(directory_fd))
-    confinement = confine_self(hidden, [os.path.join(directory, name) for name in SHOWN]) if hidden else {}
+    shown = [os.path.realpath(os.path.join(directory, name)) for name in SHOWN]
+    shown = [path for path in shown if os.path.isdir(path)]
+    confinement = confine_self(os.path.realpath(hidden), shown) if hidden else {}
     Spawner(
         line,
         records,

@@ -179,3 +179,39 @@ def test_a_pod_sees_neither_keys_nor_daemons(shared_cluster: Cluster, namespace:
     )
     result = shared_cluster.exec("spy", ["python3", "-c", connect], namespace)
     assert result.code != 0 or result.stdout == "answer b''\n", "hung up on, without a word"
+
+
+def test_a_secret_stays_on_its_node(shared_cluster: Cluster, namespace: str) -> None:
+    """Files of secrets lie in shared memory, which all nodes of the machine have; but no pod sees another node's."""
+    missing = shared_cluster.get("node", "node-2").status.isolation.missing
+    if any("covered" in each or "namespace" in each for each in missing):
+        pytest.skip(f"this kernel cannot hide it: {list(missing)}")
+    secret = "{apiVersion: v1, kind: Secret, metadata: {name: db}, stringData: {password: hunter2}}"
+    shared_cluster.apply(secret, namespace)
+    for node, name in (("node-1", "owner"), ("node-2", "spy")):
+        volumes = "volumes: [{name: s, secret: {secretName: db}}]" if name == "owner" else ""
+        mounts = "volumeMounts: [{name: s, mountPath: /secret}]" if name == "owner" else ""
+        apply(
+            shared_cluster,
+            name,
+            namespace,
+            f"""
+            terminationGracePeriodSeconds: 1
+            nodeName: {node}
+            containers:
+            - name: main
+              command: [sleep, "1000"]
+              {mounts}
+            {volumes}
+            """,
+        )
+        shared_cluster.wait(f"pod/{name}", namespace)
+    assert show(shared_cluster, "owner", namespace, "cat /secret/password $PODIUM_VOLUME_S/password") == "hunter2" * 2
+    found = sorted(str(file) for file in Path("/dev/shm").glob("podium-*/*/volumes/s/password"))
+    assert found, "that is where it lies"
+    said = show(shared_cluster, "spy", namespace, f"cat /dev/shm/podium-*/*/volumes/s/password {' '.join(found)}")
+    assert "hunter2" not in said
+    assert said.count("No such file") == 1 + len(found)
+    semaphore = "import multiprocessing as m; lock = m.Lock(); lock.acquire(); print('shared memory works')"
+    said = show(shared_cluster, "spy", namespace, f'python3 -c "{semaphore}"')
+    assert said == "shared memory works\n"

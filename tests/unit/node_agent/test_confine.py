@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -20,6 +21,10 @@ from tests.unit.node_agent.test_spawner import Make, program, within
 __all__ = ["program"]
 
 
+def make_runtime(node: Path, hidden: Path) -> ProcessRuntime:
+    return ProcessRuntime(node, clock=SystemClock(), log_max_bytes=100_000, log_files=3, hidden=hidden)
+
+
 @pytest.fixture
 async def runtime(tmp_path: Path) -> AsyncIterator[ProcessRuntime]:
     """Its spawner hides `cluster`, in which it has a node's directory."""
@@ -27,7 +32,7 @@ async def runtime(tmp_path: Path) -> AsyncIterator[ProcessRuntime]:
     for name in ("pods", "data"):
         (node / name).mkdir(parents=True)
     (tmp_path / "cluster" / "key").write_text("the cluster's key")
-    runtime = ProcessRuntime(node, clock=SystemClock(), log_max_bytes=100_000, log_files=3, hidden=tmp_path / "cluster")
+    runtime = make_runtime(node, tmp_path / "cluster")
     await runtime.start()
     yield runtime
     await runtime.stop()
@@ -57,6 +62,37 @@ async def test_the_cluster_is_hidden_and_the_nodes_own_rooms_are_not(
     assert said.endswith("mine\ny\n")
     assert not (tmp_path / "cluster" / "x").exists()
     assert (tmp_path / "cluster" / "key").read_text() == "the cluster's key"
+
+
+async def test_other_nodes_secrets_are_hidden_and_shared_memory_works(program: Make, tmp_path: Path) -> None:
+    """Each node has a /dev/shm of its own, in which its secrets are where they were."""
+    if not os.path.ismount("/dev/shm"):
+        pytest.skip("there is no shared memory")
+    node = tmp_path / "cluster" / "nodes" / "n"
+    (node / "pods").mkdir(parents=True)
+    mine, theirs = (Path(f"/dev/shm/podium-test-{os.getpid()}-{which}") for which in ("mine", "theirs"))
+    try:
+        for directory in (mine, theirs):
+            directory.mkdir(mode=0o700)
+            (directory / "secret").write_text(f"{directory.name}\n")
+        (node / "memory").symlink_to(mine)
+        runtime = make_runtime(node, tmp_path / "cluster")
+        await runtime.start()
+        try:
+            needs_mounts(runtime)
+            said = await output(runtime, program, f"cat {theirs}/secret; cat {mine}/secret; ls /dev/shm")
+            assert "No such file" in said
+            assert said.endswith(f"{mine.name}\n{mine.name}\n")
+            (mine / "late").write_text("late\n")
+            said = await output(runtime, program, f"cat {mine}/late; echo it works > /dev/shm/x; cat /dev/shm/x")
+            assert said == "late\nit works\n"
+            assert await output(runtime, program, "cat /dev/shm/x; rm /dev/shm/x") == "it works\n", "pods share it"
+            assert not os.path.exists("/dev/shm/x")
+        finally:
+            await runtime.stop()
+    finally:
+        for directory in (mine, theirs):
+            shutil.rmtree(directory)
 
 
 async def test_no_rights_can_be_gained(runtime: ProcessRuntime, program: Make) -> None:
