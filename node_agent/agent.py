@@ -194,6 +194,8 @@ class NodeAgent:
             self._machine, settings.cpu, settings.memory, settings.pods, settings.resources
         )
         await self.runtime.start()
+        if not self.runtime.hides:
+            log.error("pods can read the cluster's keys", missing=list(self.runtime.missing))
         await self._try_sandbox()
         await self._checkpoints.start()
         await self._adopt_living()

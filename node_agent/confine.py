@@ -10,7 +10,8 @@ What the spawner does to itself at its start, every pod inherits, at no cost per
                              user namespace of its own, whose processes may neither trace nor look into the daemons
                              outside
     RLIMIT_NPROC             in that user namespace: a fork bomb does not take the whole machine
-    Landlock                 signals reach nothing outside: neither the agent nor the user's other processes
+    Landlock                 signals reach nothing outside: neither the agent nor the user's other processes. Where
+                             nothing can be mounted, it also closes the clusters' directory (`node_agent.launch`)
 
 What one program needs beyond that is done between fork and exec (`confine_child`): limits, mounts, user and group,
 files, system calls, in this order, since rights go last. (Control groups it is born in: `node_agent.launch`.)
@@ -46,6 +47,8 @@ SHARED_MEMORY = "/dev/shm"
 MAX_PROCESSES = 2048
 """Of all pods of a node together, threads counted, where they are in a user namespace: a fork bomb ends there even if
 there are no control groups, which would also keep it from taking all processor time."""
+COVER, CLOSED = "cover", "closed"
+"""How a directory is kept from programs: something lies over it; Landlock lets nobody in (`node_agent.launch`)."""
 KEPT_FLAGS = {"nosuid": MS_NOSUID, "nodev": MS_NODEV, "noexec": 8, "noatime": 1024, "relatime": 1 << 21}
 """Flags of a mount that a remount within a user namespace must repeat."""
 
@@ -76,8 +79,8 @@ def confine_self(hidden: str, shown: Iterable[str]) -> dict[str, Any]:
     """Confines this process and all that it will start. Covers the directory `hidden`, and what others have in shared
     memory, but for those of `shown`, which are directories in either.
 
-    Returns {"mounts": whether programs can have mounts of their own, "hidden": whether the directory is covered,
-    "missing": [what could not be done, and why]}. Single-threaded processes only.
+    Returns {"mounts": whether programs can have mounts of their own, "hidden": by what the directory is kept from them:
+    "cover" or nothing, "missing": [what could not be done, and why]}. Single-threaded processes only.
     """
     missing: list[str] = []
     os.umask(0o077)
@@ -113,7 +116,7 @@ def confine_self(hidden: str, shown: Iterable[str]) -> dict[str, Any]:
             _call("prctl", PR_CAPBSET_DROP, capability, 0, 0, 0)
         except OSError:
             break  # beyond the last one that this kernel knows, or not ours to drop: then no program gets any
-    return {"mounts": mounts, "hidden": covered, "missing": missing}
+    return {"mounts": mounts, "hidden": COVER if covered else "", "missing": missing}
 
 
 def own_namespaces() -> None:

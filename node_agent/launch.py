@@ -15,8 +15,8 @@ import signal
 import termios
 
 from node_agent.cgroup_files import enter, enter_parents
-from node_agent.confine import NotConfined, confine_child, needs_fork
-from node_agent.restrict import scope_signals
+from node_agent.confine import CLOSED, NotConfined, confine_child, confine_self, needs_fork
+from node_agent.restrict import above, close_off, scope_signals
 
 TYPE_CHECKING = False  # importing `typing` just for annotations would cost the spawner 1 MB
 if TYPE_CHECKING:
@@ -38,20 +38,26 @@ class Launcher:
     """Launches from a thread of its own, which is confined a little further than the process.
 
     Landlock's domains are per thread, nest, and are inherited: what this thread starts can signal only its like, and so
-    not the spawner, which is the same user. The process waits while it launches, so there is never more than one busy.
+    not the spawner, which is the same user. And where `hidden` cannot be covered, it is closed, but for `shown`. The
+    process waits while it launches, so there is never more than one busy.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: str = "", shown: Iterable[str] = ()) -> None:
+        self.problem = ""
+        """Why `hidden` could not be closed."""
+        self._hidden, self._shown, self._above = hidden, tuple(shown), above(hidden) if hidden else []
         self._wanted, self._done = _thread.allocate_lock(), _thread.allocate_lock()
-        self._wanted.acquire()
         self._done.acquire()
         self._arguments: tuple[Any, ...] = ()
         self._result: tuple[int, int] | BaseException = (0, -1)
-        _thread.start_new_thread(self._serve, ())
-        self._done.acquire()
+        self._begin()
 
     def __call__(self, *arguments: Any) -> tuple[int, int]:
         """As `launch`."""
+        if self._looks_of_above() != self._looks:
+            earlier = self._wanted
+            self._begin()
+            earlier.release()
         self._arguments = arguments
         self._wanted.release()
         self._done.acquire()
@@ -59,19 +65,58 @@ class Launcher:
             raise self._result
         return self._result
 
-    def _serve(self) -> None:
+    def _begin(self) -> None:
+        """A fresh thread. What is closed is closed to all that is new in the directories above, too: the next one
+        knows it."""
+        self._looks, self._wanted = self._looks_of_above(), _thread.allocate_lock()
+        self._wanted.acquire()
+        _thread.start_new_thread(self._serve, (self._wanted,))
+        self._done.acquire()
+
+    def _looks_of_above(self) -> list[int]:
+        """Something else if anything was added there, or taken away."""
+        return [os.stat(directory).st_mtime_ns for directory in self._above]
+
+    def _serve(self, wanted: _thread.LockType) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))  # they are the main thread's
         try:
             scope_signals()
         except OSError:
             pass  # what the kernel lacks for it, the process has said of itself already (`confine_self`)
+        try:
+            if self._hidden:
+                close_off(self._hidden, self._shown)
+        except OSError as error:
+            self.problem = str(error.strerror)
         while True:
             self._done.release()
-            self._wanted.acquire()
+            wanted.acquire()
+            if wanted is not self._wanted:
+                return  # another thread has taken over
             try:
                 self._result = launch(*self._arguments)
             except BaseException as error:
                 self._result = error
+
+
+def confined(hidden: str, shown: Iterable[str]) -> tuple[Launcher, dict[str, Any]]:
+    """Confines this process (`confine_self`), and what cannot be done to all of it to the thread that launches.
+
+    Returns that one, and what was done: "hidden" may also be "closed", which is less.
+    """
+    said = confine_self(hidden, shown)
+    if said["hidden"]:
+        return Launcher(), said
+    launcher = Launcher(hidden, shown)
+    if launcher.problem:
+        said["missing"].append(f"pods can read the cluster's keys: {launcher.problem}")
+        return launcher, said
+    said["hidden"] = CLOSED
+    said["missing"].append(
+        "the directory of clusters is not covered, but closed by Landlock: in the directories above it pods can make"
+        " nothing, nor open what is made there after their start; and they can read the secrets of other nodes' pods"
+    )
+    return launcher, said
 
 
 def find_program(name: str, path: str, cwd: str) -> str:

@@ -21,6 +21,7 @@ from cluster.actor.clock import Clock
 from cluster.actor.mailbox import Full
 from cluster.api.kinds import AnyObject
 from cluster.api.meta import is_terminating
+from cluster.api.pods import TRUSTED, security_profile
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.log import get_logger
 from node_agent import hooks, listeners, prober, status
@@ -495,6 +496,9 @@ class PodWorker(Actor[PodEvent]):
             await self.ref.tell(StartFailed(container, run, clock.wall(), code, message))
             return
         await self.ref.tell(Started(container, run, started.at_s, container_id(Adopted(started, None))))
+        if run == 0 and not runtime.hides and security_profile(self.pod.spec) != TRUSTED:
+            why = "it can read the cluster's keys: this node has neither mount namespaces nor Landlock"
+            self._note("Warning", "NotContained", f"Container {container} is not contained as its profile says: {why}")
         await self._follow(container, run, run_id)
 
     async def _follow(self, container: str, run: int, run_id: str) -> None:

@@ -52,8 +52,7 @@ import time
 from node_agent import process_tree as tree
 from node_agent import spawner_line as lines
 from node_agent.cgroup_files import kill_all_in, pids_in
-from node_agent.confine import confine_self
-from node_agent.launch import Launcher, Refused, launch, refusal
+from node_agent.launch import Launcher, Refused, confined, launch, refusal
 from node_agent.log_file import LogFile
 from node_agent.spawner_records import Records
 
@@ -133,13 +132,14 @@ class Spawner:
         log_files: int,
         lifeline: int = -1,
         patience_s: float = 0.0,
+        launcher: Launcher | None = None,
         confinement: dict[str, Any] | None = None,
     ) -> None:
         self.line, self.records = line, records
         self.log_max_bytes, self.log_files = log_max_bytes, log_files
         self.lifeline, self.patience_s = lifeline, patience_s
         self.confinement = confinement or {}
-        self.launch = Launcher() if self.confinement else launch
+        self.launch = launcher or launch
         self.boot = boot_id()
         self.runs: dict[str, Run] = {}
         self.by_pid: dict[int, Run] = {}  # leaders that have not been reaped
@@ -647,10 +647,11 @@ def main(argv: list[str]) -> int:
     line = lines.Line(lines.listen(directory_fd))
     shown = [os.path.realpath(os.path.join(directory, name)) for name in SHOWN]
     shown = [path for path in shown if os.path.isdir(path)]
-    confinement = confine_self(os.path.realpath(hidden), shown) if hidden else {}
+    launcher, confinement = confined(os.path.realpath(hidden), shown) if hidden else (None, {})
     Spawner(
         line,
         records,
+        launcher=launcher,
         confinement=confinement,
         log_max_bytes=int(log_max_bytes),
         log_files=int(log_files),

@@ -193,6 +193,11 @@ class Runtime(Protocol):
         ...
 
     @property
+    def hides(self) -> bool:
+        """Whether programs are kept from the cluster's keys."""
+        ...
+
+    @property
     def missing(self) -> Sequence[str]:
         """What of the confinement of all programs could not be had here, each with its reason."""
         ...

@@ -126,6 +126,10 @@ class ProcessRuntime:
         return bool(self.confinement.get("mounts"))
 
     @property
+    def hides(self) -> bool:
+        return bool(self.confinement.get("hidden"))
+
+    @property
     def missing(self) -> Sequence[str]:
         return list(self.confinement.get("missing", ()))
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from cluster.testing import Cluster
+from node_agent.restrict import landlock_version
 from tests.e2e.workloads import pod
 from tests.kit.processes import mentioning
+from tests.kit.without_namespaces import NO_NAMESPACE, without_namespaces
 
 STATUS = "grep -E 'NoNewPrivs|CapBnd' /proc/self/status"
 
@@ -89,6 +94,39 @@ attempt("master", knock)
     assert {why for what, why in failures if what in ("environ", "memory", "signal", "trace")} == {"PermissionError"}
     hung_up = {"SSLError", "SSLEOFError", "ConnectionError", "ConnectionResetError", "BrokenPipeError"}
     assert failures[-1][1] in hung_up, said
+
+
+def test_keys_are_closed_off_where_nothing_can_be_covered(tmp_path: Path) -> None:
+    """A distribution that lets its users make no namespaces: Landlock does it, and the node says what that costs."""
+    if not landlock_version():
+        pytest.skip("this kernel has no Landlock")
+    script = f"""
+import sys
+sys.path[:0] = {sys.path}
+from pathlib import Path
+from cluster.testing import Cluster
+from tests.e2e.workloads import pod
+with Cluster.start(nodes=1, home=Path({str(tmp_path / "podium")!r})) as cluster:
+    key = cluster.directory / "pki" / "admin" / "tls.key"
+    assert key.exists()
+    steps = f"cat {{key}} {{cluster.directory}}/pki/ca/ca.key; echo mine > mine; cat mine; rm {{key}}; ls {{key}}"
+    cluster.apply(pod("burglar", steps))
+    cluster.wait_until(lambda: cluster.get("pod", "burglar").status.phase == "Failed" or
+                       cluster.get("pod", "burglar").status.phase == "Succeeded", "the burglar has ended")
+    print(cluster.podium("logs", "burglar").stdout)
+    print(cluster.podium("describe", "node", "node-1").stdout)
+    print(cluster.podium("events").stdout)
+    assert key.exists()
+"""
+    done = subprocess.run(without_namespaces("-c", script), capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode == NO_NAMESPACE:
+        pytest.skip("there is no namespace to be had at all")
+    assert done.returncode == 0, done.stderr
+    assert "PRIVATE KEY" not in done.stdout
+    assert done.stdout.count("ermission denied") == 3, done.stdout
+    assert "\nmine\n" in done.stdout
+    assert "closed by Landlock" in done.stdout
+    assert "NotContained" not in done.stdout
 
 
 def test_restricted_and_sandboxed_pods_serve_and_are_asked(shared_cluster: Cluster, namespace: str) -> None:
