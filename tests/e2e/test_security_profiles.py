@@ -19,6 +19,19 @@ from tests.kit.without_namespaces import NO_NAMESPACE, without_namespaces
 
 STATUS = "grep -E 'NoNewPrivs|CapBnd' /proc/self/status"
 
+CALL = """
+import os, socket, sys
+os.chdir(os.path.dirname(sys.argv[1]))
+with socket.socket(socket.AF_UNIX) as caller:
+    caller.settimeout(20)
+    caller.connect(os.path.basename(sys.argv[1]))
+    try:
+        caller.send(b'{"op": "status"}\\n')
+        print(os.path.basename(sys.argv[1]), "answered" if caller.recv(1000) else "hung up")
+    except OSError:
+        print(os.path.basename(sys.argv[1]), "hung up")
+"""
+
 
 @pytest.fixture(scope="module")
 def trusting_cluster() -> Iterator[Cluster]:
@@ -100,6 +113,7 @@ def test_keys_are_closed_off_where_nothing_can_be_covered(tmp_path: Path) -> Non
     """A distribution that lets its users make no namespaces: Landlock does it, and the node says what that costs."""
     if not landlock_version():
         pytest.skip("this kernel has no Landlock")
+    (tmp_path / "call.py").write_text(CALL)
     script = f"""
 import sys
 sys.path[:0] = {sys.path}
@@ -109,7 +123,10 @@ from tests.e2e.workloads import pod
 with Cluster.start(nodes=1, home=Path({str(tmp_path / "podium")!r})) as cluster:
     key = cluster.directory / "pki" / "admin" / "tls.key"
     assert key.exists()
+    spawner, supervisor = cluster.directory / "nodes/node-1/spawner.sock", cluster.directory / "run/control.sock"
+    assert spawner.exists() and supervisor.exists(), list(cluster.directory.rglob("*.sock"))
     steps = f"cat {{key}} {{cluster.directory}}/pki/ca/ca.key; echo mine > mine; cat mine; rm {{key}}; ls {{key}}"
+    steps += f"; python3 {tmp_path}/call.py {{spawner}}; python3 {tmp_path}/call.py {{supervisor}}"
     cluster.apply(pod("burglar", steps))
     cluster.wait_until(lambda: cluster.get("pod", "burglar").status.phase == "Failed" or
                        cluster.get("pod", "burglar").status.phase == "Succeeded", "the burglar has ended")
@@ -125,6 +142,7 @@ with Cluster.start(nodes=1, home=Path({str(tmp_path / "podium")!r})) as cluster:
     assert "PRIVATE KEY" not in done.stdout
     assert done.stdout.count("ermission denied") == 3, done.stdout
     assert "\nmine\n" in done.stdout
+    assert done.stdout.count("spawner.sock hung up") == done.stdout.count("control.sock hung up") == 1, done.stdout
     assert "closed by Landlock" in done.stdout
     assert "NotContained" not in done.stdout
 
