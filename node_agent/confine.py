@@ -5,6 +5,7 @@ What the spawner does to itself at its start, every pod inherits, at no cost per
     no_new_privs             no program gains rights by a set-uid bit or file capabilities
     an empty bounding set    a program that runs as root has no capabilities
     umask 077, no core       files are private; no memory ends up on a disk
+    RLIMIT_NOFILE, _FSIZE    one process does not take all open files of the machine, one file not all of its disk
     a mount namespace        the directory of clusters, with their keys, is covered; only the node's pods show. So is
                              /dev/shm, with other nodes' secrets: a node has one of its own. When not root, within a
                              user namespace of its own, whose processes may neither trace nor look into the daemons
@@ -44,6 +45,10 @@ PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
 LAST_CAPABILITY = 63
 NOBODY = 65534
 SHARED_MEMORY = "/dev/shm"
+MAX_FILES = 65_536
+"""Open at once in one process. Nothing that works gets there; the machine has room for some hundred thousand."""
+MAX_FILE_BYTES = 1 << 40
+"""What has written that much has gone wrong, and is told by SIGXFSZ."""
 MAX_PROCESSES = 2048
 """Of all pods of a node together, threads counted, where they are in a user namespace: a fork bomb ends there even if
 there are no control groups, which would also keep it from taking all processor time."""
@@ -84,16 +89,16 @@ def confine_self(hidden: str, shown: Iterable[str]) -> dict[str, Any]:
     """
     missing: list[str] = []
     os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_NOFILE, MAX_FILES)
+    _limit(resource.RLIMIT_FSIZE, MAX_FILE_BYTES)
     mounts = covered = False
     try:
         own_namespaces()
         mounts = True
         if os.geteuid():
             # Counted in the new user namespace only (Linux 5.14): what else the user runs does not matter.
-            _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-            most = MAX_PROCESSES if hard == resource.RLIM_INFINITY else min(hard, MAX_PROCESSES)
-            resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+            _limit(resource.RLIMIT_NPROC, MAX_PROCESSES)
         cover(hidden, shown, "mode=755,size=64k", read_only=True)
         covered = True
         if os.path.isdir(SHARED_MEMORY):
@@ -117,6 +122,13 @@ def confine_self(hidden: str, shown: Iterable[str]) -> dict[str, Any]:
         except OSError:
             break  # beyond the last one that this kernel knows, or not ours to drop: then no program gets any
     return {"mounts": mounts, "hidden": COVER if covered else "", "missing": missing}
+
+
+def _limit(number: int, value: int) -> None:
+    """Nobody raises it again; one that is lower stays."""
+    _, hard = resource.getrlimit(number)
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(number, (value, value))
 
 
 def own_namespaces() -> None:
@@ -183,10 +195,7 @@ def confine_child(confinement: dict[str, Any], cwd: str) -> None:
     """Confines this process, which is about to execute a program in `cwd`. Raises NotConfined."""
     try:
         for name, value in confinement["rlimits"].items():
-            number = getattr(resource, f"RLIMIT_{name}")
-            _, hard = resource.getrlimit(number)
-            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.setrlimit(number, (value, value))
+            _limit(getattr(resource, f"RLIMIT_{name}"), value)
         if confinement["mounts"] or confinement["read_only_root"]:
             _call("unshare", CLONE_NEWNS)
             mount("none", "/", None, MS_REC | MS_PRIVATE)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import resource
 import shutil
 import sys
 from collections.abc import AsyncIterator
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cluster.actor.clock import SystemClock
-from node_agent.confine import MAX_PROCESSES
+from node_agent.confine import MAX_FILE_BYTES, MAX_FILES, MAX_PROCESSES
 from node_agent.runtime.interface import Confinement, Mount, StartFailure
 from node_agent.runtime.process import ProcessRuntime
 from tests.unit.node_agent.test_spawner import Make, program, within
@@ -166,6 +168,32 @@ async def test_a_root_that_cannot_be_written(runtime: ProcessRuntime, program: M
     assert said.count("Read-only file system") == 2 or os.geteuid() != 0
     assert said.endswith("fine\n")
     assert not os.path.lexists("/var/podium-test")
+
+
+async def test_limits_that_all_programs_have(runtime: ProcessRuntime, program: Make) -> None:
+    """And that they cannot raise."""
+    script = """
+import json, resource, sys
+names = ("CORE", "NOFILE", "FSIZE")
+print(json.dumps([resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for name in names]))
+for name in names:
+    number = getattr(resource, f"RLIMIT_{name}")
+    try:
+        resource.setrlimit(number, (resource.getrlimit(number)[1] + 1,) * 2)
+        print("raised", name)
+    except (ValueError, OSError):
+        pass
+"""
+    one = program(sys.executable, "-I", "-S", "-c", script)
+    await runtime.run(one)
+    ended = await within(runtime.wait(one.run_id))
+    ours = [resource.getrlimit(number)[1] for number in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)]
+    most = [
+        limit if hard == -1 else min(limit, hard) for limit, hard in zip((MAX_FILES, MAX_FILE_BYTES), ours, strict=True)
+    ]
+    assert json.loads(ended.tail) == [[each, each] for each in (0, *most)], ended.tail
+    overwrite = "dd if=/dev/zero of=big bs=1 count=1 seek=1099511627776 || echo refused"
+    assert "refused" in await output(runtime, program, overwrite)
 
 
 async def test_limits_and_another_user(runtime: ProcessRuntime, program: Make, tmp_path: Path) -> None:
