@@ -34,6 +34,33 @@ class Refused(Exception):
         self.code, self.message = code, message
 
 
+class _Scores:
+    """This process' place in the order in which the kernel kills when memory is used up (proc(5), oom_score_adj)."""
+
+    def __init__(self) -> None:
+        self._fd, self._own = -1, b"0"
+
+    def open(self) -> None:
+        """Once this process is not dumpable any more, only what is open already can be written."""
+        try:
+            self._fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+            self._own = os.read(self._fd, 16)
+        except OSError:
+            pass  # then all that it starts have its own, whatever that is
+
+    def become(self, score: int | None) -> None:
+        """Takes this place, as far as that is allowed; None: its own."""
+        if self._fd < 0:
+            self.open()
+        try:
+            os.pwrite(self._fd, self._own if score is None else str(score).encode(), 0)
+        except OSError:
+            pass  # only root may have itself killed later than it would be
+
+
+_scores = _Scores()
+
+
 class Launcher:
     """Launches from a thread of its own, which is confined a little further than the process.
 
@@ -104,6 +131,7 @@ def confined(hidden: str, shown: Iterable[str]) -> tuple[Launcher, dict[str, Any
 
     Returns that one, and what was done: "hidden" may also be "closed", which is less.
     """
+    _scores.open()
     said = confine_self(hidden, shown)
     if said["hidden"]:
         return Launcher(), said
@@ -158,22 +186,34 @@ def launch(
     """
     if not argv:
         raise Refused(127, "no command is given")
-    groups = confinement["cgroups"] if confinement else ()
-    pid, word = 0, -1
+    score = confinement["oom_score_adj"] if confinement else None
+    # It is inherited, too: so nothing that the program starts is without.
+    if score is not None:
+        _scores.become(score)
     try:
-        # This process goes into the groups and comes back: so the program is born in them, and nothing that it ever
-        # starts is outside. Moving oneself costs some 50 us per group; the memory that one holds stays where it is.
+        if confinement and needs_fork(confinement):
+            return _launch_confined(argv, env, cwd, fds, confinement, tty)
+        return _launch_within(confinement["cgroups"] if confinement else (), argv, env, cwd, fds, tty), -1
+    finally:
+        if score is not None:
+            _scores.become(None)
+
+
+def _launch_within(
+    groups: Iterable[str], argv: list[str], env: dict[str, str], cwd: str, fds: tuple[int, int, int], tty: bool
+) -> int:
+    """This process goes into the groups and comes back: so the program is born in them, and nothing that it ever starts
+    is outside. Moving oneself costs some 50 us per group; the memory that one holds stays where it is."""
+    pid = 0
+    try:
         try:
             enter(groups)
         except OSError as error:
             raise Refused(128, f"cannot enter its control groups: {error}") from None
-        if confinement and needs_fork(confinement):
-            pid, word = _launch_confined(argv, env, cwd, fds, confinement, tty)
-        else:
-            pid = _launch_plain(argv, env, cwd, fds, tty)
+        pid = _launch_plain(argv, env, cwd, fds, tty)
     finally:
-        _come_back(groups, pid, word)
-    return pid, word
+        _come_back(groups, pid)
+    return pid
 
 
 def refusal(said: bytes) -> Refused:
@@ -182,7 +222,7 @@ def refusal(said: bytes) -> Refused:
     return Refused(int(code), message)
 
 
-def _come_back(groups: Iterable[str], pid: int, word: int) -> None:
+def _come_back(groups: Iterable[str], pid: int) -> None:
     """Leaves the groups. Raises Refused if that cannot be: a program that shares its groups with the spawner could not
     be ended without it, so what was just started is ended at once."""
     try:
@@ -191,8 +231,6 @@ def _come_back(groups: Iterable[str], pid: int, word: int) -> None:
         if pid:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-        if word >= 0:
-            os.close(word)
         raise Refused(128, f"the spawner cannot leave the program's control groups: {error}") from None
 
 
@@ -235,6 +273,10 @@ def _launch_confined(
     if pid == 0:
         refused = "128 it could not be prepared"
         try:
+            try:
+                enter(confinement["cgroups"])
+            except OSError as error:
+                raise Refused(128, f"cannot enter its control groups: {error}") from None
             _become(fds, tty)
             # It may stay here for long: nobody is to wait for a descriptor that it holds.
             os.closerange(3, writer)

@@ -67,6 +67,7 @@ from node_agent.preparation import (
     NotPrepared,
     Prepared,
     contained,
+    cpu_request_of,
     group_name,
     limits_of,
     prepare,
@@ -503,7 +504,9 @@ class PodWorker(Actor[PodEvent]):
 
     async def _follow(self, container: str, run: int, run_id: str) -> None:
         """Stays with a run to its end."""
-        runtime = self._around.runtime
+        runtime, spec = self._around.runtime, self._spec_of(container)
+        cgroups, name = self._around.host.cgroups(), group_name(self._home, container)
+        cgroups.divide_cpu(name, limits_of(spec), cpu_request_of(spec))
         check = self.spawn(self._check_listeners(container, run_id), name=f"check listeners of {container}")
         watch = self.spawn(self._watch_memory(container, run_id), name=f"watch the memory of {container}")
         ended = await runtime.wait(run_id)

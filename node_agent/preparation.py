@@ -27,6 +27,7 @@ from cluster.api.pods import (
     amount,
     config_references,
     mount_target,
+    oom_score_adjustment,
     security_profile,
 )
 from cluster.pb.v1 import core_pb2 as core
@@ -140,6 +141,14 @@ def limits_of(container: core.Container) -> Limits:
     )
 
 
+def cpu_request_of(container: core.Container) -> int:
+    """In thousandths of a processor; what has a limit and no request requests its limit."""
+    for wanted in (container.resources.requests, container.resources.limits):
+        if CPU in wanted:
+            return amount(CPU, wanted[CPU])
+    return 0
+
+
 def group_name(home: Home, container: str) -> str:
     """The name of a container's control groups."""
     return f"{home.pod.metadata.uid}.{container}"
@@ -212,6 +221,7 @@ async def prepare(host: Host, home: Home, container: core.Container, run: int, r
         read_only_root=container.securityContext.readOnlyRootFilesystem,
         cgroups=cgroups.make(group_name(home, container.name), limits),
         rlimits=rlimits,
+        oom_score_adj=oom_score_adjustment(pod, container, place.memory_bytes),
     )
     program = Program(
         run_id,

@@ -137,6 +137,25 @@ def find_port(pod: core.Pod, name: str) -> int | None:
     return next((port.containerPort for port in container_ports(pod) if port.name == name), None)
 
 
+GUARANTEED_SCORE, BEST_EFFORT_SCORE = -997, 1000
+
+
+def oom_score_adjustment(pod: core.Pod, container: core.Container, memory_bytes: int) -> int:
+    """How soon a container is killed when its node, of so much memory, has none left, from -1000 (never) to 1000.
+
+    Kubernetes' (pkg/kubelet/qos/policy.go): what is guaranteed last; what asks for nothing first; in between, who asked
+    for less is killed sooner.
+    """
+    match qos_class(pod):
+        case "Guaranteed":
+            return GUARANTEED_SCORE
+        case "BestEffort":
+            return BEST_EFFORT_SCORE
+    asked = _requests(container).get(MEMORY, 0)
+    score = 1000 - 1000 * asked // memory_bytes if memory_bytes else BEST_EFFORT_SCORE
+    return max(1000 + GUARANTEED_SCORE, min(BEST_EFFORT_SCORE - 1, score))
+
+
 def qos_class(pod: core.Pod) -> str:
     """Kubernetes' class of service, from cpu and memory alone.
 

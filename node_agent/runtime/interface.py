@@ -37,6 +37,9 @@ class Confinement:
     rlimits: Mapping[str, int] = field(default_factory=dict)
     """Hard limits by the names that setrlimit(2) has for them without RLIMIT_: {"NOFILE": 1024}; bytes, seconds or
     numbers, as setrlimit has them."""
+    oom_score_adj: int | None = None
+    """How soon the kernel kills it when the machine's memory is used up, from -1000 (never) to 1000; None: as soon as
+    the agent. Only root may make it less than the agent's own: else it is that."""
     cgroups: tuple[str, ...] = ()
     """Directories of control groups that the program enters."""
     mounts: tuple[Mount, ...] = ()
@@ -56,7 +59,7 @@ class Confinement:
     depth: int = 0
     """The program that is meant is so many generations below the one that is started: it gets the signals."""
     apart: bool = False
-    """Its directory or its file may lie where nothing answers: nobody but the program itself goes there."""
+    """Nobody but the program itself goes to its directory, its file, its control groups: one may be held up there."""
     read_only_root: bool = False
     """Nothing but `mounts`, the working directory and /tmp can be written."""
 

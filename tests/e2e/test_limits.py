@@ -254,3 +254,35 @@ def test_a_volume_that_does_not_answer_keeps_only_those_who_asked_for_it(
         said = 'FailedMount: hostPath of volume "far" does not answer'
         shared_cluster.wait_until(lambda: said in why(), "the pod says what it waits for")
         shared_cluster.delete("pod", "stuck", namespace)
+
+
+def part_of_processors(pid: int) -> str:
+    """What its control group says: cpu.shares (v1) or cpu.weight (v2)."""
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, names, path = line.split(":", 2)
+        for mount, file in (("cpu", "cpu.shares"), ("", "cpu.weight")):
+            where = Path("/sys/fs/cgroup") / mount / path.lstrip("/") / file
+            if mount in names.split(",") and where.exists():
+                return f"{file} {where.read_text().strip()}"
+    return ""
+
+
+def test_requests_decide_when_processors_or_memory_are_short(shared_cluster: Cluster, namespace: str) -> None:
+    """Who asked for more gets more of the processors, and is killed later; what is executed beside it goes with it."""
+    asks = "resources: {requests: {cpu: 250m, memory: 64Mi}}"
+    shared_cluster.apply(pod("modest", "sleep 1000", spec="nodeName: node-1"), namespace)
+    shared_cluster.apply(pod("asks", "sleep 1000", extra=asks, spec="nodeName: node-1"), namespace)
+    spawner, scores, pids = shared_cluster.pid("node-1-spawner"), [], []
+    own = int(Path(f"/proc/{spawner}/oom_score_adj").read_text())
+    for name in ("modest", "asks"):
+        shared_cluster.wait(f"pod/{name}", namespace)
+        pids += shared_cluster.pod_pids(name, namespace)
+        scores.append(int(Path(f"/proc/{pids[-1]}/oom_score_adj").read_text()))
+        beside = shared_cluster.exec(name, ["cat", "/proc/self/oom_score_adj", "/proc/self/cgroup"], namespace).stdout
+        assert beside == f"{scores[-1]}\n{Path(f'/proc/{pids[-1]}/cgroup').read_text()}"
+    assert scores[0] == 1000
+    assert max(own, 3) <= scores[1] <= 999
+    assert int(Path(f"/proc/{spawner}/oom_score_adj").read_text()) == own
+    if shared_cluster.get("node", "node-1").status.isolation.enforcement == "cgroup":
+        expected = (["cpu.shares 2", "cpu.shares 256"], ["cpu.weight 1", "cpu.weight 10"])
+        shared_cluster.wait_until(lambda: [part_of_processors(pid) for pid in pids] in expected, "they are divided")

@@ -196,6 +196,25 @@ for name in names:
     assert "refused" in await output(runtime, program, overwrite)
 
 
+@pytest.mark.parametrize("rlimits", [{}, {"NOFILE": 77}])
+async def test_who_is_killed_first_when_memory_is_used_up(
+    runtime: ProcessRuntime, program: Make, rlimits: dict[str, int]
+) -> None:
+    """Whether it is forked or not. All that it starts is of the same rank; the spawner keeps its own."""
+    own = Path("/proc/self/oom_score_adj").read_text().strip()
+    for wanted in (1000, 500, -997):
+        confinement = Confinement(oom_score_adj=wanted, rlimits=rlimits)
+        said = await output(
+            runtime, program, "cat /proc/self/oom_score_adj; (cat /proc/$PPID/oom_score_adj)", confinement
+        )
+        # To protect itself from the kernel is root's right.
+        assert said in (f"{wanted}\n{own}\n", *([f"{own}\n{own}\n"] if wanted < int(own) else []))
+        if os.geteuid() != 0 or wanted > int(own):
+            assert said.startswith(str(max(wanted, int(own))))
+        assert Path(f"/proc/{runtime.spawner_pid}/oom_score_adj").read_text().strip() == own
+    assert await output(runtime, program, "cat /proc/self/oom_score_adj", Confinement(rlimits=rlimits)) == f"{own}\n"
+
+
 async def test_limits_and_another_user(runtime: ProcessRuntime, program: Make, tmp_path: Path) -> None:
     said = await output(runtime, program, "ulimit -n", Confinement(rlimits={"NOFILE": 77}))
     assert said == "77\n"
