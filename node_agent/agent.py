@@ -206,6 +206,8 @@ class NodeAgent:
         except BaseException:
             self._leaving = True  # what there is belongs to another agent, or is not understood: none of it is ended
             raise
+        if not self.runtime.hides:
+            log.error("pods can read the cluster's keys", missing=list(self.runtime.missing))
         await self._try_sandbox()
         await self._checkpoints.start()
         await self._adopt_living()

@@ -22,6 +22,7 @@ from cluster.actor.clock import Clock
 from cluster.actor.mailbox import Full
 from cluster.api.kinds import AnyObject
 from cluster.api.meta import is_terminating
+from cluster.api.pods import TRUSTED, security_profile
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.log import get_logger
 from node_agent import hooks, listeners, prober, status
@@ -67,6 +68,7 @@ from node_agent.preparation import (
     NotPrepared,
     Prepared,
     contained,
+    cpu_request_of,
     group_name,
     limits_of,
     prepare,
@@ -501,11 +503,16 @@ class PodWorker(Actor[PodEvent]):
             return
         name = container_id(Adopted(started, None))
         await self.ref.tell(Started(container, run, started.at_s, name, started.at_mono_s))
+        if run == 0 and not runtime.hides and security_profile(self.pod.spec) != TRUSTED:
+            why = "it can read the cluster's keys: this node has neither mount namespaces nor Landlock"
+            self._note("Warning", "NotContained", f"Container {container} is not contained as its profile says: {why}")
         await self._follow(container, run, run_id)
 
     async def _follow(self, container: str, run: int, run_id: str) -> None:
         """Stays with a run to its end."""
-        runtime = self._around.runtime
+        runtime, spec = self._around.runtime, self._spec_of(container)
+        cgroups, name = self._around.host.cgroups(), group_name(self._home, container)
+        cgroups.divide_cpu(name, limits_of(spec), cpu_request_of(spec))
         check = self.spawn(self._check_listeners(container, run_id), name=f"check listeners of {container}")
         watch = self.spawn(self._watch_memory(container, run_id), name=f"watch the memory of {container}")
         ended = await runtime.wait(run_id, functools.partial(self._say_survivors, container))

@@ -57,6 +57,15 @@ def is_alive(pid: int) -> bool:
     return stat is not None and stat[0] not in DEAD
 
 
+def is_confined(pid: int) -> bool:
+    """It can gain no rights any more (no_new_privs), which is for ever: as all pods, unless they are trusted."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return b"NoNewPrivs:\t1" in file.read()
+    except OSError:
+        return True
+
+
 def start_ticks_of(pid: int) -> int:
     """When the process started, in clock ticks since boot; 0 if it is gone. With the pid, it names a process."""
     stat = stat_of(pid)

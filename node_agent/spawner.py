@@ -20,6 +20,10 @@ How messages travel is in `node_agent.spawner_line`. "at" is in seconds since 19
 moment on the monotonic clock, which nobody sets. A start that carries three descriptors runs with them as its standard
 input, output and error instead of a log: that is exec, and it ends with its agent.
 
+A program that needs more than that prepares itself first, in its own process (`node_agent.launch`): what it needs may
+not answer, and nobody else is to wait for it. It is started once it says nothing more. After PREPARE_LIMIT_S it is
+given up, and so is what is still being prepared when its agent goes.
+
 The life of a run: started -> (leader ends, or kill) -> sweep -> exited -> forgotten. When the leader ends, for whatever
 reason, what is left of its tree is killed before the end is reported, as the end of a container's first process ends
 the container. A process belongs to a run if it is in one of the run's control groups or descends from its leader; or,
@@ -50,8 +54,7 @@ import time
 from node_agent import process_tree as tree
 from node_agent import spawner_line as lines
 from node_agent.cgroup_files import kill_all_in, pids_in
-from node_agent.confine import confine_self
-from node_agent.launch import Launcher, Refused, launch
+from node_agent.launch import Launcher, Refused, confined, launch, refusal
 from node_agent.left_behind import LOST_CODE, LOST_SIGNAL, end_left_behind
 from node_agent.log_file import LogFile
 from node_agent.spawner_records import MARKER, Records
@@ -64,8 +67,10 @@ LOCK, WHO = "spawner.lock", "spawner.json"
 """Held by the spawner of a node while it lives; and who it is: {"pid", "ticks", "boot"}."""
 TRUSTED_DIRECTORY = "trusted"
 """In a node's directory: that of a second spawner, for trusted pods (`node_agent.runtime.trusting`)."""
-SHOWN = ("pods", "data")
-"""What of the node's directory its pods may see."""
+SHOWN = ("pods", "data", "memory")
+"""What of the node's directory its pods may see; the last one may be a link to where it lies."""
+PREPARE_LIMIT_S = 10.0
+"""How long a program may prepare itself: what it waits for is a file system that does not answer."""
 SWEEP_LIMIT_S = 5.0
 """What of a tree has not died then is named."""
 SWEEP_PAUSE_S = (0.002, 0.1)
@@ -84,8 +89,9 @@ class Run:
     """One program that was started, and its tree."""
 
     __slots__ = (
-        *("cgroups", "deadline", "depth", "end", "fd", "id", "input", "input_ends", "input_fd", "left", "log"),
-        *("parent", "pid", "pipe", "survivors", "tail", "usage"),
+        *("at", "cgroups", "deadline", "depth", "end", "fd", "given_up", "id", "input", "input_ends", "input_fd"),
+        *("left", "log", "mono", "parent", "pid", "pipe", "prepare_by", "said", "survivors", "tail", "ticks", "usage"),
+        "word",
     )
 
     def __init__(self, id: str, pid: int, parent: str, fd: int, log: LogFile | None, input_fd: int) -> None:
@@ -101,6 +107,10 @@ class Run:
         self.depth = 0  # how far below the leader the program is, to which signals go
         self.left: dict[int, int] = {}  # an earlier spawner's processes, by pid and start time: nobody's children here
         self.survivors: list[int] = []  # what did not die in time; looked after until it has
+        self.ticks, self.at, self.mono = 0, 0.0, 0.0
+        # While it is being prepared: where it says why it cannot be, what it has said, and until when.
+        self.word, self.said, self.prepare_by = -1, b"", float("inf")
+        self.given_up = False  # nobody wants to hear of it any more
 
     @classmethod
     def of_left(cls, id: str, left: dict[int, int], cgroups: list[str]) -> Run:
@@ -123,6 +133,7 @@ class Spawner:
         log_files: int,
         lifeline: int = -1,
         patience_s: float = 0.0,
+        launcher: Launcher | None = None,
         confinement: dict[str, Any] | None = None,
         left: dict[str, dict[int, int]] | None = None,
     ) -> None:
@@ -131,12 +142,13 @@ class Spawner:
         self.log_max_bytes, self.log_files = log_max_bytes, log_files
         self.lifeline, self.patience_s = lifeline, patience_s
         self.confinement = confinement or {}
-        self.launch = Launcher() if self.confinement else launch
+        self.launch = launcher or launch
         self.boot = boot_id()
         self.runs: dict[str, Run] = {}
         self.by_pid: dict[int, Run] = {}  # leaders that have not been reaped
         self.by_fd: dict[int, Run] = {}
         self.by_input: dict[int, Run] = {}  # whose input waits for room in the pipe
+        self.preparing: dict[int, Run] = {}  # by where they say why they cannot be, oldest first
         self.sweeping: dict[str, Run] = {}
         self.ending: list[int] = []
         self.session = os.getsid(0)
@@ -168,6 +180,8 @@ class Spawner:
             for fd, events in self.poller.poll(self._timeout_s()):
                 if fd in self.by_fd:
                     self._pump(self.by_fd[fd])
+                elif fd in self.preparing:
+                    self._hear(self.preparing[fd])
                 elif self.line.agent is not None and fd == self.line.agent.fileno():
                     self._talk()
                 elif fd == self.wake_fd:
@@ -181,13 +195,14 @@ class Spawner:
                 elif fd == self.lifeline:
                     self._on_lifeline()
             self._reap()
+            self._give_up_late_ones()
             if self.sweeping and _now() >= self.next_sweep:
                 self._sweep()
             self.stopping = self.stopping or _now() >= self.end_at
         self._end_everything()
 
     def _timeout_s(self) -> float:
-        due = min(self.end_at, self.next_sweep if self.sweeping else float("inf"))
+        due = min(self.end_at, self.next_sweep if self.sweeping else float("inf"), self._next_to_give_up())
         return -1 if due == float("inf") else max(0.0, due - _now())
 
     def _on_lifeline(self) -> None:
@@ -227,7 +242,7 @@ class Spawner:
         self.line.hang_up()
         self.blocked = False
         for run in list(self.runs.values()):
-            if run.parent:
+            if run.parent or run.word >= 0:
                 self._begin_sweep(run)
         if self.end_at < float("inf"):
             self.end_at = 0.0
@@ -307,7 +322,7 @@ class Spawner:
                 for fd in ours:
                     os.set_blocking(fd, False)
                 fds = (stdin, writer, writer)
-            pid = self.launch(message["argv"], env, message["cwd"], fds, confinement, tty)
+            pid, word = self.launch(message["argv"], env, message["cwd"], fds, confinement, tty)
         except (Refused, OSError) as error:
             for fd in ours:
                 os.close(fd)
@@ -326,10 +341,69 @@ class Spawner:
         if reader >= 0:
             self.by_fd[reader] = run
             self.poller.register(reader, select.EPOLLIN)
-        what = {"pid": pid, "ticks": tree.start_ticks_of(pid), "at": _wall(), "mono": _now()}
+        run.ticks, run.at, run.mono = tree.start_ticks_of(pid), _wall(), _now()
         if not run.parent:
-            self.records.started(id, **what, log=message["log"], boot=self.boot, cgroups=run.cgroups)
-        self._tell(event="started", id=id, **what)
+            files = {"log": message["log"], "boot": self.boot, "cgroups": run.cgroups}
+            self.records.started(id, pid=pid, ticks=run.ticks, at=run.at, mono=run.mono, **files)
+        if word < 0:
+            self._tell_started(run)
+        else:
+            run.word, run.prepare_by = word, _now() + PREPARE_LIMIT_S
+            self.preparing[word] = run
+            self.poller.register(word, select.EPOLLIN)
+
+    def _tell_started(self, run: Run) -> None:
+        self._tell(event="started", id=run.id, pid=run.pid, ticks=run.ticks, at=run.at, mono=run.mono)
+
+    # --- what is being prepared
+
+    def _hear(self, run: Run) -> None:
+        """Takes in what it says, if anything. Once that ends, it runs, or is over."""
+        try:
+            while data := os.read(run.word, _CHUNK_BYTES):
+                run.said += data
+        except BlockingIOError:
+            return
+        self._stop_hearing(run)
+        if not run.said:
+            self._tell_started(run)
+            return
+        self.by_pid.pop(run.pid, None)  # it ends by itself, with nothing below it
+        del self.runs[run.id]
+        self._close_output(run)
+        self._close_input(run)
+        self._tell_failed(run.id, run, refusal(run.said))
+
+    def _stop_hearing(self, run: Run) -> None:
+        self.poller.unregister(run.word)
+        del self.preparing[run.word]
+        os.close(run.word)
+        run.word = -1
+
+    def _tell_failed(self, id: str, run: Run, why: Refused) -> None:
+        if not run.parent:
+            self.records.forget(id)
+        self._tell(event="failed", id=id, code=why.code, message=why.message)
+
+    def _next_to_give_up(self) -> float:
+        return next(iter(self.preparing.values())).prepare_by if self.preparing else float("inf")
+
+    def _give_up_late_ones(self) -> None:
+        while self._next_to_give_up() <= _now():
+            run = next(iter(self.preparing.values()))
+            why = "a volume, the working directory or the program lies where nothing answers"
+            self._give_up(run, f"it could not be prepared within {PREPARE_LIMIT_S:g} s: {why}")
+            self._begin_sweep(run)
+
+    def _give_up(self, run: Run, why: str) -> None:
+        """Says that it failed. It is killed, which may take time: meanwhile its name and its groups are others'."""
+        self._stop_hearing(run)
+        kill_all_in(run.cgroups)
+        id, run.cgroups, run.given_up = run.id, [], True
+        del self.runs[id]
+        run.id = f"{id}, given up (pid {run.pid})"
+        self.runs[run.id] = run
+        self._tell_failed(id, run, Refused(128, why))
 
     def _open_log(self, path: str) -> LogFile:
         try:
@@ -402,11 +476,14 @@ class Spawner:
                 return
             pid = seen.si_pid
             run = self.by_pid.get(pid)
-            if run is not None:  # its group is killed while it is still there: its number is nobody else's yet
+            if run is not None and run.word >= 0:
+                self._hear(run)  # its last word may be that it never came to run
+            if run is not None and run.id in self.runs:
+                # Its group is killed while it is still there: its number is nobody else's yet.
                 self._begin_sweep(run)
                 del self.by_pid[pid]
             _, status, used = os.wait4(pid, 0)
-            if run is not None:  # everyone else is an orphan that we adopted: reaped, and that is all
+            if run is not None and run.id in self.runs:  # all others are orphans that we adopted: reaped, that is all
                 code = os.waitstatus_to_exitcode(status)
                 code, number = (code, 0) if code >= 0 else (128 - code, -code)
                 run.end = (code, number, _wall(), _now())
@@ -419,8 +496,12 @@ class Spawner:
     # --- ending trees
 
     def _begin_sweep(self, run: Run) -> None:
-        for other in self.runs.values():
-            if not other.deadline and (other is run or other.parent == run.id):
+        for other in [other for other in self.runs.values() if other is run or other.parent == run.id]:
+            if other.word >= 0:
+                self._hear(other)
+            if other.word >= 0:
+                self._give_up(other, "it was killed while it was being prepared")
+            if not other.deadline and other.id in self.runs:
                 other.deadline = _now() + SWEEP_LIMIT_S
                 self.sweeping[other.id] = other
                 # Before anything is looked up, which takes its time beside a fork bomb: most trees are one group.
@@ -486,6 +567,8 @@ class Spawner:
         self._close_input(run)
         del self.runs[run.id], self.sweeping[run.id]
         assert run.end is not None
+        if run.given_up:
+            return
         how: dict[str, object] = dict(zip(("code", "signal", "at", "mono"), run.end, strict=True))
         how |= {"tail": run.tail.decode(errors="replace"), "usage": run.usage}
         if run.left:
@@ -561,11 +644,14 @@ def main(argv: list[str]) -> int:
     os.close(who)
     left = end_left_behind(records, boot_id(), SWEEP_LIMIT_S)
     line = lines.Line(lines.listen(directory_fd))
-    confinement = confine_self(hidden, [os.path.join(directory, name) for name in SHOWN]) if hidden else {}
+    shown = [os.path.realpath(os.path.join(directory, name)) for name in SHOWN]
+    shown = [path for path in shown if os.path.isdir(path)]
+    launcher, confinement = confined(os.path.realpath(hidden), shown) if hidden else (None, {})
     Spawner(
         line,
         records,
         left=left,
+        launcher=launcher,
         confinement=confinement,
         log_max_bytes=int(log_max_bytes),
         log_files=int(log_files),

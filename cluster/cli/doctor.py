@@ -190,7 +190,7 @@ def _profiles_cure(missing: Sequence[str]) -> str:
 def _sandbox_problem(bubblewrap: str) -> str:
     """Runs a sandbox as pods get it, within what the spawner does to itself; why it does not work, or nothing."""
     sandbox = [bubblewrap, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--ro-bind", "/", "/"]
-    program = "import os, sys; os.execv(sys.argv[3], [*sys.argv[3:], '--proc', '/proc', '--dev', '/dev', 'true'])"
+    program = "sys.exit(run([*sys.argv[3:], '--proc', '/proc', '--dev', '/dev', 'true']))"
     try:
         done = _confined(program, *sandbox)
     except subprocess.TimeoutExpired:
@@ -201,11 +201,14 @@ def _sandbox_problem(bubblewrap: str) -> str:
 def _confined(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs Python in a process that has confined itself as spawners do: what it does cannot be taken back.
 
-    The outcome is in `said`. Raises TimeoutExpired.
+    The outcome is in `said`; `run(argv)` runs a program as they do, and returns its exit code. Raises TimeoutExpired.
     """
     before = (
-        "import sys, os; sys.path.append(sys.argv[1]); from node_agent.confine import confine_self; "
-        "import json; os.mkdir(sys.argv[2] + '/a'); said = confine_self(sys.argv[2], [sys.argv[2] + '/a']); "
+        "import json, os, sys; sys.path.append(sys.argv[1]); from node_agent.launch import confined\n"
+        "os.mkdir(sys.argv[2] + '/a'); launch, said = confined(sys.argv[2], [sys.argv[2] + '/a'])\n"
+        "def run(argv):\n"
+        "    pid, _ = launch(argv, dict(os.environ), '/', (-1, -1, 2))\n"
+        "    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\n"
     )
     root = str(Path(__file__).resolve().parents[2])
     with tempfile.TemporaryDirectory() as scratch:

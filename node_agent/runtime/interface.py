@@ -37,6 +37,9 @@ class Confinement:
     rlimits: Mapping[str, int] = field(default_factory=dict)
     """Hard limits by the names that setrlimit(2) has for them without RLIMIT_: {"NOFILE": 1024}; bytes, seconds or
     numbers, as setrlimit has them."""
+    oom_score_adj: int | None = None
+    """How soon the kernel kills it when the machine's memory is used up, from -1000 (never) to 1000; None: as soon as
+    the agent. Only root may make it less than the agent's own: else it is that."""
     cgroups: tuple[str, ...] = ()
     """Directories of control groups that the program enters."""
     mounts: tuple[Mount, ...] = ()
@@ -55,6 +58,8 @@ class Confinement:
     """In a user namespace, in which whoever it runs as is nobody: root may make no other ones there."""
     depth: int = 0
     """The program that is meant is so many generations below the one that is started: it gets the signals."""
+    apart: bool = False
+    """Nobody but the program itself goes to its directory, its file, its control groups: one may be held up there."""
     read_only_root: bool = False
     """Nothing but `mounts`, the working directory and /tmp can be written."""
 
@@ -193,6 +198,11 @@ class Runtime(Protocol):
     @property
     def can_mount(self) -> bool:
         """Whether programs can have mounts of their own (`Confinement.mounts`)."""
+        ...
+
+    @property
+    def hides(self) -> bool:
+        """Whether programs are kept from the cluster's keys."""
         ...
 
     @property

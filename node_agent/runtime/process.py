@@ -24,7 +24,7 @@ import sys
 import termios
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,10 @@ class ProcessRuntime:
     @property
     def can_mount(self) -> bool:
         return bool(self.confinement.get("mounts"))
+
+    @property
+    def hides(self) -> bool:
+        return bool(self.confinement.get("hidden"))
 
     @property
     def missing(self) -> Sequence[str]:
@@ -246,6 +250,8 @@ class ProcessRuntime:
             stderr_read, stderr_write = os.pipe2(os.O_CLOEXEC)
             ends = [stdin_write, stdout_read, stderr_read], [stdin_read, stdout_write, stderr_write]
         try:
+            # Its control groups are in use, and hold up whoever goes there: it goes by itself.
+            program = replace(program, confinement=replace(program.confinement, apart=True))
             message = self._start_message(program) | {"fds": 3, "parent": beside}
             await self._start(program.run_id, message, ends[1])
         except BaseException:

@@ -39,6 +39,10 @@ class TrustingRuntime:
         return self._confined.can_mount
 
     @property
+    def hides(self) -> bool:
+        return self._confined.hides
+
+    @property
     def missing(self) -> Sequence[str]:
         return self._confined.missing
 

@@ -85,9 +85,10 @@ async def spawner_starts() -> AsyncIterator[Sides]:
 
         async def start_one(run_id: str) -> None:
             async with room:
-                confinement = Confinement(cgroups=cgroups.make(run_id, Limits()))
+                confinement = Confinement(cgroups=cgroups.make(run_id, Limits()), oom_score_adj=1000)
                 log, env = str(node / "pods" / f"{run_id}.log"), {"PATH": os.environ["PATH"]}
                 await runtime.run(Program(run_id, tuple(COMMAND), env, str(node / "pods"), log, confinement))
+                cgroups.divide_cpu(run_id, Limits(), 0)
                 await runtime.wait(run_id)
                 runtime.forget(run_id)
                 cgroups.remove(run_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ from node_agent.process_tree import descendants_of
 from node_agent.runtime.cgroups import MAX_PROCESSES
 from tests.e2e.workloads import pod
 from tests.kit.processes import mentioning
+from tests.kit.silent_files import silent_files
 
 HOG = "exec python3 -c 'x = bytes([1]) * (100 << 20); import time; time.sleep(1000)'"
 """Little enough that setting it aside succeeds where it is only looked at."""
@@ -236,3 +238,56 @@ def test_a_node_without_disk_or_processes_says_so_and_takes_no_more(signal: str,
 
         cluster.wait_until(waits, "a new pod is kept away, and says by what")
         assert cluster.get("pod", "late", "default").spec.nodeName == ""
+
+
+def test_a_volume_that_does_not_answer_keeps_only_those_who_asked_for_it(
+    shared_cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    """Its server is gone: the node goes on, and the pod says what is wrong."""
+    with silent_files(tmp_path / "silent") as silent:
+        volume = f"nodeName: node-1\n          volumes: [{{name: far, hostPath: {{path: {silent}}}}}]"
+        mount = "volumeMounts: [{name: far, mountPath: /far}]"
+        shared_cluster.apply(pod("stuck", "sleep 1000", extra=mount, spec=volume), namespace)
+        shared_cluster.apply(pod("neighbour", "echo here", spec="nodeName: node-1"), namespace)
+        assert ended(shared_cluster, "neighbour", namespace).exitCode == 0
+
+        def why() -> str:
+            statuses = shared_cluster.get("pod", "stuck", namespace).status.containerStatuses
+            waiting = statuses[0].state.waiting if statuses else core.ContainerStateWaiting()
+            return f"{waiting.reason}: {waiting.message}"
+
+        said = 'FailedMount: hostPath of volume "far" does not answer'
+        shared_cluster.wait_until(lambda: said in why(), "the pod says what it waits for")
+        shared_cluster.delete("pod", "stuck", namespace)
+
+
+def part_of_processors(pid: int) -> str:
+    """What its control group says: cpu.shares (v1) or cpu.weight (v2)."""
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, names, path = line.split(":", 2)
+        for mount, file in (("cpu", "cpu.shares"), ("", "cpu.weight")):
+            where = Path("/sys/fs/cgroup") / mount / path.lstrip("/") / file
+            if mount in names.split(",") and where.exists():
+                return f"{file} {where.read_text().strip()}"
+    return ""
+
+
+def test_requests_decide_when_processors_or_memory_are_short(shared_cluster: Cluster, namespace: str) -> None:
+    """Who asked for more gets more of the processors, and is killed later; what is executed beside it goes with it."""
+    asks = "resources: {requests: {cpu: 250m, memory: 64Mi}}"
+    shared_cluster.apply(pod("modest", "sleep 1000", spec="nodeName: node-1"), namespace)
+    shared_cluster.apply(pod("asks", "sleep 1000", extra=asks, spec="nodeName: node-1"), namespace)
+    spawner, scores, pids = shared_cluster.pid("node-1-spawner"), [], []
+    own = int(Path(f"/proc/{spawner}/oom_score_adj").read_text())
+    for name in ("modest", "asks"):
+        shared_cluster.wait(f"pod/{name}", namespace)
+        pids += shared_cluster.pod_pids(name, namespace)
+        scores.append(int(Path(f"/proc/{pids[-1]}/oom_score_adj").read_text()))
+        beside = shared_cluster.exec(name, ["cat", "/proc/self/oom_score_adj", "/proc/self/cgroup"], namespace).stdout
+        assert beside == f"{scores[-1]}\n{Path(f'/proc/{pids[-1]}/cgroup').read_text()}"
+    assert scores[0] == 1000
+    assert max(own, 3) <= scores[1] <= 999
+    assert int(Path(f"/proc/{spawner}/oom_score_adj").read_text()) == own
+    if shared_cluster.get("node", "node-1").status.isolation.enforcement == "cgroup":
+        expected = (["cpu.shares 2", "cpu.shares 256"], ["cpu.weight 1", "cpu.weight 10"])
+        shared_cluster.wait_until(lambda: [part_of_processors(pid) for pid in pids] in expected, "they are divided")

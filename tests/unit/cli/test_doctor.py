@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from cluster.cli.doctor import (
     _profiles_cure,
     _sandbox_problem,
 )
+from node_agent.restrict import landlock_version
+from tests.kit.without_namespaces import NO_NAMESPACE, without_namespaces
 
 
 def test_it_looks_at_everything_and_leaves_nothing(
@@ -96,3 +99,19 @@ def test_a_sandbox_is_tried(tmp_path: Path) -> None:
     broken.write_text("#!/bin/sh\necho bwrap: no permissions to create a new namespace >&2\nexit 1\n")
     broken.chmod(0o755)
     assert _sandbox_problem(str(broken)) == "bwrap: no permissions to create a new namespace"
+
+
+def test_without_namespaces_it_says_how_keys_are_kept_and_what_that_costs() -> None:
+    if not landlock_version():
+        pytest.skip("this kernel has no Landlock")
+    arguments = without_namespaces("-m", "cluster.cli.main", "doctor", "-o", "json")
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode == NO_NAMESPACE:
+        pytest.skip("there is no namespace to be had at all")
+    assert done.returncode == 0, done.stderr
+    found = {each["what"]: each for each in json.loads(done.stdout)}
+    assert found["isolation"]["level"] == WARNING
+    assert "no mount namespace" in found["isolation"]["found"]
+    assert "closed by Landlock" in found["isolation"]["found"]
+    assert "sysctl" in found["isolation"]["cure"]
+    assert "profile sandbox: bubblewrap" in found["profiles"]["found"]

@@ -81,6 +81,7 @@ class FakeRuntime:
         self._ends: dict[str, asyncio.Future[Ended]] = {}
         self.adopted: dict[str, Adopted] = {}
         self.can_mount = False
+        self.hides = True
         self.missing: list[str] = []
 
     def adopt_from(self, earlier: FakeRuntime) -> None:

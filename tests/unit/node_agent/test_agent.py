@@ -513,3 +513,15 @@ async def test_a_damaged_checkpoint_is_put_aside(world: World) -> None:
     await until(lambda: world.is_adopted(pod))
     assert file.with_suffix(".bad").exists()
     assert len(world.runtime.programs) == 1
+
+
+async def test_a_node_that_cannot_hide_the_clusters_keys_does_not_call_its_pods_contained(world: World) -> None:
+    await world.run(make_pod("before"))
+    await until(lambda: "Started" in world.reasons())
+    assert "NotContained" not in world.reasons()
+    world.runtime.hides = False
+    await world.run(make_pod("web"))
+    await until(lambda: "NotContained" in world.reasons())
+    told = [event for event in world.cluster.objects(core.Event) if event.reason == "NotContained"]
+    assert [(each.type, each.involvedObject.name) for each in told] == [("Warning", "web")]
+    assert "it can read the cluster's keys" in told[0].message

@@ -17,11 +17,12 @@ import pytest
 from cluster.actor.clock import SystemClock
 from node_agent import process_tree as tree
 from node_agent.runtime import process
-from node_agent.runtime.interface import Ended, Program, StartFailure
+from node_agent.runtime.interface import Confinement, Ended, Mount, Program, StartFailure
 from node_agent.runtime.logs import parts_of
 from node_agent.runtime.process import ProcessRuntime
 from node_agent.runtime.trusting import TrustingRuntime
 from node_agent.spawner import boot_id
+from tests.kit.silent_files import silent_files
 
 LIMIT_S = 20.0
 PATH = os.environ["PATH"]
@@ -611,3 +612,50 @@ async def test_many_at_once(runtime: ProcessRuntime, program: Make) -> None:
     await asyncio.gather(*(runtime.run(one) for one in programs))
     ends = await asyncio.gather(*(within(runtime.wait(one.run_id)) for one in programs))
     assert [end.exit_code for end in ends] == [number % 7 for number in range(60)]
+
+
+async def test_what_waits_for_files_that_do_not_answer_keeps_nobody_and_is_given_up(
+    tmp_path: Path, program: Callable[..., Program], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A volume or a working directory on a dead server: others start meanwhile, and it does not take for ever."""
+    limit = "import node_agent.spawner as s; s.PREPARE_LIMIT_S = 1.0; "
+    monkeypatch.setattr(process, "_BOOT", process._BOOT.replace("from node_agent", f"{limit} from node_agent"))
+    (tmp_path / "node").mkdir()
+    with silent_files(tmp_path / "silent") as silent:
+        runtime = make_runtime(tmp_path / "node", "service")
+        await runtime.start()
+        try:
+            mounts = Confinement(mounts=(Mount(str(silent), "/mnt"),))
+            stuck = [
+                replace(program("true"), confinement=mounts),
+                replace(program("true", cwd=silent), confinement=Confinement(apart=True)),
+                replace(program(f"{silent}/program"), confinement=Confinement(apart=True)),
+            ]
+            waiting = [asyncio.ensure_future(runtime.run(each)) for each in stuck]
+            for confinement in (Confinement(), Confinement(rlimits={"NOFILE": 77})):
+                other = replace(program("echo", "fine"), confinement=confinement)
+                await runtime.run(other)
+                assert (await within(runtime.wait(other.run_id))).tail == "fine\n"
+            assert not any(each.done() for each in waiting)
+            for each in waiting:
+                with pytest.raises(StartFailure, match=r"could not be prepared within 1 s: .* nothing answers"):
+                    await asyncio.wait_for(each, LIMIT_S)
+            await until(lambda: tree.children_of(runtime.spawner_pid) == [])
+            # Its agent goes meanwhile: it is ended, and the next agent may start it anew.
+            again = asyncio.ensure_future(runtime.run(stuck[0]))
+            await until(lambda: bool(tree.children_of(runtime.spawner_pid)))
+            await runtime.leave()
+            with pytest.raises(StartFailure):
+                await again
+            runtime = make_runtime(tmp_path / "node", "service")
+            await runtime.start()
+            assert stuck[0].run_id not in runtime.adopted
+            await runtime.run(replace(stuck[0], confinement=Confinement()))
+            assert (await within(runtime.wait(stuck[0].run_id))).exit_code == 0
+            # One whose caller does not want it any more.
+            once = asyncio.ensure_future(runtime.run(stuck[1]))
+            await until(lambda: bool(tree.children_of(runtime.spawner_pid)))
+            once.cancel()
+            await until(lambda: tree.children_of(runtime.spawner_pid) == [])
+        finally:
+            await runtime.stop()
