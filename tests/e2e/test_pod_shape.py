@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
+from pathlib import Path
 
 from cluster.testing import Cluster
+from tests.kit.processes import mentioning
 
 
 def apply(cluster: Cluster, name: str, spec: str) -> None:
@@ -58,7 +61,6 @@ def test_hooks_last_words_and_what_a_run_used(shared_cluster: Cluster) -> None:
           command: [sh, -c, "while ! test -e bye; do sleep 0.05; done; echo last > $PODIUM_TERMINATION_LOG; exit 3"]
           lifecycle:
             postStart: {exec: {command: [sh, -c, "sleep 0.3; echo posted > posted"]}}
-            preStop: {exec: {command: [sh, -c, "touch bye; sleep 0.3"]}}
         """,
     )
     shared_cluster.wait_until(lambda: phase(shared_cluster, "hooked") == "Running", "it runs")
@@ -70,6 +72,53 @@ def test_hooks_last_words_and_what_a_run_used(shared_cluster: Cluster) -> None:
     assert ended.usage.maxRssBytes > 0
     assert "last" in shared_cluster.podium("describe", "pod/hooked").stdout
     shared_cluster.delete("pod", "hooked")
+
+
+def test_a_deleted_pod_carries_out_its_pre_stop_hook_first(shared_cluster: Cluster) -> None:
+    """The program is told to end when the hook is through, whether that went well or not; the grace is for both."""
+    token = f"1000.{os.getpid()}88"
+    notes: dict[str, Path] = {}
+    for name, hook in (
+        ("polite", "say hook begins; sleep 0.5; say hook ends"),
+        ("failing", "say hook begins; exit 3"),
+        ("endless", f"say hook begins; sleep {token}; say hook ends"),
+    ):
+        say = f"say() {{ echo $* >> $PODIUM_VOLUME_NOTES/{name}; }};"
+        apply(
+            shared_cluster,
+            name,
+            f"""
+            terminationGracePeriodSeconds: 60
+            containers:
+            - name: main
+              command: [sh, -c, "{say} trap 'say told to end; exit 0' TERM; say runs; while :; do sleep 0.05; done"]
+              readinessProbe: {{exec: {{command: [sh, -c, "test -e $PODIUM_VOLUME_NOTES/{name}"]}}}}
+              lifecycle: {{preStop: {{exec: {{command: [sh, -c, "{say} {hook}"]}}}}}}
+              volumeMounts: [{{name: notes, mountPath: /notes}}]
+            volumes: [{{name: notes, dataDirectory: {{name: notes}}}}]
+            """,
+        )
+    for name in ("polite", "failing", "endless"):
+        shared_cluster.wait(f"pod/{name}")
+        node = shared_cluster.get("pod", name).spec.nodeName
+        notes[name] = shared_cluster.directory / "nodes" / node / "data" / "default" / "notes" / name
+        shared_cluster.delete("pod", name, wait=False)
+        shared_cluster.wait_until(lambda name=name: "hook begins" in notes[name].read_text(), f"{name}'s hook begins")  # type: ignore[misc]
+    shared_cluster.delete("pod", "endless", grace_period_s=1)
+    for name in ("polite", "failing"):
+        shared_cluster.wait(f"pod/{name}", gone=True)
+    said = {name: path.read_text() for name, path in notes.items()}
+    assert said["polite"] == "runs\nhook begins\nhook ends\ntold to end\n"
+    assert said["failing"] == "runs\nhook begins\ntold to end\n"
+    assert said["endless"] == "runs\nhook begins\ntold to end\n"
+    assert not mentioning(f"sleep {token}"), "a hook ends with its container"
+
+    def complaint(name: str) -> str:
+        return " ".join(event.message for event in shared_cluster.events("FailedPreStopHook", name))
+
+    shared_cluster.wait_until(lambda: "ended with exit code 3" in complaint("failing"), "it is said that one failed")
+    shared_cluster.wait_until(lambda: "within the grace period" in complaint("endless"), "and that one took too long")
+    assert not complaint("polite")
 
 
 def test_dependencies_and_readiness_by_port(shared_cluster: Cluster) -> None:
