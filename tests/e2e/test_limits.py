@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from cluster.pb.v1 import core_pb2 as core
@@ -15,7 +14,7 @@ from cluster.testing import Cluster
 from node_agent.process_tree import descendants_of
 from node_agent.runtime.cgroups import MAX_PROCESSES
 from tests.e2e.workloads import pod
-from tests.kit.processes import mentioning
+from tests.kit.processes import MemoryPeak, mentioning
 from tests.kit.silent_files import silent_files
 
 HOG = "exec python3 -c 'x = bytes([1]) * (100 << 20); import time; time.sleep(1000)'"
@@ -162,24 +161,37 @@ def test_a_pod_that_fills_the_disk_is_ended(shared_cluster: Cluster, namespace: 
 
 
 def test_a_flood_of_output_is_capped_and_stops_nobody(shared_cluster: Cluster, namespace: str) -> None:
-    """Hundreds of megabytes: the log stays within its share, the agent stays small, and others are served."""
-    after = f"sleep 1000.{os.getpid()}66"
-    flood = f"yes this is a line of a flood | head -c 300000000; exec {after}"
-    shared_cluster.apply(pod("flood", flood), namespace)
-    shared_cluster.apply(pod("other", "echo fine; sleep 1000"), namespace)
+    """Hundreds of megabytes, in lines and in a single one that has no end: the logs stay within their share, agent and
+    spawner take hardly more memory at any time, even while the log is read, and others are served."""
+    here = "nodeName: node-1"
+    peaks = {name: MemoryPeak(shared_cluster.pid(name)) for name in ("node-1", "node-1-spawner")}
+    lines = "yes this is a line of a flood | head -c 299000000; echo the end; exit 3"
+    giant = "head -c 200000000 /dev/zero | tr '\\0' x; exit 3"
+    for name, script in (("lines", lines), ("giant", giant), ("other", "echo fine; sleep 1000")):
+        shared_cluster.apply(pod(name, script, spec=here), namespace)
     shared_cluster.wait("pod/other", namespace)
-    node = shared_cluster.get("pod", "flood", namespace).spec.nodeName
-    spawner = shared_cluster.pid(f"{node}-spawner")
-    shared_cluster.wait_until(
-        lambda: any(proc.title.startswith(after) for proc in mentioning(after)), "all of it is written", timeout_s=60
-    )
     assert shared_cluster.podium("logs", "other", "-n", namespace).stdout == "fine\n"
-    lines = shared_cluster.podium("logs", "flood", "-n", namespace, "--tail", "2").stdout
-    assert lines.startswith("this is a line of a flood\n")
-    uid = shared_cluster.get("pod", "flood", namespace).metadata.uid
-    logs = shared_cluster.directory / "nodes" / node / "pods" / uid / "logs"
-    assert sum(file.stat().st_size for file in logs.rglob("*.log*")) < 40 << 20
-    assert psutil.Process(spawner).memory_info().rss < 60 << 20
+    directories = {}
+    for name, last_words in (("lines", "this is a line of a flood\nthe end"), ("giant", "x" * 2000)):
+        shared_cluster.wait_until(
+            lambda name=name: shared_cluster.get("pod", name, namespace).status.phase == "Failed",  # type: ignore[misc]
+            f"all of {name} is written",
+            timeout_s=90,
+        )
+        live = shared_cluster.get("pod", name, namespace)
+        message = live.status.containerStatuses[0].state.terminated.message
+        assert message.endswith(last_words)
+        assert len(message) <= 4096
+        directories[name] = shared_cluster.directory / "nodes" / "node-1" / "pods" / live.metadata.uid / "logs"
+    for directory in directories.values():
+        assert 10 << 20 < sum(file.stat().st_size for file in directory.rglob("*.log*")) < 40 << 20
+    tail = shared_cluster.podium("logs", "lines", "-n", namespace, "--tail", "2").stdout
+    assert tail == "this is a line of a flood\nthe end\n"
+    assert shared_cluster.podium("logs", "giant", "-n", namespace, "--limit-bytes", "50").stdout == "x" * 50
+    assert len(shared_cluster.podium("logs", "giant", "-n", namespace).stdout) > 10 << 20
+    growth = {name: peak.growth_bytes for name, peak in peaks.items()}
+    assert growth["node-1"] < 16 << 20
+    assert growth["node-1-spawner"] < 4 << 20
 
 
 def test_a_port_clash_names_the_holder(shared_cluster: Cluster, namespace: str) -> None:

@@ -1,8 +1,9 @@
-"""Helpers of these tests: pods in a line, a lifecycle that is driven by hand, a runtime without processes."""
+"""Helpers of these tests: pods in a line, a lifecycle that is driven by hand, a runtime without processes, a server."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cluster.actor.clock import Clock
@@ -163,3 +164,23 @@ class FakeRuntime:
     def running(self) -> list[str]:
         """Ids of the runs that are on."""
         return [run_id for run_id, end in self._ends.items() if not end.done()]
+
+
+async def serve(answer: Callable[[bytes], bytes | None]) -> tuple[asyncio.Server, int]:
+    """A server on 127.0.0.1, and its port. `answer` is given the head of a request; for None nothing is answered."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:
+            writer.close()
+            return
+        reply = answer(request)
+        if reply is None:
+            await reader.read()
+        else:
+            writer.write(reply)
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    return server, server.sockets[0].getsockname()[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from cluster.client import operations
 from cluster.config.profiles import PROFILES
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.agent import NodeAgent
+from node_agent.flags import parse
 from node_agent.runtime.interface import StartFailure
 from node_agent.settings import AgentSettings
 from tests.kit.memory_client import MemoryCluster
@@ -35,9 +37,10 @@ async def until(condition: Callable[[], bool]) -> None:
 class World:
     """A cluster and one agent."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, readiness_by_port: bool = True) -> None:
         self.cluster = MemoryCluster()
         self.directory = directory
+        self.readiness_by_port = readiness_by_port
         self.admin = self.cluster.client()
         self.runtime = FakeRuntime()
         self.agent = self.make_agent()
@@ -56,6 +59,7 @@ class World:
             labels={"disk": "ssd"},
             resources={"gpu": "2"},
             status_tick_s=0.001,
+            readiness_by_port=self.readiness_by_port,
         )
         client = self.cluster.client("node:node-1")
         self.runtime = FakeRuntime()
@@ -285,6 +289,36 @@ async def test_what_does_not_die_keeps_its_pod_terminating(world: World) -> None
     assert world.pod() is not None
     world.runtime.end(run_id, 137, 9)
     await until(lambda: world.pod() is None)
+
+
+@pytest.mark.parametrize("by_port", [True, False])
+async def test_ready_when_its_port_listens_or_as_soon_as_it_runs(tmp_path: Path, by_port: bool) -> None:
+    """By a setting; a readiness probe of its own makes it one or the other anyway."""
+    world = World(tmp_path, readiness_by_port=by_port)
+    await world.agent.start()
+    try:
+        pod = make_pod()
+        pod.spec.containers[0].ports.add(containerPort=18080)
+        await world.run(pod)
+        assert is_pod_ready(world.pod() or core.Pod()) is not by_port
+        with socket.create_server((world.status().podIP, 18080)):
+            await until(lambda: is_pod_ready(world.pod() or core.Pod()))
+    finally:
+        await world.agent.stop()
+
+
+def test_the_profile_kubernetes_does_not_take_a_port_for_readiness(tmp_path: Path) -> None:
+    needed = ["--name=n", "--master=m:1", "--listen=h:1", f"--credentials={tmp_path}", f"--dir={tmp_path}"]
+    by_port = {
+        options: parse([*needed, *options])[0].readiness_by_port
+        for options in [
+            (),
+            ("--no-readiness-by-port",),
+            ("--profile=kubernetes",),
+            ("--profile=kubernetes", "--readiness-by-port"),
+        ]
+    }
+    assert list(by_port.values()) == [True, False, False, True]
 
 
 async def test_a_pod_that_does_not_fit_fails(world: World) -> None:

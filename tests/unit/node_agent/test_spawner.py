@@ -287,22 +287,46 @@ while True:
     await until(lambda: tree.children_of(runtime.spawner_pid) == [])  # and the dead are reaped
 
 
-async def test_orphans_are_reaped(runtime: ProcessRuntime, program: Make, tmp_path: Path) -> None:
-    """A thousand zombies, if nobody did."""
-    script = """
-import os, time
-for _ in range(1000):
-    if os.fork() == 0:
-        os.fork()
-        os._exit(0)
-    os.wait()
-open("ready", "w").write("x")
+ORPHANS = """
+import os, sys, time
+for round, number in (("first", 1000), ("second", 200)):
+    while not os.path.exists(round):
+        time.sleep(0.005)
+    for _ in range(number):
+        if os.fork() == 0:
+            os.fork()
+            os._exit(0)
+        os.wait()
+    open(round + " done", "w")
 time.sleep(1000)
 """
-    one = program(sys.executable, "-I", "-S", "-c", script)
+
+
+async def test_orphans_are_reaped(runtime: ProcessRuntime, program: Make, tmp_path: Path) -> None:
+    """A thousand zombies, if nobody did. Their death alone wakes the spawner, and each time it wakes it reaps all that
+    are dead: none is there any more once it has answered. So a zombie is as old as the spawner is late, and no timer is
+    waited for."""
+    one = program(sys.executable, "-I", "-S", "-c", ORPHANS)
     started = await runtime.run(one)
-    await until((tmp_path / "ready").exists)
+
+    def zombies() -> set[tuple[int, int]]:
+        stats = {pid: tree.stat_of(pid) for pid in tree.children_of(runtime.spawner_pid)}
+        return {(pid, stat[4]) for pid, stat in stats.items() if stat is not None and stat[0] == "Z"}
+
+    (tmp_path / "first").touch()
+    await until((tmp_path / "first done").exists)
     await until(lambda: tree.children_of(runtime.spawner_pid) == [started.pid])
+    os.kill(runtime.spawner_pid, signal.SIGSTOP)
+    try:
+        (tmp_path / "second").touch()
+        await until((tmp_path / "second done").exists)
+        await until(lambda: len(zombies()) == 200)
+        piled_up = zombies()
+    finally:
+        os.kill(runtime.spawner_pid, signal.SIGCONT)
+    for _ in range(2):  # the first answer may come from the turn that began before
+        await runtime.run(program("true"))
+    assert not zombies() & piled_up
 
 
 async def test_a_flood_of_output_is_rotated(runtime: ProcessRuntime, program: Make) -> None:
