@@ -39,7 +39,7 @@ from node_agent.runtime.cgroups import Cgroups, Limits
 from node_agent.runtime.interface import Confinement, Mount, Program
 from node_agent.runtime.logs import log_path, remove_old_logs
 from node_agent.security import SYSTEM, Belongings, Profiles, contain
-from node_agent.volumes import Shelves, UnfitPath, make_volume
+from node_agent.volumes import Shelves, UnfitPath, data_directory, make_volume
 
 KUBERNETES_TERMINATION_LOG = "/dev/termination-log"
 """Kubernetes' default for terminationMessagePath, which its clients write out: the same as none."""
@@ -84,6 +84,8 @@ class Host:
     """What the node has to give, in the units of `cluster.api.pods.amount`."""
     data: Path
     """Where named data directories lie."""
+    on_new_data: Callable[[], None]
+    """Called when one of them was made."""
     memory: Path
     """A directory in memory, where secrets lie."""
     can_mount: Callable[[], bool]
@@ -290,7 +292,20 @@ def _check_user(host: Host, home: Home, container: core.Container) -> None:
 
 
 async def _patient_volumes(host: Host, home: Home, container: core.Container, place: Place) -> list[tuple[str, Mount]]:
-    """As `_volumes`, and without waiting for ever for what is not ours. Raises NotPrepared besides."""
+    """As `_volumes`, and without waiting for ever for what is not ours. Raises NotPrepared besides.
+
+    Data directories that were not there before are told of.
+    """
+    kept = [data_directory(volume, home.pod, home.shelves(host)) for volume in home.pod.spec.volumes]
+    absent = [path for path in kept if path is not None and not path.is_dir()]
+    try:
+        return await _made_volumes(host, home, container, place)
+    finally:
+        if any(path.is_dir() for path in absent):
+            host.on_new_data()
+
+
+async def _made_volumes(host: Host, home: Home, container: core.Container, place: Place) -> list[tuple[str, Mount]]:
     wanted = {mount.name for mount in container.volumeMounts}
     foreign = [each.name for each in home.pod.spec.volumes if each.volumeSource.HasField("hostPath")]
     foreign = [name for name in foreign if name in wanted]
@@ -307,11 +322,11 @@ async def _patient_volumes(host: Host, home: Home, container: core.Container, pl
 def _volumes(host: Host, home: Home, container: core.Container, place: Place) -> list[tuple[str, Mount]]:
     """The volumes that a container mounts, outer ones first. Raises MissingConfiguration, UnfitPath, UnknownField."""
     wanted = {mount.name for mount in container.volumeMounts}
-    made = {}
+    shelves, made = home.shelves(host), {}
     for volume in home.pod.spec.volumes:
         if volume.name in wanted:
             try:
-                made[volume.name] = make_volume(volume, home.pod, home.shelves(host), place, home.configuration)
+                made[volume.name] = make_volume(volume, home.pod, shelves, place, home.configuration)
             except OSError as error:
                 raise UnfitPath(f'volume "{volume.name}": {error.strerror}: {error.filename or "?"}') from error
     mounts = []

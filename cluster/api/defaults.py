@@ -14,14 +14,19 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from cluster.api.kinds import AnyObject, kind_of
+from cluster.api.priorities import PREEMPT_LOWER_PRIORITY
 from cluster.api.quantities import canonical
 from cluster.api.remembered import remembered
 from cluster.pb.v1 import core_pb2 as core
 
 DEFAULT_NAMESPACE = "default"
+NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
+"""The label of every namespace that holds its name."""
 TERMINATION_GRACE_PERIOD_S = 30
 SCHEDULER_NAME = "default-scheduler"
 AFFINITY_TIMEOUT_S = 10800
+GROUP_TIMEOUT_S = 60
+"""How long pods of a group wait for the others of it."""
 
 _PROBE_NUMBERS = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
 
@@ -50,11 +55,15 @@ def apply_defaults(obj: AnyObject) -> None:
                 obj.status.allocatable[resource].CopyFrom(quantity)
     elif isinstance(obj, core.Namespace):
         _default(obj.status, "phase", "Active")
+        if obj.metadata.name:  # so that a namespaceSelector can name it
+            obj.metadata.labels[NAMESPACE_NAME_LABEL] = obj.metadata.name
     elif isinstance(obj, core.Secret):
         _default(obj, "type", "Opaque")
         for key, text in obj.stringData.items():  # for writing only: it wins over data, and is never kept
             obj.data[key] = text.encode()
         obj.ClearField("stringData")
+    elif isinstance(obj, core.PriorityClass):
+        _default(obj, "preemptionPolicy", PREEMPT_LOWER_PRIORITY)
 
 
 def default_pod_spec(spec: core.PodSpec) -> None:
@@ -99,6 +108,8 @@ def _complete_pod_spec(spec: core.PodSpec) -> None:
                 _default(hook.httpGet, "scheme", "HTTP")
     for toleration in spec.tolerations:
         _default(toleration, "operator", "Equal")
+    if spec.HasField("podGroup") and not spec.podGroup.HasField("scheduleTimeoutSeconds"):
+        spec.podGroup.scheduleTimeoutSeconds = GROUP_TIMEOUT_S
 
 
 def _default_volume(source: core.VolumeSource) -> None:

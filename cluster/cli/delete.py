@@ -57,6 +57,7 @@ def delete_command(
 
     async def body(session: Session) -> int:
         from cluster.api.errors import NotFound
+        from cluster.api.kinds import kind_of
         from cluster.api.meta import Key, key_of
         from cluster.cli.apply import read
         from cluster.client import operations
@@ -66,7 +67,7 @@ def delete_command(
         if paths:
             for manifest in reversed(read(paths)):
                 key = key_of(manifest.object)
-                namespaced = manifest.object.DESCRIPTOR.name not in ("Node", "Namespace")
+                namespaced = kind_of(manifest.object).namespaced
                 keys.append(Key(key.kind, (key.namespace or namespace) if namespaced else "", key.name))
         else:
             for kind, name in targets(what):
@@ -105,13 +106,13 @@ def delete_command(
                 click.echo(f"{word} deleted")
                 uids[key] = result.unwrap().metadata.uid
         if wait and uids:
-            await _wait_gone(session, uids, timeout)
+            await wait_gone(session, uids, timeout)
         return code
 
     return run(ctx, body)
 
 
-async def _wait_gone(session: Session, uids: dict, timeout: float) -> None:  # type: ignore[type-arg]
+async def wait_gone(session: Session, uids: dict, timeout: float) -> None:  # type: ignore[type-arg]
     """Returns when none of these very objects (by uid) exists. Raises CommandError when time is over."""
     import asyncio
 

@@ -76,7 +76,7 @@ def logs_command(
                 mixed = not container and len(pod.spec.containers) > 1
             elif kind.name in ("ReplicationController", "Service"):
                 owner = await session.client.get(kind.message, name, namespace)
-                label_selector = str(selector_from_map(owner.spec.selector))  # type: ignore[union-attr]
+                label_selector = str(selector_from_map(owner.spec.selector))  # type: ignore[union-attr, arg-type]
             else:
                 raise click.UsageError(f"{kind.plural} have no logs")
         reader = _Reader(session, wish, container, several or mixed if prefix is None else prefix)

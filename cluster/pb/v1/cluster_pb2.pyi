@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Object(_message.Message):
-    __slots__ = ("pod", "node", "replicationcontroller", "service", "endpoints", "event", "namespace", "lease", "configmap", "secret")
+    __slots__ = ("pod", "node", "replicationcontroller", "service", "endpoints", "event", "namespace", "lease", "configmap", "secret", "priorityclass", "poddisruptionbudget")
     POD_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     REPLICATIONCONTROLLER_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,8 @@ class Object(_message.Message):
     LEASE_FIELD_NUMBER: _ClassVar[int]
     CONFIGMAP_FIELD_NUMBER: _ClassVar[int]
     SECRET_FIELD_NUMBER: _ClassVar[int]
+    PRIORITYCLASS_FIELD_NUMBER: _ClassVar[int]
+    PODDISRUPTIONBUDGET_FIELD_NUMBER: _ClassVar[int]
     pod: _core_pb2.Pod
     node: _core_pb2.Node
     replicationcontroller: _core_pb2.ReplicationController
@@ -30,7 +32,9 @@ class Object(_message.Message):
     lease: _core_pb2.Lease
     configmap: _core_pb2.ConfigMap
     secret: _core_pb2.Secret
-    def __init__(self, pod: _Optional[_Union[_core_pb2.Pod, _Mapping]] = ..., node: _Optional[_Union[_core_pb2.Node, _Mapping]] = ..., replicationcontroller: _Optional[_Union[_core_pb2.ReplicationController, _Mapping]] = ..., service: _Optional[_Union[_core_pb2.Service, _Mapping]] = ..., endpoints: _Optional[_Union[_core_pb2.Endpoints, _Mapping]] = ..., event: _Optional[_Union[_core_pb2.Event, _Mapping]] = ..., namespace: _Optional[_Union[_core_pb2.Namespace, _Mapping]] = ..., lease: _Optional[_Union[_core_pb2.Lease, _Mapping]] = ..., configmap: _Optional[_Union[_core_pb2.ConfigMap, _Mapping]] = ..., secret: _Optional[_Union[_core_pb2.Secret, _Mapping]] = ...) -> None: ...
+    priorityclass: _core_pb2.PriorityClass
+    poddisruptionbudget: _core_pb2.PodDisruptionBudget
+    def __init__(self, pod: _Optional[_Union[_core_pb2.Pod, _Mapping]] = ..., node: _Optional[_Union[_core_pb2.Node, _Mapping]] = ..., replicationcontroller: _Optional[_Union[_core_pb2.ReplicationController, _Mapping]] = ..., service: _Optional[_Union[_core_pb2.Service, _Mapping]] = ..., endpoints: _Optional[_Union[_core_pb2.Endpoints, _Mapping]] = ..., event: _Optional[_Union[_core_pb2.Event, _Mapping]] = ..., namespace: _Optional[_Union[_core_pb2.Namespace, _Mapping]] = ..., lease: _Optional[_Union[_core_pb2.Lease, _Mapping]] = ..., configmap: _Optional[_Union[_core_pb2.ConfigMap, _Mapping]] = ..., secret: _Optional[_Union[_core_pb2.Secret, _Mapping]] = ..., priorityclass: _Optional[_Union[_core_pb2.PriorityClass, _Mapping]] = ..., poddisruptionbudget: _Optional[_Union[_core_pb2.PodDisruptionBudget, _Mapping]] = ...) -> None: ...
 
 class Status(_message.Message):
     __slots__ = ("status", "message", "reason", "details", "code", "store_id", "revision", "oldest_revision", "last_revision")
@@ -260,21 +264,35 @@ class DeleteOperation(_message.Message):
     propagation_policy: str
     def __init__(self, kind: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., preconditions: _Optional[_Union[Preconditions, _Mapping]] = ..., grace_period_seconds: _Optional[int] = ..., propagation_policy: _Optional[str] = ...) -> None: ...
 
+class EvictOperation(_message.Message):
+    __slots__ = ("namespace", "name", "preconditions", "grace_period_seconds")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PRECONDITIONS_FIELD_NUMBER: _ClassVar[int]
+    GRACE_PERIOD_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    preconditions: Preconditions
+    grace_period_seconds: int
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., preconditions: _Optional[_Union[Preconditions, _Mapping]] = ..., grace_period_seconds: _Optional[int] = ...) -> None: ...
+
 class Operation(_message.Message):
-    __slots__ = ("create", "update", "patch", "update_status", "bind", "delete")
+    __slots__ = ("create", "update", "patch", "update_status", "bind", "delete", "evict")
     CREATE_FIELD_NUMBER: _ClassVar[int]
     UPDATE_FIELD_NUMBER: _ClassVar[int]
     PATCH_FIELD_NUMBER: _ClassVar[int]
     UPDATE_STATUS_FIELD_NUMBER: _ClassVar[int]
     BIND_FIELD_NUMBER: _ClassVar[int]
     DELETE_FIELD_NUMBER: _ClassVar[int]
+    EVICT_FIELD_NUMBER: _ClassVar[int]
     create: CreateOperation
     update: UpdateOperation
     patch: PatchOperation
     update_status: UpdateStatusOperation
     bind: BindOperation
     delete: DeleteOperation
-    def __init__(self, create: _Optional[_Union[CreateOperation, _Mapping]] = ..., update: _Optional[_Union[UpdateOperation, _Mapping]] = ..., patch: _Optional[_Union[PatchOperation, _Mapping]] = ..., update_status: _Optional[_Union[UpdateStatusOperation, _Mapping]] = ..., bind: _Optional[_Union[BindOperation, _Mapping]] = ..., delete: _Optional[_Union[DeleteOperation, _Mapping]] = ...) -> None: ...
+    evict: EvictOperation
+    def __init__(self, create: _Optional[_Union[CreateOperation, _Mapping]] = ..., update: _Optional[_Union[UpdateOperation, _Mapping]] = ..., patch: _Optional[_Union[PatchOperation, _Mapping]] = ..., update_status: _Optional[_Union[UpdateStatusOperation, _Mapping]] = ..., bind: _Optional[_Union[BindOperation, _Mapping]] = ..., delete: _Optional[_Union[DeleteOperation, _Mapping]] = ..., evict: _Optional[_Union[EvictOperation, _Mapping]] = ...) -> None: ...
 
 class WriteRequest(_message.Message):
     __slots__ = ("operations", "atomic", "cause", "dry_run", "request_id")

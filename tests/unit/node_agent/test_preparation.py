@@ -49,6 +49,7 @@ class Node:
             read_configuration=self.read,
             allocatable=dict,
             data=self.root / "data",
+            on_new_data=lambda: None,
             memory=self.root / "memory",
             can_mount=lambda: self.can_mount,
             cgroups=Cgroups.none,
