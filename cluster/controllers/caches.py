@@ -58,7 +58,7 @@ class Caches:
         self.services: Informer[core.Service] = Informer(client, core.Service, indexes=owned, clock=clock, rng=rng)
         self.endpoints: Informer[core.Endpoints] = Informer(client, core.Endpoints, indexes=owned, clock=clock, rng=rng)
         self.budgets: Informer[core.PodDisruptionBudget] = Informer(
-            client, core.PodDisruptionBudget, indexes={NAMESPACE: _namespace}, clock=clock, rng=rng
+            client, core.PodDisruptionBudget, indexes=owned, clock=clock, rng=rng
         )
         self.namespaces: Informer[core.Namespace] = Informer(client, core.Namespace, clock=clock, rng=rng)
 
@@ -71,7 +71,7 @@ class Caches:
             "PodDisruptionBudget": self.budgets,
             "Pod": self.pods,
         }
-        self.owned: list[Informer[Any]] = [self.pods, self.endpoints, self.controllers, self.services]
+        self.owned: list[Informer[Any]] = [self.pods, self.endpoints, self.controllers, self.services, self.budgets]
         """The kinds whose objects may belong to others; they have the indexes OWNER and NAMESPACE."""
 
     async def start(self) -> None:
