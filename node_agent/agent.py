@@ -52,6 +52,7 @@ from node_agent import node_object
 from node_agent.addresses import PodAddresses
 from node_agent.adoption import RunId
 from node_agent.checkpoint import Checkpoint, Checkpoints
+from node_agent.configuration import ConfigurationReader
 from node_agent.dependencies import wait_for_dependencies
 from node_agent.eviction import parse_thresholds, refuses
 from node_agent.fit import Rejection, admit
@@ -70,7 +71,7 @@ from node_agent.security import find_profiles, try_sandbox, without
 from node_agent.settings import AgentSettings
 from node_agent.spawner import boot_id
 from node_agent.status_writer import StatusWriter
-from node_agent.volumes import Shelves, remove_volumes
+from node_agent.volumes import Shelves, data_directories, remove_volumes
 
 COMPONENT = "node-agent"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -82,8 +83,6 @@ STOP_MARGIN_S = 1.0
 """How much longer than the grace period the stop of all pods may take before the rest is killed."""
 FLUSH_TIMEOUT_S = 1.0
 DISCONNECT_LOOK_S = 0.5
-CONFIGURATION_TIMEOUT_S = 5.0
-"""For one ConfigMap or Secret, before a container starts."""
 ALONE_S = 5.0
 """How long an agent that begins waits for the master before it starts again, on its own, what of its pods had ended."""
 
@@ -159,9 +158,10 @@ class NodeAgent:
                 path=environ.get("PATH") or DEFAULT_PATH,
                 lang=environ.get("LANG") or "C.UTF-8",
                 services=self._services.indexer.list,
-                read_configuration=self._read_configuration,
+                read_configuration=ConfigurationReader(client, clock).get,
                 allocatable=lambda: node_object.amounts(self._resources),
                 data=settings.dir / "data",
+                on_new_data=self._repair.set,
                 memory=settings.dir / LINK,
                 can_mount=lambda: runtime.can_mount,
                 cgroups=lambda: self._cgroups,
@@ -334,6 +334,7 @@ class NodeAgent:
             resources=self._resources,
             isolation=self._isolation(),
             pressures=self._pressures,
+            data_directories=data_directories(self.settings.dir / "data"),
             now_s=self._clock.wall(),
             stopping=stopping,
         )
@@ -375,7 +376,7 @@ class NodeAgent:
         self._repair.set()
 
     async def _repair_forever(self) -> None:
-        """Says again what somebody else took away: the Node itself, or that it is ready."""
+        """Says again what somebody else took away (the Node itself, or that it is ready), and says what is new."""
         while True:
             await self._repair.wait()
             self._repair.clear()
@@ -437,10 +438,6 @@ class NodeAgent:
                 await self._ask_to_stop(worker, pod)
             elif pod.status != worker.current_status and not self.writer.is_pending(uid):
                 self.writer.put(worker.pod, worker.current_status)
-
-    async def _read_configuration(self, kind: str, namespace: str, name: str) -> core.ConfigMap | core.Secret:
-        message = core.ConfigMap if kind == "ConfigMap" else core.Secret
-        return await self.client.get(message, name, namespace, timeout_s=CONFIGURATION_TIMEOUT_S)
 
     async def _adopt_living(self) -> None:
         """Takes up the pods that an earlier life of this agent left and that run, whether the master answers or not.
