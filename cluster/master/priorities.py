@@ -13,11 +13,10 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from cluster.api.errors import Forbidden
 from cluster.api.meta import Key
 from cluster.api.priorities import DEFAULT_PRIORITY, PREEMPT_LOWER_PRIORITY, SYSTEM_CLASSES
+from cluster.api.remembered import remembered
 from cluster.master.stage import Reader
 from cluster.pb.v1 import core_pb2 as core
 
@@ -59,7 +58,8 @@ def keep_priority(new: core.PodSpec, old: core.PodSpec) -> None:
 
 def default_class(state: Reader) -> core.PriorityClass | None:
     """The class of pods that name none. (There is one at most; of several the lowest would be it.)"""
-    return min((each for each in _classes(state) if each.globalDefault), key=lambda each: each.value, default=None)
+    defaults = [found for version in state.list(_KIND) if (found := _as_default(version.data)) is not None]
+    return min(defaults, key=lambda each: each.value, default=None)
 
 
 def check_only_default(state: Reader, wanted: core.PriorityClass) -> None:
@@ -81,11 +81,11 @@ def check_removal(doomed: core.PriorityClass) -> None:
         raise Forbidden(f'priorityclasses "{name}" is forbidden: this is a system priority class and cannot be deleted')
 
 
-def _classes(state: Reader) -> Iterator[core.PriorityClass]:
-    for version in state.list(_KIND):
-        found = version.parse()
-        assert isinstance(found, core.PriorityClass)
-        yield found
+@remembered
+def _as_default(data: bytes) -> core.PriorityClass | None:
+    """The class, if it is a default one. Asked for with every new pod, of every class."""
+    found = core.PriorityClass.FromString(data)
+    return found if found.globalDefault else None
 
 
 def _contradiction(what: str, given: object, computed: object) -> str:

@@ -48,13 +48,15 @@ class Benchmark:
     aim: str = ""
     """What it should be on two cores, for people to compare with."""
     runs: int = 5
+    warm_up: bool = True
+    """Whether a first run is made that does not count."""
 
 
 BENCHMARKS: dict[str, Benchmark] = {}
 
 
 def benchmark(
-    name: str, *, unit: str, what: str, aim: str = "", runs: int = 5
+    name: str, *, unit: str, what: str, aim: str = "", runs: int = 5, warm_up: bool = True
 ) -> Callable[[Callable[[], AbstractAsyncContextManager[Sides]]], Callable[[], AbstractAsyncContextManager[Sides]]]:
     """Registers the decorated stage under this name."""
 
@@ -63,7 +65,7 @@ def benchmark(
     ) -> Callable[[], AbstractAsyncContextManager[Sides]]:
         if name in BENCHMARKS:
             raise ValueError(f"there are two benchmarks named {name}")
-        BENCHMARKS[name] = Benchmark(name, unit, what, stage, aim, runs)
+        BENCHMARKS[name] = Benchmark(name, unit, what, stage, aim, runs, warm_up)
         return stage
 
     return register
@@ -92,14 +94,15 @@ class Result:
 
 
 async def run(chosen: Benchmark, runs: int, tell: Callable[[str], None]) -> Result:
-    """Runs a benchmark, ours and peer in turns, after one warm-up of each that does not count."""
+    """Runs a benchmark, ours and peer in turns, mostly after one warm-up of each that does not count."""
     ours: list[float] = []
     peers: list[float] = []
     async with chosen.stage() as sides:
-        await sides.ours()
-        if sides.peer is not None:
-            await sides.peer()
-        elif sides.peer_name:
+        if chosen.warm_up:
+            await sides.ours()
+            if sides.peer is not None:
+                await sides.peer()
+        if sides.peer is None and sides.peer_name:
             tell(f"{chosen.name}: {sides.peer_name} is not installed here; without a peer")
         for _ in range(runs):
             ours.append(await sides.ours())

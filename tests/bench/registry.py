@@ -11,6 +11,7 @@ from tests.bench import (  # noqa: F401 - imported for their registrations
     placing,
     proxying,
     restarting,
+    scheduling,
     watching,
     whole,
     writing,
