@@ -1,6 +1,6 @@
 """One decision: filter, score, pick among the best with dice; and many decisions in one go.
 
-For each pair of shape and spreading group there is a view: the mask of nodes that fit and the part of the score that
+For each class of pods there is a view: the mask of nodes that fit and the part of the score that
 depends on one node alone. When a pod is placed, one row changes, and every view catches up with the rows that changed
 since it was last used. So the thousandth replica costs a few operations over arrays, and gets the same answer as if
 everything had been computed anew (the tests compare with a plain reference).
@@ -11,6 +11,7 @@ elsewhere (`cluster.scheduler.assumed`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,13 +20,14 @@ import numpy as np
 from cluster.scheduler import filters, scores
 from cluster.scheduler.facts import PlacedPod
 from cluster.scheduler.filters import Refusal
+from cluster.scheduler.podclass import PodClass
 from cluster.scheduler.settings import Weights
-from cluster.scheduler.shape import Shape, tolerates
+from cluster.scheduler.shape import tolerates
 from cluster.scheduler.snapshot import ALL_ROWS, MEMORY, BoolArray, IntArray, Rows, Snapshot
-from cluster.scheduler.spread import GroupKey
+from cluster.scheduler.spread import GroupKey, SpreadSelectors
 
 VIEWS_LIMIT = 512
-"""So many shapes are kept computed; the least recently used one is dropped and computed anew when it comes again."""
+"""So many classes are kept computed; the least recently used one is dropped and computed anew when it comes again."""
 
 
 class Dice(Protocol):
@@ -50,7 +52,7 @@ class Placement:
 
 
 class _View:
-    """What one shape sees. Arrays have one entry per row."""
+    """What one class of pods sees. Arrays have one entry per row."""
 
     __slots__ = (
         "base",
@@ -58,14 +60,14 @@ class _View:
         "feasible",
         "generation",
         "intolerable",
+        "pod_class",
         "position",
         "refusal",
-        "shape",
         "suitable",
     )
 
-    def __init__(self, shape: Shape) -> None:
-        self.shape = shape
+    def __init__(self, pod_class: PodClass) -> None:
+        self.pod_class = pod_class
         self.generation = -1
         self.position = 0
         self.suitable: BoolArray = np.zeros(0, np.bool_)
@@ -91,13 +93,13 @@ class _View:
             rows: Rows = ALL_ROWS
         else:
             nodes, rows = changed.nodes, changed.rows
-        shape = self.shape
+        pod_class = self.pod_class
         if nodes is ALL_ROWS or len(changed.nodes if changed else ()):
-            self.suitable[nodes] = filters.feasible(snapshot, shape, nodes, filters.NODE_FILTERS)
-            self.intolerable[nodes] = intolerable_taints(snapshot, shape, nodes)
-        self.base[rows] = base_score(snapshot, shape, rows, weights)
+            self.suitable[nodes] = filters.feasible(snapshot, pod_class, nodes, filters.NODE_FILTERS)
+            self.intolerable[nodes] = intolerable_taints(snapshot, pod_class, nodes)
+        self.base[rows] = base_score(snapshot, pod_class, rows, weights)
         before = self.feasible[rows]
-        after = self.suitable[rows] & filters.feasible(snapshot, shape, rows, filters.LOAD_FILTERS)
+        after = self.suitable[rows] & filters.feasible(snapshot, pod_class, rows, filters.LOAD_FILTERS)
         if not np.array_equal(before, after):
             self.feasible[rows] = after
             self.candidates = np.flatnonzero(self.feasible)
@@ -112,19 +114,24 @@ class _View:
         self.candidates = np.zeros(0, np.int64)
 
 
-def base_score(snapshot: Snapshot, shape: Shape, rows: Rows, weights: Weights) -> IntArray:
+def base_score(snapshot: Snapshot, pod_class: PodClass, rows: Rows, weights: Weights) -> IntArray:
     """The weighted scores that look at nothing but the node itself."""
     allocatable = snapshot.allocatable[rows, : MEMORY + 1]
-    used = snapshot.scored[rows] + np.array([shape.scored_cpu_milli, shape.scored_memory_bytes], np.int64)
+    used = snapshot.scored[rows] + np.array(
+        [pod_class.shape.scored_cpu_milli, pod_class.shape.scored_memory_bytes], np.int64
+    )
     total: IntArray = weights.least_allocated * scores.least_allocated(allocatable, used)
     return total + weights.balanced_allocation * scores.balanced_allocation(allocatable, used)
 
 
-def intolerable_taints(snapshot: Snapshot, shape: Shape, rows: Rows) -> IntArray:
+def intolerable_taints(snapshot: Snapshot, pod_class: PodClass, rows: Rows) -> IntArray:
     """Per row, how many PreferNoSchedule taints the pod does not tolerate."""
     per_set = np.array(
         [
-            sum(taint.effect == "PreferNoSchedule" and not tolerates(shape.tolerations, taint) for taint in taints)
+            sum(
+                taint.effect == "PreferNoSchedule" and not tolerates(pod_class.shape.tolerations, taint)
+                for taint in taints
+            )
             for taints in snapshot.taint_sets
         ],
         np.int64,
@@ -152,18 +159,20 @@ def spread_score(snapshot: Snapshot, group: GroupKey | None, candidates: IntArra
 class Cycle:
     """Decides over a snapshot. The dice decide ties only; the same dice and the same history give the same nodes."""
 
-    def __init__(self, snapshot: Snapshot, weights: Weights, dice: Dice) -> None:
+    def __init__(self, snapshot: Snapshot, selectors: SpreadSelectors, weights: Weights, dice: Dice) -> None:
         self._snapshot = snapshot
+        self._selectors = selectors
         self._weights = weights
         self._dice = dice
-        self._views: dict[Shape, _View] = {}
+        self._views: dict[PodClass, _View] = {}
 
-    def decide(self, pod: PlacedPod, group: GroupKey | None) -> Placement | Refusal:
+    def decide(self, pod: PlacedPod) -> Placement | Refusal:
         """Picks a node and places the pod there in the snapshot, or says why there is none."""
-        view = self._view(pod.shape)
+        view = self._view(pod.pod_class)
         candidates = view.candidates
         if not len(candidates):
             return self._refusal(view)
+        group = self._selectors.group_of(pod.pod_class)
         total = total_score(self._snapshot, self._weights, view.base, view.intolerable, group, candidates)
         best = total.max()
         ties = candidates[total == best]
@@ -172,23 +181,27 @@ class Cycle:
         self._snapshot.place(pod, node)
         return Placement(node, int(best), len(candidates), len(ties))
 
-    def refused_by(self, shape: Shape) -> frozenset[str] | None:
-        """The filters that refuse a pod of this shape now; None if it would find a node."""
-        view = self._view(shape)
+    def decide_many(self, pod_class: PodClass, pods: Sequence[PlacedPod]) -> list[Placement | Refusal]:
+        """The same as `decide` for one after the other of these pods, which are all of this class, in their order."""
+        return [self.decide(pod) for pod in pods]
+
+    def refused_by(self, pod_class: PodClass) -> frozenset[str] | None:
+        """The filters that refuse a pod of this class now; None if it would find a node."""
+        view = self._view(pod_class)
         return None if len(view.candidates) else self._refusal(view).filters
 
     def _refusal(self, view: _View) -> Refusal:
         if view.refusal is None:
-            view.refusal = filters.refusal(self._snapshot, view.shape)
+            view.refusal = filters.refusal(self._snapshot, view.pod_class)
         return view.refusal
 
-    def _view(self, shape: Shape) -> _View:
-        view = self._views.pop(shape, None)
+    def _view(self, pod_class: PodClass) -> _View:
+        view = self._views.pop(pod_class, None)
         if view is None:
             if len(self._views) >= VIEWS_LIMIT:
                 del self._views[next(iter(self._views))]
-            view = _View(shape)
-        self._views[shape] = view
+            view = _View(pod_class)
+        self._views[pod_class] = view
         view.refresh(self._snapshot, self._weights)
         return view
 

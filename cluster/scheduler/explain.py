@@ -22,10 +22,11 @@ from cluster.pb.v1 import core_pb2 as core
 from cluster.scheduler import filters, scores
 from cluster.scheduler.cycle import intolerable_taints, spread_score
 from cluster.scheduler.facts import facts_of, placed_pod
+from cluster.scheduler.podclass import PodClass, class_of
 from cluster.scheduler.settings import Weights
-from cluster.scheduler.shape import IMAGE_RUNTIME_LABEL, Shape, TaintTuple, shape_of
+from cluster.scheduler.shape import IMAGE_RUNTIME_LABEL, TaintTuple
 from cluster.scheduler.snapshot import MEMORY, IntArray, Snapshot
-from cluster.scheduler.spread import GroupKey, SpreadSelectors, member_of
+from cluster.scheduler.spread import GroupKey, SpreadSelectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +130,8 @@ def explain(
         selectors.set_service(service)
     for controller in controllers:
         selectors.set_controller(controller)
-    shape = shape_of(pod, placed=True)
-    return _Explainer(snapshot, shape, selectors.group_of(member_of(pod)), weights or Weights()).explain(pod)
+    pod_class = class_of(pod, placed=True)
+    return _Explainer(snapshot, pod_class, selectors.group_of(pod_class), weights or Weights()).explain(pod)
 
 
 def format_amount(resource: str, amount: int) -> str:
@@ -153,9 +154,10 @@ _EFFORT = {
 
 
 class _Explainer:
-    def __init__(self, snapshot: Snapshot, shape: Shape, group: GroupKey | None, weights: Weights) -> None:
+    def __init__(self, snapshot: Snapshot, pod_class: PodClass, group: GroupKey | None, weights: Weights) -> None:
         self._snapshot = snapshot
-        self._shape = shape
+        self._class = pod_class
+        self._shape = pod_class.shape
         self._group = group
         self._weights = weights
         self._details: dict[str, Callable[[int, bool], str]] = {
@@ -183,7 +185,7 @@ class _Explainer:
     def explain(self, pod: core.Pod) -> Explanation:
         snapshot = self._snapshot
         rows = np.flatnonzero(snapshot.alive)
-        passes = {each.name: each.passes(snapshot, self._shape, rows) for each in filters.FILTERS}
+        passes = {each.name: each.passes(snapshot, self._class, rows) for each in filters.FILTERS}
         checks = {
             int(row): tuple(
                 Check(name, bool(passed[i]), self._details[name](int(row), bool(passed[i])))
@@ -202,7 +204,7 @@ class _Explainer:
             assigned_to=pod.spec.nodeName,
             verdicts=tuple(verdicts),
             best=tuple(verdict.node for verdict in verdicts if verdict.fits and verdict.total == top),
-            message="" if len(fitting) else filters.refusal(snapshot, self._shape).message,
+            message="" if len(fitting) else filters.refusal(snapshot, self._class).message,
             changes=() if len(fitting) else self._smallest_changes(checks),
         )
 
@@ -231,7 +233,7 @@ class _Explainer:
             (
                 "TaintToleration",
                 weights.taint_toleration,
-                scores.taint_toleration(intolerable_taints(snapshot, shape, rows)),
+                scores.taint_toleration(intolerable_taints(snapshot, self._class, rows)),
                 [""] * len(rows),
             ),
             ("Spread", weights.spread, spread_score(snapshot, self._group, rows), groupmates),

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from cluster.api.meta import is_terminating
 from cluster.api.pods import amount
 from cluster.pb.v1 import core_pb2 as core
-from cluster.scheduler.shape import Shape, TaintTuple, shape_of
-from cluster.scheduler.spread import Terms, terms_of
+from cluster.scheduler.podclass import PodClass, Terms, class_of
+from cluster.scheduler.shape import TaintTuple
 
 MAX_ALLOCATABLE = 1 << 56
 """Nodes that claim more count as this much (64 PiB of memory): a hundredfold stays within 64 bits."""
@@ -23,9 +23,7 @@ class PlacedPod:
     """A pod that takes something of a node."""
 
     uid: str
-    namespace: str
-    labels: Terms
-    shape: Shape
+    pod_class: PodClass
     terminating: bool = False
     """It still holds its resources, but no longer counts when its group is spread."""
 
@@ -53,12 +51,10 @@ def facts_of(node: core.Node) -> NodeFacts:
     )
 
 
-def placed_pod(pod: core.Pod, shape: Shape | None = None) -> PlacedPod:
+def placed_pod(pod: core.Pod, pod_class: PodClass | None = None) -> PlacedPod:
     """A pod as the snapshot counts it."""
     return PlacedPod(
         uid=pod.metadata.uid,
-        namespace=pod.metadata.namespace,
-        labels=terms_of(pod.metadata.labels.items()),
-        shape=shape if shape is not None else shape_of(pod, placed=True),
+        pod_class=pod_class if pod_class is not None else class_of(pod, placed=True),
         terminating=is_terminating(pod),
     )

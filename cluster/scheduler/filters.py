@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cluster.scheduler.podclass import PodClass
 from cluster.scheduler.shape import ANY_IP, IMAGE_RUNTIME_LABEL, Shape, TaintTuple, tolerates
 from cluster.scheduler.snapshot import ALL_ROWS, PODS, BoolArray, IntArray, Rows, Snapshot
 
@@ -29,9 +30,9 @@ class Filter:
     """One reason why a node may be no place for a pod."""
 
     name: str
-    passes: Callable[[Snapshot, Shape, Rows], BoolArray]
+    passes: Callable[[Snapshot, PodClass, Rows], BoolArray]
     """For each of the rows, whether it passes."""
-    reasons: Callable[[Snapshot, Shape, IntArray], Counter[str]]
+    reasons: Callable[[Snapshot, PodClass, IntArray], Counter[str]]
     """For rows that failed, the reasons in Kubernetes' words, counted."""
 
 
@@ -42,8 +43,8 @@ def _of_rows(snapshot: Snapshot, rows: Rows, value: bool) -> BoolArray:
 # -- unschedulable (cordoned)
 
 
-def _is_schedulable(snapshot: Snapshot, shape: Shape, rows: Rows) -> BoolArray:
-    if shape.tolerations and tolerates(shape.tolerations, UNSCHEDULABLE_TAINT):
+def _is_schedulable(snapshot: Snapshot, pod_class: PodClass, rows: Rows) -> BoolArray:
+    if pod_class.shape.tolerations and tolerates(pod_class.shape.tolerations, UNSCHEDULABLE_TAINT):
         return _of_rows(snapshot, rows, True)
     return ~snapshot.unschedulable[rows]
 
@@ -51,11 +52,11 @@ def _is_schedulable(snapshot: Snapshot, shape: Shape, rows: Rows) -> BoolArray:
 # -- spec.nodeName
 
 
-def _is_named(snapshot: Snapshot, shape: Shape, rows: Rows) -> BoolArray:
-    if not shape.node_name:
+def _is_named(snapshot: Snapshot, pod_class: PodClass, rows: Rows) -> BoolArray:
+    if not pod_class.shape.node_name:
         return _of_rows(snapshot, rows, True)
     named = np.zeros(len(snapshot.names), np.bool_)
-    row = snapshot.row_of(shape.node_name)
+    row = snapshot.row_of(pod_class.shape.node_name)
     if row is not None:
         named[row] = True
     return named[rows]
@@ -72,16 +73,16 @@ def untolerated(shape: Shape, taints: tuple[TaintTuple, ...]) -> TaintTuple | No
     return None
 
 
-def _tolerates_taints(snapshot: Snapshot, shape: Shape, rows: Rows) -> BoolArray:
-    passing = np.array([untolerated(shape, taints) is None for taints in snapshot.taint_sets], np.bool_)
+def _tolerates_taints(snapshot: Snapshot, pod_class: PodClass, rows: Rows) -> BoolArray:
+    passing = np.array([untolerated(pod_class.shape, taints) is None for taints in snapshot.taint_sets], np.bool_)
     return passing[snapshot.taint_set[rows]]
 
 
-def _taint_reasons(snapshot: Snapshot, shape: Shape, rows: IntArray) -> Counter[str]:
+def _taint_reasons(snapshot: Snapshot, pod_class: PodClass, rows: IntArray) -> Counter[str]:
     reasons: Counter[str] = Counter()
     numbers, counts = np.unique(snapshot.taint_set[rows], return_counts=True)
     for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-        taint = untolerated(shape, snapshot.taint_sets[number])
+        taint = untolerated(pod_class.shape, snapshot.taint_sets[number])
         assert taint is not None
         value = f"{taint.key}: {taint.value}"
         reasons[f"node(s) had taint {{{value}}}, that the pod didn't tolerate"] += count
@@ -100,9 +101,9 @@ def _has_label(snapshot: Snapshot, key: str, value: str, rows: Rows) -> BoolArra
     return has
 
 
-def _is_selected(snapshot: Snapshot, shape: Shape, rows: Rows) -> BoolArray:
+def _is_selected(snapshot: Snapshot, pod_class: PodClass, rows: Rows) -> BoolArray:
     selected = _of_rows(snapshot, rows, True)
-    for key, value in shape.selector:
+    for key, value in pod_class.shape.selector:
         selected &= _has_label(snapshot, key, value, rows)
     return selected
 
@@ -110,8 +111,8 @@ def _is_selected(snapshot: Snapshot, shape: Shape, rows: Rows) -> BoolArray:
 # -- images
 
 
-def _runs_images(snapshot: Snapshot, shape: Shape, rows: Rows) -> BoolArray:
-    if not shape.needs_image_runtime:
+def _runs_images(snapshot: Snapshot, pod_class: PodClass, rows: Rows) -> BoolArray:
+    if not pod_class.shape.needs_image_runtime:
         return _of_rows(snapshot, rows, True)
     return _has_label(snapshot, IMAGE_RUNTIME_LABEL, "true", rows)
 
@@ -119,11 +120,11 @@ def _runs_images(snapshot: Snapshot, shape: Shape, rows: Rows) -> BoolArray:
 # -- host ports: 0.0.0.0 collides with every address
 
 
-def _has_free_ports(snapshot: Snapshot, shape: Shape, rows: Rows) -> BoolArray:
-    if not shape.host_ports:
+def _has_free_ports(snapshot: Snapshot, pod_class: PodClass, rows: Rows) -> BoolArray:
+    if not pod_class.shape.host_ports:
         return _of_rows(snapshot, rows, True)
     free = np.ones(len(snapshot.names), np.bool_)
-    for port in shape.host_ports:
+    for port in pod_class.shape.host_ports:
         for row, addresses in snapshot.port_users(port).items():
             if port.ip == ANY_IP or port.ip in addresses or ANY_IP in addresses:
                 free[row] = False
@@ -138,21 +139,21 @@ def missing_resources(snapshot: Snapshot, shape: Shape) -> list[str]:
     return [name for name, _ in shape.requests if name not in snapshot.columns]
 
 
-def _has_resources(snapshot: Snapshot, shape: Shape, rows: Rows) -> BoolArray:
-    if missing_resources(snapshot, shape):
+def _has_resources(snapshot: Snapshot, pod_class: PodClass, rows: Rows) -> BoolArray:
+    if missing_resources(snapshot, pod_class.shape):
         return _of_rows(snapshot, rows, False)
-    asked = snapshot.vector(shape)
+    asked = snapshot.vector(pod_class.shape)
     free = snapshot.allocatable[rows] - snapshot.requested[rows]
     # What is not asked for may be overdrawn (a node can shrink): it keeps nobody away.
     fits: BoolArray = ((free >= asked) | (asked == 0)).all(axis=1)
     return fits
 
 
-def _resource_reasons(snapshot: Snapshot, shape: Shape, rows: IntArray) -> Counter[str]:
+def _resource_reasons(snapshot: Snapshot, pod_class: PodClass, rows: IntArray) -> Counter[str]:
     reasons: Counter[str] = Counter()
-    for name in missing_resources(snapshot, shape):
+    for name in missing_resources(snapshot, pod_class.shape):
         reasons[f"Insufficient {name}"] += len(rows)
-    asked = snapshot.vector(shape)
+    asked = snapshot.vector(pod_class.shape)
     free = snapshot.allocatable[rows] - snapshot.requested[rows]
     for name, column in snapshot.columns.items():
         if asked[column]:
@@ -162,8 +163,8 @@ def _resource_reasons(snapshot: Snapshot, shape: Shape, rows: IntArray) -> Count
     return reasons
 
 
-def _always(reason: str) -> Callable[[Snapshot, Shape, IntArray], Counter[str]]:
-    return lambda snapshot, shape, rows: Counter({reason: len(rows)})
+def _always(reason: str) -> Callable[[Snapshot, PodClass, IntArray], Counter[str]]:
+    return lambda snapshot, pod_class, rows: Counter({reason: len(rows)})
 
 
 FILTERS: tuple[Filter, ...] = (
@@ -183,11 +184,13 @@ NODE_FILTERS = FILTERS[:-2]
 """Those that look at the node alone: their answer changes only with the node."""
 
 
-def feasible(snapshot: Snapshot, shape: Shape, rows: Rows = ALL_ROWS, which: tuple[Filter, ...] = FILTERS) -> BoolArray:
-    """For each of the rows, whether a pod of this shape may go there, as far as these filters say."""
+def feasible(
+    snapshot: Snapshot, pod_class: PodClass, rows: Rows = ALL_ROWS, which: tuple[Filter, ...] = FILTERS
+) -> BoolArray:
+    """For each of the rows, whether a pod of this class may go there, as far as these filters say."""
     mask = snapshot.alive[rows].copy()
     for each in which:
-        mask &= each.passes(snapshot, shape, rows)
+        mask &= each.passes(snapshot, pod_class, rows)
     return mask
 
 
@@ -204,7 +207,7 @@ class Refusal:
 NO_NODES = "no nodes available to schedule pods"
 
 
-def refusal(snapshot: Snapshot, shape: Shape) -> Refusal:
+def refusal(snapshot: Snapshot, pod_class: PodClass) -> Refusal:
     """Why no node will do. Each node is counted for the first filter that refuses it, as in Kubernetes."""
     if not snapshot.node_count:
         return Refusal(NO_NODES, frozenset())
@@ -212,11 +215,11 @@ def refusal(snapshot: Snapshot, shape: Shape) -> Refusal:
     reasons: Counter[str] = Counter()
     refusing: set[str] = set()
     for each in FILTERS:
-        passed = each.passes(snapshot, shape, ALL_ROWS)
+        passed = each.passes(snapshot, pod_class, ALL_ROWS)
         failed = np.flatnonzero(left & ~passed)
         if len(failed):
             refusing.add(each.name)
-            reasons.update(each.reasons(snapshot, shape, failed))
+            reasons.update(each.reasons(snapshot, pod_class, failed))
             left &= passed
     return Refusal(sentence(reasons, int(left.sum()), snapshot.node_count), frozenset(refusing))
 

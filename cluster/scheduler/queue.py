@@ -4,10 +4,10 @@
     ACTIVE          popped: highest priority first, then oldest
     DECIDING        placed (done), or nothing fitted (refused), or the binding failed (failed)
     BACKOFF         its back-off is over: after a failed binding, or after an event that may help came early
-    UNSCHEDULABLE   an event came that may help: one that a refusing filter cares about, and the pod's shape now
+    UNSCHEDULABLE   an event came that may help: one that a refusing filter cares about, and the pod's class now
                     fits somewhere; or a minute has passed
 
-Kubernetes' scheduling queue, with one sharpening: pods of one shape are moved together, and only if a node would take
+Kubernetes' scheduling queue, with one sharpening: pods of one class are moved together, and only if a node would take
 the first of them, so ten thousand pods that never fit cost the others next to nothing. No clock, no lock, no I/O. It
 has no limit of its own: it holds pods that exist in the cluster, and the master limits those.
 """
@@ -21,8 +21,7 @@ from enum import Enum, auto
 
 from cluster.api.meta import Key
 from cluster.scheduler.facts import PlacedPod
-from cluster.scheduler.shape import Shape
-from cluster.scheduler.spread import Member
+from cluster.scheduler.podclass import PodClass
 
 
 class ClusterEvent(Enum):
@@ -52,8 +51,6 @@ class Waiting:
     key: Key
     pod: PlacedPod
     """As it will count once it is placed."""
-    member: Member
-    """Of which group it is, is asked when its turn has come: services come and go while it waits."""
     priority: int
     created_s: float
 
@@ -78,7 +75,7 @@ class _Entry:
 
 @dataclass(slots=True, eq=False)
 class _Refused:
-    """The pods of one shape that fit nowhere, and the filters that refuse them, as far as known."""
+    """The pods of one class that fit nowhere, and the filters that refuse them, as far as known."""
 
     filters: frozenset[str]
     entries: dict[str, _Entry] = field(default_factory=dict)
@@ -95,7 +92,7 @@ class SchedulingQueue:
         self._entries: dict[str, _Entry] = {}
         self._active: list[tuple[int, float, int, int, str]] = []
         self._backoff: list[tuple[float, int, str]] = []
-        self._refused: dict[Shape, _Refused] = {}
+        self._refused: dict[PodClass, _Refused] = {}
         self._arrivals = 0
         self._tickets = 0
 
@@ -121,7 +118,7 @@ class SchedulingQueue:
         """A pod wants a node. If it waits already, its description is renewed and its place is kept."""
         entry = self._entries.get(waiting.uid)
         if entry is not None:
-            if entry.state is State.UNSCHEDULABLE and entry.waiting.pod.shape is not waiting.pod.shape:
+            if entry.state is State.UNSCHEDULABLE and entry.waiting.pod.pod_class is not waiting.pod.pod_class:
                 self._leave_refused(entry)
                 entry.waiting = waiting
                 self._activate(entry)
@@ -161,7 +158,7 @@ class SchedulingQueue:
         entry.state = State.UNSCHEDULABLE
         entry.tried_at_s = now_s
         entry.retry_at_s = now_s + self._backoff_s(entry.attempts)
-        group = self._refused.setdefault(entry.waiting.pod.shape, _Refused(filters))
+        group = self._refused.setdefault(entry.waiting.pod.pod_class, _Refused(filters))
         group.filters = filters
         group.entries[uid] = entry
 
@@ -173,17 +170,17 @@ class SchedulingQueue:
         entry.retry_at_s = now_s + self._backoff_s(entry.attempts)
         self._wait(entry)
 
-    def move(self, helped: frozenset[str], refusing: Callable[[Shape], frozenset[str] | None], now_s: float) -> int:
+    def move(self, helped: frozenset[str], refusing: Callable[[PodClass], frozenset[str] | None], now_s: float) -> int:
         """Something happened that may help pods refused by these filters ("*": all). Returns how many were moved.
 
-        `refusing` says which filters refuse a shape now, or None if it fits somewhere. What it says is kept, because
+        `refusing` says which filters refuse a class now, or None if it fits somewhere. What it says is kept, because
         the filter that is in the way now may be another one than at the last attempt.
         """
         moved = 0
-        for shape, group in list(self._refused.items()):
+        for pod_class, group in list(self._refused.items()):
             if "*" not in helped and not group.filters & helped:
                 continue
-            filters = refusing(shape)
+            filters = refusing(pod_class)
             if filters is not None:
                 group.filters = filters
                 continue
@@ -241,8 +238,8 @@ class SchedulingQueue:
         heapq.heappush(self._backoff, (entry.retry_at_s, entry.ticket, entry.waiting.uid))
 
     def _leave_refused(self, entry: _Entry) -> None:
-        shape = entry.waiting.pod.shape
-        group = self._refused[shape]
+        pod_class = entry.waiting.pod.pod_class
+        group = self._refused[pod_class]
         del group.entries[entry.waiting.uid]
         if not group.entries:
-            del self._refused[shape]
+            del self._refused[pod_class]

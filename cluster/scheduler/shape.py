@@ -1,8 +1,8 @@
 """What placement needs to know of a pod, and nothing else: its shape.
 
 The replicas of one controller have the same shape, so what is computed for the first of them (which nodes fit, how
-each scores) holds for all; the idea is the scheduling class of Borg and of Firmament. Shapes are interned: equal pods
-get the identical object, which makes it a cheap key. A shape knows no node, no snapshot and no time.
+each scores) holds for all; the idea is the scheduling class of Borg and of Firmament. A shape knows no node, no
+snapshot and no time, and not whose pod it is: that is `cluster.scheduler.podclass`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _tolerates(toleration: Tolerated, taint: TaintTuple) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shape:
-    """The part of a pod that decides where it may go. Compared by identity; see `Shapes`."""
+    """The part of a pod's spec that decides where it may go. Compared by identity; `PodClasses` interns it."""
 
     requests: tuple[tuple[str, int], ...]
     """Sorted by name; cpu in thousandths, everything else in whole units; "pods" is always 1; nothing is 0."""
@@ -119,31 +119,3 @@ def _selector_of(spec: core.PodSpec) -> tuple[tuple[str, str], ...]:
     if security_profile(spec) != BASELINE:
         wanted[profile_label(spec.securityProfile)] = "true"
     return tuple(sorted(wanted.items()))
-
-
-class Shapes:
-    """Interns shapes: the same object for equal pods.
-
-    Two steps, because computing the facts costs more than comparing bytes: pods of one template have the same encoded
-    spec. Bounded: when a table is full it is emptied and fills again; shapes in use then merely lose their identity
-    with later equals, which costs time and changes no result.
-    """
-
-    def __init__(self, limit: int = 4096) -> None:
-        self._limit = limit
-        self._by_spec: dict[tuple[bool, bytes], Shape] = {}
-        self._by_facts: dict[tuple[object, ...], Shape] = {}
-
-    def of(self, pod: core.Pod, *, placed: bool = False) -> Shape:
-        """The shape of a pod."""
-        encoded = (placed, pod.spec.SerializeToString(deterministic=True))
-        shape = self._by_spec.get(encoded)
-        if shape is None:
-            fresh = shape_of(pod, placed=placed)
-            if len(self._by_facts) >= self._limit:
-                self._by_facts.clear()
-            if len(self._by_spec) >= self._limit:
-                self._by_spec.clear()
-            shape = self._by_facts.setdefault(fresh.facts, fresh)
-            self._by_spec[encoded] = shape
-        return shape

@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.scheduler.facts import NodeFacts, PlacedPod
+from cluster.scheduler.podclass import Terms
 from cluster.scheduler.shape import HostPort, Shape, TaintTuple
-from cluster.scheduler.spread import GroupKey, Terms
+from cluster.scheduler.spread import GroupKey
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -279,10 +280,10 @@ class Snapshot:
     # -- inside
 
     def _account(self, row: int, pod: PlacedPod, sign: int) -> None:
-        self.requested[row] += sign * self.vector(pod.shape)
-        self.scored[row, CPU] += sign * pod.shape.scored_cpu_milli
-        self.scored[row, MEMORY] += sign * pod.shape.scored_memory_bytes
-        for port in pod.shape.host_ports:
+        self.requested[row] += sign * self.vector(pod.pod_class.shape)
+        self.scored[row, CPU] += sign * pod.pod_class.shape.scored_cpu_milli
+        self.scored[row, MEMORY] += sign * pod.pod_class.shape.scored_memory_bytes
+        for port in pod.pod_class.shape.host_ports:
             users = self._ports.setdefault((port.protocol, port.port), {})
             by_ip = users.setdefault(row, Counter())
             by_ip[port.ip] += sign
@@ -295,14 +296,13 @@ class Snapshot:
         self._changed(row)
 
     def _count(self, row: int, pod: PlacedPod, sign: int) -> None:
-        classes = self._classes.setdefault(pod.namespace, {})
-        label_class = classes.get(pod.labels)
+        namespace, labels = pod.pod_class.namespace, pod.pod_class.labels
+        classes = self._classes.setdefault(namespace, {})
+        label_class = classes.get(labels)
         if label_class is None:
-            label_class = classes[pod.labels] = _LabelClass()
+            label_class = classes[labels] = _LabelClass()
             label_class.groups = [
-                group
-                for key, group in self._groups.items()
-                if key.namespace == pod.namespace and key.terms <= pod.labels
+                group for key, group in self._groups.items() if key.namespace == namespace and key.terms <= labels
             ]
         label_class.counts[row] += sign
         if not label_class.counts[row]:
@@ -310,9 +310,9 @@ class Snapshot:
         for group in label_class.groups:
             group.counts[row] += sign
         if not label_class.counts:
-            del classes[pod.labels]
+            del classes[labels]
             if not classes:
-                del self._classes[pod.namespace]
+                del self._classes[namespace]
 
     def _drop_group(self, key: GroupKey) -> None:
         group = self._groups.pop(key)
@@ -360,7 +360,7 @@ class Snapshot:
         self.requested = np.hstack([self.requested, none.copy()])
         self._vectors.clear()
         for row, pod in self._pods.values():
-            for name, amount in pod.shape.requests:
+            for name, amount in pod.pod_class.shape.requests:
                 if name == resource:
                     self.requested[row, -1] += amount
         self.generation += 1

@@ -11,6 +11,7 @@ Time is an argument (monotonic seconds), dice are handed in, so that a test, a r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 
 from cluster.api.meta import from_time, is_terminating, key_of
 from cluster.api.pods import is_finished
@@ -19,11 +20,11 @@ from cluster.scheduler.assumed import Assumed, AssumedPod
 from cluster.scheduler.cycle import Cycle, Dice, Placement
 from cluster.scheduler.facts import facts_of, placed_pod
 from cluster.scheduler.filters import Refusal
+from cluster.scheduler.podclass import PodClasses
 from cluster.scheduler.queue import ClusterEvent, SchedulingQueue, Waiting
 from cluster.scheduler.settings import DEFAULT_SCHEDULER, SchedulerSettings
-from cluster.scheduler.shape import Shapes
 from cluster.scheduler.snapshot import Snapshot
-from cluster.scheduler.spread import SpreadSelectors, member_of
+from cluster.scheduler.spread import SpreadSelectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,9 @@ class World:
         )
         self.assumed = Assumed(settings.assume_ttl_s)
         self._settings = settings
-        self._cycle = Cycle(self.snapshot, settings.weights, dice)
-        self._shapes = Shapes()
+        self._classes = PodClasses()
         self._selectors = SpreadSelectors()
+        self._cycle = Cycle(self.snapshot, self._selectors, settings.weights, dice)
         self._helped: set[str] = set()
 
     # -- news
@@ -94,7 +95,7 @@ class World:
         elif new.spec.nodeName:
             self.queue.remove(uid)
             assumed = self.assumed.confirm(uid)
-            self.snapshot.place(placed_pod(new, self._shapes.of(new, placed=True)), new.spec.nodeName)
+            self.snapshot.place(placed_pod(new, self._classes.of(new, placed=True)), new.spec.nodeName)
             if assumed is not None and assumed.node != new.spec.nodeName:
                 self._help(ClusterEvent.POD_GONE)  # somebody else bound it: there is room where we thought it was
         elif is_terminating(new) or not self._is_ours(new):
@@ -124,15 +125,16 @@ class World:
         """Decides about the pods whose turn it is, at most so many; each sees the ones before it placed."""
         self._advance(now_s)
         decisions = Decisions([], [])
-        for waiting in self.queue.pop(limit):
-            pod = waiting.pod
-            outcome = self._cycle.decide(pod, self._selectors.group_of(waiting.member))
-            if isinstance(outcome, Placement):
-                self.assumed.assume(AssumedPod(pod.uid, waiting.key, outcome.node))
-                decisions.bindings.append(Binding(waiting, outcome))
-            else:
-                self.queue.refused(pod.uid, outcome.filters, now_s)
-                decisions.refusals.append((waiting, outcome))
+        for pod_class, run in groupby(self.queue.pop(limit), lambda waiting: waiting.pod.pod_class):
+            together = list(run)
+            outcomes = self._cycle.decide_many(pod_class, [waiting.pod for waiting in together])
+            for waiting, outcome in zip(together, outcomes, strict=True):
+                if isinstance(outcome, Placement):
+                    self.assumed.assume(AssumedPod(waiting.uid, waiting.key, outcome.node))
+                    decisions.bindings.append(Binding(waiting, outcome))
+                else:
+                    self.queue.refused(waiting.uid, outcome.filters, now_s)
+                    decisions.refusals.append((waiting, outcome))
         return decisions
 
     def has_work(self, now_s: float) -> bool:
@@ -179,8 +181,7 @@ class World:
     def _waiting(self, pod: core.Pod) -> Waiting:
         return Waiting(
             key=key_of(pod),
-            pod=placed_pod(pod, self._shapes.of(pod)),
-            member=member_of(pod),
+            pod=placed_pod(pod, self._classes.of(pod)),
             priority=0,  # priority classes are not carried out yet; admission refuses the field
             created_s=from_time(pod.metadata.creationTimestamp),
         )

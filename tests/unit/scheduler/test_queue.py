@@ -7,18 +7,17 @@ import pytest
 from cluster.api.meta import key_of
 from cluster.scheduler.assumed import Assumed, AssumedPod
 from cluster.scheduler.facts import placed_pod
+from cluster.scheduler.podclass import PodClass, PodClasses
 from cluster.scheduler.queue import ClusterEvent, SchedulingQueue, State, Waiting
-from cluster.scheduler.shape import Shape, Shapes
-from cluster.scheduler.spread import member_of
 from tests.unit.scheduler.build import make_pod
 
-SHAPES = Shapes()
+CLASSES = PodClasses()
 RESOURCES = frozenset({"Resources"})
 
 
 def waiting(name: str, *, priority: int = 0, created_s: float = 0.0, cpu: str = "1") -> Waiting:
     pod = make_pod(name, {"cpu": cpu})
-    return Waiting(key_of(pod), placed_pod(pod, SHAPES.of(pod)), member_of(pod), priority, created_s)
+    return Waiting(key_of(pod), placed_pod(pod, CLASSES.of(pod)), priority, created_s)
 
 
 @pytest.fixture
@@ -30,11 +29,11 @@ def names(popped: list[Waiting]) -> list[str]:
     return [each.key.name for each in popped]
 
 
-def fits(shape: Shape) -> frozenset[str] | None:
+def fits(pod_class: PodClass) -> frozenset[str] | None:
     return None
 
 
-def does_not_fit(shape: Shape) -> frozenset[str] | None:
+def does_not_fit(pod_class: PodClass) -> frozenset[str] | None:
     return RESOURCES
 
 
@@ -155,17 +154,17 @@ def test_answers_for_pods_that_are_gone_are_ignored(queue: SchedulingQueue) -> N
     assert queue.next_due_s() is None
 
 
-def test_pods_of_one_shape_are_asked_about_once(queue: SchedulingQueue) -> None:
+def test_pods_of_one_class_are_asked_about_once(queue: SchedulingQueue) -> None:
     for i in range(100):
         queue.add(waiting(f"small-{i}", cpu="1"))
         queue.add(waiting(f"big-{i}", cpu="100"))
     for pod in queue.pop(1000):
         queue.refused(pod.uid, RESOURCES, 0.0)
-    asked: list[Shape] = []
+    asked: list[PodClass] = []
 
-    def refusing(shape: Shape) -> frozenset[str] | None:
-        asked.append(shape)
-        return None if dict(shape.requests)["cpu"] == 1000 else RESOURCES
+    def refusing(pod_class: PodClass) -> frozenset[str] | None:
+        asked.append(pod_class)
+        return None if dict(pod_class.shape.requests)["cpu"] == 1000 else RESOURCES
 
     assert queue.move(ClusterEvent.POD_GONE.value, refusing, 100.0) == 100
     assert len(asked) == 2
