@@ -190,6 +190,7 @@ class Snapshot:
         known = self._pods.get(pod.uid)
         if known is not None:
             if known[1] == pod and self.names[known[0]] == node_name:
+                self._pods[pod.uid] = (known[0], pod)  # what does not count here may be news
                 return
             self.remove(pod.uid)
         row = self._row(node_name)
