@@ -14,6 +14,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from cluster.api.kinds import AnyObject, kind_of
+from cluster.api.priorities import PREEMPT_LOWER_PRIORITY
 from cluster.api.quantities import canonical
 from cluster.api.remembered import remembered
 from cluster.pb.v1 import core_pb2 as core
@@ -22,6 +23,8 @@ DEFAULT_NAMESPACE = "default"
 TERMINATION_GRACE_PERIOD_S = 30
 SCHEDULER_NAME = "default-scheduler"
 AFFINITY_TIMEOUT_S = 10800
+GROUP_TIMEOUT_S = 60
+"""How long pods of a group wait for the others of it."""
 
 _PROBE_NUMBERS = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
 
@@ -55,6 +58,8 @@ def apply_defaults(obj: AnyObject) -> None:
         for key, text in obj.stringData.items():  # for writing only: it wins over data, and is never kept
             obj.data[key] = text.encode()
         obj.ClearField("stringData")
+    elif isinstance(obj, core.PriorityClass):
+        _default(obj, "preemptionPolicy", PREEMPT_LOWER_PRIORITY)
 
 
 def default_pod_spec(spec: core.PodSpec) -> None:
@@ -99,6 +104,8 @@ def _complete_pod_spec(spec: core.PodSpec) -> None:
                 _default(hook.httpGet, "scheme", "HTTP")
     for toleration in spec.tolerations:
         _default(toleration, "operator", "Equal")
+    if spec.HasField("podGroup") and not spec.podGroup.HasField("scheduleTimeoutSeconds"):
+        spec.podGroup.scheduleTimeoutSeconds = GROUP_TIMEOUT_S
 
 
 def _default_volume(source: core.VolumeSource) -> None:

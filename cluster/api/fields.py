@@ -15,7 +15,14 @@ from cluster.api.kinds import AnyObject
 
 _EVERY_KIND = ("metadata.name", "metadata.namespace")
 SUPPORTED: dict[str, tuple[str, ...]] = {
-    "Pod": ("spec.nodeName", "status.phase", "spec.restartPolicy", "spec.schedulerName", "status.podIP"),
+    "Pod": (
+        "spec.nodeName",
+        "status.phase",
+        "spec.restartPolicy",
+        "spec.schedulerName",
+        "status.podIP",
+        "status.nominatedNodeName",
+    ),
     "Event": (
         "involvedObject.kind",
         "involvedObject.name",

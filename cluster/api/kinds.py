@@ -25,9 +25,11 @@ AnyObject: TypeAlias = (
     | core.Lease
     | core.ConfigMap
     | core.Secret
+    | core.PriorityClass
+    | core.PodDisruptionBudget
 )
-"""An API object: every one has `metadata`; all but Endpoints, Event, ConfigMap and Secret have `spec`, and those but
-Lease `status`."""
+"""An API object: every one has `metadata`; all but Endpoints, Event, ConfigMap, Secret and PriorityClass have `spec`,
+and those but Lease `status`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,24 @@ KINDS: tuple[Kind, ...] = (
     Kind("Lease", "leases", core.Lease, "lease", has_status=False, api_version="coordination.k8s.io/v1"),
     Kind("ConfigMap", "configmaps", core.ConfigMap, "configmap", ("cm",), has_status=False),
     Kind("Secret", "secrets", core.Secret, "secret", has_status=False),
+    Kind(
+        "PriorityClass",
+        "priorityclasses",
+        core.PriorityClass,
+        "priorityclass",
+        ("pc",),
+        namespaced=False,
+        has_status=False,
+        api_version="scheduling.k8s.io/v1",
+    ),
+    Kind(
+        "PodDisruptionBudget",
+        "poddisruptionbudgets",
+        core.PodDisruptionBudget,
+        "poddisruptionbudget",
+        ("pdb",),
+        api_version="policy/v1",
+    ),
 )
 
 BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}

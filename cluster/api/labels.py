@@ -1,8 +1,9 @@
 """Labels and selectors: how objects find each other.
 
 A selector is a list of requirements that must all hold. It is written as in Kubernetes: "app=web,tier in (fe, be),
-!canary". An empty selector matches everything; whoever means "nothing" by it (a service without a selector) says so
-itself. Matching is pure and knows nothing of objects, only of a mapping of labels.
+!canary". An empty selector matches everything; whoever means "nothing" (a service without a selector) says so himself,
+or takes NOTHING. Matching is pure and knows nothing of objects, only of a mapping of labels. Selectors that stand in
+objects become these by `cluster.api.selectors`.
 """
 
 from __future__ import annotations
@@ -114,21 +115,24 @@ class Selector:
     """Requirements that must all hold; `str` gives the text that `parse_selector` reads."""
 
     requirements: tuple[Requirement, ...] = ()
+    is_nothing: bool = False
+    """It selects no object, whatever its labels are."""
 
     @property
     def is_empty(self) -> bool:
         """It asks for nothing, so everything matches."""
-        return not self.requirements
+        return not self.requirements and not self.is_nothing
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether an object with these labels is selected."""
-        return all(requirement.matches(labels) for requirement in self.requirements)
+        return not self.is_nothing and all(requirement.matches(labels) for requirement in self.requirements)
 
     def __str__(self) -> str:
         return ",".join(map(str, self.requirements))
 
 
 EVERYTHING = Selector()
+NOTHING = Selector(is_nothing=True)
 
 
 def selector_from_map(labels: Mapping[str, str]) -> Selector:

@@ -15,6 +15,11 @@ from cluster.pb.v1 import core_pb2 as core
 PENDING, RUNNING, SUCCEEDED, FAILED, UNKNOWN = "Pending", "Running", "Succeeded", "Failed", "Unknown"
 """The phases of a pod; Succeeded and Failed are final."""
 
+POD_SCHEDULED = "PodScheduled"
+"""The condition that says whether a pod has a place."""
+SCHEDULING_GATED = "SchedulingGated"
+"""Its reason while gates hold the pod back."""
+
 CPU, MEMORY, PODS = "cpu", "memory", "pods"
 HOST_IMAGE = "host"
 """The image that says: the command runs from the machine's own file system. The same as no image."""

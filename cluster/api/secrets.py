@@ -32,6 +32,8 @@ SECRET_FIELDS: Mapping[str, Sequence[tuple[str, ...]]] = {
     "Namespace": (),
     "Lease": (),
     "ConfigMap": (),
+    "PriorityClass": (),
+    "PodDisruptionBudget": (),
     "Secret": (("data",), ("stringData",), ("metadata", "annotations", LAST_APPLIED)),
 }
 """Kind -> paths of its fields whose values are secret, down to every value below. Every kind has a row; of one without

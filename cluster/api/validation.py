@@ -33,6 +33,12 @@ from cluster.api.validation_kinds import (
     validate_service,
 )
 from cluster.api.validation_meta import validate_meta, validate_meta_update
+from cluster.api.validation_placement import validate_placement_update
+from cluster.api.validation_policy import (
+    validate_disruption_budget,
+    validate_priority_class,
+    validate_priority_class_update,
+)
 from cluster.pb.v1 import core_pb2 as core
 
 MAX_OBJECT_BYTES = 3 * 512 * 1024
@@ -49,6 +55,8 @@ _RULES: dict[type[AnyObject], Callable[[Report, Any], None]] = {
     core.Lease: validate_lease,
     core.ConfigMap: validate_config_map,
     core.Secret: validate_secret,
+    core.PriorityClass: validate_priority_class,
+    core.PodDisruptionBudget: validate_disruption_budget,
 }
 
 
@@ -83,6 +91,8 @@ def validate_update(new: AnyObject, old: AnyObject) -> list[FieldError]:
             report.invalid("spec.clusterIP", new.spec.clusterIP, "field is immutable")
     elif isinstance(new, core.ConfigMap | core.Secret) and isinstance(old, core.ConfigMap | core.Secret):
         validate_config_update(report, new, old)
+    elif isinstance(new, core.PriorityClass) and isinstance(old, core.PriorityClass):
+        validate_priority_class_update(report, new, old)
     elif isinstance(new, core.Node) and isinstance(old, core.Node) and _replaced(new.spec.podCIDR, old.spec.podCIDR):
         report.forbidden("spec.podCIDR", "node updates may not change podCIDR except from empty to valid")
     return report.errors
@@ -94,7 +104,7 @@ def _replaced(new: str, old: str) -> bool:
 
 
 def _validate_pod_update(report: Report, new: core.PodSpec, old: core.PodSpec) -> None:
-    """A pod is what it was made as; only images may change, and tolerations may be added."""
+    """A pod is what it was made as; only images may change, tolerations may be added, and gates taken away."""
     if new == old:
         return
     if new.nodeName != old.nodeName:
@@ -105,6 +115,7 @@ def _validate_pod_update(report: Report, new: core.PodSpec, old: core.PodSpec) -
     rest, before = core.PodSpec(), core.PodSpec()
     rest.CopyFrom(new)
     before.CopyFrom(old)
+    validate_placement_update(report, rest, before)
     for spec in (rest, before):
         spec.ClearField("nodeName")
         spec.ClearField("tolerations")

@@ -20,6 +20,7 @@ from cluster.api.pods import PODS, runs_on_host
 from cluster.api.problems import Report
 from cluster.api.remembered import remembered
 from cluster.api.validation_life import validate_life, validate_order
+from cluster.api.validation_placement import validate_placement
 from cluster.api.validation_security import validate_security
 from cluster.api.validation_volumes import validate_env_from, validate_source, validate_volumes
 from cluster.pb.v1 import core_pb2 as core
@@ -83,6 +84,7 @@ def _validate_pod_spec(report: Report, spec: core.PodSpec, path: str, restart_po
         report.check(f"{path}.schedulerName", spec.schedulerName, dns1123_subdomain_problems(spec.schedulerName))
     for index, toleration in enumerate(spec.tolerations):
         _validate_toleration(report, toleration, f"{path}.tolerations[{index}]")
+    validate_placement(report, spec, path)
 
 
 def _validate_command(report: Report, container: core.Container, where: str) -> None:

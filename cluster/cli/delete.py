@@ -57,6 +57,7 @@ def delete_command(
 
     async def body(session: Session) -> int:
         from cluster.api.errors import NotFound
+        from cluster.api.kinds import kind_of
         from cluster.api.meta import Key, key_of
         from cluster.cli.apply import read
         from cluster.client import operations
@@ -66,7 +67,7 @@ def delete_command(
         if paths:
             for manifest in reversed(read(paths)):
                 key = key_of(manifest.object)
-                namespaced = manifest.object.DESCRIPTOR.name not in ("Node", "Namespace")
+                namespaced = kind_of(manifest.object).namespaced
                 keys.append(Key(key.kind, (key.namespace or namespace) if namespaced else "", key.name))
         else:
             for kind, name in targets(what):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cluster.cli.at import AsOf, Moment, moment_option
 from cluster.cli.exits import ExitCode, say
+from cluster.cli.rows import conditions, pairs, row, rows, when
 from cluster.cli.session import Session, cluster_option, namespace_option, run, targets
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from cluster.pb.v1 import core_pb2 as core
 
     Source = ClusterClient | AsOf
-
-_WIDTH = 19
 
 
 @click.command(
@@ -75,6 +73,7 @@ async def _find(source: Source, kind: Kind, name: str, namespace: str, selector:
 
 
 async def _describe(source: Source, kind: Kind, obj: AnyObject) -> str:
+    from cluster.cli.describe_placement import disruption_budget, priority_class
     from cluster.pb.v1 import core_pb2 as core
 
     lines = list(_head(kind, obj))
@@ -87,13 +86,15 @@ async def _describe(source: Source, kind: Kind, obj: AnyObject) -> str:
         "Lease": _lease,
         "ConfigMap": _config_map,
         "Secret": _secret,
+        "PriorityClass": priority_class,
+        "PodDisruptionBudget": disruption_budget,
     }
     if kind.name in writers:
         lines += writers[kind.name](obj)
     elif kind.name == "Namespace":
-        lines.append(_row("Status", obj.status.phase))  # type: ignore[union-attr]
+        lines.append(row("Status", obj.status.phase))  # type: ignore[union-attr]
     elif kind.name == "Event":
-        lines += [_row("Reason", obj.reason), _row("Message", obj.message)]  # type: ignore[union-attr]
+        lines += [row("Reason", obj.reason), row("Message", obj.message)]  # type: ignore[union-attr]
     if kind.name == "Node":
         pods = (await source.list(core.Pod, field_selector=f"spec.nodeName={obj.metadata.name}")).items
         lines += _pods_of_node(obj, list(pods))  # type: ignore[arg-type]
@@ -106,84 +107,49 @@ async def _describe(source: Source, kind: Kind, obj: AnyObject) -> str:
     return "\n".join(lines)
 
 
-def _row(title: str, value: object, indent: int = 0) -> str:
-    from cluster.cli.printers import NONE, clean
-
-    text = clean(str(value)) if value not in ("", None) else NONE
-    return f"{' ' * indent}{(title + ':').ljust(_WIDTH - indent)}{text}"
-
-
-def _rows(title: str, values: Iterable[str], indent: int = 0) -> list[str]:
-    """A title with its values below each other."""
-    from cluster.cli.printers import clean
-
-    found = list(values) or ["<none>"]
-    lines = [f"{' ' * indent}{(title + ':').ljust(_WIDTH - indent)}{clean(found[0])}"]
-    return lines + [f"{' ' * _WIDTH}{clean(value)}" for value in found[1:]]
-
-
-def _pairs(mapping: Any) -> list[str]:
-    from cluster.api.diff import LAST_APPLIED
-
-    return [f"{key}={mapping[key]}" for key in sorted(mapping) if key != LAST_APPLIED]
-
-
-def _when(time: core.Time) -> str:
-    from datetime import datetime
-
-    return datetime.fromtimestamp(time.seconds, UTC).strftime("%a, %d %b %Y %H:%M:%S +0000")
-
-
 def _head(kind: Kind, obj: AnyObject) -> Iterable[str]:
     meta = obj.metadata
-    yield _row("Name", meta.name)
+    yield row("Name", meta.name)
     if kind.namespaced:
-        yield _row("Namespace", meta.namespace)
-    yield from _rows("Labels", _pairs(meta.labels))
-    yield from _rows("Annotations", _pairs(meta.annotations))
-    yield _row("Created", _when(meta.creationTimestamp))
+        yield row("Namespace", meta.namespace)
+    yield from rows("Labels", pairs(meta.labels))
+    yield from rows("Annotations", pairs(meta.annotations))
+    yield row("Created", when(meta.creationTimestamp))
     if meta.HasField("deletionTimestamp"):
-        yield _row("Terminating", f"since a delete, to be gone by {_when(meta.deletionTimestamp)}")
+        yield row("Terminating", f"since a delete, to be gone by {when(meta.deletionTimestamp)}")
     cause = f" ({meta.cause.reason})" if meta.cause.reason else ""
     if meta.cause.object:
         cause += f", because of {meta.cause.object} at revision {meta.cause.revision}"
-    yield _row("Last write", f"by {meta.actor or 'unknown'} at revision {meta.resourceVersion}{cause}")
+    yield row("Last write", f"by {meta.actor or 'unknown'} at revision {meta.resourceVersion}{cause}")
     for owner in meta.ownerReferences:
-        yield _row("Controlled By" if owner.controller else "Owned By", f"{owner.kind}/{owner.name}")
-
-
-def _conditions(conditions: Any) -> list[str]:
-    from cluster.cli.printers import align, clean
-
-    if not conditions:
-        return []
-    rows = [["  Type", "Status", "Reason", "Message"]]
-    rows += [[f"  {c.type}", c.status, clean(c.reason) or "-", clean(c.message)] for c in conditions]
-    return ["Conditions:", align(rows)]
+        yield row("Controlled By" if owner.controller else "Owned By", f"{owner.kind}/{owner.name}")
 
 
 def _pod(pod: core.Pod) -> Iterable[str]:
+    from cluster.cli.describe_placement import standing, wishes
     from cluster.cli.printers import pod_status
 
-    yield _row("Node", f"{pod.spec.nodeName}/{pod.status.hostIP}" if pod.spec.nodeName else "")
-    yield _row("Status", pod_status(pod))
+    yield row("Node", f"{pod.spec.nodeName}/{pod.status.hostIP}" if pod.spec.nodeName else "")
+    yield from standing(pod)
+    yield row("Status", pod_status(pod))
     if pod.status.message:
-        yield _row("Message", pod.status.message)
-    yield _row("IP", pod.status.podIP)
-    yield _row("Depends On", ", ".join(pod.spec.dependsOn))
+        yield row("Message", pod.status.message)
+    yield row("IP", pod.status.podIP)
+    yield row("Depends On", ", ".join(pod.spec.dependsOn))
     if pod.spec.HasField("activeDeadlineSeconds"):
-        yield _row("Active Deadline", f"{pod.spec.activeDeadlineSeconds}s after the start")
+        yield row("Active Deadline", f"{pod.spec.activeDeadlineSeconds}s after the start")
     if pod.spec.HasField("stopAfterDisconnectSeconds"):
-        yield _row("Stop When Cut Off", f"for {pod.spec.stopAfterDisconnectSeconds}s")
+        yield row("Stop When Cut Off", f"for {pod.spec.stopAfterDisconnectSeconds}s")
     if pod.spec.initContainers:
         yield "Init Containers:"
         yield from _containers(pod.spec.initContainers, pod.status.initContainerStatuses)
     yield "Containers:"
     yield from _containers(pod.spec.containers, pod.status.containerStatuses)
-    yield from _conditions(pod.status.conditions)
-    yield _row("QoS Class", pod.status.qosClass)
-    yield from _rows("Node-Selectors", _pairs(pod.spec.nodeSelector))
-    yield from _rows("Tolerations", (_toleration(toleration) for toleration in pod.spec.tolerations))
+    yield from conditions(pod.status.conditions)
+    yield row("QoS Class", pod.status.qosClass)
+    yield from rows("Node-Selectors", pairs(pod.spec.nodeSelector))
+    yield from wishes(pod.spec)
+    yield from rows("Tolerations", (_toleration(toleration) for toleration in pod.spec.tolerations))
 
 
 def _containers(
@@ -192,53 +158,53 @@ def _containers(
     statuses = {status.name: status for status in container_statuses}
     for container in containers:
         yield f"  {container.name}:{' (sidecar)' if container.restartPolicy == 'Always' else ''}"
-        yield _row("Image", container.image or "host (the machine's own files)", 4)
+        yield row("Image", container.image or "host (the machine's own files)", 4)
         if container.command:
-            yield _row("Command", " ".join(container.command), 4)
+            yield row("Command", " ".join(container.command), 4)
         if container.args:
-            yield _row("Args", " ".join(container.args), 4)
+            yield row("Args", " ".join(container.args), 4)
         if container.workingDir:
-            yield _row("Working Dir", container.workingDir, 4)
+            yield row("Working Dir", container.workingDir, 4)
         ports = [
             f"{port.name + ' ' if port.name else ''}{port.containerPort}/{port.protocol}" for port in container.ports
         ]
-        yield _row("Ports", ", ".join(ports), 4)
+        yield row("Ports", ", ".join(ports), 4)
         if container.name in statuses:
             yield from _container_status(statuses[container.name])
         for title, amounts in (("Limits", container.resources.limits), ("Requests", container.resources.requests)):
             if amounts:
-                yield _row(title, ", ".join(f"{name} {amounts[name].string}" for name in sorted(amounts)), 4)
-        yield _row("Depends On", ", ".join(container.dependsOn), 4)
+                yield row(title, ", ".join(f"{name} {amounts[name].string}" for name in sorted(amounts)), 4)
+        yield row("Depends On", ", ".join(container.dependsOn), 4)
         probes = (container.livenessProbe, container.readinessProbe, container.startupProbe)
         for title, probe in zip(("Liveness", "Readiness", "Startup"), probes, strict=True):
             if probe.ByteSize():
-                yield _row(title, _probe(probe), 4)
+                yield row(title, _probe(probe), 4)
         for title, hook in (("Post-Start", container.lifecycle.postStart), ("Pre-Stop", container.lifecycle.preStop)):
             if hook.ByteSize():
-                yield _row(title, _action(hook), 4)
-        yield from _rows("Environment", (_env(variable) for variable in container.env), 4)
+                yield row(title, _action(hook), 4)
+        yield from rows("Environment", (_env(variable) for variable in container.env), 4)
 
 
 def _container_status(status: core.ContainerStatus) -> Iterable[str]:
     for title, state in (("State", status.state), ("Last State", status.lastState)):
         if state.HasField("running"):
-            yield _row(title, f"Running since {_when(state.running.startedAt)}", 4)
+            yield row(title, f"Running since {when(state.running.startedAt)}", 4)
         elif state.HasField("terminated"):
             ended = state.terminated
             killed = f" (signal {ended.signal})" if ended.signal else ""
-            what = f"Terminated: {ended.reason}, exit code {ended.exitCode}{killed}, {_when(ended.finishedAt)}"
-            yield _row(title, what, 4)
+            what = f"Terminated: {ended.reason}, exit code {ended.exitCode}{killed}, {when(ended.finishedAt)}"
+            yield row(title, what, 4)
             if ended.HasField("usage"):
                 used = ended.usage
                 cpu = f"cpu {used.cpuUserMilliseconds / 1000:g}s user {used.cpuSystemMilliseconds / 1000:g}s system"
-                yield _row("Used", f"{cpu}, at most {used.maxRssBytes / 2**20:.1f} MiB of memory", 6)
+                yield row("Used", f"{cpu}, at most {used.maxRssBytes / 2**20:.1f} MiB of memory", 6)
             for line in ended.message.splitlines()[-20:]:
-                yield _row("", line, 6).replace(":", " ", 1)
+                yield row("", line, 6).replace(":", " ", 1)
         elif state.HasField("waiting"):
             waiting = state.waiting
-            yield _row(title, f"Waiting: {waiting.reason}{f' ({waiting.message})' if waiting.message else ''}", 4)
-    yield _row("Ready", status.ready, 4)
-    yield _row("Restart Count", status.restartCount, 4)
+            yield row(title, f"Waiting: {waiting.reason}{f' ({waiting.message})' if waiting.message else ''}", 4)
+    yield row("Ready", status.ready, 4)
+    yield row("Restart Count", status.restartCount, 4)
 
 
 def _action(handler: core.Handler | core.LifecycleHandler) -> str:
@@ -277,17 +243,18 @@ def _toleration(toleration: core.Toleration) -> str:
 
 
 def _node(node: core.Node) -> Iterable[str]:
-    yield from _rows("Taints", (f"{t.key}{'=' + t.value if t.value else ''}:{t.effect}" for t in node.spec.taints))
-    yield _row("Unschedulable", str(node.spec.unschedulable).lower())
-    yield _row("PodCIDR", node.spec.podCIDR)
-    yield from _conditions(node.status.conditions)
-    yield from _rows("Addresses", (f"{a.type} {a.address}" for a in node.status.addresses))
+    yield from rows("Taints", (f"{t.key}{'=' + t.value if t.value else ''}:{t.effect}" for t in node.spec.taints))
+    yield row("Unschedulable", str(node.spec.unschedulable).lower())
+    yield row("PodCIDR", node.spec.podCIDR)
+    yield from conditions(node.status.conditions)
+    yield from rows("Addresses", (f"{a.type} {a.address}" for a in node.status.addresses))
     isolation, info = node.status.isolation, node.status.nodeInfo
-    yield _row("Security profiles", ", ".join(isolation.profiles))
-    yield _row("Limits kept by", isolation.enforcement)
-    yield _row("Volumes in", f"a {isolation.volumes} of the container's own" if isolation.volumes else "")
-    yield from _rows("Missing here", isolation.missing)
-    yield _row(
+    yield row("Security profiles", ", ".join(isolation.profiles))
+    yield row("Limits kept by", isolation.enforcement)
+    yield row("Volumes in", f"a {isolation.volumes} of the container's own" if isolation.volumes else "")
+    yield from rows("Missing here", isolation.missing)
+    yield from rows("Data Directories", node.status.dataDirectories)
+    yield row(
         "System",
         f"{info.osImage}, kernel {info.kernelVersion}, agent {info.kubeletVersion}, {info.containerRuntimeVersion}",
     )
@@ -329,36 +296,36 @@ async def _usage(client: ClusterClient, node: str) -> list[str]:
             for beat in batch.heartbeats:
                 if beat.node == node:
                     amounts = [f"{name} {beat.usage[name].string}" for name in sorted(beat.usage)]
-                    return [_row("Usage", f"{', '.join(amounts)} (of the machine, at heartbeat {beat.sequence})")]
+                    return [row("Usage", f"{', '.join(amounts)} (of the machine, at heartbeat {beat.sequence})")]
             break
-    return [_row("Usage", "")]
+    return [row("Usage", "")]
 
 
 def _controller(rc: core.ReplicationController) -> Iterable[str]:
-    yield from _rows("Selector", _pairs(rc.spec.selector))
+    yield from rows("Selector", pairs(rc.spec.selector))
     status = rc.status
-    yield _row("Replicas", f"{status.replicas} current / {rc.spec.replicas} desired")
-    yield _row(
+    yield row("Replicas", f"{status.replicas} current / {rc.spec.replicas} desired")
+    yield row(
         "Pods",
         f"{status.readyReplicas} ready, {status.availableReplicas} available, {status.createdReplicas} ever created",
     )
-    yield from _rows("Template Labels", _pairs(rc.spec.template.metadata.labels))
+    yield from rows("Template Labels", pairs(rc.spec.template.metadata.labels))
     for container in rc.spec.template.spec.containers:
-        yield _row(f"Container {container.name}", " ".join([*container.command, *container.args]) or container.image)
-    yield from _conditions(status.conditions)
+        yield row(f"Container {container.name}", " ".join([*container.command, *container.args]) or container.image)
+    yield from conditions(status.conditions)
 
 
 def _service(service: core.Service) -> Iterable[str]:
     from cluster.cli.waiting import urls_of
 
-    yield from _rows("Selector", _pairs(service.spec.selector))
-    yield _row("Type", service.spec.type)
-    yield _row("IP", service.spec.clusterIP)
+    yield from rows("Selector", pairs(service.spec.selector))
+    yield row("Type", service.spec.type)
+    yield row("IP", service.spec.clusterIP)
     for port in service.spec.ports:
         target = port.targetPort.strVal or port.targetPort.intVal
-        yield _row("Port", f"{port.name or '<unset>'} {port.port}/{port.protocol} -> {target}")
-    yield from _rows("URL", urls_of(service))
-    yield _row("Session Affinity", service.spec.sessionAffinity)
+        yield row("Port", f"{port.name or '<unset>'} {port.port}/{port.protocol} -> {target}")
+    yield from rows("URL", urls_of(service))
+    yield row("Session Affinity", service.spec.sessionAffinity)
 
 
 async def _endpoints_of(source: Source, service: AnyObject) -> list[str]:
@@ -369,16 +336,16 @@ async def _endpoints_of(source: Source, service: AnyObject) -> list[str]:
     try:
         found = await source.get(core.Endpoints, service.metadata.name, service.metadata.namespace)
     except NotFound:
-        return [_row("Endpoints", "")]
-    return [_row("Endpoints", endpoints_text(found, limit=10))]
+        return [row("Endpoints", "")]
+    return [row("Endpoints", endpoints_text(found, limit=10))]
 
 
 def _endpoints(endpoints: core.Endpoints) -> Iterable[str]:
     yield "Subsets:"
     for subset in endpoints.subsets:
         for title, addresses in (("Addresses", subset.addresses), ("NotReadyAddresses", subset.notReadyAddresses)):
-            yield from _rows(title, (f"{a.ip} {a.targetRef.name} on {a.nodeName}" for a in addresses), 2)
-        yield from _rows("Ports", (f"{p.name or '<unset>'} {p.port}/{p.protocol}" for p in subset.ports), 2)
+            yield from rows(title, (f"{a.ip} {a.targetRef.name} on {a.nodeName}" for a in addresses), 2)
+        yield from rows("Ports", (f"{p.name or '<unset>'} {p.port}/{p.protocol}" for p in subset.ports), 2)
 
 
 def _config_map(config: core.ConfigMap) -> Iterable[str]:
@@ -395,19 +362,19 @@ def _config_map(config: core.ConfigMap) -> Iterable[str]:
 
 def _secret(secret: core.Secret) -> Iterable[str]:
     """Sizes, and no values."""
-    yield _row("Type", secret.type)
-    yield from _rows("Data", (f"{key}: {len(secret.data[key])} bytes" for key in sorted(secret.data)))
+    yield row("Type", secret.type)
+    yield from rows("Data", (f"{key}: {len(secret.data[key])} bytes" for key in sorted(secret.data)))
 
 
 def _lease(lease: core.Lease) -> Iterable[str]:
     from cluster.api.times import format_micro_time
 
     spec = lease.spec
-    yield _row("Holder", spec.holderIdentity)
-    yield _row("Lease Duration", f"{spec.leaseDurationSeconds}s" if spec.HasField("leaseDurationSeconds") else "")
+    yield row("Holder", spec.holderIdentity)
+    yield row("Lease Duration", f"{spec.leaseDurationSeconds}s" if spec.HasField("leaseDurationSeconds") else "")
     for title, time in (("Acquire Time", spec.acquireTime), ("Renew Time", spec.renewTime)):
-        yield _row(title, format_micro_time(time.seconds, time.nanos) if time.ListFields() else "")
-    yield _row("Lease Transitions", spec.leaseTransitions)
+        yield row(title, format_micro_time(time.seconds, time.nanos) if time.ListFields() else "")
+    yield row("Lease Transitions", spec.leaseTransitions)
 
 
 async def _events(source: Source, kind: Kind, obj: AnyObject) -> list[str]:

@@ -71,7 +71,7 @@ def logs_command(
                 field_selector, several = f"metadata.name={name}", False
             elif kind.name in ("ReplicationController", "Service"):
                 owner = await session.client.get(kind.message, name, namespace)
-                label_selector = str(selector_from_map(owner.spec.selector))  # type: ignore[union-attr]
+                label_selector = str(selector_from_map(owner.spec.selector))  # type: ignore[union-attr, arg-type]
             else:
                 raise click.UsageError(f"{kind.plural} have no logs")
         reader = _Reader(session, wish, container, several if prefix is None else prefix)

@@ -15,13 +15,14 @@ from cluster.api.conditions import get_condition, is_node_ready, is_pod_ready
 from cluster.api.json import object_to_json
 from cluster.api.kinds import AnyObject, Kind, kind_of
 from cluster.api.meta import from_time, is_terminating
-from cluster.api.pods import is_finished
+from cluster.api.pods import SCHEDULING_GATED, is_finished
 from cluster.pb.v1 import core_pb2 as core
 
 if TYPE_CHECKING:
     Columns = Sequence[tuple[str, Callable[[Any, float], str]]]
 
 NONE = "<none>"
+NOT_GIVEN = "N/A"
 
 
 def age(seconds: float) -> str:
@@ -50,6 +51,9 @@ def pod_status(pod: core.Pod) -> str:
     if is_terminating(pod):
         return "Terminating"
     status = pod.status.reason or pod.status.phase or "Pending"
+    scheduled = get_condition(pod.status, "PodScheduled")
+    if scheduled is not None and scheduled.reason == SCHEDULING_GATED:
+        status = SCHEDULING_GATED
     if initializing := _init_status(pod):
         return initializing
     runs = False
@@ -147,6 +151,14 @@ def endpoints_text(endpoints: core.Endpoints, limit: int = 3) -> str:
     return (",".join(pairs[:limit]) + more) if pairs else NONE
 
 
+def int_or_string(message: Any, field: str) -> str:
+    """A field such as maxUnavailable: 1, "25%", or N/A."""
+    if not message.HasField(field):
+        return NOT_GIVEN
+    value = getattr(message, field)
+    return value.strVal if value.type == 1 else str(value.intVal)
+
+
 def _event_object(event: core.Event) -> str:
     return f"{event.involvedObject.kind.lower()}/{event.involvedObject.name}"
 
@@ -203,12 +215,27 @@ COLUMNS: dict[str, Columns] = {
     "ConfigMap": (_NAME, ("DATA", lambda o, _: str(len(o.data) + len(o.binaryData))), _AGE),
     "Secret": (_NAME, ("TYPE", lambda o, _: o.type), ("DATA", lambda o, _: str(len(o.data))), _AGE),
     "Lease": (_NAME, ("HOLDER", lambda o, _: o.spec.holderIdentity or NONE), _AGE),
+    "PriorityClass": (
+        _NAME,
+        ("VALUE", lambda o, _: str(o.value)),
+        ("GLOBAL-DEFAULT", lambda o, _: str(o.globalDefault).lower()),
+        _AGE,
+        ("PREEMPTIONPOLICY", lambda o, _: o.preemptionPolicy),
+    ),
+    "PodDisruptionBudget": (
+        _NAME,
+        ("MIN AVAILABLE", lambda o, _: int_or_string(o.spec, "minAvailable")),
+        ("MAX UNAVAILABLE", lambda o, _: int_or_string(o.spec, "maxUnavailable")),
+        ("ALLOWED DISRUPTIONS", lambda o, _: str(o.status.disruptionsAllowed)),
+        _AGE,
+    ),
 }
 
 WIDE: dict[str, Columns] = {
     "Pod": (
         ("IP", lambda o, _: o.status.podIP or NONE),
         ("NODE", lambda o, _: o.spec.nodeName or NONE),
+        ("NOMINATED NODE", lambda o, _: o.status.nominatedNodeName or NONE),
         ("REASON", lambda o, _: pod_reason(o) or NONE),
     ),
     "Node": (

@@ -202,7 +202,7 @@ def test_all_problems_are_reported_at_once() -> None:
         "resources": {"limits": {"cpu": "1x", "memory": True}},
         "livenessProbe": {"httpGet": {"port": 1.5}, "failureThreshold": 2**31},
     }
-    data = pod_with(containers=[container], affinity=[{"name": "v"}], nodeName=3, priority=5)
+    data = pod_with(containers=[container], imagePullSecrets=[{"name": "v"}], nodeName=3, hostPID=True)
     data["metadata"] = {"nam": "x", "labels": {"a": 1, "b": None}, "creationTimestamp": "yesterday", "finalizers": "f"}
     assert problems_of(data) == [
         'metadata.nam: unknown field; did you mean "name"?',
@@ -225,9 +225,9 @@ def test_all_problems_are_reported_at_once() -> None:
             " not the number 1.5"
         ),
         "spec.containers[0].livenessProbe.failureThreshold: must be between -2147483648 and 2147483647, inclusive",
-        "spec.affinity: is a field of Kubernetes that Podium does not carry out",
+        "spec.imagePullSecrets: is a field of Kubernetes that Podium does not carry out",
         "spec.nodeName: must be a string, not the number 3; put it in quotes",
-        "spec.priority: is a field of Kubernetes that Podium does not carry out",
+        "spec.hostPID: is a field of Kubernetes that Podium does not carry out",
     ]
 
 
@@ -235,7 +235,7 @@ def test_what_is_reserved_in_an_inline_message_counts_too_and_empty_asks_for_not
     assert problems_of(pod_with(volumes=[{"name": "data", "nfs": {"server": "a", "path": "/"}}])) == [
         "spec.volumes[0].nfs: is a field of Kubernetes that Podium does not carry out"
     ]
-    object_from_json(pod_with(containers=[{"name": "a", "resources": {}, "volumeDevices": []}], affinity={}))
+    object_from_json(pod_with(containers=[{"name": "a", "resources": {}, "volumeDevices": []}], overhead={}))
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_what_is_reserved_in_an_inline_message_counts_too_and_empty_asks_for_not
             {"kind": "Deployment", "apiVersion": "apps/v1"},
             (
                 'kind: kind "Deployment" is not known; known are Pod, Node, ReplicationController, Service, Endpoints,'
-                " Event, Namespace, Lease, ConfigMap, Secret"
+                " Event, Namespace, Lease, ConfigMap, Secret, PriorityClass, PodDisruptionBudget"
             ),
         ),
         (

@@ -138,7 +138,7 @@ def test_values() -> None:
 POD = core.Pod(
     metadata=core.ObjectMeta(name="a", namespace="default"),
     spec=core.PodSpec(nodeName="node-1"),
-    status=core.PodStatus(phase="Running"),
+    status=core.PodStatus(phase="Running", nominatedNodeName="node-2"),
 )
 NODE = core.Node(metadata=core.ObjectMeta(name="node-1"), spec=core.NodeSpec(unschedulable=True))
 EVENT = core.Event(involvedObject=core.ObjectReference(kind="Pod", name="a,b=c"), type="Warning")
@@ -151,6 +151,8 @@ EVENT = core.Event(involvedObject=core.ObjectReference(kind="Pod", name="a,b=c")
         ("Pod", POD, "spec.nodeName=node-1,status.phase!=Failed", True),
         ("Pod", POD, "spec.nodeName==node-2", False),
         ("Pod", POD, "status.podIP=", True),
+        ("Pod", POD, "status.nominatedNodeName=node-2", True),
+        ("Pod", POD, "status.nominatedNodeName=", False),
         ("Pod", POD, "metadata.namespace=default, metadata.name = a", True),
         ("Node", NODE, "spec.unschedulable=true", True),
         ("Node", core.Node(), "spec.unschedulable=false", True),

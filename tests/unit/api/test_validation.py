@@ -57,7 +57,19 @@ LEASE: dict[str, Any] = {
     "metadata": {"name": "a"},
     "spec": {"holderIdentity": "me", "leaseDurationSeconds": 15, "leaseTransitions": 0},
 }
-ALL = [POD, RC, SERVICE, NODE, NAMESPACE, ENDPOINTS, EVENT, LEASE]
+PRIORITY: dict[str, Any] = {
+    "apiVersion": "scheduling.k8s.io/v1",
+    "kind": "PriorityClass",
+    "metadata": {"name": "high"},
+    "value": 1000,
+}
+BUDGET: dict[str, Any] = {
+    "apiVersion": "policy/v1",
+    "kind": "PodDisruptionBudget",
+    "metadata": {"name": "web"},
+    "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}},
+}
+ALL = [POD, RC, SERVICE, NODE, NAMESPACE, ENDPOINTS, EVENT, LEASE, PRIORITY, BUDGET]
 
 
 def made(data: dict[str, Any], patch: dict[str, Any] | None = None) -> Any:

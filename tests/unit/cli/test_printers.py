@@ -64,6 +64,20 @@ def test_the_status_of_a_pod_is_what_says_most() -> None:
     assert printers.pod_status(pod(phase="Failed", reason="OutOfcpu")) == "OutOfcpu"
 
 
+def test_a_pod_that_gates_hold_back_says_so() -> None:
+    gated = pod(phase="Pending")
+    gated.status.conditions.add(type="PodScheduled", status="False", reason="SchedulingGated")
+    assert printers.pod_status(gated) == "SchedulingGated"
+    gated.status.conditions[0].reason = "Unschedulable"
+    assert printers.pod_status(gated) == "Pending"
+
+
+def test_a_wide_table_of_pods_says_where_they_are_nominated() -> None:
+    text = printers.table(BY_NAME["Pod"], [pod(phase="Pending", nominatedNodeName="node-2")], 110.0, wide=True)
+    header, line = text.splitlines()
+    assert line[header.index("NOMINATED NODE") :].split()[0] == "node-2"
+
+
 def test_control_characters_never_reach_the_terminal() -> None:
     text = printers.table(BY_NAME["Pod"], [pod("x\x1b[31m\rboo")], 110.0)
     assert "\x1b" not in text

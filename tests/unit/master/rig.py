@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from cluster.api.errors import ApiError
-from cluster.api.kinds import AnyObject, unwrap
+from cluster.api.kinds import BY_NAME, AnyObject, unwrap
 from cluster.api.meta import Key
 from cluster.client import operations as ops
 from cluster.master.server import Master
@@ -70,7 +70,7 @@ class Rig:
         return made
 
     def find(self, kind: str, name: str, namespace: str = "default") -> AnyObject | None:
-        version = self.master.store.get(Key(kind, "" if kind in ("Node", "Namespace") else namespace, name))
+        version = self.master.store.get(Key(kind, namespace if BY_NAME[kind].namespaced else "", name))
         return None if version is None else version.object
 
 
