@@ -29,14 +29,16 @@ def load(
     env_prefix: str = "",
     environ: Mapping[str, str] | None = None,
     toml_path: Path | None = None,
+    defaults: Mapping[str, object] | None = None,
 ) -> S:
-    """An instance of the dataclass `cls`.
+    """An instance of the dataclass `cls`. `defaults` stand in the place of those of its fields, and all else wins.
 
     A flag that is None counts as not given. The environment variable of field `bind_rate` with prefix "PODIUM_MASTER_"
     is PODIUM_MASTER_BIND_RATE. Raises ConfigError.
     """
     hints, fields = _schema(cls)
     chosen: dict[str, Any] = {}
+    chosen.update(_chosen(hints, fields, defaults or {}, "", "defaults"))
     for source, values in _sources(flags or {}, env_prefix, environ or {}, toml_path, fields):
         chosen.update(_chosen(hints, fields, values, "", source))
     try:

@@ -50,14 +50,15 @@ class Budgets:
     def __len__(self) -> int:
         return len(self._budgets)
 
-    def set(self, budget: Budget) -> None:
-        """A budget is there, or there is news of it."""
+    def set(self, budget: Budget) -> bool:
+        """A budget is there, or there is news of it. Whether it covers other pods than before."""
         key = (budget.namespace, budget.name)
         before = self._budgets.get(key)
         if before is not None:
             budget.sent |= before.sent - before.seen
         self._budgets[key] = budget
         self._covering.clear()
+        return before is None or before.selector != budget.selector
 
     def remove(self, namespace: str, name: str) -> None:
         """A budget is gone."""

@@ -19,6 +19,10 @@ from dataclasses import dataclass, field
 from cluster.scheduler.lots import GangKey
 
 
+MOST_TOGETHER = 2000
+"""So many pods can be bound by one write: the master takes no more operations at once."""
+
+
 @dataclass(slots=True, eq=False)
 class _Gang:
     members: dict[str, tuple[int, bool]] = field(default_factory=dict)

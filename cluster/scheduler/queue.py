@@ -253,6 +253,14 @@ class SchedulingQueue:
             self._missed(party, now_s)
             self._wait(party)
 
+    def postponed(self, uids: Iterable[str]) -> None:
+        """They were not looked at: in line again, as they were."""
+        for entry in self._answered(uids):
+            if entry.party is None:
+                self._line_up(entry)
+            else:
+                entry.state = State.ACTIVE
+
     def ready(self, uid: str) -> None:
         """Those that made room for a nominated pod are gone: its turn comes, and that of its gang."""
         entry = self._entries.get(uid)

@@ -26,6 +26,7 @@ class ClusterEvent(Enum):
     NODE_TAINTS = frozenset({"TaintToleration"})
     NODE_SCHEDULABLE = frozenset({"NodeUnschedulable"})
     POD_GONE = frozenset({"Resources", "HostPorts"})
+    POD_PLACED = frozenset({"InterPodAffinity", "PodTopologySpread"})
 
 
 ANYTHING = "*"

@@ -218,6 +218,15 @@ class Snapshot:
         known = self._pods.get(uid)
         return None if known is None else self.names[known[0]]
 
+    def row_of_pod(self, uid: str) -> int | None:
+        """The row of a pod, whether its node is live or not."""
+        known = self._pods.get(uid)
+        return None if known is None else known[0]
+
+    def rows_with_pods(self) -> list[int]:
+        """The rows of nodes that have pods."""
+        return list(self._on_row)
+
     def pods_on(self, row: int) -> Iterable[PlacedPod]:
         """The pods of a row, in no order."""
         return (self._pods[uid][1] for uid in self._on_row.get(row, ()))

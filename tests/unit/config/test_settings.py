@@ -47,6 +47,13 @@ def test_flags_beat_environment_beats_file(tmp_path: Path) -> None:
     assert (shop.door, shop.rooms, shop.rent) == ("flag", 2, 7.0)
 
 
+def test_defaults_that_are_handed_in_are_the_weakest(tmp_path: Path) -> None:
+    toml = tmp_path / "shop.toml"
+    toml.write_text("rooms = 1\n")
+    shop = load(Shop, flags={"door": "flag"}, toml_path=toml, defaults={"rooms": 8, "rent": 9.5})
+    assert (shop.rooms, shop.rent) == (1, 9.5)
+
+
 def test_text_becomes_what_the_field_wants() -> None:
     environ = {
         "S_DOOR": "d",
