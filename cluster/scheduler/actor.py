@@ -69,6 +69,7 @@ class Scheduler:
         self._pods: Informer[core.Pod] = Informer(client, core.Pod, clock=clock, rng=rng)
         self._nodes: Informer[core.Node] = Informer(client, core.Node, clock=clock, rng=rng)
         self._services: Informer[core.Service] = Informer(client, core.Service, clock=clock, rng=rng)
+        self._namespaces: Informer[core.Namespace] = Informer(client, core.Namespace, clock=clock, rng=rng)
         self._controllers: Informer[core.ReplicationController] = Informer(
             client, core.ReplicationController, clock=clock, rng=rng
         )
@@ -83,8 +84,9 @@ class Scheduler:
         self._nodes.add_handler(self._on_node)
         self._services.add_handler(self._on_service)
         self._controllers.add_handler(self._on_controller)
+        self._namespaces.add_handler(self._on_namespace)
         self._pods.add_handler(self._on_pod)
-        informers = (self._nodes, self._services, self._controllers, self._pods)
+        informers = (self._nodes, self._services, self._controllers, self._namespaces, self._pods)
         for informer in informers:
             await informer.start()
         for informer in informers:
@@ -105,7 +107,7 @@ class Scheduler:
 
     async def stop(self) -> None:
         """Ends everything; writes under way may or may not happen. Twice is fine."""
-        for informer in (self._pods, self._nodes, self._services, self._controllers):
+        for informer in (self._pods, self._nodes, self._services, self._controllers, self._namespaces):
             await informer.stop()
         await self._tasks.cancel_all()
         await self._reporter.stop()
@@ -127,6 +129,10 @@ class Scheduler:
 
     def _on_controller(self, old: core.ReplicationController | None, new: core.ReplicationController | None) -> None:
         self._world.controller_changed(old, new)
+
+    def _on_namespace(self, old: core.Namespace | None, new: core.Namespace | None) -> None:
+        self._world.namespace_changed(old, new)
+        self._wake.set()
 
     # -- decisions
 

@@ -29,10 +29,16 @@ class ClusterEvent(Enum):
 
     NODE_ADDED = frozenset({"*"})
     NODE_ALLOCATABLE = frozenset({"Resources"})
-    NODE_LABELS = frozenset({"NodeSelector", "ImageRuntime"})
-    NODE_TAINTS = frozenset({"TaintToleration"})
+    NODE_LABELS = frozenset({"NodeAffinity", "ImageRuntime", "PodTopologySpread", "InterPodAffinity"})
+    NODE_TAINTS = frozenset({"TaintToleration", "PodTopologySpread"})
     NODE_SCHEDULABLE = frozenset({"NodeUnschedulable"})
-    POD_GONE = frozenset({"Resources", "HostPorts"})
+    NODE_DIRECTORIES = frozenset({"DataDirectories"})
+    POD_ADDED = frozenset({"DataDirectories", "PodTopologySpread", "InterPodAffinity"})
+    POD_CHANGED = frozenset({"PodTopologySpread", "InterPodAffinity"})
+    """Its labels are others, or it is on its way out."""
+    POD_GONE = frozenset({"Resources", "HostPorts", "DataDirectories", "PodTopologySpread", "InterPodAffinity"})
+    """Or its node is: then it counts for nobody any more."""
+    NAMESPACE_LABELS = frozenset({"InterPodAffinity"})
 
 
 class State(Enum):

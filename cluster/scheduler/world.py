@@ -18,13 +18,12 @@ from cluster.api.pods import is_finished
 from cluster.pb.v1 import core_pb2 as core
 from cluster.scheduler.assumed import Assumed, AssumedPod
 from cluster.scheduler.cycle import Cycle, Dice, Placement
-from cluster.scheduler.facts import facts_of, placed_pod
+from cluster.scheduler.facts import PlacedPod, facts_of, placed_pod
 from cluster.scheduler.filters import Refusal
 from cluster.scheduler.podclass import PodClasses
 from cluster.scheduler.queue import ClusterEvent, SchedulingQueue, Waiting
 from cluster.scheduler.settings import DEFAULT_SCHEDULER, SchedulerSettings
 from cluster.scheduler.snapshot import Snapshot
-from cluster.scheduler.spread import SpreadSelectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +55,13 @@ class World:
         self.assumed = Assumed(settings.assume_ttl_s)
         self._settings = settings
         self._classes = PodClasses()
-        self._selectors = SpreadSelectors()
-        self._cycle = Cycle(self.snapshot, self._selectors, settings.weights, dice)
+        self._cycle = Cycle(self.snapshot, settings.weights, dice)
         self._helped: set[str] = set()
+
+    @property
+    def tie_seed(self) -> int:
+        """The seed of the draws that decide between equally good nodes."""
+        return self._cycle.seed
 
     # -- news
 
@@ -67,7 +70,8 @@ class World:
         if new is None or is_terminating(new):
             gone = new if new is not None else old
             assert gone is not None
-            self.snapshot.remove_node(gone.metadata.name)
+            if self.snapshot.remove_node(gone.metadata.name):
+                self._help(ClusterEvent.POD_GONE)
             return
         facts = facts_of(new)
         before = self.snapshot.set_node(new.metadata.name, facts)
@@ -82,6 +86,16 @@ class World:
             self._help(ClusterEvent.NODE_TAINTS)
         if before.unschedulable and not facts.unschedulable:
             self._help(ClusterEvent.NODE_SCHEDULABLE)
+        if before.directories != facts.directories:
+            self._help(ClusterEvent.NODE_DIRECTORIES)
+
+    def namespace_changed(self, old: core.Namespace | None, new: core.Namespace | None) -> None:
+        """News of a namespace: affinity to pods may select namespaces by their labels."""
+        namespace = new if new is not None else old
+        assert namespace is not None
+        labels = dict(namespace.metadata.labels) if new is not None else None
+        if self.snapshot.tallies.namespaces.set(namespace.metadata.name, labels):
+            self._help(ClusterEvent.NAMESPACE_LABELS)
 
     def pod_changed(self, old: core.Pod | None, new: core.Pod | None) -> None:
         """News of a pod."""
@@ -94,10 +108,8 @@ class World:
             self._leave(uid)
         elif new.spec.nodeName:
             self.queue.remove(uid)
-            assumed = self.assumed.confirm(uid)
-            self.snapshot.place(placed_pod(new, self._classes.of(new, placed=True)), new.spec.nodeName)
-            if assumed is not None and assumed.node != new.spec.nodeName:
-                self._help(ClusterEvent.POD_GONE)  # somebody else bound it: there is room where we thought it was
+            self.assumed.confirm(uid)
+            self._place(placed_pod(new, self._classes.of(new, placed=True)), new.spec.nodeName)
         elif is_terminating(new) or not self._is_ours(new):
             self.queue.remove(uid)
         else:
@@ -106,18 +118,18 @@ class World:
     def service_changed(self, old: core.Service | None, new: core.Service | None) -> None:
         """News of a service: its selector makes a spreading group."""
         if new is not None:
-            self._selectors.set_service(new)
+            self.snapshot.selectors.set_service(new)
         elif old is not None:
-            self._selectors.remove_service(old)
+            self.snapshot.selectors.remove_service(old)
 
     def controller_changed(
         self, old: core.ReplicationController | None, new: core.ReplicationController | None
     ) -> None:
         """News of a controller: its selector makes a spreading group."""
         if new is not None:
-            self._selectors.set_controller(new)
+            self.snapshot.selectors.set_controller(new)
         elif old is not None:
-            self._selectors.remove_controller(old)
+            self.snapshot.selectors.remove_controller(old)
 
     # -- decisions
 
@@ -135,6 +147,8 @@ class World:
                 else:
                     self.queue.refused(waiting.uid, outcome.filters, now_s)
                     decisions.refusals.append((waiting, outcome))
+        if decisions.bindings:
+            self._help(ClusterEvent.POD_ADDED)
         return decisions
 
     def has_work(self, now_s: float) -> bool:
@@ -170,6 +184,18 @@ class World:
 
     def _help(self, event: ClusterEvent) -> None:
         self._helped |= event.value
+
+    def _place(self, pod: PlacedPod, node: str) -> None:
+        before, where = self.snapshot.placed(pod.uid), self.snapshot.node_of(pod.uid)
+        if before == pod and where == node:
+            return  # most often our own binding, confirmed
+        self.snapshot.place(pod, node)
+        if before is None:
+            self._help(ClusterEvent.POD_ADDED)
+        elif where != node:
+            self._help(ClusterEvent.POD_GONE)  # somebody else bound it: there is room where we thought it was
+        else:
+            self._help(ClusterEvent.POD_CHANGED)
 
     def _leave(self, uid: str) -> None:
         if self.snapshot.remove(uid) is not None:
