@@ -70,7 +70,7 @@ from node_agent.security import find_profiles, try_sandbox, without
 from node_agent.settings import AgentSettings
 from node_agent.spawner import boot_id
 from node_agent.status_writer import StatusWriter
-from node_agent.volumes import Shelves, remove_volumes
+from node_agent.volumes import Shelves, data_directories, remove_volumes
 
 COMPONENT = "node-agent"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -162,6 +162,7 @@ class NodeAgent:
                 read_configuration=self._read_configuration,
                 allocatable=lambda: node_object.amounts(self._resources),
                 data=settings.dir / "data",
+                on_new_data=self._repair.set,
                 memory=settings.dir / LINK,
                 can_mount=lambda: runtime.can_mount,
                 cgroups=lambda: self._cgroups,
@@ -334,6 +335,7 @@ class NodeAgent:
             resources=self._resources,
             isolation=self._isolation(),
             pressures=self._pressures,
+            data_directories=data_directories(self.settings.dir / "data"),
             now_s=self._clock.wall(),
             stopping=stopping,
         )
@@ -375,7 +377,7 @@ class NodeAgent:
         self._repair.set()
 
     async def _repair_forever(self) -> None:
-        """Says again what somebody else took away: the Node itself, or that it is ready."""
+        """Says again what somebody else took away (the Node itself, or that it is ready), and says what is new."""
         while True:
             await self._repair.wait()
             self._repair.clear()

@@ -1,8 +1,9 @@
 """Which pod has to go when a node runs short of memory, disk or processes. Pure.
 
 The rules are the kubelet's (pkg/kubelet/eviction/helpers.go). A threshold names a signal and how little of it may be
-left. If less is left, the node has a condition, which keeps new pods away, and one pod after the other is ended until
-enough is left: first those that use more than they asked for, among them those that use the most beyond it.
+left. If less is left, the node has a condition, which keeps new pods away (but for critical ones), and one pod after
+the other is ended until enough is left: first those that use more than they asked for, among them those of the lowest
+priority, among them those that use the most beyond it.
 
     signal                what it measures                          condition        pods are ranked by
     memory.available      memory that programs can still have       MemoryPressure   memory
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.api.pods import MEMORY, qos_class
+from cluster.api.priorities import is_critical
 from cluster.api.quantities import format_bytes, parse_quantity
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.fit import Rejection
@@ -73,6 +75,7 @@ class Share:
     """What it asked for; 0 if it did not say, or cannot."""
     containers: tuple[tuple[str, int, int], ...] = ()
     """Of its containers, where that is known: (name, used, requested)."""
+    priority: int = 0
 
 
 def parse_thresholds(text: str) -> tuple[Threshold, ...]:
@@ -115,7 +118,12 @@ def victims(shares: Iterable[Share]) -> list[Share]:
     """Pods in the order in which they have to go; those that use nothing of it help nobody."""
     return sorted(
         (share for share in shares if share.used > 0),
-        key=lambda share: (share.used <= share.requested, share.requested - share.used, share.uid),
+        key=lambda share: (
+            share.used <= share.requested,
+            share.priority,
+            share.requested - share.used,
+            share.uid,
+        ),
     )
 
 
@@ -141,9 +149,9 @@ def message(threshold: Threshold, reading: Reading, victim: Share) -> str:
 
 
 def refuses(conditions: Sequence[str], pod: core.Pod) -> Rejection | None:
-    """Whether a node with these conditions takes a pod that was bound to it. Where only memory is short, it takes those
-    that say how much they need, and those that tolerate it."""
-    if not conditions:
+    """Whether a node with these conditions takes a pod that was bound to it. It takes critical ones; where only memory
+    is short, also those that say how much they need, and those that tolerate it."""
+    if not conditions or is_critical(pod):
         return None
     if list(conditions) == ["MemoryPressure"]:
         tolerates = any(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cluster.api.pods import PODS, host_ports, requests_of
+from cluster.api.selectors import node_is_allowed
 from cluster.pb.v1 import core_pb2 as core
 
 
@@ -50,6 +51,10 @@ def admit(
                 "NodeAffinity",
                 f"Pod was rejected: the node does not have the label {key}={value} that nodeSelector asks",
             )
+    if not node_is_allowed(pod.spec, pod.spec.nodeName, labels):
+        return Rejection(
+            "NodeAffinity", "Pod was rejected: the node does not meet what the pod's node affinity requires"
+        )
     used: dict[str, int] = {PODS: 0}
     taken: set[tuple[str, str, int]] = set()
     for other in others:

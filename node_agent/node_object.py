@@ -111,10 +111,12 @@ def make_node_status(
     resources: Mapping[str, core.Quantity],
     isolation: core.Isolation,
     pressures: Sequence[str],
+    data_directories: Sequence[str],
     now_s: float,
     stopping: bool = False,
 ) -> core.NodeStatus:
-    """The status to report; conditions keep the transition times of `before`. `pressures` are those that are true."""
+    """The status to report; conditions keep the transition times of `before`. `pressures` are those that are true,
+    `data_directories` the named ones that lie here, as NAMESPACE/NAME."""
     status = core.NodeStatus()
     status.conditions.extend(before.conditions)
     for resource, amount_ in resources.items():
@@ -133,6 +135,7 @@ def make_node_status(
     status.addresses.add(type="Hostname", address=name)
     status.daemonEndpoints.kubeletEndpoint.Port = port
     status.isolation.CopyFrom(isolation)
+    status.dataDirectories.extend(data_directories)
     info = status.nodeInfo
     info.machineID, info.systemUUID, info.bootID = machine.machine_id, machine.machine_id, machine.boot_id
     info.kernelVersion, info.osImage = machine.kernel, machine.os_image

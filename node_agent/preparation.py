@@ -25,7 +25,7 @@ from node_agent.runtime.cgroups import Cgroups, Limits
 from node_agent.runtime.interface import Confinement, Mount, Program
 from node_agent.runtime.logs import log_path, remove_old_logs
 from node_agent.security import Belongings, Profiles, contain
-from node_agent.volumes import Shelves, UnfitPath, make_volume
+from node_agent.volumes import Shelves, UnfitPath, data_directory, make_volume
 
 KUBERNETES_TERMINATION_LOG = "/dev/termination-log"
 """Kubernetes' default for terminationMessagePath, which its clients write out: the same as none."""
@@ -65,6 +65,8 @@ class Host:
     """What the node has to give, in the units of `cluster.api.pods.amount`."""
     data: Path
     """Where named data directories lie."""
+    on_new_data: Callable[[], None]
+    """Called when one of them was made."""
     memory: Path
     """A directory in memory, where secrets lie."""
     can_mount: Callable[[], bool]
@@ -245,11 +247,13 @@ def _check_user(host: Host, home: Home, container: core.Container) -> None:
 def _volumes(host: Host, home: Home, container: core.Container, place: Place) -> list[tuple[str, Mount]]:
     """The volumes that a container mounts, outer ones first. Raises MissingConfiguration, UnfitPath, OSError."""
     wanted = {mount.name for mount in container.volumeMounts}
-    made = {
-        volume.name: make_volume(volume, home.pod, home.shelves(host), place, home.configuration)
-        for volume in home.pod.spec.volumes
-        if volume.name in wanted
-    }
+    shelves, made = home.shelves(host), {}
+    for volume in home.pod.spec.volumes:
+        if volume.name in wanted:
+            is_new = (kept := data_directory(volume, home.pod, shelves)) is not None and not kept.is_dir()
+            made[volume.name] = make_volume(volume, home.pod, shelves, place, home.configuration)
+            if is_new:
+                host.on_new_data()
     mounts = []
     for mount in sorted(container.volumeMounts, key=lambda mount: mount.mountPath.count("/")):
         source = made[mount.name]

@@ -18,6 +18,7 @@ import psutil
 from cluster.actor.actor import ActorStopped
 from cluster.actor.clock import Clock
 from cluster.api.pods import MEMORY, amount, requests_of
+from cluster.api.priorities import priority_of
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.log import get_logger
 from node_agent.eviction import (
@@ -125,15 +126,17 @@ def shares_of(workers: Iterable[PodWorker], signal: str) -> list[Share]:
 
 def _share_of(worker: PodWorker, signal: str) -> Share:
     pod = worker.pod
+    priority = priority_of(pod)
     if signal == MEMORY_LEFT:
         wanted = {each.name: _asked(each, MEMORY) for each in (*pod.spec.initContainers, *pod.spec.containers)}
         each = tuple((name, proportional_bytes(pids), wanted[name]) for name, pids in worker.processes())
-        return Share(worker.uid, sum(used for _, used, _ in each), requests_of(pod).get(MEMORY, 0), each)
+        return Share(worker.uid, sum(used for _, used, _ in each), requests_of(pod).get(MEMORY, 0), each, priority)
     if signal == PROCESSES_LEFT:
-        return Share(worker.uid, sum(len(pids) for _, pids in worker.processes()), 0)
+        return Share(worker.uid, sum(len(pids) for _, pids in worker.processes()), 0, priority=priority)
     if signal == FILES_LEFT:
-        return Share(worker.uid, sum(len(files) for _, _, files in os.walk(worker.pod_dir)), 0)
-    return Share(worker.uid, bytes_in(worker.pod_dir), requests_of(pod).get(STORAGE, 0))
+        files = sum(len(files) for _, _, files in os.walk(worker.pod_dir))
+        return Share(worker.uid, files, 0, priority=priority)
+    return Share(worker.uid, bytes_in(worker.pod_dir), requests_of(pod).get(STORAGE, 0), priority=priority)
 
 
 def _asked(container: core.Container, resource: str) -> int:

@@ -27,12 +27,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.api.names import dns1123_label_problems
 from cluster.api.quantities import whole
 from cluster.config.dirs import make_private_dir
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.environment import Configuration, MissingConfiguration, Place, field_value, resource_value
 
 DATA = "..data"
+MAX_DATA_DIRECTORIES = 5000
+"""So many are told of: with more, the node's object would grow too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +64,9 @@ def make_volume(
     source = volume.volumeSource
     if source.HasField("hostPath"):
         return _host_path(source.hostPath)
-    if source.HasField("dataDirectory"):
-        directory = shelves.data / pod.metadata.namespace / source.dataDirectory.name
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return directory
+    if kept := data_directory(volume, pod, shelves):
+        kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return kept
     in_memory = source.HasField("secret") or source.emptyDir.medium == "Memory"
     parent = (shelves.memory if in_memory else shelves.pod) / "volumes"
     if not parent.is_dir():
@@ -75,6 +77,30 @@ def make_volume(
     if not source.HasField("emptyDir"):
         write_files(directory, files_of(source, pod, place, configuration))
     return directory
+
+
+def data_directory(volume: core.Volume, pod: core.Pod, shelves: Shelves) -> Path | None:
+    """Where the volume's named data directory lies, or will; None if it is of another kind."""
+    if not volume.volumeSource.HasField("dataDirectory"):
+        return None
+    return shelves.data / pod.metadata.namespace / volume.volumeSource.dataDirectory.name
+
+
+def data_directories(data: Path) -> list[str]:
+    """The named data directories that lie on this node, as NAMESPACE/NAME, sorted: what its status says."""
+    found = [f"{space.name}/{directory.name}" for space in _directories(data) for directory in _directories(space)]
+    return sorted(found)[:MAX_DATA_DIRECTORIES]
+
+
+def _directories(parent: Path) -> list[Path]:
+    """Those that a volume could have made; nothing else that somebody left there."""
+    try:
+        entries = list(parent.iterdir())
+    except OSError:
+        return []
+    return [
+        each for each in entries if each.is_dir() and not each.is_symlink() and not dns1123_label_problems(each.name)
+    ]
 
 
 def remove_volumes(shelves: Shelves) -> None:

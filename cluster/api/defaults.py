@@ -20,6 +20,8 @@ from cluster.api.remembered import remembered
 from cluster.pb.v1 import core_pb2 as core
 
 DEFAULT_NAMESPACE = "default"
+NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
+"""The label of every namespace that holds its name."""
 TERMINATION_GRACE_PERIOD_S = 30
 SCHEDULER_NAME = "default-scheduler"
 AFFINITY_TIMEOUT_S = 10800
@@ -53,6 +55,8 @@ def apply_defaults(obj: AnyObject) -> None:
                 obj.status.allocatable[resource].CopyFrom(quantity)
     elif isinstance(obj, core.Namespace):
         _default(obj.status, "phase", "Active")
+        if obj.metadata.name:  # so that a namespaceSelector can name it
+            obj.metadata.labels[NAMESPACE_NAME_LABEL] = obj.metadata.name
     elif isinstance(obj, core.Secret):
         _default(obj, "type", "Opaque")
         for key, text in obj.stringData.items():  # for writing only: it wins over data, and is never kept

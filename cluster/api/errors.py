@@ -18,7 +18,8 @@ class FieldError:
     """Such as spec.containers[0].name."""
     message: str
     reason: str = "FieldValueInvalid"
-    """FieldValueInvalid, FieldValueRequired, FieldValueDuplicate, FieldValueForbidden, FieldValueNotSupported."""
+    """FieldValueInvalid, FieldValueRequired, FieldValueDuplicate, FieldValueForbidden, FieldValueNotSupported; or, of a
+    refused eviction, DisruptionBudget."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message
@@ -98,7 +99,13 @@ class StoreRewound(ApiError):
 
 
 class Overloaded(ApiError):
-    """A queue is full; try again later. Nothing was written."""
+    """A queue is full; try again later. Nothing was written. (Kubernetes calls this TooManyRequests as well.)"""
+
+    reason, code = "Overloaded", 429
+
+
+class TooManyRequests(ApiError):
+    """Not now: a pod's disruption budget allows no eviction. Try again later; the causes name the budget."""
 
     reason, code = "TooManyRequests", 429
 
@@ -122,7 +129,7 @@ class Aborted(ApiError):
 
 
 class Internal(ApiError):
-    """A bug, or a disk that failed."""
+    """A bug, a disk that failed, or a state in which the request has no answer."""
 
     reason, code = "InternalError", 500
 
@@ -138,6 +145,7 @@ ALL_ERRORS: tuple[type[ApiError], ...] = (
     Expired,
     StoreRewound,
     Overloaded,
+    TooManyRequests,
     Unavailable,
     DeadlineExceeded,
     Aborted,

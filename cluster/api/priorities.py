@@ -10,6 +10,7 @@ DEFAULT_PRIORITY = 0
 """Of pods that name no class, where no class is the default."""
 HIGHEST_USER_PRIORITY = 1_000_000_000
 """What lies above is the system's."""
+CRITICAL_PRIORITY = 2 * HIGHEST_USER_PRIORITY
 SYSTEM_PREFIX = "system-"
 SYSTEM_CLASSES = {
     "system-cluster-critical": (2_000_000_000, "For what the cluster needs, and that may move to another node."),
@@ -21,6 +22,11 @@ SYSTEM_CLASSES = {
 def priority_of(pod: core.Pod) -> int:
     """Pods with a greater one come first; 0 if it does not say."""
     return pod.spec.priority
+
+
+def is_critical(pod: core.Pod) -> bool:
+    """Whether the cluster or its node cannot do without it."""
+    return pod.spec.priority >= CRITICAL_PRIORITY
 
 
 def preempts(pod: core.Pod) -> bool:

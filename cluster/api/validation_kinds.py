@@ -138,6 +138,10 @@ def validate_node(report: Report, node: core.Node) -> None:
         seen.add((taint.key, taint.effect))
     report.amounts("status.capacity", node.status.capacity)
     report.amounts("status.allocatable", node.status.allocatable)
+    for index, directory in enumerate(node.status.dataDirectories):
+        namespace, slash, name = directory.partition("/")
+        if not slash or dns1123_label_problems(namespace) or dns1123_label_problems(name):
+            report.invalid(f"status.dataDirectories[{index}]", directory, "must be NAMESPACE/NAME")
 
 
 def validate_event(report: Report, event: core.Event) -> None:

@@ -106,13 +106,13 @@ def delete_command(
                 click.echo(f"{word} deleted")
                 uids[key] = result.unwrap().metadata.uid
         if wait and uids:
-            await _wait_gone(session, uids, timeout)
+            await wait_gone(session, uids, timeout)
         return code
 
     return run(ctx, body)
 
 
-async def _wait_gone(session: Session, uids: dict, timeout: float) -> None:  # type: ignore[type-arg]
+async def wait_gone(session: Session, uids: dict, timeout: float) -> None:  # type: ignore[type-arg]
     """Returns when none of these very objects (by uid) exists. Raises CommandError when time is over."""
     import asyncio
 

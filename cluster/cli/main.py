@@ -45,7 +45,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "undo": ("undo", "Bring back what an object was before"),
     "cordon": ("nodes", "Take no new pods on a node"),
     "uncordon": ("nodes", "Take new pods on a node again"),
-    "drain": ("nodes", "Move the pods off a node"),
+    "drain": ("drain", "Move the pods off a node"),
     "backup": ("backup", "Write everything that a cluster keeps into a file"),
     "restore": ("restore", "Make a cluster what it was when it was backed up"),
     "fsck": ("fsck", "Check the store of a cluster that does not run, or a backup"),

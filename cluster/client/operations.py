@@ -70,6 +70,17 @@ def delete(
     return wire.Operation(delete=operation)
 
 
+def evict(key: Key, *, uid: str = "", version: str = "", grace_period_s: int | None = None) -> wire.Operation:
+    """Delete a pod as far as its disruption budget allows, after a grace period (None: the pod's own).
+
+    The outcome is TooManyRequests while the budget allows none; its causes name the budget.
+    """
+    operation = wire.EvictOperation(namespace=key.namespace, name=key.name, preconditions=_preconditions(uid, version))
+    if grace_period_s is not None:
+        operation.grace_period_seconds = grace_period_s
+    return wire.Operation(evict=operation)
+
+
 def _preconditions(uid: str, version: str) -> wire.Preconditions | None:
     if not uid and not version:
         return None

@@ -19,6 +19,7 @@ from cluster.pb.v1 import core_pb2 as core
 CONTENTS: tuple[type[AnyObject], ...] = (
     core.ReplicationController,
     core.Service,
+    core.PodDisruptionBudget,
     core.Pod,
     core.Endpoints,
     core.ConfigMap,

@@ -72,9 +72,9 @@ class _Request:
 
     @property
     def frees(self) -> bool:
-        """It only deletes."""
+        """It only deletes and evicts."""
         operations = self.request.operations
-        return bool(operations) and all(operation.WhichOneof("operation") == "delete" for operation in operations)
+        return bool(operations) and all(each.WhichOneof("operation") in ("delete", "evict") for each in operations)
 
     def fail(self, error: ApiError) -> None:
         if not self.answer.done():

@@ -1,8 +1,9 @@
 """What the master adds to objects that are written, because only it knows the cluster: kind by kind.
 
-Pods get tolerations for the failure of their node, with the profile's patience. Services get an address, nodes a block
-of addresses for their pods and the taint that keeps pods away until they are ready; the taint `unschedulable` follows
-the field of that name. A namespace that is being deleted takes in nothing new.
+Pods get a priority (`priorities.py`) and tolerations for the failure of their node, with the profile's patience;
+those that gates hold back get a condition that says so. Services get an address, nodes a block of addresses for their
+pods and the taint that keeps pods away until they are ready; the taint `unschedulable` follows the field of that name.
+A namespace that is being deleted takes in nothing new. Of priority classes one at most is the default.
 
 How a namespace ends: `delete` sets its deletionTimestamp and its phase to Terminating, whatever it holds. The namespace
 controller then deletes what is in it (the master refuses new objects there, so that this comes to an end) and, when it
@@ -22,9 +23,10 @@ from cluster.api.conditions import set_condition
 from cluster.api.errors import FieldError, Forbidden, Invalid, NotFound
 from cluster.api.kinds import AnyObject, kind_of
 from cluster.api.meta import Key, is_terminating, to_time
-from cluster.api.pods import qos_class
+from cluster.api.pods import POD_SCHEDULED, SCHEDULING_GATED, qos_class
 from cluster.api.remembered import remembered
 from cluster.master.pools import PodBlocks, Pool, ServiceAddresses
+from cluster.master.priorities import check_only_default, keep_priority, set_priority
 from cluster.master.stage import Reader, Stage
 from cluster.pb.v1 import core_pb2 as core
 
@@ -32,6 +34,7 @@ NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 DEFAULT_NAMESPACE = "default"
+_GATED = "Scheduling is blocked due to non-empty scheduling gates"
 
 
 @dataclass(slots=True)
@@ -56,19 +59,26 @@ class Admission:
         if kind_of(obj).namespaced:
             _check_namespace(stage, obj)
         if isinstance(obj, core.Pod):
+            set_priority(stage, obj)
             self._pod(obj, stage.now_s)
         elif isinstance(obj, core.Node):
             self._node(stage, obj)
         elif isinstance(obj, core.Service):
             self._service(stage, obj)
-        elif isinstance(obj, core.ReplicationController):
+        elif isinstance(obj, core.ReplicationController | core.PodDisruptionBudget):
             obj.ClearField("status")
+        elif isinstance(obj, core.PriorityClass):
+            check_only_default(stage, obj)
         elif isinstance(obj, core.Namespace):
             obj.status.phase = "Active"
 
     def before_update(self, stage: Stage, new: AnyObject, old: AnyObject) -> None:
         """Completes an update, in place, before it is validated: what was given out stays, if it is not named."""
-        if isinstance(new, core.Service) and isinstance(old, core.Service):
+        if isinstance(new, core.Pod) and isinstance(old, core.Pod):
+            keep_priority(new.spec, old.spec)
+        elif isinstance(new, core.PriorityClass):
+            check_only_default(stage, new)
+        elif isinstance(new, core.Service) and isinstance(old, core.Service):
             if not new.spec.clusterIP:
                 new.spec.clusterIP = old.spec.clusterIP
         elif isinstance(new, core.Node) and isinstance(old, core.Node):
@@ -90,7 +100,9 @@ class Admission:
         pod.status.phase = "Pending"
         pod.status.qosClass = qos
         if pod.spec.nodeName:
-            set_condition(pod.status, "PodScheduled", "True", now_s)
+            set_condition(pod.status, POD_SCHEDULED, "True", now_s)
+        elif pod.spec.schedulingGates:
+            set_condition(pod.status, POD_SCHEDULED, "False", now_s, SCHEDULING_GATED, _GATED)
 
     def _node(self, stage: Stage, node: core.Node) -> None:
         _taint(node, NOT_READY, stage.now_s)

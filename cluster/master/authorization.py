@@ -32,14 +32,14 @@ class Scope(Enum):
     ITSELF = "its own Node"
     BOUND = "pods bound to it"
     ABOUT = "events about itself and the pods bound to it"
-    SCHEDULED = "a pod's PodScheduled condition"
+    SCHEDULED = "where a pod has, or will have, its place: the PodScheduled condition and nominatedNodeName"
     BY_LEASE = "the lease that it runs by"
     USED = "what pods bound to it take their configuration from"
 
 
 _READ = ("get", "list", "watch")
 _WRITE = ("create", "update", "patch", "update_status", "delete")
-VERBS = (*_READ, *_WRITE, "bind")
+VERBS = (*_READ, *_WRITE, "bind", "evict")
 
 
 def _any(*verbs: str) -> dict[str, Scope]:
@@ -48,7 +48,7 @@ def _any(*verbs: str) -> dict[str, Scope]:
 
 TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     **{("admin", kind): _any(*VERBS) for kind in BY_NAME},
-    ("controllers", "Pod"): _any(*_READ, *_WRITE),
+    ("controllers", "Pod"): _any(*_READ, *_WRITE, "evict"),
     ("controllers", "ReplicationController"): _any(*_READ, "update", "patch", "update_status", "delete"),
     ("controllers", "Service"): _any(*_READ, "delete"),
     ("controllers", "Endpoints"): _any(*_READ, "create", "update", "patch", "delete"),
@@ -58,8 +58,13 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("controllers", "ConfigMap"): _any(*_READ, "delete"),
     ("controllers", "Secret"): _any("list", "watch", "delete"),
     ("controllers", "Lease"): {**_any(*_READ, "delete"), "create": Scope.BY_LEASE, "update": Scope.BY_LEASE},
-    ("scheduler", "Pod"): {**_any(*_READ, "bind"), "update_status": Scope.SCHEDULED},
+    ("controllers", "PriorityClass"): _any(*_READ),
+    ("controllers", "PodDisruptionBudget"): _any(*_READ, "update_status", "delete"),
+    ("scheduler", "Pod"): {**_any(*_READ, "bind", "delete"), "update_status": Scope.SCHEDULED},
     ("scheduler", "Node"): _any(*_READ),
+    ("scheduler", "Namespace"): _any(*_READ),
+    ("scheduler", "PriorityClass"): _any(*_READ),
+    ("scheduler", "PodDisruptionBudget"): _any(*_READ),
     ("scheduler", "ReplicationController"): _any(*_READ),
     ("scheduler", "Service"): _any(*_READ),
     ("scheduler", "Event"): _any("get", "create", "update", "patch"),
@@ -266,11 +271,12 @@ def _not_the_condition(identity: Identity, old: AnyObject | None, new: AnyObject
         before, after = core.PodStatus(), core.PodStatus()
         for status, pod in ((before, old), (after, new)):
             status.CopyFrom(pod.status)
+            status.ClearField("nominatedNodeName")
             kept = [condition for condition in status.conditions if condition.type != "PodScheduled"]
             del status.conditions[:]
             status.conditions.extend(kept)
         if before != after:
-            return "only the condition PodScheduled"
+            return "only the condition PodScheduled and nominatedNodeName"
     return ""
 
 

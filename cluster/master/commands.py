@@ -1,4 +1,4 @@
-"""Operations: what a create, update, patch, status update, bind or delete makes of the state.
+"""Operations: what a create, update, patch, status update, bind, delete or evict makes of the state.
 
     outcomes = commands.run(stage, request, writer)      # pure: stages changes, answers each operation
     await store.commit(stage.changes)                    # actor.py: save, then show, then answer
@@ -13,17 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from cluster.api.conditions import set_condition
 from cluster.api.defaults import apply_defaults
 from cluster.api.errors import Aborted, AlreadyExists, ApiError, BadRequest, Conflict, Internal, Invalid, NotFound
 from cluster.api.json import patched, read_json
 from cluster.api.kinds import AnyObject, Kind, kind_named, kind_of, unwrap
-from cluster.api.meta import Key, is_terminating, to_time
+from cluster.api.meta import Key, is_terminating, key_of, to_time
 from cluster.api.names import Dice, generate_name
+from cluster.api.pods import POD_SCHEDULED
 from cluster.api.validation import has_unknown_fields, invalid, unknown_fields, validate, validate_update
-from cluster.master import deletion
+from cluster.master import deletion, eviction
 from cluster.master.admission import DEFAULT_NAMESPACE, Admission
 from cluster.master.authorization import authorize_removal, authorize_write, is_unrestricted
 from cluster.master.stage import Stage, copy_of
@@ -193,6 +194,11 @@ class Commands:
             raise Conflict(f'pods "{name}" is being deleted, cannot be assigned to a host')
         if old.spec.nodeName:
             raise Conflict(f'pods "{name}" is already assigned to node "{old.spec.nodeName}"')
+        if old.spec.schedulingGates:
+            held = ", ".join(gate.name for gate in old.spec.schedulingGates)
+            raise Conflict(
+                f'pods "{name}" has non-empty .spec.schedulingGates: it cannot be bound while {held} is there'
+            )
         if not request.node_name:
             raise Invalid("node_name: is required to bind a pod")
         if stage.get(Key("Node", "", request.node_name)) is None:
@@ -200,13 +206,33 @@ class Commands:
         pod = core.Pod()
         pod.CopyFrom(old)
         pod.spec.nodeName = request.node_name
-        set_condition(pod.status, "PodScheduled", "True", stage.now_s)
+        pod.status.ClearField("nominatedNodeName")  # it has a place now
+        set_condition(pod.status, POD_SCHEDULED, "True", stage.now_s)
         return Outcome(version=stage.put(pod, version.key, writer.actor, writer.cause))
 
     def _delete(self, stage: Stage, request: wire.DeleteOperation, writer: Writer) -> Outcome:
         version = _find(stage, writer, "delete", kind_named(request.kind), request.namespace, request.name)
         authorize_removal(writer.identity, request)
         _check_preconditions(version, request)
+        return self._end(stage, version, request, writer)
+
+    def _evict(self, stage: Stage, request: wire.EvictOperation, writer: Writer) -> Outcome:
+        version = _find(stage, writer, "evict", kind_named("Pod"), request.namespace, request.name)
+        _check_preconditions(version, request)
+        pod = version.object
+        assert isinstance(pod, core.Pod)
+        budgets = [found.parse() for found in stage.list("PodDisruptionBudget", version.key.namespace)]
+        spent = eviction.spend(pod, cast(list[core.PodDisruptionBudget], budgets), stage.now_s)
+        if spent is not None:
+            stage.put(spent, key_of(spent), writer.actor, writer.cause)
+        removal = wire.DeleteOperation(kind=version.key.kind, namespace=version.key.namespace, name=version.key.name)
+        if request.HasField("grace_period_seconds"):
+            removal.grace_period_seconds = request.grace_period_seconds
+        return self._end(stage, version, removal, writer)
+
+    # --- steps
+
+    def _end(self, stage: Stage, version: Version, request: wire.DeleteOperation, writer: Writer) -> Outcome:
         verdict = deletion.decide(version.object, request, stage)
         if not verdict.remove and verdict.changed is None:
             return Outcome(version=version, unchanged=True)
@@ -216,8 +242,6 @@ class Commands:
         if verdict.changed is not None:
             return Outcome(version=stage.put(verdict.changed, version.key, writer.actor, writer.cause))
         return self._remove(stage, version, writer)
-
-    # --- steps
 
     def _refuse_unknown(self, obj: AnyObject) -> None:
         if not self._all_known and (errors := unknown_fields(obj)):
@@ -255,7 +279,8 @@ class Commands:
         _copy_status(new, given)
         if not is_unrestricted(writer.identity, "update_status", kind.name):
             authorize_write(writer.identity, "update_status", kind.name, version.object, new, _bound_to(stage))
-        if isinstance(new, core.Node):  # its quantities are what placement reckons with
+        # What placement and evictions reckon with.
+        if isinstance(new, core.Node | core.PodDisruptionBudget):
             apply_defaults(new)
             errors = validate(new)
             if errors:
@@ -278,12 +303,14 @@ _OPERATIONS: dict[str, Callable[[Commands, Stage, Any, Writer], Outcome]] = {
     "update_status": Commands._update_status,
     "bind": Commands._bind,
     "delete": Commands._delete,
+    "evict": Commands._evict,
 }
 
 
 def _counts_generations(obj: AnyObject) -> bool:
     """Not those without a spec; and of leases, Kubernetes does not count how often they were renewed."""
-    return not isinstance(obj, core.Endpoints | core.Event | core.Lease | core.ConfigMap | core.Secret)
+    uncounted = core.Endpoints | core.Event | core.Lease | core.ConfigMap | core.Secret | core.PriorityClass
+    return not isinstance(obj, uncounted)
 
 
 def _copy_status(new: Any, source: Any) -> None:
@@ -335,7 +362,7 @@ def _check_version(version: Version, found: AnyObject, given: AnyObject) -> None
 
 
 def _check_preconditions(
-    version: Version, request: wire.PatchOperation | wire.BindOperation | wire.DeleteOperation
+    version: Version, request: wire.PatchOperation | wire.BindOperation | wire.DeleteOperation | wire.EvictOperation
 ) -> None:
     if request.HasField("preconditions"):
         _check_uid(version, request.preconditions.uid)

@@ -24,6 +24,7 @@ from cluster.api.kinds import BY_NAME, AnyObject, kind_of
 from cluster.api.meta import from_time, is_terminating, to_time
 from cluster.api.pods import is_finished
 from cluster.master.admission import DEFAULT_NAMESPACE
+from cluster.master.priorities import check_removal
 from cluster.master.stage import Stage, copy_of
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
@@ -48,6 +49,8 @@ def decide(obj: AnyObject, request: wire.DeleteOperation, stage: Stage) -> Verdi
         raise Invalid(f"the grace period must not be negative, but is {request.grace_period_seconds}")
     if isinstance(obj, core.Namespace):
         return _namespace(obj, stage)
+    if isinstance(obj, core.PriorityClass):
+        check_removal(obj)
     grace_s = _grace_s(obj, request)
     if not is_terminating(obj):
         if not grace_s and not obj.metadata.finalizers:

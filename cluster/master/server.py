@@ -6,7 +6,7 @@ supervisor that starts them in order and stops them in reverse.
     open     the store is read, and followed from now on: reads can be answered
     serve    the wire (MasterService only)
     lead     campaign for the right to write; whoever has it sees to it that the namespaces "default" and "kube-system"
-             exist, everyone else hands writes on
+             and the system's priority classes exist, everyone else hands writes on
 
 A disk that fails in the middle of a commit (or a bug in the one writer) ends the process at once, with exit code
 EXIT_FAILURE: what is on the disk is known only to a new start.
@@ -27,9 +27,10 @@ from google.protobuf.message import Message
 from cluster.actor.clock import Clock, SystemClock, new_uid
 from cluster.actor.supervisor import ChildSpec, Restart, Supervisor
 from cluster.api.errors import AlreadyExists
-from cluster.api.kinds import wrap
+from cluster.api.kinds import AnyObject, wrap
 from cluster.api.leases import SYSTEM_NAMESPACE
-from cluster.api.meta import Key
+from cluster.api.meta import key_of
+from cluster.api.priorities import SYSTEM_CLASSES, system_class
 from cluster.master.actor import WriterActor
 from cluster.master.admission import DEFAULT_NAMESPACE, Admission
 from cluster.master.apiserver import ApiServer
@@ -127,14 +128,14 @@ class Master:
         self._admission.rebuild(self.store.state)
 
     async def _make_home(self) -> None:
-        """Makes the namespaces that every cluster has, as one revision. Raises ApiError."""
-        names = [
-            name for name in (DEFAULT_NAMESPACE, SYSTEM_NAMESPACE) if self.store.get(Key("Namespace", "", name)) is None
-        ]
-        if not names:
+        """Makes the namespaces and priority classes that every cluster has, as one revision. Raises ApiError."""
+        names = (DEFAULT_NAMESPACE, SYSTEM_NAMESPACE)
+        home: list[AnyObject] = [core.Namespace(metadata=core.ObjectMeta(name=name)) for name in names]
+        home += [system_class(name) for name in SYSTEM_CLASSES]
+        missing = [obj for obj in home if self.store.get(key_of(obj)) is None]
+        if not missing:
             return
-        namespaces = [core.Namespace(metadata=core.ObjectMeta(name=name)) for name in names]
-        operations = [wire.Operation(create=wire.CreateOperation(object=wrap(namespace))) for namespace in namespaces]
+        operations = [wire.Operation(create=wire.CreateOperation(object=wrap(obj))) for obj in missing]
         request = wire.WriteRequest(operations=operations, atomic=True)
         answer = await self.writer.write(request, Writer(Identity("admin")))
         for result in wire.WriteResponse.FromString(answer).results:

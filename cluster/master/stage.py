@@ -50,6 +50,8 @@ class Stage:
         self._done: dict[Key, Version] = {}
         """Newest versions made by finished units; tombstones too."""
         self._unit: dict[Key, Change] = {}
+        self._kinds: set[str] = set()
+        """Of everything that was ever staged here: of other kinds the state alone says what there is."""
         self._unit_undo: list[Callable[[], None]] = []
         self._undo: list[Callable[[], None]] = []
 
@@ -79,6 +81,8 @@ class Stage:
     def list(self, kind: str, namespace: str = "", node: str = "") -> Sequence[Version]:
         """What exists of a kind as the current write sees it; in no order when something is staged."""
         base = self._base.list(kind, namespace, node)
+        if kind not in self._kinds:
+            return base
         staged = {**self._done, **{key: change.new for key, change in self._unit.items()}}
         mine = {key: version for key, version in staged.items() if key.kind == kind}
         if not mine:
@@ -128,6 +132,7 @@ class Stage:
             if staged is None and len(unit) >= MAX_CHANGES:
                 raise BadRequest(f"this would change more than {MAX_CHANGES} objects in one revision")
             unit[key] = Change(old, version, self.now_s)
+            self._kinds.add(key.kind)
         return version
 
     def claim(self, undo: Callable[[], None]) -> None:

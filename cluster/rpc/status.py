@@ -24,6 +24,7 @@ from cluster.api.errors import (
     NotFound,
     Overloaded,
     StoreRewound,
+    TooManyRequests,
     Unauthenticated,
     Unavailable,
 )
@@ -49,6 +50,7 @@ CODE_OF: dict[type[ApiError], grpc.StatusCode] = {
     Expired: grpc.StatusCode.OUT_OF_RANGE,
     StoreRewound: grpc.StatusCode.FAILED_PRECONDITION,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    TooManyRequests: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     Internal: grpc.StatusCode.INTERNAL,

@@ -1,9 +1,11 @@
 """The scheduler as a running thing: informers feed the world, its decisions become writes.
 
-    informers -> World (sync, on the loop) -> bindings  -> up to `binds_in_flight` writes at once -> bound / unbound
-                                           -> gangs     -> one atomic write each                  -> bound / unbound
-                                           -> evictions -> the condition and the deletion         -> (the watch) / spared
+    informers -> World (sync, on the loop) -> bindings  -> one write for all              -> bound / unbound
+                                           -> gangs     -> one atomic write each          -> bound / unbound
+                                           -> evictions -> the condition and the deletion -> (the watch) / spared
                                            -> refusals  -> Reporter
+
+At most `binds_in_flight` writes are under way at once.
 
 A write carries the bindings of one round, each with its own result, and as its cause the revision that the snapshot
 was true as of. While all writes are in flight, pods gather in the queue and the next round is fuller: batches are small
@@ -45,7 +47,8 @@ _log = logging.getLogger("podium.scheduler")
 SYNC_TIMEOUT_S = 60.0
 RESEND_S = 0.2
 HOLD_S = 0.4
-"""So long each batch of reports waits while pods wait to be bound: 250 a second, a twentieth of what the master takes."""
+"""So long each batch of reports waits while pods wait to be bound: of each kind 250 a second, a small share of what the
+master takes."""
 
 
 def build_scheduler(

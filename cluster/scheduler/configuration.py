@@ -6,7 +6,6 @@ from pathlib import Path
 
 from cluster.config.profiles import Profile
 from cluster.config.settings import load
-from cluster.scheduler.filters import FILTERS
 from cluster.scheduler.plugin_loader import find_plugin
 from cluster.scheduler.profiles import SchedulingProfile, resolve
 from cluster.scheduler.settings import SchedulerSettings
@@ -29,4 +28,4 @@ def load_settings(timers: Profile, path: Path | None = None) -> SchedulerSetting
 
 def profiles_of(settings: SchedulerSettings, path: Path | None = None) -> dict[str, SchedulingProfile]:
     """The profiles that the settings ask for, by name. Raises ConfigError, which names the file."""
-    return resolve(settings.profiles, tuple(each.name for each in FILTERS), find_plugin, str(path or ""))
+    return resolve(settings.profiles, find_plugin, str(path or ""))

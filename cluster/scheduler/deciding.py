@@ -157,7 +157,7 @@ class Decider:
             for each, placement in zip(placed, placements, strict=True):
                 self._assume(each, placement.node)
                 self._decisions.bindings.append(Binding(each, placement))
-            self._queue.help(ClusterEvent.POD_PLACED.value)
+            self._queue.help(ClusterEvent.POD_ADDED.value)
         if rest:
             refusal = outcomes[len(placements)]
             assert isinstance(refusal, Refusal)
@@ -256,7 +256,7 @@ class Decider:
 
     def _decide_nominated(self, waiting: Waiting) -> None:
         nomination = self._nominations.drop(waiting.uid)
-        cycle, lot = self._cycles[waiting.lot.profile], waiting.lot
+        cycle = self._cycles[waiting.lot.profile]
         outcome: Outcome | None = None
         if nomination is not None:
             outcome = cycle.decide_for(waiting.pod, nomination.node)
@@ -266,7 +266,7 @@ class Decider:
             self._records.add(self._stamp, [waiting], [outcome])
             self._assume(waiting, outcome.node)
             self._decisions.bindings.append(Binding(waiting, outcome))
-            self._queue.help(ClusterEvent.POD_PLACED.value)
+            self._queue.help(ClusterEvent.POD_ADDED.value)
             return
         assert isinstance(outcome, Refusal)
         if nomination is not None and nomination.victims:  # not again while they are on their way
@@ -315,7 +315,7 @@ class Decider:
             self._records.add(self._stamp, [binding.waiting], [binding.placement])
             self._assume(binding.waiting, binding.placement.node)
         self._queue.set_need(gang, self._gangs.need(gang))
-        self._queue.help(ClusterEvent.POD_PLACED.value)
+        self._queue.help(ClusterEvent.POD_ADDED.value)
         for waiting, refusal in trial.refused:
             self._refuse([waiting], refusal)
         self._queue.postponed(each.uid for each in trial.surplus)

@@ -42,6 +42,12 @@ class NodeFacts:
     labels: Terms
     taints: tuple[TaintTuple, ...]
     unschedulable: bool
+    directories: tuple[str, ...] = ()
+    """The data directories that lie on it, as NAMESPACE/NAME."""
+
+    def label(self, key: str) -> str | None:
+        """The value of one of its labels."""
+        return next((value for name, value in self.labels if name == key), None)
 
 
 def facts_of(node: core.Node) -> NodeFacts:
@@ -54,6 +60,7 @@ def facts_of(node: core.Node) -> NodeFacts:
         labels=frozenset(node.metadata.labels.items()),
         taints=tuple(TaintTuple(taint.key, taint.value, taint.effect) for taint in node.spec.taints),
         unschedulable=node.spec.unschedulable,
+        directories=tuple(sorted(set(node.status.dataDirectories))),
     )
 
 

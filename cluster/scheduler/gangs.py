@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 
 from cluster.scheduler.lots import GangKey
 
-
 MOST_TOGETHER = 2000
 """So many pods can be bound by one write: the master takes no more operations at once."""
 

@@ -3,28 +3,33 @@
     def away_from_full_racks(pod: PodView, nodes: NodesView) -> NDArray[np.bool_]: ...      # may the pod go there?
     def by_rank(pod: PodView, nodes: NodesView) -> NDArray[np.int64]: ...                   # how good is it? 0 to 100
 
-The answer has one entry per node of the view, in its order. A plug-in judges each node by itself: it is asked about all
-nodes when a class of pods is new, and later only about nodes on which something has changed, so an answer that depends
-on the other nodes in the view is wrong. It is asked once for all pods of a class, and may keep nothing. What it is given
-is for reading.
+The answer has one entry per node of the view, in its order. A plug-in judges each node by itself: it is asked about
+all nodes when a class of pods is new, and later only about nodes on which something has changed, so an answer that
+depends on the other nodes in the view is wrong. It is asked once for all pods of a class, and may keep nothing. What it
+is given is for reading.
 
-A plug-in that raises, or answers in another form than this, is cut out for a minute, and asked again then. As long as it
-is cut out, a filter lets no pod of its profile go anywhere (nobody is placed by guess, and the pod says why), and a
+A plug-in that raises, or answers in another form than this, is cut out for a minute, and asked again then. As long as
+it is cut out, a filter lets no pod of its profile go anywhere (nobody is placed by guess, and the pod says why), and a
 score counts 0 for all nodes (pods are placed without it). A plug-in runs within the scheduler: one that does not return
 stops it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.api.labels import selector_from_map
+from cluster.scheduler.filters import Filter, Scope
 from cluster.scheduler.podclass import PodClass
+from cluster.scheduler.scoring import Score
 from cluster.scheduler.snapshot import BoolArray, IntArray, Rows, Snapshot
-from cluster.scheduler.spread import GroupKey
+from cluster.scheduler.tallies import InNamespace
 
 ENTRY_POINTS = "podium.scheduler.plugins"
 """The group of entry points under which packages announce plug-ins by name."""
@@ -87,18 +92,19 @@ class NodesView:
         Those that are being deleted do not count.
         """
         where = self._pod_class.namespace if namespace is None else namespace
-        terms = frozenset((labels or {}).items())
-        return self._snapshot.group(GroupKey(where, terms)).counts[self._rows]
+        counted = self._snapshot.tallies.of(InNamespace(where, selector_from_map(labels or {})))
+        return counted.counts[self._rows]
 
     def same(self) -> IntArray:
         """How many pods are there that carry all labels of this one, in its namespace."""
-        return self.pods(dict(self._pod_class.labels))
+        return self.pods(self._pod_class.label_map)
 
     def _column(self, amounts: IntArray, resource: str) -> IntArray:
         column = self._snapshot.columns.get(resource)
         if column is None:
             return np.zeros(len(self._rows), np.int64)
-        return amounts[self._rows, column]
+        amount: IntArray = amounts[self._rows, column]
+        return amount
 
 
 Function = Callable[[PodView, NodesView], NDArray[np.generic]]
@@ -119,6 +125,14 @@ class PlugIn:
     """Grows when it is cut out or comes back: what it said before is void."""
     since_s: float | None = None
     """Since when it is cut out, once somebody has looked at a clock."""
+
+    def as_filter(self) -> Filter:
+        """The plug-in as one of the filters."""
+        return Filter(self.name, Scope.LOAD, self.passes, lambda _, __, rows: Counter({self.reason: len(rows)}))
+
+    def as_score(self) -> Score:
+        """The plug-in as one of the scores."""
+        return Score(self.name, Scope.LOAD, self.score)
 
     def passes(self, snapshot: Snapshot, pod_class: PodClass, rows: Rows) -> BoolArray:
         """As a filter: for each of the rows, whether it passes; none if the plug-in cannot be relied on."""
@@ -150,7 +164,7 @@ class PlugIn:
         return True
 
     def _ask(
-        self, snapshot: Snapshot, pod_class: PodClass, rows: Rows, wanted: type[np.generic]
+        self, snapshot: Snapshot, pod_class: PodClass, rows: Rows, wanted: type[np.bool_] | type[np.integer[Any]]
     ) -> NDArray[np.generic] | None:
         if self.problem:
             return None
@@ -167,7 +181,7 @@ class PlugIn:
         answer[alive] = said
         return answer
 
-    def _check(self, said: object, nodes: int, wanted: type[np.generic]) -> None:
+    def _check(self, said: object, nodes: int, wanted: type[np.bool_] | type[np.integer[Any]]) -> None:
         kind = "booleans" if wanted is np.bool_ else "whole numbers"
         if not isinstance(said, np.ndarray):
             raise TypeError(f"it answered with {type(said).__name__}, not with an array of {kind}")

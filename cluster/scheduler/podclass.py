@@ -10,7 +10,7 @@ which makes it a cheap key.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cluster.api.owners import controller_of
@@ -30,6 +30,8 @@ class PodClass:
     labels: Terms
     owner_uid: str
     """Of their controller; empty if they have none."""
+    label_map: Mapping[str, str]
+    """The labels once more, to be asked by key."""
 
 
 def terms_of(labels: Iterable[tuple[str, str]]) -> Terms:
@@ -39,13 +41,13 @@ def terms_of(labels: Iterable[tuple[str, str]]) -> Terms:
 
 def class_of(pod: core.Pod, *, placed: bool = False) -> PodClass:
     """A fresh class. With `placed`, spec.nodeName is where the pod is and no longer a wish, and is left out."""
-    return _class_with(shape_of(pod, placed=placed), pod)
-
-
-def _class_with(shape: Shape, pod: core.Pod) -> PodClass:
-    owner = controller_of(pod)
+    meta, owner = pod.metadata, controller_of(pod)
     return PodClass(
-        shape, pod.metadata.namespace, terms_of(pod.metadata.labels.items()), owner.uid if owner is not None else ""
+        shape_of(pod, placed=placed),
+        meta.namespace,
+        terms_of(meta.labels.items()),
+        owner.uid if owner is not None else "",
+        dict(meta.labels),
     )
 
 
@@ -59,25 +61,30 @@ class PodClasses:
 
     def __init__(self, limit: int = 16384) -> None:
         self._limit = limit
-        self._by_spec: dict[bytes, Shape] = {}
+        self._by_spec: dict[tuple[str, bytes], Shape] = {}
         self._by_facts: dict[tuple[object, ...], Shape] = {}
         self._classes: dict[tuple[Shape, str, Terms, str], PodClass] = {}
 
     def of(self, pod: core.Pod, *, placed: bool = False) -> PodClass:
         """The class of a pod."""
-        fresh = _class_with(self._shape(pod, placed), pod)
-        key = (fresh.shape, fresh.namespace, fresh.labels, fresh.owner_uid)
-        if len(self._classes) >= self._limit:
-            self._classes.clear()
-        return self._classes.setdefault(key, fresh)
+        meta = pod.metadata
+        labels = frozenset(meta.labels.items())
+        owner = controller_of(pod) if meta.ownerReferences else None
+        key = (self._shape(pod, meta.namespace, placed), meta.namespace, labels, "" if owner is None else owner.uid)
+        known = self._classes.get(key)
+        if known is None:
+            if len(self._classes) >= self._limit:
+                self._classes.clear()
+            known = self._classes[key] = PodClass(*key, dict(labels))
+        return known
 
-    def _shape(self, pod: core.Pod, placed: bool) -> Shape:
+    def _shape(self, pod: core.Pod, namespace: str, placed: bool) -> Shape:
         spec = pod.spec
         if placed and spec.nodeName:
             spec = core.PodSpec()
             spec.CopyFrom(pod.spec)
             spec.ClearField("nodeName")
-        encoded = spec.SerializeToString(deterministic=True)
+        encoded = (namespace, spec.SerializeToString(deterministic=True))
         shape = self._by_spec.get(encoded)
         if shape is None:
             if len(self._by_facts) >= self._limit:

@@ -25,6 +25,7 @@ from cluster.scheduler import filters
 from cluster.scheduler.budgets import Budget, Budgets
 from cluster.scheduler.facts import PlacedPod
 from cluster.scheduler.filters import Filter, Scope
+from cluster.scheduler.filters.load import missing_resources
 from cluster.scheduler.podclass import PodClass
 from cluster.scheduler.removable import Removable
 from cluster.scheduler.shape import ANY_IP, Shape
@@ -230,9 +231,7 @@ class _LocalRoom:
 class _TriedRoom:
     """Room as the filters see it, with the snapshot changed for the moment."""
 
-    def __init__(
-        self, preemption: Preemption, row: int, pod_class: PodClass, priority: int, which: Filters
-    ) -> None:
+    def __init__(self, preemption: Preemption, row: int, pod_class: PodClass, priority: int, which: Filters) -> None:
         self._snapshot = preemption._snapshot
         self._row = row
         self._pod_class = pod_class
@@ -326,7 +325,7 @@ class _Outlook:
     def _look_at(self, rows: IntArray, local: bool) -> None:
         preemption, snapshot = self._preemption, self._preemption._snapshot
         shape: Shape = self._pod_class.shape
-        if filters.missing_resources(snapshot, shape):
+        if missing_resources(snapshot, shape):
             return
         asked = snapshot.vector(shape)
         free = snapshot.allocatable[rows] - snapshot.requested[rows]
@@ -355,4 +354,3 @@ class _Outlook:
             return select(room, lower, violating)
         finally:
             room.restore()
-

@@ -14,16 +14,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 
 from cluster.config.errors import ConfigError
+from cluster.scheduler.cycle import Cycle, Dice
+from cluster.scheduler.filters import FILTERS
 from cluster.scheduler.plugins import Function, PlugIn
-from cluster.scheduler.settings import BINPACK, DEFAULT_SCHEDULER, ProfileSettings, Weights
+from cluster.scheduler.settings import BINPACK, DEFAULT_SCHEDULER, MAX_WEIGHT, ProfileSettings, Weights
+from cluster.scheduler.snapshot import Snapshot
 
 FIXED_FILTERS = frozenset({"NodeName", "Resources", "HostPorts", "ImageRuntime"})
 """What a node agent checks itself before it takes a pod."""
-MOST_WEIGHT = 100
 
+_FILTER_NAMES = tuple(each.name for each in FILTERS)
 _SHIPPED = {
     DEFAULT_SCHEDULER: Weights(),
-    BINPACK: Weights(least_allocated=0, balanced_allocation=0, spread=0, bin_pack=1),
+    BINPACK: Weights(least_allocated=0, balanced_allocation=0, spread=0, binpack=1),
 }
 
 
@@ -38,6 +41,17 @@ class SchedulingProfile:
     """Further ones, after all others."""
     scores: tuple[tuple[PlugIn, int], ...] = ()
     """Further ones, with their weights."""
+
+    def cycle(self, snapshot: Snapshot, dice: Dice) -> Cycle:
+        """What decides by this profile."""
+        kept = tuple(each for each in FILTERS if each.name not in self.without_filters)
+        return Cycle(
+            snapshot,
+            self.weights,
+            dice,
+            (*kept, *(plugin.as_filter() for plugin in self.filters)),
+            tuple((plugin.as_score(), weight) for plugin, weight in self.scores if weight),
+        )
 
     @property
     def plugins(self) -> tuple[PlugIn, ...]:
@@ -55,37 +69,35 @@ SCORES = {score_name(field.name): field.name for field in fields(Weights)}
 
 
 def resolve(
-    configured: Mapping[str, ProfileSettings], filters: tuple[str, ...], find: Callable[[str], Function], source: str = ""
+    configured: Mapping[str, ProfileSettings], find: Callable[[str], Function], source: str = ""
 ) -> dict[str, SchedulingProfile]:
     """All profiles by name: those that ship, and those of a file.
 
-    `filters`: the names of all filters. `find` gives the plug-in of a name, and raises LookupError with the names that
+    `find` gives the plug-in of a name, and raises LookupError with the names that
     there are. Raises ConfigError, which names the source.
     """
     where = f"{source}: profiles" if source else "profiles"
     chosen = {name: ProfileSettings() for name in _SHIPPED} | dict(configured)
-    return {
-        name: _profile(f"{where}.{name}", name, settings, filters, find) for name, settings in chosen.items()
-    }
+    return {name: _profile(f"{where}.{name}", name, settings, find) for name, settings in chosen.items()}
 
 
-def _profile(
-    where: str, name: str, settings: ProfileSettings, filters: tuple[str, ...], find: Callable[[str], Function]
-) -> SchedulingProfile:
+def _profile(where: str, name: str, settings: ProfileSettings, find: Callable[[str], Function]) -> SchedulingProfile:
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name) or len(name) > 253:
         raise ConfigError(
             f"{where}: {name!r} is not a name that spec.schedulerName could be: lowercase letters, digits, '-' and '.'"
         )
     for each in settings.without_filters:
-        if each not in filters:
-            raise ConfigError(f"{where}.without_filters: there is no filter {each!r}; known are {', '.join(filters)}")
+        if each not in _FILTER_NAMES:
+            raise ConfigError(
+                f"{where}.without_filters: there is no filter {each!r}; known are {', '.join(_FILTER_NAMES)}"
+            )
         if each in FIXED_FILTERS:
             raise ConfigError(f"{where}.without_filters: {each} cannot be left out: nodes refuse pods by it themselves")
     weights: dict[str, int] = {}
     scores = []
     for score, weight in settings.weights.items():
-        if not 0 <= weight <= MOST_WEIGHT:
-            raise ConfigError(f"{where}.weights.{score} is {weight}, but must be from 0 to {MOST_WEIGHT}")
+        if not 0 <= weight <= MAX_WEIGHT:
+            raise ConfigError(f"{where}.weights.{score} is {weight}, but must be from 0 to {MAX_WEIGHT}")
         if score in SCORES:
             weights[SCORES[score]] = weight
         else:

@@ -22,15 +22,23 @@ class ClusterEvent(Enum):
 
     NODE_ADDED = frozenset({"*"})
     NODE_ALLOCATABLE = frozenset({"Resources"})
-    NODE_LABELS = frozenset({"NodeSelector", "ImageRuntime"})
-    NODE_TAINTS = frozenset({"TaintToleration"})
+    NODE_LABELS = frozenset({"NodeAffinity", "ImageRuntime", "PodTopologySpread", "InterPodAffinity"})
+    NODE_TAINTS = frozenset({"TaintToleration", "PodTopologySpread"})
     NODE_SCHEDULABLE = frozenset({"NodeUnschedulable"})
-    POD_GONE = frozenset({"Resources", "HostPorts"})
-    POD_PLACED = frozenset({"InterPodAffinity", "PodTopologySpread"})
+    NODE_DIRECTORIES = frozenset({"DataDirectories"})
+    POD_ADDED = frozenset({"DataDirectories", "PodTopologySpread", "InterPodAffinity"})
+    POD_CHANGED = frozenset({"PodTopologySpread", "InterPodAffinity"})
+    """Its labels are others, or it is on its way out."""
+    POD_GONE = frozenset({"Resources", "HostPorts", "DataDirectories", "PodTopologySpread", "InterPodAffinity"})
+    """Or its node is: then it counts for nobody any more."""
+    NAMESPACE_LABELS = frozenset({"InterPodAffinity"})
 
 
 ANYTHING = "*"
 """Of an event: it may help all. Of a refusal: everything may help it."""
+_KNOWN = frozenset().union(*(event.value for event in ClusterEvent))
+"""Filters that events speak of. What another one has refused (a plug-in), anything may help: nobody knows what it looks
+at."""
 _NOTHING = ("",)
 """Under which units are known that no filter refused: there were no nodes."""
 
@@ -47,9 +55,10 @@ class Refused:
     def settle(self, unit: Unit, filters: frozenset[str], now_s: float) -> None:
         """The unit was looked at, and these filters refuse it."""
         self.forget(unit)
-        unit.filters, unit.checked_s = filters, now_s
+        unit.filters = filters if filters <= _KNOWN else filters & _KNOWN | {ANYTHING}
+        unit.checked_s = now_s
         self._checked[unit] = None
-        for name in filters or _NOTHING:
+        for name in unit.filters or _NOTHING:
             self._clean.setdefault(name, {})[unit] = None
 
     def forget(self, unit: Unit) -> None:

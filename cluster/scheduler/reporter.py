@@ -30,7 +30,7 @@ from cluster.pb.v1 import core_pb2 as core
 _log = logging.getLogger("podium.scheduler")
 
 PENDING_LIMIT = 10_000
-"""Conditions that wait to be written. When full, the oldest is dropped: that pod is reported when it is looked at next."""
+"""Conditions that wait to be written. When full, the oldest is dropped: that pod is told when it is looked at next."""
 EVENTS_LIMIT = 10_000
 """Events that wait to be written: a crowd of pods is bound faster than people's news of it is written."""
 WRITE_BATCH = 100
@@ -84,7 +84,7 @@ class Reporter:
         )
 
     def unschedulable(self, pod: core.Pod, message: str, node: str = "") -> None:
-        """A pod fits nowhere; `pod` as it was last seen. `node`: where it is nominated. Without a message, only that."""
+        """A pod (as it was last seen) fits nowhere. `node`: where it is nominated; without a message, only that."""
         uid, now_s = pod.metadata.uid, self._clock.monotonic()
         if self._says_already(pod, message, node):
             if not message or now_s - self._said_at_s.setdefault(uid, now_s) < self._repeat_event_s:

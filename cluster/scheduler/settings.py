@@ -11,7 +11,7 @@ weights = {NodeAffinity = 5, "mine.scores:by_rank" = 2}
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 DEFAULT_SCHEDULER = "default-scheduler"
@@ -20,20 +20,43 @@ BINPACK = "binpack"
 """The profile that fills nodes up instead of spreading."""
 
 
+MAX_WEIGHT = 1000
+"""Of a score."""
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How much each score (0..100) counts in the sum. The numbers are Kubernetes'."""
+    """How much each score (0..100) counts in the sum; 0: not at all. The numbers are Kubernetes'."""
 
     least_allocated: int = 1
     """Free cpu and memory: keeps nodes evenly loaded."""
-    bin_pack: int = 0
-    """Cpu and memory in use: fills nodes up (Nomad's formula)."""
+    most_allocated: int = 0
+    """Cpu and memory in use: fills up nodes one after the other."""
+    binpack: int = 0
+    """The same with Nomad's formula, which prefers nodes that are full in both."""
     balanced_allocation: int = 1
     """Cpu and memory used in like proportion: avoids stranding one of them."""
     taint_toleration: int = 1
     """Fewer PreferNoSchedule taints that the pod does not tolerate."""
+    node_affinity: int = 2
+    """Preferred node affinity."""
     spread: int = 2
-    """Fewer pods of the same service or controller on the host, in the zone and in the rack."""
+    """Fewer pods of the same service or controller on the host, in the zone and in the rack; or what the pod's own
+    constraints with ScheduleAnyway ask for."""
+    inter_pod_affinity: int = 2
+    """Preferred affinity to pods, its own and that of pods that are there."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a weight that makes no sense."""
+        for each in fields(self):
+            weight = getattr(self, each.name)
+            if not 0 <= weight <= MAX_WEIGHT:
+                raise ValueError(f"the weight {each.name} is {weight}; it must be from 0 to {MAX_WEIGHT}")
+
+    @property
+    def packs(self) -> bool:
+        """These weights fill up nodes rather than keep them evenly loaded."""
+        return self.most_allocated + self.binpack > self.least_allocated
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,9 @@ from cluster.api.selectors import pod_selector_of
 from cluster.pb.v1 import core_pb2 as core
 from cluster.scheduler.assumed import Assumed
 from cluster.scheduler.budgets import Budget, Budgets
-from cluster.scheduler.cycle import Cycle, Dice
+from cluster.scheduler.cycle import Dice
 from cluster.scheduler.deciding import Decider, Decisions, Refused, Stranger
-from cluster.scheduler.facts import facts_of, placed_pod
+from cluster.scheduler.facts import PlacedPod, facts_of, placed_pod
 from cluster.scheduler.gangs import Gangs
 from cluster.scheduler.lots import GangKey, LotKey, State, Waiting
 from cluster.scheduler.nominations import Nominations
@@ -59,7 +59,7 @@ class World:
         self.nominations = Nominations(self.snapshot)
         self.records = Records(settings.decisions_kept)
         self.profiles = profiles
-        self.cycles = {name: Cycle(self.snapshot, profile, dice) for name, profile in profiles.items()}
+        self.cycles = {name: profile.cycle(self.snapshot, dice) for name, profile in profiles.items()}
         self._preemption = Preemption(self.snapshot, Budgets(), self.nominations)
         self._decider = Decider(
             self.snapshot, self.queue, self.cycles, self.assumed, self.gangs, self.nominations, self._preemption,
@@ -88,6 +88,7 @@ class World:
             gone = new if new is not None else old
             assert gone is not None
             if self.snapshot.remove_node(gone.metadata.name):
+                self._help(ClusterEvent.POD_GONE)
                 for nomination in self.nominations.on(gone.metadata.name):
                     self._renounce(nomination.waiting.uid)
             return
@@ -104,6 +105,16 @@ class World:
             self._help(ClusterEvent.NODE_TAINTS)
         if before.unschedulable and not facts.unschedulable:
             self._help(ClusterEvent.NODE_SCHEDULABLE)
+        if before.directories != facts.directories:
+            self._help(ClusterEvent.NODE_DIRECTORIES)
+
+    def namespace_changed(self, old: core.Namespace | None, new: core.Namespace | None) -> None:
+        """News of a namespace: affinity to pods may select namespaces by their labels."""
+        namespace = new if new is not None else old
+        assert namespace is not None
+        labels = dict(namespace.metadata.labels) if new is not None else None
+        if self.snapshot.tallies.namespaces.set(namespace.metadata.name, labels):
+            self._help(ClusterEvent.NAMESPACE_LABELS)
 
     def pod_changed(self, old: core.Pod | None, new: core.Pod | None) -> None:
         """News of a pod."""
@@ -212,17 +223,25 @@ class World:
         self.queue.remove(uid)
         self._no_stranger(uid)
         self.nominations.drop(uid)
-        assumed = self.assumed.confirm(uid)
+        self.assumed.confirm(uid)
         placed = placed_pod(pod, self._classes.of(pod, placed=True))
-        if self.snapshot.placed(uid) is None:
-            self._help(ClusterEvent.POD_PLACED)
-        self.snapshot.place(placed, node)
-        if assumed is not None and assumed.node != node:
-            self._help(ClusterEvent.POD_GONE)  # somebody else bound it: there is room where we thought it was
+        self._place(placed, node)
         if placed.terminating:
             self._preemption.goes(placed)
         if pod.spec.HasField("podGroup"):
             self._join(pod, placed=not placed.terminating)
+
+    def _place(self, pod: PlacedPod, node: str) -> None:
+        before, where = self.snapshot.placed(pod.uid), self.snapshot.node_of(pod.uid)
+        self.snapshot.place(pod, node)
+        if before == pod and where == node:
+            return  # most often our own binding, confirmed
+        if before is None:
+            self._help(ClusterEvent.POD_ADDED)
+        elif where != node:
+            self._help(ClusterEvent.POD_GONE)  # somebody else bound it: there is room where we thought it was
+        else:
+            self._help(ClusterEvent.POD_CHANGED)
 
     def _wants_node(self, pod: core.Pod) -> None:
         waiting = self._waiting(pod)

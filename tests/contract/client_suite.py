@@ -14,6 +14,7 @@ import pytest
 
 from cluster.client.interface import ClusterClient
 from tests.contract.client_deletes import DeleteContract
+from tests.contract.client_evictions import EvictContract
 from tests.contract.client_kit import ClusterClientFactory
 from tests.contract.client_leases import LeaseContract
 from tests.contract.client_reads import ReadContract
@@ -23,7 +24,9 @@ from tests.contract.client_writes import WriteContract
 from tests.kit.watch_recorder import WatchRecorder
 
 
-class ClientContract(WriteContract, DeleteContract, ReadContract, WatchContract, TravelContract, LeaseContract):
+class ClientContract(
+    WriteContract, DeleteContract, EvictContract, ReadContract, WatchContract, TravelContract, LeaseContract
+):
     """All of it."""
 
     @pytest.fixture

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.client import operations
+from cluster.client.interface import ClusterClient
+from cluster.pb.v1 import core_pb2 as core
 from cluster.testing import Cluster
 from tests.e2e.workloads import pod, sleeper, web
 
@@ -235,6 +238,55 @@ def test_cordon_drain_uncordon(podium_cluster: Cluster) -> None:
     podium_cluster.scale("web", 10)
     podium_cluster.wait("rc/web", ready=10)
     assert "node-1" in {pod.spec.nodeName for pod in podium_cluster.pods("app=web")}
+
+
+@pytest.mark.podium(nodes=2)
+def test_a_drain_keeps_to_disruption_budgets(podium_cluster: Cluster) -> None:
+    budget = (
+        "apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {name: web}\n"
+        "spec: {minAvailable: 2, selector: {matchLabels: {app: web}}}\n"
+    )
+    assert podium_cluster.podium("apply", "-f", "-", stdin=budget).stdout == "poddisruptionbudget/web created\n"
+    podium_cluster.apply(sleeper("web", 2))
+    podium_cluster.wait("rc/web", ready=2)
+    assert sorted(pod.spec.nodeName for pod in podium_cluster.pods("app=web")) == ["node-1", "node-2"]
+    _count(podium_cluster, allowed=0)
+    table = podium_cluster.podium("get", "pdb").stdout.splitlines()
+    assert table[1].split()[:4] == ["web", "2", "N/A", "0"]
+    held = podium_cluster.podium("drain", "node-1", "--timeout", "1", check=False)
+    assert held.returncode == 4
+    assert "The disruption budget web needs 2 healthy pods and has 2 currently" in held.stderr
+    assert "--disable-eviction" in held.stderr
+    assert all(not pod.metadata.HasField("deletionTimestamp") for pod in podium_cluster.pods("app=web"))
+    podium_cluster.patch("pdb", "web", {"spec": {"minAvailable": 1}})
+    _count(podium_cluster, allowed=1, desired=1)
+    drained = podium_cluster.podium("drain", "node-1")
+    assert drained.stdout.splitlines()[-1] == "node/node-1 drained"
+    assert podium_cluster.list("pods", "", field_selector="spec.nodeName=node-1") == []
+    podium_cluster.wait("rc/web", ready=2)
+    podium_cluster.podium("uncordon", "node-1")
+    podium_cluster.podium("drain", "node-2", "--disable-eviction")
+    assert podium_cluster.list("pods", "", field_selector="spec.nodeName=node-2") == []
+
+
+def _count(cluster: Cluster, allowed: int, desired: int = 2) -> None:
+    """Sees to it that the budget "web" is counted for what it asks now."""
+
+    async def body(client: ClusterClient) -> None:
+        budget = await client.get(core.PodDisruptionBudget, "web")
+        status = core.PodDisruptionBudgetStatus(
+            observedGeneration=budget.metadata.generation,
+            disruptionsAllowed=allowed,
+            currentHealthy=2,
+            desiredHealthy=desired,
+            expectedPods=2,
+        )
+        budget.status.CopyFrom(status)
+        budget.metadata.ClearField("resourceVersion")
+        (outcome,) = (await client.write([operations.update_status(budget)])).outcomes
+        outcome.unwrap()
+
+    cluster.run(body)
 
 
 def test_a_lease_is_an_object_like_others_but_for_undo(shared_cluster: Cluster, namespace: str) -> None:

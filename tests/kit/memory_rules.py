@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TypeVar
 
 from cluster.api.defaults import apply_defaults
-from cluster.api.errors import Conflict, Invalid
+from cluster.api.disruption import covers
+from cluster.api.errors import Conflict, FieldError, Internal, Invalid, TooManyRequests
 from cluster.api.kinds import KINDS, AnyObject, Kind
 from cluster.api.meta import Key
 from cluster.api.validation import validate, validate_update
@@ -49,6 +50,47 @@ def check_preconditions(obj: AnyObject, wanted: wire.Preconditions) -> None:
             f'"{meta.name}": the object has been modified; '
             "please apply your changes to the latest version and try again"
         )
+
+
+def spend_budget(
+    pod: core.Pod, budgets: list[core.PodDisruptionBudget], now: core.Time
+) -> core.PodDisruptionBudget | None:
+    """The budget that an eviction spends from, as it is afterwards; None if it costs nothing."""
+    if pod.status.phase not in ("Running", "Unknown") or pod.metadata.HasField("deletionTimestamp"):
+        return None
+    mine = [budget for budget in budgets if covers(budget, pod)]
+    if len(mine) > 1:
+        raise Internal(
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+        )
+    if not mine:
+        return None
+    budget = own_copy(mine[0])
+    status, name = budget.status, budget.metadata.name
+    ready = any((condition.type, condition.status) == ("Ready", "True") for condition in pod.status.conditions)
+    always = budget.spec.unhealthyPodEvictionPolicy == "AlwaysAllow"
+    if not ready and (always or 0 < status.desiredHealthy <= status.currentHealthy):
+        return None
+    why = ""
+    if status.observedGeneration < budget.metadata.generation:
+        why = f"The disruption budget {name} is still being processed by the server."
+    elif not status.disruptionsAllowed:
+        why = (
+            f"The disruption budget {name} needs {status.desiredHealthy} healthy pods and has"
+            f" {status.currentHealthy} currently"
+        )
+    if why:
+        raise TooManyRequests(
+            "Cannot evict pod as it would violate the pod's disruption budget.",
+            causes=[FieldError("", why, "DisruptionBudget")],
+            retry_after_s=10 if "processed" in why else 0,
+        )
+    status.disruptionsAllowed -= 1
+    status.disruptedPods[pod.metadata.name].CopyFrom(now)
+    if not status.disruptionsAllowed:
+        del status.conditions[:]
+        status.conditions.add(type="DisruptionAllowed", status="False", reason="InsufficientPods")
+    return budget
 
 
 def check(obj: AnyObject, old: AnyObject | None) -> None:

@@ -40,7 +40,15 @@ from cluster.api.names import generate_name
 from cluster.client.interface import OperationOutcome, WriteOutcome
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
-from tests.kit.memory_rules import check, check_preconditions, full_key, own_copy, take_status, take_writer
+from tests.kit.memory_rules import (
+    check,
+    check_preconditions,
+    full_key,
+    own_copy,
+    spend_budget,
+    take_status,
+    take_writer,
+)
 
 T = TypeVar("T", bound=AnyObject)
 
@@ -253,7 +261,7 @@ class _Transaction:
         if self.find(key_of(obj)) is not None:
             raise AlreadyExists(f'{kind.plural} "{meta.name}" already exists')
         meta.uid = new_uid(self._store.rng)
-        if not isinstance(obj, core.Endpoints | core.Event | core.Lease):
+        if not isinstance(obj, core.Endpoints | core.Event | core.Lease | core.PriorityClass):
             meta.generation = 1
         meta.creationTimestamp.CopyFrom(self._store.now)
         self._fill_in(obj)
@@ -270,6 +278,8 @@ class _Transaction:
         """What admission decides about a new object."""
         if isinstance(obj, core.Pod):
             obj.status.phase = "Pending"
+            if obj.spec.schedulingGates:
+                obj.status.conditions.add(type="PodScheduled", status="False", reason="SchedulingGated")
         elif isinstance(obj, core.Service) and not obj.spec.clusterIP:
             obj.spec.clusterIP = self._store.next_address("127.250.")
         elif isinstance(obj, core.Node) and not obj.spec.podCIDR:
@@ -320,6 +330,9 @@ class _Transaction:
             raise Conflict(f'pod "{operation.name}" is being deleted, cannot be assigned to a node')
         if old.spec.nodeName:
             raise Conflict(f'pod "{operation.name}" is already assigned to node "{old.spec.nodeName}"')
+        if old.spec.schedulingGates:
+            gates = [gate.name for gate in old.spec.schedulingGates]
+            raise Conflict(f'pod "{operation.name}" cannot be bound: it has the scheduling gates {gates}')
         self.need(Key("Node", "", operation.node_name))
         new = own_copy(old)
         new.spec.nodeName = operation.node_name
@@ -328,6 +341,21 @@ class _Transaction:
                 new.status.conditions.remove(condition)
         new.status.conditions.add(type="PodScheduled", status="True", lastTransitionTime=self._store.now)
         return self._save(new, old)
+
+    def _evict(self, operation: wire.EvictOperation) -> OperationOutcome:
+        pod = self.need(Key("Pod", operation.namespace or "default", operation.name))
+        check_preconditions(pod, operation.preconditions)
+        assert isinstance(pod, core.Pod)
+        keys = {*self._store.objects, *self.changes}
+        found = [self.find(key) for key in keys if key.kind == "PodDisruptionBudget"]
+        budgets = [budget for budget in found if isinstance(budget, core.PodDisruptionBudget)]
+        spent = spend_budget(pod, budgets, self._store.now)
+        if spent is not None:
+            self._save(spent, self.find(key_of(spent)))
+        removal = wire.DeleteOperation(kind="Pod", namespace=operation.namespace, name=operation.name)
+        if operation.HasField("grace_period_seconds"):
+            removal.grace_period_seconds = operation.grace_period_seconds
+        return self._delete(removal)
 
     def _delete(self, operation: wire.DeleteOperation) -> OperationOutcome:
         kind = kind_named(operation.kind)
@@ -375,7 +403,9 @@ class _Transaction:
         if not isinstance(obj, core.Pod) or not obj.spec.nodeName or obj.status.phase in ("Succeeded", "Failed"):
             return 0
         if operation.HasField("grace_period_seconds"):
-            return max(0, operation.grace_period_seconds)
+            if operation.grace_period_seconds < 0:
+                raise Invalid("the grace period must not be negative")
+            return operation.grace_period_seconds
         if obj.metadata.HasField("deletionTimestamp"):
             return obj.metadata.deletionGracePeriodSeconds
         spec = obj.spec

@@ -116,6 +116,8 @@ def test_nodes_namespaces_endpoints() -> None:
     assert node["metadata"] == {"name": "n"}
     assert node["status"]["allocatable"] == node["status"]["capacity"] == {"cpu": "4"}
     assert defaulted("Namespace")["status"] == {"phase": "Active"}
+    named = defaulted("Namespace", metadata={"name": "team", "labels": {"a": "b"}})
+    assert named["metadata"]["labels"] == {"a": "b", "kubernetes.io/metadata.name": "team"}
     assert defaulted("Endpoints", subsets=[{"ports": [{"port": 1}]}])["subsets"] == [
         {"ports": [{"port": 1, "protocol": "TCP"}]}
     ]

@@ -429,6 +429,10 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (NODE, spec(taints=[{"key": "a"}]), "spec.taints[0].effect", "Unsupported value"),
     (NODE, spec(taints=[{"key": "a", "effect": "NoExecute"}] * 2), "spec.taints[1]", "unique by key and effect"),
     (NODE, {"status": {"capacity": {"cpu": "-1"}}}, "status.capacity[cpu]", "greater than or equal to 0"),
+    *[
+        (NODE, {"status": {"dataDirectories": ["a/b", name]}}, "status.dataDirectories[1]", "must be NAMESPACE/NAME")
+        for name in ("db", "A/db", "a/b/c", "a/")
+    ],
     (EVENT, {"involvedObject": {"namespace": "other"}}, "involvedObject.namespace", "does not match"),
     (EVENT, {"type": "Odd"}, "type", "Unsupported value"),
     # leases

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from cluster.api.errors import DeadlineExceeded, FieldError, Invalid, NotFound, Unavailable
+from cluster.api.errors import DeadlineExceeded, FieldError, Invalid, NotFound, TooManyRequests, Unavailable
 from cluster.cli import main as cli
 from cluster.cli.exits import CommandError, ExitCode, report
 from cluster.cli.session import one_target, targets
@@ -81,6 +81,7 @@ def test_paths() -> None:
         (DeadlineExceeded("x"), ExitCode.TIMEOUT),
         (Unavailable("x"), ExitCode.UNREACHABLE),
         (Invalid("x"), ExitCode.ERROR),
+        (TooManyRequests("x"), ExitCode.ERROR),
         (CommandError("x", ExitCode.SURVIVORS), ExitCode.SURVIVORS),
         (FileNotFoundError(2, "No such file", "x.yaml"), ExitCode.ERROR),
     ],
@@ -90,6 +91,11 @@ def test_each_error_has_its_exit_code(error: Exception, code: ExitCode, capsys: 
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("error: ")
+
+
+def test_a_refused_eviction_names_the_budget(capsys: pytest.CaptureFixture[str]) -> None:
+    report(TooManyRequests("Cannot evict pod.", causes=[FieldError("", "The disruption budget a", "DisruptionBudget")]))
+    assert capsys.readouterr().err.splitlines() == ["error: Cannot evict pod.", "  The disruption budget a"]
 
 
 def test_every_cause_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,7 +91,7 @@ def test_the_table_speaks_of_kinds_and_verbs_that_exist() -> None:
 
 
 EXPECTED = {
-    ("controllers", "Pod"): "get list watch create update patch update_status delete",
+    ("controllers", "Pod"): "get list watch create update patch update_status delete evict",
     ("controllers", "ReplicationController"): "get list watch update patch update_status delete",
     ("controllers", "Service"): "get list watch delete",
     ("controllers", "Endpoints"): "get list watch create update patch delete",
@@ -101,9 +101,14 @@ EXPECTED = {
     ("controllers", "Lease"): "get list watch create update delete",
     ("controllers", "ConfigMap"): "get list watch delete",
     ("controllers", "Secret"): "list watch delete",
+    ("controllers", "PriorityClass"): "get list watch",
+    ("controllers", "PodDisruptionBudget"): "get list watch update_status delete",
     ("scheduler", "Lease"): "get create update",
-    ("scheduler", "Pod"): "get list watch bind update_status",
+    ("scheduler", "Pod"): "get list watch bind update_status delete",
     ("scheduler", "Node"): "get list watch",
+    ("scheduler", "Namespace"): "get list watch",
+    ("scheduler", "PriorityClass"): "get list watch",
+    ("scheduler", "PodDisruptionBudget"): "get list watch",
     ("scheduler", "ReplicationController"): "get list watch",
     ("scheduler", "Service"): "get list watch",
     ("scheduler", "Event"): "get create update patch",
@@ -361,9 +366,10 @@ async def test_a_node_beats_for_itself_only(rig: Rig) -> None:
 # --- scheduler and proxy
 
 
-async def test_the_scheduler_writes_one_condition(rig: Rig) -> None:
+async def test_the_scheduler_writes_one_condition_and_where_a_pod_is_nominated(rig: Rig) -> None:
     made = await rig.pod()
     made.status.conditions.add(type="PodScheduled", status="False", reason="Unschedulable")
+    made.status.nominatedNodeName = "n1"
     made.metadata.resourceVersion = ""
     await rig.write(ops.update_status(made), "scheduler")
     made.status.phase = "Running"

@@ -102,7 +102,7 @@ async def test_each_call_beyond_the_queue_is_refused_and_the_stream_goes_on(monk
         caller = Caller(rig)
         caller.say(*(request(f"p{number}") for number in range(8)))
         refused = await caller.hear()
-        assert [(answer.id, answer.error.reason) for answer in refused] == [(n, "TooManyRequests") for n in (6, 7, 8)]
+        assert [(answer.id, answer.error.reason) for answer in refused] == [(n, "Overloaded") for n in (6, 7, 8)]
         assert refused[0].error.details.retryAfterSeconds == 1
         disk.ready.set()
         await blocker

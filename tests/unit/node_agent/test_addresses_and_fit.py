@@ -94,6 +94,15 @@ def test_node_selector_and_host_ports() -> None:
     rejection = admit(pod, [], ROOM, {"disk": "hdd"})
     assert rejection is not None
     assert rejection.reason == "NodeAffinity"
+    affine = make_pod(node="node-1")
+    required = affine.spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution
+    term = required.nodeSelectorTerms.add()
+    term.matchExpressions.add(key="disk", operator="In", values=["ssd"])
+    term.matchFields.add(key="metadata.name", operator="In", values=["node-1"])
+    assert admit(affine, [], ROOM, {"disk": "ssd"}) is None
+    rejection = admit(affine, [], ROOM, {"disk": "hdd"})
+    assert rejection is not None
+    assert rejection.reason == "NodeAffinity"
     one, two = make_pod(), make_pod()
     one.spec.containers[0].ports.add(containerPort=80, hostPort=80)
     two.spec.containers[0].ports.add(containerPort=80, hostPort=80, hostIP="127.0.0.1")

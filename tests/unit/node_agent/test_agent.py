@@ -375,6 +375,31 @@ async def test_stop_ends_all_pods_reports_and_says_goodbye(world: World) -> None
     assert world.pod() is not None
 
 
+async def test_the_node_says_which_data_directories_lie_there(world: World) -> None:
+    def told() -> list[str]:
+        assert world.node is not None
+        return list(world.node.status.dataDirectories)
+
+    data = world.directory / "node-1" / "data"
+    assert told() == []
+    keeper = make_pod("keeper")
+    keeper.spec.volumes.add(name="store").volumeSource.dataDirectory.name = "db"
+    keeper.spec.volumes.add(name="unused").volumeSource.dataDirectory.name = "other"
+    keeper.spec.containers[0].volumeMounts.add(name="store", mountPath="/data")
+    running = await world.run(keeper)
+    await until(lambda: told() == ["default/db"])
+    await world.delete(running, 0)
+    await until(lambda: world.pod("keeper") is None)
+    assert told() == ["default/db"], "it outlives its pods"
+    (data / "team" / "logs").mkdir(parents=True)
+    (data / "team" / "Not A Name").mkdir()
+    (data / "team" / "file").touch()
+    (data / "team" / "link").symlink_to(data)
+    await world.crash()
+    await world.restart()
+    await until(lambda: told() == ["default/db", "team/logs"])
+
+
 async def test_heartbeats_carry_usage(world: World) -> None:
     async with world.admin.watch_heartbeats() as batches:
         async for batch in batches:

@@ -74,6 +74,20 @@ def test_who_uses_more_than_it_asked_for_goes_first() -> None:
     assert victims([modest, idle, greedy, greedier]) == [greedier, greedy, modest]
 
 
+def test_among_those_the_least_important_goes_first() -> None:
+    cheap, dear = Share("cheap", 110, 100, priority=-1), Share("dear", 900, 100, priority=1000)
+    modest = Share("modest", 90, 100, priority=-5)
+    assert victims([dear, modest, cheap]) == [cheap, dear, modest]
+
+
+def test_a_node_under_pressure_takes_what_is_critical() -> None:
+    critical, important = make_pod("a"), make_pod("b")
+    critical.spec.priority, important.spec.priority = 2_000_000_000, 1_000_000_000
+    assert refuses(["DiskPressure"], critical) is None
+    assert refuses(["MemoryPressure"], critical) is None
+    assert refuses(["DiskPressure"], important) is not None
+
+
 def test_the_words_are_kubernetes() -> None:
     share = Share("x", 300 * MIB, 0, (("main", 300 * MIB, 0), ("side", MIB, 2 * MIB)))
     assert message(Threshold(MEMORY_LEFT, 100 * MIB), Reading(50 * MIB, 1000 * MIB), share) == (

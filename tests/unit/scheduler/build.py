@@ -18,6 +18,7 @@ def make_node(
     labels: Mapping[str, str] | None = None,
     taints: Sequence[tuple[str, str, str]] = (),
     unschedulable: bool = False,
+    directories: Sequence[str] = (),
 ) -> core.Node:
     """A node; `amounts` are added to 4 cpus, 8Gi and 110 pods."""
     node = core.Node()
@@ -32,6 +33,7 @@ def make_node(
         node.spec.taints.add(key=key, value=value, effect=effect)
     if unschedulable:
         node.spec.unschedulable = True
+    node.status.dataDirectories.extend(directories)
     return node
 
 

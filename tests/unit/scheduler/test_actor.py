@@ -17,8 +17,8 @@ from cluster.config.profiles import PROFILES
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.scheduler.actor import Scheduler, build_scheduler, settings_for
+from cluster.scheduler.dimensions import ZONE_LABEL as ZONE
 from cluster.scheduler.explain import explain
-from cluster.scheduler.scores import ZONE_LABEL as ZONE
 from tests.kit.clock import VirtualClock
 from tests.kit.memory_client import MemoryCluster
 from tests.unit.scheduler.build import make_node, make_pod, make_service

@@ -8,7 +8,7 @@ import pytest
 
 from cluster.pb.v1 import core_pb2 as core
 from cluster.scheduler.facts import facts_of, placed_pod
-from cluster.scheduler.filters import FILTERS, NODE_FILTERS, feasible, refusal
+from cluster.scheduler.filters import FILTERS, Scope, feasible, refusal
 from cluster.scheduler.podclass import PodClasses, class_of
 from cluster.scheduler.shape import TaintTuple, Tolerated, tolerates
 from cluster.scheduler.snapshot import ALL_ROWS, Snapshot
@@ -35,17 +35,21 @@ def tolerate(key: str = "", value: str = "", effect: str = "", operator: str = "
     return core.Toleration(key=key, operator=operator, value=value, effect=effect)
 
 
-def test_the_order_is_that_of_kubernetes_and_only_the_last_two_look_at_pods() -> None:
+def test_the_order_is_that_of_kubernetes() -> None:
     assert [each.name for each in FILTERS] == [
         "NodeUnschedulable",
         "NodeName",
         "TaintToleration",
-        "NodeSelector",
+        "NodeAffinity",
         "ImageRuntime",
         "HostPorts",
         "Resources",
+        "DataDirectories",
+        "PodTopologySpread",
+        "InterPodAffinity",
     ]
-    assert len(NODE_FILTERS) == 5
+    assert [each.name for each in FILTERS if each.scope is Scope.LOAD] == ["HostPorts", "Resources"]
+    assert all(each.scope is Scope.NODE for each in FILTERS[:5])
 
 
 @pytest.mark.parametrize(
@@ -110,10 +114,10 @@ def test_all_labels_of_the_selector_must_match() -> None:
     snapshot = snapshot_of(
         [make_node("ssd", labels={"disk": "ssd"}), make_node("both", labels={"disk": "ssd", "os": "x"}), make_node("c")]
     )
-    assert passing("NodeSelector", snapshot, make_pod("p", selector={"disk": "ssd"})) == {"ssd", "both"}
-    assert passing("NodeSelector", snapshot, make_pod("p", selector={"disk": "ssd", "os": "x"})) == {"both"}
-    assert passing("NodeSelector", snapshot, make_pod("p", selector={"disk": "tape"})) == set()
-    assert passing("NodeSelector", snapshot, make_pod("p", selector={"unheard": "of"})) == set()
+    assert passing("NodeAffinity", snapshot, make_pod("p", selector={"disk": "ssd"})) == {"ssd", "both"}
+    assert passing("NodeAffinity", snapshot, make_pod("p", selector={"disk": "ssd", "os": "x"})) == {"both"}
+    assert passing("NodeAffinity", snapshot, make_pod("p", selector={"disk": "tape"})) == set()
+    assert passing("NodeAffinity", snapshot, make_pod("p", selector={"unheard": "of"})) == set()
 
 
 @pytest.mark.parametrize(("image", "expected"), [("", {"a", "b"}), ("host", {"a", "b"}), ("nginx:1", {"b"})])
@@ -195,8 +199,8 @@ def test_an_overdrawn_resource_keeps_away_only_those_who_ask_for_it() -> None:
                 make_node("c", {"cpu": "8"}),
             ],
             make_pod("p", {"cpu": "2"}, selector={"disk": "ssd"}),
-            "0/3 nodes are available: 1 node(s) didn't match node selector, 2 Insufficient cpu.",
-            {"NodeSelector", "Resources"},
+            "0/3 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 2 Insufficient cpu.",
+            {"NodeAffinity", "Resources"},
         ),
         (
             [make_node("a", {"cpu": "1", "memory": "1Gi"}), make_node("b", {"cpu": "1"})],

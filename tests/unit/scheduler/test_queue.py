@@ -201,7 +201,7 @@ def test_without_any_node_only_a_new_one_helps(queue: SchedulingQueue) -> None:
 
 def test_what_a_plug_in_refused_anything_may_help(queue: SchedulingQueue) -> None:
     queue.add(waiting("a"))
-    refuse(queue, Refusal("the plug-in says no", frozenset({"*"})))
+    refuse(queue, Refusal("the plug-in says no", frozenset({"away-from-crowds"})))
     queue.help(ClusterEvent.NODE_LABELS.value)
     assert queue.has_dirty
 

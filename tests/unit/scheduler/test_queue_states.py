@@ -1,4 +1,4 @@
-"""The queue under any sequence of calls: nobody is lost, nobody is in two places, and in the end everybody has a turn."""
+"""The queue under any sequence of calls: nobody is lost or in two places, and in the end everybody has a turn."""
 
 from __future__ import annotations
 

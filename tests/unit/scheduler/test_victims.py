@@ -51,9 +51,7 @@ def names(victims: Victims | None) -> list[str]:
 
 
 def choose(free: int, wanted: int, pods: list[PlacedPod], violating: set[str] = frozenset()) -> Victims | None:  # type: ignore[assignment]
-    return select(
-        Cpus(free, wanted), sorted(pods, key=importance), frozenset(f"uid-{name}" for name in violating)
-    )
+    return select(Cpus(free, wanted), sorted(pods, key=importance), frozenset(f"uid-{name}" for name in violating))
 
 
 # -- on one node
