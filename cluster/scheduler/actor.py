@@ -70,7 +70,7 @@ class Scheduler:
         self._client = client
         self._settings = settings
         self._clock = clock
-        self._world = World(settings, profiles_of(settings), rng)
+        self._world = World(settings, rng, profiles_of(settings))
         self._reporter = Reporter(client, clock, repeat_event_s=settings.repeat_event_s, hold_s=self._hold_s)
         self._tasks = Tasks("scheduler")
         self._wake = asyncio.Event()

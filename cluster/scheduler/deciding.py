@@ -35,6 +35,10 @@ DECISIONS_PER_LOOK = 50
 """While pods are placed, one refused lot is looked at again for so many decisions: looking costs as much as a few."""
 LOOKS_AT_ONCE = 32
 """When there is nothing else to do."""
+TELL_AGAIN_S = 60.0
+"""Those that still fit nowhere are told so at most this often, whatever has changed in what they are told."""
+TOLD_AGAIN = 100
+"""And if nothing has, so many of a lot."""
 ANSWERS_AT_ONCE = 2000
 """So many pods of a round get an answer that stands already."""
 
@@ -119,6 +123,11 @@ class Decider:
     def round(self, limit: int, now_s: float, stamp: Stamp) -> Decisions:
         """Decides about the pods whose turn it is: at most so many, but a gang goes as a whole."""
         self._decisions, self._now_s, self._stamp = Decisions(), now_s, stamp
+        # First those that something may have helped: they are in line again then, where their age puts them.
+        looks = max(1, int(self._credit)) if self._queue.has_active else LOOKS_AT_ONCE
+        looked = self._queue.recheck(self._look, now_s, looks)
+        self._credit = max(0.0, self._credit - looked)
+        self._queue.begin_round()
         decided = answered = 0
         while decided < limit and answered < ANSWERS_AT_ONCE:
             run = self._queue.pop(limit - decided, self._look, now_s)
@@ -138,9 +147,6 @@ class Decider:
                 self._decide_run(run.waiting)
         self.decided += decided
         self._credit = min(self._credit + decided / DECISIONS_PER_LOOK, LOOKS_AT_ONCE)
-        looks = LOOKS_AT_ONCE if not decided + answered else int(self._credit)
-        looked = self._queue.recheck(self._look, now_s, looks)
-        self._credit = max(0.0, self._credit - looked)
         self._nominations.admit(EVERYBODY)
         return self._decisions
 
@@ -250,7 +256,14 @@ class Decider:
         assert waiting is not None
         if key.preempts and self._plan(key.priority, waiting.waiting) is not None:
             return None
-        return self._worded(refusal, waiting.waiting)
+        refusal = self._worded(refusal, waiting.waiting)
+        if lot.told_s + TELL_AGAIN_S <= self._now_s:
+            told = [entry.waiting for entry in lot.refused.all()]
+            if lot.told == refusal.message:
+                told = told[:TOLD_AGAIN]  # that it is still so is no news for a crowd
+            self._decisions.refusals.append(Refused(told, refusal.message))
+            lot.told, lot.told_s = refusal.message, self._now_s
+        return refusal
 
     # -- a pod for which others made room
 

@@ -172,6 +172,11 @@ class Lot(Unit):
     """Those that others make room for, by uid, oldest nomination first."""
     standing: Refusal | None = None
     """What any of them is told, while the lot is not dirty."""
+    round: int = 0
+    """In which round of decisions that was found out."""
+    told: str = ""
+    """What all that were refused have been told, and when."""
+    told_s: float = 0.0
     closed: bool = False
     """Those that were refused are not in line."""
 

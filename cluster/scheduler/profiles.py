@@ -59,6 +59,11 @@ class SchedulingProfile:
         return (*self.filters, *(plugin for plugin, _ in self.scores))
 
 
+def shipped() -> dict[str, SchedulingProfile]:
+    """The profiles that are always there."""
+    return {name: SchedulingProfile(name, weights) for name, weights in _SHIPPED.items()}
+
+
 def score_name(field: str) -> str:
     """As people see it: "least_allocated" is LeastAllocated."""
     return "".join(word.capitalize() for word in field.split("_"))

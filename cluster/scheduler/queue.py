@@ -62,6 +62,7 @@ class SchedulingQueue:
         self._backoff: list[tuple[float, int, Entry | Party]] = []
         self._refused = Refused()
         self._arrivals = 0
+        self._round = 0
         self._tickets = 0
 
     def __len__(self) -> int:
@@ -164,10 +165,14 @@ class SchedulingQueue:
         """Whether `recheck` has something."""
         return self._refused.dirty is not None
 
+    def begin_round(self) -> None:
+        """Answers that stand from earlier rounds are renewed before somebody is told them: numbers in them change."""
+        self._round += 1
+
     def pop(self, limit: int, look: Look, now_s: float) -> Run | None:
         """Whose turn it is: at most `limit` pods of a lot, or a whole party. None: nobody's."""
         while (unit := self._line.first()) is not None:
-            if isinstance(unit, Lot) and unit.dirty and unit.refused.size:
+            if isinstance(unit, Lot) and unit.closed and unit.refused.size and (unit.dirty or unit.round < self._round):
                 self._look_again(unit, look, now_s)  # those that were refused may be first
                 continue
             self._line.leave(unit)
@@ -180,8 +185,7 @@ class SchedulingQueue:
     def _take_all(self, party: Party) -> Run:
         entries = sorted((e for e in party.members.values() if e.state is not State.DECIDING), key=lambda e: e.turn)
         for entry in entries:
-            entry.state = State.DECIDING
-        party.deciding += len(entries)
+            self._is_decided(entry)
         party.state = State.DECIDING
         return Run([entry.waiting for entry in entries], together=True, gang=party.gang, need=party.need)
 
@@ -189,12 +193,11 @@ class SchedulingQueue:
         other = self._line.first()
         until = other.in_line if other is not None else None
         run: list[Waiting] = []
-        standing = lot.standing if lot.closed and not lot.dirty else None
+        stands = lot.closed and lot.round == self._round and not lot.dirty
+        standing = lot.standing if stands else None
         while len(run) < limit and (head := lot.head()) is not None and (until is None or head.turn < until):
             (lot.refused if head.state is State.UNSCHEDULABLE else lot.fresh).leave(head)
-            head.state = State.DECIDING
-            if head.waiting.gang is not None:
-                self._gangs[head.waiting.gang].deciding += 1
+            self._is_decided(head)
             run.append(head.waiting)
         self._line.offer(lot)
         return Run(run, standing)
@@ -214,7 +217,9 @@ class SchedulingQueue:
             entry.state = State.UNSCHEDULABLE
             lot.refused.put(entry, self._ticket())
             if lot.standing is not refusal or not lot.closed or lot.dirty:
-                lot.closed, lot.standing = True, refusal
+                if not lot.closed:
+                    lot.told, lot.told_s = refusal.message, now_s
+                lot.closed, lot.standing, lot.round = True, refusal, self._round
                 self._refused.settle(lot, refusal.filters, now_s)
         for party in parties:
             self._missed(party, now_s)
@@ -229,7 +234,10 @@ class SchedulingQueue:
             party = entry.party
             entry.state, party.state = State.ACTIVE, State.NOMINATED
             if party.gang is not None:
-                self._refused.settle(party, refusal.filters, now_s)
+                if party.is_complete:
+                    self._refused.settle(party, refusal.filters, now_s)
+                else:
+                    self._muster(party)
                 continue
             lot = self._lots[entry.waiting.lot]
             lot.nominated[entry.waiting.uid] = party
@@ -260,6 +268,7 @@ class SchedulingQueue:
                 self._line_up(entry)
             else:
                 entry.state = State.ACTIVE
+                self._activate(entry.party)
 
     def ready(self, uid: str) -> None:
         """Those that made room for a nominated pod are gone: its turn comes, and that of its gang."""
@@ -328,7 +337,8 @@ class SchedulingQueue:
         if entry.state is State.DECIDING:
             return State.DECIDING
         if entry.party is not None:
-            return entry.party.state
+            # One that has come while the others are being decided about has its turn with them, or after them.
+            return State.ACTIVE if entry.party.state is State.DECIDING else entry.party.state
         if entry.state is State.UNSCHEDULABLE and not self._lots[entry.waiting.lot].closed:
             return State.ACTIVE
         return entry.state
@@ -398,6 +408,11 @@ class SchedulingQueue:
             if entry.state is not State.DECIDING:
                 entry.state = State.BACKOFF  # of no line; whoever called puts it into one
 
+    def _is_decided(self, entry: Entry) -> None:
+        entry.state = State.DECIDING
+        if entry.waiting.gang is not None:
+            self._gangs[entry.waiting.gang].deciding += 1
+
     def _answered(self, uids: Iterable[str]) -> list[Entry]:
         entries = []
         for uid in uids:
@@ -422,6 +437,9 @@ class SchedulingQueue:
             self._refused.stain(party)  # another member may be one that fits
 
     def _activate(self, party: Party) -> None:
+        if not party.is_complete:
+            self._muster(party)
+            return
         self._refused.forget(party)
         party.state = State.ACTIVE
         self._line.offer(party)
@@ -443,7 +461,7 @@ class SchedulingQueue:
     def _look_again(self, lot: Lot, look: Look, now_s: float) -> None:
         refusal = look(lot)
         if refusal is not None:
-            lot.standing = refusal if lot.closed else None
+            lot.standing, lot.round = refusal if lot.closed else None, self._round
             self._refused.settle(lot, refusal.filters, now_s)
             return
         self._refused.forget(lot)

@@ -102,5 +102,5 @@ class SchedulerSettings:
             if not low <= value <= high:
                 raise ValueError(f"{name} is {value}, but must be from {low} to {high}")
         for name in ("backoff_initial_s", "backoff_max_s", "unschedulable_flush_s", "assume_ttl_s", "repeat_event_s"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be more than 0")
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 0")

@@ -31,7 +31,7 @@ from cluster.scheduler.lots import GangKey, LotKey, State, Waiting
 from cluster.scheduler.nominations import Nominations
 from cluster.scheduler.podclass import PodClasses
 from cluster.scheduler.preemption import Preemption
-from cluster.scheduler.profiles import SchedulingProfile
+from cluster.scheduler.profiles import SchedulingProfile, shipped
 from cluster.scheduler.queue import SchedulingQueue
 from cluster.scheduler.records import Records, Stamp
 from cluster.scheduler.refused import ANYTHING, ClusterEvent
@@ -47,7 +47,10 @@ STRANGER_AFTER_S = 30.0
 class World:
     """The scheduler's picture of the cluster and its decisions."""
 
-    def __init__(self, settings: SchedulerSettings, profiles: Mapping[str, SchedulingProfile], dice: Dice) -> None:
+    def __init__(
+        self, settings: SchedulerSettings, dice: Dice, profiles: Mapping[str, SchedulingProfile] | None = None
+    ) -> None:
+        """`profiles` by name; by default those that ship."""
         self.snapshot = Snapshot()
         self.queue = SchedulingQueue(
             backoff_initial_s=settings.backoff_initial_s,
@@ -58,8 +61,8 @@ class World:
         self.gangs = Gangs()
         self.nominations = Nominations(self.snapshot)
         self.records = Records(settings.decisions_kept)
-        self.profiles = profiles
-        self.cycles = {name: profile.cycle(self.snapshot, dice) for name, profile in profiles.items()}
+        self.profiles = profiles if profiles is not None else shipped()
+        self.cycles = {name: profile.cycle(self.snapshot, dice) for name, profile in self.profiles.items()}
         self._preemption = Preemption(self.snapshot, Budgets(), self.nominations)
         self._decider = Decider(
             self.snapshot, self.queue, self.cycles, self.assumed, self.gangs, self.nominations, self._preemption,

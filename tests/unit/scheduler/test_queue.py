@@ -59,6 +59,10 @@ def pop(queue: SchedulingQueue, limit: int = 100, look: Look = does_not_fit, now
     return names(queue.pop(limit, look, now_s))
 
 
+def dirty(queue: SchedulingQueue) -> bool:
+    return queue.has_dirty
+
+
 def pop_all(queue: SchedulingQueue) -> list[list[str]]:
     runs = []
     while run := pop(queue):
@@ -168,11 +172,11 @@ def test_what_did_not_fit_waits_for_an_event_that_its_filters_care_about(queue: 
     refuse(queue)
     assert queue.state(pod.uid) is State.UNSCHEDULABLE
     queue.help(ClusterEvent.NODE_TAINTS.value)
-    assert not queue.has_dirty
+    assert not dirty(queue)
     queue.help(ClusterEvent.POD_GONE.value)
-    assert queue.has_dirty
+    assert dirty(queue)
     assert queue.recheck(does_not_fit, 5.0, 10) == 1
-    assert (queue.has_dirty, queue.state(pod.uid)) == (False, State.UNSCHEDULABLE), "relevant, but not enough"
+    assert (dirty(queue), queue.state(pod.uid)) == (False, State.UNSCHEDULABLE), "relevant, but not enough"
     queue.help(ClusterEvent.POD_GONE.value)
     queue.recheck(fits, 5.0, 10)
     assert queue.state(pod.uid) is State.ACTIVE
@@ -185,25 +189,25 @@ def test_what_refuses_it_now_counts_and_not_what_did_at_the_attempt(queue: Sched
     queue.help(ClusterEvent.NODE_TAINTS.value)
     queue.recheck(does_not_fit, 5.0, 10)  # the taint went, but by then the node was full
     queue.help(ClusterEvent.NODE_TAINTS.value)
-    assert not queue.has_dirty
+    assert not dirty(queue)
     queue.help(ClusterEvent.POD_GONE.value)
-    assert queue.has_dirty
+    assert dirty(queue)
 
 
 def test_without_any_node_only_a_new_one_helps(queue: SchedulingQueue) -> None:
     queue.add(waiting("a"))
     refuse(queue, Refusal("no nodes", frozenset()))
     queue.help(ClusterEvent.POD_GONE.value)
-    assert not queue.has_dirty
+    assert not dirty(queue)
     queue.help(ClusterEvent.NODE_ADDED.value)
-    assert queue.has_dirty
+    assert dirty(queue)
 
 
 def test_what_a_plug_in_refused_anything_may_help(queue: SchedulingQueue) -> None:
     queue.add(waiting("a"))
     refuse(queue, Refusal("the plug-in says no", frozenset({"away-from-crowds"})))
     queue.help(ClusterEvent.NODE_LABELS.value)
-    assert queue.has_dirty
+    assert dirty(queue)
 
 
 def test_after_a_minute_it_is_looked_at_again_anyway(queue: SchedulingQueue) -> None:
@@ -211,9 +215,9 @@ def test_after_a_minute_it_is_looked_at_again_anyway(queue: SchedulingQueue) -> 
     refuse(queue, now_s=7.0)
     assert queue.next_due_s() == 67.0
     queue.flush(66.9)
-    assert not queue.has_dirty
+    assert not dirty(queue)
     queue.flush(67.0)
-    assert queue.has_dirty
+    assert dirty(queue)
     queue.recheck(does_not_fit, 67.0, 10)
     assert queue.next_due_s() == 127.0
 
@@ -387,9 +391,9 @@ def test_another_member_gives_a_gang_another_chance(queue: SchedulingQueue) -> N
     for i in range(2):
         queue.add(waiting(f"g{i}", gang=GANG), need=2)
     refuse(queue)
-    assert not queue.has_dirty
+    assert not dirty(queue)
     queue.add(waiting("g2", cpu="500m", gang=GANG))
-    assert queue.has_dirty
+    assert dirty(queue)
 
 
 def test_a_gang_that_lost_members_gathers_again(queue: SchedulingQueue) -> None:
