@@ -1,25 +1,38 @@
 """One decision: filter, score, take the best; and many decisions in one go.
 
+A class of pods that comes up for the first time, with a single pod, is decided by asking every rule about every node.
+When it comes again, or many at once, its nodes are put into pools (`view`), and each further decision takes a few
+steps. A refusal is kept until something happens that could help. The answers are the same in every case: the tests
+compare them with a plain reference.
+
 Placing is assumed at once: the next decision sees it. Whether the master takes the binding is found out later and
 elsewhere (`cluster.scheduler.assumed`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from cluster.scheduler import filters, scoring
+from cluster.scheduler import filters
 from cluster.scheduler.facts import PlacedPod
 from cluster.scheduler.filters import Filter, Refusal
 from cluster.scheduler.podclass import PodClass
+from cluster.scheduler.rules import Rules
 from cluster.scheduler.scoring import Score
 from cluster.scheduler.settings import Weights
 from cluster.scheduler.snapshot import Snapshot
-from cluster.scheduler.ties import TieBreak
+from cluster.scheduler.tallies import Chosen, InNamespace
+from cluster.scheduler.view import View
+
+VIEWS_LIMIT = 128
+"""So many classes have their nodes in pools; the one that was least recently placed has to begin anew."""
+ANSWERS_LIMIT = 4096
+"""Of so many classes it is remembered that they came before, and why they were refused."""
 
 
 class Dice(Protocol):
@@ -43,6 +56,18 @@ class Placement:
     """How many of them had this score; `cluster.scheduler.ties` says which of them is taken."""
 
 
+Stamp = tuple[int, ...]
+"""What a refusal depends on."""
+
+
+@dataclass(slots=True, eq=False)
+class _Answer:
+    """What is remembered of a class."""
+
+    refusal: Refusal | None = None
+    stamp: Stamp = ()
+
+
 class Cycle:
     """Decides over a snapshot. The dice give the seed for ties; with it, the same state gives the same nodes."""
 
@@ -51,49 +76,153 @@ class Cycle:
         snapshot: Snapshot,
         weights: Weights,
         dice: Dice,
-        which: tuple[Filter, ...] = filters.FILTERS,
-        further_scores: tuple[tuple[Score, int], ...] = (),
+        *,
+        without_filters: Collection[str] = (),
+        more_filters: Sequence[Filter] = (),
+        more_scores: Sequence[tuple[Score, int]] = (),
     ) -> None:
         self._snapshot = snapshot
-        self.filters = which
+        self._rules = Rules(
+            weights,
+            dice.randrange(1 << 32),
+            without_filters=without_filters,
+            more_filters=more_filters,
+            more_scores=more_scores,
+        )
+        self._views: OrderedDict[PodClass, View] = OrderedDict()
+        self._answers: OrderedDict[PodClass, _Answer] = OrderedDict()
+
+    @property
+    def filters(self) -> tuple[Filter, ...]:
         """Those that a node has to pass."""
-        self._scores = (*scoring.weighted(weights), *further_scores)
-        self._ties = TieBreak(dice.randrange(1 << 32), packs=weights.packs)
+        return self._rules.filters
 
     @property
     def seed(self) -> int:
         """Of the draws that decide ties."""
-        return self._ties.seed
+        return self._rules.ties.seed
 
     def decide(self, pod: PlacedPod) -> Placement | Refusal:
         """Picks a node and places the pod there in the snapshot, or says why there is none."""
-        snapshot, pod_class = self._snapshot, pod.pod_class
-        rows = np.flatnonzero(filters.feasible(snapshot, pod_class, which=self.filters))
-        if not len(rows):
-            return filters.refusal(snapshot, pod_class, self.filters)
-        total = np.zeros(len(rows), np.int64)
-        for score, weight in self._scores:
-            total += weight * score.of(snapshot, pod_class, rows)
-        best = int(total.max())
-        ties = rows[total == best]
-        node = snapshot.names[int(ties[self._ties.keys(snapshot, ties).argmin()])]
-        snapshot.place(pod, node)
-        return Placement(node, best, len(rows), len(ties))
+        return self.decide_many(pod.pod_class, (pod,))[0]
 
     def decide_many(self, pod_class: PodClass, pods: Sequence[PlacedPod]) -> list[Placement | Refusal]:
         """The same as `decide` for one after the other of these pods, which are all of this class, in their order."""
-        return [self.decide(pod) for pod in pods]
+        refusal = self._refused_before(pod_class)
+        if refusal is not None:
+            return [refusal] * len(pods)
+        is_new = pod_class not in self._answers
+        outcomes: list[Placement | Refusal] = []
+        if not self._rules.is_incremental or (is_new and len(pods) == 1):
+            outcomes += [self._decide_alone(pod) for pod in pods]
+        else:
+            if self._brings_data(pod_class):
+                outcomes.append(self._decide_alone(pods[0]))  # from now on the others go where it went
+            outcomes += self._decide_from_pools(pod_class, pods[len(outcomes) :])
+        return outcomes
 
     def decide_for(self, pod: PlacedPod, node: str) -> Placement | None:
-        """Places the pod on this node, if it may go there: that of its nomination, which nobody else is compared to."""
+        """Places the pod on this node, if it may go there: that of its nomination, which is compared to no other."""
         row = self._snapshot.row_of(node)
-        if row is None or not filters.feasible(self._snapshot, pod.pod_class, np.array([row]), self.filters)[0]:
+        if row is None or not filters.feasible(self._snapshot, pod.pod_class, np.array([row]), self._rules.filters)[0]:
             return None
         self._snapshot.place(pod, node)
         return Placement(node, 0, 1, 1)
 
     def refusal_of(self, pod_class: PodClass) -> Refusal | None:
         """What a pod of this class would be told now; None if it would find a node."""
-        if filters.feasible(self._snapshot, pod_class, which=self.filters).any():
+        refusal = self._refused_before(pod_class)
+        if refusal is not None:
+            return refusal
+        if filters.feasible(self._snapshot, pod_class, which=self._rules.filters).any():
             return None
-        return filters.refusal(self._snapshot, pod_class, self.filters)
+        return self._refuse(pod_class)
+
+    # -- by asking all rules
+
+    def _decide_alone(self, pod: PlacedPod) -> Placement | Refusal:
+        snapshot, pod_class, rules = self._snapshot, pod.pod_class, self._rules
+        rows = np.flatnonzero(filters.feasible(snapshot, pod_class, which=rules.filters))
+        if not len(rows):
+            return self._refuse(pod_class)
+        self._answer(pod_class)
+        total = rules.total(snapshot, pod_class, rows)
+        best = int(total.max())
+        ties = rows[total == best]
+        node = snapshot.names[int(ties[rules.ties.keys(snapshot, ties).argmin()])]
+        snapshot.place(pod, node)
+        return Placement(node, best, len(rows), len(ties))
+
+    def _brings_data(self, pod_class: PodClass) -> bool:
+        """A data directory of the class is nowhere yet."""
+        names = (f"{pod_class.namespace}/{name}" for name in pod_class.shape.directories)
+        return not all(self._snapshot.directory_rows(name) for name in names)
+
+    # -- from pools
+
+    def _decide_from_pools(self, pod_class: PodClass, pods: Sequence[PlacedPod]) -> list[Placement | Refusal]:
+        if not pods:
+            return []
+        snapshot, view = self._snapshot, self._view(pod_class)
+        take, names = view.pools.take, snapshot.names
+        outcomes: list[Placement | Refusal] = []
+        rows: list[int] = []
+        for _ in pods:
+            taken = take()
+            if taken is None:
+                break
+            row, score, feasible, ties = taken
+            rows.append(row)
+            outcomes.append(Placement(names[row], score, feasible, ties))
+        snapshot.place_many(pods[: len(rows)], rows)
+        view.has_placed()
+        if len(rows) < len(pods):
+            outcomes += [self._refuse(pod_class)] * (len(pods) - len(rows))
+        return outcomes
+
+    def _view(self, pod_class: PodClass) -> View:
+        view = self._views.pop(pod_class, None)
+        if view is None or not view.keeps_up():
+            if len(self._views) >= VIEWS_LIMIT:
+                self._views.popitem(last=False)
+            view = View(self._snapshot, pod_class, self._rules)
+        self._views[pod_class] = view
+        self._answer(pod_class)
+        return view
+
+    # -- refusals
+
+    def _refuse(self, pod_class: PodClass) -> Refusal:
+        answer = self._answer(pod_class)
+        answer.refusal = filters.refusal(self._snapshot, pod_class, self._rules.filters)
+        answer.stamp = self._stamp(pod_class)
+        return answer.refusal
+
+    def _refused_before(self, pod_class: PodClass) -> Refusal | None:
+        answer = self._answers.get(pod_class)
+        if answer is None or answer.refusal is None or answer.stamp != self._stamp(pod_class):
+            return None
+        return answer.refusal
+
+    def _stamp(self, pod_class: PodClass) -> Stamp:
+        """Changes whenever something happens that could help the class. Pods that come help only those that want to be
+        near them, or not too far ahead of them; to all others they make a refusal no better."""
+        snapshot, shape, versions = self._snapshot, pod_class.shape, self._snapshot.versions
+        stamp = [versions.generation, versions.nodes, versions.namespaces, snapshot.departures]
+        if shape.directories:
+            stamp.append(versions.directories)
+        if shape.near:
+            stamp.append(snapshot.tallies.of(Chosen(shape.near)).version)
+        for constraint in shape.spread:
+            if constraint.hard:
+                stamp.append(snapshot.tallies.of(InNamespace(pod_class.namespace, constraint.selector)).version)
+        return tuple(stamp)
+
+    def _answer(self, pod_class: PodClass) -> _Answer:
+        answer = self._answers.pop(pod_class, None)
+        if answer is None:
+            if len(self._answers) >= ANSWERS_LIMIT:
+                self._answers.popitem(last=False)
+            answer = _Answer()
+        self._answers[pod_class] = answer
+        return answer

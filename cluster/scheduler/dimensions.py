@@ -57,30 +57,29 @@ class Dimension:
     term: PodTerm | None = None
     """For near, apart and repelled."""
 
-    @property
-    def pods_on_rows(self) -> IntArray:
-        """What is on each row itself."""
-        total = np.zeros(len(self.codes), np.int64)
-        for tally, factor in self.sources:
-            if tally.pods:
-                total += factor * tally.counts
-        return total
-
     def counts(self) -> IntArray:
         """Per domain (per row, if every node counts for itself); one more entry at the end, for nodes in none: 0."""
-        on_rows = self.pods_on_rows
+        own = self.own(ALL_ROWS)
         if self.per_node:
-            return np.append(on_rows, 0)
+            return np.append(own, 0)
         where = self.counted & (self.codes >= 0)
         size = int(self.codes.max(initial=-1)) + 1
-        counts = np.bincount(self.codes[where], weights=on_rows[where].astype(np.float64), minlength=size + 1)
+        counts = np.bincount(self.codes[where], weights=own[where].astype(np.float64), minlength=size + 1)
         return counts.astype(np.int64)
 
     def values(self, rows: Rows, counts: IntArray | None = None) -> IntArray:
         """For each of the rows, the count of its domain; 0 if it is in none."""
         if self.per_node:
-            return self.pods_on_rows[rows]
+            return self.own(rows)
         return (self.counts() if counts is None else counts)[self.codes[rows]]
+
+    def own(self, rows: Rows) -> IntArray:
+        """For each of the rows, what its own pods add to the count of its domain."""
+        total = np.zeros(len(self.codes[rows]), np.int64)
+        for tally, factor in self.sources:
+            if tally.pods:
+                total += factor * tally.counts[rows]
+        return total if self.per_node else np.where(self.counted[rows], total, 0)
 
     def has(self, rows: Rows) -> BoolArray:
         """Which of the rows are in a domain."""

@@ -44,13 +44,13 @@ class SchedulingProfile:
 
     def cycle(self, snapshot: Snapshot, dice: Dice) -> Cycle:
         """What decides by this profile."""
-        kept = tuple(each for each in FILTERS if each.name not in self.without_filters)
         return Cycle(
             snapshot,
             self.weights,
             dice,
-            (*kept, *(plugin.as_filter() for plugin in self.filters)),
-            tuple((plugin.as_score(), weight) for plugin, weight in self.scores if weight),
+            without_filters=self.without_filters,
+            more_filters=[plugin.as_filter() for plugin in self.filters],
+            more_scores=[(plugin.as_score(), weight) for plugin, weight in self.scores if weight],
         )
 
     @property

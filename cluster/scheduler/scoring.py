@@ -20,6 +20,9 @@ from cluster.scheduler.settings import Weights
 from cluster.scheduler.shape import Shape
 from cluster.scheduler.snapshot import MEMORY, BoolArray, IntArray, Rows, Snapshot
 
+Formula = Callable[[IntArray, IntArray], IntArray]
+"""From cpu and memory that each node has, and cpu and memory that are in use with the pod, to a score."""
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -31,6 +34,8 @@ class Score:
     """For each of the rows, from 0 to 100; the rows are all that fit."""
     compares: bool = False
     """What it says of one row depends on which others fit."""
+    formula: Formula | None = None
+    """The same from a node's load, if it looks at nothing else."""
 
 
 def load(snapshot: Snapshot, shape: Shape, rows: Rows) -> tuple[IntArray, IntArray]:
@@ -39,8 +44,13 @@ def load(snapshot: Snapshot, shape: Shape, rows: Rows) -> tuple[IntArray, IntArr
     return snapshot.allocatable[rows][:, : MEMORY + 1], snapshot.scored[rows] + asked
 
 
-def _of_load(formula: Callable[[IntArray, IntArray], IntArray]) -> Callable[[Snapshot, PodClass, IntArray], IntArray]:
-    return lambda snapshot, pod_class, rows: formula(*load(snapshot, pod_class.shape, rows))
+def _of_load(name: str, formula: Formula) -> Score:
+    return Score(
+        name,
+        Scope.LOAD,
+        lambda snapshot, pod_class, rows: formula(*load(snapshot, pod_class.shape, rows)),
+        formula=formula,
+    )
 
 
 def _taints(snapshot: Snapshot, pod_class: PodClass, rows: IntArray) -> IntArray:
@@ -99,10 +109,10 @@ def _inter_pod_affinity(snapshot: Snapshot, pod_class: PodClass, rows: IntArray)
     return scores.inter_pod_affinity(pod_liking(snapshot, pod_class, rows))
 
 
-LEAST_ALLOCATED = Score("LeastAllocated", Scope.LOAD, _of_load(scores.least_allocated))
-MOST_ALLOCATED = Score("MostAllocated", Scope.LOAD, _of_load(scores.most_allocated))
-BINPACK = Score("Binpack", Scope.LOAD, _of_load(scores.binpack))
-BALANCED_ALLOCATION = Score("BalancedAllocation", Scope.LOAD, _of_load(scores.balanced_allocation))
+LEAST_ALLOCATED = _of_load("LeastAllocated", scores.least_allocated)
+MOST_ALLOCATED = _of_load("MostAllocated", scores.most_allocated)
+BINPACK = _of_load("Binpack", scores.binpack)
+BALANCED_ALLOCATION = _of_load("BalancedAllocation", scores.balanced_allocation)
 TAINT_TOLERATION = Score("TaintToleration", Scope.NODE, _taints, compares=True)
 NODE_AFFINITY = Score("NodeAffinity", Scope.NODE, _node_affinity, compares=True)
 SPREAD = Score("Spread", Scope.CLUSTER, _spread, compares=True)

@@ -154,8 +154,8 @@ class Tally:
 
     interest: Interest
     counts: IntArray
-    version: int = 0
-    """Grows whenever a count changes."""
+    version: int
+    """Another one whenever a count changes, greater than any before, of this tally or another."""
     pods: int = 0
     """How many pods matter, on whatever row."""
     live: bool = True
@@ -184,6 +184,7 @@ class Tallies:
         self._placed: dict[tuple[PodClass, bool], _Placed] = {}
         self._tallies: dict[Interest, Tally] = {}
         self._counted_for = 0
+        self._version = 0
 
     def of(self, interest: Interest) -> Tally:
         """The tally of a question."""
@@ -194,7 +195,7 @@ class Tallies:
         if tally is None:
             if len(self._tallies) >= TALLIES_LIMIT:
                 self._drop(next(iter(self._tallies)))
-            tally = Tally(interest, np.zeros(self._size, np.int64))
+            tally = Tally(interest, np.zeros(self._size, np.int64), self._next_version())
             for (pod_class, terminating), placed in self._placed.items():
                 weight = self._weight(interest, pod_class, terminating)
                 if weight:
@@ -214,7 +215,7 @@ class Tallies:
         for tally, weight in placed.tallies:
             tally.counts[row] += sign * weight
             tally.pods += sign
-            tally.version += 1
+            tally.version = self._next_version()
         if not placed.rows:
             del self._placed[pod_class, terminating]
             self._count_terms(pod_class, -1)
@@ -226,13 +227,17 @@ class Tallies:
         for tally, weight in placed.tallies:
             tally.counts[rows] += weight * counts
             tally.pods += int(counts.sum())
-            tally.version += 1
+            tally.version = self._next_version()
 
     def grow(self, by: int) -> None:
         """There are so many rows more."""
         self._size += by
         for tally in self._tallies.values():
             tally.counts = np.concatenate([tally.counts, np.zeros(by, np.int64)])
+
+    def _next_version(self) -> int:
+        self._version += 1
+        return self._version
 
     def _entry(self, pod_class: PodClass, terminating: bool) -> _Placed:
         placed = self._placed.get((pod_class, terminating))

@@ -38,6 +38,7 @@ class TieBreak:
         self.packs = packs
         self._draws: dict[str, int] = {}
         self._ranks: IntArray = np.zeros(0, np.int64)
+        self._rows: list[int] = []
         self._ranked_at = -1
 
     def ranks(self, snapshot: Snapshot) -> IntArray:
@@ -52,7 +53,13 @@ class TieBreak:
             order = np.argsort(np.array([self._draws[name] for name in snapshot.names], np.int64), kind="stable")
             self._ranks = np.empty(len(order), np.int64)
             self._ranks[order] = np.arange(len(order))
+            self._rows = order.tolist()
         return self._ranks
+
+    def rows(self, snapshot: Snapshot) -> list[int]:
+        """The row of each rank."""
+        self.ranks(snapshot)
+        return self._rows
 
     def crowd(self, pods: int) -> int:
         """The part of the key that speaks of the pods on a node."""

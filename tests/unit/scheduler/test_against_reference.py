@@ -17,7 +17,6 @@ from cluster.scheduler import tallies as tallies_module
 from cluster.scheduler.cycle import Placement
 from cluster.scheduler.explain import explain
 from cluster.scheduler.filters import Refusal
-from cluster.scheduler.lots import LotKey
 from cluster.scheduler.profiles import SchedulingProfile
 from cluster.scheduler.settings import DEFAULT_SCHEDULER, SchedulerSettings, Weights
 from cluster.scheduler.ties import draw
@@ -63,6 +62,9 @@ class Play:
         self.world.service_changed(None, service)
         self.world.controller_changed(None, controller)
         self.waiting: dict[str, core.Pod] = {}
+        self.helpful = (0, 0, 0)
+        self.said: dict[bytes, set[str]] = {}
+        """Why each class was refused since something happened that could help: a refusal that was given is kept."""
 
     def step(self) -> None:
         """Something happens."""
@@ -139,9 +141,15 @@ class Play:
 
     def round(self) -> None:
         """The world decides about whose turn it is, and the reference about the same pods in the same order."""
+        snapshot = self.world.snapshot
+        helpful = (snapshot.versions.nodes, snapshot.versions.namespaces, snapshot.departures)
+        if helpful != self.helpful:
+            self.helpful = helpful
+            self.said.clear()
+        for pod in self.waiting.values():
+            self.hear(pod)  # the queue may ask at this time
         first = self.world.records.made + 1
         self.world.decide(1000, 0.0)
-        told: dict[LotKey, set[str]] = {}
         for decision in self.world.records.since(first):
             uid, placement, reference = decision.uid, decision.outcome, self.reference
             pod = self.waiting[uid]
@@ -149,10 +157,8 @@ class Play:
             if self.rng.random() < 0.2:
                 self.explain(pod)
             if isinstance(placement, Refusal):
-                # What one of a lot is told holds for others of the round: numbers in it may be a bit older.
                 assert expected.message
-                told.setdefault(decision.lot, set()).add(expected.message)
-                assert placement.message in told[decision.lot]
+                assert placement.message in self.hear(pod)
                 continue
             assert isinstance(placement, Placement)
             assert expected.message == ""
@@ -169,6 +175,12 @@ class Play:
             self.world.bound(uid, 0.0)
             if len(uid) % 2:
                 self.world.pod_changed(None, bound)  # the watch confirms some at once, others never
+
+    def hear(self, pod: core.Pod) -> set[str]:
+        """What may be said of a pod that does not fit."""
+        said = self.said.setdefault(likeness(pod), set())
+        said.add(self.reference.decide(pod).message)
+        return said
 
     def winner(self, best: set[str]) -> str:
         """The rule for ties: the fewest pods (or the most), then the lowest draw."""
@@ -207,6 +219,14 @@ class Play:
                 taken = len(on) if resource == "pods" else sum(requests_of(pod).get(resource, 0) for pod in on)
                 assert snapshot.requested[row, column] == taken
                 assert snapshot.allocatable[row, column] == allocatable(node, resource)
+
+
+def likeness(pod: core.Pod) -> bytes:
+    """The same for pods of one class."""
+    alike = core.Pod()
+    alike.CopyFrom(pod)
+    alike.metadata.name = alike.metadata.uid = ""
+    return alike.SerializeToString(deterministic=True)
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
