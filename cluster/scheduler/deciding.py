@@ -118,7 +118,7 @@ class Decider:
         self.looks = 0
         """How many lots were looked at again."""
         self.decided = 0
-        """How many pods were decided about (and did not get an answer that stood)."""
+        """How many pods were placed or tried; those that get the answer of one before them are not counted."""
 
     def round(self, limit: int, now_s: float, stamp: Stamp) -> Decisions:
         """Decides about the pods whose turn it is: at most so many, but a gang goes as a whole."""
@@ -145,7 +145,6 @@ class Decider:
                 self._decide_nominated(run.waiting[0])
             else:
                 self._decide_run(run.waiting)
-        self.decided += decided
         self._credit = min(self._credit + decided / DECISIONS_PER_LOOK, LOOKS_AT_ONCE)
         self._nominations.admit(EVERYBODY)
         return self._decisions
@@ -158,6 +157,7 @@ class Decider:
         placements = [outcome for outcome in outcomes if isinstance(outcome, Placement)]
         # The first refusal holds for all that follow: they are alike, and nothing has changed since.
         placed, rest = waiting[: len(placements)], waiting[len(placements) :]
+        self.decided += len(placed) + bool(rest)
         if placed:
             self._records.add(self._stamp, placed, placements)
             for each, placement in zip(placed, placements, strict=True):
@@ -268,6 +268,7 @@ class Decider:
     # -- a pod for which others made room
 
     def _decide_nominated(self, waiting: Waiting) -> None:
+        self.decided += 1
         nomination = self._nominations.drop(waiting.uid)
         cycle = self._cycles[waiting.lot.profile]
         outcome: Outcome | None = None
@@ -299,6 +300,7 @@ class Decider:
             words = f"pod group {name}: {run.need} pods cannot be bound at once, the most is {MOST_TOGETHER}"
             self._refuse(run.waiting, Refusal(words, frozenset()))
             return
+        self.decided += len(run.waiting)
         held = [n for waiting in run.waiting if (n := self._nominations.drop(waiting.uid)) is not None]
         trial = self._together.attempt(run.waiting, {each.waiting.uid: each.node for each in held})
         if len(trial.placed) >= run.need:

@@ -8,6 +8,10 @@ all nodes when a class of pods is new, and later only about nodes on which somet
 depends on the other nodes in the view is wrong. It is asked once for all pods of a class, and may keep nothing. What it
 is given is for reading.
 
+One that looks at nothing but the node itself (names, labels, what is allocatable) should say so, with `@node_only`: then
+it is asked once per class and change of nodes, and pods are placed as fast as without it. Any other is asked anew for
+each pod.
+
 A plug-in that raises, or answers in another form than this, is cut out for a minute, and asked again then. As long as
 it is cut out, a filter lets no pod of its profile go anywhere (nobody is placed by guess, and the pod says why), and a
 score counts 0 for all nodes (pods are placed without it). A plug-in runs within the scheduler: one that does not return
@@ -19,7 +23,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,12 +55,13 @@ class PodView:
 class NodesView:
     """Some of the nodes, in arrays with one entry per node."""
 
-    __slots__ = ("_pod_class", "_rows", "_snapshot")
+    __slots__ = ("_node_only", "_pod_class", "_rows", "_snapshot")
 
-    def __init__(self, snapshot: Snapshot, pod_class: PodClass, rows: IntArray) -> None:
+    def __init__(self, snapshot: Snapshot, pod_class: PodClass, rows: IntArray, *, node_only: bool = False) -> None:
         self._snapshot = snapshot
         self._pod_class = pod_class
         self._rows = rows
+        self._node_only = node_only
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -84,6 +89,7 @@ class NodesView:
 
     def requested(self, resource: str) -> IntArray:
         """What the pods that are there have asked for, those on their way included; without this pod."""
+        self._refuse("requested")
         return self._column(self._snapshot.requested, resource)
 
     def pods(self, labels: Mapping[str, str] | None = None, namespace: str | None = None) -> IntArray:
@@ -91,6 +97,7 @@ class NodesView:
 
         Those that are being deleted do not count.
         """
+        self._refuse("pods")
         where = self._pod_class.namespace if namespace is None else namespace
         counted = self._snapshot.tallies.of(InNamespace(where, selector_from_map(labels or {})))
         return counted.counts[self._rows]
@@ -98,6 +105,10 @@ class NodesView:
     def same(self) -> IntArray:
         """How many pods are there that carry all labels of this one, in its namespace."""
         return self.pods(self._pod_class.label_map)
+
+    def _refuse(self, what: str) -> None:
+        if self._node_only:
+            raise TypeError(f"it is marked as node_only, and asks for nodes.{what}, which pods change")
 
     def _column(self, amounts: IntArray, resource: str) -> IntArray:
         column = self._snapshot.columns.get(resource)
@@ -109,6 +120,13 @@ class NodesView:
 
 Function = Callable[[PodView, NodesView], NDArray[np.generic]]
 """A plug-in: a filter answers with booleans, a score with whole numbers from 0 to 100."""
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def node_only(function: F) -> F:
+    """Marks a plug-in that looks at the node alone, and not at the pods that are there."""
+    function.node_only = True  # type: ignore[attr-defined]
+    return function
 
 
 @dataclass(slots=True, eq=False)
@@ -126,13 +144,18 @@ class PlugIn:
     since_s: float | None = None
     """Since when it is cut out, once somebody has looked at a clock."""
 
+    @property
+    def scope(self) -> Scope:
+        """What its answers depend on."""
+        return Scope.NODE if getattr(self.function, "node_only", False) else Scope.LOAD
+
     def as_filter(self) -> Filter:
         """The plug-in as one of the filters."""
-        return Filter(self.name, Scope.LOAD, self.passes, lambda _, __, rows: Counter({self.reason: len(rows)}))
+        return Filter(self.name, self.scope, self.passes, lambda _, __, rows: Counter({self.reason: len(rows)}))
 
     def as_score(self) -> Score:
         """The plug-in as one of the scores."""
-        return Score(self.name, Scope.LOAD, self.score)
+        return Score(self.name, self.scope, self.score)
 
     def passes(self, snapshot: Snapshot, pod_class: PodClass, rows: Rows) -> BoolArray:
         """As a filter: for each of the rows, whether it passes; none if the plug-in cannot be relied on."""
@@ -170,7 +193,7 @@ class PlugIn:
             return None
         picked = np.arange(len(snapshot.names))[rows]
         alive = snapshot.alive[picked]
-        nodes = NodesView(snapshot, pod_class, picked[alive])
+        nodes = NodesView(snapshot, pod_class, picked[alive], node_only=self.scope is Scope.NODE)
         try:
             said = self.function(_pod_view(pod_class), nodes)
             self._check(said, len(nodes), wanted)

@@ -4,7 +4,7 @@
     binpack              fills nodes up (Nomad's formula), and leaves whole nodes empty
 
 A profile of a file is based on one of these and says what is different. What it names must be there: scores, filters,
-plug-ins. Filters that the node itself insists on cannot be left out: it would refuse the pod.
+plug-ins.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from cluster.scheduler.plugins import Function, PlugIn
 from cluster.scheduler.settings import BINPACK, DEFAULT_SCHEDULER, MAX_WEIGHT, ProfileSettings, Weights
 from cluster.scheduler.snapshot import Snapshot
 
-FIXED_FILTERS = frozenset({"NodeName", "Resources", "HostPorts", "ImageRuntime"})
-"""What a node agent checks itself before it takes a pod."""
+FIXED_FILTERS = frozenset({"NodeName", "NodeAffinity", "ImageRuntime", "HostPorts", "Resources", "DataDirectories"})
+"""Without them pods would be bound to nodes that refuse them, or that cannot run them."""
 
 _FILTER_NAMES = tuple(each.name for each in FILTERS)
 _SHIPPED = {
@@ -97,7 +97,11 @@ def _profile(where: str, name: str, settings: ProfileSettings, find: Callable[[s
                 f"{where}.without_filters: there is no filter {each!r}; known are {', '.join(_FILTER_NAMES)}"
             )
         if each in FIXED_FILTERS:
-            raise ConfigError(f"{where}.without_filters: {each} cannot be left out: nodes refuse pods by it themselves")
+            may = ", ".join(name for name in _FILTER_NAMES if name not in FIXED_FILTERS)
+            raise ConfigError(
+                f"{where}.without_filters: {each} cannot be left out, nodes would refuse what was placed without it;"
+                f" those that can are {may}"
+            )
     weights: dict[str, int] = {}
     scores = []
     for score, weight in settings.weights.items():
