@@ -8,9 +8,9 @@ all nodes when a class of pods is new, and later only about nodes on which somet
 depends on the other nodes in the view is wrong. It is asked once for all pods of a class, and may keep nothing. What it
 is given is for reading.
 
-One that looks at nothing but the node itself (names, labels, what is allocatable) should say so, with `@node_only`: then
-it is asked once per class and change of nodes, and pods are placed as fast as without it. Any other is asked anew for
-each pod.
+One that looks at nothing but the node itself (names, labels, what is allocatable) should say so, with `@node_only`:
+then it is asked once per class and change of nodes, and pods are placed as fast as without it. Any other is asked anew
+for each pod.
 
 A plug-in that raises, or answers in another form than this, is cut out for a minute, and asked again then. As long as
 it is cut out, a filter lets no pod of its profile go anywhere (nobody is placed by guess, and the pod says why), and a

@@ -28,7 +28,8 @@ from cluster.scheduler.filters import Filter, Scope
 from cluster.scheduler.filters.load import missing_resources
 from cluster.scheduler.podclass import PodClass
 from cluster.scheduler.removable import Removable
-from cluster.scheduler.shape import ANY_IP, Shape
+from cluster.scheduler.rooms import Ask, LocalRoom, TriedRoom
+from cluster.scheduler.shape import Shape
 from cluster.scheduler.snapshot import ALL_ROWS, BoolArray, IntArray, Snapshot, Versions
 from cluster.scheduler.victims import Cost, Victims, cost, importance, select
 
@@ -39,6 +40,9 @@ OUTLOOKS_LIMIT = 64
 """So many classes (with a priority) are kept computed; the least recently used one is dropped."""
 TRIED_LEAST, TRIED_SHARE = 100, 10
 """Of nodes that have to be tried in the snapshot, at least so many, or one of so many."""
+
+FEW = 16
+"""So few nodes are looked at one by one straight away."""
 
 NOT_HELPFUL = "Preemption is not helpful for scheduling"
 NO_VICTIMS = "No preemption victims found for incoming pod"
@@ -137,24 +141,9 @@ class Preemption:
         """Whether anybody of a lower priority has a node."""
         return any(level < priority for level in self._snapshot.priorities)
 
-    def lower_on(self, row: int, priority: int) -> list[PlacedPod]:
-        """Pods of a node that could be told to go, the most important first."""
-        return sorted(
-            (
-                pod
-                for pod in self._snapshot.pods_on(row)
-                if pod.priority < priority and pod.uid not in self._nominated and not self.is_going(pod)
-            ),
-            key=importance,
-        )
-
     def are_covered(self, pods: Iterable[PlacedPod]) -> bool:
         """Whether a disruption budget covers one of them."""
         return len(self._budgets) > 0 and any(self._budgets.covering(pod) for pod in pods)
-
-    def any_going(self, row: int) -> bool:
-        """Whether somebody makes room on a node anyway."""
-        return any(self.is_going(pod) for pod in self._snapshot.pods_on(row))
 
     def _touch(self, uid: str) -> None:
         row = self._snapshot.row_of_pod(uid)
@@ -171,98 +160,22 @@ class Preemption:
                 del self._outlooks[next(iter(self._outlooks))]
             outlook = _Outlook(self, pod_class, priority, which)
         self._outlooks[key] = outlook
-        self._removable.refresh(self._touched)
-        self._touched.clear()
         outlook.refresh()
         return outlook
 
-    # -- one node
-
-    def _removed(self, row: int, priority: int) -> list[PlacedPod]:
-        """All that are not there when the pod is tried: who could go, who is going, who is only nominated."""
-        return [pod for pod in self._snapshot.pods_on(row) if pod.priority < priority or self.is_going(pod)]
-
-
-class _LocalRoom:
-    """Room as a matter of sums and ports."""
-
-    def __init__(self, preemption: Preemption, row: int, pod_class: PodClass, priority: int) -> None:
-        snapshot = preemption._snapshot
-        shape = pod_class.shape
-        self._names = [name for name, _ in shape.requests]
-        self._asked = [amount for _, amount in shape.requests]
-        self._ports = shape.host_ports
-        removed = preemption._removed(row, priority)
-        columns = [snapshot.columns[name] for name in self._names]
-        free = (snapshot.allocatable[row] - snapshot.requested[row])[columns].tolist()
-        for pod in removed:
-            free = [left + held for left, held in zip(free, self._held(pod), strict=True)]
-        self._free: list[int] = free
-        gone = {pod.uid for pod in removed}
-        self._blocked = bool(self._ports) and any(
-            self._collides(pod) for pod in snapshot.pods_on(row) if pod.uid not in gone
-        )
-
-    def fits(self) -> bool:
-        return not self._blocked and all(left >= asked for left, asked in zip(self._free, self._asked, strict=True))
-
-    def takes_back(self, pod: PlacedPod) -> bool:
-        free = [left - held for left, held in zip(self._free, self._held(pod), strict=True)]
-        if (self._ports and self._collides(pod)) or any(
-            left < asked for left, asked in zip(free, self._asked, strict=True)
-        ):
-            return False
-        self._free = free
-        return True
-
-    def _held(self, pod: PlacedPod) -> list[int]:
-        held = dict(pod.pod_class.shape.requests)
-        return [held.get(name, 0) for name in self._names]
-
-    def _collides(self, pod: PlacedPod) -> bool:
-        return any(
-            (mine.protocol, mine.port) == (other.protocol, other.port)
-            and (mine.ip == other.ip or ANY_IP in (mine.ip, other.ip))
-            for mine in self._ports
-            for other in pod.pod_class.shape.host_ports
-        )
-
-
-class _TriedRoom:
-    """Room as the filters see it, with the snapshot changed for the moment."""
-
-    def __init__(self, preemption: Preemption, row: int, pod_class: PodClass, priority: int, which: Filters) -> None:
-        self._snapshot = preemption._snapshot
-        self._row = row
-        self._pod_class = pod_class
-        self._which = which
-        self._out = {pod.uid: pod for pod in preemption._removed(row, priority)}
-        for uid in self._out:
-            self._snapshot.remove(uid)
-
-    def fits(self) -> bool:
-        return bool(filters.feasible(self._snapshot, self._pod_class, np.array([self._row]), self._which)[0])
-
-    def takes_back(self, pod: PlacedPod) -> bool:
-        self._snapshot.place(pod, self._snapshot.names[self._row])
-        if self.fits():
-            del self._out[pod.uid]
-            return True
-        self._snapshot.remove(pod.uid)
-        return False
-
-    def restore(self) -> None:
-        """Everybody is back."""
-        for pod in self._out.values():
-            self._snapshot.place(pod, self._snapshot.names[self._row])
+    def _below(self, priority: int, rows: IntArray) -> IntArray:
+        """What those hold of rows that could go, and those that are going."""
+        self._removable.refresh(self._touched)
+        self._touched.clear()
+        return self._removable.below(priority, rows)
 
 
 class _Outlook:
     """What is known of all nodes for one class of pods of one priority."""
 
     __slots__ = (
-        "_costs", "_heap", "_node_filters", "_pod_class", "_position", "_preemption", "_priority", "_versions",
-        "_which", "covered", "suitable", "touched",
+        "_ask", "_costs", "_heap", "_node_filters", "_plain", "_pod_class", "_position", "_preemption", "_priority",
+        "_versions", "_which", "covered", "suitable", "touched",
     )  # fmt: skip
 
     def __init__(self, preemption: Preemption, pod_class: PodClass, priority: int, which: Filters) -> None:
@@ -270,6 +183,11 @@ class _Outlook:
         self._pod_class = pod_class
         self._priority = priority
         self._which = which
+        shape = pod_class.shape
+        self._plain = all(each in filters.FILTERS for each in which) and not (
+            shape.near or shape.apart or shape.directories or any(each.hard for each in shape.spread)
+        )
+        self._ask: Ask | None = None
         self._node_filters = tuple(each for each in which if each.scope is Scope.NODE)
         self._position = 0
         self._versions: Versions | None = None
@@ -297,6 +215,7 @@ class _Outlook:
         changed = snapshot.changed_since(self._position)
         local = self._is_local()
         if changed is None or self._versions != snapshot.versions or not (local or not len(changed)):
+            self._ask = None  # there may be other columns
             rows = np.flatnonzero(snapshot.alive)
             self.suitable = filters.feasible(snapshot, self._pod_class, ALL_ROWS, self._node_filters)
             self._costs.clear()
@@ -313,44 +232,65 @@ class _Outlook:
 
     def _is_local(self) -> bool:
         """Whether sums and ports say all: nothing that is elsewhere makes a difference, and no plug-in has a say."""
-        shape = self._pod_class.shape
-        if any(each not in filters.FILTERS for each in self._which):
-            return False
-        if shape.near or shape.apart or shape.directories or any(each.hard for each in shape.spread):
+        if not self._plain:
             return False
         snapshot = self._preemption._snapshot
+        if not snapshot.tallies.repelling:
+            return True
         apart = next((each for each in self._which if each.name == "InterPodAffinity"), None)
         return apart is None or bool((apart.passes(snapshot, self._pod_class, ALL_ROWS) | ~snapshot.alive).all())
 
     def _look_at(self, rows: IntArray, local: bool) -> None:
-        preemption, snapshot = self._preemption, self._preemption._snapshot
+        snapshot = self._preemption._snapshot
         shape: Shape = self._pod_class.shape
         if missing_resources(snapshot, shape):
             return
-        asked = snapshot.vector(shape)
-        free = snapshot.allocatable[rows] - snapshot.requested[rows]
-        removable = preemption._removable.below(self._priority, rows)
-        enough = ((free + removable >= asked) | (asked == 0)).all(axis=1)
-        candidates = rows[self.suitable[rows] & enough & removable.any(axis=1)].tolist()
+        rows = rows[self.suitable[rows]]
+        if len(rows) > FEW:
+            asked = snapshot.vector(shape)
+            free = snapshot.allocatable[rows] - snapshot.requested[rows]
+            removable = self._preemption._below(self._priority, rows)
+            enough = ((free + removable >= asked) | (asked == 0)).all(axis=1)
+            rows = rows[enough & removable.any(axis=1)]
         if not local:
-            candidates = candidates[: max(TRIED_LEAST, snapshot.node_count // TRIED_SHARE)]
-        for row in candidates:
-            lower = preemption.lower_on(row, self._priority)
-            if preemption.are_covered(lower):
-                self.covered.add(row)
-            victims = self._victims(row, lower, local)
-            if victims is not None and (victims.pods or preemption.any_going(row)):
+            rows = rows[: max(TRIED_LEAST, snapshot.node_count // TRIED_SHARE)]
+        elif self._ask is None:
+            self._ask = Ask(snapshot, shape)
+        for row in rows.tolist():
+            victims = self._victims(row, local)
+            if victims is not None:
                 price = cost(victims, snapshot.names[row])
                 self._costs[row] = (price, victims)
                 heapq.heappush(self._heap, (price, row))
 
-    def _victims(self, row: int, lower: list[PlacedPod], local: bool) -> Victims | None:
-        preemption = self._preemption
+    def _victims(self, row: int, local: bool) -> Victims | None:
+        """Who has to go on a node; None: that would not help, or nobody has to."""
+        preemption, priority = self._preemption, self._priority
+        removed, kept, lower = [], [], []
+        any_going = False
+        for pod in preemption._snapshot.pods_on(row):
+            if preemption.is_going(pod):
+                any_going = True
+                removed.append(pod)
+            elif pod.priority < priority:
+                removed.append(pod)
+                if pod.uid not in preemption._nominated:
+                    lower.append(pod)
+            else:
+                kept.append(pod)
+        if not lower and not any_going:
+            return None
+        lower.sort(key=importance)
+        if preemption.are_covered(lower):
+            self.covered.add(row)
         violating = preemption._budgets.violating(lower)
         if local:
-            return select(_LocalRoom(preemption, row, self._pod_class, self._priority), lower, violating)
-        room = _TriedRoom(preemption, row, self._pod_class, self._priority, self._which)
-        try:
-            return select(room, lower, violating)
-        finally:
-            room.restore()
+            assert self._ask is not None
+            victims = select(LocalRoom(self._ask, row, removed, kept), lower, violating)
+        else:
+            room = TriedRoom(preemption._snapshot, row, self._pod_class, self._which, removed)
+            try:
+                victims = select(room, lower, violating)
+            finally:
+                room.restore()
+        return victims if victims is not None and (victims.pods or any_going) else None

@@ -202,9 +202,7 @@ def test_budgets_turn_the_choice_and_are_gone_beyond_only_if_nothing_else_helps(
     play.world.budget_changed(None, budget("low", 1))
     play.add(*(make_pod(f"vip-{i}", {"cpu": "1"}, priority=5) for i in range(4)))
     play.decide()
-    assert play.evicted == ["low-0", "other", "low-1", "low-2"], (
-        "one is allowed; the others only when there is no other"
-    )
+    assert play.evicted == ["low-0", "other", "low-1", "low-2"], "one is allowed, others only if need be"
 
 
 def test_news_of_a_budget_count_at_once(play: Play) -> None:
@@ -239,7 +237,7 @@ def test_pods_that_others_want_to_be_apart_from_make_room_too(play: Play) -> Non
 def test_one_that_wants_to_be_near_others_sends_none_away_where_those_would_have_to_go(
     play: Play, db: int, evicted: list[str]
 ) -> None:
-    """Kubernetes' rule: without all pods of lower priority it has to fit, those that it wants to be near to included."""
+    """Kubernetes' rule: without all pods of lower priority it has to fit, also without those that it wants near."""
     play.nodes(2, {"cpu": "2"})
     for node in ("n0", "n1"):
         play.add(make_pod(f"db-{node}", {"cpu": "1"}, node=node, labels={"app": "db"}, priority=db))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from cluster.scheduler.facts import PlacedPod, facts_of
 from cluster.scheduler.filters import FILTERS
 from cluster.scheduler.podclass import PodClass, PodClasses
 from cluster.scheduler.preemption import Plan, Preemption
+from cluster.scheduler.rooms import LocalRoom
 from cluster.scheduler.snapshot import Snapshot
 from tests.unit.scheduler.build import host_port, make_node, make_pod
 
@@ -204,21 +206,23 @@ def test_a_port_of_the_node_is_room_too() -> None:
     assert scene.plan(asks, 1) is None
 
 
-def test_a_thousand_of_a_class_make_one_look_at_all_nodes_and_then_at_one_each() -> None:
+def test_a_thousand_of_a_class_make_one_look_at_all_nodes_and_then_at_one_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     scene = Scene()
     for i in range(100):
         scene.node(f"n{i:03}")
         for k in range(4):
             scene.pod(f"p{i}-{k}", f"n{i:03}", 1, k)
     looked = 0
-    lower_on = scene.planner.lower_on
+    collect = LocalRoom.fits
 
-    def counting(row: int, priority: int) -> list[PlacedPod]:
+    def counting(room: LocalRoom) -> bool:
         nonlocal looked
         looked += 1
-        return lower_on(row, priority)
+        return collect(room)
 
-    scene.planner.lower_on = counting  # type: ignore[method-assign]
+    monkeypatch.setattr(LocalRoom, "fits", counting)
     preemptor = wanted(1)
     victims = []
     for i in range(200):

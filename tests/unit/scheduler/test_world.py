@@ -231,18 +231,18 @@ def test_a_pod_of_an_unknown_scheduler_waits_and_it_is_said_once_after_a_while(p
 # -- plug-ins
 
 
-def refuse_all(pod: object, nodes: object) -> np.ndarray:  # type: ignore[type-arg]
+def refuse_all(pod: object, nodes: object) -> np.ndarray:
     return np.zeros(len(nodes), np.bool_)  # type: ignore[arg-type]
 
 
-def fail(pod: object, nodes: object) -> np.ndarray:  # type: ignore[type-arg]
+def fail(pod: object, nodes: object) -> np.ndarray:
     raise ZeroDivisionError("division by zero")
 
 
 def world_with(**profile: object) -> Play:
     functions = {"refuse": refuse_all, "fail": fail}
     settings = {"mine": ProfileSettings(**profile)}  # type: ignore[arg-type]
-    return Play(World(SchedulerSettings(), random.Random(1), resolve(settings, functions.__getitem__)))  # type: ignore[arg-type]
+    return Play(World(SchedulerSettings(), random.Random(1), resolve(settings, functions.__getitem__)))
 
 
 def test_a_filter_of_a_plug_in_keeps_pods_of_its_profile_away_and_no_others() -> None:
