@@ -77,7 +77,11 @@ async def _replay(session: Session, pod: core.Pod) -> tuple[Explanation, str]:
             pods = (await client.list(core.Pod, revision=revision)).items
             services = (await client.list(core.Service, revision=revision)).items
             controllers = (await client.list(core.ReplicationController, revision=revision)).items
-            return explain(pod, nodes, pods, services=services, controllers=controllers), basis
+            namespaces = (await client.list(core.Namespace, revision=revision)).items
+            return (
+                explain(pod, nodes, pods, services=services, controllers=controllers, namespaces=namespaces),
+                basis,
+            )
         except Expired:
             basis = f"the cluster as it is now (revision {revision} is no longer kept)"
             revision = None
@@ -91,7 +95,9 @@ def _text(pod: core.Pod, explanation: Explanation, basis: str) -> str:
     if pod.spec.nodeName:
         lines.append(f"{name} is on {pod.spec.nodeName}")
         if len(explanation.best) > 1 and pod.spec.nodeName in explanation.best:
-            lines[0] += f": {', '.join(explanation.best)} were equally good, the dice chose"
+            lines[0] += (
+                f": {', '.join(explanation.best)} were equally good, and it had the fewest pods or the lowest draw"
+            )
         elif explanation.best == (pod.spec.nodeName,):
             lines[0] += ": it has the highest score"
         elif not explanation.best:

@@ -1,9 +1,9 @@
-"""One decision: filter, score, pick among the best with dice; and many decisions in one go.
+"""One decision: filter, score, take the best; and many decisions in one go.
 
-For each pair of shape and spreading group there is a view: the mask of nodes that fit and the part of the score that
-depends on one node alone. When a pod is placed, one row changes, and every view catches up with the rows that changed
-since it was last used. So the thousandth replica costs a few operations over arrays, and gets the same answer as if
-everything had been computed anew (the tests compare with a plain reference).
+A class of pods that comes up for the first time, with a single pod, is decided by asking every rule about every node.
+When it comes again, or many at once, its nodes are put into pools (`view`), and each further decision takes a few
+steps. A refusal is kept until something happens that could help. The answers are the same in every case: the tests
+compare them with a plain reference.
 
 Placing is assumed at once: the next decision sees it. Whether the master takes the binding is found out later and
 elsewhere (`cluster.scheduler.assumed`).
@@ -11,25 +11,32 @@ elsewhere (`cluster.scheduler.assumed`).
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from cluster.scheduler import filters, scores
+from cluster.scheduler import filters
 from cluster.scheduler.facts import PlacedPod
-from cluster.scheduler.filters import Refusal
+from cluster.scheduler.filters import Filter, Refusal
+from cluster.scheduler.podclass import PodClass
+from cluster.scheduler.rules import Rules
+from cluster.scheduler.scoring import Score
 from cluster.scheduler.settings import Weights
-from cluster.scheduler.shape import Shape, tolerates
-from cluster.scheduler.snapshot import ALL_ROWS, MEMORY, BoolArray, IntArray, Rows, Snapshot
-from cluster.scheduler.spread import GroupKey
+from cluster.scheduler.snapshot import Snapshot
+from cluster.scheduler.tallies import Chosen, InNamespace
+from cluster.scheduler.view import View
 
-VIEWS_LIMIT = 512
-"""So many shapes are kept computed; the least recently used one is dropped and computed anew when it comes again."""
+VIEWS_LIMIT = 128
+"""So many classes have their nodes in pools; the one that was least recently placed has to begin anew."""
+ANSWERS_LIMIT = 4096
+"""Of so many classes it is remembered that they came before, and why they were refused."""
 
 
 class Dice(Protocol):
-    """What a tie needs of `random.Random`."""
+    """What is needed of `random.Random`."""
 
     def randrange(self, stop: int, /) -> int:
         """A number from 0 to stop - 1."""
@@ -46,163 +53,176 @@ class Placement:
     feasible: int
     """How many nodes fitted."""
     ties: int
-    """How many of them had this score; the dice picked one."""
+    """How many of them had this score; `cluster.scheduler.ties` says which of them is taken."""
 
 
-class _View:
-    """What one shape sees. Arrays have one entry per row."""
-
-    __slots__ = (
-        "base",
-        "candidates",
-        "feasible",
-        "generation",
-        "intolerable",
-        "position",
-        "refusal",
-        "shape",
-        "suitable",
-    )
-
-    def __init__(self, shape: Shape) -> None:
-        self.shape = shape
-        self.generation = -1
-        self.position = 0
-        self.suitable: BoolArray = np.zeros(0, np.bool_)
-        """What the filters say that look at the node alone, whatever is on it."""
-        self.feasible: BoolArray = np.zeros(0, np.bool_)
-        self.base: IntArray = np.zeros(0, np.int64)
-        self.intolerable: IntArray = np.zeros(0, np.int64)
-        self.candidates: IntArray = np.zeros(0, np.int64)
-        """The feasible rows, ascending."""
-        self.refusal: Refusal | None = None
-        """Why nothing fits; kept until a row changes."""
-
-    def refresh(self, snapshot: Snapshot, weights: Weights) -> None:
-        """Catches up with the snapshot."""
-        if self.position == snapshot.position and self.generation == snapshot.generation:
-            return
-        changed = snapshot.changed_since(self.position)
-        self.position = snapshot.position
-        self.refusal = None
-        if changed is None or self.generation != snapshot.generation:
-            self._start_over(snapshot)
-            nodes: Rows = ALL_ROWS
-            rows: Rows = ALL_ROWS
-        else:
-            nodes, rows = changed.nodes, changed.rows
-        shape = self.shape
-        if nodes is ALL_ROWS or len(changed.nodes if changed else ()):
-            self.suitable[nodes] = filters.feasible(snapshot, shape, nodes, filters.NODE_FILTERS)
-            self.intolerable[nodes] = intolerable_taints(snapshot, shape, nodes)
-        self.base[rows] = base_score(snapshot, shape, rows, weights)
-        before = self.feasible[rows]
-        after = self.suitable[rows] & filters.feasible(snapshot, shape, rows, filters.LOAD_FILTERS)
-        if not np.array_equal(before, after):
-            self.feasible[rows] = after
-            self.candidates = np.flatnonzero(self.feasible)
-
-    def _start_over(self, snapshot: Snapshot) -> None:
-        self.generation = snapshot.generation
-        size = len(snapshot.names)
-        self.suitable = np.zeros(size, np.bool_)
-        self.feasible = np.zeros(size, np.bool_)
-        self.base = np.zeros(size, np.int64)
-        self.intolerable = np.zeros(size, np.int64)
-        self.candidates = np.zeros(0, np.int64)
+Stamp = tuple[int, ...]
+"""What a refusal depends on."""
 
 
-def base_score(snapshot: Snapshot, shape: Shape, rows: Rows, weights: Weights) -> IntArray:
-    """The weighted scores that look at nothing but the node itself."""
-    allocatable = snapshot.allocatable[rows, : MEMORY + 1]
-    used = snapshot.scored[rows] + np.array([shape.scored_cpu_milli, shape.scored_memory_bytes], np.int64)
-    total: IntArray = weights.least_allocated * scores.least_allocated(allocatable, used)
-    return total + weights.balanced_allocation * scores.balanced_allocation(allocatable, used)
+@dataclass(slots=True, eq=False)
+class _Answer:
+    """What is remembered of a class."""
 
-
-def intolerable_taints(snapshot: Snapshot, shape: Shape, rows: Rows) -> IntArray:
-    """Per row, how many PreferNoSchedule taints the pod does not tolerate."""
-    per_set = np.array(
-        [
-            sum(taint.effect == "PreferNoSchedule" and not tolerates(shape.tolerations, taint) for taint in taints)
-            for taints in snapshot.taint_sets
-        ],
-        np.int64,
-    )
-    return per_set[snapshot.taint_set[rows]]
-
-
-def spread_score(snapshot: Snapshot, group: GroupKey | None, candidates: IntArray) -> IntArray:
-    """The spreading score of candidate rows; all the same if the pod is of no group."""
-    if group is None:
-        return np.zeros(len(candidates), np.int64)
-    counts = snapshot.group(group).counts
-    domains = []
-    for label in scores.DOMAIN_LABELS:
-        column = snapshot.label_column(label)
-        if column.numbers:
-            has = column.codes >= 0
-            per_domain = np.bincount(
-                column.codes[has], weights=counts[has].astype(np.float64), minlength=len(column.numbers)
-            )
-            domains.append(scores.Domain(column.codes[candidates], per_domain.astype(np.int64)))
-    return scores.spread(counts[candidates], domains)
+    refusal: Refusal | None = None
+    stamp: Stamp = ()
 
 
 class Cycle:
-    """Decides over a snapshot. The dice decide ties only; the same dice and the same history give the same nodes."""
+    """Decides over a snapshot. The dice give the seed for ties; with it, the same state gives the same nodes."""
 
-    def __init__(self, snapshot: Snapshot, weights: Weights, dice: Dice) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        weights: Weights,
+        dice: Dice,
+        *,
+        without_filters: Collection[str] = (),
+        more_filters: Sequence[Filter] = (),
+        more_scores: Sequence[tuple[Score, int]] = (),
+    ) -> None:
         self._snapshot = snapshot
-        self._weights = weights
-        self._dice = dice
-        self._views: dict[Shape, _View] = {}
+        self._rules = Rules(
+            weights,
+            dice.randrange(1 << 32),
+            without_filters=without_filters,
+            more_filters=more_filters,
+            more_scores=more_scores,
+        )
+        self._views: OrderedDict[PodClass, View] = OrderedDict()
+        self._answers: OrderedDict[PodClass, _Answer] = OrderedDict()
 
-    def decide(self, pod: PlacedPod, group: GroupKey | None) -> Placement | Refusal:
+    @property
+    def filters(self) -> tuple[Filter, ...]:
+        """Those that a node has to pass."""
+        return self._rules.filters
+
+    @property
+    def seed(self) -> int:
+        """Of the draws that decide ties."""
+        return self._rules.ties.seed
+
+    def decide(self, pod: PlacedPod) -> Placement | Refusal:
         """Picks a node and places the pod there in the snapshot, or says why there is none."""
-        view = self._view(pod.shape)
-        candidates = view.candidates
-        if not len(candidates):
-            return self._refusal(view)
-        total = total_score(self._snapshot, self._weights, view.base, view.intolerable, group, candidates)
-        best = total.max()
-        ties = candidates[total == best]
-        row = int(ties[self._dice.randrange(len(ties)) if len(ties) > 1 else 0])
-        node = self._snapshot.names[row]
+        return self.decide_many(pod.pod_class, (pod,))[0]
+
+    def decide_many(self, pod_class: PodClass, pods: Sequence[PlacedPod]) -> list[Placement | Refusal]:
+        """The same as `decide` for one after the other of these pods, which are all of this class, in their order."""
+        refusal = self._refused_before(pod_class)
+        if refusal is not None:
+            return [refusal] * len(pods)
+        is_new = pod_class not in self._answers
+        outcomes: list[Placement | Refusal] = []
+        if not self._rules.is_incremental or (is_new and len(pods) == 1):
+            outcomes += [self._decide_alone(pod) for pod in pods]
+        else:
+            if self._brings_data(pod_class):
+                outcomes.append(self._decide_alone(pods[0]))  # from now on the others go where it went
+            outcomes += self._decide_from_pools(pod_class, pods[len(outcomes) :])
+        return outcomes
+
+    def decide_for(self, pod: PlacedPod, node: str) -> Placement | None:
+        """Places the pod on this node, if it may go there: that of its nomination, which is compared to no other."""
+        row = self._snapshot.row_of(node)
+        if row is None or not filters.feasible(self._snapshot, pod.pod_class, np.array([row]), self._rules.filters)[0]:
+            return None
         self._snapshot.place(pod, node)
-        return Placement(node, int(best), len(candidates), len(ties))
+        return Placement(node, 0, 1, 1)
 
-    def refused_by(self, shape: Shape) -> frozenset[str] | None:
-        """The filters that refuse a pod of this shape now; None if it would find a node."""
-        view = self._view(shape)
-        return None if len(view.candidates) else self._refusal(view).filters
+    def refusal_of(self, pod_class: PodClass) -> Refusal | None:
+        """What a pod of this class would be told now; None if it would find a node."""
+        refusal = self._refused_before(pod_class)
+        if refusal is not None:
+            return refusal
+        if filters.feasible(self._snapshot, pod_class, which=self._rules.filters).any():
+            return None
+        return self._refuse(pod_class)
 
-    def _refusal(self, view: _View) -> Refusal:
-        if view.refusal is None:
-            view.refusal = filters.refusal(self._snapshot, view.shape)
-        return view.refusal
+    # -- by asking all rules
 
-    def _view(self, shape: Shape) -> _View:
-        view = self._views.pop(shape, None)
-        if view is None:
+    def _decide_alone(self, pod: PlacedPod) -> Placement | Refusal:
+        snapshot, pod_class, rules = self._snapshot, pod.pod_class, self._rules
+        rows = np.flatnonzero(filters.feasible(snapshot, pod_class, which=rules.filters))
+        if not len(rows):
+            return self._refuse(pod_class)
+        self._answer(pod_class)
+        total = rules.total(snapshot, pod_class, rows)
+        best = int(total.max())
+        ties = rows[total == best]
+        node = snapshot.names[int(ties[rules.ties.keys(snapshot, ties).argmin()])]
+        snapshot.place(pod, node)
+        return Placement(node, best, len(rows), len(ties))
+
+    def _brings_data(self, pod_class: PodClass) -> bool:
+        """A data directory of the class is nowhere yet."""
+        names = (f"{pod_class.namespace}/{name}" for name in pod_class.shape.directories)
+        return not all(self._snapshot.directory_rows(name) for name in names)
+
+    # -- from pools
+
+    def _decide_from_pools(self, pod_class: PodClass, pods: Sequence[PlacedPod]) -> list[Placement | Refusal]:
+        if not pods:
+            return []
+        snapshot, view = self._snapshot, self._view(pod_class)
+        take, names = view.pools.take, snapshot.names
+        outcomes: list[Placement | Refusal] = []
+        rows: list[int] = []
+        for _ in pods:
+            taken = take()
+            if taken is None:
+                break
+            row, score, feasible, ties = taken
+            rows.append(row)
+            outcomes.append(Placement(names[row], score, feasible, ties))
+        snapshot.place_many(pods[: len(rows)], rows)
+        view.has_placed()
+        if len(rows) < len(pods):
+            outcomes += [self._refuse(pod_class)] * (len(pods) - len(rows))
+        return outcomes
+
+    def _view(self, pod_class: PodClass) -> View:
+        view = self._views.pop(pod_class, None)
+        if view is None or not view.keeps_up():
             if len(self._views) >= VIEWS_LIMIT:
-                del self._views[next(iter(self._views))]
-            view = _View(shape)
-        self._views[shape] = view
-        view.refresh(self._snapshot, self._weights)
+                self._views.popitem(last=False)
+            view = View(self._snapshot, pod_class, self._rules)
+        self._views[pod_class] = view
+        self._answer(pod_class)
         return view
 
+    # -- refusals
 
-def total_score(
-    snapshot: Snapshot,
-    weights: Weights,
-    base: IntArray,
-    intolerable: IntArray,
-    group: GroupKey | None,
-    candidates: IntArray,
-) -> IntArray:
-    """The weighted sum of all scores for candidate rows; `base` and `intolerable` have one entry per row."""
-    total: IntArray = base[candidates] + weights.taint_toleration * scores.taint_toleration(intolerable[candidates])
-    if group is not None:
-        total = total + weights.spread * spread_score(snapshot, group, candidates)
-    return total
+    def _refuse(self, pod_class: PodClass) -> Refusal:
+        answer = self._answer(pod_class)
+        answer.refusal = filters.refusal(self._snapshot, pod_class, self._rules.filters)
+        answer.stamp = self._stamp(pod_class)
+        return answer.refusal
+
+    def _refused_before(self, pod_class: PodClass) -> Refusal | None:
+        answer = self._answers.get(pod_class)
+        if answer is None or answer.refusal is None or answer.stamp != self._stamp(pod_class):
+            return None
+        return answer.refusal
+
+    def _stamp(self, pod_class: PodClass) -> Stamp:
+        """Changes whenever something happens that could help the class. Pods that come help only those that want to be
+        near them, or not too far ahead of them; to all others they make a refusal no better."""
+        snapshot, shape, versions = self._snapshot, pod_class.shape, self._snapshot.versions
+        stamp = [versions.generation, versions.nodes, versions.namespaces, snapshot.departures]
+        if shape.directories:
+            stamp.append(versions.directories)
+        if shape.near:
+            stamp.append(snapshot.tallies.of(Chosen(shape.near)).version)
+        for constraint in shape.spread:
+            if constraint.hard:
+                stamp.append(snapshot.tallies.of(InNamespace(pod_class.namespace, constraint.selector)).version)
+        return tuple(stamp)
+
+    def _answer(self, pod_class: PodClass) -> _Answer:
+        answer = self._answers.pop(pod_class, None)
+        if answer is None:
+            if len(self._answers) >= ANSWERS_LIMIT:
+                self._answers.popitem(last=False)
+            answer = _Answer()
+        self._answers[pod_class] = answer
+        return answer

@@ -6,13 +6,14 @@ container's state) do not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
-from cluster.api.meta import is_terminating
+from cluster.api.meta import from_time, is_terminating
 from cluster.api.pods import amount
 from cluster.pb.v1 import core_pb2 as core
-from cluster.scheduler.shape import Shape, TaintTuple, shape_of
-from cluster.scheduler.spread import Terms, terms_of
+from cluster.scheduler.podclass import PodClass, Terms, class_of
+from cluster.scheduler.shape import TaintTuple
 
 MAX_ALLOCATABLE = 1 << 56
 """Nodes that claim more count as this much (64 PiB of memory): a hundredfold stays within 64 bits."""
@@ -23,11 +24,14 @@ class PlacedPod:
     """A pod that takes something of a node."""
 
     uid: str
-    namespace: str
-    labels: Terms
-    shape: Shape
+    pod_class: PodClass
     terminating: bool = False
     """It still holds its resources, but no longer counts when its group is spread."""
+    name: str = field(default="", compare=False)
+    priority: int = field(default=0, compare=False)
+    """Of the pods that could make room, the one with the least goes first."""
+    started_s: float = field(default=math.inf, compare=False)
+    """When its node began with it (seconds since 1970); infinite: not yet. Of two the younger goes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,12 @@ class NodeFacts:
     labels: Terms
     taints: tuple[TaintTuple, ...]
     unschedulable: bool
+    directories: tuple[str, ...] = ()
+    """The data directories that lie on it, as NAMESPACE/NAME."""
+
+    def label(self, key: str) -> str | None:
+        """The value of one of its labels."""
+        return next((value for name, value in self.labels if name == key), None)
 
 
 def facts_of(node: core.Node) -> NodeFacts:
@@ -50,15 +60,17 @@ def facts_of(node: core.Node) -> NodeFacts:
         labels=frozenset(node.metadata.labels.items()),
         taints=tuple(TaintTuple(taint.key, taint.value, taint.effect) for taint in node.spec.taints),
         unschedulable=node.spec.unschedulable,
+        directories=tuple(sorted(set(node.status.dataDirectories))),
     )
 
 
-def placed_pod(pod: core.Pod, shape: Shape | None = None) -> PlacedPod:
+def placed_pod(pod: core.Pod, pod_class: PodClass | None = None) -> PlacedPod:
     """A pod as the snapshot counts it."""
     return PlacedPod(
         uid=pod.metadata.uid,
-        namespace=pod.metadata.namespace,
-        labels=terms_of(pod.metadata.labels.items()),
-        shape=shape if shape is not None else shape_of(pod, placed=True),
+        pod_class=pod_class if pod_class is not None else class_of(pod, placed=True),
         terminating=is_terminating(pod),
+        name=pod.metadata.name,
+        priority=pod.spec.priority,
+        started_s=from_time(pod.status.startTime) if pod.status.HasField("startTime") else math.inf,
     )

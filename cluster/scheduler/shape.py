@@ -1,16 +1,19 @@
 """What placement needs to know of a pod, and nothing else: its shape.
 
 The replicas of one controller have the same shape, so what is computed for the first of them (which nodes fit, how
-each scores) holds for all; the idea is the scheduling class of Borg and of Firmament. Shapes are interned: equal pods
-get the identical object, which makes it a cheap key. A shape knows no node, no snapshot and no time.
+each scores) holds for all; the idea is the scheduling class of Borg and of Firmament. A shape knows no node, no
+snapshot and no time, and not whose pod it is: that is `cluster.scheduler.podclass`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
+from cluster.api.labels import Selector
 from cluster.api.pods import BASELINE, host_ports, profile_label, requests_of, runs_on_host, security_profile
+from cluster.api.selectors import PodTerm, pod_selector_of, pod_term, required_node_selector
 from cluster.pb.v1 import core_pb2 as core
 
 IMAGE_RUNTIME_LABEL = "podium.dev/image-runtime"
@@ -66,9 +69,42 @@ def _tolerates(toleration: Tolerated, taint: TaintTuple) -> bool:
     return bool(toleration.key) and toleration.value == taint.value
 
 
+class Condition(NamedTuple):
+    """One condition on a label or field of a node, as in a NodeSelectorRequirement."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...]
+
+
+class NodeTerm(NamedTuple):
+    """Conditions on a node that must all hold; with none at all it selects no node."""
+
+    labels: tuple[Condition, ...]
+    fields: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadConstraint:
+    """How evenly pods are to be spread over the values of a label of nodes."""
+
+    topology_key: str
+    max_skew: int
+    hard: bool
+    """DoNotSchedule; otherwise ScheduleAnyway."""
+    selector: Selector
+    """Of pods in the pod's own namespace."""
+    min_domains: int = 0
+    """While there are fewer domains, the emptiest counts as empty."""
+    honor_affinity: bool = True
+    """Nodes that the pod's node affinity rules out do not count."""
+    honor_taints: bool = False
+    """Nodes with taints that the pod does not tolerate do not count."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Shape:
-    """The part of a pod that decides where it may go. Compared by identity; see `Shapes`."""
+    """The part of a pod's spec that decides where it may go. Compared by identity; `PodClasses` interns it."""
 
     requests: tuple[tuple[str, int], ...]
     """Sorted by name; cpu in thousandths, everything else in whole units; "pods" is always 1; nothing is 0."""
@@ -81,27 +117,41 @@ class Shape:
     tolerations: tuple[Tolerated, ...]
     host_ports: tuple[HostPort, ...]
     needs_image_runtime: bool
+    node_terms: tuple[NodeTerm, ...] | None = None
+    """Required node affinity: one of them must hold. None: nothing is required."""
+    liked_nodes: tuple[tuple[int, NodeTerm], ...] = ()
+    """Preferred node affinity: (weight, term)."""
+    near: tuple[PodTerm, ...] = ()
+    """Required affinity to pods; the namespaces are resolved, so that such a shape is of one namespace."""
+    apart: tuple[PodTerm, ...] = ()
+    """Required anti-affinity to pods."""
+    liked_pods: tuple[tuple[int, PodTerm], ...] = ()
+    """Preferred affinity to pods as (weight, term), and preferred anti-affinity as (-weight, term)."""
+    spread: tuple[SpreadConstraint, ...] = ()
+    directories: tuple[str, ...] = ()
+    """Names of the data directories that its volumes use, sorted."""
 
     @property
     def facts(self) -> tuple[object, ...]:
         """Everything in it, for comparison by value."""
-        return (
-            self.requests,
-            self.scored_cpu_milli,
-            self.scored_memory_bytes,
-            self.selector,
-            self.node_name,
-            self.tolerations,
-            self.host_ports,
-            self.needs_image_runtime,
-        )
+        return tuple(getattr(self, name) for name in _FIELDS)
+
+    @property
+    def minds_pods(self) -> bool:
+        """It has affinity or anti-affinity to pods, required or preferred."""
+        return bool(self.near or self.apart or self.liked_pods)
+
+
+_FIELDS = tuple(each.name for each in fields(Shape))
 
 
 def shape_of(pod: core.Pod, *, placed: bool = False) -> Shape:
     """A fresh shape. With `placed`, spec.nodeName is where the pod is and no longer a wish, and is left out."""
-    spec = pod.spec
+    spec, namespace = pod.spec, pod.metadata.namespace
     asked = {name: min(amount, MAX_REQUEST) for name, amount in requests_of(pod).items() if amount > 0}
     asked["pods"] = 1
+    pods, others = spec.affinity.podAffinity, spec.affinity.podAntiAffinity
+    required = required_node_selector(spec)
     return Shape(
         requests=tuple(sorted(asked.items())),
         scored_cpu_milli=asked.get("cpu", SCORED_CPU_MILLI),
@@ -111,6 +161,48 @@ def shape_of(pod: core.Pod, *, placed: bool = False) -> Shape:
         tolerations=tuple(Tolerated(t.key, t.operator or "Equal", t.value, t.effect) for t in spec.tolerations),
         host_ports=tuple(HostPort(protocol, number, ip) for ip, protocol, number in sorted(host_ports(pod))),
         needs_image_runtime=not all(runs_on_host(container) for container in (*spec.initContainers, *spec.containers)),
+        node_terms=None if required is None else tuple(_node_term(term) for term in required.nodeSelectorTerms),
+        liked_nodes=tuple(
+            (liked.weight, _node_term(liked.preference))
+            for liked in spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution
+        ),
+        near=tuple(pod_term(term, namespace) for term in pods.requiredDuringSchedulingIgnoredDuringExecution),
+        apart=tuple(pod_term(term, namespace) for term in others.requiredDuringSchedulingIgnoredDuringExecution),
+        liked_pods=tuple(
+            (sign * liked.weight, pod_term(liked.podAffinityTerm, namespace))
+            for sign, group in ((1, pods), (-1, others))
+            for liked in group.preferredDuringSchedulingIgnoredDuringExecution
+        ),
+        spread=tuple(_constraint(constraint) for constraint in spec.topologySpreadConstraints),
+        directories=tuple(
+            sorted(
+                {
+                    volume.volumeSource.dataDirectory.name
+                    for volume in spec.volumes
+                    if volume.volumeSource.HasField("dataDirectory")
+                }
+            )
+        ),
+    )
+
+
+def _node_term(term: core.NodeSelectorTerm) -> NodeTerm:
+    return NodeTerm(_conditions(term.matchExpressions), _conditions(term.matchFields))
+
+
+def _conditions(requirements: Iterable[core.NodeSelectorRequirement]) -> tuple[Condition, ...]:
+    return tuple(Condition(each.key, each.operator, tuple(each.values)) for each in requirements)
+
+
+def _constraint(constraint: core.TopologySpreadConstraint) -> SpreadConstraint:
+    return SpreadConstraint(
+        topology_key=constraint.topologyKey,
+        max_skew=constraint.maxSkew,
+        hard=constraint.whenUnsatisfiable != "ScheduleAnyway",
+        selector=pod_selector_of(constraint),
+        min_domains=constraint.minDomains,
+        honor_affinity=constraint.nodeAffinityPolicy != "Ignore",
+        honor_taints=constraint.nodeTaintsPolicy == "Honor",
     )
 
 
@@ -119,31 +211,3 @@ def _selector_of(spec: core.PodSpec) -> tuple[tuple[str, str], ...]:
     if security_profile(spec) != BASELINE:
         wanted[profile_label(spec.securityProfile)] = "true"
     return tuple(sorted(wanted.items()))
-
-
-class Shapes:
-    """Interns shapes: the same object for equal pods.
-
-    Two steps, because computing the facts costs more than comparing bytes: pods of one template have the same encoded
-    spec. Bounded: when a table is full it is emptied and fills again; shapes in use then merely lose their identity
-    with later equals, which costs time and changes no result.
-    """
-
-    def __init__(self, limit: int = 4096) -> None:
-        self._limit = limit
-        self._by_spec: dict[tuple[bool, bytes], Shape] = {}
-        self._by_facts: dict[tuple[object, ...], Shape] = {}
-
-    def of(self, pod: core.Pod, *, placed: bool = False) -> Shape:
-        """The shape of a pod."""
-        encoded = (placed, pod.spec.SerializeToString(deterministic=True))
-        shape = self._by_spec.get(encoded)
-        if shape is None:
-            fresh = shape_of(pod, placed=placed)
-            if len(self._by_facts) >= self._limit:
-                self._by_facts.clear()
-            if len(self._by_spec) >= self._limit:
-                self._by_spec.clear()
-            shape = self._by_facts.setdefault(fresh.facts, fresh)
-            self._by_spec[encoded] = shape
-        return shape

@@ -1,7 +1,7 @@
 """The nodes as arrays: one row per node, kept current by what is heard, never rebuilt.
 
 A decision about one pod is then a handful of array operations over all nodes, and the decision about the next pod of
-the same shape only has to look again at the rows that changed in between: `changed_since` gives them. The same idea as
+the same class only has to look again at the rows that changed in between: `changed_since` gives them. The same idea as
 the scheduler cache of Kubernetes (assumed pods included), laid out for numpy.
 
     row      0          1         2
@@ -18,16 +18,19 @@ filter is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.scheduler.encoding import LabelColumn, LabelColumns, TaintSets
 from cluster.scheduler.facts import NodeFacts, PlacedPod
+from cluster.scheduler.podclass import PodClass
 from cluster.scheduler.shape import HostPort, Shape, TaintTuple
-from cluster.scheduler.spread import GroupKey, Terms
+from cluster.scheduler.spread import SpreadSelectors
+from cluster.scheduler.tallies import Tallies
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -42,48 +45,26 @@ BASE_RESOURCES = ("cpu", "memory", "pods")
 JOURNAL_LIMIT = 8192
 """So many changed rows are remembered; whoever is further behind looks at all rows."""
 
-LABEL_COLUMNS_LIMIT = 256
-"""So many label keys are kept encoded; a selector with yet another key makes the oldest be dropped."""
-
-TAINT_SETS_LIMIT = 1024
-"""Different combinations of taints, beyond two per row, that are remembered before old ones are weeded out."""
-
-GROUPS_LIMIT = 1024
-"""So many spreading groups are counted; the one that was least recently asked for is dropped."""
+VECTORS_LIMIT = 4096
+"""So many different requests are kept as vectors; then all are computed anew when they come again."""
 
 
-@dataclass(slots=True, eq=False)
-class LabelColumn:
-    """The values of one label key, as small numbers: -1 where a node does not carry the key."""
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """What may have changed since somebody last looked, beside the pods on rows. Equal versions: nothing has."""
 
-    codes: IntArray
-    numbers: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(slots=True, eq=False)
-class Group:
-    """How many pods of one spreading group are on each node."""
-
-    key: GroupKey
-    counts: IntArray
-
-
-@dataclass(slots=True, eq=False)
-class _LabelClass:
-    """All placed pods of one namespace with identical labels: counted once for every group that selects them."""
-
-    counts: Counter[int] = field(default_factory=Counter)
-    groups: list[Group] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Changed:
-    """Rows that changed, each once."""
-
-    nodes: IntArray
-    """The node itself changed, came or went."""
-    rows: IntArray
-    """The node or the pods on it changed."""
+    generation: int
+    """Rows or columns were added: arrays held from before are too small."""
+    nodes: int
+    """A node came, went or changed."""
+    directories: int
+    """A data directory has come to a node or is not used there any more."""
+    terms: int
+    """Pods that are there have other terms of affinity than before."""
+    namespaces: int
+    """A namespace has other labels."""
+    selectors: int
+    """A service or a controller selects other pods."""
 
 
 class Snapshot:
@@ -99,24 +80,43 @@ class Snapshot:
         """Cpu and memory in use with the defaults of pods that ask for nothing: for scores, not for filters."""
         self.names: list[str] = [""] * rows
         self.columns: dict[str, int] = {name: column for column, name in enumerate(BASE_RESOURCES)}
-        self.taint_sets: list[tuple[TaintTuple, ...]] = [()]
-        """What a number in `taint_set` stands for."""
+        self.tallies = Tallies(rows)
+        self.selectors = SpreadSelectors()
+        """Of services and controllers: which pods are spread apart without having asked for it."""
+        self.departures = 0
+        """How many pods have left a row so far."""
+        self.arrivals = 0
+        """How many pods have come to a row so far."""
+        self.priorities: Counter[int] = Counter()
+        """Of the pods that have a row: how many have which."""
+        self.names_version = 0
+        """Grows whenever a row gets a name or is given back."""
+        self._taints = TaintSets()
+        self._labels = LabelColumns(rows)
         self._row_of: dict[str, int] = {}
         self._free = list(range(rows - 1, -1, -1))
         self._facts: dict[int, NodeFacts] = {}
-        self._taint_numbers: dict[tuple[TaintTuple, ...], int] = {(): 0}
-        self._label_columns: dict[str, LabelColumn] = {}
         self._pods: dict[str, tuple[int, PlacedPod]] = {}
         self._on_row: dict[int, set[str]] = {}
         self._ports: dict[tuple[str, int], dict[int, Counter[str]]] = {}
-        self._classes: dict[str, dict[Terms, _LabelClass]] = {}
-        self._groups: dict[GroupKey, Group] = {}
+        self._directories: dict[str, Counter[int]] = {}
         self._vectors: dict[tuple[tuple[str, int], ...], IntArray] = {}
         self._journal: list[int] = []
-        """A row whose pods changed as its number, one whose node changed as the complement of it."""
         self._journal_start = 0
-        self.generation = 0
-        """Grows when rows or columns were added: arrays held from before are too small."""
+        self._generation = self._nodes_version = self._directories_version = 0
+
+    @property
+    def versions(self) -> Versions:
+        """What there was to see until now."""
+        tallies = self.tallies
+        return Versions(
+            self._generation,
+            self._nodes_version,
+            self._directories_version,
+            tallies.terms_version,
+            tallies.namespaces.version,
+            self.selectors.version,
+        )
 
     # -- nodes
 
@@ -142,28 +142,30 @@ class Snapshot:
         self._facts[row] = facts
         self.alive[row] = True
         self.unschedulable[row] = facts.unschedulable
-        self.taint_set[row] = self._taint_number(facts.taints)
+        if self._taints.is_overgrown(len(self.names)):
+            self._renumber_taints()
+        self.taint_set[row] = self._taints.number(facts.taints)
         self.allocatable[row] = 0
         for resource, amount in facts.allocatable:
             self.allocatable[row, self.columns[resource]] = amount
-        labels = dict(facts.labels)
-        for key, column in list(self._label_columns.items()):
-            column.codes[row] = _code(column, labels.get(key))
-            if len(column.numbers) > 2 * len(self.names) + LABEL_COLUMNS_LIMIT:
-                del self._label_columns[key]  # mostly values of nodes long gone: encoded afresh when asked for
-        self._changed(~row)
+        self._labels.set(row, facts)
+        self._announce(row, before, facts)
+        self._nodes_version += 1
+        self._changed((row,))
         return before
 
     def remove_node(self, name: str) -> bool:
         """A node is gone or is being deleted; its pods stay known. False if it was not there."""
         row = self._row_of.get(name)
-        if row is None or self._facts.pop(row, None) is None:
+        before = self._facts.pop(row, None) if row is not None else None
+        if row is None or before is None:
             return False
         self.alive[row] = False
         self.allocatable[row] = 0
-        for column in self._label_columns.values():
-            column.codes[row] = -1
-        self._changed(~row)
+        self._labels.set(row, None)
+        self._announce(row, before, None)
+        self._nodes_version += 1
+        self._changed((row,))
         self._release(row)
         return True
 
@@ -171,16 +173,22 @@ class Snapshot:
         """What the live node of a row says."""
         return self._facts[row]
 
+    @property
+    def taint_sets(self) -> Sequence[tuple[TaintTuple, ...]]:
+        """What a number in `taint_set` stands for."""
+        return self._taints.sets
+
     def label_column(self, key: str) -> LabelColumn:
-        """The encoded values of a label key."""
-        column = self._label_columns.get(key)
-        if column is None:
-            if len(self._label_columns) >= LABEL_COLUMNS_LIMIT:
-                del self._label_columns[next(iter(self._label_columns))]
-            column = self._label_columns[key] = LabelColumn(np.full(len(self.names), -1, np.int64))
-            for row, facts in self._facts.items():
-                column.codes[row] = _code(column, dict(facts.labels).get(key))
-        return column
+        """The encoded values of a label key. Its codes stay right until a node changes."""
+        return self._labels.column(key, self._facts)
+
+    def directory_rows(self, name: str) -> Collection[int]:
+        """Where a data directory (NAMESPACE/NAME) lies or is in use; empty: nowhere yet."""
+        return self._directories.get(name, {}).keys()
+
+    def distrust(self) -> None:
+        """Everything that was computed from the nodes is void, though nothing here has changed."""
+        self._nodes_version += 1
 
     # -- pods
 
@@ -189,12 +197,28 @@ class Snapshot:
         known = self._pods.get(pod.uid)
         if known is not None:
             if known[1] == pod and self.names[known[0]] == node_name:
+                self._pods[pod.uid] = (known[0], pod)  # what does not count here may be news
                 return
             self.remove(pod.uid)
         row = self._row(node_name)
-        self._pods[pod.uid] = (row, pod)
-        self._on_row.setdefault(row, set()).add(pod.uid)
+        self._keep(pod, row)
         self._account(row, pod, 1)
+
+    def place_many(self, pods: Sequence[PlacedPod], rows: Sequence[int]) -> None:
+        """Pods of one class, none of them known before or on its way out, have come to these rows of live nodes."""
+        if not pods:
+            return
+        pod_class = pods[0].pod_class
+        for pod, row in zip(pods, rows, strict=True):
+            self._keep(pod, row)
+        different, counts = np.unique(np.array(rows, np.int64), return_counts=True)
+        self._add(pod_class, different, counts)
+        self.tallies.add_many(pod_class, different, counts)
+        if pod_class.shape.host_ports or pod_class.shape.directories:
+            for row in rows:
+                self._occupy(row, pod_class, 1)
+        self.arrivals += len(pods)
+        self._changed(different.tolist())
 
     def remove(self, uid: str) -> str | None:
         """A pod is gone, has finished, or was not bound after all. Its node's name; None if it was not known."""
@@ -202,6 +226,9 @@ class Snapshot:
         if known is None:
             return None
         row, pod = known
+        self.priorities[pod.priority] -= 1
+        if not self.priorities[pod.priority]:
+            del self.priorities[pod.priority]
         name = self.names[row]
         on_row = self._on_row[row]
         on_row.discard(uid)
@@ -216,6 +243,20 @@ class Snapshot:
         known = self._pods.get(uid)
         return None if known is None else self.names[known[0]]
 
+    def row_of_pod(self, uid: str) -> int | None:
+        """The row of a pod, whether its node is live or not."""
+        known = self._pods.get(uid)
+        return None if known is None else known[0]
+
+    def rows_with_pods(self) -> list[int]:
+        """The rows of nodes that have pods."""
+        return list(self._on_row)
+
+    def placed(self, uid: str) -> PlacedPod | None:
+        """A pod that is on some row."""
+        known = self._pods.get(uid)
+        return None if known is None else known[1]
+
     def pods_on(self, row: int) -> Iterable[PlacedPod]:
         """The pods of a row, in no order."""
         return (self._pods[uid][1] for uid in self._on_row.get(row, ()))
@@ -224,26 +265,11 @@ class Snapshot:
         """Who uses a host port of this protocol and number: row -> address -> how many."""
         return self._ports.get((port.protocol, port.port), {})
 
-    def group(self, key: GroupKey) -> Group:
-        """The counts of a spreading group; they stay current as long as the group is kept."""
-        group = self._groups.pop(key, None)
-        if group is None:
-            if len(self._groups) >= GROUPS_LIMIT:
-                self._drop_group(next(iter(self._groups)))
-            group = Group(key, np.zeros(len(self.names), np.int64))
-            for labels, label_class in self._classes.get(key.namespace, {}).items():
-                if key.terms <= labels:
-                    label_class.groups.append(group)
-                    for row, count in label_class.counts.items():
-                        group.counts[row] += count
-        self._groups[key] = group
-        return group
-
     def vector(self, shape: Shape) -> IntArray:
         """What a shape asks for, by column; what has no column is left out."""
         vector = self._vectors.get(shape.requests)
         if vector is None:
-            if len(self._vectors) >= GROUPS_LIMIT:
+            if len(self._vectors) >= VECTORS_LIMIT:
                 self._vectors.clear()
             vector = np.zeros(len(self.columns), np.int64)
             for name, amount in shape.requests:
@@ -260,29 +286,49 @@ class Snapshot:
         """How many changes there were."""
         return self._journal_start + len(self._journal)
 
-    def changed_since(self, position: int) -> Changed | None:
-        """What changed since then; None if that is too long ago: look at all rows."""
+    def changed_since(self, position: int) -> IntArray | None:
+        """The rows that changed since then, ascending; None if that is too long ago: look at all rows."""
         if position < self._journal_start:
             return None
-        recent = set(self._journal[position - self._journal_start :])
-        nodes = {~entry for entry in recent if entry < 0}
-        rows = nodes.union(entry for entry in recent if entry >= 0)
-        return Changed(np.array(sorted(nodes), np.int64), np.array(sorted(rows), np.int64))
+        return np.array(sorted(set(self._journal[position - self._journal_start :])), np.int64)
 
-    def _changed(self, entry: int) -> None:
-        self._journal.append(entry)
+    def _changed(self, rows: Iterable[int]) -> None:
+        self._journal.extend(rows)
         if len(self._journal) > JOURNAL_LIMIT:
-            half = JOURNAL_LIMIT // 2
-            del self._journal[:half]
-            self._journal_start += half
+            surplus = len(self._journal) - JOURNAL_LIMIT // 2
+            del self._journal[:surplus]
+            self._journal_start += surplus
 
     # -- inside
 
+    def _keep(self, pod: PlacedPod, row: int) -> None:
+        self._pods[pod.uid] = (row, pod)
+        self.priorities[pod.priority] += 1
+        on_row = self._on_row.get(row)
+        if on_row is None:
+            self._on_row[row] = {pod.uid}
+        else:
+            on_row.add(pod.uid)
+
     def _account(self, row: int, pod: PlacedPod, sign: int) -> None:
-        self.requested[row] += sign * self.vector(pod.shape)
-        self.scored[row, CPU] += sign * pod.shape.scored_cpu_milli
-        self.scored[row, MEMORY] += sign * pod.shape.scored_memory_bytes
-        for port in pod.shape.host_ports:
+        self._add(pod.pod_class, row, sign)
+        self._occupy(row, pod.pod_class, sign)
+        self.tallies.add(pod.pod_class, pod.terminating, row, sign)
+        if sign > 0:
+            self.arrivals += 1
+        else:
+            self.departures += 1
+        self._changed((row,))
+
+    def _add(self, pod_class: PodClass, rows: IntArray | int, counts: IntArray | int) -> None:
+        shape = pod_class.shape
+        self.requested[rows] += np.multiply.outer(counts, self.vector(shape))
+        self.scored[rows, CPU] += counts * shape.scored_cpu_milli
+        self.scored[rows, MEMORY] += counts * shape.scored_memory_bytes
+
+    def _occupy(self, row: int, pod_class: PodClass, sign: int) -> None:
+        """Ports of the node and data directories."""
+        for port in pod_class.shape.host_ports:
             users = self._ports.setdefault((port.protocol, port.port), {})
             by_ip = users.setdefault(row, Counter())
             by_ip[port.ip] += sign
@@ -290,35 +336,24 @@ class Snapshot:
                 del by_ip[port.ip]
                 if not by_ip:
                     del users[row]
-        if not pod.terminating:
-            self._count(row, pod, sign)
-        self._changed(row)
+        for name in pod_class.shape.directories:
+            self._lie(f"{pod_class.namespace}/{name}", row, sign)
 
-    def _count(self, row: int, pod: PlacedPod, sign: int) -> None:
-        classes = self._classes.setdefault(pod.namespace, {})
-        label_class = classes.get(pod.labels)
-        if label_class is None:
-            label_class = classes[pod.labels] = _LabelClass()
-            label_class.groups = [
-                group
-                for key, group in self._groups.items()
-                if key.namespace == pod.namespace and key.terms <= pod.labels
-            ]
-        label_class.counts[row] += sign
-        if not label_class.counts[row]:
-            del label_class.counts[row]
-        for group in label_class.groups:
-            group.counts[row] += sign
-        if not label_class.counts:
-            del classes[pod.labels]
-            if not classes:
-                del self._classes[pod.namespace]
+    def _announce(self, row: int, before: NodeFacts | None, after: NodeFacts | None) -> None:
+        for facts, sign in ((after, 1), (before, -1)):
+            for name in facts.directories if facts is not None else ():
+                self._lie(name, row, sign)
 
-    def _drop_group(self, key: GroupKey) -> None:
-        group = self._groups.pop(key)
-        for label_class in self._classes.get(key.namespace, {}).values():
-            if group in label_class.groups:
-                label_class.groups.remove(group)
+    def _lie(self, directory: str, row: int, sign: int) -> None:
+        rows = self._directories.setdefault(directory, Counter())
+        there = rows[row] > 0
+        rows[row] += sign
+        if there != (rows[row] > 0):
+            self._directories_version += 1
+        if not rows[row]:
+            del rows[row]
+            if not rows:
+                del self._directories[directory]
 
     def _row(self, name: str) -> int:
         row = self._row_of.get(name)
@@ -327,6 +362,7 @@ class Snapshot:
                 self._grow()
             row = self._row_of[name] = self._free.pop()
             self.names[row] = name
+            self.names_version += 1
         return row
 
     def _release(self, row: int) -> None:
@@ -334,6 +370,7 @@ class Snapshot:
         if row not in self._facts and row not in self._on_row:
             del self._row_of[self.names[row]]
             self.names[row] = ""
+            self.names_version += 1
             self._free.append(row)
 
     def _grow(self) -> None:
@@ -344,13 +381,12 @@ class Snapshot:
         self.allocatable = _longer(self.allocatable, old)
         self.requested = _longer(self.requested, old)
         self.scored = _longer(self.scored, old)
-        for column in self._label_columns.values():
-            column.codes = np.concatenate([column.codes, np.full(old, -1, np.int64)])
-        for group in self._groups.values():
-            group.counts = _longer(group.counts, old)
+        self._labels.grow(old)
+        self.tallies.grow(old)
         self.names.extend([""] * old)
         self._free.extend(range(2 * old - 1, old - 1, -1))
-        self.generation += 1
+        self.names_version += 1
+        self._generation += 1
 
     def _add_column(self, resource: str) -> None:
         """A resource that no node had announced before: what the pods at hand ask of it is counted now."""
@@ -360,35 +396,17 @@ class Snapshot:
         self.requested = np.hstack([self.requested, none.copy()])
         self._vectors.clear()
         for row, pod in self._pods.values():
-            for name, amount in pod.shape.requests:
+            for name, amount in pod.pod_class.shape.requests:
                 if name == resource:
                     self.requested[row, -1] += amount
-        self.generation += 1
-
-    def _taint_number(self, taints: tuple[TaintTuple, ...]) -> int:
-        number = self._taint_numbers.get(taints)
-        if number is None:
-            if len(self.taint_sets) > 2 * len(self.names) + TAINT_SETS_LIMIT:
-                self._renumber_taints()
-            number = self._taint_numbers[taints] = len(self.taint_sets)
-            self.taint_sets.append(taints)
-        return number
+        self._generation += 1
 
     def _renumber_taints(self) -> None:
         """Forgets the taints of nodes long gone."""
-        self.taint_sets, self._taint_numbers = [()], {(): 0}
+        self._taints = TaintSets()
         for row, facts in self._facts.items():
-            if facts.taints not in self._taint_numbers:
-                self._taint_numbers[facts.taints] = len(self.taint_sets)
-                self.taint_sets.append(facts.taints)
-            self.taint_set[row] = self._taint_numbers[facts.taints]
+            self.taint_set[row] = self._taints.number(facts.taints)
 
 
 def _longer(array: NDArray[Scalar], by: int) -> NDArray[Scalar]:
     return np.concatenate([array, np.zeros((by, *array.shape[1:]), array.dtype)])
-
-
-def _code(column: LabelColumn, value: str | None) -> int:
-    if value is None:
-        return -1
-    return column.numbers.setdefault(value, len(column.numbers))

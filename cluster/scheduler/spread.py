@@ -2,46 +2,15 @@
 
 A pod's group is the merged selector of every service that selects it and of the controller that owns it, as in
 Kubernetes' default spreading. A pod that nobody selects and nobody owns belongs to no group. Here are selectors only;
-the counting per node is the snapshot's.
+the counting per node is that of a tally.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
-
-from cluster.api.owners import controller_of
+from cluster.api.labels import selector_from_map
 from cluster.pb.v1 import core_pb2 as core
-
-Terms = frozenset[tuple[str, str]]
-"""Labels, each as (key, value)."""
-
-
-class GroupKey(NamedTuple):
-    """Pods of this namespace that carry all of these labels."""
-
-    namespace: str
-    terms: Terms
-
-
-class Member(NamedTuple):
-    """What a pod's group depends on."""
-
-    namespace: str
-    labels: Terms
-    owner_uid: str
-    """Of its controller; empty if it has none."""
-
-
-def member_of(pod: core.Pod) -> Member:
-    """What the group of a pod depends on."""
-    owner = controller_of(pod)
-    return Member(pod.metadata.namespace, terms_of(pod.metadata.labels.items()), owner.uid if owner is not None else "")
-
-
-def terms_of(labels: Iterable[tuple[str, str]]) -> Terms:
-    """Labels as a set; of a map field, pass `.items()`."""
-    return frozenset(labels)
+from cluster.scheduler.podclass import PodClass, Terms, terms_of
+from cluster.scheduler.tallies import InNamespace
 
 
 class SpreadSelectors:
@@ -50,8 +19,10 @@ class SpreadSelectors:
     def __init__(self, cache_limit: int = 4096) -> None:
         self._services: dict[str, dict[str, Terms]] = {}
         self._controllers: dict[str, Terms] = {}
-        self._cache: dict[Member, GroupKey | None] = {}
+        self._cache: dict[PodClass, InNamespace | None] = {}
         self._cache_limit = cache_limit
+        self.version = 0
+        """Grows whenever a group may have become another one."""
 
     def set_service(self, service: core.Service) -> None:
         """A service is there, or has changed."""
@@ -62,7 +33,7 @@ class SpreadSelectors:
         """A service is gone."""
         in_namespace = self._services.get(service.metadata.namespace, {})
         if in_namespace.pop(service.metadata.name, None) is not None:
-            self._cache.clear()
+            self._changed()
         if not in_namespace:
             self._services.pop(service.metadata.namespace, None)
 
@@ -73,26 +44,30 @@ class SpreadSelectors:
     def remove_controller(self, controller: core.ReplicationController) -> None:
         """A controller is gone."""
         if self._controllers.pop(controller.metadata.uid, None) is not None:
-            self._cache.clear()
+            self._changed()
 
-    def group_of(self, member: Member) -> GroupKey | None:
-        """The pod's group as things are now, or None if it belongs to none."""
-        if member not in self._cache:
+    def group_of(self, pod_class: PodClass) -> InNamespace | None:
+        """The group of a class of pods as things are now, or None if it belongs to none."""
+        if pod_class not in self._cache:
             if len(self._cache) >= self._cache_limit:
                 self._cache.clear()
-            self._cache[member] = self._group(*member)
-        return self._cache[member]
+            self._cache[pod_class] = self._group(pod_class)
+        return self._cache[pod_class]
 
-    def _group(self, namespace: str, labels: Terms, owner_uid: str) -> GroupKey | None:
+    def _group(self, pod_class: PodClass) -> InNamespace | None:
         terms: set[tuple[str, str]] = set()
-        for selector in self._services.get(namespace, {}).values():
-            if selector <= labels:
+        for selector in self._services.get(pod_class.namespace, {}).values():
+            if selector <= pod_class.labels:
                 terms |= selector
-        if owner_uid:
-            terms |= self._controllers.get(owner_uid, frozenset())
-        return GroupKey(namespace, frozenset(terms)) if terms else None
+        if pod_class.owner_uid:
+            terms |= self._controllers.get(pod_class.owner_uid, frozenset())
+        return InNamespace(pod_class.namespace, selector_from_map(dict(sorted(terms)))) if terms else None
 
     def _put(self, table: dict[str, Terms], name: str, selector: Terms) -> None:
         if table.get(name) != selector:
             table[name] = selector
-            self._cache.clear()
+            self._changed()
+
+    def _changed(self) -> None:
+        self._cache.clear()
+        self.version += 1

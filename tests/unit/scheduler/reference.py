@@ -1,21 +1,23 @@
 """A scheduler in plain Python: one node after the other, one pod after the other, straight from the API objects.
 
-It is slow and obvious, and shares no code with the one over arrays except the parsing of quantities; the tests demand
-that both say the same.
+It is slow and obvious, and shares no code with the one over arrays except the parsing of quantities and of selectors in
+manifests; the tests demand that both say the same. What it says about pods elsewhere is in `reference_pods`.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 
 from cluster.api.pods import requests_of
 from cluster.api.quantities import milli, whole
+from cluster.api.selectors import node_is_allowed, node_term_matches
 from cluster.pb.v1 import core_pb2 as core
+from cluster.scheduler.settings import Weights
+from tests.unit.scheduler import reference_pods
+from tests.unit.scheduler.reference_pods import Cluster, tolerated, untolerated
 
 UNSCHEDULABLE = core.Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
-ZONE, RACK = "topology.kubernetes.io/zone", "podium.dev/rack"
 
 
 @dataclass
@@ -29,16 +31,10 @@ class Answer:
 
 
 @dataclass
-class Reference:
+class Reference(Cluster):
     """Nodes, pods (those with a node), services and controllers by name or uid."""
 
-    nodes: dict[str, core.Node] = field(default_factory=dict)
-    pods: dict[str, core.Pod] = field(default_factory=dict)
-    services: list[core.Service] = field(default_factory=list)
-    controllers: list[core.ReplicationController] = field(default_factory=list)
-
-    def on(self, node: core.Node) -> list[core.Pod]:
-        return [pod for pod in self.pods.values() if pod.spec.nodeName == node.metadata.name]
+    weights: Weights = field(default_factory=Weights)
 
     def decide(self, pod: core.Pod) -> Answer:
         if not self.nodes:
@@ -60,11 +56,11 @@ class Reference:
     def refuse(self, pod: core.Pod, node: core.Node) -> list[str]:
         if node.spec.unschedulable and not tolerated(pod, UNSCHEDULABLE):
             return ["node(s) were unschedulable"]
-        for taint in node.spec.taints:
-            if taint.effect != "PreferNoSchedule" and not tolerated(pod, taint):
-                return [f"node(s) had taint {{{taint.key}: {taint.value}}}, that the pod didn't tolerate"]
-        if any(node.metadata.labels.get(key) != value for key, value in pod.spec.nodeSelector.items()):
-            return ["node(s) didn't match node selector"]
+        taint = untolerated(pod, node)
+        if taint is not None:
+            return [f"node(s) had taint {{{taint.key}: {taint.value}}}, that the pod didn't tolerate"]
+        if not node_is_allowed(pod.spec, node.metadata.name, node.metadata.labels):
+            return ["node(s) didn't match Pod's node affinity/selector"]
         runs_images = node.metadata.labels.get("podium.dev/image-runtime") == "true"
         if not runs_images and any(c.image not in ("", "host") for c in pod.spec.containers):
             return ["node(s) had no runtime for images"]
@@ -79,65 +75,61 @@ class Reference:
             used_amount = sum(requests_of(other).get(name, 0) for other in self.on(node))
             if amount > 0 and used_amount + amount > allocatable(node, name):
                 short.append(f"Insufficient {name}")
-        return short
+        if short:
+            return short
+        for directory in directories(pod):
+            places = {n.metadata.name for n in self.nodes.values() if directory in n.status.dataDirectories}
+            places |= {other.spec.nodeName for other in self.pods.values() if directory in directories(other)}
+            if places and node.metadata.name not in places:
+                return ["node(s) had volume node affinity conflict"]
+        return reference_pods.uneven(self, pod, node) or reference_pods.unfriendly(self, pod, node)
 
     def totals(self, pod: core.Pod, feasible: list[core.Node]) -> dict[str, int]:
+        weights = self.weights
         intolerable = {
             node.metadata.name: sum(t.effect == "PreferNoSchedule" and not tolerated(pod, t) for t in node.spec.taints)
             for node in feasible
         }
         worst = max(intolerable.values())
-        spread = self.spread(pod, feasible)
+        liked = {node.metadata.name: node_liking(pod, node) for node in feasible}
+        most = max(liked.values())
+        spread = reference_pods.spread(self, pod, feasible)
+        friends = reference_pods.friendship(self, pod, feasible)
         totals = {}
         for node in feasible:
             name = node.metadata.name
             cpu = sum(scored(other, "cpu") for other in [*self.on(node), pod])
             memory = sum(scored(other, "memory") for other in [*self.on(node), pod])
             has_cpu, has_memory = allocatable(node, "cpu"), allocatable(node, "memory")
-            least = (free_percent(has_cpu, cpu) + free_percent(has_memory, memory)) // 2
             fractions = (share(cpu, has_cpu), share(memory, has_memory))
-            balanced = 0 if max(fractions) >= 1 else int((1.0 - abs(fractions[0] - fractions[1])) * 100)
-            taints = 100 - 100 * intolerable[name] // worst if worst else 100
-            totals[name] = least + balanced + taints + 2 * spread[name]
+            totals[name] = (
+                weights.least_allocated * ((free_percent(has_cpu, cpu) + free_percent(has_memory, memory)) // 2)
+                + weights.most_allocated * ((used_percent(has_cpu, cpu) + used_percent(has_memory, memory)) // 2)
+                + weights.binpack * packed(fractions)
+                + weights.balanced_allocation
+                * (0 if max(fractions) >= 1 else int((1.0 - abs(fractions[0] - fractions[1])) * 100))
+                + weights.taint_toleration * (100 - 100 * intolerable[name] // worst if worst else 100)
+                + weights.node_affinity * (100 * liked[name] // most if most else 0)
+                + weights.spread * spread[name]
+                + weights.inter_pod_affinity * friends[name]
+            )
         return totals
 
-    def spread(self, pod: core.Pod, feasible: list[core.Node]) -> dict[str, int]:
-        names = [node.metadata.name for node in feasible]
-        terms: dict[str, str] = {}
-        for service in self.services:
-            selector = service.spec.selector
-            if selector and service.metadata.namespace == pod.metadata.namespace and selects(selector, pod):
-                terms.update(selector)
-        for rc in self.controllers:
-            if any(o.controller and o.uid == rc.metadata.uid for o in pod.metadata.ownerReferences):
-                terms.update(rc.spec.selector)
-        if not terms:
-            return dict.fromkeys(names, 0)
-        group = [
-            other
-            for other in self.pods.values()
-            if other.metadata.namespace == pod.metadata.namespace
-            and not other.metadata.HasField("deletionTimestamp")
-            and selects(terms, other)
-        ]
-        raw: dict[str, int] = {}
-        for node in feasible:
-            here = sum(other.spec.nodeName == node.metadata.name for other in group)
-            total = here * math.log(len(feasible) + 2) + 2
-            for key in (ZONE, RACK):
-                value = node.metadata.labels.get(key)
-                if value is None:
-                    continue
-                different = {n.metadata.labels[key] for n in feasible if key in n.metadata.labels}
-                inside = {n.metadata.name for n in self.nodes.values() if n.metadata.labels.get(key) == value}
-                total += sum(o.spec.nodeName in inside for o in group) * math.log(len(different) + 2) + 4
-            raw[node.metadata.name] = int(total)
-        least, most = min(raw.values()), max(raw.values())
-        return {name: 100 * (most + least - value) // most if most else 100 for name, value in raw.items()}
+
+def node_liking(pod: core.Pod, node: core.Node) -> int:
+    return sum(
+        preferred.weight
+        for preferred in pod.spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution
+        if node_term_matches(preferred.preference, node.metadata.name, node.metadata.labels)
+    )
 
 
-def selects(selector: object, pod: core.Pod) -> bool:
-    return all(pod.metadata.labels.get(key) == value for key, value in dict(selector).items())  # type: ignore[call-overload]
+def directories(pod: core.Pod) -> set[str]:
+    return {
+        f"{pod.metadata.namespace}/{volume.volumeSource.dataDirectory.name}"
+        for volume in pod.spec.volumes
+        if volume.volumeSource.HasField("dataDirectory")
+    }
 
 
 def ports(pod: core.Pod) -> list[tuple[str, int, str]]:
@@ -164,17 +156,14 @@ def free_percent(has: int, used: int) -> int:
     return (has - used) * 100 // has if has > 0 and used <= has else 0
 
 
+def used_percent(has: int, used: int) -> int:
+    return min(used, has) * 100 // has if has > 0 else 0
+
+
 def share(used: int, has: int) -> float:
     return used / has if has > 0 else 1.0
 
 
-def tolerated(pod: core.Pod, taint: core.Taint) -> bool:
-    for toleration in pod.spec.tolerations:
-        if toleration.effect not in ("", taint.effect):
-            continue
-        if toleration.operator == "Exists":
-            if toleration.key in ("", taint.key):
-                return True
-        elif toleration.key == taint.key and toleration.value == taint.value:
-            return True
-    return False
+def packed(fractions: tuple[float, float]) -> int:
+    fit = 20.0 - sum(10.0 ** (1.0 - fraction) for fraction in fractions)
+    return int(min(max(fit, 0.0), 18.0) * 100 / 18 + 1e-9)

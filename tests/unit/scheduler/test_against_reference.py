@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import random
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,91 +11,27 @@ from hypothesis import strategies as st
 
 from cluster.api.pods import requests_of
 from cluster.pb.v1 import core_pb2 as core
+from cluster.scheduler import encoding as encoding_module
 from cluster.scheduler import snapshot as snapshot_module
+from cluster.scheduler import tallies as tallies_module
+from cluster.scheduler.cycle import Placement
 from cluster.scheduler.explain import explain
-from cluster.scheduler.settings import SchedulerSettings
+from cluster.scheduler.filters import Refusal
+from cluster.scheduler.profiles import SchedulingProfile
+from cluster.scheduler.settings import DEFAULT_SCHEDULER, SchedulerSettings, Weights
+from cluster.scheduler.ties import draw
 from cluster.scheduler.world import World
-from tests.unit.scheduler.build import host_port, make_controller, make_node, make_pod, make_service
-from tests.unit.scheduler.reference import RACK, ZONE, Reference, allocatable
+from tests.unit.scheduler.build import make_controller, make_node, make_pod, make_service
+from tests.unit.scheduler.reference import Reference, allocatable
+from tests.unit.scheduler.scenarios import Scenario
 
-
-class Scenario:
-    """Random news, from a seed: mostly pods that may fit, and nodes that change in one respect."""
-
-    def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
-        self.nodes: dict[str, dict[str, Any]] = {}
-
-    def node(self) -> core.Node:
-        """A node that is new, or differs from what it was in one respect."""
-        rng = self.rng
-        name = f"n{rng.randrange(6)}"
-        if name not in self.nodes:
-            self.nodes[name] = {key: self.aspect(key) for key in ("amounts", "labels", "taints", "unschedulable")}
-        else:
-            key = rng.choice(["amounts", "labels", "taints", "unschedulable"])
-            self.nodes[name] = {**self.nodes[name], key: self.aspect(key)}
-        facts = self.nodes[name]
-        return make_node(
-            name,
-            facts["amounts"],
-            labels=facts["labels"],
-            taints=facts["taints"],
-            unschedulable=facts["unschedulable"],
-        )
-
-    def aspect(self, key: str) -> object:
-        rng = self.rng
-        if key == "amounts":
-            amounts = {
-                "cpu": rng.choice(["0", "1", "2500m", "4", "4"]),
-                "memory": rng.choice(["100Mi", "1Gi", "3000000k", "8Gi", "8Gi"]),
-                "pods": rng.choice(["0", "3", "110", "110", "110"]),
-            }
-            return {**amounts, "gpu": rng.choice(["0", "1", "4"])} if rng.random() < 0.4 else amounts
-        if key == "labels":
-            labels = {
-                ZONE: ["z1", "z2", "z3"],
-                RACK: ["r1", "r2"],
-                "disk": ["ssd", "hdd"],
-                "podium.dev/image-runtime": ["true", "false"],
-            }
-            return {key: rng.choice(values) for key, values in labels.items() if rng.random() < 0.6}
-        if key == "taints":
-            effects = ["NoSchedule", "NoExecute", "PreferNoSchedule", "PreferNoSchedule"]
-            count = rng.choice([0, 0, 0, 1, 2])
-            return [(rng.choice("ab"), rng.choice(["", "x"]), rng.choice(effects)) for _ in range(count)]
-        return rng.random() < 0.15
-
-    def pod(self) -> core.Pod:
-        rng = self.rng
-        requests = {"cpu": ["0", "100m", "300m", "1"], "memory": ["1", "64Mi", "700Mi"], "gpu": ["0", "1"]}
-        chance = {"cpu": 0.7, "memory": 0.6, "gpu": 0.1}
-        asked = {name: rng.choice(values) for name, values in requests.items() if rng.random() < chance[name]}
-        if rng.random() < 0.02:
-            asked["nowhere"] = "1"
-        labels = {"app": ["web", "db"], "tier": ["fe"]}
-        return make_pod(
-            f"p{rng.randrange(60)}",
-            asked,
-            namespace=rng.choice(["default", "default", "other"]),
-            labels={key: rng.choice(values) for key, values in labels.items() if rng.random() < 0.8},
-            selector={"disk": rng.choice(["ssd", "ssd", "tape"])} if rng.random() < 0.15 else {},
-            tolerations=[self.toleration() for _ in range(rng.choice([0, 0, 1, 2]))],
-            ports=[host_port(80, ip=rng.choice(["", "127.0.0.1"]))] if rng.random() < 0.1 else [],
-            image=rng.choice(["", "", "", "", "host", "nginx"]),
-            owner_uid=rng.choice(["", "rc"]),
-        )
-
-    def toleration(self) -> core.Toleration:
-        rng = self.rng
-        key = rng.choice(["", "a", "b", "node.kubernetes.io/unschedulable"])
-        return core.Toleration(
-            key=key,
-            operator="Exists" if not key else rng.choice(["", "Exists", "Equal"]),
-            value=rng.choice(["", "x"]),
-            effect=rng.choice(["", "NoSchedule", "PreferNoSchedule"]),
-        )
+EXAMPLES = int(os.environ.get("PODIUM_SCHEDULER_EXAMPLES", "150"))
+WEIGHTS = (
+    Weights(),
+    Weights(),
+    Weights(least_allocated=0, binpack=3, spread=0),
+    Weights(least_allocated=0, most_allocated=1, balanced_allocation=0, spread=1),
+)
 
 
 @pytest.fixture(params=[64, 1])
@@ -104,117 +40,206 @@ def first_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     rows: int = request.param
     if rows == 1:
         monkeypatch.setattr(snapshot_module, "JOURNAL_LIMIT", 6)
-        monkeypatch.setattr(snapshot_module, "GROUPS_LIMIT", 1)
-        monkeypatch.setattr(snapshot_module, "LABEL_COLUMNS_LIMIT", 1)
+        monkeypatch.setattr(tallies_module, "TALLIES_LIMIT", 1)
+        monkeypatch.setattr(encoding_module, "LABEL_COLUMNS_LIMIT", 1)
         monkeypatch.setattr(snapshot_module.Snapshot.__init__, "__defaults__", (1,))
     return rows
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(seed=st.integers(0, 2**32))
-def test_every_decision_is_that_of_the_reference(first_rows: int, seed: int) -> None:
-    scenario = Scenario(seed)
-    rng = scenario.rng
-    world = World(SchedulerSettings(backoff_initial_s=0.0), random.Random(seed))
-    reference = Reference()
-    service, controller = make_service("web", {"app": "web"}), make_controller("rc", {"tier": "fe"})
-    reference.services.append(service)
-    reference.controllers.append(controller)
-    world.service_changed(None, service)
-    world.controller_changed(None, controller)
-    waiting: dict[str, core.Pod] = {}
-    for _ in range(rng.randrange(60)):
-        for _ in range(rng.choice([1, 1, 1, 4])):
-            step = rng.choice(["node", "node", "pod", "pod", "pod", "pod", "pod gone", "pod terminating", "node gone"])
-            if step == "node":
-                play_node(world, reference, scenario.node())
-            elif step == "node gone" and reference.nodes and rng.random() < 0.5:
-                old = reference.nodes.pop(rng.choice(list(reference.nodes)))
-                del scenario.nodes[old.metadata.name]
-                world.node_changed(old, None)
-            elif step == "pod":
-                play_pod(world, reference, waiting, step, scenario.pod())
-            elif known := [*waiting.values(), *reference.pods.values()]:
-                play_pod(world, reference, waiting, step, rng.choice(known))
-        check_decisions(world, reference, waiting)
-        check_books(world, reference)
+class Play:
+    """The same news for a world and for the reference, and what they make of it."""
 
+    def __init__(self, seed: int, nodes: int = 6) -> None:
+        self.scenario = Scenario(seed, nodes)
+        self.rng = self.scenario.rng
+        weights = self.rng.choice(WEIGHTS)
+        profiles = {DEFAULT_SCHEDULER: SchedulingProfile(DEFAULT_SCHEDULER, weights)}
+        self.world = World(SchedulerSettings(backoff_initial_s=0.0), random.Random(seed), profiles)
+        self.reference = Reference(weights=weights)
+        service, controller = make_service("web", {"app": "web"}), make_controller("rc", {"tier": "fe"})
+        self.reference.services.append(service)
+        self.reference.controllers.append(controller)
+        self.world.service_changed(None, service)
+        self.world.controller_changed(None, controller)
+        self.waiting: dict[str, core.Pod] = {}
+        self.helpful = (0, 0, 0)
+        self.said: dict[bytes, set[str]] = {}
+        """Why each class was refused since something happened that could help: a refusal that was given is kept."""
 
-def play_node(world: World, reference: Reference, node: core.Node) -> None:
-    world.node_changed(reference.nodes.get(node.metadata.name), node)
-    reference.nodes[node.metadata.name] = node
+    def step(self) -> None:
+        """Something happens."""
+        rng = self.rng
+        step = rng.choice(
+            [
+                "node",
+                "node",
+                "pod",
+                "pod",
+                "pod",
+                "pods",
+                "pod gone",
+                "pod ends",
+                "pod relabelled",
+                "node gone",
+                "space",
+            ]
+        )
+        known = [*self.waiting.values(), *self.reference.pods.values()]
+        if step == "node":
+            self.node(self.scenario.node())
+        elif step == "node gone" and self.reference.nodes and rng.random() < 0.5:
+            old = self.reference.nodes.pop(rng.choice(list(self.reference.nodes)))
+            del self.scenario.nodes[old.metadata.name]
+            self.world.node_changed(old, None)
+        elif step == "space":
+            self.namespace(rng.choice(["default", "other"]), rng.choice([{}, {"team": "red"}, {"team": "blue"}]))
+        elif step == "pod":
+            self.pod(self.scenario.pod())
+        elif step == "pods":
+            for _ in range(rng.randrange(12)):
+                self.pod(self.scenario.pod())
+        elif known:
+            self.change(step, rng.choice(known))
 
+    def node(self, node: core.Node) -> None:
+        self.world.node_changed(self.reference.nodes.get(node.metadata.name), node)
+        self.reference.nodes[node.metadata.name] = node
 
-def play_pod(world: World, reference: Reference, waiting: dict[str, core.Pod], step: str, pod: core.Pod) -> None:
-    uid = pod.metadata.uid
-    known = waiting.get(uid) or reference.pods.get(uid)
-    if step == "pod" and known is None:
-        waiting[uid] = pod
-        world.pod_changed(None, pod)
-    elif step == "pod gone" and known is not None:
-        waiting.pop(uid, None)
-        reference.pods.pop(uid, None)
-        world.pod_changed(known, None)
-    elif step == "pod terminating" and uid in reference.pods:
-        ending = core.Pod()
-        ending.CopyFrom(reference.pods[uid])
-        ending.metadata.deletionTimestamp.seconds = 1
-        reference.pods[uid] = ending
-        world.pod_changed(known, ending)
+    def namespace(self, name: str, labels: dict[str, str]) -> None:
+        self.reference.namespaces[name] = labels
+        self.world.namespace_changed(None, core.Namespace(metadata=core.ObjectMeta(name=name, labels=labels)))
 
+    def pod(self, pod: core.Pod) -> None:
+        uid = pod.metadata.uid
+        if uid not in self.waiting and uid not in self.reference.pods:
+            self.waiting[uid] = pod
+            self.world.pod_changed(None, pod)
 
-def check_decisions(world: World, reference: Reference, waiting: dict[str, core.Pod]) -> None:
-    decisions = world.decide(1000, 0.0)
-    outcomes = {b.waiting.uid: b for b in decisions.bindings}
-    refusals = {w.uid: refusal for w, refusal in decisions.refusals}
-    # In the order of the queue: all have the same age, so as they came.
-    for uid in [uid for uid in waiting if uid in outcomes or uid in refusals]:
-        pod = waiting[uid]
+    def change(self, step: str, known: core.Pod) -> None:
+        uid = known.metadata.uid
+        if step == "pod gone":
+            self.waiting.pop(uid, None)
+            self.reference.pods.pop(uid, None)
+            self.world.pod_changed(known, None)
+        elif uid in self.reference.pods:
+            changed = core.Pod()
+            changed.CopyFrom(known)
+            if step == "pod ends":
+                changed.metadata.deletionTimestamp.seconds = 1
+            else:
+                changed.metadata.labels.clear()
+                changed.metadata.labels.update(self.scenario.labels(0.8))
+            self.reference.pods[uid] = changed
+            self.world.pod_changed(known, changed)
+
+    def decide(self) -> None:
+        """The world decides about all that waits, until there is nothing left to decide."""
+        while self.world.has_work(0.0):
+            self.round()  # those that were placed may help others
+        for pod in self.waiting.values():
+            assert self.reference.decide(pod).message, f"{pod.metadata.name} fits, but nothing made the queue try it"
+
+    def round(self) -> None:
+        """The world decides about whose turn it is, and the reference about the same pods in the same order."""
+        snapshot = self.world.snapshot
+        helpful = (snapshot.versions.nodes, snapshot.versions.namespaces, snapshot.departures)
+        if helpful != self.helpful:
+            self.helpful = helpful
+            self.said.clear()
+        for pod in self.waiting.values():
+            self.hear(pod)  # the queue may ask at this time
+        first = self.world.records.made + 1
+        self.world.decide(1000, 0.0)
+        for decision in self.world.records.since(first):
+            uid, placement, reference = decision.uid, decision.outcome, self.reference
+            pod = self.waiting[uid]
+            expected = reference.decide(pod)
+            if self.rng.random() < 0.2:
+                self.explain(pod)
+            if isinstance(placement, Refusal):
+                assert expected.message
+                assert placement.message in self.hear(pod)
+                continue
+            assert isinstance(placement, Placement)
+            assert expected.message == ""
+            assert (placement.score, placement.ties, placement.feasible) == (
+                expected.score,
+                len(expected.best),
+                len(expected.feasible),
+            )
+            assert placement.node == self.winner(expected.best)
+            bound = core.Pod()
+            bound.CopyFrom(self.waiting.pop(uid))
+            bound.spec.nodeName = placement.node
+            reference.pods[uid] = bound
+            self.world.bound(uid, 0.0)
+            if len(uid) % 2:
+                self.world.pod_changed(None, bound)  # the watch confirms some at once, others never
+
+    def hear(self, pod: core.Pod) -> set[str]:
+        """What may be said of a pod that does not fit."""
+        said = self.said.setdefault(likeness(pod), set())
+        said.add(self.reference.decide(pod).message)
+        return said
+
+    def winner(self, best: set[str]) -> str:
+        """The rule for ties: the fewest pods (or the most), then the lowest draw."""
+        sign = -1 if self.reference.weights.packs else 1
+        crowd = {name: sign * len(self.reference.on(self.reference.nodes[name])) for name in best}
+        return min(best, key=lambda name: (crowd[name], draw(self.world.cycles[DEFAULT_SCHEDULER].seed, name)))
+
+    def explain(self, pod: core.Pod) -> None:
+        reference = self.reference
         explanation = explain(
             pod,
             reference.nodes.values(),
             reference.pods.values(),
             services=reference.services,
             controllers=reference.controllers,
+            namespaces=[
+                core.Namespace(metadata=core.ObjectMeta(name=name, labels=labels))
+                for name, labels in reference.namespaces.items()
+            ],
+            weights=reference.weights,
         )
         expected = reference.decide(pod)
         assert set(explanation.best) == expected.best
         assert explanation.message == expected.message
         assert {verdict.node for verdict in explanation.verdicts if verdict.fits} == expected.feasible
-        if uid in refusals:
-            assert refusals[uid].message == expected.message
-            assert explanation.advice
-            continue
-        placement = outcomes[uid].placement
-        assert expected.message == ""
-        assert placement.node in expected.best
-        assert (placement.score, placement.ties, placement.feasible) == (
-            expected.score,
-            len(expected.best),
-            len(expected.feasible),
-        )
-        bound = core.Pod()
-        bound.CopyFrom(waiting.pop(uid))
-        bound.spec.nodeName = placement.node
-        reference.pods[uid] = bound
-        world.bound(uid, 0.0)
-        if len(uid) % 2:
-            world.pod_changed(None, bound)  # the watch confirms some at once, others never
-    for pod in waiting.values():
-        assert reference.decide(pod).message, f"{pod.metadata.name} fits, but nothing made the queue try it again"
+        assert bool(explanation.advice) == bool(expected.message)
+
+    def check_books(self) -> None:
+        snapshot, reference = self.world.snapshot, self.reference
+        assert snapshot.node_count == len(reference.nodes)
+        for node in reference.nodes.values():
+            row = snapshot.row_of(node.metadata.name)
+            assert row is not None
+            on = reference.on(node)
+            for resource, column in snapshot.columns.items():
+                taken = len(on) if resource == "pods" else sum(requests_of(pod).get(resource, 0) for pod in on)
+                assert snapshot.requested[row, column] == taken
+                assert snapshot.allocatable[row, column] == allocatable(node, resource)
 
 
-def check_books(world: World, reference: Reference) -> None:
-    snapshot = world.snapshot
-    assert snapshot.node_count == len(reference.nodes)
-    for node in reference.nodes.values():
-        row = snapshot.row_of(node.metadata.name)
-        assert row is not None
-        on = reference.on(node)
-        for resource, column in snapshot.columns.items():
-            taken = len(on) if resource == "pods" else sum(requests_of(pod).get(resource, 0) for pod in on)
-            assert snapshot.requested[row, column] == taken
-            assert snapshot.allocatable[row, column] == allocatable(node, resource)
+def likeness(pod: core.Pod) -> bytes:
+    """The same for pods of one class."""
+    alike = core.Pod()
+    alike.CopyFrom(pod)
+    alike.metadata.name = alike.metadata.uid = ""
+    return alike.SerializeToString(deterministic=True)
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32))
+def test_every_decision_is_that_of_the_reference(first_rows: int, seed: int) -> None:
+    play = Play(seed)
+    for _ in range(play.rng.randrange(2, 25)):
+        play.node(play.scenario.node())
+    for _ in range(play.rng.randrange(40)):
+        for _ in range(play.rng.choice([1, 1, 1, 4])):
+            play.step()
+        play.decide()
+        play.check_books()
 
 
 @settings(max_examples=40, deadline=None)
@@ -230,7 +255,7 @@ def test_a_batch_never_exceeds_what_a_node_has(batch: list[tuple[int, int]], cou
     for i, (cpu, memory) in enumerate(batch):
         world.pod_changed(None, make_pod(f"p{i}", {"cpu": f"{cpu}m", "memory": f"{memory}Mi"}))
     decisions = world.decide(1000, 0.0)
-    assert len(decisions.bindings) + len(decisions.refusals) == len(batch)
+    assert len(decisions.bindings) + sum(len(each.waiting) for each in decisions.refusals) == len(batch)
     snapshot = world.snapshot
     assert (snapshot.requested <= snapshot.allocatable).all()
     assert int(snapshot.requested[:, snapshot.columns["pods"]].sum()) == len(decisions.bindings)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from cluster.pb.v1 import core_pb2 as core
-from cluster.scheduler.explain import explain, format_amount
+from cluster.scheduler.explain import explain
+from cluster.scheduler.telling import format_amount
 from tests.unit.scheduler.build import host_port, make_node, make_pod, make_service
 
 BUSY = [make_pod(f"busy-{i}", {"cpu": "2500m", "gpu": "1"}, node=f"node-{i}") for i in (1, 2, 3)]
@@ -130,10 +131,13 @@ def test_the_table_has_every_filter_of_every_node_with_the_numbers() -> None:
         ("NodeUnschedulable", False, "cordoned"),
         ("NodeName", True, "asks for no node by name"),
         ("TaintToleration", True, "no taints"),
-        ("NodeSelector", False, "wants disk=ssd, has no disk"),
+        ("NodeAffinity", False, "wants disk=ssd, has no disk"),
         ("ImageRuntime", True, "needs no image"),
         ("HostPorts", True, "no host ports"),
         ("Resources", False, "cpu: asks 3, free -500m of 2"),
+        ("DataDirectories", True, "uses no data directory"),
+        ("PodTopologySpread", True, "no hard constraints"),
+        ("InterPodAffinity", True, "minds no pods, and none there minds it"),
     ]
     assert second.checks[2].detail == "does not tolerate a=b:NoSchedule"
     assert second.checks[3].detail == "has disk=ssd"
@@ -158,10 +162,12 @@ def test_the_scores_of_nodes_that_fit_best_first() -> None:
         ("LeastAllocated", 1, 98, "cpu 2%, memory 1% in use with it"),
         ("BalancedAllocation", 1, 98, "cpu 2%, memory 1% in use with it"),
         ("TaintToleration", 1, 100, ""),
+        ("NodeAffinity", 2, 0, "prefers no node"),
         ("Spread", 2, 100, "0 of its group there"),
+        ("InterPodAffinity", 2, 0, "no pods near speak for it"),
     ]
     assert best.total == 98 + 98 + 100 + 200
-    assert second.scores[3].detail == "1 of its group there", "the pod itself does not stand in its own way"
+    assert second.scores[4].detail == "1 of its group there", "the pod itself does not stand in its own way"
 
 
 def test_nodes_on_their_way_out_and_finished_pods_do_not_count() -> None:

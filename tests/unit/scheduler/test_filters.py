@@ -8,8 +8,9 @@ import pytest
 
 from cluster.pb.v1 import core_pb2 as core
 from cluster.scheduler.facts import facts_of, placed_pod
-from cluster.scheduler.filters import FILTERS, NODE_FILTERS, feasible, refusal
-from cluster.scheduler.shape import Shapes, TaintTuple, Tolerated, shape_of, tolerates
+from cluster.scheduler.filters import FILTERS, Scope, feasible, refusal
+from cluster.scheduler.podclass import PodClasses, class_of
+from cluster.scheduler.shape import TaintTuple, Tolerated, tolerates
 from cluster.scheduler.snapshot import ALL_ROWS, Snapshot
 from tests.unit.scheduler.build import host_port, make_node, make_pod
 
@@ -26,7 +27,7 @@ def snapshot_of(nodes: Sequence[core.Node], pods: Sequence[core.Pod] = ()) -> Sn
 def passing(name: str, snapshot: Snapshot, pod: core.Pod) -> set[str]:
     """The live nodes that one filter lets pass."""
     [each] = [each for each in FILTERS if each.name == name]
-    mask = each.passes(snapshot, shape_of(pod), ALL_ROWS)
+    mask = each.passes(snapshot, class_of(pod), ALL_ROWS)
     return {snapshot.names[row] for row in mask.nonzero()[0] if snapshot.alive[row]}
 
 
@@ -34,17 +35,21 @@ def tolerate(key: str = "", value: str = "", effect: str = "", operator: str = "
     return core.Toleration(key=key, operator=operator, value=value, effect=effect)
 
 
-def test_the_order_is_that_of_kubernetes_and_only_the_last_two_look_at_pods() -> None:
+def test_the_order_is_that_of_kubernetes() -> None:
     assert [each.name for each in FILTERS] == [
         "NodeUnschedulable",
         "NodeName",
         "TaintToleration",
-        "NodeSelector",
+        "NodeAffinity",
         "ImageRuntime",
         "HostPorts",
         "Resources",
+        "DataDirectories",
+        "PodTopologySpread",
+        "InterPodAffinity",
     ]
-    assert len(NODE_FILTERS) == 5
+    assert [each.name for each in FILTERS if each.scope is Scope.LOAD] == ["HostPorts", "Resources"]
+    assert all(each.scope is Scope.NODE for each in FILTERS[:5])
 
 
 @pytest.mark.parametrize(
@@ -109,10 +114,10 @@ def test_all_labels_of_the_selector_must_match() -> None:
     snapshot = snapshot_of(
         [make_node("ssd", labels={"disk": "ssd"}), make_node("both", labels={"disk": "ssd", "os": "x"}), make_node("c")]
     )
-    assert passing("NodeSelector", snapshot, make_pod("p", selector={"disk": "ssd"})) == {"ssd", "both"}
-    assert passing("NodeSelector", snapshot, make_pod("p", selector={"disk": "ssd", "os": "x"})) == {"both"}
-    assert passing("NodeSelector", snapshot, make_pod("p", selector={"disk": "tape"})) == set()
-    assert passing("NodeSelector", snapshot, make_pod("p", selector={"unheard": "of"})) == set()
+    assert passing("NodeAffinity", snapshot, make_pod("p", selector={"disk": "ssd"})) == {"ssd", "both"}
+    assert passing("NodeAffinity", snapshot, make_pod("p", selector={"disk": "ssd", "os": "x"})) == {"both"}
+    assert passing("NodeAffinity", snapshot, make_pod("p", selector={"disk": "tape"})) == set()
+    assert passing("NodeAffinity", snapshot, make_pod("p", selector={"unheard": "of"})) == set()
 
 
 @pytest.mark.parametrize(("image", "expected"), [("", {"a", "b"}), ("host", {"a", "b"}), ("nginx:1", {"b"})])
@@ -165,7 +170,7 @@ def test_resources(requests: dict[str, str], fits: bool) -> None:
 
 def test_the_number_of_pods_is_a_resource() -> None:
     snapshot = snapshot_of([make_node("a", {"pods": "1"})], [make_pod("one", node="a")])
-    assert refusal(snapshot, shape_of(make_pod("two"))).message == "0/1 nodes are available: 1 Too many pods."
+    assert refusal(snapshot, class_of(make_pod("two"))).message == "0/1 nodes are available: 1 Too many pods."
 
 
 def test_an_overdrawn_resource_keeps_away_only_those_who_ask_for_it() -> None:
@@ -194,8 +199,8 @@ def test_an_overdrawn_resource_keeps_away_only_those_who_ask_for_it() -> None:
                 make_node("c", {"cpu": "8"}),
             ],
             make_pod("p", {"cpu": "2"}, selector={"disk": "ssd"}),
-            "0/3 nodes are available: 1 node(s) didn't match node selector, 2 Insufficient cpu.",
-            {"NodeSelector", "Resources"},
+            "0/3 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 2 Insufficient cpu.",
+            {"NodeAffinity", "Resources"},
         ),
         (
             [make_node("a", {"cpu": "1", "memory": "1Gi"}), make_node("b", {"cpu": "1"})],
@@ -238,38 +243,40 @@ def test_an_overdrawn_resource_keeps_away_only_those_who_ask_for_it() -> None:
     ],
 )
 def test_the_sentence(nodes: list[core.Node], pod: core.Pod, message: str, refusing: set[str]) -> None:
-    snapshot, shape = snapshot_of(nodes), shape_of(pod)
+    snapshot, pod_class = snapshot_of(nodes), class_of(pod)
     if not message:
-        assert feasible(snapshot, shape).any()
+        assert feasible(snapshot, pod_class).any()
         return
-    assert not feasible(snapshot, shape).any()
-    said = refusal(snapshot, shape)
+    assert not feasible(snapshot, pod_class).any()
+    said = refusal(snapshot, pod_class)
     assert (said.message, set(said.filters)) == (message, refusing)
 
 
 def test_busy_host_ports_are_said_so() -> None:
     snapshot = snapshot_of([make_node("a")], [make_pod("user", node="a", ports=[host_port(80)])])
-    said = refusal(snapshot, shape_of(make_pod("p", ports=[host_port(80)])))
+    said = refusal(snapshot, class_of(make_pod("p", ports=[host_port(80)])))
     expected = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."
     assert said.message == expected
 
 
-def test_equal_pods_get_the_identical_shape() -> None:
-    shapes = Shapes(limit=2)
+def test_equal_pods_are_of_the_identical_class() -> None:
+    classes = PodClasses(limit=2)
     one, two = make_pod("one", {"cpu": "1"}), make_pod("two", {"cpu": "1000m"})
-    assert shapes.of(one) is shapes.of(one)
-    assert shapes.of(one) is shapes.of(two)
+    assert classes.of(one) is classes.of(one)
+    assert classes.of(one) is classes.of(two)
     placed = make_pod("three", {"cpu": "1"}, node="n1")
-    assert shapes.of(placed, placed=True) is shapes.of(placed, placed=True)
-    assert shapes.of(placed).node_name == "n1"
-    assert shapes.of(placed, placed=True).node_name == ""
+    assert classes.of(placed, placed=True) is classes.of(one, placed=False)
+    assert classes.of(placed).shape.node_name == "n1"
+    assert classes.of(placed, placed=True).shape.node_name == ""
+    assert classes.of(make_pod("one", {"cpu": "1"}, labels={"app": "x"})) is not classes.of(one)
+    assert classes.of(make_pod("one", {"cpu": "1"}, namespace="other")).shape is classes.of(one).shape
 
 
 def test_pods_and_nodes_may_be_heard_of_in_either_order() -> None:
     early = make_pod("early", {"cpu": "3", "gpu": "1"}, node="late")
     snapshot = snapshot_of([], [early])
     assert snapshot.node_count == 0
-    assert not feasible(snapshot, shape_of(make_pod("p"))).any()
+    assert not feasible(snapshot, class_of(make_pod("p"))).any()
     snapshot.set_node("late", facts_of(make_node("late", {"gpu": "1"})))
     row = snapshot.row_of("late")
     assert row is not None
