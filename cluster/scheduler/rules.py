@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cluster.scheduler.choosing import CompareWeights
 from cluster.scheduler.filters import FILTERS, Filter, Scope, feasible
 from cluster.scheduler.podclass import PodClass
-from cluster.scheduler.pools import MAX_BASE, CompareWeights
+from cluster.scheduler.pools import MAX_BASE
 from cluster.scheduler.scores import BEST
 from cluster.scheduler.scoring import Score, weighted
 from cluster.scheduler.settings import Weights
