@@ -207,10 +207,16 @@ class ManyChooser(Chooser):
     def __init__(self, ground: Field, weights: CompareWeights) -> None:
         self._field = ground
         self._weights = weights
+        self._soft = ground.of_role(Role.SOFT) if weights.spread else []
+        self._liking = ground.of_role(Role.LIKED) if weights.pods else []
         self._known = 0
         """So many pools are in the arrays."""
         self._sizes: IntArray = _none()
         self._tops: IntArray = _none()
+        self._at_top: IntArray = _none()
+        """How many nodes have the base of the top."""
+        self._firsts: IntArray = _none()
+        """The order among ties of the node at the top."""
         self._intolerable: IntArray = _none()
         self._liked: IntArray = _none()
         self._ignored: BoolArray = np.zeros(0, np.bool_)
@@ -231,23 +237,26 @@ class ManyChooser(Chooser):
             most = int(liked.max())
             if most:
                 total += weights.nodes * (BEST * liked // most)
-        soft, liking = ground.of_role(Role.SOFT), ground.of_role(Role.LIKED)
-        if soft and weights.spread:
-            total += weights.spread * self._spread(at, soft)
-        if liking and weights.pods:
-            value = sum((self._value(i, axis)[at] for i, axis in liking), np.zeros(len(at), np.int64))
+        if self._soft:
+            total += weights.spread * self._spread(at)
+        if self._liking:
+            value = sum((self._value(i, axis)[at] for i, axis in self._liking), np.zeros(len(at), np.int64))
             least, most = int(value.min()), int(value.max())
             if least != most:
                 total += weights.pods * (float(BEST) * ((value - least) / (most - least))).astype(np.int64)
         best = int(total.max())
-        tied = [ground.pools[i] for i in at[total == best].tolist()]
-        ties = sum([each.bases[each.top] for each in tied])
-        return Chosen(min(tied, key=first_of_tie), best, int(self._sizes[at].sum()), ties)
+        tied = at[total == best]
+        first = tied[self._firsts[tied].argmin()]
+        feasible = ground.nodes if len(at) == len(ground.live) else int(self._sizes[at].sum())
+        return Chosen(ground.pools[first], best, feasible, int(self._at_top[tied].sum()))
 
     def changed(self, pool: Pool) -> None:
         """Its top or size is another one."""
-        if pool.at < self._known:
-            self._sizes[pool.at], self._tops[pool.at] = pool.size, pool.top
+        at = pool.at
+        if at < self._known:
+            self._sizes[at] = pool.size
+            if pool.size:
+                self._tops[at], self._at_top[at], self._firsts[at] = pool.top, pool.bases[pool.top], first_of_tie(pool)
 
     def risen(self, number: int, place: int, step: int) -> None:
         """A domain of an axis has so many more."""
@@ -259,6 +268,8 @@ class ManyChooser(Chooser):
         self._known += len(new)
         self._sizes = _more(self._sizes, [pool.size for pool in new])
         self._tops = _more(self._tops, [pool.top for pool in new])
+        self._at_top = _more(self._at_top, [pool.bases.get(pool.top, 0) for pool in new])
+        self._firsts = _more(self._firsts, [first_of_tie(pool) if pool.size else 0 for pool in new])
         self._intolerable = _more(self._intolerable, [pool.intolerable for pool in new])
         self._liked = _more(self._liked, [pool.liked for pool in new])
         self._ignored = np.append(self._ignored, np.array([pool.ignored for pool in new], np.bool_))
@@ -290,14 +301,15 @@ class ManyChooser(Chooser):
                 return weight * (BEST - BEST * intolerable // most)
         return weight * BEST
 
-    def _spread(self, at: IntArray, soft: Sequence[tuple[int, Axis]]) -> IntArray:
+    def _spread(self, at: IntArray) -> IntArray:
         """As `scores.spread`."""
         ignored = self._ignored[at]
-        compared = at[~ignored]
+        some = bool(ignored.any())
+        compared = at[~ignored] if some else at
         if not len(compared):
             return np.zeros(len(at), np.int64)
         crowds = np.zeros(len(compared))
-        for i, axis in soft:
+        for i, axis in self._soft:
             places = self._places[i][compared]
             there = places != (NOWHERE if axis.by_node else MISSING)
             if axis.by_node:
@@ -309,9 +321,12 @@ class ManyChooser(Chooser):
             crowds += np.where(there, counts * level_weight(different) + (axis.max_skew - 1), 0.0)
         whole = crowds.astype(np.int64)
         least, most = int(whole.min()), int(whole.max())
-        scores = np.zeros(len(at), np.int64)
-        scores[~ignored] = BEST * (most + least - whole) // most if most else BEST
-        return scores
+        scores: IntArray = BEST * (most + least - whole) // most if most else np.full(len(whole), BEST, np.int64)
+        if not some:
+            return scores
+        all_scores = np.zeros(len(at), np.int64)
+        all_scores[~ignored] = scores
+        return all_scores
 
 
 def chooser(ground: Field, weights: CompareWeights) -> Chooser:

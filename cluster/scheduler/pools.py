@@ -294,12 +294,12 @@ class Pools:
 
     def _give(self, pool: Pool, chooser: Chooser) -> int:
         """The first node of a pool gets a pod. Its row."""
-        heap, places = pool.heap, pool.places
+        heap = pool.heap
         key = heap[0]
         row = self._row_of_rank[key & RANK_MASK]
         room = self._room[row] = self._room[row] - 1
         _uncount(pool, pool.top)
-        target: Pool | None = None
+        target = None
         if room:
             given = self._given[row] = self._given[row] + 1
             try:
@@ -309,10 +309,10 @@ class Pools:
             tie = key & TIE_MASK
             if tie >> RANK_BITS != self._saturated:
                 tie += self._crowd_step
-            key = ((MAX_BASE - base) << KEY_BITS) | tie
-            self._key_of[row] = key
+            key = self._key_of[row] = ((MAX_BASE - base) << KEY_BITS) | tie
             target = (pool.successor or self._successor(pool)) if self._moving else pool
-            target.bases[base] = target.bases.get(base, 0) + 1
+            bases = target.bases
+            bases[base] = bases.get(base, 0) + 1
             target.size += 1
             if target is pool:
                 heapreplace(heap, key)
@@ -320,19 +320,30 @@ class Pools:
                 heappop(heap)
                 heappush(target.heap, key)
                 self._pool_of[row] = target
-                self._renew(target)
+                if target.is_live and not target.stale:
+                    if base > target.top:
+                        target.top = base
+                else:
+                    self._renew(target)
         else:
             heappop(heap)
             self._pool_of[row] = None
             self.field.nodes -= 1
-        self._renew(pool)
+        if heap and not pool.stale:
+            pool.top = MAX_BASE - (heap[0] >> KEY_BITS)
+        else:
+            self._renew(pool)
+        if self._rising or self._hard_moving:
+            self._rise(pool.places, chooser)
         if chooser.listens:
             chooser.changed(pool)
             if target is not None:
                 chooser.changed(target)
-        for i, axis in self._hard_moving:
-            if places[i] != NOWHERE:
-                _raise(axis, places[i])
+        self.field.begins = False
+        return row
+
+    def _rise(self, places: tuple[int, ...], chooser: Chooser) -> None:
+        """The domains of a node have got a pod more."""
         for i, axis in self._rising:
             place = places[i]
             if place != MISSING:
@@ -341,8 +352,9 @@ class Pools:
                 axis.counts[place] += axis.step
                 if chooser.listens:
                     chooser.risen(i, place, axis.step)
-        self.field.begins = False
-        return row
+        for i, axis in self._hard_moving:
+            if places[i] != NOWHERE:
+                _raise(axis, places[i])
 
     def _successor(self, pool: Pool) -> Pool:
         places = list(pool.places)

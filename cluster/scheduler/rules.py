@@ -35,7 +35,8 @@ class Rules:
     ) -> None:
         """`more_filters` come after Kubernetes' own. Raises ValueError if the weights are too great in sum."""
         self.filters = (*FILTERS, *more_filters)
-        self.scores = (*weighted(weights), *more_scores)
+        self._own = weighted(weights)
+        self.scores = (*self._own, *more_scores)
         self.ties = TieBreak(seed, packs=weights.packs)
         self.compare = CompareWeights(
             taints=weights.taint_toleration,
@@ -47,10 +48,10 @@ class Rules:
             score.scope is Scope.NODE and not score.compares for score, _ in more_scores
         )
         """What placing one pod changes is known without asking the rules again."""
-        self._fixed = tuple(more_scores)
+        self._more = tuple(more_scores)
         self._formulas = [(score.formula, weight) for score, weight in self.scores if score.formula is not None]
         self._node_filters = tuple(each for each in self.filters if each.scope is Scope.NODE)
-        base = sum(weight for _, weight in (*self._formulas, *self._fixed))
+        base = sum(weight for _, weight in (*self._formulas, *self._more))
         if BEST * base > MAX_BASE:
             raise ValueError(
                 f"the weights of scores that look at one node are {base} in sum, at most {MAX_BASE // BEST}"
@@ -64,7 +65,7 @@ class Rules:
         """Per row, the weighted sum of the scores that look at the node alone."""
         total = np.zeros(len(snapshot.names), np.int64)
         rows = np.flatnonzero(snapshot.alive)
-        for score, weight in self._fixed:
+        for score, weight in self._more:
             total[rows] += weight * judged(score, snapshot, pod_class, rows)
         return total
 
@@ -78,7 +79,9 @@ class Rules:
     def total(self, snapshot: Snapshot, pod_class: PodClass, rows: IntArray) -> IntArray:
         """The weighted sum of all scores; the rows are all that fit."""
         total = np.zeros(len(rows), np.int64)
-        for score, weight in self.scores:
+        for score, weight in self._own:
+            total += weight * score.of(snapshot, pod_class, rows)
+        for score, weight in self._more:
             total += weight * judged(score, snapshot, pod_class, rows)
         return total
 

@@ -274,11 +274,11 @@ class Snapshot:
         """How many changes there were."""
         return self._journal_start + len(self._journal)
 
-    def changed_since(self, position: int) -> IntArray | None:
+    def changed_since(self, position: int) -> list[int] | None:
         """The rows that changed since then, ascending; None if that is too long ago: look at all rows."""
         if position < self._journal_start:
             return None
-        return np.array(sorted(set(self._journal[position - self._journal_start :])), np.int64)
+        return sorted(set(self._journal[position - self._journal_start :]))
 
     def _changed(self, rows: Iterable[int]) -> None:
         self._journal.extend(rows)

@@ -16,15 +16,17 @@ from cluster.api.selectors import PodTerm
 from cluster.scheduler import dimensions, nodes
 from cluster.scheduler.choosing import FEW, ManyChooser, chooser
 from cluster.scheduler.dimensions import Dimension
-from cluster.scheduler.filters.load import has_free_ports, holds_data, room
+from cluster.scheduler.filters.load import has_free_ports, holds_data, missing_resources, room
 from cluster.scheduler.podclass import PodClass
 from cluster.scheduler.pools import MAX_BASE, NOWHERE, Axis, Chooser, Entry, Field, Pools, Role, Taken
 from cluster.scheduler.rules import Rules
-from cluster.scheduler.snapshot import ALL_ROWS, CPU, MEMORY, BoolArray, IntArray, Rows, Snapshot
+from cluster.scheduler.snapshot import ALL_ROWS, CPU, MEMORY, PODS, BoolArray, IntArray, Rows, Snapshot
 from cluster.scheduler.ties import KEY_BITS
 
 LADDER = 16
 """For so many pods more the scores of a node's load are computed at once."""
+MANY_CHANGES = 32
+"""If more rows have changed, and more than an eighth of all, the view is made anew."""
 LADDERS_LIMIT = 20_000
 """So many different loads are remembered with the scores that they lead to."""
 
@@ -51,49 +53,51 @@ class _Source:
         self._codes = first.codes
         self._weighed = [source for dimension in found for source in dimension.sources]
         self._tallies = [tally for tally, _ in self._weighed]
-        self._counted: BoolArray = self.has if first.per_node else self.has & first.counted
+        counted: BoolArray = self.has if first.per_node else self.has & first.counted
+        self._counted = counted.tobytes()
         self._seen = self._version()
-        self._own = self._count(ALL_ROWS)
+        own = sum((tally.counts * factor for tally, factor in self._weighed), np.zeros(len(self.has), np.int64))
+        self._own: list[int] = np.where(counted, own, 0).tolist()
         """What the pods of each row add, as far as they are counted here."""
         counts = sum((each.counts() for each in found[1:]), first.counts())
         if not self.axis.by_node:
             self.axis.counts = counts.tolist()
-        self._eligible: BoolArray = np.zeros(len(counts), np.bool_)
+        self._eligible: set[int] = set()
         if role is Role.HARD:
-            self._eligible[first.eligible()] = True
-            self.axis.levels = Counter(counts[self._eligible].tolist())
+            eligible = first.eligible()
+            self._eligible.update(eligible.tolist())
+            self.axis.levels = dict(Counter(counts[eligible].tolist()))
             self.axis.settle()
 
     def is_empty(self) -> bool:
         """Nothing of what it counts is in any domain."""
-        return not any(tally.pods for tally in self._tallies) or not self._own[self.has].any()
+        return not any(tally.pods for tally in self._tallies) or not any(self._own)
 
     def is_live(self) -> bool:
         """Its tallies are kept current."""
         return all(tally.live for tally in self._tallies)
 
-    def catch_up(self, rows: IntArray) -> None:
+    def catch_up(self, rows: Sequence[int]) -> None:
         """The pods of these rows have changed, and maybe of no others."""
         version = self._version()
         if version == self._seen:
             return
         self._seen = version
-        own = self._count(rows)
-        more = own - self._own[rows]
-        changed = np.flatnonzero(more)
-        if not len(changed):
-            return
         axis = self.axis
-        before = self._own[rows[changed]].tolist()
-        self._own[rows] = own
-        for code, value, by in zip(self._codes[rows[changed]].tolist(), before, more[changed].tolist(), strict=True):
-            if axis.by_node or code < 0:
-                old = value
-            else:
-                old = axis.counts[code]
-                axis.counts[code] = old + by
-            if axis.role is Role.HARD and code >= 0 and self._eligible[code]:
-                axis.raise_level(old, by)
+        for row in rows:
+            if not self._counted[row]:
+                continue
+            own = sum([tally.counts.item(row) * factor for tally, factor in self._weighed])
+            before = self._own[row]
+            if own == before:
+                continue
+            self._own[row] = own
+            code = self._codes.item(row)
+            if not axis.by_node:
+                before, axis.counts[code] = axis.counts[code], axis.counts[code] + own - before
+                own = axis.counts[code]
+            if axis.role is Role.HARD and code in self._eligible:
+                axis.raise_level(before, own - before)
         if axis.role is Role.HARD:
             axis.settle()
 
@@ -101,32 +105,32 @@ class _Source:
         """What the pools have counted themselves is in the tallies now."""
         self._seen = self._version()
         step = self.axis.step
-        if step and len(rows) == 1:
-            if self._counted[rows[0]]:
-                self._own[rows[0]] += step
-        elif step:
-            self._own[rows] = self._count(np.array(rows, np.int64))
+        if step:
+            own, counted = self._own, self._counted
+            for row in rows:
+                if counted[row]:
+                    own[row] += step
+
+    def place(self, row: int) -> int:
+        """The place of a row in the pools."""
+        if not self.axis.by_node:
+            return self._codes.item(row)
+        if not self.has[row]:
+            return NOWHERE
+        own = self._own[row]
+        return min(own, 1) if self.axis.role in (Role.NEAR, Role.APART) else own
 
     def places(self, rows: IntArray) -> IntArray:
-        """The places of rows in the pools."""
+        """The same for many rows."""
         if not self.axis.by_node:
             return self._codes[rows]
-        own = self._own[rows]
+        own = np.array(self._own, np.int64)[rows]
         if self.axis.role in (Role.NEAR, Role.APART):
             own = np.minimum(own, 1)
         return np.where(self.has[rows], own, NOWHERE)
 
     def _version(self) -> int:
         return sum([tally.version for tally in self._tallies])
-
-    def _count(self, rows: Rows) -> IntArray:
-        own = self._counted[rows].astype(np.int64)
-        tally, factor = self._weighed[0]
-        total = tally.counts[rows] * factor
-        for tally, factor in self._weighed[1:]:
-            total += tally.counts[rows] * factor
-        own *= total
-        return own
 
 
 class View:
@@ -145,12 +149,16 @@ class View:
         for source in self._sources:
             if source.axis.role in (Role.HARD, Role.NEAR):
                 suitable &= source.has
+        if missing_resources(snapshot, pod_class.shape):
+            suitable &= False
         if pod_class.shape.directories:
             suitable &= holds_data(snapshot, pod_class, ALL_ROWS)
         self._suitable = suitable
         self._intolerable = nodes.intolerable_taints(snapshot, pod_class.shape, ALL_ROWS)
         self._liking = nodes.liking(snapshot, pod_class.shape, ALL_ROWS)
         self._fixed: IntArray = rules.fixed_score(snapshot, pod_class)
+        self._asked = [(i, asked) for i, asked in enumerate(snapshot.vector(pod_class.shape).tolist()) if asked]
+        self._scored = (pod_class.shape.scored_cpu_milli, pod_class.shape.scored_memory_bytes)
         self._loads: dict[int, Load] = {}
         """Of rows that were given pods: what they were like before."""
         self._by_load: dict[Load, list[int]] = {}
@@ -186,14 +194,18 @@ class View:
         if snapshot.position == self._position:
             return True
         changed = snapshot.changed_since(self._position)
-        if changed is None or 4 * len(changed) > snapshot.node_count or not all(s.is_live() for s in self._sources):
+        if changed is None or not all(source.is_live() for source in self._sources):
+            return False
+        if len(changed) > max(MANY_CHANGES, snapshot.node_count // 8):
             return False
         self._position = snapshot.position
         for source in self._sources:
             source.catch_up(changed)
         self._field.begins = self._begins()
         self._chooser = None
-        self._put(changed[self._suitable[changed]])
+        for row in changed:
+            if self._suitable[row]:
+                self._put(row)
         return True
 
     def _is_still_right(self) -> bool:
@@ -267,27 +279,28 @@ class View:
             )
         return pools
 
-    def _put(self, rows: IntArray) -> None:
-        """These rows have other pods than before."""
-        pools = self._pools
-        spaces = self._room(rows)
-        full = spaces <= 0
-        if full.any():
-            for row in rows[full].tolist():
-                pools.drop(row)
-            rows, spaces = rows[~full], spaces[~full]
-        if not len(rows):
+    def _put(self, row: int) -> None:
+        """This row has other pods than before."""
+        snapshot, pools = self._snapshot, self._pools
+        has, used = snapshot.allocatable[row].tolist(), snapshot.requested[row].tolist()
+        space = min([(has[column] - used[column]) // asked for column, asked in self._asked])
+        if space > 0 and self._class.shape.host_ports:
+            space = int(self._room(np.array([row]))[0])
+        if space <= 0:
+            pools.drop(row)
             return
-        ties = self._rules.ties.keys(self._snapshot, rows).tolist()
-        numbers = (rows, spaces, self._intolerable[rows], self._liking[rows])
-        places = (source.places(rows).tolist() for source in self._sources)
-        for (row, space, intolerable, liked), load, tie, *at in zip(
-            zip(*(each.tolist() for each in numbers), strict=True), self._known_loads(rows), ties, *places, strict=True
-        ):
-            ladder = self._by_load[load]
-            self._loads[row], self._ladders[row] = load, ladder
-            entry = Entry(row, ((MAX_BASE - ladder[0]) << KEY_BITS) | tie, space)
-            pools.put(pools.pool(tuple(at), intolerable, liked), entry)
+        cpu, memory = snapshot.scored[row].tolist()
+        load = (has[CPU], has[MEMORY], cpu + self._scored[CPU], memory + self._scored[MEMORY], self._fixed.item(row))
+        ladder = self._by_load.get(load)
+        if ladder is None:
+            if len(self._by_load) >= LADDERS_LIMIT:
+                self._by_load.clear()
+            ladder = self._by_load[load] = self._more(load, 0)
+        self._loads[row], self._ladders[row] = load, ladder
+        places = tuple([source.place(row) for source in self._sources])
+        pool = pools.pool(places, self._intolerable.item(row), self._liking.item(row))
+        key = ((MAX_BASE - ladder[0]) << KEY_BITS) | self._rules.ties.key(snapshot, row, used[PODS])
+        pools.put(pool, Entry(row, key, space))
 
     def _room(self, rows: IntArray) -> IntArray:
         spaces = room(self._snapshot, self._class, rows)
@@ -298,24 +311,9 @@ class View:
     # -- scores of loads
 
     def _loads_of(self, rows: Rows) -> IntArray:
-        snapshot, shape = self._snapshot, self._class.shape
-        asked = np.array([shape.scored_cpu_milli, shape.scored_memory_bytes], np.int64)
-        return np.hstack([snapshot.allocatable[rows][:, : MEMORY + 1], snapshot.scored[rows] + asked])
-
-    def _known_loads(self, rows: IntArray) -> list[Load]:
-        """The load of each row; all of them are in `_by_load`, where most have been before."""
-        fixed = self._fixed[rows].tolist()
-        loads: list[Load] = [(*load, more) for load, more in zip(self._loads_of(rows).tolist(), fixed, strict=True)]
-        unknown = [load for load in loads if load not in self._by_load]
-        if unknown:
-            if len(self._by_load) + len(unknown) > LADDERS_LIMIT:
-                self._by_load.clear()
-                unknown = loads
-            array = np.array(unknown, np.int64)
-            scores = self._rules.load_score(array[:, :-1]) + array[:, -1]
-            for load, score in zip(unknown, scores.tolist(), strict=True):
-                self._by_load[load] = [score]
-        return loads
+        snapshot = self._snapshot
+        scored = snapshot.scored[rows] + np.array(self._scored, np.int64)
+        return np.hstack([snapshot.allocatable[rows][:, : MEMORY + 1], scored])
 
     def _climb(self, row: int, given: int) -> int:
         """The score of a row's load for the next pod, after it was given so many since it was put into its pool."""
@@ -329,13 +327,12 @@ class View:
         return ladder[given]
 
     def _more(self, load: Load, start: int) -> list[int]:
-        shape = self._class.shape
         steps = np.arange(start, start + LADDER, dtype=np.int64)
         has_cpu, has_memory, cpu, memory, fixed = load
         loads = np.empty((LADDER, 4), np.int64)
         loads[:, CPU], loads[:, MEMORY] = has_cpu, has_memory
-        loads[:, 2 + CPU] = cpu + steps * shape.scored_cpu_milli
-        loads[:, 2 + MEMORY] = memory + steps * shape.scored_memory_bytes
+        loads[:, 2 + CPU] = cpu + steps * self._scored[CPU]
+        loads[:, 2 + MEMORY] = memory + steps * self._scored[MEMORY]
         more: list[int] = (self._rules.load_score(loads) + fixed).tolist()
         return more
 
