@@ -38,12 +38,12 @@ layers: setup ## Check that imports go downward only
 
 protos: setup ## Generate cluster/pb from protos/
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. $(PROTOS)/*.proto $(ETCD)
-	$(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=. $(PROTOS)/cluster.proto $(PROTOS)/agent.proto
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=. $(PROTOS)/cluster.proto $(PROTOS)/agent.proto $(PROTOS)/scheduler.proto
 
 verify-protos: setup ## Check that the generated code is current
 	@rm -rf build/protos && mkdir -p build/protos
 	@$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=build/protos --pyi_out=build/protos $(PROTOS)/*.proto $(ETCD)
-	@$(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=build/protos $(PROTOS)/cluster.proto $(PROTOS)/agent.proto
+	@$(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=build/protos $(PROTOS)/cluster.proto $(PROTOS)/agent.proto $(PROTOS)/scheduler.proto
 	@for f in build/protos/cluster/pb/*/*; do cmp -s $$f $${f#build/protos/} \
 		|| { echo "$${f##*/} is not what protos/ says: run 'make protos' and commit"; exit 1; }; done
 

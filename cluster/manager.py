@@ -10,12 +10,14 @@ One manager runs them at once, and no lease is taken. Several of them, on one ma
 from __future__ import annotations
 
 import argparse
+import asyncio
 import random
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cluster.actor import daemon
 from cluster.actor.clock import SystemClock, new_uid
@@ -30,6 +32,9 @@ from cluster.config.errors import ConfigError
 from cluster.config.profiles import PROFILES, Profile
 from cluster.rpc.identity import Credentials
 from cluster.telemetry import log
+
+if TYPE_CHECKING:
+    from cluster.scheduler.service import Desk
 
 PARTS = ("controllers", "scheduler")
 
@@ -65,6 +70,11 @@ def main(argv: Sequence[str]) -> int:
         metavar="NAME",
         help="the name that stands in the leases, of no other process (default: HOSTNAME_UUID)",
     )
+    parser.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        help="where to answer for the scheduler (default: nowhere); its certificate must name the host",
+    )
     parser.add_argument("--lifeline-fd", type=int, metavar="FD", help="stop when this descriptor ends")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     flags = parser.parse_args(argv)
@@ -75,12 +85,14 @@ def main(argv: Sequence[str]) -> int:
     for part in parts:
         if credentials[part] is None:
             parser.error(f"the {part} needs {'--scheduler-' if part == 'scheduler' else '--'}credentials")
+    if flags.listen and "scheduler" not in parts:
+        parser.error("--listen is for asking the scheduler, which does not run here")
     if flags.identity is not None and not (flags.leader_elect and flags.identity):
         parser.error("--identity NAME goes with --leader-elect")
     log.setup("manager", flags.log_level)
     profile = PROFILES[flags.profile]
     try:
-        builds = _builds(parts, profile, flags.scheduler_config)
+        builds, desk = _builds(parts, profile, flags.scheduler_config)
     except ConfigError as error:
         print(f"manager: {error}", file=sys.stderr)
         return 2
@@ -94,23 +106,30 @@ def main(argv: Sequence[str]) -> int:
             return GrpcClusterClient(flags.master, Credentials.load(credentials[part]))
 
         clients = {part: connect(part) for part in parts}
+        desks = []
+        if flags.listen and desk is not None:
+            shown = Credentials.load(credentials["scheduler"])
+            desks.append(ChildSpec("service of the scheduler", lambda: _Service(flags.listen, shown, clients, desk)))
         if not identity:
             specs = [spec for part in parts for spec in builds[part](clients[part])]
-            return Supervisor("manager", [*_connections(clients), *specs])
+            return Supervisor("manager", [*_connections(clients), *desks, *specs])
         election_clients = {part: connect(part) for part in parts}
         specs = [
             _elected(part, clients[part], election_clients[part], identity, profile, builds[part]) for part in parts
         ]
         renewing = {f"{part}, for its lease": client for part, client in election_clients.items()}
-        return Supervisor("manager", [*_connections({**clients, **renewing}), *specs])
+        return Supervisor("manager", [*_connections({**clients, **renewing}), *desks, *specs])
 
     return daemon.run(make, name="manager", ready=lambda: ready, lifeline_fd=flags.lifeline_fd, stop_grace_s=5.0)
 
 
-def _builds(parts: Sequence[str], profile: Profile, scheduler_config: Path | None) -> dict[str, Build]:
-    """How each part becomes children. Raises ConfigError."""
+def _builds(
+    parts: Sequence[str], profile: Profile, scheduler_config: Path | None
+) -> tuple[dict[str, Build], Desk | None]:
+    """How each part becomes children, and where the scheduler is to be found. Raises ConfigError."""
     clock, rng = SystemClock(), random.Random()
     builds: dict[str, Build] = {}
+    desk = None
     if "controllers" in parts:
         from cluster.controllers.manager import build_controllers
 
@@ -118,10 +137,14 @@ def _builds(parts: Sequence[str], profile: Profile, scheduler_config: Path | Non
     if "scheduler" in parts:
         from cluster.scheduler.actor import build_scheduler
         from cluster.scheduler.configuration import load_settings
+        from cluster.scheduler.service import Desk
 
+        desk = Desk()
         settings = load_settings(profile, scheduler_config)
-        builds["scheduler"] = partial(build_scheduler, profile=profile, clock=clock, rng=rng, settings=settings)
-    return builds
+        builds["scheduler"] = partial(
+            build_scheduler, profile=profile, clock=clock, rng=rng, settings=settings, desk=desk
+        )
+    return builds, desk
 
 
 def _elected(
@@ -147,6 +170,33 @@ def _elected(
         )
 
     return ChildSpec(f"{part} by lease", make)
+
+
+class _Service:
+    """Answers for the scheduler, as a child: whether it works here at the moment or not."""
+
+    def __init__(
+        self, address: str, credentials: Credentials, clients: dict[str, GrpcClusterClient], desk: Desk
+    ) -> None:
+        from cluster.rpc.server import RpcServer
+        from cluster.rpc.servicer import scheduler_service
+        from cluster.scheduler.service import SchedulerService, authorize
+
+        service = scheduler_service(SchedulerService(clients["scheduler"], desk))
+        self._server = RpcServer(address, credentials, [service], authorize)
+        self._over = asyncio.Event()
+
+    async def start(self) -> None:
+        """Binds and serves. Raises OSError."""
+        await self._server.start()
+
+    async def run(self) -> None:
+        """Nothing to wait for but the end."""
+        await self._over.wait()
+
+    async def stop(self) -> None:
+        self._over.set()
+        await self._server.stop()
 
 
 class _Connection:

@@ -1,8 +1,8 @@
 """What a daemon implements to be called: the services of protos/, said without gRPC.
 
-The master implements `ClusterHandler`, the node agent `NodeAgentHandler`; `cluster.rpc.servicer` carries them over
-gRPC, and a test may call them directly. A handler is told who calls (from the certificate, never from the message) and
-raises the errors of `cluster.api.errors`.
+The master implements `ClusterHandler`, the node agent `NodeAgentHandler`, the scheduler `SchedulerHandler`;
+`cluster.rpc.servicer` carries them over gRPC, and a test may call them directly. A handler is told who calls (from the
+certificate, never from the message) and raises the errors of `cluster.api.errors`.
 
 A handler that has its answer encoded already returns the bytes, and they are sent as they are: an event that a hundred
 watchers want is encoded once.
@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from cluster.pb.v1 import agent_pb2
+from cluster.pb.v1 import agent_pb2, scheduler_pb2
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.rpc.identity import Identity
 
@@ -78,3 +78,15 @@ class NodeAgentHandler(Protocol):
     def port_forward(
         self, identity: Identity, inputs: AsyncIterator[agent_pb2.PortForwardInput]
     ) -> AsyncIterator[agent_pb2.PortForwardOutput]: ...
+
+
+class SchedulerHandler(Protocol):
+    """A scheduler, as its callers see it. See scheduler.proto."""
+
+    async def explain(
+        self, identity: Identity, request: scheduler_pb2.ExplainRequest
+    ) -> scheduler_pb2.ExplainResponse: ...
+
+    async def decisions(
+        self, identity: Identity, request: scheduler_pb2.DecisionsRequest
+    ) -> scheduler_pb2.DecisionsResponse: ...

@@ -18,9 +18,9 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from cluster.api.errors import ApiError
-from cluster.rpc.handlers import ClusterHandler, NodeAgentHandler
+from cluster.rpc.handlers import ClusterHandler, NodeAgentHandler, SchedulerHandler
 from cluster.rpc.identity import Identity
-from cluster.rpc.stub import CLUSTER, NODE_AGENT
+from cluster.rpc.stub import CLUSTER, NODE_AGENT, SCHEDULER
 
 CALLER: ContextVar[Identity] = ContextVar("caller")
 """Who calls; set by the server's gate before any behaviour runs."""
@@ -69,6 +69,11 @@ def cluster_service(handler: ClusterHandler) -> Service:
 def node_agent_service(handler: NodeAgentHandler) -> Service:
     """The service NodeAgent, carried out by a handler."""
     return _service(NODE_AGENT, handler, {})
+
+
+def scheduler_service(handler: SchedulerHandler) -> Service:
+    """The service Scheduler, carried out by a handler."""
+    return _service(SCHEDULER, handler, {})
 
 
 def encode_response(response: Message | bytes) -> bytes:

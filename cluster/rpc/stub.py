@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from cluster.api.errors import Unavailable
-from cluster.pb.v1 import agent_pb2
+from cluster.pb.v1 import agent_pb2, scheduler_pb2
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.rpc.channel import Channels
 from cluster.rpc.line import Line
@@ -27,6 +27,7 @@ Metadata = Sequence[tuple[str, str]]
 
 CLUSTER = wire.DESCRIPTOR.services_by_name["Cluster"]
 NODE_AGENT = agent_pb2.DESCRIPTOR.services_by_name["NodeAgent"]
+SCHEDULER = scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"]
 
 
 class _Stub:
@@ -160,3 +161,20 @@ class NodeAgentStub(_Stub):
         self, inputs: AsyncIterable[agent_pb2.PortForwardInput]
     ) -> ResponseStream[agent_pb2.PortForwardOutput]:
         return self._duplex("PortForward", inputs)
+
+
+class SchedulerStub(_Stub):
+    """The service Scheduler; see scheduler.proto."""
+
+    def __init__(self, channels: Channels) -> None:
+        super().__init__(channels, SCHEDULER)
+
+    async def explain(self, request: scheduler_pb2.ExplainRequest, timeout_s: float) -> scheduler_pb2.ExplainResponse:
+        response: scheduler_pb2.ExplainResponse = await self._unary("Explain", request, timeout_s)
+        return response
+
+    async def decisions(
+        self, request: scheduler_pb2.DecisionsRequest, timeout_s: float
+    ) -> scheduler_pb2.DecisionsResponse:
+        response: scheduler_pb2.DecisionsResponse = await self._unary("Decisions", request, timeout_s)
+        return response

@@ -38,6 +38,7 @@ from cluster.scheduler.deciding import Refused, Stranger
 from cluster.scheduler.evicting import Evicting
 from cluster.scheduler.records import Stamp
 from cluster.scheduler.reporter import Reporter
+from cluster.scheduler.service import Desk
 from cluster.scheduler.settings import SchedulerSettings
 from cluster.scheduler.together import Binding
 from cluster.scheduler.world import World
@@ -57,17 +58,29 @@ def build_scheduler(
     clock: Clock,
     rng: random.Random,
     settings: SchedulerSettings | None = None,
+    desk: Desk | None = None,
 ) -> list[ChildSpec]:
-    """What to supervise in order to have a scheduler. Each restart begins with nothing but the cluster's state."""
-    chosen = settings or load_settings(profile)
-    return [ChildSpec("scheduler", lambda: Scheduler(client, chosen, clock, rng), Restart.ALWAYS)]
+    """What to supervise in order to have a scheduler. Each restart begins with nothing but the cluster's state.
+
+    `desk`: where it leaves its world, while it works, for those who ask.
+    """
+    chosen, shown = settings or load_settings(profile), desk or Desk()
+    return [ChildSpec("scheduler", lambda: Scheduler(client, chosen, clock, rng, shown), Restart.ALWAYS)]
 
 
 class Scheduler:
     """Places pods. `start`, then `run` until it is cancelled, then `stop`."""
 
-    def __init__(self, client: ClusterClient, settings: SchedulerSettings, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self,
+        client: ClusterClient,
+        settings: SchedulerSettings,
+        clock: Clock,
+        rng: random.Random,
+        desk: Desk | None = None,
+    ) -> None:
         self._client = client
+        self._desk = desk or Desk()
         self._settings = settings
         self._clock = clock
         self._world = World(settings, rng, profiles_of(settings))
@@ -107,6 +120,7 @@ class Scheduler:
         for informer in self._informers():
             await informer.wait_synced(SYNC_TIMEOUT_S)
         await self._reporter.start()
+        self._desk.world = self._world
 
     async def run(self) -> None:
         """Decides and writes for as long as it is let."""
@@ -122,6 +136,8 @@ class Scheduler:
 
     async def stop(self) -> None:
         """Ends everything; writes under way may or may not happen. Twice is fine."""
+        if self._desk.world is self._world:
+            self._desk.world = None
         for informer in self._informers():
             await informer.stop()
         await self._tasks.cancel_all()

@@ -15,11 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cluster.api.meta import is_terminating
-from cluster.api.pods import is_finished
 from cluster.pb.v1 import core_pb2 as core
 from cluster.scheduler import filters, scoring
-from cluster.scheduler.facts import facts_of, placed_pod
+from cluster.scheduler.picture import Picture
 from cluster.scheduler.podclass import PodClass, class_of
 from cluster.scheduler.settings import Weights
 from cluster.scheduler.snapshot import IntArray, Snapshot
@@ -93,7 +91,8 @@ class Explanation:
     message: str
     """As in the FailedScheduling event; empty if a node fits."""
     changes: tuple[Change, ...] = ()
-    """If no node fits: all that has to change for the node that is nearest to fitting."""
+    """If no node fits: all that has to change for the node that is nearest to fitting. If a node was asked about: all
+    that has to change for that one; nothing if it fits."""
 
     @property
     def advice(self) -> str:
@@ -110,29 +109,21 @@ def explain(
     controllers: Iterable[core.ReplicationController] = (),
     namespaces: Iterable[core.Namespace] = (),
     weights: Weights | None = None,
+    not_on: str = "",
 ) -> Explanation:
     """Decides about the pod as if it had no node, among these nodes with these pods on them.
 
     `pods` may hold all pods, the one asked about included: it does not stand in its own way. Services and controllers
-    are needed for the spreading score only, namespaces for affinity that selects namespaces.
+    are needed for the spreading score only, namespaces for affinity that selects namespaces. `not_on`: the changes
+    named are those that this node in particular would need, if it refuses the pod.
     """
-    snapshot = Snapshot()
-    for node in nodes:
-        if not is_terminating(node):
-            snapshot.set_node(node.metadata.name, facts_of(node))
-    for namespace in namespaces:
-        snapshot.tallies.namespaces.set(namespace.metadata.name, dict(namespace.metadata.labels))
-    for other in pods:
-        if other.spec.nodeName and not is_finished(other) and other.metadata.uid != pod.metadata.uid:
-            snapshot.place(placed_pod(other), other.spec.nodeName)
-    for service in services:
-        snapshot.selectors.set_service(service)
-    for controller in controllers:
-        snapshot.selectors.set_controller(controller)
-    return explain_in(snapshot, pod, class_of(pod, placed=True), weights or Weights())
+    snapshot = Picture(nodes, pods, services, controllers, namespaces).snapshot(without_uid=pod.metadata.uid)
+    return explain_in(snapshot, pod, class_of(pod, placed=True), weights or Weights(), not_on=not_on)
 
 
-def explain_in(snapshot: Snapshot, pod: core.Pod, pod_class: PodClass, weights: Weights) -> Explanation:
+def explain_in(
+    snapshot: Snapshot, pod: core.Pod, pod_class: PodClass, weights: Weights, *, not_on: str = ""
+) -> Explanation:
     """The same about a snapshot that does not count the pod."""
     rows = np.flatnonzero(snapshot.alive)
     tellers = {name: teller(snapshot, pod_class) for name, teller in TELLERS.items()}
@@ -153,7 +144,7 @@ def explain_in(snapshot: Snapshot, pod: core.Pod, pod_class: PodClass, weights: 
         verdicts=tuple(verdicts),
         best=tuple(verdict.node for verdict in verdicts if verdict.fits and verdict.total == top),
         message="" if len(fitting) else filters.refusal(snapshot, pod_class).message,
-        changes=() if len(fitting) else _smallest_changes(snapshot, tellers, checks),
+        changes=_changes(snapshot, tellers, checks, not_on) if not_on or not len(fitting) else (),
     )
 
 
@@ -175,9 +166,10 @@ def _scores(snapshot: Snapshot, pod_class: PodClass, weights: Weights, rows: Int
     }
 
 
-def _smallest_changes(
-    snapshot: Snapshot, tellers: dict[str, Teller], checks: dict[int, tuple[Check, ...]]
+def _changes(
+    snapshot: Snapshot, tellers: dict[str, Teller], checks: dict[int, tuple[Check, ...]], not_on: str
 ) -> tuple[Change, ...]:
+    """What a node needs that refuses the pod: the one that was asked about, or the one that needs the least."""
     if not checks:
         return (Change("", "", "there are no nodes: add one", 0.0),)
     options = [
@@ -189,5 +181,8 @@ def _smallest_changes(
             if not check.passed
         )
         for row, of_row in checks.items()
+        if not_on in ("", snapshot.names[row])
     ]
-    return min(options, key=lambda changes: (sum(c.effort for c in changes), changes[0].node))
+    return min(
+        options, key=lambda changes: (sum(c.effort for c in changes), changes[0].node if changes else ""), default=()
+    )

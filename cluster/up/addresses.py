@@ -20,6 +20,8 @@ from cluster.api.errors import Overloaded
 CLAIM_PORT = 10257
 MASTER_PORT = 6443
 AGENT_PORT = 10250
+SCHEDULER_PORT = 10259
+"""Kubernetes' number for the scheduler, at the master's address of the same number."""
 FIRST_BLOCK, LAST_BLOCK = 10, 250
 MAX_MASTERS = 9
 MAX_NODES = 200
@@ -40,6 +42,10 @@ class AddressBlock:
     def master(self, index: int) -> str:
         """Address of the index-th master, from 0."""
         return f"{self.prefix}.0.{1 + index}:{MASTER_PORT}"
+
+    def scheduler(self, index: int) -> str:
+        """Where the index-th manager answers for the scheduler, from 0."""
+        return f"{self.prefix}.0.{1 + index}:{SCHEDULER_PORT}"
 
     def agent(self, index: int) -> str:
         """Address of the index-th node's agent, from 0."""

@@ -142,12 +142,14 @@ def plan_cluster(options: UpOptions, directory: ClusterDir, block: AddressBlock)
             (
                 *("manager", "--master", addresses, "--credentials", str(directory.credentials("controllers"))),
                 *("--scheduler-credentials", str(directory.credentials("scheduler"))),
+                *("--listen", block.scheduler(index)),
                 *(("--scheduler-config", options.scheduler_config) if options.scheduler_config else ()),
                 *(("--leader-elect",) if options.masters > 1 else ()),
                 *common,
             ),
+            block.scheduler(index),
         )
-        for name in _numbered("manager", options.masters)
+        for index, name in enumerate(_numbered("manager", options.masters))
     )
     proxy = ChildSpec(
         "proxy",

@@ -130,7 +130,9 @@ def make_certificates(directory: ClusterDir, state: ClusterState, block: Address
     ca = directory.credentials("ca")
     if not (ca / "ca.key").exists():
         make_ca(ca, directory.name)
-    hosts = {"master": [*(address.partition(":")[0] for address in state.masters), "localhost"]}
+    # Managers answer for the scheduler at the addresses of the masters.
+    serving = [*(address.partition(":")[0] for address in state.masters), "localhost"]
+    hosts = {"master": serving, "scheduler": serving}
     for index, node in enumerate(state.nodes):
         hosts[f"node:{node}"] = [block.agent(index).partition(":")[0], node]
     for identity in ("master", "admin", "controllers", "scheduler", "proxy", *(f"node:{node}" for node in state.nodes)):
