@@ -57,6 +57,9 @@ class Caches:
         )
         self.services: Informer[core.Service] = Informer(client, core.Service, indexes=owned, clock=clock, rng=rng)
         self.endpoints: Informer[core.Endpoints] = Informer(client, core.Endpoints, indexes=owned, clock=clock, rng=rng)
+        self.budgets: Informer[core.PodDisruptionBudget] = Informer(
+            client, core.PodDisruptionBudget, indexes={NAMESPACE: _namespace}, clock=clock, rng=rng
+        )
         self.namespaces: Informer[core.Namespace] = Informer(client, core.Namespace, clock=clock, rng=rng)
 
         self.by_kind: dict[str, Informer[Any]] = {
@@ -65,6 +68,7 @@ class Caches:
             "ReplicationController": self.controllers,
             "Service": self.services,
             "Endpoints": self.endpoints,
+            "PodDisruptionBudget": self.budgets,
             "Pod": self.pods,
         }
         self.owned: list[Informer[Any]] = [self.pods, self.endpoints, self.controllers, self.services]

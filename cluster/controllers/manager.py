@@ -20,6 +20,7 @@ from cluster.client.interface import ClusterClient
 from cluster.config.profiles import Profile
 from cluster.controllers.caches import Caches
 from cluster.controllers.context import Context
+from cluster.controllers.disruption_controller import DisruptionController
 from cluster.controllers.endpoints_controller import EndpointsController
 from cluster.controllers.garbage_collector import GarbageCollector
 from cluster.controllers.namespaces import NamespaceController
@@ -45,6 +46,7 @@ CONTROLLERS: tuple[Callable[[Context], Startable], ...] = (
     TaintEviction,
     ReplicationManager,
     EndpointsController,
+    DisruptionController,
     NamespaceController,
     GarbageCollector,
 )
