@@ -67,7 +67,6 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("scheduler", "PodDisruptionBudget"): _any(*_READ),
     ("scheduler", "ReplicationController"): _any(*_READ),
     ("scheduler", "Service"): _any(*_READ),
-    ("scheduler", "Namespace"): _any(*_READ),
     ("scheduler", "Event"): _any("get", "create", "update", "patch"),
     ("scheduler", "Lease"): dict.fromkeys(("get", "create", "update"), Scope.BY_LEASE),
     ("proxy", "Service"): _any(*_READ),

@@ -15,11 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cluster.api.meta import is_terminating
-from cluster.api.pods import is_finished
 from cluster.pb.v1 import core_pb2 as core
 from cluster.scheduler import filters, scoring
-from cluster.scheduler.facts import facts_of, placed_pod
+from cluster.scheduler.picture import Picture
 from cluster.scheduler.podclass import PodClass, class_of
 from cluster.scheduler.settings import Weights
 from cluster.scheduler.snapshot import IntArray, Snapshot
@@ -116,19 +114,8 @@ def explain(
     `pods` may hold all pods, the one asked about included: it does not stand in its own way. Services and controllers
     are needed for the spreading score only, namespaces for affinity that selects namespaces.
     """
-    snapshot = Snapshot()
-    for node in nodes:
-        if not is_terminating(node):
-            snapshot.set_node(node.metadata.name, facts_of(node))
-    for namespace in namespaces:
-        snapshot.tallies.namespaces.set(namespace.metadata.name, dict(namespace.metadata.labels))
-    for other in pods:
-        if other.spec.nodeName and not is_finished(other) and other.metadata.uid != pod.metadata.uid:
-            snapshot.place(placed_pod(other), other.spec.nodeName)
-    for service in services:
-        snapshot.selectors.set_service(service)
-    for controller in controllers:
-        snapshot.selectors.set_controller(controller)
+    picture = Picture(nodes, pods, services, controllers, namespaces)
+    snapshot = picture.snapshot(without_uid=pod.metadata.uid)
     return explain_in(snapshot, pod, class_of(pod, placed=True), weights or Weights())
 
 
