@@ -13,7 +13,6 @@ from cluster.rpc.identity import Identity
 from cluster.rpc.stub import SCHEDULER
 from cluster.scheduler.explain import explain
 from cluster.scheduler.messages import explanation_message, explanation_of
-from cluster.scheduler.profiles import resolve
 from cluster.scheduler.records import Stamp
 from cluster.scheduler.service import RULES, Desk, SchedulerService, authorize
 from cluster.scheduler.settings import SchedulerSettings
@@ -25,12 +24,8 @@ ADMIN = Identity("admin")
 NODES = [make_node("n1"), make_node("n2", {"cpu": "1"}), make_node("n3", taints=[("a", "b", "NoSchedule")])]
 
 
-def no_plugin(name: str) -> object:
-    raise LookupError("there are no plug-ins")
-
-
 def world() -> World:
-    made = World(SchedulerSettings(), resolve({}, no_plugin), random.Random(7))  # type: ignore[arg-type]
+    made = World(SchedulerSettings(), random.Random(7))
     for node in NODES:
         made.node_changed(None, node)
     return made
