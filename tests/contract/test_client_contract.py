@@ -1,5 +1,5 @@
-"""The contract of `ClusterClient` holds for the fake in tests, for that behind gRPC, and for the real master, elsewhere or
-in this process."""
+"""The contract of `ClusterClient` holds for the fake in tests and for the real master, each behind gRPC and in this
+process."""
 
 from __future__ import annotations
 
