@@ -8,7 +8,7 @@ beats nor does anything about its pods, as if its machine had lost its power.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +34,10 @@ WRITE_LIMIT = 500
 """Reports in one write of a node."""
 TOGETHER = 5_000
 """Pods that are looked at before any of it is written."""
+NODES_TOGETHER = 1_000
+"""Nodes that write at the same time; the master takes twice as many requests before it refuses any."""
 PODS_LIMIT = 1_000_000
+"""More than any cluster has."""
 _OBSERVED = core.Cause(reason="observed")
 _NODE = "node"
 
@@ -194,8 +197,7 @@ class Agents:
                     report = self._look(key, pod)
                     if report is not None:
                         reports.setdefault(pod.spec.nodeName, []).append(report)
-            for node, writes in reports.items():
-                await self._report(node, writes)
+            await self._report_all(list(reports.items()))
             for key in keys:
                 self._queue.done(key)
 
@@ -251,6 +253,14 @@ class Agents:
 
     def _exists(self, kind: str, namespace: str, name: str) -> bool:
         return kind in self._unread or Key(kind, namespace, name) in self._configuration[kind].indexer
+
+    async def _report_all(self, reports: Sequence[tuple[str, list[wire.Operation]]]) -> None:
+        """Many nodes at once, so that the master writes them together: what happens at one moment is one crowd of news,
+        and not as many moments as there are nodes."""
+        for start in range(0, len(reports), NODES_TOGETHER):
+            some = reports[start : start + NODES_TOGETHER]
+            for writing in [self._tasks.spawn(self._report(*report), name=f"report of {report[0]}") for report in some]:
+                await writing
 
     async def _report(self, node: str, writes: list[wire.Operation]) -> None:
         for start in range(0, len(writes), WRITE_LIMIT):

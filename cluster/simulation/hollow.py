@@ -42,7 +42,8 @@ def is_new(pod: core.Pod) -> bool:
     if pod.status.phase not in ("", PENDING):
         return False
     return all(
-        status.state.WhichOneof("state") in (None, "waiting")
+        not status.state.HasField("running")
+        and not status.state.HasField("terminated")
         and status.state.waiting.reason in ("", "ContainerCreating", "PodInitializing")
         and not status.restartCount
         for status in (*pod.status.initContainerStatuses, *pod.status.containerStatuses)

@@ -29,8 +29,11 @@ def run_idle(main: Coroutine[Any, Any, R], on_idle: Callable[[], None], on_turn:
         finally:
             selector.rest()
 
-    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
-        return runner.run(until_over())
+    try:
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+            return runner.run(until_over())
+    finally:
+        main.close()  # if it never began
 
 
 class _Restless(selectors.DefaultSelector):

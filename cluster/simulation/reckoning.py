@@ -107,8 +107,6 @@ class Reckoning:
         for endpoints in snapshot.of(core.Endpoints):
             ready = _ready_endpoints(endpoints)
             self._backing[key_of(endpoints)[1:]] = _Backing(ready, ready > 0)
-        self.passing = 0
-        """Pods that were made and are gone again."""
         for record in log:
             if record.kind in _TOLD_OF:
                 self._take(record)
@@ -165,6 +163,10 @@ class Reckoning:
                 )
             )
         return tuple(sorted(found, key=lambda removed: (removed.left_s, removed.namespace, removed.pod)))
+
+    def passing(self) -> int:
+        """How many pods were made, and are gone again or on their way out."""
+        return sum(not life.existed and life.left_s is not None for life in self._lives.values())
 
     def pending(self) -> tuple[Pending, ...]:
         """Pods that are there at the end and have no node."""
@@ -259,8 +261,6 @@ class Reckoning:
             life.why, life.because = _why(pod)
         if deleted:
             life.gone_s = at_s
-            if not life.existed:
-                self.passing += 1
 
     def _take_node(self, node: core.Node, deleted: bool, at_s: float) -> None:
         name = node.metadata.name

@@ -163,7 +163,7 @@ class Report:
     stuck: tuple[Stuck, ...] = ()
     outages: tuple[Outage, ...] = ()
     passing: int = 0
-    """Pods that were made and were gone again before the end."""
+    """Pods that were made, and are gone again or on their way out: placed on a node that failed later, for example."""
     restless: tuple[Restless, ...] = ()
     """If it did not become quiet: who went on, the busiest first."""
     notes: tuple[str, ...] = ()

@@ -13,7 +13,10 @@ one of real time, cuts it short.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from secrets import token_bytes
 
 from cluster.actor.clock import SystemClock
@@ -33,6 +36,8 @@ from cluster.simulation.report import AppliedObject, Report
 from cluster.simulation.settings import SimulationSettings
 from cluster.simulation.snapshot import Snapshot
 
+_NOTED_ERRORS = 5
+"""More say the same."""
 QUIET, LIMIT, DEADLINE, REFUSED = "quiet", "limit", "deadline", "refused"
 
 
@@ -53,7 +58,9 @@ def simulate(
     settings = settings or SimulationSettings()
     fork = Fork(snapshot, seed=seed, settings=settings)
     passage = _Passage(fork)
-    return run_idle(_simulate(fork, passage, changes, seed), passage.on_idle, passage.on_turn)
+    with _Errors.noted() as errors:
+        report = run_idle(_simulate(fork, passage, changes, seed), passage.on_idle, passage.on_turn)
+    return replace(report, notes=(*report.notes, *errors.notes))
 
 
 async def _simulate(fork: Fork, passage: _Passage, changes: Sequence[Change], seed: int) -> Report:
@@ -98,6 +105,32 @@ async def _make(fork: Fork, change: Change) -> None:
     elif isinstance(change, Cordon | Scale):
         written = await client.write([operation_of(change)], cause=core.Cause(reason="what-if"))
         written.outcomes[0].unwrap()
+
+
+class _Errors(logging.Handler):
+    """Notes what parts of the cluster log as an error, and go on after: in a simulation that is a bug, and whoever
+    reads the report shall know."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.notes: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self.notes) < _NOTED_ERRORS:
+            error = record.exc_info[1] if record.exc_info else None
+            what = f"{record.getMessage()}: {error!r}" if error is not None else record.getMessage()
+            self.notes.append(f"something went wrong inside, so this report may be wrong: {what}")
+
+    @classmethod
+    @contextmanager
+    def noted(cls) -> Iterator[_Errors]:
+        """Within it, errors are noted."""
+        errors = cls()
+        logging.getLogger().addHandler(errors)
+        try:
+            yield errors
+        finally:
+            logging.getLogger().removeHandler(errors)
 
 
 class _Passage:
@@ -182,7 +215,7 @@ def _report(fork: Fork, ending: str, seed: int, words: tuple[str, ...], applied:
         pending=found.pending(),
         stuck=found.stuck(),
         outages=found.outages(),
-        passing=found.passing,
+        passing=found.passing(),
         restless=() if ending == QUIET else found.restless(),
         notes=tuple(_notes(snapshot)),
     )

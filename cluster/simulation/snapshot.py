@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, cast
 
+from cluster.actor.clock import Clock, SystemClock
 from cluster.api.errors import Expired, Forbidden
 from cluster.api.kinds import KINDS, AnyObject, kind_of_type
 from cluster.api.meta import Key, key_of, revision_of
@@ -106,15 +107,16 @@ class Snapshot:
         return cls(revision, taken_at_s, {kind: sorted(found, key=key_of) for kind, found in by_kind.items()})
 
 
-async def take_snapshot(client: Reads, *, now_s: float) -> Snapshot:
-    """All objects of a cluster as of one revision, read with the rights that the client has. `now_s`: wall time.
+async def take_snapshot(client: Reads, *, clock: Clock | None = None) -> Snapshot:
+    """All objects of a cluster as of one revision, read with the rights that the client has.
 
-    Raises Unavailable, DeadlineExceeded, Expired (the cluster forgets faster than it can be read).
+    Raises Unavailable, DeadlineExceeded, Forbidden (not one kind may be read), Expired (the cluster forgets faster than
+    it can be read).
     """
-    reads = ReadOnly(client)
+    reads, clock = ReadOnly(client), clock or SystemClock()
     for attempt in range(ATTEMPTS):
         try:
-            return await _read(reads, now_s)
+            return await _read(reads, clock.wall())
         except Expired:
             if attempt + 1 == ATTEMPTS:
                 raise

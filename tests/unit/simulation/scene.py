@@ -34,20 +34,19 @@ class Scene:
     def snapshot(self) -> Snapshot:
         return Snapshot.made_of(self.objects, taken_at_s=TAKEN_AT_S)
 
-    def nodes(self, *names: str, cpu: str = "4", pods: int = 110, **labels: str) -> None:
+    def nodes(self, *names: str, cpu: str = "4") -> None:
         for name in names:
-            self.node(name, cpu=cpu, pods=pods, **labels)
+            self.node(name, cpu=cpu)
 
-    def node(
-        self, name: str, *, cpu: str = "4", pods: int = 110, ready: str = "True", podcidr: str = "", **labels: str
-    ) -> core.Node:
+    def node(self, name: str, *, cpu: str = "4", ready: str = "True", zone: str = "") -> core.Node:
         node = core.Node(metadata=core.ObjectMeta(name=name))
         node.metadata.labels["kubernetes.io/hostname"] = name
-        node.metadata.labels.update(labels)
+        if zone:
+            node.metadata.labels["topology.kubernetes.io/zone"] = zone
         number = sum(isinstance(obj, core.Node) for obj in self.objects)
-        node.spec.podCIDR = podcidr or f"10.{number // 256}.{number % 256}.0/25"
+        node.spec.podCIDR = f"10.{number // 256}.{number % 256}.0/25"
         for amounts in (node.status.capacity, node.status.allocatable):
-            amounts["cpu"].string, amounts["memory"].string, amounts["pods"].string = cpu, "8Gi", str(pods)
+            amounts["cpu"].string, amounts["memory"].string, amounts["pods"].string = cpu, "8Gi", "110"
         set_condition(node.status, "Ready", ready, SINCE_S)
         return self._add(node)
 
