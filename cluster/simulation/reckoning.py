@@ -28,6 +28,8 @@ from cluster.store.version import Record
 RESTLESS_S = 60.0
 """How far back it is looked for who did not become quiet."""
 _BUSIEST = 5
+_DIGITS = 3
+"""Of a second: milliseconds are told."""
 EVICTED, PREEMPTED, SCALED_DOWN, DELETED = "evicted", "preempted", "scaled down", "deleted"
 _REASONS = {"taint-eviction": EVICTED, "scale-down": SCALED_DOWN}
 """Of a write's cause."""
@@ -234,7 +236,7 @@ class Reckoning:
     # --- reading the log
 
     def _take(self, record: Record) -> None:
-        obj, at_s = _parse(record), record.time_s - self._began_s
+        obj, at_s = _parse(record), max(0.0, round(record.time_s - self._began_s, _DIGITS))
         if isinstance(obj, core.Pod):
             self._take_pod(obj, record.deleted, at_s)
         elif isinstance(obj, core.Node):
