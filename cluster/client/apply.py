@@ -20,7 +20,7 @@ from cluster.api.errors import Aborted, AlreadyExists, ApiError, Conflict, Field
 from cluster.api.json import object_from_json, object_to_json
 from cluster.api.kinds import AnyObject, kind_of
 from cluster.api.manifest import Manifest
-from cluster.api.meta import key_of
+from cluster.api.meta import Key, key_of
 from cluster.api.validation import validate
 from cluster.client import operations
 from cluster.client.interface import ClusterClient, OperationOutcome
@@ -45,6 +45,7 @@ class Planned:
     """What would become of one manifest, if it were applied."""
 
     manifest: Manifest
+    key: Key
     verb: str
     """created, configured, unchanged; refused."""
     before: AnyObject | None
@@ -132,14 +133,15 @@ async def plan_manifests(
     Each is judged for itself (after those before it), so that all refusals are told; one is enough for nothing to be
     applied. Raises Invalid with every problem of every manifest that can be found without the master.
     """
-    steps = [await _step(client, data) for data in prepare(manifests, namespace)]
+    desired = prepare(manifests, namespace)
+    steps = [await _step(client, data) for data in desired]
     written = await client.write([step.operation for step in steps], cause=_CAUSE, dry_run=True)
-    return [
-        Planned(manifest, "refused", step.live, None, outcome.error)
-        if outcome.error is not None
-        else Planned(manifest, "unchanged" if outcome.unchanged else step.verb, step.live, outcome.unwrap())
-        for manifest, step, outcome in zip(manifests, steps, written.outcomes, strict=True)
-    ]
+    planned = []
+    for manifest, data, step, outcome in zip(manifests, desired, steps, written.outcomes, strict=True):
+        key = Key(data["kind"], data["metadata"].get("namespace", ""), data["metadata"]["name"])
+        verb = "refused" if outcome.error is not None else "unchanged" if outcome.unchanged else step.verb
+        planned.append(Planned(manifest, key, verb, step.live, outcome.object, outcome.error))
+    return planned
 
 
 def _is_cause(outcome: OperationOutcome) -> bool:

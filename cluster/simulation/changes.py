@@ -93,6 +93,7 @@ class Apply:
         count = len(self.manifests)
         sources = list(dict.fromkeys(manifest.source for manifest in self.manifests))
         where = f" of {sources[0]}" if len(sources) == 1 else f" of {len(sources)} files"
+        where = " of standard input" if sources == ["-"] else where
         return f"{count} manifest{'s' if count != 1 else ''}{where} {'are' if count != 1 else 'is'} applied"
 
 

@@ -229,11 +229,8 @@ def _notes(snapshot: Snapshot) -> list[str]:
 
 
 def _applied(planned: Planned) -> AppliedObject:
-    obj = planned.after or planned.before or planned.manifest.object
     return AppliedObject(
-        kind_of(obj).name,
-        obj.metadata.namespace,
-        obj.metadata.name,
+        *planned.key,
         planned.verb,
         _differences(planned.before, planned.after) if planned.before is not None and planned.after is not None else (),
         str(planned.error) if planned.error is not None else "",

@@ -17,7 +17,7 @@ from cluster.simulation.changes import check
 from cluster.simulation.quiet import MARGIN_S, patience_s
 from cluster.simulation.reckoning import Reckoning
 from cluster.store.version import Record
-from tests.unit.simulation.scene import SINCE_S, TAKEN_AT_S, Scene
+from tests.kit.scene import SINCE_S, TAKEN_AT_S, Scene
 
 PACE = Pace(start_s=3.0, stop_s=2.0)
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from cluster.simulation import AddNodes, Change, NodeDown, Report, Scale, SimulationSettings, document, simulate
-from tests.unit.simulation.scene import Scene
+from tests.kit.scene import Scene
 
 CHANGES: list[Change] = [NodeDown("n1"), NodeDown("n4"), Scale("app-2", 9), AddNodes(2, like="n2")]
 

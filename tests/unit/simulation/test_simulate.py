@@ -23,7 +23,7 @@ from cluster.simulation import (
     hollow,
     simulate,
 )
-from tests.unit.simulation.scene import Scene
+from tests.kit.scene import Scene
 
 RC = "ReplicationController/web"
 
