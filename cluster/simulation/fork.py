@@ -13,7 +13,8 @@ change another's. Nothing leaves this process: the log is a list, the client is 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -188,8 +189,20 @@ async def _live(service: Service) -> None:
 
 
 def _networks(snapshot: Snapshot, settings: SimulationSettings) -> tuple[str, str]:
-    """The networks of services and pods: as they are set, as objects show them, or any."""
-    seen = [service.spec.clusterIP for service in snapshot.of(core.Service)]
-    seen += [node.spec.podCIDR for node in snapshot.of(core.Node)]
-    block = next((".".join(address.split(".")[:2]) for address in seen if address.count(".") == 3), "127.1")
-    return settings.service_cidr or service_cidr_of(block), settings.pod_cidr_base or pod_cidr_base_of(block)
+    """The networks of services and of pods: as they are set, else as objects show them, else any."""
+    services = sorted(_addresses(service.spec.clusterIP for service in snapshot.of(core.Service)))
+    pods = sorted(_addresses(node.spec.podCIDR.partition("/")[0] for node in snapshot.of(core.Node)))
+    first = str((services or pods or [IPv4Address("127.1.0.0")])[0])
+    block = ".".join(first.split(".")[:2])
+    return (
+        settings.service_cidr or service_cidr_of(block),
+        settings.pod_cidr_base or (str(pods[0]) if pods else pod_cidr_base_of(block)),
+    )
+
+
+def _addresses(texts: Iterable[str]) -> Iterator[IPv4Address]:
+    for text in texts:
+        try:
+            yield IPv4Address(text)
+        except ValueError:
+            continue  # a headless service, a node without addresses

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from cluster.api.errors import DeadlineExceeded
 from cluster.api.manifest import Manifest, read_manifests
+from cluster.api.meta import revision_of
+from cluster.client import operations
 from cluster.pb.v1 import core_pb2 as core
 from cluster.simulation import (
     AddNodes,
@@ -23,6 +26,7 @@ from cluster.simulation import (
     hollow,
     simulate,
 )
+from cluster.simulation.fork import Fork
 from tests.kit.scene import Scene
 
 RC = "ReplicationController/web"
@@ -353,6 +357,23 @@ def test_a_bug_that_hurts_nobody_else_is_told(three: Scene, monkeypatch: pytest.
     assert re.search(
         "this report may be wrong.*a handler failed for Pod/default/web-.*ZeroDivisionError", report.notes[0]
     )
+
+
+async def test_revisions_and_addresses_go_on_from_those_that_are_there(three: Scene) -> None:
+    snapshot = three.snapshot()
+    fork = Fork(snapshot, seed=0, settings=SimulationSettings())
+    await fork.open()
+    try:
+        service = core.Service(metadata=core.ObjectMeta(name="new", namespace="default"))
+        service.spec.ports.add(port=80)
+        node = core.Node(metadata=core.ObjectMeta(name="new"))
+        written = await fork.client("admin").write([operations.create(service), operations.create(node)])
+        objects: list[Any] = [outcome.unwrap() for outcome in written.outcomes]
+        assert [revision_of(obj) for obj in objects] == [snapshot.revision + 1, snapshot.revision + 2]
+        assert objects[0].spec.clusterIP.startswith("127.5.")
+        assert objects[1].spec.podCIDR == "10.0.0.128/25"
+    finally:
+        await fork.stop()
 
 
 def test_nodes_that_are_down_already_stay_so() -> None:
