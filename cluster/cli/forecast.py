@@ -7,6 +7,7 @@ would be applied, tables of what moves, comes, goes and stays pending, and when 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from cluster.api.kinds import BY_NAME
 from cluster.cli.exits import ExitCode
@@ -26,6 +27,8 @@ from cluster.simulation.report import (
 
 MOST_ROWS = 40
 """Of one table; -o json has all."""
+MOST_CHANGES = 10
+"""In the first line."""
 _REFUSED = "refused"
 
 
@@ -40,7 +43,7 @@ def exit_code(report: Report) -> ExitCode:
 
 def text(report: Report) -> str:
     """The report, for people."""
-    asked = "; ".join(report.changes) or "nothing is changed"
+    asked = "; ".join(_first(report.changes, MOST_CHANGES)) or "nothing is changed"
     parts = [f"if {asked} (the cluster is at revision {report.revision}):"]
     if report.applied:
         parts.append("\n".join(line for applied in report.applied for line in _applied(applied)))
@@ -57,7 +60,7 @@ def _consequences(report: Report) -> Iterable[str]:
     moved = [removed for removed in report.removed if removed.replaced_by]
     gone = [removed for removed in report.removed if not removed.replaced_by]
     placed = [placed for placed in report.placed if not placed.replaces]
-    yield "\n".join(_node(story) for story in report.nodes)
+    yield "\n".join(_first([_node(story) for story in report.nodes], MOST_ROWS))
     yield _table("moved", ("POD", "FROM", "WHY", "LEFT", "REPLACED BY", "ON", "READY"), map(_moved, moved))
     yield _table("gone", ("POD", "FROM", "WHY", "LEFT", "GONE"), map(_gone, gone))
     yield _table("placed", ("POD", "ON", "BOUND", "READY"), map(_placed, placed))
@@ -164,10 +167,15 @@ def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> st
     found = [list(row) for row in rows]
     if not found:
         return ""
-    lines = [f"{title}: {len(found)}", align([list(head), *found[:MOST_ROWS]])]
-    if len(found) > MOST_ROWS:
-        lines.append(f"... and {len(found) - MOST_ROWS} more (-o json has all)")
-    return "\n".join(lines)
+    table = align([list(head), *found[:MOST_ROWS]])
+    return "\n".join([f"{title}: {len(found)}", table, *_first(found, MOST_ROWS)[MOST_ROWS:]])
+
+
+def _first(lines: Sequence[Any], most: int) -> list[Any]:
+    """As many as are shown, and how many are not."""
+    if len(lines) <= most:
+        return [*lines]
+    return [*lines[:most], f"... and {len(lines) - most} more (-o json has all)"]
 
 
 def _object(text: str, namespace: str) -> str:

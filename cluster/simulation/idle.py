@@ -20,7 +20,10 @@ R = TypeVar("R")
 
 def run_idle(main: Coroutine[Any, Any, R], on_idle: Callable[[], None], on_turn: Callable[[], None]) -> R:
     """What `main` returns or raises. `on_turn` is called at each turn of the loop, `on_idle` at those at which every
-    task waits; what they raise ends the run and is raised. No loop may be running in this thread."""
+    task waits; what they raise ends the run and is raised. Raises RuntimeError where an event loop runs already."""
+    if _loop_runs():
+        main.close()
+        raise RuntimeError("a simulation has an event loop of its own: call it from a coroutine by asyncio.to_thread")
     selector = _Restless(on_idle, on_turn)
 
     async def until_over() -> R:
@@ -34,6 +37,14 @@ def run_idle(main: Coroutine[Any, Any, R], on_idle: Callable[[], None], on_turn:
             return runner.run(until_over())
     finally:
         main.close()  # if it never began
+
+
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class _Restless(selectors.DefaultSelector):

@@ -50,9 +50,9 @@ def simulate(
 ) -> Report:
     """What would become of a cluster if these changes were made, all at one moment, and then nothing else.
 
-    Takes a while (seconds for thousands of pods) and writes nothing anywhere. Must be called where no event loop runs:
-    from a coroutine, by `asyncio.to_thread`. Raises what `check` raises for changes that make no sense, Invalid for
-    manifests that cannot be right in any cluster, and DeadlineExceeded if the time did not even suffice to begin.
+    Takes a while (seconds for thousands of pods) and writes nothing anywhere. From a coroutine, call it by
+    `asyncio.to_thread`. Raises NotFound, Conflict and Invalid for changes that make no sense (see `changes.check`),
+    Invalid for manifests that are right in no cluster, and DeadlineExceeded if the time did not even suffice to begin.
     """
     check(snapshot, changes)
     settings = settings or SimulationSettings()

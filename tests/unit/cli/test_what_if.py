@@ -172,6 +172,10 @@ def test_long_tables_end() -> None:
     lines = forecast.text(Report(1, 0, (), "quiet", placed=many)).split("\n")
     assert lines[2] == "placed: 100"
     assert "... and 60 more (-o json has all)" in lines
+    nodes = tuple(NodeStory(f"n{number}", cordoned=True) for number in range(50))
+    lines = forecast.text(Report(1, 0, tuple(f"change {n}" for n in range(12)), "quiet", nodes=nodes)).split("\n")
+    assert lines[0].endswith("change 9; ... and 2 more (-o json has all) (the cluster is at revision 1):")
+    assert lines[42] == "... and 10 more (-o json has all)"
 
 
 def test_programs_get_everything() -> None:

@@ -50,7 +50,7 @@ def test_hashes_and_addresses_do_not_matter() -> None:
         "print(json.dumps(document(report(3))))"
     )
     expected = json.dumps(document(report(3)))
-    for hash_seed in ("0", "1", "random"):
+    for hash_seed in ("0", "random"):
         done = subprocess.run(
             [sys.executable, "-c", script],
             env={**os.environ, "PYTHONHASHSEED": hash_seed},

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from cluster.actor.clock import SystemClock
 from cluster.api.errors import DeadlineExceeded
 from cluster.api.manifest import Manifest, read_manifests
 from cluster.api.meta import revision_of
@@ -24,6 +26,7 @@ from cluster.simulation import (
     Scale,
     SimulationSettings,
     hollow,
+    run,
     simulate,
 )
 from cluster.simulation.fork import Fork
@@ -332,11 +335,29 @@ def test_a_controller_that_goes_on_in_vain_is_named(stubborn: Scene) -> None:
     assert len(stuck.pods) > 50
 
 
-def test_real_time_has_an_end_as_well(stubborn: Scene) -> None:
-    report = what_if(stubborn, limit_s=1e9, deadline_s=1.0)
+def test_real_time_has_an_end_as_well(stubborn: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ticking(SystemClock):
+        """Each look at it takes a millisecond."""
+
+        looks = 0
+
+        def monotonic(self) -> float:
+            Ticking.looks += 1
+            return Ticking.looks / 1000
+
+    monkeypatch.setattr(run, "SystemClock", Ticking)
+    report = what_if(stubborn, limit_s=1e9, deadline_s=2.0)
     assert report.ending == "deadline"
+    assert report.restless
     with pytest.raises(DeadlineExceeded, match="had not even begun"):
-        what_if(stubborn, deadline_s=1e-9)
+        what_if(stubborn, deadline_s=0.002)
+
+
+async def test_a_coroutine_is_told_how_to_ask(three: Scene) -> None:
+    with pytest.raises(RuntimeError, match=r"asyncio\.to_thread"):
+        simulate(three.snapshot(), [])
+    report = await asyncio.to_thread(simulate, three.snapshot(), [NodeDown("n1")])
+    assert report.is_quiet
 
 
 def test_a_bug_in_a_part_of_it_ends_the_simulation(three: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
