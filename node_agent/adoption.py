@@ -12,6 +12,9 @@ So for each container, its newest run tells where it is:
     RUNNING, STOPPING, n   nothing                          its status says how it ended; or nobody knows: lost
     BACKOFF, ENDED, n      run n - 1 at most                nothing to do
 
+What stands in no checkpoint is seen by what came after it: where one of the others was tried, all sidecars had started
+before.
+
 Ids of runs are made and read here, and nowhere else.
 """
 
@@ -20,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from node_agent.pod_state import ALIVE, NEVER, ContainerState, Exited, Phase, PodEvent, PodState, Started
+from node_agent.pod_state import ALIVE, NEVER, ContainerState, Exited, Phase, PodEvent, PodState, Role, Started
 from node_agent.runtime.interface import UNKNOWN_EXIT_CODE, Adopted
 
 _BEFORE = (Phase.WAITING, Phase.UNPREPARED, Phase.BACKOFF)
@@ -82,7 +85,20 @@ def adopt(
         if c.phase in _ON:
             run_id = newest if newest is not None and newest.run == c.run else None
             adoptions.append(_adoption(c, run_id, runs[run_id] if run_id else None, now_s))
-    return replace(state, containers=tuple(containers)), adoptions
+    return replace(state, containers=_with_started_sidecars(containers)), adoptions
+
+
+def _with_started_sidecars(containers: list[ContainerState]) -> tuple[ContainerState, ...]:
+    initialized = any(c.role is Role.MAIN and _was_tried(c) for c in containers)
+    return tuple(
+        replace(c, was_started=c.was_started or c.started or initialized) if c.role is Role.SIDECAR else c
+        for c in containers
+    )
+
+
+def _was_tried(c: ContainerState) -> bool:
+    """A run of it was started, or could not be."""
+    return c.run > 0 or c.phase not in (Phase.WAITING, Phase.ENDED) or c.last is not None or c.ended is not None
 
 
 def _adoption(c: ContainerState, run_id: RunId | None, found: Adopted | None, now_s: float) -> Adoption:
@@ -92,7 +108,8 @@ def _adoption(c: ContainerState, run_id: RunId | None, found: Adopted | None, no
         return Adoption(c.name, None, (_unseen(c, now_s),))
     events: list[PodEvent] = []
     if c.phase is Phase.STARTING:
-        events.append(Started(c.name, c.run, found.started.at_s, container_id(found)))
+        started = found.started
+        events.append(Started(c.name, c.run, started.at_s, container_id(found), started.at_mono_s))
     return Adoption(c.name, run_id, tuple(events))
 
 
@@ -110,7 +127,9 @@ def _unseen(c: ContainerState, now_s: float) -> Exited:
 
 
 def _due_now(state: PodState, now: float) -> PodState:
-    """Monotonic times of another boot mean nothing: whatever had one is due."""
-    containers = tuple(replace(c, deadline=now) if c.deadline < NEVER else c for c in state.containers)
+    """Monotonic times of another boot mean nothing: whatever was to be done at one is due."""
+    containers = tuple(
+        replace(c, started_mono_s=None, deadline=now if c.deadline < NEVER else NEVER) for c in state.containers
+    )
     stop = replace(state.stop, deadline=now) if state.stop is not None else None
-    return replace(state, containers=containers, stop=stop)
+    return replace(state, containers=containers, active_deadline=NEVER, stop=stop)

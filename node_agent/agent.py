@@ -53,11 +53,14 @@ from cluster.telemetry.log import get_logger
 from node_agent import node_object
 from node_agent.adoption import RunId
 from node_agent.checkpoint import Checkpoint, Checkpoints
+from node_agent.configuration import ConfigurationReader
+from node_agent.cut_off import LastHeard, is_cut_off
 from node_agent.dependencies import wait_for_dependencies
 from node_agent.eviction import parse_thresholds, refuses
 from node_agent.heartbeat import Heart, Usage
 from node_agent.memory_dir import LINK, memory_dir, remove_memory_dir
 from node_agent.node_object import Machine
+from node_agent.pod_lifecycle import MIN_GRACE_S
 from node_agent.pod_state import FailAsked, StopAsked
 from node_agent.pod_worker import PodWorker, Surroundings, stop_of
 from node_agent.preparation import Host
@@ -78,12 +81,13 @@ REPAIR_PAUSE_S = 0.2
 """Shortest time between two writes of the node's own status."""
 CRASH_PAUSE_S = 1.0
 """Before the pod of a worker that crashed is taken up anew."""
-STOP_MARGIN_S = 1.0
-"""How much longer than the grace period the stop of all pods may take before the rest is killed."""
+STOP_MARGIN_S = MIN_GRACE_S + 1.0
+"""How much longer than the grace period the stop of all pods may take before the rest is killed: sidecars that waited
+for the others all that time are told only then."""
 FLUSH_TIMEOUT_S = 1.0
 DISCONNECT_LOOK_S = 0.5
-CONFIGURATION_TIMEOUT_S = 5.0
-"""For one ConfigMap or Secret, before a container starts."""
+DISCONNECT_FIRST_S = 1.0
+"""How long an agent that begins has to reach the master, before it counts how long nobody did."""
 ALONE_S = 5.0
 """How long an agent that begins waits for the master before it starts again, on its own, what of its pods had ended."""
 
@@ -132,6 +136,8 @@ class NodeAgent:
         self._node = Informer(client, core.Node, field_selector=by_name, clock=clock, rng=rng)
         self._pods = Informer(client, core.Pod, field_selector=f"spec.nodeName={settings.name}", clock=clock, rng=rng)
         self._services = Informer(client, core.Service, clock=clock, rng=rng)
+        boot = boot_id()
+        self._last_heard = LastHeard(settings.dir, boot)
         usage = Usage(clock, settings.dir.parent if settings.dir.parent.exists() else Path("/"))
         self._heart = Heart(
             client,
@@ -140,6 +146,7 @@ class NodeAgent:
             interval_s=settings.profile.heartbeat_interval_s,
             usage=lambda: usage.sample(sum(not worker.is_over for worker in self.workers.values())),
             on_unknown=self._on_unknown,
+            heard_at_s=self._last_heard.load(clock.monotonic()),
         )
         profile = settings.profile
         self._checkpoints = Checkpoints(
@@ -152,14 +159,14 @@ class NodeAgent:
             clock=clock,
             rng=rng,
             checkpoints=self._checkpoints,
-            boot_id=boot_id(),
+            boot_id=boot,
             host=Host(
                 node_name=settings.name,
                 host_ip=settings.host,
                 path=environ.get("PATH") or DEFAULT_PATH,
                 lang=environ.get("LANG") or "C.UTF-8",
                 services=self._services.indexer.list,
-                read_configuration=self._read_configuration,
+                read_configuration=ConfigurationReader(client, clock).get,
                 allocatable=lambda: node_object.amounts(self._resources),
                 data=settings.dir / "data",
                 memory=settings.dir / LINK,
@@ -194,7 +201,13 @@ class NodeAgent:
         self._resources = node_object.capacity(
             self._machine, settings.cpu, settings.memory, settings.pods, settings.resources
         )
-        await self.runtime.start()
+        try:
+            await self.runtime.start()
+        except BaseException:
+            self._leaving = True  # what there is belongs to another agent, or is not understood: none of it is ended
+            raise
+        if not self.runtime.hides:
+            log.error("pods can read the cluster's keys", missing=list(self.runtime.missing))
         await self._try_sandbox()
         await self._checkpoints.start()
         await self._adopt_living()
@@ -438,10 +451,6 @@ class NodeAgent:
             elif pod.status != worker.current_status and not self.writer.is_pending(uid):
                 self.writer.put(worker.pod, worker.current_status)
 
-    async def _read_configuration(self, kind: str, namespace: str, name: str) -> core.ConfigMap | core.Secret:
-        message = core.ConfigMap if kind == "ConfigMap" else core.Secret
-        return await self.client.get(message, name, namespace, timeout_s=CONFIGURATION_TIMEOUT_S)
-
     async def _adopt_living(self) -> None:
         """Takes up the pods that an earlier life of this agent left and that run, whether the master answers or not.
 
@@ -460,8 +469,9 @@ class NodeAgent:
 
     async def _adopt_the_rest(self) -> None:
         await self._clock.sleep(ALONE_S)
-        while self._left:
-            await self._adopt(self._left.pop(next(iter(self._left))))
+        for uid, checkpoint in list(self._left.items()):
+            if uid in self._left and not is_cut_off(core.Pod.FromString(checkpoint.pod).spec, self._silent_s):
+                await self._adopt(self._left.pop(uid))
 
     async def _adopt(self, checkpoint: Checkpoint, pod: core.Pod | None = None) -> None:
         """`pod`: as the master has it, if that is known."""
@@ -542,16 +552,25 @@ class NodeAgent:
             transition_s=profile.eviction_pressure_s,
         )
 
+    @property
+    def _silent_s(self) -> float:
+        """How long the master has not been heard of."""
+        return self._clock.monotonic() - self._heart.heard_at_s
+
     async def _watch_disconnect(self) -> None:
         """Ends pods whose spec says that they must not run when the master was not heard of for so long."""
+        await self._clock.sleep(DISCONNECT_FIRST_S)
         while True:
-            await self._clock.sleep(DISCONNECT_LOOK_S)
-            silent_s = self._clock.monotonic() - self._heart.heard_at_s
-            for worker in list(self.workers.values()):
-                limit_s = worker.pod.spec.stopAfterDisconnectSeconds
-                if limit_s and silent_s > limit_s and worker.state.stop is None and not worker.is_over:
+            workers = [worker for worker in self.workers.values() if worker.pod.spec.stopAfterDisconnectSeconds]
+            if workers:
+                self._last_heard.note(self._heart.heard_at_s)
+            for worker in workers:
+                spec = worker.pod.spec
+                if is_cut_off(spec, self._silent_s) and worker.state.stop is None and not worker.is_over:
+                    limit_s = spec.stopAfterDisconnectSeconds
                     why = f"The node agent has not reached the master for more than {limit_s} seconds"
                     await _tell(worker, FailAsked("StoppedAfterDisconnect", why, worker.state.grace_s))
+            await self._clock.sleep(DISCONNECT_LOOK_S)
 
     async def _guard(self, worker: PodWorker) -> None:
         """A worker that crashes, which is a bug, loses its pod: it is killed and taken up anew, as after a restart."""

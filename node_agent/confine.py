@@ -5,11 +5,14 @@ What the spawner does to itself at its start, every pod inherits, at no cost per
     no_new_privs             no program gains rights by a set-uid bit or file capabilities
     an empty bounding set    a program that runs as root has no capabilities
     umask 077, no core       files are private; no memory ends up on a disk
-    a mount namespace        the cluster's directory, with its keys, is covered; only the node's pods show. When not
-                             root, within a user namespace of its own, whose processes may neither trace nor look into
-                             the daemons outside
+    RLIMIT_NOFILE, _FSIZE    one process does not take all open files of the machine, one file not all of its disk
+    a mount namespace        the directory of clusters, with their keys, is covered; only the node's pods show. So is
+                             /dev/shm, with other nodes' secrets: a node has one of its own. When not root, within a
+                             user namespace of its own, whose processes may neither trace nor look into the daemons
+                             outside
     RLIMIT_NPROC             in that user namespace: a fork bomb does not take the whole machine
-    Landlock                 signals reach nothing outside: neither the agent nor the user's other processes
+    Landlock                 signals reach nothing outside: neither the agent nor the user's other processes. Where
+                             nothing can be mounted, it also closes the clusters' directory (`node_agent.launch`)
 
 What one program needs beyond that is done between fork and exec (`confine_child`): limits, mounts, user and group,
 files, system calls, in this order, since rights go last. (Control groups it is born in: `node_agent.launch`.)
@@ -41,9 +44,16 @@ MNT_DETACH = 2
 PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
 LAST_CAPABILITY = 63
 NOBODY = 65534
+SHARED_MEMORY = "/dev/shm"
+MAX_FILES = 65_536
+"""Open at once in one process. Nothing that works gets there; the machine has room for some hundred thousand."""
+MAX_FILE_BYTES = 1 << 40
+"""What has written that much has gone wrong, and is told by SIGXFSZ."""
 MAX_PROCESSES = 2048
 """Of all pods of a node together, threads counted, where they are in a user namespace: a fork bomb ends there even if
 there are no control groups, which would also keep it from taking all processor time."""
+COVER, CLOSED = "cover", "closed"
+"""How a directory is kept from programs: something lies over it; Landlock lets nobody in (`node_agent.launch`)."""
 KEPT_FLAGS = {"nosuid": MS_NOSUID, "nodev": MS_NODEV, "noexec": 8, "noatime": 1024, "relatime": 1 << 21}
 """Flags of a mount that a remount within a user namespace must repeat."""
 
@@ -71,27 +81,31 @@ def mount(source: str, target: str, kind: str | None, flags: int, options: str |
 
 
 def confine_self(hidden: str, shown: Iterable[str]) -> dict[str, Any]:
-    """Confines this process and all that it will start. Covers the directory `hidden`, but for those of `shown`.
+    """Confines this process and all that it will start. Covers the directory `hidden`, and what others have in shared
+    memory, but for those of `shown`, which are directories in either.
 
-    Returns {"mounts": whether programs can have mounts of their own, "hidden": whether the directory is covered,
-    "missing": [what could not be done, and why]}. Single-threaded processes only.
+    Returns {"mounts": whether programs can have mounts of their own, "hidden": by what the directory is kept from them:
+    "cover" or nothing, "missing": [what could not be done, and why]}. Single-threaded processes only.
     """
     missing: list[str] = []
     os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_NOFILE, MAX_FILES)
+    _limit(resource.RLIMIT_FSIZE, MAX_FILE_BYTES)
     mounts = covered = False
     try:
         own_namespaces()
         mounts = True
         if os.geteuid():
             # Counted in the new user namespace only (Linux 5.14): what else the user runs does not matter.
-            _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-            most = MAX_PROCESSES if hard == resource.RLIM_INFINITY else min(hard, MAX_PROCESSES)
-            resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
-        cover(hidden, shown)
+            _limit(resource.RLIMIT_NPROC, MAX_PROCESSES)
+        cover(hidden, shown, "mode=755,size=64k", read_only=True)
         covered = True
+        if os.path.isdir(SHARED_MEMORY):
+            cover(SHARED_MEMORY, shown, "mode=1777")
     except OSError as error:
         what = "the cluster's directory cannot be covered" if mounts else "no mount namespace"
+        what = "the secrets of other nodes' pods in /dev/shm cannot be covered" if covered else what
         missing.append(f"{what}: {error.strerror or error}")
     for what, arguments in (("no_new_privs", (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)), ("dumpable", (PR_SET_DUMPABLE, 0))):
         try:
@@ -107,7 +121,14 @@ def confine_self(hidden: str, shown: Iterable[str]) -> dict[str, Any]:
             _call("prctl", PR_CAPBSET_DROP, capability, 0, 0, 0)
         except OSError:
             break  # beyond the last one that this kernel knows, or not ours to drop: then no program gets any
-    return {"mounts": mounts, "hidden": covered, "missing": missing}
+    return {"mounts": mounts, "hidden": COVER if covered else "", "missing": missing}
+
+
+def _limit(number: int, value: int) -> None:
+    """Nobody raises it again; one that is lower stays."""
+    _, hard = resource.getrlimit(number)
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(number, (value, value))
 
 
 def own_namespaces() -> None:
@@ -138,15 +159,18 @@ def _map(uid: int, uid_outside: int, gid: int, gid_outside: int) -> None:
             file.write(text)
 
 
-def cover(hidden: str, shown: Iterable[str]) -> None:
-    """An empty directory over `hidden`, in which only those of `shown` are to be found. Raises OSError."""
-    open_ = [(path, os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) for path in shown]
-    mount("tmpfs", hidden, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=64k")
+def cover(hidden: str, shown: Iterable[str], options: str, *, read_only: bool = False) -> None:
+    """A directory in memory over `hidden`, in which only those of `shown` are to be found that lie there. Raises
+    OSError."""
+    inside = [path for path in shown if path.startswith(hidden + "/")]
+    open_ = [(path, os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) for path in inside]
+    mount("tmpfs", hidden, "tmpfs", MS_NOSUID | MS_NODEV, options)
     for path, fd in open_:
         os.makedirs(path, mode=0o755, exist_ok=True)
         mount(f"/proc/self/fd/{fd}", path, None, MS_BIND | MS_REC)
         os.close(fd)
-    mount("none", hidden, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
+    if read_only:
+        mount("none", hidden, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
 
 
 # --- one program, between fork and exec
@@ -163,6 +187,7 @@ def needs_fork(confinement: dict[str, Any] | None) -> bool:
         or confinement["mounts"]
         or confinement["read_only_root"]
         or confinement["filter"]
+        or confinement["apart"]
     )
 
 
@@ -170,10 +195,7 @@ def confine_child(confinement: dict[str, Any], cwd: str) -> None:
     """Confines this process, which is about to execute a program in `cwd`. Raises NotConfined."""
     try:
         for name, value in confinement["rlimits"].items():
-            number = getattr(resource, f"RLIMIT_{name}")
-            _, hard = resource.getrlimit(number)
-            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.setrlimit(number, (value, value))
+            _limit(getattr(resource, f"RLIMIT_{name}"), value)
         if confinement["mounts"] or confinement["read_only_root"]:
             _call("unshare", CLONE_NEWNS)
             mount("none", "/", None, MS_REC | MS_PRIVATE)
@@ -228,8 +250,10 @@ def make_mount_point(target: str, *, is_directory: bool) -> None:
     """Makes the path exist, for this process only: nothing is written to the machine's own directories.
 
     The nearest directory that exists is covered by one in memory, which holds everything that the old one holds, each
-    entry bound to its place, and the new path. Raises OSError.
+    entry bound to its place, and the new path. Raises OSError, ValueError.
     """
+    if not os.path.isabs(target):
+        raise ValueError(f'"{target}" is not an absolute path: nothing can be mounted there')
     if os.path.lexists(target):
         return
     parent = os.path.dirname(target.rstrip("/"))

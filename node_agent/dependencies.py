@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from cluster.actor.clock import Clock
-from cluster.api.errors import ApiError
+from cluster.api.errors import ApiError, NotFound
 from cluster.api.kinds import kind_from_word
 from cluster.client.interface import ClusterClient
 from cluster.pb.v1 import core_pb2 as core
@@ -37,6 +37,14 @@ def _what(name: str) -> tuple[type[core.ReplicationController] | type[core.Endpo
     return (core.Endpoints if kind_from_word(word).name == "Service" else core.ReplicationController), object_name
 
 
+async def _is_there(client: ClusterClient, namespace: str, name: str) -> bool:
+    message, object_name = _what(name)
+    try:
+        return is_ready(await client.get(message, object_name, namespace))
+    except NotFound:
+        return False
+
+
 async def wait_for_dependencies(
     client: ClusterClient,
     clock: Clock,
@@ -44,20 +52,15 @@ async def wait_for_dependencies(
     names: Sequence[str],
     on_change: Callable[[tuple[str, ...]], Awaitable[None]],
 ) -> None:
-    """Tells which are missing whenever that changes; returns when none is."""
+    """Tells which are missing whenever that changes; returns when none is: all of them were ready in one look."""
     missing, pause_s = tuple(names), FIRST_S
     while missing:
         await clock.sleep(pause_s)
         pause_s = min(pause_s * 1.5, LONGEST_S)
-        still = []
-        for name in missing:
-            try:
-                message, object_name = _what(name)
-                found: object = await client.get(message, object_name, namespace)
-            except ApiError:
-                found = None
-            if not is_ready(found):
-                still.append(name)
-        if tuple(still) != missing:
-            missing = tuple(still)
+        try:
+            still = tuple([name for name in names if not await _is_there(client, namespace, name)])
+        except ApiError:
+            continue  # nothing was learned
+        if still != missing:
+            missing = still
             await on_change(missing)

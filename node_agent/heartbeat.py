@@ -78,12 +78,14 @@ class Heart:
         interval_s: float,
         usage: Callable[[], dict[str, str]],
         on_unknown: Callable[[], Awaitable[None]],
+        heard_at_s: float,
     ) -> None:
-        """`on_unknown` is awaited when the master knows no node of this name."""
+        """`on_unknown` is awaited when the master knows no node of this name. `heard_at_s`: when an earlier life of
+        this agent heard of the master, monotonic."""
         self._client, self._node, self._clock, self._interval_s = client, node, clock, interval_s
         self._usage, self._on_unknown = usage, on_unknown
-        self.heard_at_s = clock.monotonic()
-        """When the master answered last, monotonic; before it ever did, when this agent began."""
+        self.heard_at_s = heard_at_s
+        """When the master answered last, monotonic."""
         self._sequence = 0
         self._failures = 0
         self._next_s = clock.monotonic()

@@ -10,12 +10,13 @@ from __future__ import annotations
 import _thread
 import fcntl
 import os
+import resource
 import signal
 import termios
 
 from node_agent.cgroup_files import enter, enter_parents
-from node_agent.confine import NotConfined, confine_child, needs_fork
-from node_agent.restrict import scope_signals
+from node_agent.confine import CLOSED, NotConfined, confine_child, confine_self, needs_fork
+from node_agent.restrict import above, close_off, scope_signals
 
 TYPE_CHECKING = False  # importing `typing` just for annotations would cost the spawner 1 MB
 if TYPE_CHECKING:
@@ -33,24 +34,57 @@ class Refused(Exception):
         self.code, self.message = code, message
 
 
+class _Scores:
+    """This process' place in the order in which the kernel kills when memory is used up (proc(5), oom_score_adj)."""
+
+    def __init__(self) -> None:
+        self._fd, self._own = -1, b"0"
+
+    def open(self) -> None:
+        """Once this process is not dumpable any more, only what is open already can be written."""
+        try:
+            self._fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+            self._own = os.read(self._fd, 16)
+        except OSError:
+            pass  # then all that it starts have its own, whatever that is
+
+    def become(self, score: int | None) -> None:
+        """Takes this place, as far as that is allowed; None: its own."""
+        if self._fd < 0:
+            self.open()
+        try:
+            os.pwrite(self._fd, self._own if score is None else str(score).encode(), 0)
+        except OSError:
+            pass  # only root may have itself killed later than it would be
+
+
+_scores = _Scores()
+
+
 class Launcher:
     """Launches from a thread of its own, which is confined a little further than the process.
 
     Landlock's domains are per thread, nest, and are inherited: what this thread starts can signal only its like, and so
-    not the spawner, which is the same user. The process waits while it launches, so there is never more than one busy.
+    not the spawner, which is the same user. And where `hidden` cannot be covered, it is closed, but for `shown`. The
+    process waits while it launches, so there is never more than one busy.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: str = "", shown: Iterable[str] = ()) -> None:
+        self.problem = ""
+        """Why `hidden` could not be closed."""
+        self._hidden, self._shown, self._above = hidden, tuple(shown), above(hidden) if hidden else []
         self._wanted, self._done = _thread.allocate_lock(), _thread.allocate_lock()
-        self._wanted.acquire()
         self._done.acquire()
         self._arguments: tuple[Any, ...] = ()
-        self._result: int | BaseException = 0
-        _thread.start_new_thread(self._serve, ())
-        self._done.acquire()
+        self._result: tuple[int, int] | BaseException = (0, -1)
+        self._begin()
 
-    def __call__(self, *arguments: Any) -> int:
+    def __call__(self, *arguments: Any) -> tuple[int, int]:
         """As `launch`."""
+        if self._looks_of_above() != self._looks:
+            earlier = self._wanted
+            self._begin()
+            earlier.release()
         self._arguments = arguments
         self._wanted.release()
         self._done.acquire()
@@ -58,19 +92,59 @@ class Launcher:
             raise self._result
         return self._result
 
-    def _serve(self) -> None:
+    def _begin(self) -> None:
+        """A fresh thread. What is closed is closed to all that is new in the directories above, too: the next one
+        knows it."""
+        self._looks, self._wanted = self._looks_of_above(), _thread.allocate_lock()
+        self._wanted.acquire()
+        _thread.start_new_thread(self._serve, (self._wanted,))
+        self._done.acquire()
+
+    def _looks_of_above(self) -> list[int]:
+        """Something else if anything was added there, or taken away."""
+        return [os.stat(directory).st_mtime_ns for directory in self._above]
+
+    def _serve(self, wanted: _thread.LockType) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))  # they are the main thread's
         try:
             scope_signals()
         except OSError:
             pass  # what the kernel lacks for it, the process has said of itself already (`confine_self`)
+        try:
+            if self._hidden:
+                close_off(self._hidden, self._shown)
+        except OSError as error:
+            self.problem = str(error.strerror)
         while True:
             self._done.release()
-            self._wanted.acquire()
+            wanted.acquire()
+            if wanted is not self._wanted:
+                return  # another thread has taken over
             try:
                 self._result = launch(*self._arguments)
             except BaseException as error:
                 self._result = error
+
+
+def confined(hidden: str, shown: Iterable[str]) -> tuple[Launcher, dict[str, Any]]:
+    """Confines this process (`confine_self`), and what cannot be done to all of it to the thread that launches.
+
+    Returns that one, and what was done: "hidden" may also be "closed", which is less.
+    """
+    _scores.open()
+    said = confine_self(hidden, shown)
+    if said["hidden"]:
+        return Launcher(), said
+    launcher = Launcher(hidden, shown)
+    if launcher.problem:
+        said["missing"].append(f"pods can read the cluster's keys: {launcher.problem}")
+        return launcher, said
+    said["hidden"] = CLOSED
+    said["missing"].append(
+        "the directory of clusters is not covered, but closed by Landlock: in the directories above it pods can make"
+        " nothing, nor open what is made there after their start; and they can read the secrets of other nodes' pods"
+    )
+    return launcher, said
 
 
 def find_program(name: str, path: str, cwd: str) -> str:
@@ -101,29 +175,51 @@ def launch(
     fds: tuple[int, int, int],
     confinement: dict[str, Any] | None = None,
     tty: bool = False,
-) -> int:
-    """Starts a program in a session of its own, confined (`node_agent.confine`); its pid. Raises Refused.
+) -> tuple[int, int]:
+    """Starts a program in a session of its own, confined (`node_agent.confine`). Raises Refused.
+
+    Returns its pid and a descriptor. A program that prepares itself says there what stands in its way (`refusal`); when
+    that ends in silence it runs. It may take for ever, if a file system that it needs does not answer: nobody waits for
+    it here. -1: it runs already.
 
     Descriptors below 0 mean /dev/null; if `tty`, the first one is a terminal, and becomes the program's own.
     """
     if not argv:
         raise Refused(127, "no command is given")
-    groups = confinement["cgroups"] if confinement else ()
+    score = confinement["oom_score_adj"] if confinement else None
+    # It is inherited, too: so nothing that the program starts is without.
+    if score is not None:
+        _scores.become(score)
+    try:
+        if confinement and needs_fork(confinement):
+            return _launch_confined(argv, env, cwd, fds, confinement, tty)
+        return _launch_within(confinement["cgroups"] if confinement else (), argv, env, cwd, fds, tty), -1
+    finally:
+        if score is not None:
+            _scores.become(None)
+
+
+def _launch_within(
+    groups: Iterable[str], argv: list[str], env: dict[str, str], cwd: str, fds: tuple[int, int, int], tty: bool
+) -> int:
+    """This process goes into the groups and comes back: so the program is born in them, and nothing that it ever starts
+    is outside. Moving oneself costs some 50 us per group; the memory that one holds stays where it is."""
     pid = 0
     try:
-        # This process goes into the groups and comes back: so the program is born in them, and nothing that it ever
-        # starts is outside. Moving oneself costs some 50 us per group; the memory that one holds stays where it is.
         try:
             enter(groups)
         except OSError as error:
             raise Refused(128, f"cannot enter its control groups: {error}") from None
-        if confinement and needs_fork(confinement):
-            pid = _launch_confined(argv, env, cwd, fds, confinement, tty)
-        else:
-            pid = _launch_plain(argv, env, cwd, fds, tty)
+        pid = _launch_plain(argv, env, cwd, fds, tty)
     finally:
         _come_back(groups, pid)
     return pid
+
+
+def refusal(said: bytes) -> Refused:
+    """What a program said that could not be prepared."""
+    code, _, message = said.decode(errors="replace").partition(" ")
+    return Refused(int(code), message)
 
 
 def _come_back(groups: Iterable[str], pid: int) -> None:
@@ -169,16 +265,23 @@ def _launch_plain(argv: list[str], env: dict[str, str], cwd: str, fds: tuple[int
 
 def _launch_confined(
     argv: list[str], env: dict[str, str], cwd: str, fds: tuple[int, int, int], confinement: dict[str, Any], tty: bool
-) -> int:
-    """The same by fork and exec, for what has to be done in between. This process is small and has one thread: a fork
-    costs a millisecond, and breaks nothing."""
+) -> tuple[int, int]:
+    """The same by fork and exec, for what has to be done in between, in Python, which a child of vfork must not run.
+    This process is small: a fork costs a millisecond. Its other thread waits for this one (`Launcher`), and so holds no
+    lock that the child, in which it is not, could wait for."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
         refused = "128 it could not be prepared"
         try:
-            os.close(reader)
+            try:
+                enter(confinement["cgroups"])
+            except OSError as error:
+                raise Refused(128, f"cannot enter its control groups: {error}") from None
             _become(fds, tty)
+            # It may stay here for long: nobody is to wait for a descriptor that it holds.
+            os.closerange(3, writer)
+            os.closerange(writer + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
             confine_child(confinement, cwd)
             try:
                 os.chdir(cwd)
@@ -198,13 +301,8 @@ def _launch_confined(
             os.write(writer, refused.encode())
             os._exit(126)
     os.close(writer)
-    with open(reader, "rb") as said:
-        refused = said.read().decode()
-    if not refused:
-        return pid
-    os.waitpid(pid, 0)
-    code, _, message = refused.partition(" ")
-    raise Refused(int(code), message)
+    os.set_blocking(reader, False)
+    return pid, reader
 
 
 def _become(fds: tuple[int, int, int], tty: bool) -> None:

@@ -9,16 +9,18 @@ be closed without a network namespace, so it is seen, and said with the cure. On
 from __future__ import annotations
 
 import os
+import re
 import socket
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cluster.actor.ports import who_listens
+from cluster.actor.ports import first_listener
 from node_agent.process_tree import descendants_of, environ_value
 
 _LISTEN = "0A"
-_CLASH_WORDS = ("address already in use", "eaddrinuse", "errno 98", "address in use")
+_PORT = re.compile(r"""(?:[\d\]*:\s]:|\bport\W{0,3}|['"],\s?)(\d{1,5})\b(?!\])""", re.IGNORECASE)
+_CLASH_WORDS = ("address already in use", "eaddrinuse", "errno 98", "os error 98", "(98", "address in use")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +94,27 @@ def looks_like_a_clash(output: str) -> bool:
     return any(words in text for words in _CLASH_WORDS)
 
 
+def ports_in(output: str) -> list[int]:
+    """The ports that the output may mean where it speaks of an address in use, each once, in their order. Pure.
+
+    As programs print them: "127.0.0.1:80", "*:6379", "[::]:80", "('0.0.0.0', 8000)", "port 5000".
+    """
+    lines = [line for line in output.splitlines() if "in use" in line.lower() or looks_like_a_clash(line)]
+    numbers = (int(found) for line in lines for found in _PORT.findall(line))
+    return list(dict.fromkeys(number for number in numbers if 0 < number < 65536))
+
+
 def holder_of(pod_ip: str, ports: Sequence[int]) -> str:
     """Who listens on one of these ports, at the pod's address or at all.
 
     As in "port 80 is held by pid 7 (nginx) of pod web-1". Empty if nobody does, or nobody can be seen.
     """
-    for port in ports:
-        holder = who_listens(pod_ip, port)
-        if not holder:
-            continue
-        words = holder.split()
-        pod = environ_value(int(words[1]), "POD_NAME") if len(words) > 1 and words[1].isdigit() else ""
-        return f"port {port} is held by {holder}" + (f" of pod {pod}" if pod else "")
-    return ""
+    port, holder = first_listener(pod_ip, ports)
+    if not port:
+        return ""
+    words = holder.split()
+    pod = environ_value(int(words[1]), "POD_NAME") if words[1].isdigit() else ""
+    return f"port {port} is held by {holder}" + (f" of pod {pod}" if pod else "")
 
 
 def clash_message(container: str, pod_ip: str, holder: str = "") -> str:

@@ -24,21 +24,23 @@ The events, and what they do to a container in each state (- : late news of an e
     HookDone     -        -           -           RUNNING   -         STOPPING  -          -         -
     ProbeChanged -        -           -           -         (3)       -         -          -         -
     StopAsked    ENDED    (1)         ENDED       (4)       (4)       shortened shortened  ENDED     -
-    Ticked       -        -           STARTING(5) -         killed(5) STOPPING(5) killed(5) STARTING(5) -
+    Ticked       -        -           STARTING(5) (6)       (6)       STOPPING(5) killed(5) STARTING(5) -
 
 (1) HOOKED if it has a postStart hook; as (4) if the pod was asked to stop in between. (2) STARTING at once, BACKOFF or
 ENDED, by restart policy and back-off. (3) readiness: sets `ready`; startup that succeeded: sets `started`; liveness or
 startup that failed: as (4), then as after any exit. (4) PRESTOP if it has that hook, else STOPPING; a sidecar only when
-its turn has come. (5) when due.
+its turn has come. (5) when due. (6) a sidecar whose turn did not come in time: as (4).
+
+Between SIGTERM and SIGKILL there are at least MIN_GRACE_S, whatever the deadline was.
 
 After each event `_advance` looks at the pod as a whole and does what the order of containers asks for: starts the next
 init container when the one before has ended well (or, a sidecar, has started); starts the others when all those are
 through and what they depend on is ready; ends sidecars, the last one first, when the others are over. A pod that was
 asked to stop, or has failed, and whose containers are all ENDED yields Finish, once.
 
-Times: `now` is monotonic and only for deadlines; what people read (started, finished) comes with the events, in seconds
-since 1970. Whoever carries out the commands (`node_agent.pod_worker`) keeps one timer, for `next_deadline(state)`, and
-sends Ticked when it rings.
+Times: `now` is monotonic, and so is all that is reckoned with; what people read (started, finished) comes with the
+events, in seconds since 1970, and decides nothing: that clock may be set at any time. Whoever carries out the commands
+(`node_agent.pod_worker`) keeps one timer, for `next_deadline(state)`, and sends Ticked when it rings.
 """
 
 from __future__ import annotations
@@ -185,8 +187,8 @@ def _advance(state: PodState, now: float) -> tuple[PodState, list[Command]]:
     if state.stop is not None or _is_over(state):
         sidecar = _next_sidecar_to_end(state)
         if sidecar is not None:
-            deadline = state.stop.deadline if state.stop else now + max(state.grace_s, MIN_GRACE_S)
-            changed, more = _terminate(sidecar, deadline)
+            deadline = state.stop.deadline if state.stop else now + state.grace_s
+            changed, more = _terminate(sidecar, deadline, now)
             state = _with(state, sidecar, changed)
             commands += more
         idle = (Phase.WAITING, Phase.UNPREPARED, Phase.BACKOFF)
@@ -215,9 +217,10 @@ def _to_start(state: PodState) -> list[ContainerState]:
 
 
 def is_through(c: ContainerState) -> bool:
-    """An init container that lets the next one begin."""
+    """An init container that lets the next one begin. A sidecar that has started once stays so, whatever becomes of it;
+    one whose runs have all failed to start holds the pod back."""
     if c.role is Role.SIDECAR:
-        return c.started or c.last is not None or c.phase is Phase.ENDED
+        return c.was_started or c.phase is Phase.ENDED
     return c.phase is Phase.ENDED and c.ended is not None and c.ended.exit_code == 0
 
 
@@ -275,10 +278,12 @@ def _start(c: ContainerState) -> _Change:
 
 
 def _started(state: PodState, c: ContainerState, event: Started, now: float) -> _Change:
-    c = replace(c, phase=Phase.RUNNING, started_at_s=event.at_s, container_id=event.container_id, deadline=NEVER)
+    at_mono_s = now if event.at_mono_s is None else event.at_mono_s
+    c = replace(c, phase=Phase.RUNNING, started_at_s=event.at_s, started_mono_s=at_mono_s, deadline=NEVER)
+    c = replace(c, container_id=event.container_id)
     note = Note(NORMAL, "Started", f"Started container {c.name}")
     if state.stop is not None:
-        stopping, commands = _terminate(c, state.stop.deadline)
+        stopping, commands = _terminate(c, state.stop.deadline, now)
         return stopping, [note, *commands]
     if c.post_start:
         return replace(c, phase=Phase.HOOKED), [note, RunHook(c.name, c.run, POST_START)]
@@ -295,13 +300,13 @@ def _run(c: ContainerState) -> _Change:
 
 def _started_well(c: ContainerState) -> _Change:
     ready = not c.probes_readiness and c.role is not Role.INIT
-    return replace(c, started=True, ready=ready), [StartProbes(c.name, c.run)]
+    return replace(c, started=True, was_started=True, ready=ready), [StartProbes(c.name, c.run)]
 
 
 def _start_failed(state: PodState, c: ContainerState, event: StartFailed, now: float) -> _Change:
     end = Termination(event.exit_code, 0, "ContainerCannotRun", event.message, event.at_s, event.at_s)
     note = Note(WARNING, "Failed", f'Error: failed to start container "{c.name}": {event.message}')
-    c, commands = _after(state, c, end, now)
+    c, commands = _after(state, c, end, ended_at=now, ran_s=0.0, now=now)
     return c, [note, *commands]
 
 
@@ -320,10 +325,13 @@ def _exited(state: PodState, c: ContainerState, event: Exited, now: float) -> _C
     else:
         reason = event.reason or ("Completed" if event.exit_code == 0 else "Error")
     started_at_s = c.started_at_s or event.at_s
+    ended_at = now if event.at_mono_s is None else event.at_mono_s
+    # By the calendar only where nothing else is known: after a start of the machine.
+    ran_s = event.at_s - started_at_s if c.started_mono_s is None else ended_at - c.started_mono_s
     end = Termination(
         event.exit_code, event.signal, reason, message, started_at_s, event.at_s, c.container_id, event.used
     )
-    c, commands = _after(state, c, end, now)
+    c, commands = _after(state, c, end, ended_at=ended_at, ran_s=ran_s, now=now)
     return c, [StopProbes(c.name, event.run), *commands]
 
 
@@ -335,21 +343,25 @@ def _policy_of(state: PodState, c: ContainerState) -> str:
     return state.policy
 
 
-def _after(state: PodState, c: ContainerState, end: Termination, now: float) -> _Change:
-    """What comes after a run that has ended."""
+def _after(
+    state: PodState, c: ContainerState, end: Termination, *, ended_at: float, ran_s: float, now: float
+) -> _Change:
+    """What comes after a run that has ended, which may have been a while ago: the wait counts from then."""
     if not should_restart(_policy_of(state, c), end.exit_code, stopping=state.stop is not None):
         return replace(c, phase=Phase.ENDED, ready=False, started=False, ended=end, deadline=NEVER), []
-    row = state.backoff.row_after(c.restarts_in_row, end.finished_at_s - end.started_at_s)
+    row = state.backoff.row_after(c.restarts_in_row, ran_s)
     delay_s = state.backoff.delay_s(row)
-    c = replace(c, run=c.run + 1, last=end, ended=None, restarts_in_row=row + 1, container_id="")
-    if delay_s == 0:
+    c = replace(c, run=c.run + 1, last=end, ended=None, restarts_in_row=row + 1, started_mono_s=None, container_id="")
+    if delay_s == 0 or ended_at + delay_s <= now:
         return _start(c)
     pod = f"{state.name}_{state.namespace}({state.uid})"
     wait = f"back-off {format_duration(delay_s)} restarting failed container={c.name} pod={pod}"
     cannot_run = end.reason == "ContainerCannotRun"
     waiting = ("RunContainerError", f"{end.message}; {wait}") if cannot_run else ("CrashLoopBackOff", wait)
     note = Note(WARNING, "BackOff", f"Back-off restarting failed container {c.name} in pod {pod}")
-    return replace(c, phase=Phase.BACKOFF, ready=False, started=False, waiting=waiting, deadline=now + delay_s), [note]
+    return replace(c, phase=Phase.BACKOFF, ready=False, started=False, waiting=waiting, deadline=ended_at + delay_s), [
+        note
+    ]
 
 
 def _hook_done(state: PodState, c: ContainerState, event: HookDone, now: float) -> _Change:
@@ -358,7 +370,7 @@ def _hook_done(state: PodState, c: ContainerState, event: HookDone, now: float) 
     if not event.error:
         return _run(c)
     note = Note(WARNING, "FailedPostStartHook", f"PostStartHook failed: {event.error}")
-    c, commands = _terminate(c, now + max(state.grace_s, MIN_GRACE_S))
+    c, commands = _terminate(c, now + state.grace_s, now)
     return c, [note, *commands]
 
 
@@ -368,7 +380,7 @@ def _pre_stop_done(state: PodState, c: ContainerState, event: HookDone, now: flo
     notes: list[Command] = []
     if event.error:
         notes.append(Note(WARNING, "FailedPreStopHook", f"PreStopHook failed: {event.error}"))
-    c, commands = _send_term(c, max(c.deadline, now + MIN_GRACE_S))
+    c, commands = _send_term(c, c.deadline, now)
     return c, [*notes, *commands]
 
 
@@ -379,36 +391,37 @@ def _probe_changed(state: PodState, c: ContainerState, event: ProbeChanged, now:
         if event.kind == STARTUP and not c.started:
             return _started_well(c)
         return c, []
-    note = Note(NORMAL, "Killing", f"Container {c.name} failed {event.kind} probe, will be restarted")
+    then = "" if _policy_of(state, c) == restart_policy.NEVER else ", will be restarted"
+    note = Note(NORMAL, "Killing", f"Container {c.name} failed {event.kind} probe{then}")
     grace_s = state.grace_s if event.grace_s is None else event.grace_s
-    c, commands = _terminate(c, now + max(grace_s, MIN_GRACE_S))
+    c, commands = _terminate(c, now + grace_s, now)
     return c, [note, *(command for command in commands if not isinstance(command, Note))]
 
 
-def _terminate(c: ContainerState, deadline: float) -> _Change:
+def _terminate(c: ContainerState, deadline: float, now: float) -> _Change:
+    """Begins to end it: by its hook, if it has one, and by SIGTERM. What still runs at the deadline is killed."""
     killing = Note(NORMAL, "Killing", f"Stopping container {c.name}")
     if c.pre_stop and c.phase is not Phase.STARTING:
-        c = replace(c, phase=Phase.PRESTOP, ready=False, deadline=deadline)
+        c = replace(c, phase=Phase.PRESTOP, ready=False, deadline=max(deadline, now + MIN_GRACE_S))
         return c, [killing, StopProbes(c.name, c.run), RunHook(c.name, c.run, PRE_STOP)]
-    c, commands = _send_term(c, deadline)
+    c, commands = _send_term(c, deadline, now)
     return c, [killing, *commands]
 
 
-def _send_term(c: ContainerState, deadline: float) -> _Change:
-    c = replace(c, phase=Phase.STOPPING, ready=False, deadline=deadline)
+def _send_term(c: ContainerState, deadline: float, now: float) -> _Change:
+    c = replace(c, phase=Phase.STOPPING, ready=False, deadline=max(deadline, now + MIN_GRACE_S))
     return c, [StopProbes(c.name, c.run), Signal(c.name, c.run, SIGTERM)]
 
 
 def _stop_running(state: PodState, c: ContainerState, event: PodEvent, now: float) -> _Change:
     assert state.stop is not None
-    if c.role is Role.SIDECAR:  # its turn comes (`_advance`); it is killed with the others when the time is over
+    if c.role is Role.SIDECAR:  # its turn comes: when the others are over (`_advance`), or with the end of the grace
         return replace(c, deadline=min(c.deadline, state.stop.deadline)), []
-    return _terminate(c, state.stop.deadline)
+    return _terminate(c, state.stop.deadline, now)
 
 
-def _shorten(state: PodState, c: ContainerState, event: PodEvent, now: float) -> _Change:
-    assert state.stop is not None
-    return replace(c, deadline=min(c.deadline, state.stop.deadline)), []
+def _shorten(state: PodState, c: ContainerState, event: StopAsked, now: float) -> _Change:
+    return replace(c, deadline=min(c.deadline, now + max(event.grace_s, MIN_GRACE_S))), []
 
 
 def _end_idle(state: PodState, c: ContainerState, event: PodEvent, now: float) -> _Change:
@@ -422,18 +435,20 @@ def _tick_start(state: PodState, c: ContainerState, event: PodEvent, now: float)
     return _start(c) if now >= c.deadline else (c, [])
 
 
+def _tick_turn(state: PodState, c: ContainerState, event: PodEvent, now: float) -> _Change:
+    """A sidecar whose turn did not come within the grace: SIGTERM comes first all the same."""
+    return _terminate(c, now, now) if now >= c.deadline else (c, [])
+
+
 def _tick_kill(state: PodState, c: ContainerState, event: PodEvent, now: float) -> _Change:
-    if now < c.deadline:
-        return c, []
-    probes: list[Command] = [] if c.phase is Phase.STOPPING else [StopProbes(c.name, c.run)]
-    return replace(c, phase=Phase.STOPPING, ready=False, deadline=NEVER), [*probes, Kill(c.name, c.run)]
+    return (replace(c, deadline=NEVER), [Kill(c.name, c.run)]) if now >= c.deadline else (c, [])
 
 
 def _tick_pre_stop(state: PodState, c: ContainerState, event: PodEvent, now: float) -> _Change:
     if now < c.deadline:
         return c, []
     note = Note(WARNING, "FailedPreStopHook", "PreStopHook did not end within the grace period")
-    c, commands = _send_term(c, now + MIN_GRACE_S)
+    c, commands = _send_term(c, now, now)
     return c, [note, *commands]
 
 
@@ -455,12 +470,12 @@ _TABLE: dict[tuple[Phase, type], _Handler] = {
     (Phase.BACKOFF, StopAsked): _end_idle,
     (Phase.HOOKED, StopAsked): _stop_running,
     (Phase.RUNNING, StopAsked): _stop_running,
-    (Phase.PRESTOP, StopAsked): _shorten,
-    (Phase.STOPPING, StopAsked): _shorten,
+    (Phase.PRESTOP, StopAsked): _shorten,  # type: ignore[dict-item]
+    (Phase.STOPPING, StopAsked): _shorten,  # type: ignore[dict-item]
     (Phase.UNPREPARED, Ticked): _tick_start,
     (Phase.BACKOFF, Ticked): _tick_start,
-    (Phase.HOOKED, Ticked): _tick_kill,
-    (Phase.RUNNING, Ticked): _tick_kill,
+    (Phase.HOOKED, Ticked): _tick_turn,
+    (Phase.RUNNING, Ticked): _tick_turn,
     (Phase.STOPPING, Ticked): _tick_kill,
     (Phase.PRESTOP, Ticked): _tick_pre_stop,
 }

@@ -80,11 +80,15 @@ class ContainerState:
     ready: bool = False
     started: bool = False
     """It runs, and its startup probe, if it has one, has succeeded."""
+    was_started: bool = False
+    """It was `started` once, in whichever of its runs."""
     waiting: tuple[str, str] = ("ContainerCreating", "")
     """Reason and message while it does not run and will."""
     blocked: bool = False
     """It cannot be started on this node, ever; `waiting` says why."""
     started_at_s: float = 0.0
+    started_mono_s: float | None = None
+    """When it started, monotonic; None if it did not, or in another run of the machine."""
     container_id: str = ""
     ended: Termination | None = None
     """How it ended, once it is ENDED."""
@@ -155,6 +159,8 @@ class Started:
     run: int
     at_s: float
     container_id: str = ""
+    at_mono_s: float | None = None
+    """The same moment, monotonic; None: now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +198,8 @@ class Exited:
     reason: str = ""
     """Empty: Completed or Error, by the exit code."""
     used: Used | None = None
+    at_mono_s: float | None = None
+    """The moment of its end, monotonic; None: now."""
 
 
 @dataclass(frozen=True, slots=True)

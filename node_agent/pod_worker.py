@@ -8,6 +8,7 @@ and never talks to the master: statuses go to a `StatusSink`, events to a record
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import random
 import shutil
@@ -22,6 +23,7 @@ from cluster.actor.mailbox import Full
 from cluster.api.fit import Claim, Rejection
 from cluster.api.kinds import AnyObject
 from cluster.api.meta import is_terminating
+from cluster.api.pods import TRUSTED, security_profile
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.log import get_logger
 from node_agent import hooks, listeners, prober, status
@@ -66,12 +68,13 @@ from node_agent.preparation import (
     NotPrepared,
     Prepared,
     contained,
+    cpu_request_of,
     group_name,
     limits_of,
     prepare,
     termination_log,
 )
-from node_agent.probe_state import LIVENESS, READINESS, STARTUP
+from node_agent.probe_state import LIVENESS, READINESS, STARTUP, ProbeTimes, first_delay_s
 from node_agent.process_tree import proportional_bytes, resident_bytes
 from node_agent.restart_policy import CrashBackoff
 from node_agent.runtime.cgroups import Limits
@@ -165,6 +168,8 @@ class PodWorker(Actor[PodEvent]):
         """`incarnation` counts the workers of this pod that crashed before: ids of runs are never used twice. With a
         checkpoint, or with runs of the pod that the runtime has adopted, the worker goes on where an earlier one was.
         """
+        same_boot = checkpoint is not None and checkpoint.boot_id == around.boot_id
+        self._active_until = checkpoint.state.active_deadline if checkpoint is not None and same_boot else NEVER
         stop = checkpoint.state.stop if checkpoint is not None and checkpoint.state.failed is None else None
         if stop is not None and not stop.remove:
             checkpoint = None  # the agent was stopping: what was interrupted goes on, from where the status says it was
@@ -333,7 +338,7 @@ class PodWorker(Actor[PodEvent]):
             elif adoption.run_id is not None:
                 self.incarnation = max(self.incarnation, adoption.run_id.incarnation)
                 if c.phase is Phase.RUNNING:
-                    self._start_probes(c.name, c.run, startup=not c.started, healthy=c.ready)
+                    self._start_probes(c.name, c.run, startup=not c.started, healthy=c.ready, adopted=True)
                 elif c.phase in (Phase.HOOKED, Phase.PRESTOP):  # cut short with the agent: at least once, then
                     self._perform(RunHook(c.name, c.run, POST_START if c.phase is Phase.HOOKED else PRE_STOP))
                 self.spawn(self._follow(c.name, c.run, str(adoption.run_id)), name=f"follow {c.name}")
@@ -345,6 +350,8 @@ class PodWorker(Actor[PodEvent]):
         spec, clock = self.pod.spec, self._around.clock
         if not spec.HasField("activeDeadlineSeconds"):
             return NEVER
+        if self._active_until < NEVER:  # set by an earlier life of this agent; the calendar may have been since then
+            return self._active_until
         return clock.monotonic() + self._start_time_s + spec.activeDeadlineSeconds - clock.wall()
 
     def _wait_for_dependencies(self) -> None:
@@ -483,6 +490,8 @@ class PodWorker(Actor[PodEvent]):
         try:
             spec = self._spec_of(container)
             prepared = self._programs[container] = await prepare(around.host, self._home, spec, run, run_id)
+            for sentence in prepared.left_out:
+                self._note("Warning", "InvalidEnvironmentVariableNames", sentence)
             started = await runtime.run(contained(around.host, self._home, spec, prepared))
         except NotPrepared as error:
             await self.ref.tell(Unprepared(container, run, error.reason, error.message))
@@ -492,28 +501,28 @@ class PodWorker(Actor[PodEvent]):
             message = error.message if isinstance(error, StartFailure) else str(error)
             await self.ref.tell(StartFailed(container, run, clock.wall(), code, message))
             return
-        await self.ref.tell(Started(container, run, started.at_s, container_id(Adopted(started, None))))
+        name = container_id(Adopted(started, None))
+        await self.ref.tell(Started(container, run, started.at_s, name, started.at_mono_s))
+        if run == 0 and not runtime.hides and security_profile(self.pod.spec) != TRUSTED:
+            why = "it can read the cluster's keys: this node has neither mount namespaces nor Landlock"
+            self._note("Warning", "NotContained", f"Container {container} is not contained as its profile says: {why}")
         await self._follow(container, run, run_id)
 
     async def _follow(self, container: str, run: int, run_id: str) -> None:
         """Stays with a run to its end."""
-        runtime = self._around.runtime
+        runtime, spec = self._around.runtime, self._spec_of(container)
+        cgroups, name = self._around.host.cgroups(), group_name(self._home, container)
+        cgroups.divide_cpu(name, limits_of(spec), cpu_request_of(spec))
         check = self.spawn(self._check_listeners(container, run_id), name=f"check listeners of {container}")
         watch = self.spawn(self._watch_memory(container, run_id), name=f"watch the memory of {container}")
-        ended = await runtime.wait(run_id)
+        ended = await runtime.wait(run_id, functools.partial(self._say_survivors, container))
         check.cancel()
         watch.cancel()
         self._ended_runs.append(run_id)
-        if ended.survivors:
-            self._note(
-                "Warning",
-                "FailedKillPod",
-                f"processes {list(ended.survivors)} of container {container} did not end although they were killed",
-            )
         tail = status.last_lines(ended.tail)
         if ended.exit_code and listeners.looks_like_a_clash(tail):
             declared = [port.containerPort for port in self._spec_of(container).ports]
-            holder = listeners.holder_of(self.pod_ip, declared)
+            holder = listeners.holder_of(self.pod_ip, [*declared, *listeners.ports_in(tail)])
             self._note("Warning", "PortInUse", listeners.clash_message(container, self.pod_ip, holder))
         message = self._last_words(container) or (tail if self._falls_back(container, ended) else "")
         await self.ref.tell(
@@ -521,8 +530,16 @@ class PodWorker(Actor[PodEvent]):
                 *(container, run, ended.at_s, ended.exit_code, ended.signal, message, ended.lost),
                 reason=self._why(container, run_id, ended),
                 used=ended.used,
+                at_mono_s=ended.at_mono_s,
             )
         )
+
+    def _say_survivors(self, container: str, pids: Sequence[int]) -> None:
+        which = ", ".join(map(str, pids))
+        message = (
+            f"Container {container} was killed, but of its processes {which} did not die yet (uninterruptible wait)"
+        )
+        self._note("Warning", "FailedKillPod", message)
 
     def _why(self, container: str, run_id: str, ended: Ended) -> str:
         """OOMKilled, if that is how it ended; its control groups are of no use any more."""
@@ -585,9 +602,13 @@ class PodWorker(Actor[PodEvent]):
         error = await hooks.run_hook(handler, self._target(container), self._around.clock)
         await self.ref.tell(HookDone(container, run, hook, error))
 
-    def _start_probes(self, name: str, run: int, *, startup: bool, healthy: bool | None = None) -> None:
-        """`healthy`: what the readiness probe has said to an earlier life of this agent."""
-        container = self._spec_of(name)
+    def _start_probes(
+        self, name: str, run: int, *, startup: bool, healthy: bool | None = None, adopted: bool = False
+    ) -> None:
+        """`healthy`: what the readiness probe has said to an earlier life of this agent, which had the container."""
+        container, clock = self._spec_of(name), self._around.clock
+        started_mono_s = self.state[name].started_mono_s
+        ran_s = 0.0 if started_mono_s is None else clock.monotonic() - started_mono_s
         probes = [(STARTUP, container.startupProbe)] if startup else []
         if not startup and container.HasField("readinessProbe"):
             probes.append((READINESS, container.readinessProbe))
@@ -600,10 +621,15 @@ class PodWorker(Actor[PodEvent]):
         tasks = self._probes.setdefault(name, [])
         for kind, probe in probes:
             known = healthy if kind == READINESS else None
-            watching = self._watch_probe(name, run, kind, probe, known)
+            is_well = adopted and (kind == LIVENESS or bool(known))
+            spread = self._around.rng.random() if is_well else 0.0
+            delay_s = first_delay_s(ProbeTimes.of(probe), ran_s=ran_s, spread=spread)
+            watching = self._watch_probe(name, run, kind, probe, delay_s, known)
             tasks.append(self.spawn(watching, name=f"{kind} probe of {name}"))
 
-    async def _watch_probe(self, container: str, run: int, kind: str, probe: core.Probe, healthy: bool | None) -> None:
+    async def _watch_probe(
+        self, container: str, run: int, kind: str, probe: core.Probe, delay_s: float, healthy: bool | None
+    ) -> None:
         by_port = kind == READINESS and not self._spec_of(container).HasField("readinessProbe")
         grace_s = (
             float(probe.terminationGracePeriodSeconds) if probe.HasField("terminationGracePeriodSeconds") else None
@@ -636,6 +662,7 @@ class PodWorker(Actor[PodEvent]):
             clock=around.clock,
             rng=around.rng,
             eager=around.eager_readiness or by_port,
+            delay_s=delay_s,
             healthy=healthy,
             done=done,
         )

@@ -10,21 +10,35 @@ any case the variable PODIUM_VOLUME_<NAME> says where it lies.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol
 
 from cluster.api.errors import ApiError, NotFound
-from cluster.api.pods import BASELINE, CPU, MEMORY, RESTRICTED, SANDBOX, amount, config_references, security_profile
+from cluster.api.pods import (
+    BASELINE,
+    CPU,
+    MEMORY,
+    RESTRICTED,
+    SANDBOX,
+    amount,
+    config_references,
+    mount_target,
+    oom_score_adjustment,
+    security_profile,
+)
 from cluster.pb.v1 import core_pb2 as core
+from node_agent.configuration import Configured
 from node_agent.confine import NOBODY
-from node_agent.environment import MissingConfiguration, Place, build_environment, command_line
+from node_agent.environment import MissingConfiguration, Place, build_environment, command_line, left_out
+from node_agent.patience import Patience
 from node_agent.runtime.cgroups import Cgroups, Limits
 from node_agent.runtime.interface import Confinement, Mount, Program
 from node_agent.runtime.logs import log_path, remove_old_logs
-from node_agent.security import Belongings, Profiles, contain
+from node_agent.security import SYSTEM, Belongings, Profiles, contain
 from node_agent.volumes import Shelves, UnfitPath, make_volume
 
 KUBERNETES_TERMINATION_LOG = "/dev/termination-log"
@@ -37,8 +51,13 @@ DATA_FACTOR = 4
 """Without control groups, memory is looked at now and then: a process that grows faster fails at this multiple of the
 container's limit (RLIMIT_DATA, which counts what is reserved and not only what is used)."""
 
-ReadConfiguration: TypeAlias = Callable[[str, str, str], Awaitable[core.ConfigMap | core.Secret]]
-"""The ConfigMap or Secret (kind, namespace, name). Raises ApiError."""
+
+class ReadConfiguration(Protocol):
+    """Reads a ConfigMap or Secret; see `node_agent.configuration`."""
+
+    def __call__(self, kind: str, namespace: str, name: str, *, max_age_s: float) -> Awaitable[Configured]:
+        """Raises ApiError."""
+        ...
 
 
 class NotPrepared(Exception):
@@ -77,6 +96,8 @@ class Host:
     """The agent's user and group, who run all pods."""
     allow_root: bool
     """Pods may run as root, if that is who the agent is."""
+    patience: Patience = field(default_factory=Patience)
+    """For files that are the machine's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +141,14 @@ def limits_of(container: core.Container) -> Limits:
     )
 
 
+def cpu_request_of(container: core.Container) -> int:
+    """In thousandths of a processor; what has a limit and no request requests its limit."""
+    for wanted in (container.resources.requests, container.resources.limits):
+        if CPU in wanted:
+            return amount(CPU, wanted[CPU])
+    return 0
+
+
 def group_name(home: Home, container: str) -> str:
     """The name of a container's control groups."""
     return f"{home.pod.metadata.uid}.{container}"
@@ -132,11 +161,16 @@ def termination_log(home: Home, container: core.Container) -> Path:
     return home.dir / container.terminationMessagePath
 
 
-async def read_configuration(host: Host, home: Home) -> None:
-    """Brings `home.configuration` up to date, as far as the master answers."""
+async def read_configuration(host: Host, home: Home, max_age_s: float = 0.0) -> None:
+    """Brings `home.configuration` up to date, as far as the master answers; with what was read at most so long ago.
+
+    Raises NotPrepared if the master does not answer, and never did.
+    """
     for kind, name in sorted(config_references(home.pod.spec)):
         try:
-            home.configuration[kind, name] = await host.read_configuration(kind, home.pod.metadata.namespace, name)
+            home.configuration[kind, name] = await host.read_configuration(
+                kind, home.pod.metadata.namespace, name, max_age_s=max_age_s
+            )
         except NotFound:
             home.configuration.pop((kind, name), None)
         except ApiError as error:
@@ -151,6 +185,8 @@ class Prepared:
     program: Program
     mounts: tuple[Mount, ...]
     """The volumes that the container mounts, whether they can be mounted or not."""
+    left_out: tuple[str, ...] = ()
+    """What its variables do without, for people."""
 
 
 async def prepare(host: Host, home: Home, container: core.Container, run: int, run_id: str) -> Prepared:
@@ -161,7 +197,7 @@ async def prepare(host: Host, home: Home, container: core.Container, run: int, r
     place = place_of(host, home)
     try:
         env = build_environment(pod, container, place, host.services(), home.configuration)
-        mounts = _volumes(host, home, container, place)
+        mounts = await _patient_volumes(host, home, container, place)
     except MissingConfiguration as error:
         raise NotPrepared("CreateContainerConfigError", str(error)) from error
     except UnfitPath as error:
@@ -185,6 +221,7 @@ async def prepare(host: Host, home: Home, container: core.Container, run: int, r
         read_only_root=container.securityContext.readOnlyRootFilesystem,
         cgroups=cgroups.make(group_name(home, container.name), limits),
         rlimits=rlimits,
+        oom_score_adj=oom_score_adjustment(pod, container, place.memory_bytes),
     )
     program = Program(
         run_id,
@@ -196,12 +233,15 @@ async def prepare(host: Host, home: Home, container: core.Container, run: int, r
         stdin=container.stdin,
         tty=container.tty,
     )
-    return Prepared(program, tuple(mount for _, mount in mounts))
+    return Prepared(program, tuple(mount for _, mount in mounts), tuple(left_out(container, home.configuration)))
 
 
 def contained(host: Host, home: Home, container: core.Container, prepared: Prepared) -> Program:
     """The program with all that its pod's security profile does to it. Raises OSError."""
     profile, temporary = security_profile(home.pod.spec), home.dir / TEMPORARY
+    if _may_hang(container, prepared.program):
+        apart = replace(prepared.program.confinement, apart=True)
+        prepared = replace(prepared, program=replace(prepared.program, confinement=apart))
     if profile == BASELINE:
         return prepared.program
     if profile == RESTRICTED:
@@ -209,6 +249,13 @@ def contained(host: Host, home: Home, container: core.Container, prepared: Prepa
     ports = tuple(port.containerPort for port in container.ports if port.protocol in ("", "TCP"))
     its = Belongings(home.dir, temporary, prepared.mounts, ports, host.uid == 0, _user(host, home, container))
     return contain(prepared.program, profile, host.profiles(), its, can_mount=host.can_mount())
+
+
+def _may_hang(container: core.Container, program: Program) -> bool:
+    """Whether the program lies, or works, in a place that its author chose: not in the pod's directory, and not where
+    the machine has its programs."""
+    name = program.argv[0] if program.argv else ""
+    return bool(container.workingDir) or ("/" in name and not name.startswith(tuple(f"{each}/" for each in SYSTEM)))
 
 
 def _user(host: Host, home: Home, container: core.Container) -> tuple[int, int]:
@@ -242,20 +289,40 @@ def _check_user(host: Host, home: Home, container: core.Container) -> None:
         raise NotPrepared("CreateContainerConfigError", f"container {container.name}: {problem}")
 
 
-def _volumes(host: Host, home: Home, container: core.Container, place: Place) -> list[tuple[str, Mount]]:
-    """The volumes that a container mounts, outer ones first. Raises MissingConfiguration, UnfitPath, OSError."""
+async def _patient_volumes(host: Host, home: Home, container: core.Container, place: Place) -> list[tuple[str, Mount]]:
+    """As `_volumes`, and without waiting for ever for what is not ours. Raises NotPrepared besides."""
     wanted = {mount.name for mount in container.volumeMounts}
-    made = {
-        volume.name: make_volume(volume, home.pod, home.shelves(host), place, home.configuration)
-        for volume in home.pod.spec.volumes
-        if volume.name in wanted
-    }
+    foreign = [each.name for each in home.pod.spec.volumes if each.volumeSource.HasField("hostPath")]
+    foreign = [name for name in foreign if name in wanted]
+    if not foreign:
+        return _volumes(host, home, container, place)
+    try:
+        body = functools.partial(_volumes, host, home, container, place)
+        return await host.patience.call(f"volumes of {group_name(home, container.name)}", body)
+    except TimeoutError:
+        names = ", ".join(f'"{name}"' for name in foreign)
+        raise NotPrepared("FailedMount", f"hostPath of volume {names} does not answer") from None
+
+
+def _volumes(host: Host, home: Home, container: core.Container, place: Place) -> list[tuple[str, Mount]]:
+    """The volumes that a container mounts, outer ones first. Raises MissingConfiguration, UnfitPath, UnknownField."""
+    wanted = {mount.name for mount in container.volumeMounts}
+    made = {}
+    for volume in home.pod.spec.volumes:
+        if volume.name in wanted:
+            try:
+                made[volume.name] = make_volume(volume, home.pod, home.shelves(host), place, home.configuration)
+            except OSError as error:
+                raise UnfitPath(f'volume "{volume.name}": {error.strerror}: {error.filename or "?"}') from error
     mounts = []
-    for mount in sorted(container.volumeMounts, key=lambda mount: mount.mountPath.count("/")):
+    for mount in sorted(container.volumeMounts, key=lambda mount: mount_target(mount.mountPath).count("/")):
         source = made[mount.name]
         if mount.subPath:
-            source = _within(source, mount.subPath)
-        mounts.append((mount.name, Mount(str(source), mount.mountPath.rstrip("/"), mount.readOnly)))
+            try:
+                source = _within(source, mount.subPath)
+            except OSError as error:
+                raise UnfitPath(f'subPath "{mount.subPath}" of volume "{mount.name}": {error.strerror}') from error
+        mounts.append((mount.name, Mount(str(source), mount_target(mount.mountPath), mount.readOnly)))
     return mounts
 
 

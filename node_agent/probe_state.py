@@ -36,6 +36,16 @@ class ProbeTimes:
         )
 
 
+def first_delay_s(times: ProbeTimes, *, ran_s: float, spread: float = 0.0) -> float:
+    """How long until the first probe of a container that has run for `ran_s` already.
+
+    `spread`, between 0 and 1, puts it somewhere into the first period: for the many probes that an agent takes over at
+    the same moment when it begins. Kubernetes spreads all probes of a kubelet that begins; here only those wait whose
+    containers are known to be well, so that nobody is ready later for it.
+    """
+    return max(0.0, times.initial_delay_s - ran_s) + spread * times.period_s
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeState:
     """The answer so far and the results in a row that may change it."""

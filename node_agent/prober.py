@@ -196,10 +196,12 @@ async def watch(
     clock: Clock,
     rng: random.Random,
     eager: bool,
+    delay_s: float = 0.0,
     healthy: bool | None = None,
     done: asyncio.Event | None = None,
 ) -> None:
-    """Probes again and again until it is cancelled, and tells each finding that is a failure or a change.
+    """Probes again and again, first after the delay, until it is cancelled; tells each finding that is a failure or a
+    change.
 
     With `eager`, a readiness or startup probe that has not succeeded yet is also carried out between its periods, soon
     after the start; a failure there counts for nothing and is not told. So a program that listens after 100 ms is ready
@@ -209,8 +211,7 @@ async def watch(
     times, state = ProbeTimes.of(probe), ProbeState.initial(kind)
     if healthy is not None:
         state = ProbeState(healthy)
-    else:
-        await clock.sleep(times.initial_delay_s)
+    await clock.sleep(delay_s)
     hurry_s = EAGER_FIRST_S if eager and kind != LIVENESS and not state.healthy else None
     next_s = clock.monotonic() + (times.period_s if hurry_s is not None else 0.0)
     while True:

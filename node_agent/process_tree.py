@@ -5,6 +5,10 @@ session and its parents; all that is left is that the nearest child-subreaper ad
 holds what it was started with, and that it still holds the pipe it was given to write to. These functions read those
 facts; who belongs to which run is decided by the spawner.
 
+A pid is given to somebody else once its process was reaped. The spawner's own children are safe from that, for it does
+the reaping; all others are named by pid and start time, and signalled through a pidfd: a descriptor that means this one
+process, taken before the start time is compared.
+
 Standard library only, and as few imports as possible: the spawner loads this file, and it is to stay small.
 """
 
@@ -15,7 +19,7 @@ import signal
 
 TYPE_CHECKING = False  # importing `typing` just for annotations would cost the spawner 1 MB
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _PF_EXITING = 0x4
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -51,6 +55,15 @@ def is_alive(pid: int) -> bool:
     """It exists and is neither dead and waiting to be reaped (Z) nor just being reaped (X)."""
     stat = stat_of(pid)
     return stat is not None and stat[0] not in DEAD
+
+
+def is_confined(pid: int) -> bool:
+    """It can gain no rights any more (no_new_privs), which is for ever: as all pods, unless they are trusted."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return b"NoNewPrivs:\t1" in file.read()
+    except OSError:
+        return True
 
 
 def start_ticks_of(pid: int) -> int:
@@ -107,6 +120,16 @@ def descendants_of(roots: Iterable[int]) -> list[int]:
     return queue
 
 
+def living(pids: Iterable[int]) -> dict[int, int]:
+    """Those that are alive, each with its start time in clock ticks since boot, in the same order."""
+    found = {}
+    for pid in pids:
+        stat = stat_of(pid)
+        if stat is not None and stat[0] not in DEAD:
+            found[pid] = stat[4]
+    return found
+
+
 def resident_bytes(pids: Iterable[int]) -> int:
     """The memory that these processes hold, what they share counted for each; of those that are gone, none."""
     total = 0
@@ -154,35 +177,71 @@ def output_pipes(pid: int) -> list[str]:
     return pipes
 
 
-def kill_all(pids: Iterable[int], spare_session: int) -> None:
-    """Sends SIGKILL to the processes and to their process groups, except to groups of the session to be spared.
+def kill_all(processes: Mapping[int, int], spare_session: int) -> None:
+    """Sends SIGKILL to the processes, named by pid and start time, and to their process groups, except to groups of the
+    session to be spared.
 
     A group is signalled by the kernel as one: a process that forks faster than we read /proc does not get away.
     """
     groups: set[int] = set()
-    for pid in pids:
-        stat = stat_of(pid)
-        if stat is None or stat[0] in DEAD:
+    for pid, ticks in processes.items():
+        fd = _hold(pid)
+        if fd is None:
             continue
-        if stat[3] != spare_session:
-            groups.add(stat[2])
-        send(pid, signal.SIGKILL)
-    for group in groups:
-        send_group(group, signal.SIGKILL)
+        try:
+            stat = stat_of(pid)
+            if stat is None or stat[4] != ticks or stat[0] in DEAD:
+                continue
+            if stat[3] != spare_session and stat[2] not in groups:
+                groups.add(stat[2])
+                send_group(stat[2], signal.SIGKILL)
+            _signal(fd, pid, signal.SIGKILL)
+        finally:
+            _let_go(fd)
 
 
 def send_group(group: int, number: int) -> None:
-    """Sends a signal to a whole process group, if there is one."""
+    """Sends a signal to a whole process group, if there is one. There is no descriptor for a group: to be called while
+    one of its processes is known to be in it."""
     try:
         os.killpg(group, number)
     except OSError:
         pass
 
 
-def send(pid: int, number: int) -> bool:
-    """Sends a signal; False if the process is gone or not ours."""
+def send(pid: int, ticks: int, number: int) -> bool:
+    """Sends a signal to the process that started at that time; False if it is gone or not ours."""
+    fd = _hold(pid)
+    if fd is None:
+        return False
     try:
-        os.kill(pid, number)
+        return start_ticks_of(pid) == ticks and _signal(fd, pid, number)
+    finally:
+        _let_go(fd)
+
+
+def _hold(pid: int) -> int | None:
+    """A pidfd; None if there is no such process; -1 where none can be had: a kernel before 5.3, a Python that was built
+    for one, no descriptor left."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    except (OSError, AttributeError):
+        return -1
+
+
+def _signal(fd: int, pid: int, number: int) -> bool:
+    try:
+        if fd >= 0:
+            signal.pidfd_send_signal(fd, number)
+        else:
+            os.kill(pid, number)
     except OSError:
         return False
     return True
+
+
+def _let_go(fd: int) -> None:
+    if fd >= 0:
+        os.close(fd)

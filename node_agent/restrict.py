@@ -31,6 +31,8 @@ ALL_FILES = (13, 13, 14, 15, 15, 16)
 FOR_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEVICE
 """What a rule for something that is not a directory may allow."""
 READ = EXECUTE | READ_FILE | READ_DIR
+UNHANDLED_WHEN_CLOSED = EXECUTE | READ_DIR | IOCTL_DEVICE
+"""What `close_off` leaves alone: names may be seen, and what cannot be read cannot be executed."""
 BIND_TCP = 1
 SCOPE_ABSTRACT_SOCKET, SCOPE_SIGNAL = 1, 2
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
@@ -57,10 +59,7 @@ def restrict(read: Iterable[str], write: Iterable[str], ports: Iterable[int]) ->
     """From now on this process may read and execute what lies below `read`, do everything below `write`, nothing with
     any other file, and listen on these TCP ports and on those that the system chooses. Paths that do not exist are left
     out. Raises OSError."""
-    version = landlock_version()
-    if not version:
-        raise OSError(95, "this kernel has no Landlock")
-    files = (1 << ALL_FILES[min(version, len(ALL_FILES)) - 1]) - 1
+    version, files = _file_rights()
     network = BIND_TCP if version >= 4 else 0
     ruleset = (ctypes.c_uint64 * 3)(files, network, SCOPE_ABSTRACT_SOCKET | SCOPE_SIGNAL if version >= 6 else 0)
     size = 8 if version < 4 else 16 if version < 6 else 24
@@ -78,6 +77,47 @@ def restrict(read: Iterable[str], write: Iterable[str], ports: Iterable[int]) ->
         os.close(fd)
 
 
+def _file_rights() -> tuple[int, int]:
+    """The version of Landlock, and the bits that it knows for files. Raises OSError if there is none."""
+    version = landlock_version()
+    if not version:
+        raise OSError(95, "this kernel has no Landlock")
+    return version, (1 << ALL_FILES[min(version, len(ALL_FILES)) - 1]) - 1
+
+
+def above(path: str) -> list[str]:
+    """The directories above an absolute path, from the root on."""
+    parts = path.strip("/").split("/")
+    return ["/" + "/".join(parts[:depth]) for depth in range(len(parts))]
+
+
+def close_off(hidden: str, shown: Iterable[str]) -> None:
+    """From now on this thread and all that it starts can neither read nor change what lies below the directory
+    `hidden`, but for the directories `shown`. Raises OSError.
+
+    Landlock only knows what is allowed: all that lies beside it and beside the directories above it, as it is now. So
+    in those directories nothing new can be made or opened, either. Links are left out: what they lead to has its own
+    rule, or none. Names can be seen.
+    """
+    _, files = _file_rights()
+    files &= ~UNHANDLED_WHEN_CLOSED
+    fd = _syscall(CREATE_RULESET, (ctypes.c_uint64 * 1)(files), ctypes.c_size_t(8), 0)
+    try:
+        for directory, child in zip(above(hidden), [*above(hidden)[1:], hidden], strict=True):
+            try:
+                entries = list(os.scandir(directory))
+            except PermissionError:
+                continue
+            for entry in entries:
+                if entry.path != child and not entry.is_symlink():
+                    _allow_path(fd, entry.path, files, is_directory=entry.is_dir(follow_symlinks=False))
+        for path in shown:
+            _allow_path(fd, path, files, is_directory=True)
+        _syscall(RESTRICT_SELF, fd, 0)
+    finally:
+        os.close(fd)
+
+
 def scope_signals() -> None:
     """From now on this process and all that it starts can signal only each other (Linux 6.12). Raises OSError."""
     fd = _syscall(CREATE_RULESET, (ctypes.c_uint64 * 3)(0, 0, SCOPE_SIGNAL), ctypes.c_size_t(24), 0)
@@ -87,13 +127,14 @@ def scope_signals() -> None:
         os.close(fd)
 
 
-def _allow_path(ruleset: int, path: str, allowed: int) -> None:
+def _allow_path(ruleset: int, path: str, allowed: int, *, is_directory: bool | None = None) -> None:
+    """`is_directory`: whether it is, or its entry says so, and not a link; None: it is looked at."""
     try:
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC | (0 if is_directory is None else os.O_NOFOLLOW))
     except OSError:
         return
     try:
-        if not os.path.isdir(f"/proc/self/fd/{fd}"):
+        if not (os.path.isdir(f"/proc/self/fd/{fd}") if is_directory is None else is_directory):
             allowed &= FOR_FILES
         _syscall(ADD_RULE, ruleset, RULE_PATH, struct.pack("=Qi", allowed, fd), 0)
     finally:

@@ -63,7 +63,7 @@ class AgentSettings:
     cgroups: bool = False
     """Use control groups where they can be had."""
     hide: Path | None = None
-    """The directory that pods must not see, the cluster's; None: the node's own. What is theirs in it shows."""
+    """The directory that pods must not see, in which clusters lie; None: the node's own. What is theirs in it shows."""
     metrics_socket: Path | None = None
     """Unix socket that serves metrics and health."""
 

@@ -1,29 +1,35 @@
 """The spawner: a small process that owns the pods' processes, one per node, and outlives the node agent.
 
 Why it is apart from the agent: the agent holds gRPC and an event loop, and is neither a good parent (forking it is slow
-and risky) nor a lean one; and it may crash, be killed and be upgraded while pods run on. The spawner is
-single-threaded, knows nothing of pods or clusters, and imports next to nothing. It starts programs, pumps their output
-into log files, reaps every child, kills whole trees, and remembers how each run ended until an agent has noted it:
+and risky) nor a lean one; and it may crash, be killed and be upgraded while pods run on. The spawner does one thing at
+a time, knows nothing of pods or clusters, and imports next to nothing. It starts programs, pumps their output into log
+files, reaps every child, kills whole trees, and remembers how each run ended until an agent has noted it:
 
     agent -> spawner                                        spawner -> agent
-    {"op": "start", "id", "argv", "env", "cwd", "log",      {"event": "started", "id", "pid", "ticks", "at"}
+    {"op": "start", "id", "argv", "env", "cwd", "log",      {"event": "started", "id", "pid", "ticks", "at", "mono"}
             "confinement", "stdin", "tty"}                  {"event": "failed", "id", "code", "message"}
-    {"op": "start", ..., "fds": 3, "parent"}                {"event": "exited", "id", "code", "signal", "at", "tail",
-    {"op": "signal", "id", "signal"}                                 "survivors", "usage", "lost"}
-    {"op": "kill", "id"}                                    {"event": "written", "id"}: the input was taken
-    {"op": "stdin", "id", "data"}, {"op": "stdin_close"}    {"event": "hello", "pid", "boot", "runs", "confinement"},
-    {"op": "resize", "id", "rows", "columns"}                        then {"event": "run", ...} for each: on connecting
-    {"op": "forget", "id"}, {"op": "end"}                   {"event": "busy", "pid"}: another agent is on the line
+    {"op": "start", ..., "fds": 3, "parent"}                {"event": "survivors", "id", "pids"}: they do not die
+    {"op": "signal", "id", "signal"}                        {"event": "exited", "id", "code", "signal", "at", "mono",
+    {"op": "kill", "id"}                                             "tail", "usage", "lost"}
+    {"op": "stdin", "id", "data"}, {"op": "stdin_close"}    {"event": "written", "id"}: the input was taken
+    {"op": "resize", "id", "rows", "columns"}               {"event": "hello", "protocol", "pid", "boot", "runs",
+    {"op": "forget", "id"}, {"op": "end"}                            "confinement"}, then {"event": "run", ...} for each
+                                                            {"event": "busy", "pid"}: another agent is on the line
 
-How messages travel is in `node_agent.spawner_line`. A start that carries three descriptors runs with them as its
-standard input, output and error instead of a log: that is exec, and it ends with its agent.
+How messages travel is in `node_agent.spawner_line`. "at" is in seconds since 1970, for people; "mono" is the same
+moment on the monotonic clock, which nobody sets. A start that carries three descriptors runs with them as its standard
+input, output and error instead of a log: that is exec, and it ends with its agent.
+
+A program that needs more than that prepares itself first, in its own process (`node_agent.launch`): what it needs may
+not answer, and nobody else is to wait for it. It is started once it says nothing more. After PREPARE_LIMIT_S it is
+given up, and so is what is still being prepared when its agent goes.
 
 The life of a run: started -> (leader ends, or kill) -> sweep -> exited -> forgotten. When the leader ends, for whatever
 reason, what is left of its tree is killed before the end is reported, as the end of a container's first process ends
 the container. A process belongs to a run if it is in one of the run's control groups or descends from its leader; or,
 adopted by us because we are a child-subreaper, if it is in the leader's session, carries the run's marker in its
-environment, or writes to the run's pipe. "exited" is sent once nothing of that is left, or, with the survivors named,
-after SWEEP_LIMIT_S: a process in an uninterruptible wait.
+environment, or writes to the run's pipe. "exited" is sent once nothing of that is left, however long that takes: what
+is in an uninterruptible wait, and still lives after SWEEP_LIMIT_S, is named, and looked after until it is gone.
 
 Everything is killed at once and the spawner exits when it is told to ("end", or SIGTERM), and when its lifeline ends:
 the agent, if there is one, is given some time first to end its pods with grace. Without a lifeline (lifetime
@@ -48,30 +54,31 @@ import time
 from node_agent import process_tree as tree
 from node_agent import spawner_line as lines
 from node_agent.cgroup_files import kill_all_in, pids_in
-from node_agent.confine import confine_self
-from node_agent.launch import Launcher, Refused, launch
+from node_agent.launch import Launcher, Refused, confined, launch, refusal
+from node_agent.left_behind import LOST_CODE, LOST_SIGNAL, end_left_behind
 from node_agent.log_file import LogFile
-from node_agent.spawner_records import Records
+from node_agent.spawner_records import MARKER, Records
 
 TYPE_CHECKING = False  # importing `typing` just for annotations would cost this process 1 MB
 if TYPE_CHECKING:
     from typing import Any
 
-MARKER = "PODIUM_RUN"
-"""The environment variable that says which run a process belongs to."""
 LOCK, WHO = "spawner.lock", "spawner.json"
 """Held by the spawner of a node while it lives; and who it is: {"pid", "ticks", "boot"}."""
 TRUSTED_DIRECTORY = "trusted"
 """In a node's directory: that of a second spawner, for trusted pods (`node_agent.runtime.trusting`)."""
-SHOWN = ("pods", "data")
-"""What of the node's directory its pods may see."""
+SHOWN = ("pods", "data", "memory")
+"""What of the node's directory its pods may see; the last one may be a link to where it lies."""
+PREPARE_LIMIT_S = 10.0
+"""How long a program may prepare itself: what it waits for is a file system that does not answer."""
 SWEEP_LIMIT_S = 5.0
+"""What of a tree has not died then is named."""
 SWEEP_PAUSE_S = (0.002, 0.1)
 """Shortest and longest pause between two looks at a tree that is being killed."""
+SURVIVORS_PAUSE_S = 1.0
+"""Longest pause when nobody is left to be killed but those that were named: uninterruptible waits may be long."""
 TAIL_BYTES = 4096
 """How much of the end of the output is kept for the report."""
-LOST_CODE, LOST_SIGNAL = 137, 9
-"""Kubernetes' exit code for a container of which nobody knows how it ended."""
 _CHUNK_BYTES = 65536
 _LAST_CHUNKS = 64
 """How many chunks are still read after the end: a pipe holds less, unless a survivor goes on writing."""
@@ -82,20 +89,36 @@ class Run:
     """One program that was started, and its tree."""
 
     __slots__ = (
-        *("cgroups", "deadline", "depth", "end", "fd", "id", "input", "input_ends", "input_fd", "log", "parent", "pid"),
-        *("pipe", "tail", "usage"),
+        *("at", "cgroups", "deadline", "depth", "end", "fd", "given_up", "id", "input", "input_ends", "input_fd"),
+        *("left", "log", "mono", "parent", "pid", "pipe", "prepare_by", "said", "survivors", "tail", "ticks", "usage"),
+        "word",
     )
 
     def __init__(self, id: str, pid: int, parent: str, fd: int, log: LogFile | None, input_fd: int) -> None:
         self.id, self.pid, self.parent, self.fd, self.log = id, pid, parent, fd, log
         self.pipe = f"pipe:[{os.fstat(fd).st_ino}]" if fd >= 0 else ""
         self.tail = b""
-        self.end: tuple[int, int, float] | None = None  # exit code, signal, time: the leader has been reaped
+        # Exit code, signal, and when: by the calendar, and monotonic. The leader has been reaped.
+        self.end: tuple[int, int, float, float] | None = None
         self.usage: dict[str, int] = {}
         self.deadline = 0.0  # > 0: being swept, until then
         self.input_fd, self.input, self.input_ends = input_fd, b"", False
         self.cgroups: list[str] = []
         self.depth = 0  # how far below the leader the program is, to which signals go
+        self.left: dict[int, int] = {}  # an earlier spawner's processes, by pid and start time: nobody's children here
+        self.survivors: list[int] = []  # what did not die in time; looked after until it has
+        self.ticks, self.at, self.mono = 0, 0.0, 0.0
+        # While it is being prepared: where it says why it cannot be, what it has said, and until when.
+        self.word, self.said, self.prepare_by = -1, b"", float("inf")
+        self.given_up = False  # nobody wants to hear of it any more
+
+    @classmethod
+    def of_left(cls, id: str, left: dict[int, int], cgroups: list[str]) -> Run:
+        """A run of an earlier spawner of which processes do not die: to be swept until they do."""
+        run = cls(id, -1, "", -1, None, -1)
+        run.left, run.survivors, run.cgroups, run.deadline = left, list(left), cgroups, _now()
+        run.end = (LOST_CODE, LOST_SIGNAL, _wall(), _now())
+        return run
 
 
 class Spawner:
@@ -110,18 +133,22 @@ class Spawner:
         log_files: int,
         lifeline: int = -1,
         patience_s: float = 0.0,
+        launcher: Launcher | None = None,
         confinement: dict[str, Any] | None = None,
+        left: dict[str, dict[int, int]] | None = None,
     ) -> None:
+        """`left`: of runs of an earlier spawner, the processes that do not die."""
         self.line, self.records = line, records
         self.log_max_bytes, self.log_files = log_max_bytes, log_files
         self.lifeline, self.patience_s = lifeline, patience_s
         self.confinement = confinement or {}
-        self.launch = Launcher() if self.confinement else launch
+        self.launch = launcher or launch
         self.boot = boot_id()
         self.runs: dict[str, Run] = {}
         self.by_pid: dict[int, Run] = {}  # leaders that have not been reaped
         self.by_fd: dict[int, Run] = {}
         self.by_input: dict[int, Run] = {}  # whose input waits for room in the pipe
+        self.preparing: dict[int, Run] = {}  # by where they say why they cannot be, oldest first
         self.sweeping: dict[str, Run] = {}
         self.ending: list[int] = []
         self.session = os.getsid(0)
@@ -130,6 +157,8 @@ class Spawner:
         self.next_sweep = 0.0
         self.end_at = float("inf")
         self.stopping = False
+        for id, processes in (left or {}).items():
+            self.runs[id] = self.sweeping[id] = Run.of_left(id, processes, records.runs[id].get("cgroups", []))
         self.poller = select.epoll()
         wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.wake_fd = wake_read
@@ -151,6 +180,8 @@ class Spawner:
             for fd, events in self.poller.poll(self._timeout_s()):
                 if fd in self.by_fd:
                     self._pump(self.by_fd[fd])
+                elif fd in self.preparing:
+                    self._hear(self.preparing[fd])
                 elif self.line.agent is not None and fd == self.line.agent.fileno():
                     self._talk()
                 elif fd == self.wake_fd:
@@ -164,13 +195,14 @@ class Spawner:
                 elif fd == self.lifeline:
                     self._on_lifeline()
             self._reap()
+            self._give_up_late_ones()
             if self.sweeping and _now() >= self.next_sweep:
                 self._sweep()
             self.stopping = self.stopping or _now() >= self.end_at
         self._end_everything()
 
     def _timeout_s(self) -> float:
-        due = min(self.end_at, self.next_sweep if self.sweeping else float("inf"))
+        due = min(self.end_at, self.next_sweep if self.sweeping else float("inf"), self._next_to_give_up())
         return -1 if due == float("inf") else max(0.0, due - _now())
 
     def _on_lifeline(self) -> None:
@@ -184,9 +216,13 @@ class Spawner:
             return
         self.poller.register(self.line.agent.fileno(), select.EPOLLIN)
         runs = list(self.records.runs.values())
-        self._tell(event="hello", pid=os.getpid(), boot=self.boot, runs=len(runs), confinement=self.confinement)
+        me = {"protocol": lines.PROTOCOL, "pid": os.getpid(), "boot": self.boot}
+        self._tell(event="hello", **me, runs=len(runs), confinement=self.confinement)
         for entry in runs:
             self._tell(event="run", **entry)
+        for run in self.sweeping.values():
+            if run.survivors:
+                self._tell(event="survivors", id=run.id, pids=run.survivors)
 
     def _talk(self) -> None:
         try:
@@ -206,7 +242,7 @@ class Spawner:
         self.line.hang_up()
         self.blocked = False
         for run in list(self.runs.values()):
-            if run.parent:
+            if run.parent or run.word >= 0:
                 self._begin_sweep(run)
         if self.end_at < float("inf"):
             self.end_at = 0.0
@@ -224,7 +260,8 @@ class Spawner:
             return  # it ended while the message was on its way
         elif op == "signal":
             if run.pid in self.by_pid:
-                tree.send(tree.descend(run.pid, run.depth), message["signal"])
+                pid = tree.descend(run.pid, run.depth)
+                tree.send(pid, tree.start_ticks_of(pid), message["signal"])
         elif op == "kill":
             self._begin_sweep(run)
         elif op == "stdin":
@@ -285,7 +322,7 @@ class Spawner:
                 for fd in ours:
                     os.set_blocking(fd, False)
                 fds = (stdin, writer, writer)
-            pid = self.launch(message["argv"], env, message["cwd"], fds, confinement, tty)
+            pid, word = self.launch(message["argv"], env, message["cwd"], fds, confinement, tty)
         except (Refused, OSError) as error:
             for fd in ours:
                 os.close(fd)
@@ -304,10 +341,69 @@ class Spawner:
         if reader >= 0:
             self.by_fd[reader] = run
             self.poller.register(reader, select.EPOLLIN)
-        ticks, at = tree.start_ticks_of(pid), _wall()
+        run.ticks, run.at, run.mono = tree.start_ticks_of(pid), _wall(), _now()
         if not run.parent:
-            self.records.started(id, pid, ticks, at, message["log"], self.boot)
-        self._tell(event="started", id=id, pid=pid, ticks=ticks, at=at)
+            files = {"log": message["log"], "boot": self.boot, "cgroups": run.cgroups}
+            self.records.started(id, pid=pid, ticks=run.ticks, at=run.at, mono=run.mono, **files)
+        if word < 0:
+            self._tell_started(run)
+        else:
+            run.word, run.prepare_by = word, _now() + PREPARE_LIMIT_S
+            self.preparing[word] = run
+            self.poller.register(word, select.EPOLLIN)
+
+    def _tell_started(self, run: Run) -> None:
+        self._tell(event="started", id=run.id, pid=run.pid, ticks=run.ticks, at=run.at, mono=run.mono)
+
+    # --- what is being prepared
+
+    def _hear(self, run: Run) -> None:
+        """Takes in what it says, if anything. Once that ends, it runs, or is over."""
+        try:
+            while data := os.read(run.word, _CHUNK_BYTES):
+                run.said += data
+        except BlockingIOError:
+            return
+        self._stop_hearing(run)
+        if not run.said:
+            self._tell_started(run)
+            return
+        self.by_pid.pop(run.pid, None)  # it ends by itself, with nothing below it
+        del self.runs[run.id]
+        self._close_output(run)
+        self._close_input(run)
+        self._tell_failed(run.id, run, refusal(run.said))
+
+    def _stop_hearing(self, run: Run) -> None:
+        self.poller.unregister(run.word)
+        del self.preparing[run.word]
+        os.close(run.word)
+        run.word = -1
+
+    def _tell_failed(self, id: str, run: Run, why: Refused) -> None:
+        if not run.parent:
+            self.records.forget(id)
+        self._tell(event="failed", id=id, code=why.code, message=why.message)
+
+    def _next_to_give_up(self) -> float:
+        return next(iter(self.preparing.values())).prepare_by if self.preparing else float("inf")
+
+    def _give_up_late_ones(self) -> None:
+        while self._next_to_give_up() <= _now():
+            run = next(iter(self.preparing.values()))
+            why = "a volume, the working directory or the program lies where nothing answers"
+            self._give_up(run, f"it could not be prepared within {PREPARE_LIMIT_S:g} s: {why}")
+            self._begin_sweep(run)
+
+    def _give_up(self, run: Run, why: str) -> None:
+        """Says that it failed. It is killed, which may take time: meanwhile its name and its groups are others'."""
+        self._stop_hearing(run)
+        kill_all_in(run.cgroups)
+        id, run.cgroups, run.given_up = run.id, [], True
+        del self.runs[id]
+        run.id = f"{id}, given up (pid {run.pid})"
+        self.runs[run.id] = run
+        self._tell_failed(id, run, Refused(128, why))
 
     def _open_log(self, path: str) -> LogFile:
         try:
@@ -373,27 +469,39 @@ class Spawner:
     def _reap(self) -> None:
         while True:
             try:
-                pid, status, used = os.wait4(-1, os.WNOHANG)
+                seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if pid == 0:
+            if seen is None:
                 return
-            run = self.by_pid.pop(pid, None)
-            if run is not None:  # everyone else is an orphan that we adopted: reaped, and that is all
+            pid = seen.si_pid
+            run = self.by_pid.get(pid)
+            if run is not None and run.word >= 0:
+                self._hear(run)  # its last word may be that it never came to run
+            if run is not None and run.id in self.runs:
+                # Its group is killed while it is still there: its number is nobody else's yet.
+                self._begin_sweep(run)
+                del self.by_pid[pid]
+            _, status, used = os.wait4(pid, 0)
+            if run is not None and run.id in self.runs:  # all others are orphans that we adopted: reaped, that is all
                 code = os.waitstatus_to_exitcode(status)
-                run.end = (code, 0, _wall()) if code >= 0 else (128 - code, -code, _wall())
+                code, number = (code, 0) if code >= 0 else (128 - code, -code)
+                run.end = (code, number, _wall(), _now())
                 run.usage = {
                     "user_ms": round(used.ru_utime * 1000),
                     "system_ms": round(used.ru_stime * 1000),
                     "max_rss_bytes": used.ru_maxrss * 1024,
                 }
-                self._begin_sweep(run)
 
     # --- ending trees
 
     def _begin_sweep(self, run: Run) -> None:
-        for other in self.runs.values():
-            if not other.deadline and (other is run or other.parent == run.id):
+        for other in [other for other in self.runs.values() if other is run or other.parent == run.id]:
+            if other.word >= 0:
+                self._hear(other)
+            if other.word >= 0:
+                self._give_up(other, "it was killed while it was being prepared")
+            if not other.deadline and other.id in self.runs:
                 other.deadline = _now() + SWEEP_LIMIT_S
                 self.sweeping[other.id] = other
                 # Before anything is looked up, which takes its time beside a fork bomb: most trees are one group.
@@ -408,45 +516,50 @@ class Spawner:
             if members[run.id] and run.cgroups:
                 kill_all_in(run.cgroups)
             tree.kill_all(members[run.id], self.session)
+            if members[run.id] and not run.survivors and _now() > run.deadline:
+                run.survivors = list(members[run.id])
+                self._tell(event="survivors", id=run.id, pids=run.survivors)
         over = [run for run in sweeping if run.end is not None and self._is_over(run, members)]
         # The list of children may skip one when another ends while it is read: look twice before saying so.
         members = self._members(over) if over else {}
         for run in over:
             if self._is_over(run, members):
-                self._finish(run, members[run.id])
+                self._finish(run)
         self.next_sweep = _now() + self.pause_s
-        self.pause_s = min(self.pause_s * 2, SWEEP_PAUSE_S[1])
+        waiting = all(run.survivors for run in self.sweeping.values())
+        self.pause_s = min(self.pause_s * 2, SURVIVORS_PAUSE_S if waiting else SWEEP_PAUSE_S[1])
 
-    def _is_over(self, run: Run, members: dict[str, list[int]]) -> bool:
-        return not (members[run.id] or self.ending) or _now() > run.deadline
+    def _is_over(self, run: Run, members: dict[str, dict[int, int]]) -> bool:
+        return not members[run.id] and (not self.ending or _now() > run.deadline)
 
-    def _members(self, runs: list[Run]) -> dict[str, list[int]]:
-        """Of each run, the processes that live. Orphans that are just ending belong to somebody, but nobody can tell
-        to whom: they go to `ending`, and whoever wants to be sure that a run is over waits for them."""
+    def _members(self, runs: list[Run]) -> dict[str, dict[int, int]]:
+        """Of each run, the processes that live, each with its start time. Orphans that are just ending belong to
+        somebody, but if they have left their session nobody can tell to whom: they go to `ending`, and whoever wants to
+        be sure that a run is over waits for them, for a while."""
         self.ending = []
         roots: dict[str, list[int]] = {run.id: [run.pid] if run.pid in self.by_pid else [] for run in runs}
         for run in runs:
             if run.cgroups:
                 roots[run.id] += pids_in(run.cgroups)
+            roots[run.id] += [pid for pid, ticks in run.left.items() if tree.start_ticks_of(pid) == ticks]
         for pid in tree.children_of(os.getpid()):
             if pid in self.by_pid:
                 continue
             stat = tree.stat_of(pid)
             if stat is None or stat[0] in tree.DEAD:
                 continue
-            if stat[5]:
-                self.ending.append(pid)
-                continue
-            marker, pipes = tree.environ_value(pid, MARKER), tree.output_pipes(pid)
+            is_ending = stat[5]
+            marker, pipes = ("", []) if is_ending else (tree.environ_value(pid, MARKER), tree.output_pipes(pid))
             for run in runs:
                 if stat[3] == run.pid or marker == run.id or (run.pipe and run.pipe in pipes):
                     roots[run.id].append(pid)
                     break
-        return {
-            id: [pid for pid in tree.descendants_of(pids) if tree.is_alive(pid)] for id, pids in roots.items() if pids
-        } | {id: [] for id, pids in roots.items() if not pids}
+            else:
+                if is_ending:
+                    self.ending.append(pid)
+        return {id: tree.living(tree.descendants_of(pids)) if pids else {} for id, pids in roots.items()}
 
-    def _finish(self, run: Run, survivors: list[int]) -> None:
+    def _finish(self, run: Run) -> None:
         for _ in range(_LAST_CHUNKS):
             if run.fd < 0 or not self._pump(run):
                 break
@@ -454,9 +567,12 @@ class Spawner:
         self._close_input(run)
         del self.runs[run.id], self.sweeping[run.id]
         assert run.end is not None
-        code, number, at = run.end
-        tail = run.tail.decode(errors="replace")
-        how = {"code": code, "signal": number, "at": at, "tail": tail, "survivors": survivors, "usage": run.usage}
+        if run.given_up:
+            return
+        how: dict[str, object] = dict(zip(("code", "signal", "at", "mono"), run.end, strict=True))
+        how |= {"tail": run.tail.decode(errors="replace"), "usage": run.usage}
+        if run.left:
+            how["lost"] = True
         if not run.parent:
             self.records.ended(run.id, **how)
         self._tell(event="exited", id=run.id, **how)
@@ -465,39 +581,17 @@ class Spawner:
         deadline = _now() + 2 * SWEEP_LIMIT_S
         while _now() < deadline:
             # The leaders too: they are children like all others.
-            tree.kill_all(tree.descendants_of(tree.children_of(os.getpid())), self.session)
+            tree.kill_all(tree.living(tree.descendants_of(tree.children_of(os.getpid()))), self.session)
             try:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
             except ChildProcessError:
                 break
             time.sleep(SWEEP_PAUSE_S[0])
+        else:
+            return  # what does not die is in the records: the next spawner looks after it
         for id in list(self.records.runs):
             self.records.forget(id)
-
-
-def end_left_behind(records: Records) -> None:
-    """What runs of an earlier spawner's runs is killed: nobody holds its output, nobody would see its end. To be called
-    before this process confines itself: afterwards it can signal nobody but its own."""
-    left = {id: entry for id, entry in records.runs.items() if "end" not in entry}
-    here = {id: entry for id, entry in left.items() if entry["boot"] == boot_id()}
-    deadline = _now() + SWEEP_LIMIT_S
-    survivors: list[int] = []
-    while here and (survivors := _left_of(here)) and _now() < deadline:
-        tree.kill_all(survivors, os.getsid(0))
-        time.sleep(SWEEP_PAUSE_S[0])
-    for id in left:
-        how = {"code": LOST_CODE, "signal": LOST_SIGNAL, "at": _wall(), "tail": "", "usage": {}, "lost": True}
-        records.ended(id, survivors=survivors, **how)
-
-
-def _left_of(runs: dict[str, dict[str, Any]]) -> list[int]:
-    """What lives of these runs: leaders by pid and start time, all others by marker, and their descendants."""
-    roots = [entry["pid"] for entry in runs.values() if tree.start_ticks_of(entry["pid"]) == entry["ticks"]]
-    for name in os.listdir("/proc"):
-        if name.isdigit() and tree.environ_value(int(name), MARKER) in runs:
-            roots.append(int(name))
-    return [pid for pid in tree.descendants_of(roots) if tree.is_alive(pid)]
 
 
 def boot_id() -> str:
@@ -548,12 +642,16 @@ def main(argv: list[str]) -> int:
     me = {"pid": os.getpid(), "ticks": tree.start_ticks_of(os.getpid()), "boot": boot_id()}
     os.write(who, json.dumps(me).encode())
     os.close(who)
-    end_left_behind(records)
+    left = end_left_behind(records, boot_id(), SWEEP_LIMIT_S)
     line = lines.Line(lines.listen(directory_fd))
-    confinement = confine_self(hidden, [os.path.join(directory, name) for name in SHOWN]) if hidden else {}
+    shown = [os.path.realpath(os.path.join(directory, name)) for name in SHOWN]
+    shown = [path for path in shown if os.path.isdir(path)]
+    launcher, confinement = confined(os.path.realpath(hidden), shown) if hidden else (None, {})
     Spawner(
         line,
         records,
+        left=left,
+        launcher=launcher,
         confinement=confinement,
         log_max_bytes=int(log_max_bytes),
         log_files=int(log_files),

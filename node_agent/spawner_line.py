@@ -1,5 +1,7 @@
 """The spawner's telephone: a socket in the node's directory that only the directory's owner can use.
 
+And no pod, which may be the same user and able to find the socket: unlike the owner, pods can gain no rights.
+
 One agent at a time. A second one is told that the line is busy and hung up on, so that two agents, started by mistake
 for one directory, cannot fight over the same pods. When the agent goes, the line is free for the next one. Messages are
 a 4-byte length (big endian) and JSON; descriptors (SCM_RIGHTS) may come with them. Standard library only.
@@ -12,11 +14,16 @@ import os
 import socket
 import struct
 
+from node_agent.process_tree import is_confined
+
 TYPE_CHECKING = False  # importing `typing` just for annotations would cost the spawner 1 MB
 if TYPE_CHECKING:
     from typing import Any
 
 SOCKET = "spawner.sock"
+PROTOCOL = 1
+"""Of what agent and spawner say to each other (the table is in `node_agent.spawner`). One more whenever an agent or a
+spawner of before would misunderstand it: an agent that was replaced meets the spawner of the one before."""
 HEADER = struct.Struct("!I")
 CHUNK_BYTES = 65536
 MAX_MESSAGE_BYTES = 8 << 20
@@ -55,6 +62,7 @@ class Line:
 
     def __init__(self, listener: socket.socket) -> None:
         self.listener = listener
+        self._owner_is_confined = is_confined(os.getpid())  # then all are, and it says nothing
         self.agent: socket.socket | None = None
         self.agent_pid = 0
         self.inbox = b""
@@ -70,7 +78,7 @@ class Line:
         except OSError:
             return False
         pid, uid, _gid = _PEER.unpack(caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-        if uid not in (0, os.getuid()):
+        if uid not in (0, os.getuid()) or (is_confined(pid) and not self._owner_is_confined):
             caller.close()
             return False
         if self.agent is not None:

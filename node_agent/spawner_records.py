@@ -2,9 +2,9 @@
 
 An append-only file of JSON lines beside the socket, so that it outlives the spawner, whatever kills it:
 
-    {"run": ID, "pid", "ticks", "at", "log", "boot"}          the program runs
-    {"end": ID, "code", "signal", "at", "tail", "usage", ...}  it has ended, and nothing of it is left
-    {"forget": ID}                                             the agent has noted the end
+    {"run": ID, "pid", "ticks", "at", "mono", "log", "boot", "cgroups"}   the program runs, in these control groups
+    {"end": ID, "code", "signal", "at", "mono", "tail", "usage", ...}     it has ended, and nothing of it is left
+    {"forget": ID}                                                        the agent has noted the end
 
 Lines are appended before the agent hears of what they say. They are not flushed to the disk: what a power cut takes
 along has no process left either. When most lines are of no use any more, the file is written anew. Standard library
@@ -20,6 +20,8 @@ TYPE_CHECKING = False  # importing `typing` just for annotations would cost the 
 if TYPE_CHECKING:
     from typing import Any
 
+MARKER = "PODIUM_RUN"
+"""The environment variable that says which run a process belongs to."""
 FILE = "runs.jsonl"
 _REWRITE_BYTES = 1 << 20
 """The file is written anew when it has grown by so much."""
@@ -58,9 +60,9 @@ class Records:
         elif entry.get("end") in self.runs:
             self.runs[entry["end"]]["end"] = entry
 
-    def started(self, id: str, pid: int, ticks: int, at: float, log: str, boot: str) -> None:
-        """A program runs."""
-        self.runs[id] = entry = {"run": id, "pid": pid, "ticks": ticks, "at": at, "log": log, "boot": boot}
+    def started(self, id: str, **what: object) -> None:
+        """A program runs; `what` is all that is to be known of it."""
+        self.runs[id] = entry = {"run": id, **what}
         self._append(entry)
 
     def ended(self, id: str, **how: object) -> None:

@@ -6,6 +6,7 @@ of the pod alone; what to do about it is decided elsewhere.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 
 from cluster.api.meta import is_terminating
@@ -103,6 +104,11 @@ def host_ports(pod: core.Pod) -> set[tuple[str, str, int]]:
     }
 
 
+def mount_target(path: str) -> str:
+    """The mountPath of a volume as it is carried out: without doubled and trailing slashes and without dots."""
+    return posixpath.normpath("/" + path.lstrip("/")) if path.startswith("/") else posixpath.normpath(path)
+
+
 def config_references(spec: core.PodSpec) -> set[tuple[str, str]]:
     """The ConfigMaps and Secrets of its namespace that a pod takes something from, as (kind, name)."""
     found: set[tuple[str, str]] = set()
@@ -129,6 +135,25 @@ def config_references(spec: core.PodSpec) -> set[tuple[str, str]]:
 def find_port(pod: core.Pod, name: str) -> int | None:
     """The number of the container port of that name, if there is one."""
     return next((port.containerPort for port in container_ports(pod) if port.name == name), None)
+
+
+GUARANTEED_SCORE, BEST_EFFORT_SCORE = -997, 1000
+
+
+def oom_score_adjustment(pod: core.Pod, container: core.Container, memory_bytes: int) -> int:
+    """How soon a container is killed when its node, of so much memory, has none left, from -1000 (never) to 1000.
+
+    Kubernetes' (pkg/kubelet/qos/policy.go): what is guaranteed last; what asks for nothing first; in between, who asked
+    for less is killed sooner.
+    """
+    match qos_class(pod):
+        case "Guaranteed":
+            return GUARANTEED_SCORE
+        case "BestEffort":
+            return BEST_EFFORT_SCORE
+    asked = _requests(container).get(MEMORY, 0)
+    score = 1000 - 1000 * asked // memory_bytes if memory_bytes else BEST_EFFORT_SCORE
+    return max(1000 + GUARANTEED_SCORE, min(BEST_EFFORT_SCORE - 1, score))
 
 
 def qos_class(pod: core.Pod) -> str:

@@ -7,9 +7,12 @@ hostPath of a device or a socket to be made is refused: nothing here would make 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from cluster.api.labels import label_key_problems
 from cluster.api.names import dns1123_label_problems, dns1123_subdomain_problems
+from cluster.api.pods import mount_target
 from cluster.api.problems import Report
 from cluster.api.quantities import parse_quantity
 from cluster.api.validation_config import config_key_problems
@@ -27,6 +30,8 @@ FIELD_PATHS = (
 FILE_FIELD_PATHS = (*FIELD_PATHS[:3], "metadata.labels", "metadata.annotations")
 RESOURCES = tuple(f"{which}.{name}" for which in ("limits", "requests") for name in ("cpu", "memory"))
 HOST_PATH_TYPES = ("", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket")
+SYSTEM_PATHS = ("/proc/", "/sys/")
+"""What the kernel says of the machine: nothing is to be put over it."""
 SOURCES = ("hostPath", "emptyDir", "secret", "configMap", "downwardAPI", "dataDirectory")
 ENV_SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef")
 
@@ -97,13 +102,12 @@ def _validate_mounts(report: Report, container: core.Container, volumes: set[str
         path = f"{where}.volumeMounts[{index}]"
         if mount.name not in volumes:
             report.invalid(f"{path}.name", mount.name, "not found: the pod has no volume of that name")
-        target = mount.mountPath.rstrip("/") or mount.mountPath
+        target = mount_target(mount.mountPath)
         if not mount.mountPath:
             report.required(f"{path}.mountPath")
-        elif not mount.mountPath.startswith("/") or target in ("/", "/proc", "/dev", "/sys"):
-            report.invalid(
-                f"{path}.mountPath", mount.mountPath, "must be an absolute path, below / and no system's own"
-            )
+        elif not target.startswith("/") or target in ("/", "/dev") or f"{target}/".startswith(SYSTEM_PATHS):
+            why = "must be an absolute path, not / or /dev, and not within /proc or /sys"
+            report.invalid(f"{path}.mountPath", mount.mountPath, why)
         elif ".." in mount.mountPath.split("/") or ":" in mount.mountPath or "\0" in mount.mountPath:
             report.invalid(f"{path}.mountPath", mount.mountPath, "must not contain '..', ':' or NUL")
         elif target in taken:
@@ -146,6 +150,7 @@ def _validate_volume(report: Report, source: core.VolumeSource, path: str) -> No
 
 def _validate_items(report: Report, source: core.SecretVolumeSource | core.ConfigMapVolumeSource, path: str) -> None:
     _validate_mode(report, f"{path}.defaultMode", source)
+    _validate_apart(report, path, [item.path for item in source.items])
     for index, item in enumerate(source.items):
         where = f"{path}.items[{index}]"
         report.check(f"{where}.key", item.key, config_key_problems(item.key))
@@ -153,8 +158,24 @@ def _validate_items(report: Report, source: core.SecretVolumeSource | core.Confi
         _validate_mode(report, f"{where}.mode", item)
 
 
+def _validate_apart(report: Report, path: str, paths: Sequence[str]) -> None:
+    """Each item is a file of its own, and none is the directory of another."""
+    files: set[PurePosixPath] = set()
+    directories: set[PurePosixPath] = set()
+    for index, each in enumerate(paths):
+        where, file = f"{path}.items[{index}].path", PurePosixPath(each)
+        above = set(file.parents[:-1])
+        if file in files:
+            report.duplicate(where, each)
+        elif file in directories or above & files:
+            report.invalid(where, each, "must not be a file and a directory at once: another item says otherwise")
+        files.add(file)
+        directories |= above
+
+
 def _validate_downward(report: Report, source: core.DownwardAPIVolumeSource, path: str) -> None:
     _validate_mode(report, f"{path}.defaultMode", source)
+    _validate_apart(report, path, [item.path for item in source.items])
     for index, item in enumerate(source.items):
         where = f"{path}.items[{index}]"
         _validate_relative(report, f"{where}.path", item.path)

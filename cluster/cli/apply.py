@@ -37,12 +37,15 @@ def apply_command(
         _refuse_other_namespaces(manifests, namespace)
 
     async def body(session: Session) -> int:
+        from cluster.api.caveats import caveats
         from cluster.cli.printers import name_of
         from cluster.client.apply import apply_manifests
 
         applied = await apply_manifests(session.client, manifests, namespace=namespace, dry_run=dry_run)
         for item in applied:
             click.echo(f"{name_of(item.object)} {item.verb}{' (dry run)' if dry_run else ''}")
+            for caveat in caveats(item.object) if item.verb != "unchanged" else ():
+                say(f"Warning: {name_of(item.object)}: {caveat}")
         if wait and not dry_run:
             from cluster.cli.waiting import wait_until_ready
 

@@ -70,7 +70,7 @@ def _how_it_ended(ended: core.ContainerStateTerminated) -> str:
 
 def _init_status(pod: core.Pod) -> str:
     """While init containers are at work: "Init:0/2", or what keeps one of them; empty once they are through."""
-    sidecars = {each.name for each in pod.spec.initContainers if each.restartPolicy == "Always"}
+    sidecars = _sidecars(pod)
     for done, container in enumerate(pod.status.initContainerStatuses):
         state = container.state
         if state.HasField("terminated") and state.terminated.exitCode == 0:
@@ -103,9 +103,23 @@ def pod_reason(pod: core.Pod) -> str:
     return str(pod.status.message)
 
 
+def _sidecars(pod: core.Pod) -> set[str]:
+    return {each.name for each in pod.spec.initContainers if each.restartPolicy == "Always"}
+
+
+def _restarts(pod: core.Pod) -> int:
+    """As kubectl counts: of init containers while they are at work, afterwards of sidecars and all others."""
+    initialized = get_condition(pod.status, "Initialized")
+    if pod.spec.initContainers and (initialized is None or initialized.status != "True"):
+        return sum(c.restartCount for c in pod.status.initContainerStatuses)
+    sidecars = _sidecars(pod)
+    before = [c for c in pod.status.initContainerStatuses if c.name in sidecars]
+    return sum(c.restartCount for c in (*before, *pod.status.containerStatuses))
+
+
 def _ready_count(pod: core.Pod) -> str:
     """Containers and sidecars that are ready, of all of them."""
-    sidecars = {each.name for each in pod.spec.initContainers if each.restartPolicy == "Always"}
+    sidecars = _sidecars(pod)
     statuses = [*pod.status.containerStatuses, *(c for c in pod.status.initContainerStatuses if c.name in sidecars)]
     return f"{sum(c.ready for c in statuses)}/{len(pod.spec.containers) + len(sidecars)}"
 
@@ -166,7 +180,7 @@ COLUMNS: dict[str, Columns] = {
         _NAME,
         ("READY", lambda o, _: _ready_count(o)),
         ("STATUS", lambda o, _: pod_status(o)),
-        ("RESTARTS", lambda o, _: str(sum(c.restartCount for c in o.status.containerStatuses))),
+        ("RESTARTS", lambda o, _: str(_restarts(o))),
         _AGE,
     ),
     "Node": (

@@ -87,8 +87,9 @@ def check_cluster_name(cluster: str) -> None:
 
 CA_LIFETIME_S = 10 * 365 * 86400
 CERTIFICATE_LIFETIME_S = 365 * 86400
-_BACKDATE_S = 300
-"""Certificates are valid from a little earlier than now: clocks differ."""
+_BACKDATE_S = 86400
+"""Certificates are valid from a day before now: clocks differ, and may be set back (by 14 hours, if somebody took the
+time zone for another one) while daemons are to reach each other."""
 
 
 class CredentialsError(Exception):

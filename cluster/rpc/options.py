@@ -54,6 +54,14 @@ WATCH_CHANNEL: Options = [
     ("grpc.http2.bdp_probe", 0),
 ]
 
+PROBE_CHANNEL: Options = [
+    # To a program that may be anything: asked once, at its own address, and what it says takes little memory.
+    ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.max_receive_message_length", 4096),
+]
+
 SERVER: Options = [
     *_KEEPALIVE,
     # More often than a watchful client asks; who asks more often than this is sent away.

@@ -4,7 +4,7 @@ Requests: {"op": "status"}, {"op": "start"} (what is down), {"op": "stop", "now"
 start is answered by one line. A stop is answered by a line per step, the last one with "done": true, and then the
 supervisor is gone. A hold ends the masters and is answered when they are gone; they stay away until the connection is
 closed, by its owner or by its owner's death, and then are started again. The socket's directory is 0700, and the
-supervisor checks the peer's uid besides.
+supervisor checks the peer besides: its uid, and that it is no pod.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.api.errors import DeadlineExceeded, Unavailable
+from node_agent.process_tree import is_confined
 
 
 def short_path(path: Path, directory_fd: int) -> str:
@@ -42,10 +43,11 @@ def listen(path: Path) -> socket.socket:
 
 
 def peer_is_me(connection: socket.socket) -> bool:
-    """The other end runs as this user, or as root."""
+    """The other end runs as this user, or as root, and is no pod: those can gain no rights, unlike this process (unless
+    it was started so)."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, uid, _ = struct.unpack("3i", credentials)
-    return uid in (0, os.getuid())
+    pid, uid, _ = struct.unpack("3i", credentials)
+    return uid in (0, os.getuid()) and (not is_confined(pid) or is_confined(os.getpid()))
 
 
 def request(path: Path, message: dict[str, Any], *, timeout_s: float) -> Generator[dict[str, Any], None, None]:

@@ -122,7 +122,8 @@ def plan_cluster(options: UpOptions, directory: ClusterDir, block: AddressBlock)
                 *(("--cpu", options.node_cpu) if options.node_cpu else ()),
                 *(("--memory", options.node_memory) if options.node_memory else ()),
                 *(word for resource in options.node_resources for word in ("--resource", resource)),
-                *("--lifetime", options.lifetime, "--hide", str(directory.path)),
+                # With its neighbours: their keys and their pods' secrets are nobody's business either.
+                *("--lifetime", options.lifetime, "--hide", str(directory.path.parent)),
                 *(f"--{argument}" for argument in options.agent_args),
                 *common,
             ),

@@ -43,8 +43,9 @@ MODULES_OF_OTHERS = (
 )
 _HOPELESS_CRASHES = 3
 """A daemon that crashed so often in a row will hardly start the next time."""
-_STOP_MARGIN_S = 3.0
-"""What a daemon gets on top of its pods' grace before it is killed."""
+_STOP_MARGIN_S = 5.0
+"""What a daemon gets on top of its pods' grace before it is killed: a node agent may need three seconds of it for what
+its pods are promised at least."""
 
 
 @dataclass(slots=True)

@@ -5,13 +5,14 @@
     hybrid     v1, and an empty v2 hierarchy, of which cgroup.kill is of use
 
 Each container gets a group `podium-<node>/<uid>.<container>` in each hierarchy that it needs: always in those for the
-number of processes and for killing; in those of memory and cpu if it has limits. Groups are made below the agent's own;
-in v2 only if that one was delegated, and the daemons move into a group beside them (one with processes can have none
-with controllers below it); otherwise below the root. Without the right to make them there are none: `Cgroups.find` says
-so, with the command that would change it.
+number of processes, for killing, and for cpu, which is divided by what was requested; in that of memory if it has a
+limit. Groups are made below the agent's own; in v2 only if that one was delegated, and the daemons move into a group
+beside them (one with processes can have none with controllers below it); otherwise below the root. Without the right to
+make them there are none: `Cgroups.find` says so, with the command that would change it.
 
 Amounts: memory.max and memory.limit_in_bytes in bytes; cpu.max and cpu.cfs_quota_us in microseconds of processor time
-per period of 100 ms (Linux, Documentation/admin-guide/cgroup-v1/ and cgroup-v2.rst).
+per period of 100 ms; cpu.shares and cpu.weight as Kubernetes has them, 1,024 shares to a processor (Linux,
+Documentation/admin-guide/cgroup-v1/ and cgroup-v2.rst; KEP-2254).
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ MOUNT, PROC = Path("/sys/fs/cgroup"), Path("/proc")
 CPU_PERIOD_US = 100_000
 MAX_PROCESSES = 4096
 """Of one container: a fork bomb ends there, and nothing that works gets there."""
+MIN_SHARES, MAX_SHARES, SHARES_OF_A_CPU = 2, 262_144, 1024
+DEFAULT_WEIGHT = 100
 CONTROLLERS = ("memory", "cpu", "pids")
 NOTE = "cgroups.json"
 """In the node's directory: where its groups are."""
@@ -39,6 +42,16 @@ class Limits:
 
     memory_bytes: int = 0
     cpu_milli: int = 0
+
+
+def shares_of(cpu_request_milli: int) -> int:
+    """Its part of the processors when they are short, beside others'. What requests nothing gets what others leave."""
+    return max(MIN_SHARES, min(MAX_SHARES, cpu_request_milli * SHARES_OF_A_CPU // 1000))
+
+
+def weight_of(shares: int) -> int:
+    """The same for v2."""
+    return 1 + (shares - MIN_SHARES) * 9999 // (MAX_SHARES - MIN_SHARES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +91,9 @@ class Cgroups:
             try:
                 own = own_path(proc, "" if controller == "kill" else controller)
                 bases[controller] = _make_base(hierarchy / own / f"podium-{name}")
+                if controller == "cpu":  # for all pods together: else they divide what one process outside gets
+                    shares = shares_of(1000 * (os.cpu_count() or 1))
+                    _write(str(bases[controller]), "cpu.shares", str(shares))
             except OSError as error:
                 problems.append(f"{'cgroup.kill' if controller == 'kill' else controller} ({error.strerror})")
         missing = f"control groups: {', '.join(problems)}; run as root, or have them delegated" if problems else ""
@@ -104,15 +120,16 @@ class Cgroups:
         return cls.none(f"control groups ({problem.strerror}); run as root, or: {wish}")
 
     def make(self, name: str, limits: Limits) -> tuple[str, ...]:
-        """The groups of a container, with its limits; empty where there are none. Raises OSError."""
-        wanted = ["pids", "kill", *(["memory"] if limits.memory_bytes else []), *(["cpu"] if limits.cpu_milli else [])]
+        """The groups of a container, with its limits but for those of cpu (`divide_cpu`); empty where there are none.
+        Raises OSError."""
+        wanted = ["pids", "kill", "cpu", *(["memory"] if limits.memory_bytes else [])]
         groups = {each: os.path.join(self.bases[each], name) for each in wanted if each in self.bases}
         made = tuple(dict.fromkeys(groups.values()))
         for group in made:
             try:
                 os.mkdir(group)
             except FileExistsError:
-                pass
+                self._write_cpu(name, SHARES_OF_A_CPU, DEFAULT_WEIGHT, 0)
         v2 = self.version == 2
         if "pids" in groups:
             _write(groups["pids"], "pids.max", str(MAX_PROCESSES))
@@ -125,11 +142,31 @@ class Cgroups:
                 if os.path.exists(os.path.join(memory, file)):
                     _write(memory, file, value)
             self.ooms[name] = self._ooms_of(name)
-        if "cpu" in groups:
-            quota = max(1000, limits.cpu_milli * CPU_PERIOD_US // 1000)
-            file, value = ("cpu.max", f"{quota} {CPU_PERIOD_US}") if v2 else ("cpu.cfs_quota_us", str(quota))
-            _write(groups["cpu"], file, value)
         return made
+
+    def divide_cpu(self, name: str, limits: Limits, request_milli: int) -> None:
+        """Gives a container that has started its part of the processors, and its limit. Again is fine.
+
+        Not before: the spawner goes through the group to start it, and would be held up by the limit of one container,
+        or by all others where this one has requested nothing, and all of them with it. Raises OSError.
+        """
+        shares = shares_of(request_milli)
+        try:
+            self._write_cpu(name, shares, weight_of(shares), limits.cpu_milli)
+        except FileNotFoundError:
+            pass  # it has ended
+
+    def _write_cpu(self, name: str, shares: int, weight: int, limit_milli: int) -> None:
+        if "cpu" not in self.bases:
+            return
+        group = os.path.join(self.bases["cpu"], name)
+        quota = max(1000, limit_milli * CPU_PERIOD_US // 1000)
+        if self.version == 2:
+            _write(group, "cpu.weight", str(weight))
+            _write(group, "cpu.max", f"{quota if limit_milli else 'max'} {CPU_PERIOD_US}")
+        else:
+            _write(group, "cpu.shares", str(shares))
+            _write(group, "cpu.cfs_quota_us", str(quota if limit_milli else -1))
 
     def groups_of(self, name: str) -> tuple[str, ...]:
         """The groups that a container has now."""

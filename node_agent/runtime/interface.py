@@ -2,15 +2,15 @@
 
 A *run* is one start of one program: a container between two restarts, or a command executed beside it. Runs have ids
 that the caller chooses and never uses twice. A runtime promises that when `wait` returns, nothing of the run's process
-tree is left (or the survivors are named). Runs may outlive the agent: the next one finds them in `adopted`.
+tree is left. Runs may outlive the agent: the next one finds them in `adopted`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 UNKNOWN_EXIT_CODE = 137
 """Kubernetes' exit code for a container of which nobody knows how it ended."""
@@ -37,6 +37,9 @@ class Confinement:
     rlimits: Mapping[str, int] = field(default_factory=dict)
     """Hard limits by the names that setrlimit(2) has for them without RLIMIT_: {"NOFILE": 1024}; bytes, seconds or
     numbers, as setrlimit has them."""
+    oom_score_adj: int | None = None
+    """How soon the kernel kills it when the machine's memory is used up, from -1000 (never) to 1000; None: as soon as
+    the agent. Only root may make it less than the agent's own: else it is that."""
     cgroups: tuple[str, ...] = ()
     """Directories of control groups that the program enters."""
     mounts: tuple[Mount, ...] = ()
@@ -55,6 +58,8 @@ class Confinement:
     """In a user namespace, in which whoever it runs as is nobody: root may make no other ones there."""
     depth: int = 0
     """The program that is meant is so many generations below the one that is started: it gets the signals."""
+    apart: bool = False
+    """Nobody but the program itself goes to its directory, its file, its control groups: one may be held up there."""
     read_only_root: bool = False
     """Nothing but `mounts`, the working directory and /tmp can be written."""
 
@@ -85,7 +90,9 @@ class Started:
     start_ticks: int
     """When its first process started, in clock ticks since boot: tells it from a later one with the same pid."""
     at_s: float
-    """Seconds since 1970."""
+    """Seconds since 1970: for people, since the clock may be set at any time."""
+    at_mono_s: float | None = None
+    """The same moment, monotonic; None if it was in another run of the machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +117,12 @@ class Ended:
     """Seconds since 1970."""
     tail: str = ""
     """The end of its output, at most a few thousand characters."""
-    survivors: tuple[int, ...] = ()
-    """Processes of its tree that SIGKILL did not end in time (uninterruptible waits)."""
     lost: bool = False
     """Nobody saw how it ended; exit code and time are assumptions."""
     used: Used | None = None
     """None where nobody saw it end."""
+    at_mono_s: float | None = None
+    """When it ended, monotonic; None if nobody saw it, or in another run of the machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +132,9 @@ class Adopted:
     started: Started
     ended: Ended | None
     """None: it runs."""
+
+
+OnSurvivors: TypeAlias = Callable[[Sequence[int]], None]
 
 
 class StartFailure(Exception):
@@ -191,6 +201,11 @@ class Runtime(Protocol):
         ...
 
     @property
+    def hides(self) -> bool:
+        """Whether programs are kept from the cluster's keys."""
+        ...
+
+    @property
     def missing(self) -> Sequence[str]:
         """What of the confinement of all programs could not be had here, each with its reason."""
         ...
@@ -199,9 +214,12 @@ class Runtime(Protocol):
         """Starts a program. Raises StartFailure."""
         ...
 
-    async def wait(self, run_id: str) -> Ended:
+    async def wait(self, run_id: str, on_survivors: OnSurvivors | None = None) -> Ended:
         """How the run ended, once nothing of it is left. May be called by several, and after the end, until
         `forget`. Raises KeyError for a run that was never started.
+
+        `on_survivors` is told, once, which processes SIGKILL did not end within a few seconds: they are in
+        uninterruptible waits, and the run ends with them.
         """
         ...
 

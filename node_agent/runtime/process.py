@@ -24,7 +24,7 @@ import sys
 import termios
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,14 @@ from node_agent.runtime.interface import (
     Adopted,
     Confinement,
     Ended,
+    OnSurvivors,
     Program,
     Started,
     StartFailure,
     Used,
 )
-from node_agent.spawner import MARKER
-from node_agent.spawner_line import HEADER, SOCKET, packed
+from node_agent.spawner_line import HEADER, PROTOCOL, SOCKET, packed
+from node_agent.spawner_records import MARKER
 
 _CHUNK_BYTES = 65536
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
@@ -68,6 +69,10 @@ class _Run:
     at: Started | None = None
     written: asyncio.Event = field(default_factory=asyncio.Event)
     """Its standard input has taken what was given last."""
+    survivors: Sequence[int] = ()
+    """What of it does not die."""
+    on_survivors: list[OnSurvivors] = field(default_factory=list)
+    """Those who wait for its end, and have not been told of any."""
 
 
 @dataclass(slots=True)
@@ -103,14 +108,16 @@ class ProcessRuntime:
         self._adopted: dict[str, Adopted] = {}
         self._tasks = Tasks("runtime")
         self._spawner: subprocess.Popen[bytes] | None = None
-        self._spawner_pid = 0
+        self._spawner_pid = self._spawner_ticks = 0
         self._own_life: tuple[int, int] | None = None
         self._socket: socket.socket | None = None
         self._inbox = bytearray()
         # One message per run that a caller is waiting for: bounded by the number of pods and commands of the node.
         self._outbox: deque[_Outgoing] = deque()
         self._greeting: asyncio.Future[None] | None = None
+        self._boot = ""
         self._expected = 0
+        self._known: set[str] = set()  # that the spawner spoke of when we connected
         self._ready = asyncio.Event()
         self._stopping = False
         self.confinement: Mapping[str, Any] = {}
@@ -124,6 +131,10 @@ class ProcessRuntime:
     @property
     def can_mount(self) -> bool:
         return bool(self.confinement.get("mounts"))
+
+    @property
+    def hides(self) -> bool:
+        return bool(self.confinement.get("hidden"))
 
     @property
     def missing(self) -> Sequence[str]:
@@ -154,7 +165,7 @@ class ProcessRuntime:
             await asyncio.sleep(0.005)
         if self._socket is not None and self._spawner_pid:
             log.error("spawner does not end; killing it", pid=self._spawner_pid)
-            tree.send(self._spawner_pid, signal.SIGKILL)
+            tree.send(self._spawner_pid, self._spawner_ticks, signal.SIGKILL)
         await self._let_go("the node agent stopped")
 
     async def leave(self) -> None:
@@ -181,8 +192,13 @@ class ProcessRuntime:
         message = self._start_message(program) | {"log": program.log_path, "stdin": program.stdin}
         return await self._start(program.run_id, message, [])
 
-    async def wait(self, run_id: str) -> Ended:
-        return await asyncio.shield(self._runs[run_id].ended)
+    async def wait(self, run_id: str, on_survivors: OnSurvivors | None = None) -> Ended:
+        run = self._runs[run_id]
+        if on_survivors is not None and run.survivors:
+            on_survivors(run.survivors)
+        elif on_survivors is not None:
+            run.on_survivors.append(on_survivors)
+        return await asyncio.shield(run.ended)
 
     def forget(self, run_id: str) -> None:
         self._adopted.pop(run_id, None)
@@ -234,6 +250,8 @@ class ProcessRuntime:
             stderr_read, stderr_write = os.pipe2(os.O_CLOEXEC)
             ends = [stdin_write, stdout_read, stderr_read], [stdin_read, stdout_write, stderr_write]
         try:
+            # Its control groups are in use, and hold up whoever goes there: it goes by itself.
+            program = replace(program, confinement=replace(program.confinement, apart=True))
             message = self._start_message(program) | {"fds": 3, "parent": beside}
             await self._start(program.run_id, message, ends[1])
         except BaseException:
@@ -302,6 +320,7 @@ class ProcessRuntime:
             await asyncio.sleep(0.003)
         self._socket = connected
         self._inbox.clear()
+        self._known.clear()
         loop = asyncio.get_running_loop()
         self._greeting = loop.create_future()
         loop.add_reader(connected.fileno(), self._on_readable)
@@ -419,14 +438,17 @@ class ProcessRuntime:
     def _on_message(self, message: dict[str, Any]) -> None:
         match message["event"]:
             case "hello":
+                if message.get("protocol") != PROTOCOL:
+                    self._refuse(_misunderstood(self._directory, message))
+                    return
                 self._spawner_pid, self._expected = message["pid"], message["runs"]
+                self._boot = message["boot"]
+                self._spawner_ticks = tree.start_ticks_of(self._spawner_pid)
                 self.confinement = message["confinement"]
                 self._on_greeted()
                 return
             case "busy":
-                error = OSError(f"another node agent (pid {message['pid']}) works in {self._directory}")
-                assert self._greeting is not None
-                self._greeting.set_exception(error)
+                self._refuse(OSError(f"another node agent (pid {message['pid']}) works in {self._directory}"))
                 return
             case "run":
                 self._on_known(message)
@@ -438,15 +460,25 @@ class ProcessRuntime:
             return
         match message["event"]:
             case "started":
-                run.at = Started(message["pid"], message["ticks"], message["at"])
+                run.at = Started(message["pid"], message["ticks"], message["at"], message["mono"])
                 run.started.set_result(run.at)
             case "failed":
                 run.started.set_exception(StartFailure(message["code"], message["message"]))
                 run.started.exception()  # seen: whoever asked may have been cancelled
             case "written":
                 run.written.set()
+            case "survivors":
+                run.survivors, waiting = message["pids"], run.on_survivors
+                run.on_survivors = []
+                for on_survivors in waiting:
+                    on_survivors(run.survivors)
             case "exited":
-                self._end(run, _ended(message))
+                self._end(run, _ended(message, same_boot=True))
+
+    def _refuse(self, error: OSError) -> None:
+        assert self._greeting is not None
+        if not self._greeting.done():
+            self._greeting.set_exception(error)
 
     def _on_greeted(self) -> None:
         if self._expected == 0 and self._greeting is not None and not self._greeting.done():
@@ -454,13 +486,16 @@ class ProcessRuntime:
 
     def _on_known(self, entry: dict[str, Any]) -> None:
         """The spawner has this run: one of an earlier life of ours, or, after the spawner's own death, one of ours."""
+        self._known.add(entry["run"])
         loop = asyncio.get_running_loop()
         run = self._runs.setdefault(entry["run"], _Run(loop.create_future(), loop.create_future()))
-        run.at = run.at or Started(entry["pid"], entry["ticks"], entry["at"])
+        same_boot = entry["boot"] == self._boot
+        mono = entry.get("mono") if same_boot else None
+        run.at = run.at or Started(entry["pid"], entry["ticks"], entry["at"], mono)
         if not run.started.done():
             run.started.set_result(run.at)
         if "end" in entry:
-            self._end(run, _ended(entry["end"]))
+            self._end(run, _ended(entry["end"], same_boot=same_boot))
 
     @staticmethod
     def _end(run: _Run, ended: Ended) -> None:
@@ -471,7 +506,7 @@ class ProcessRuntime:
     # --- the spawner's death
 
     async def _recover(self) -> None:
-        """A new spawner ends what the old one left behind, and says so; what it knows nothing of is lost."""
+        """A new spawner ends what the old one left behind, and says so, or will; what it knows nothing of is lost."""
         log.error("the spawner died; a new one ends what it left behind", runs=len(self._runs))
         spawner, self._spawner, self._spawner_pid = self._spawner, None, 0
         if spawner is not None:
@@ -486,7 +521,7 @@ class ProcessRuntime:
                 log.error("no spawner", error=str(error))
                 self._disconnect()
                 await self._clock.sleep(RECOVERY_PAUSE_S)
-        self._lose_all("the process that watched it died", before)
+        self._lose_all("the process that watched it died", before - self._known)
 
     def _lose_all(self, why: str, which: Iterable[str] | None = None) -> None:
         ended = Ended(UNKNOWN_EXIT_CODE, signal.SIGKILL, self._clock.wall(), lost=True)
@@ -501,16 +536,25 @@ class ProcessRuntime:
             self._end(run, ended)
 
 
-def _ended(message: dict[str, Any]) -> Ended:
+def _ended(message: dict[str, Any], *, same_boot: bool) -> Ended:
     usage = message.get("usage")
     return Ended(
         message["code"],
         message["signal"],
         message["at"],
         message["tail"],
-        tuple(message["survivors"]),
         lost=message.get("lost", False),
         used=Used(usage["user_ms"], usage["system_ms"], usage["max_rss_bytes"]) if usage else None,
+        at_mono_s=message.get("mono") if same_boot else None,
+    )
+
+
+def _misunderstood(directory: Path, hello: dict[str, Any]) -> OSError:
+    theirs = hello.get("protocol", "none")
+    return OSError(
+        f"the spawner of {directory} (pid {hello['pid']}) has version {theirs} of the protocol, this node agent has"
+        f" {PROTOCOL}. Its pods run on. Start a node agent of the version that started it; or end it with all its pods:"
+        f" kill {hello['pid']}"
     )
 
 

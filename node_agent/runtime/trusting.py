@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cluster.api.pods import TRUSTED
-from node_agent.runtime.interface import Adopted, Ended, ExecProcess, Program, Started
+from node_agent.runtime.interface import Adopted, Ended, ExecProcess, OnSurvivors, Program, Started
 from node_agent.runtime.process import ProcessRuntime
 from node_agent.spawner import TRUSTED_DIRECTORY, WHO
 
@@ -39,6 +39,10 @@ class TrustingRuntime:
         return self._confined.can_mount
 
     @property
+    def hides(self) -> bool:
+        return self._confined.hides
+
+    @property
     def missing(self) -> Sequence[str]:
         return self._confined.missing
 
@@ -47,7 +51,7 @@ class TrustingRuntime:
         try:
             await self._trusted.start()
         except BaseException:
-            await self._confined.stop()
+            await self._confined.leave()
             raise
         self._runs |= set(self._trusted.adopted)
 
@@ -67,8 +71,8 @@ class TrustingRuntime:
     async def exec(self, program: Program, beside: str) -> ExecProcess:
         return await self._of(beside).exec(program, beside)
 
-    async def wait(self, run_id: str) -> Ended:
-        return await self._of(run_id).wait(run_id)
+    async def wait(self, run_id: str, on_survivors: OnSurvivors | None = None) -> Ended:
+        return await self._of(run_id).wait(run_id, on_survivors)
 
     def forget(self, run_id: str) -> None:
         self._of(run_id).forget(run_id)

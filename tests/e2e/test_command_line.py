@@ -202,6 +202,17 @@ def test_apply_is_declarative(shared_cluster: Cluster, namespace: str, tmp_path:
     assert "elsewhere" in refused.stderr
 
 
+def test_apply_says_what_is_carried_out_otherwise(shared_cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+    file = tmp_path / "web.yaml"
+    file.write_text(sleeper("web", 1, extra="ports: [{containerPort: 80, hostPort: 18099}]"))
+    said = shared_cluster.podium("apply", "-f", str(file), "-n", namespace)
+    where = "Warning: replicationcontroller/web: spec.template.spec.containers[0].ports[0].hostPort: "
+    assert said.stderr.startswith(f"{where}18099 is reserved for the pod on its node, but not forwarded")
+    assert said.stdout == "replicationcontroller/web created\n"
+    again = shared_cluster.podium("apply", "-f", str(file), "-n", namespace)
+    assert (again.stdout, again.stderr) == ("replicationcontroller/web unchanged\n", "")
+
+
 def test_url_and_cluster_info(shared_cluster: Cluster, namespace: str) -> None:
     shared_cluster.apply(web("web", 1), namespace)
     address, port = shared_cluster.address("web", namespace)

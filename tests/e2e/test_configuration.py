@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import textwrap
 from pathlib import Path
 
@@ -86,13 +87,23 @@ def test_variables_and_files_of_configmaps_and_secrets(shared_cluster: Cluster, 
     shared_cluster.wait_until(
         lambda: show(shared_cluster, "web", namespace, "cat $PODIUM_VOLUME_CONF/sub/app.conf") == "new", "it is new"
     )
+    manifest = shared_cluster.podium("create", "secret", "db", *space, "--from-literal=password=newer", "--dry-run")
+    shared_cluster.apply(manifest.stdout, namespace)
+    shared_cluster.podium("label", "pod/web", *space, "--overwrite", "a=c")
+    shared_cluster.wait_until(
+        lambda: (
+            show(shared_cluster, "web", namespace, "cat $PODIUM_VOLUME_DB/password $PODIUM_VOLUME_ME/labels")
+            == 'newera="c"'
+        ),
+        "secrets and labels are new, too",
+    )
     # Its emptyDir may hold 1 MiB: with more, the pod is evicted.
     show(shared_cluster, "web", namespace, "head -c 3000000 /dev/zero > $PODIUM_VOLUME_SCRATCH/big")
     shared_cluster.wait_until(
         lambda: shared_cluster.get("pod", "web", namespace).status.reason == "Evicted", "it holds too much"
     )
     described = shared_cluster.podium("describe", "secret/db", *space).stdout
-    assert "password: 7 bytes" in described
+    assert "password: 5 bytes" in described
     assert "hunter2" not in described + shared_cluster.podium("history", "secret/db", *space).stdout
 
 
@@ -123,9 +134,9 @@ def test_data_directories_outlive_their_pods(shared_cluster: Cluster, namespace:
 
 
 def test_a_pod_sees_neither_keys_nor_daemons(shared_cluster: Cluster, namespace: str) -> None:
-    """It tries to read the cluster's keys, to look into and end its agent, and to reach the master."""
+    """It tries to read its cluster's keys, and another's, to look into and end its agent, and to reach the master."""
     node = shared_cluster.get("node", "node-1")
-    if any("covered" in missing or "namespace" in missing for missing in node.status.isolation.missing):
+    if any("covered" in each or "namespace" in each or "signals" in each for each in node.status.isolation.missing):
         pytest.skip(f"this kernel cannot hide it: {list(node.status.isolation.missing)}")
     apply(
         shared_cluster,
@@ -140,16 +151,22 @@ def test_a_pod_sees_neither_keys_nor_daemons(shared_cluster: Cluster, namespace:
     shared_cluster.wait("pod/spy", namespace)
     agent, master, directory = shared_cluster.pid("node-1"), shared_cluster.pid("master"), shared_cluster.directory
     assert (directory / "pki" / "admin" / "tls.key").exists()
+    other = directory.parent / "other"
+    (other / "pki").mkdir(parents=True)
+    (other / "pki" / "tls.key").write_text("another cluster's PRIVATE KEY")
     said = show(
         shared_cluster,
         "spy",
         namespace,
-        f"cat {directory}/pki/admin/tls.key {directory}/pki/ca/ca.key; ls -A {directory}; echo .;"
+        f"cat {directory}/pki/admin/tls.key {directory}/pki/ca/ca.key {other}/pki/tls.key;"
+        f" ls -A {directory.parent} {directory}; echo .;"
         f" cat /proc/{agent}/environ /proc/{master}/mem; ls /proc/{agent}/root/; readlink -v /proc/{agent}/fd/0;"
         f" ls {directory}/nodes/node-1; kill -9 {agent} {master}; kill -9 {shared_cluster.pid('supervisor')}",
     )
+    shutil.rmtree(other)
     assert "PRIVATE KEY" not in said
-    assert said.startswith("nodes\n.\n"), "nothing of the cluster's directory shows but what leads to the node's rooms"
+    shown = f"{directory.parent}:\n{directory.name}\n\n{directory}:\nnodes\n.\n"
+    assert said.startswith(shown), "nothing shows but what leads to the node's rooms"
     assert "tls.crt" not in said
     assert said.count("ermission denied") >= 4, said
     assert said.count("not permitted") >= 3, said
@@ -162,3 +179,39 @@ def test_a_pod_sees_neither_keys_nor_daemons(shared_cluster: Cluster, namespace:
     )
     result = shared_cluster.exec("spy", ["python3", "-c", connect], namespace)
     assert result.code != 0 or result.stdout == "answer b''\n", "hung up on, without a word"
+
+
+def test_a_secret_stays_on_its_node(shared_cluster: Cluster, namespace: str) -> None:
+    """Files of secrets lie in shared memory, which all nodes of the machine have; but no pod sees another node's."""
+    missing = shared_cluster.get("node", "node-2").status.isolation.missing
+    if any("covered" in each or "namespace" in each for each in missing):
+        pytest.skip(f"this kernel cannot hide it: {list(missing)}")
+    secret = "{apiVersion: v1, kind: Secret, metadata: {name: db}, stringData: {password: hunter2}}"
+    shared_cluster.apply(secret, namespace)
+    for node, name in (("node-1", "owner"), ("node-2", "spy")):
+        volumes = "volumes: [{name: s, secret: {secretName: db}}]" if name == "owner" else ""
+        mounts = "volumeMounts: [{name: s, mountPath: /secret}]" if name == "owner" else ""
+        apply(
+            shared_cluster,
+            name,
+            namespace,
+            f"""
+            terminationGracePeriodSeconds: 1
+            nodeName: {node}
+            containers:
+            - name: main
+              command: [sleep, "1000"]
+              {mounts}
+            {volumes}
+            """,
+        )
+        shared_cluster.wait(f"pod/{name}", namespace)
+    assert show(shared_cluster, "owner", namespace, "cat /secret/password $PODIUM_VOLUME_S/password") == "hunter2" * 2
+    found = sorted(str(file) for file in Path("/dev/shm").glob("podium-*/*/volumes/s/password"))
+    assert found, "that is where it lies"
+    said = show(shared_cluster, "spy", namespace, f"cat /dev/shm/podium-*/*/volumes/s/password {' '.join(found)}")
+    assert "hunter2" not in said
+    assert said.count("No such file") == 1 + len(found)
+    semaphore = "import multiprocessing as m; lock = m.Lock(); lock.acquire(); print('shared memory works')"
+    said = show(shared_cluster, "spy", namespace, f'python3 -c "{semaphore}"')
+    assert said == "shared memory works\n"

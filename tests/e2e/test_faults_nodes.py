@@ -5,19 +5,32 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
 from cluster.api.conditions import is_node_ready
 from cluster.testing import Cluster
-from tests.e2e.workloads import sleeper
+from tests.e2e.workloads import pod, sleeper
 from tests.kit.processes import Proc, alive, family, mentioning
 
 
 def escaping(token: str) -> str:
     """A command whose processes leave its group, its session and their parents; each has the token in its arguments."""
     return f"(setsid sh -c '(sleep {token} &) ; sleep {token}' &) ; sleep {token} & sleep {token}"
+
+
+def vanishing(token: str) -> str:
+    """A command that leaves a process with neither session, environment, descriptors nor parents of its container."""
+    return f"(setsid env -i /bin/sleep {token} <&- >&- 2>&- &) ; sleep 1000"
+
+
+def away_of(token: str) -> set[Proc]:
+    """That process."""
+    return {proc for proc in mentioning(token) if proc.title == f"/bin/sleep {token}"}
 
 
 def new_token() -> str:
@@ -59,11 +72,17 @@ def test_everything_of_a_killed_agent_ends_and_is_replaced_elsewhere(podium_clus
 def test_a_killed_spawner_loses_its_pods_and_they_are_started_again(podium_cluster: Cluster) -> None:
     token = new_token()
     podium_cluster.apply(sleeper("web", 2, command=escaping(token)))
+    escaped: set[Proc] = set()
+    if podium_cluster.get("node", "node-1").status.isolation.enforcement == "cgroup":
+        away = new_token()
+        podium_cluster.apply(pod("away", vanishing(away)))
+        podium_cluster.wait_until(lambda: away_of(away), "a process has given up all but its control group")
+        escaped = away_of(away)
     podium_cluster.wait("rc/web", ready=2)
     podium_cluster.wait_until(lambda: len(mentioning(f"sleep {token}")) >= 8, "all processes of the pods run")
     uids = {pod.metadata.uid for pod in podium_cluster.pods("app=web")}
     spawner = spawner_of(podium_cluster, "node-1")
-    lost = family(spawner.pid)
+    lost = family(spawner.pid) | escaped
     os.kill(spawner.pid, signal.SIGKILL)
     podium_cluster.wait_until(lambda: not alive(lost), "what the spawner owned is gone")
 
@@ -73,11 +92,60 @@ def test_a_killed_spawner_loses_its_pods_and_they_are_started_again(podium_clust
 
     podium_cluster.wait_until(restarted, "the containers run again")
     podium_cluster.wait("rc/web", ready=2)
-    for pod in podium_cluster.pods("app=web"):
-        assert pod.metadata.uid in uids, "a lost container is restarted in its pod"
-        ended = pod.status.containerStatuses[0].lastState.terminated
+    for one in podium_cluster.pods("app=web"):
+        assert one.metadata.uid in uids, "a lost container is restarted in its pod"
+        ended = one.status.containerStatuses[0].lastState.terminated
         assert ended.exitCode == 137
         assert ended.reason == "ContainerStatusUnknown"
+
+
+@pytest.fixture
+def freezer() -> Iterator[Path]:
+    """A control group whose processes not even SIGKILL ends while it is frozen: as when a disk does not answer."""
+    group = Path("/sys/fs/cgroup/freezer") / f"podium-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no process that does not die can be had here: {group}: {error.strerror}; needs root, cgroup v1")
+    yield group
+    (group / "freezer.state").write_text("THAWED")
+    deadline = time.monotonic() + 20
+    while (group / "cgroup.procs").read_text() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    group.rmdir()
+
+
+@pytest.mark.podium(nodes=1)
+def test_a_pod_is_terminating_until_nothing_of_it_is_left(podium_cluster: Cluster, freezer: Path) -> None:
+    token = new_token()
+    podium_cluster.apply(pod("stuck", escaping(token)))
+    podium_cluster.wait_until(lambda: len(mentioning(f"sleep {token}")) >= 4, "all processes of the pod run")
+    (one, *_) = (proc for proc in mentioning(token) if proc.title == f"sleep {token}")
+    (freezer / "cgroup.procs").write_text(str(one.pid))
+    (freezer / "freezer.state").write_text("FROZEN")
+    podium_cluster.wait_until(lambda: (freezer / "freezer.state").read_text() == "FROZEN\n", "it is stopped")
+    podium_cluster.delete("pod", "stuck", wait=False)
+    podium_cluster.wait_until(
+        lambda: podium_cluster.events("FailedKillPod", "stuck"), "it does not die, and that is said"
+    )
+    assert str(one.pid) in podium_cluster.events("FailedKillPod", "stuck")[0].message
+    assert [proc.pid for proc in mentioning(token)] == [one.pid], "all others are gone"
+    left = podium_cluster.get("pod", "stuck")
+    assert left.metadata.HasField("deletionTimestamp")
+    # Neither another spawner nor another agent takes it for gone.
+    os.kill(spawner_of(podium_cluster, "node-1").pid, signal.SIGKILL)
+    podium_cluster.apply(pod("other", "sleep 1000"))
+    podium_cluster.wait("pod/other")
+    assert podium_cluster.get("pod", "stuck").metadata.uid == left.metadata.uid
+    podium_cluster.kill_process("node-1")
+    podium_cluster.start_node("node-1")
+    podium_cluster.wait_until(
+        lambda: len(podium_cluster.events("FailedKillPod", "stuck")) == 2, "the next agent knows, and says so"
+    )
+    assert podium_cluster.get("pod", "stuck").metadata.uid == left.metadata.uid
+    (freezer / "freezer.state").write_text("THAWED")
+    podium_cluster.wait_until(lambda: not podium_cluster.pods("app=stuck"), "it is gone with its last process")
+    assert not mentioning(token)
 
 
 @pytest.mark.podium(nodes=2)

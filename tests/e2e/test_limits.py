@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
-import psutil
 import pytest
 
 from cluster.pb.v1 import core_pb2 as core
@@ -14,7 +14,8 @@ from cluster.testing import Cluster
 from node_agent.process_tree import descendants_of
 from node_agent.runtime.cgroups import MAX_PROCESSES
 from tests.e2e.workloads import pod
-from tests.kit.processes import mentioning
+from tests.kit.processes import MemoryPeak, mentioning
+from tests.kit.silent_files import silent_files
 
 HOG = "exec python3 -c 'x = bytes([1]) * (100 << 20); import time; time.sleep(1000)'"
 """Little enough that setting it aside succeeds where it is only looked at."""
@@ -160,24 +161,37 @@ def test_a_pod_that_fills_the_disk_is_ended(shared_cluster: Cluster, namespace: 
 
 
 def test_a_flood_of_output_is_capped_and_stops_nobody(shared_cluster: Cluster, namespace: str) -> None:
-    """Hundreds of megabytes: the log stays within its share, the agent stays small, and others are served."""
-    after = f"sleep 1000.{os.getpid()}66"
-    flood = f"yes this is a line of a flood | head -c 300000000; exec {after}"
-    shared_cluster.apply(pod("flood", flood), namespace)
-    shared_cluster.apply(pod("other", "echo fine; sleep 1000"), namespace)
+    """Hundreds of megabytes, in lines and in a single one that has no end: the logs stay within their share, agent and
+    spawner take hardly more memory at any time, even while the log is read, and others are served."""
+    here = "nodeName: node-1"
+    peaks = {name: MemoryPeak(shared_cluster.pid(name)) for name in ("node-1", "node-1-spawner")}
+    lines = "yes this is a line of a flood | head -c 299000000; echo the end; exit 3"
+    giant = "head -c 200000000 /dev/zero | tr '\\0' x; exit 3"
+    for name, script in (("lines", lines), ("giant", giant), ("other", "echo fine; sleep 1000")):
+        shared_cluster.apply(pod(name, script, spec=here), namespace)
     shared_cluster.wait("pod/other", namespace)
-    node = shared_cluster.get("pod", "flood", namespace).spec.nodeName
-    spawner = shared_cluster.pid(f"{node}-spawner")
-    shared_cluster.wait_until(
-        lambda: any(proc.title.startswith(after) for proc in mentioning(after)), "all of it is written", timeout_s=60
-    )
     assert shared_cluster.podium("logs", "other", "-n", namespace).stdout == "fine\n"
-    lines = shared_cluster.podium("logs", "flood", "-n", namespace, "--tail", "2").stdout
-    assert lines.startswith("this is a line of a flood\n")
-    uid = shared_cluster.get("pod", "flood", namespace).metadata.uid
-    logs = shared_cluster.directory / "nodes" / node / "pods" / uid / "logs"
-    assert sum(file.stat().st_size for file in logs.rglob("*.log*")) < 40 << 20
-    assert psutil.Process(spawner).memory_info().rss < 60 << 20
+    directories = {}
+    for name, last_words in (("lines", "this is a line of a flood\nthe end"), ("giant", "x" * 2000)):
+        shared_cluster.wait_until(
+            lambda name=name: shared_cluster.get("pod", name, namespace).status.phase == "Failed",  # type: ignore[misc]
+            f"all of {name} is written",
+            timeout_s=90,
+        )
+        live = shared_cluster.get("pod", name, namespace)
+        message = live.status.containerStatuses[0].state.terminated.message
+        assert message.endswith(last_words)
+        assert len(message) <= 4096
+        directories[name] = shared_cluster.directory / "nodes" / "node-1" / "pods" / live.metadata.uid / "logs"
+    for directory in directories.values():
+        assert 10 << 20 < sum(file.stat().st_size for file in directory.rglob("*.log*")) < 40 << 20
+    tail = shared_cluster.podium("logs", "lines", "-n", namespace, "--tail", "2").stdout
+    assert tail == "this is a line of a flood\nthe end\n"
+    assert shared_cluster.podium("logs", "giant", "-n", namespace, "--limit-bytes", "50").stdout == "x" * 50
+    assert len(shared_cluster.podium("logs", "giant", "-n", namespace).stdout) > 10 << 20
+    growth = {name: peak.growth_bytes for name, peak in peaks.items()}
+    assert growth["node-1"] < 16 << 20
+    assert growth["node-1-spawner"] < 4 << 20
 
 
 def test_a_port_clash_names_the_holder(shared_cluster: Cluster, namespace: str) -> None:
@@ -194,6 +208,11 @@ def test_a_port_clash_names_the_holder(shared_cluster: Cluster, namespace: str) 
 
     shared_cluster.wait_until(lambda: "PortInUse" in said(), "the clash is said")
     assert re.search(rf"port {port} is held by pid \d+ \(python3[.\d]*\) of pod first", said()), said()
+    undeclared = f"{listen.removeprefix('exec ')} || echo cannot listen on port {port}: Address already in use; exit 1"
+    shared_cluster.apply(pod("third", undeclared), namespace)
+    shared_cluster.wait_until(lambda: shared_cluster.events("PortInUse", "third", namespace), "this one's, too")
+    message = shared_cluster.events("PortInUse", "third", namespace)[0].message
+    assert re.search(rf"port {port} is held by pid \d+ \(python3[.\d]*\) of pod first", message), message
 
 
 def test_a_probe_that_forks_and_sleeps_leaves_nothing(shared_cluster: Cluster, namespace: str) -> None:
@@ -208,3 +227,79 @@ def test_a_probe_that_forks_and_sleeps_leaves_nothing(shared_cluster: Cluster, n
     assert len([proc for proc in mentioning(f"sleep {token}") if not proc.title.startswith("sh ")]) <= 2
     shared_cluster.delete("pod", "probed", namespace)
     assert not mentioning(f"sleep {token}")
+
+
+@pytest.mark.parametrize(
+    ("signal", "condition"), [("nodefs.available", "DiskPressure"), ("pid.available", "PIDPressure")]
+)
+def test_a_node_without_disk_or_processes_says_so_and_takes_no_more(signal: str, condition: str) -> None:
+    """No machine has all of its disk or of its processes free: with this threshold every one is short."""
+    with Cluster.start(nodes=1, options=["--agent-arg", f"eviction-hard={signal}<99.99%"]) as cluster:
+
+        def is_short() -> bool:
+            conditions = cluster.get("node", "node-1").status.conditions
+            return any(each.type == condition and each.status == "True" for each in conditions)
+
+        cluster.wait_until(is_short, f"the node has {condition}")
+        cluster.apply(pod("late", "sleep 1000"), "default")
+        why = {"DiskPressure": "disk-pressure", "PIDPressure": "pid-pressure"}[condition]
+
+        def waits() -> bool:
+            late = cluster.get("pod", "late", "default")
+            return any(f"node.kubernetes.io/{why}" in each.message for each in late.status.conditions)
+
+        cluster.wait_until(waits, "a new pod is kept away, and says by what")
+        assert cluster.get("pod", "late", "default").spec.nodeName == ""
+
+
+def test_a_volume_that_does_not_answer_keeps_only_those_who_asked_for_it(
+    shared_cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    """Its server is gone: the node goes on, and the pod says what is wrong."""
+    with silent_files(tmp_path / "silent") as silent:
+        volume = f"nodeName: node-1\n          volumes: [{{name: far, hostPath: {{path: {silent}}}}}]"
+        mount = "volumeMounts: [{name: far, mountPath: /far}]"
+        shared_cluster.apply(pod("stuck", "sleep 1000", extra=mount, spec=volume), namespace)
+        shared_cluster.apply(pod("neighbour", "echo here", spec="nodeName: node-1"), namespace)
+        assert ended(shared_cluster, "neighbour", namespace).exitCode == 0
+
+        def why() -> str:
+            statuses = shared_cluster.get("pod", "stuck", namespace).status.containerStatuses
+            waiting = statuses[0].state.waiting if statuses else core.ContainerStateWaiting()
+            return f"{waiting.reason}: {waiting.message}"
+
+        said = 'FailedMount: hostPath of volume "far" does not answer'
+        shared_cluster.wait_until(lambda: said in why(), "the pod says what it waits for")
+        shared_cluster.delete("pod", "stuck", namespace)
+
+
+def part_of_processors(pid: int) -> str:
+    """What its control group says: cpu.shares (v1) or cpu.weight (v2)."""
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, names, path = line.split(":", 2)
+        for mount, file in (("cpu", "cpu.shares"), ("", "cpu.weight")):
+            where = Path("/sys/fs/cgroup") / mount / path.lstrip("/") / file
+            if mount in names.split(",") and where.exists():
+                return f"{file} {where.read_text().strip()}"
+    return ""
+
+
+def test_requests_decide_when_processors_or_memory_are_short(shared_cluster: Cluster, namespace: str) -> None:
+    """Who asked for more gets more of the processors, and is killed later; what is executed beside it goes with it."""
+    asks = "resources: {requests: {cpu: 250m, memory: 64Mi}}"
+    shared_cluster.apply(pod("modest", "sleep 1000", spec="nodeName: node-1"), namespace)
+    shared_cluster.apply(pod("asks", "sleep 1000", extra=asks, spec="nodeName: node-1"), namespace)
+    spawner, scores, pids = shared_cluster.pid("node-1-spawner"), [], []
+    own = int(Path(f"/proc/{spawner}/oom_score_adj").read_text())
+    for name in ("modest", "asks"):
+        shared_cluster.wait(f"pod/{name}", namespace)
+        pids += shared_cluster.pod_pids(name, namespace)
+        scores.append(int(Path(f"/proc/{pids[-1]}/oom_score_adj").read_text()))
+        beside = shared_cluster.exec(name, ["cat", "/proc/self/oom_score_adj", "/proc/self/cgroup"], namespace).stdout
+        assert beside == f"{scores[-1]}\n{Path(f'/proc/{pids[-1]}/cgroup').read_text()}"
+    assert scores[0] == 1000
+    assert max(own, 3) <= scores[1] <= 999
+    assert int(Path(f"/proc/{spawner}/oom_score_adj").read_text()) == own
+    if shared_cluster.get("node", "node-1").status.isolation.enforcement == "cgroup":
+        expected = (["cpu.shares 2", "cpu.shares 256"], ["cpu.weight 1", "cpu.weight 10"])
+        shared_cluster.wait_until(lambda: [part_of_processors(pid) for pid in pids] in expected, "they are divided")

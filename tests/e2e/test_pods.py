@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+from cluster.api.meta import from_time
+from cluster.pb.v1 import core_pb2 as core
 from cluster.testing import Cluster
 from tests.e2e.workloads import pod, sleeper
+from tests.kit.processes import mentioning
 
 
 def column(cluster: Cluster, name: str, namespace: str, place: int) -> str:
@@ -176,6 +180,33 @@ def test_what_does_not_want_to_end_is_given_no_time(shared_cluster: Cluster, nam
     shared_cluster.wait_until(lambda: column(shared_cluster, "stubborn", namespace, 2) == "Terminating", "it is asked")
     shared_cluster.podium("delete", "pod", "stubborn", "-n", namespace, "--grace-period", "0")
     shared_cluster.wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "its process is gone")
+
+
+def test_what_ignores_sigterm_is_killed_when_its_grace_is_over(shared_cluster: Cluster, namespace: str) -> None:
+    """Until then it runs and is Terminating. What was recorded says so, whenever one looks."""
+    token = f"1000.{os.getpid()}33"
+    stubborn = f"sleep {token} & trap 'echo told to end' TERM; echo runs; while :; do sleep 0.05; done"
+    manifest = pod("stubborn", stubborn, restart="Always")
+    shared_cluster.apply(
+        manifest.replace("terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds: 3"), namespace
+    )
+    shared_cluster.wait("pod/stubborn", namespace)
+    pids = shared_cluster.pod_pids("stubborn", namespace)
+    shared_cluster.wait_until(
+        lambda: shared_cluster.logs("stubborn", namespace) == "runs\n" and mentioning(f"sleep {token}"), "it is deaf"
+    )
+    shared_cluster.delete("pod", "stubborn", namespace)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert not mentioning(f"sleep {token}")
+    kept = shared_cluster.run(lambda client: client.history(core.Pod, "stubborn", namespace)).entries
+    terminating = [
+        entry.object.pod for entry in reversed(kept) if entry.object.pod.metadata.HasField("deletionTimestamp")
+    ]
+    assert terminating[0].status.containerStatuses[0].state.HasField("running")
+    assert terminating[0].metadata.deletionGracePeriodSeconds == 3
+    how = terminating[-1].status.containerStatuses[0].state.terminated
+    assert (how.exitCode, how.signal, how.message) == (137, 9, "runs\ntold to end")
+    assert from_time(how.finishedAt) >= from_time(terminating[0].metadata.deletionTimestamp), "not before its time"
 
 
 def test_a_finalizer_holds_a_pod_and_is_named(shared_cluster: Cluster, namespace: str) -> None:

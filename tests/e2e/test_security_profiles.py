@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from cluster.testing import Cluster
+from node_agent.restrict import landlock_version
 from tests.e2e.workloads import pod
 from tests.kit.processes import mentioning
+from tests.kit.without_namespaces import NO_NAMESPACE, without_namespaces
 
 STATUS = "grep -E 'NoNewPrivs|CapBnd' /proc/self/status"
+
+CALL = """
+import os, socket, sys
+os.chdir(os.path.dirname(sys.argv[1]))
+with socket.socket(socket.AF_UNIX) as caller:
+    caller.settimeout(20)
+    caller.connect(os.path.basename(sys.argv[1]))
+    try:
+        caller.send(b'{"op": "status"}\\n')
+        print(os.path.basename(sys.argv[1]), "answered" if caller.recv(1000) else "hung up")
+    except OSError:
+        print(os.path.basename(sys.argv[1]), "hung up")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +57,15 @@ def test_a_pod_of_the_default_profile_gets_nowhere(shared_cluster: Cluster, name
     if any("cover" in each or "namespace" in each or "signals" in each for each in isolation.missing):
         pytest.skip(f"this kernel cannot do all of it: {list(isolation.missing)}")
     agent, spawner = shared_cluster.pid("node-1"), shared_cluster.pid("node-1-spawner")
+    keys = sorted((shared_cluster.directory / "pki").glob("*/*.key"))
+    assert {"ca.key", "tls.key"} == {key.name for key in keys}
     host, port = shared_cluster.master.split(":")
     program = f"""
 import ctypes, os, socket, ssl
 def attempt(what, body):
     try:
         print(what, "worked:", body())
-    except (OSError, ValueError) as error:
+    except Exception as error:
         print(what, "failed:", type(error).__name__)
 def trace(pid):
     if ctypes.CDLL(None, use_errno=True).ptrace(16, pid, 0, 0) < 0:
@@ -58,7 +78,8 @@ def knock():
         door.sendall(b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n")
         if not door.recv(100):
             raise ConnectionError("closed")
-attempt("key", lambda: open("{shared_cluster.directory}/pki/ca.key").read())
+for key in {[str(key) for key in keys]}:
+    attempt("key", lambda: open(key).read())
 attempt("list", lambda: os.listdir("{shared_cluster.directory}/pki"))
 for pid in ({agent}, {spawner}):
     attempt("environ", lambda: open(f"/proc/{{pid}}/environ").read())
@@ -75,7 +96,55 @@ attempt("master", knock)
     )
     said = output_of(shared_cluster, "burglar", namespace)
     assert "worked" not in said, said
-    assert said.count("failed") == 11, said
+    failures = [line.split(" failed: ") for line in said.splitlines()]
+    assert [what for what, _ in failures] == [
+        *["key"] * len(keys),
+        "list",
+        *("environ", "memory", "signal", "trace") * 2,
+        "master",
+    ]
+    assert {why for what, why in failures if what in ("key", "list")} <= {"FileNotFoundError", "PermissionError"}
+    assert {why for what, why in failures if what in ("environ", "memory", "signal", "trace")} == {"PermissionError"}
+    hung_up = {"SSLError", "SSLEOFError", "ConnectionError", "ConnectionResetError", "BrokenPipeError"}
+    assert failures[-1][1] in hung_up, said
+
+
+def test_keys_are_closed_off_where_nothing_can_be_covered(tmp_path: Path) -> None:
+    """A distribution that lets its users make no namespaces: Landlock does it, and the node says what that costs."""
+    if not landlock_version():
+        pytest.skip("this kernel has no Landlock")
+    (tmp_path / "call.py").write_text(CALL)
+    script = f"""
+import sys
+sys.path[:0] = {sys.path}
+from pathlib import Path
+from cluster.testing import Cluster
+from tests.e2e.workloads import pod
+with Cluster.start(nodes=1, home=Path({str(tmp_path / "podium")!r})) as cluster:
+    key = cluster.directory / "pki" / "admin" / "tls.key"
+    assert key.exists()
+    spawner, supervisor = cluster.directory / "nodes/node-1/spawner.sock", cluster.directory / "run/control.sock"
+    assert spawner.exists() and supervisor.exists(), list(cluster.directory.rglob("*.sock"))
+    steps = f"cat {{key}} {{cluster.directory}}/pki/ca/ca.key; echo mine > mine; cat mine; rm {{key}}; ls {{key}}"
+    steps += f"; python3 {tmp_path}/call.py {{spawner}}; python3 {tmp_path}/call.py {{supervisor}}"
+    cluster.apply(pod("burglar", steps))
+    cluster.wait_until(lambda: cluster.get("pod", "burglar").status.phase == "Failed" or
+                       cluster.get("pod", "burglar").status.phase == "Succeeded", "the burglar has ended")
+    print(cluster.podium("logs", "burglar").stdout)
+    print(cluster.podium("describe", "node", "node-1").stdout)
+    print(cluster.podium("events").stdout)
+    assert key.exists()
+"""
+    done = subprocess.run(without_namespaces("-c", script), capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode == NO_NAMESPACE:
+        pytest.skip("there is no namespace to be had at all")
+    assert done.returncode == 0, done.stderr
+    assert "PRIVATE KEY" not in done.stdout
+    assert done.stdout.count("ermission denied") == 3, done.stdout
+    assert "\nmine\n" in done.stdout
+    assert done.stdout.count("spawner.sock hung up") == done.stdout.count("control.sock hung up") == 1, done.stdout
+    assert "closed by Landlock" in done.stdout
+    assert "NotContained" not in done.stdout
 
 
 def test_restricted_and_sandboxed_pods_serve_and_are_asked(shared_cluster: Cluster, namespace: str) -> None:

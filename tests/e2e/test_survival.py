@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster.api.conditions import is_node_ready
 from cluster.pb.v1 import core_pb2 as core
 from cluster.testing import Cluster
+from node_agent.process_tree import start_ticks_of
 from tests.e2e.workloads import pod, sleeper
 from tests.kit.processes import Proc, alive, family
 
@@ -87,6 +92,62 @@ def test_an_agent_is_replaced_by_hangup_without_touching_its_pods(podium_cluster
     assert {uid: (one.containerID, one.restartCount) for uid, one in after.items()} == {
         uid: (one.containerID, 0) for uid, one in before.items()
     }
+
+
+def falsify(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes each of the JSON lines of a file."""
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines:
+        change(line)
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.mark.parametrize("rebooted", [True, False], ids=["another boot", "pids used again"])
+@pytest.mark.podium(nodes=1)
+def test_what_was_lost_with_the_machine_runs_again_and_strangers_are_not_touched(
+    podium_cluster: Cluster, rebooted: bool
+) -> None:
+    """All that is written down of pods and spawner names a process that has nothing to do with them: of another boot,
+    with its very pid and start time, or of this one, with its pid."""
+    podium_cluster.apply(sleeper("web", 2))
+    podium_cluster.apply(pod("job", "sleep 1000"))
+    podium_cluster.apply(pod("done", "exit 3"))
+    podium_cluster.wait("rc/web", ready=2)
+    for name, phase in (("job", "Running"), ("done", "Failed")):
+        podium_cluster.wait(f"pod/{name}", phase=phase)
+    before = containers(podium_cluster)
+    lost = family(podium_cluster.pid("node-1-spawner"))
+    podium_cluster.kill_process("node-1")
+    podium_cluster.kill_process("node-1-spawner")
+    for proc in alive(lost):
+        os.kill(proc.pid, signal.SIGKILL)
+    podium_cluster.wait_until(lambda: not alive(lost), "nothing of the node is left")
+    stranger = subprocess.Popen(["sleep", "1000"])
+    try:
+        ticks, directory = start_ticks_of(stranger.pid), podium_cluster.directory / "nodes" / "node-1"
+
+        def mistake(line: dict[str, Any]) -> None:
+            if "pid" in line:
+                line |= {"pid": stranger.pid, "ticks": ticks} if rebooted else {"pid": stranger.pid}
+            line |= {key: "another boot" for key in ("boot", "boot_id") if rebooted and key in line}
+
+        for file in (directory / "runs.jsonl", directory / "spawner.json", *(directory / "state").glob("*.json")):
+            falsify(file, mistake)
+        assert str(stranger.pid) in (directory / "runs.jsonl").read_text()
+        podium_cluster.start_node("node-1")
+        podium_cluster.wait("pod/job", phase="Failed")
+        podium_cluster.wait("rc/web", ready=2)
+        after = containers(podium_cluster)
+        assert {uid: one.restartCount for uid, one in after.items()} == dict.fromkeys(before, 1)
+        job = podium_cluster.get("pod", "job").status.containerStatuses[0].state.terminated
+        for ended in (job, *(one.lastState.terminated for one in after.values())):
+            assert (ended.exitCode, ended.reason) == (137, "ContainerStatusUnknown")
+        assert podium_cluster.get("pod", "done").status.containerStatuses[0].state.terminated.exitCode == 3
+        podium_cluster.stop()
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
 
 
 def test_in_the_lifetime_dev_pods_of_a_killed_agent_end_with_the_supervisor(tmp_path: Path) -> None:

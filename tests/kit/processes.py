@@ -2,13 +2,15 @@
 
 A pid alone names nothing, for pids are used again: a process is its pid together with its start time. Two ways to find
 processes: by descent, for as long as their parents live; and by a word in their command line, which no amount of
-forking, setsid and dying parents can hide.
+forking, setsid and dying parents can hide. And how much memory one has taken, as the kernel notes it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -61,3 +63,25 @@ def _proc(process: psutil.Process) -> Proc | None:
         return Proc(process.pid, process.create_time(), " ".join(process.cmdline()))
     except psutil.NoSuchProcess:
         return None
+
+
+class MemoryPeak:
+    """The most memory that a process has held since this was made: noted by the kernel, whenever one looks."""
+
+    def __init__(self, pid: int) -> None:
+        self._directory = Path(f"/proc/{pid}")
+        try:
+            (self._directory / "clear_refs").write_text("5")  # the peak is from now on
+        except OSError:
+            pass  # then it is that of its whole life, before and after
+        self._before = self._peak_bytes()
+
+    @property
+    def growth_bytes(self) -> int:
+        """By how much it is more than what the process held then."""
+        return self._peak_bytes() - self._before
+
+    def _peak_bytes(self) -> int:
+        found = re.search(r"VmHWM:\s+(\d+) kB", (self._directory / "status").read_text())
+        assert found is not None, f"{self._directory} says nothing of its memory"
+        return int(found[1]) << 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.api.defaults import default_pod_spec
-from cluster.api.pods import qos_class, requests_of
+from cluster.api.pods import oom_score_adjustment, qos_class, requests_of
 from cluster.api.problems import Report
 from cluster.api.validation_pod import validate_pod_spec
 from cluster.pb.v1 import core_pb2 as core
@@ -116,3 +116,30 @@ def test_what_a_pod_asks_for(containers: list[tuple[str, str]], cpu_milli: int) 
 def test_init_containers_count_for_the_class_of_service() -> None:
     assert qos_class(pod_of(("main", ""))) == "BestEffort"
     assert qos_class(pod_of(("init", "1"), ("main", ""))) == "Burstable"
+
+
+@pytest.mark.parametrize(
+    ("requests", "limits", "score"),
+    [
+        ({}, {}, 1000),
+        ({"memory": "1Gi", "cpu": "1"}, {"memory": "1Gi", "cpu": "1"}, -997),
+        ({}, {"memory": "1Gi", "cpu": "1"}, -997),
+        ({"memory": "1Gi"}, {}, 750),
+        ({"cpu": "1"}, {}, 999),
+        ({"memory": "1"}, {}, 999),
+        ({"memory": "4Gi"}, {}, 3),
+        ({"memory": "1Gi"}, {"memory": "2Gi"}, 750),
+        ({}, {"memory": "2Gi"}, 500),
+    ],
+)
+def test_who_is_killed_first_when_memory_is_used_up(
+    requests: dict[str, str], limits: dict[str, str], score: int
+) -> None:
+    """On a node of 4 GiB, with Kubernetes' numbers."""
+    pod = core.Pod()
+    container = pod.spec.containers.add(name="main")
+    for name, text in requests.items():
+        container.resources.requests[name].string = text
+    for name, text in limits.items():
+        container.resources.limits[name].string = text
+    assert oom_score_adjustment(pod, container, 4 << 30) == score

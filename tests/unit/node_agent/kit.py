@@ -1,15 +1,17 @@
-"""Helpers of these tests: pods in a line, a lifecycle that is driven by hand, a runtime without processes."""
+"""Helpers of these tests: pods in a line, a lifecycle that is driven by hand, a runtime without processes, a server."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from cluster.actor.clock import Clock
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.pod_lifecycle import step
 from node_agent.pod_state import Command, PodEvent, PodState
 from node_agent.restart_policy import CrashBackoff
-from node_agent.runtime.interface import Adopted, Ended, ExecProcess, Program, Started, StartFailure
+from node_agent.runtime.interface import Adopted, Ended, ExecProcess, OnSurvivors, Program, Started, StartFailure
 from node_agent.status import initial_state
 
 BACKOFF = CrashBackoff(initial_s=10, max_s=300, reset_s=600)
@@ -60,7 +62,9 @@ class Life:
 class FakeRuntime:
     """Runs nothing, remembers everything; the test decides how a run ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        """Without a clock runs start and end at given times."""
+        self.clock = clock
         self.programs: dict[str, Program] = {}
         self.signals: list[tuple[str, int]] = []
         self.killed: list[str] = []
@@ -68,11 +72,17 @@ class FakeRuntime:
         """By program name (argv[0]): how its start fails."""
         self.started: dict[str, Started] = {}
         self.stopped = False
+        self.taken = ""
+        """Why it cannot start."""
         self.deaf = False
         """Programs do not obey SIGTERM."""
+        self.undying = False
+        """Nor do they die of SIGKILL."""
+        self.on_survivors: dict[str, OnSurvivors] = {}
         self._ends: dict[str, asyncio.Future[Ended]] = {}
         self.adopted: dict[str, Adopted] = {}
         self.can_mount = False
+        self.hides = True
         self.missing: list[str] = []
 
     def adopt_from(self, earlier: FakeRuntime) -> None:
@@ -83,7 +93,8 @@ class FakeRuntime:
         self.started = earlier.started
 
     async def start(self) -> None:
-        pass
+        if self.taken:
+            raise OSError(self.taken)
 
     async def stop(self) -> None:
         self.stopped = True
@@ -97,11 +108,14 @@ class FakeRuntime:
         assert program.run_id not in self.programs, "a run id is used once"
         self.programs[program.run_id] = program
         self._ends[program.run_id] = asyncio.get_running_loop().create_future()
-        started = Started(pid=4000 + len(self.programs), start_ticks=1, at_s=1_700_000_000.0)
+        at_s, at_mono_s = (self.clock.wall(), self.clock.monotonic()) if self.clock else (1_700_000_000.0, None)
+        started = Started(pid=4000 + len(self.programs), start_ticks=1, at_s=at_s, at_mono_s=at_mono_s)
         self.started[program.run_id] = started
         return started
 
-    async def wait(self, run_id: str) -> Ended:
+    async def wait(self, run_id: str, on_survivors: OnSurvivors | None = None) -> Ended:
+        if on_survivors is not None:
+            self.on_survivors[run_id] = on_survivors
         return await asyncio.shield(self._ends[run_id])
 
     async def leave(self) -> None:
@@ -133,7 +147,8 @@ class FakeRuntime:
 
     def kill(self, run_id: str) -> None:
         self.killed.append(run_id)
-        self.end(run_id, 137, 9)
+        if not self.undying:
+            self.end(run_id, 137, 9)
 
     async def exec(self, program: Program, beside: str) -> ExecProcess:
         raise StartFailure(126, "the fake runtime runs nothing")
@@ -142,9 +157,30 @@ class FakeRuntime:
         """The run ends."""
         end = self._ends.get(run_id)
         if end is not None and not end.done():
-            end.set_result(Ended(code, signal, at_s, tail))
+            at_mono_s = self.clock.monotonic() if self.clock else None
+            end.set_result(Ended(code, signal, self.clock.wall() if self.clock else at_s, tail, at_mono_s=at_mono_s))
 
     @property
     def running(self) -> list[str]:
         """Ids of the runs that are on."""
         return [run_id for run_id, end in self._ends.items() if not end.done()]
+
+
+async def serve(answer: Callable[[bytes], bytes | None]) -> tuple[asyncio.Server, int]:
+    """A server on 127.0.0.1, and its port. `answer` is given the head of a request; for None nothing is answered."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:
+            writer.close()
+            return
+        reply = answer(request)
+        if reply is None:
+            await reader.read()
+        else:
+            writer.write(reply)
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    return server, server.sockets[0].getsockname()[1]

@@ -77,6 +77,40 @@ def test_after_a_reboot_what_waited_is_due() -> None:
     assert kept == state
 
 
+def test_monotonic_times_are_of_one_boot() -> None:
+    ran = state_of(Phase.RUNNING)
+    state = replace(ran, active_deadline=1e6, containers=(replace(ran.containers[0], started_mono_s=4e5),))
+    kept, _ = adopt(state, {RunId("u", "c1", 1): ALIVE}, same_boot=True, now=50.0, now_s=300.0)
+    assert (kept.active_deadline, kept["c1"].started_mono_s) == (1e6, 4e5)
+    after, _ = adopt(state, {}, same_boot=False, now=50.0, now_s=300.0)
+    assert (after.active_deadline, after["c1"].started_mono_s) == (NEVER, None)
+
+
+def with_sidecar(side: Phase, main: Phase, **more: object) -> PodState:
+    pod = make_pod(uid="u")
+    pod.spec.initContainers.add(name="side", restartPolicy="Always")
+    state = initial_state(pod, BACKOFF)
+    containers = (replace(state["side"], phase=side, **more), replace(state["c1"], phase=main))  # type: ignore[arg-type]
+    return replace(state, containers=containers)
+
+
+@pytest.mark.parametrize(
+    ("state", "runs", "was_started"),
+    [
+        (with_sidecar(Phase.RUNNING, Phase.WAITING), {}, False),
+        (with_sidecar(Phase.BACKOFF, Phase.WAITING), {}, False),
+        (with_sidecar(Phase.RUNNING, Phase.WAITING, started=True), {}, True),
+        (with_sidecar(Phase.BACKOFF, Phase.RUNNING), {}, True),
+        (with_sidecar(Phase.RUNNING, Phase.WAITING), {RunId("u", "c1", 0): ALIVE}, True),
+        (with_sidecar(Phase.BACKOFF, Phase.WAITING, was_started=True), {}, True),
+    ],
+)
+def test_what_a_sidecar_has_been(state: PodState, runs: dict[RunId, Adopted], was_started: bool) -> None:
+    """Also where an older agent wrote nothing of it, or where the checkpoint is a moment old."""
+    after, _ = adopt(state, runs, same_boot=True, now=50.0, now_s=300.0)
+    assert after["side"].was_started is was_started
+
+
 def test_ids_of_runs() -> None:
     for run_id in (RunId("a-b", "web", 3), RunId("a-b", "web", 3, 2)):
         assert RunId.parse(str(run_id)) == run_id
@@ -97,6 +131,7 @@ _containers = st.builds(
     ended=_ends,
     last=_ends,
     deadline=_time,
+    started_mono_s=st.none() | _time,
 )
 _states = st.builds(
     PodState,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from cluster.client import operations
 from cluster.config.profiles import PROFILES
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.agent import NodeAgent
+from node_agent.flags import parse
 from node_agent.runtime.interface import StartFailure
 from node_agent.settings import AgentSettings
 from tests.kit.memory_client import MemoryCluster
@@ -35,9 +37,10 @@ async def until(condition: Callable[[], bool]) -> None:
 class World:
     """A cluster and one agent."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, readiness_by_port: bool = True) -> None:
         self.cluster = MemoryCluster()
         self.directory = directory
+        self.readiness_by_port = readiness_by_port
         self.admin = self.cluster.client()
         self.runtime = FakeRuntime()
         self.agent = self.make_agent()
@@ -56,6 +59,7 @@ class World:
             labels={"disk": "ssd"},
             resources={"gpu": "2"},
             status_tick_s=0.001,
+            readiness_by_port=self.readiness_by_port,
         )
         client = self.cluster.client("node:node-1")
         self.runtime = FakeRuntime()
@@ -249,6 +253,72 @@ async def test_a_new_pod_of_the_same_name_is_another_pod(world: World) -> None:
     await until(lambda: world.runtime.killed == [world.run_id(old)])
     await until(lambda: len(world.agent.workers) == 1)
     assert world.pod() is not None
+
+
+async def test_an_agent_that_may_not_have_the_node_leaves_all_of_it_alone(world: World) -> None:
+    """A second one, started by mistake; or one that does not understand the spawner that is there."""
+    pod = await world.run()
+    secret = world.directory / "node-1" / "memory" / "kept"
+    secret.write_text("of a pod that runs")
+    first, runtime = world.agent, world.runtime
+    second = world.make_agent()
+    world.runtime.taken = "another node agent works here"
+    with pytest.raises(OSError, match="another node agent"):
+        await second.start()
+    await second.stop()
+    assert secret.read_text() == "of a pod that runs"
+    assert runtime.running == [world.run_id(pod)]
+    assert not world.runtime.stopped
+    assert world.node is not None
+    assert is_node_ready(world.node)
+    world.agent, world.runtime = first, runtime
+
+
+async def test_what_does_not_die_keeps_its_pod_terminating(world: World) -> None:
+    pod = await world.run()
+    run_id = world.run_id(pod)
+    world.runtime.deaf = world.runtime.undying = True
+    await world.delete(pod, grace_s=1)
+    await until(lambda: world.runtime.killed == [run_id])
+    world.runtime.on_survivors[run_id]([4711])
+    await until(lambda: "FailedKillPod" in world.reasons())
+    (said,) = (event.message for event in world.cluster.objects(core.Event) if event.reason == "FailedKillPod")
+    assert "4711" in said
+    await world.saved(pod)
+    assert (world.directory / "node-1" / "pods" / pod.metadata.uid).exists()
+    assert world.pod() is not None
+    world.runtime.end(run_id, 137, 9)
+    await until(lambda: world.pod() is None)
+
+
+@pytest.mark.parametrize("by_port", [True, False])
+async def test_ready_when_its_port_listens_or_as_soon_as_it_runs(tmp_path: Path, by_port: bool) -> None:
+    """By a setting; a readiness probe of its own makes it one or the other anyway."""
+    world = World(tmp_path, readiness_by_port=by_port)
+    await world.agent.start()
+    try:
+        pod = make_pod()
+        pod.spec.containers[0].ports.add(containerPort=18080)
+        await world.run(pod)
+        assert is_pod_ready(world.pod() or core.Pod()) is not by_port
+        with socket.create_server((world.status().podIP, 18080)):
+            await until(lambda: is_pod_ready(world.pod() or core.Pod()))
+    finally:
+        await world.agent.stop()
+
+
+def test_the_profile_kubernetes_does_not_take_a_port_for_readiness(tmp_path: Path) -> None:
+    needed = ["--name=n", "--master=m:1", "--listen=h:1", f"--credentials={tmp_path}", f"--dir={tmp_path}"]
+    by_port = {
+        options: parse([*needed, *options])[0].readiness_by_port
+        for options in [
+            (),
+            ("--no-readiness-by-port",),
+            ("--profile=kubernetes",),
+            ("--profile=kubernetes", "--readiness-by-port"),
+        ]
+    }
+    assert list(by_port.values()) == [True, False, False, True]
 
 
 async def test_a_pod_that_does_not_fit_fails(world: World) -> None:
@@ -477,3 +547,15 @@ async def test_a_damaged_checkpoint_is_put_aside(world: World) -> None:
     await until(lambda: world.is_adopted(pod))
     assert file.with_suffix(".bad").exists()
     assert len(world.runtime.programs) == 1
+
+
+async def test_a_node_that_cannot_hide_the_clusters_keys_does_not_call_its_pods_contained(world: World) -> None:
+    await world.run(make_pod("before"))
+    await until(lambda: "Started" in world.reasons())
+    assert "NotContained" not in world.reasons()
+    world.runtime.hides = False
+    await world.run(make_pod("web"))
+    await until(lambda: "NotContained" in world.reasons())
+    told = [event for event in world.cluster.objects(core.Event) if event.reason == "NotContained"]
+    assert [(each.type, each.involvedObject.name) for each in told] == [("Warning", "web")]
+    assert "it can read the cluster's keys" in told[0].message

@@ -17,7 +17,7 @@ from node_agent.runtime.interface import Confinement
 MIB = 1 << 20
 GROUP_FILES = (
     *("cgroup.procs", "cgroup.subtree_control", "cgroup.type", "pids.max", "memory.max", "memory.limit_in_bytes"),
-    *("cpu.max", "cpu.cfs_quota_us"),
+    *("cpu.max", "cpu.weight", "cpu.cfs_quota_us", "cpu.shares"),
 )
 
 
@@ -119,8 +119,17 @@ def test_v1_and_hybrid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "kill": tree.mount / "unified/mine/podium-n",
     }
     groups = found.make("uid.main", Limits())
-    assert {Path(group).parent.parent.name for group in groups} == {"pids", "mine"}, "no limits: only to end it"
+    assert {Path(group).parent.parent.name for group in groups} == {"pids", "mine", "cpu"}, "no limit of memory"
+    cpu = found.bases["cpu"] / "uid.main"
+    assert (cpu / "cpu.shares").read_text() == "", "nothing holds the spawner up"
+    found.divide_cpu("uid.main", Limits(), 0)
+    assert (cpu / "cpu.shares").read_text() == "2", "what others leave"
+    assert (cpu / "cpu.cfs_quota_us").read_text() == "-1"
+    assert (found.bases["cpu"] / "cpu.shares").read_text() == str(1024 * (os.cpu_count() or 1)), "all pods together"
     groups = found.make("uid.main", Limits(64 * MIB, 500))
+    assert (cpu / "cpu.shares").read_text() == "1024", "again: the group was busy, and is used for the next run"
+    found.divide_cpu("uid.main", Limits(64 * MIB, 500), 250)
+    assert (cpu / "cpu.shares").read_text() == "256"
     assert len(groups) == 4
     assert set(found.groups_of("uid.main")) == set(groups)
     assert (found.bases["memory"] / "uid.main" / "memory.limit_in_bytes").read_text() == str(64 * MIB)
@@ -142,9 +151,12 @@ def test_limits_of_v2_and_memory_that_runs_out(tmp_path: Path, monkeypatch: pyte
     """Only what happened since the run began counts: a group that was busy at its end is used again."""
     found = v2(tmp_path, monkeypatch).find()
     (group,) = found.make("uid.main", Limits(64 * MIB, 1))
+    found.divide_cpu("uid.main", Limits(64 * MIB, 1), 2000)
+    found.divide_cpu("it.has-ended", Limits(64 * MIB, 1), 2000)
     read = {file.name: file.read_text() for file in Path(group).iterdir()}
     assert (read["memory.max"], read["memory.swap.max"]) == (str(64 * MIB), "0")
     assert read["cpu.max"] == "1000 100000", "the kernel takes no less than 1 ms"
+    assert read["cpu.weight"] == "79"
     events = Path(group) / "memory.events"
     assert not found.was_out_of_memory("uid.main")
     events.write_text("low 0\noom 3\noom_kill 2\noom_group_kill 0\n")
@@ -153,6 +165,14 @@ def test_limits_of_v2_and_memory_that_runs_out(tmp_path: Path, monkeypatch: pyte
     assert not found.was_out_of_memory("uid.main")
     events.write_text("low 0\noom 3\noom_kill 3\n")
     assert found.was_out_of_memory("uid.main")
+
+
+@pytest.mark.parametrize(
+    ("milli", "shares", "weight"), [(0, 2, 1), (1, 2, 1), (100, 102, 4), (1000, 1024, 39), (10**7, 262_144, 10_000)]
+)
+def test_a_request_of_cpu_is_a_part_when_it_is_short(milli: int, shares: int, weight: int) -> None:
+    """Kubernetes' numbers."""
+    assert (cgroups.shares_of(milli), cgroups.weight_of(shares)) == (shares, weight)
 
 
 def test_what_is_busy_stays_and_all_else_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +204,7 @@ def test_a_spawner_that_cannot_come_back_starts_nothing(tmp_path: Path, monkeypa
         os.waitpid(-1, 0)  # nothing runs
     assert not started.exists()
     (tmp_path / "cgroup.procs").write_text("")
-    pid = launch(["/bin/true"], {}, "/", (-1, -1, -1), confinement)
+    pid, _ = launch(["/bin/true"], {}, "/", (-1, -1, -1), confinement)
     assert os.waitpid(pid, 0)[1] == 0
     (group / "cgroup.procs").unlink()
     with pytest.raises(Refused, match="cannot enter its control groups"):
@@ -201,11 +221,22 @@ def test_the_machines_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         groups = found.make("uid.main", Limits(64 * MIB, 500))
         before = Path("/proc/self/cgroup").read_text()
         confinement = asdict(Confinement(cgroups=groups))
-        pid = launch(["/bin/sleep", "1000"], {}, "/", (-1, -1, -1), confinement)
+        pid, _ = launch(["/bin/sleep", "1000"], {}, "/", (-1, -1, -1), confinement)
         assert cgroup_files.pids_in(groups) == [pid]
         assert Path("/proc/self/cgroup").read_text() == before
         if not cgroup_files.kill_all_in(groups):
             os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        # Where somebody is held up already: it goes by itself, and whoever starts it stays outside.
+        found.divide_cpu("uid.main", Limits(64 * MIB, 500), 100)
+        pid, word = launch(
+            ["/bin/sleep", "1000"], {}, "/", (-1, -1, -1), asdict(Confinement(cgroups=groups, apart=True))
+        )
+        os.set_blocking(word, True)
+        assert os.read(word, 1000) == b"", "it runs"
+        os.close(word)
+        assert cgroup_files.pids_in(groups) == [pid]
+        os.kill(pid, 9)
         os.waitpid(pid, 0)
         found.remove("uid.main")
         assert found.groups_of("uid.main") == ()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import resource
+import shutil
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,12 +15,16 @@ from pathlib import Path
 import pytest
 
 from cluster.actor.clock import SystemClock
-from node_agent.confine import MAX_PROCESSES
+from node_agent.confine import MAX_FILE_BYTES, MAX_FILES, MAX_PROCESSES
 from node_agent.runtime.interface import Confinement, Mount, StartFailure
 from node_agent.runtime.process import ProcessRuntime
 from tests.unit.node_agent.test_spawner import Make, program, within
 
 __all__ = ["program"]
+
+
+def make_runtime(node: Path, hidden: Path) -> ProcessRuntime:
+    return ProcessRuntime(node, clock=SystemClock(), log_max_bytes=100_000, log_files=3, hidden=hidden)
 
 
 @pytest.fixture
@@ -27,7 +34,7 @@ async def runtime(tmp_path: Path) -> AsyncIterator[ProcessRuntime]:
     for name in ("pods", "data"):
         (node / name).mkdir(parents=True)
     (tmp_path / "cluster" / "key").write_text("the cluster's key")
-    runtime = ProcessRuntime(node, clock=SystemClock(), log_max_bytes=100_000, log_files=3, hidden=tmp_path / "cluster")
+    runtime = make_runtime(node, tmp_path / "cluster")
     await runtime.start()
     yield runtime
     await runtime.stop()
@@ -57,6 +64,37 @@ async def test_the_cluster_is_hidden_and_the_nodes_own_rooms_are_not(
     assert said.endswith("mine\ny\n")
     assert not (tmp_path / "cluster" / "x").exists()
     assert (tmp_path / "cluster" / "key").read_text() == "the cluster's key"
+
+
+async def test_other_nodes_secrets_are_hidden_and_shared_memory_works(program: Make, tmp_path: Path) -> None:
+    """Each node has a /dev/shm of its own, in which its secrets are where they were."""
+    if not os.path.ismount("/dev/shm"):
+        pytest.skip("there is no shared memory")
+    node = tmp_path / "cluster" / "nodes" / "n"
+    (node / "pods").mkdir(parents=True)
+    mine, theirs = (Path(f"/dev/shm/podium-test-{os.getpid()}-{which}") for which in ("mine", "theirs"))
+    try:
+        for directory in (mine, theirs):
+            directory.mkdir(mode=0o700)
+            (directory / "secret").write_text(f"{directory.name}\n")
+        (node / "memory").symlink_to(mine)
+        runtime = make_runtime(node, tmp_path / "cluster")
+        await runtime.start()
+        try:
+            needs_mounts(runtime)
+            said = await output(runtime, program, f"cat {theirs}/secret; cat {mine}/secret; ls /dev/shm")
+            assert "No such file" in said
+            assert said.endswith(f"{mine.name}\n{mine.name}\n")
+            (mine / "late").write_text("late\n")
+            said = await output(runtime, program, f"cat {mine}/late; echo it works > /dev/shm/x; cat /dev/shm/x")
+            assert said == "late\nit works\n"
+            assert await output(runtime, program, "cat /dev/shm/x; rm /dev/shm/x") == "it works\n", "pods share it"
+            assert not os.path.exists("/dev/shm/x")
+        finally:
+            await runtime.stop()
+    finally:
+        for directory in (mine, theirs):
+            shutil.rmtree(directory)
 
 
 async def test_no_rights_can_be_gained(runtime: ProcessRuntime, program: Make) -> None:
@@ -132,6 +170,51 @@ async def test_a_root_that_cannot_be_written(runtime: ProcessRuntime, program: M
     assert not os.path.lexists("/var/podium-test")
 
 
+async def test_limits_that_all_programs_have(runtime: ProcessRuntime, program: Make) -> None:
+    """And that they cannot raise."""
+    script = """
+import json, resource, sys
+names = ("CORE", "NOFILE", "FSIZE")
+print(json.dumps([resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for name in names]))
+for name in names:
+    number = getattr(resource, f"RLIMIT_{name}")
+    try:
+        resource.setrlimit(number, (resource.getrlimit(number)[1] + 1,) * 2)
+        print("raised", name)
+    except (ValueError, OSError):
+        pass
+"""
+    one = program(sys.executable, "-I", "-S", "-c", script)
+    await runtime.run(one)
+    ended = await within(runtime.wait(one.run_id))
+    ours = [resource.getrlimit(number)[1] for number in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)]
+    most = [
+        limit if hard == -1 else min(limit, hard) for limit, hard in zip((MAX_FILES, MAX_FILE_BYTES), ours, strict=True)
+    ]
+    assert json.loads(ended.tail) == [[each, each] for each in (0, *most)], ended.tail
+    overwrite = "dd if=/dev/zero of=big bs=1 count=1 seek=1099511627776 || echo refused"
+    assert "refused" in await output(runtime, program, overwrite)
+
+
+@pytest.mark.parametrize("rlimits", [{}, {"NOFILE": 77}])
+async def test_who_is_killed_first_when_memory_is_used_up(
+    runtime: ProcessRuntime, program: Make, rlimits: dict[str, int]
+) -> None:
+    """Whether it is forked or not. All that it starts is of the same rank; the spawner keeps its own."""
+    own = Path("/proc/self/oom_score_adj").read_text().strip()
+    for wanted in (1000, 500, -997):
+        confinement = Confinement(oom_score_adj=wanted, rlimits=rlimits)
+        said = await output(
+            runtime, program, "cat /proc/self/oom_score_adj; (cat /proc/$PPID/oom_score_adj)", confinement
+        )
+        # To protect itself from the kernel is root's right.
+        assert said in (f"{wanted}\n{own}\n", *([f"{own}\n{own}\n"] if wanted < int(own) else []))
+        if os.geteuid() != 0 or wanted > int(own):
+            assert said.startswith(str(max(wanted, int(own))))
+        assert Path(f"/proc/{runtime.spawner_pid}/oom_score_adj").read_text().strip() == own
+    assert await output(runtime, program, "cat /proc/self/oom_score_adj", Confinement(rlimits=rlimits)) == f"{own}\n"
+
+
 async def test_limits_and_another_user(runtime: ProcessRuntime, program: Make, tmp_path: Path) -> None:
     said = await output(runtime, program, "ulimit -n", Confinement(rlimits={"NOFILE": 77}))
     assert said == "77\n"
@@ -159,13 +242,16 @@ except BlockingIOError:
     await runtime.run(one)
     ended = await within(runtime.wait(one.run_id))
     assert MAX_PROCESSES - 50 < int(ended.tail) < MAX_PROCESSES
-    assert ended.survivors == ()
+    assert not ended.lost
 
 
 async def test_what_cannot_be_confined_is_not_started(runtime: ProcessRuntime, program: Make) -> None:
     one = replace(program("true"), confinement=Confinement(mounts=(Mount("/no/such/source", "/mnt"),)))
     with pytest.raises(StartFailure, match=r"cannot be confined as asked: .*/no/such/source"):
         await runtime.run(one)
+    nowhere = replace(program("true"), confinement=Confinement(mounts=(Mount("/usr", ""),)))
+    with pytest.raises(StartFailure, match="not an absolute path"):
+        await runtime.run(nowhere)
     two = replace(program("no-such-program"), confinement=Confinement(rlimits={"NOFILE": 77}))
     with pytest.raises(StartFailure, match="executable file not found") as failure:
         await runtime.run(two)

@@ -29,9 +29,12 @@ async def test_the_heart_beats_on_after_the_line_broke(tmp_path: Path) -> None:
         interval_s=0.5,
         usage=lambda: usage.sample(3),
         on_unknown=on_unknown,
+        heard_at_s=clock.monotonic() - 7.0,
     )
+    assert clock.monotonic() - heart.heard_at_s == 7.0
     await heart.start()
     await clock.run_for(1.1)
+    assert clock.monotonic() - heart.heard_at_s < 0.5
     assert cluster.heartbeats["node-1"].sequence == 3
     assert cluster.heartbeats["node-1"].usage["pods"].string == "3"
     cluster.fail_next(Unavailable("the master is away"), times=3)

@@ -138,7 +138,39 @@ def test_a_run_longer_than_ten_minutes_starts_the_row_anew() -> None:
     life.now += 10
     life.on(Ticked())
     life.on(Started("c1", 2, 200.0))
-    assert Start("c1", 3) in life.on(Exited("c1", 2, 801.0, 1))
+    life.now += 600.1
+    assert Start("c1", 3) in life.on(Exited("c1", 2, 800.1, 1))
+
+
+@pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
+def test_a_clock_that_is_set_changes_no_back_off(jump_s: float) -> None:
+    life = started(Life.of(make_pod()))
+    life.on(Exited("c1", 0, 101.0, 1))
+    life.on(Started("c1", 1, 101.0))
+    life.now += 5
+    life.on(Exited("c1", 1, 106.0 + jump_s, 1))
+    assert next_deadline(life.state) == life.now + 10, "no run of ten minutes, and no end in the past"
+    life.now += 10
+    life.on(Ticked())
+    life.on(Started("c1", 2, 116.0 + jump_s))
+    life.now += 601
+    assert Start("c1", 3) in life.on(Exited("c1", 2, 717.0, 1)), "a run of ten minutes"
+
+
+def test_back_off_counts_from_the_end_of_the_run_whenever_it_is_heard_of() -> None:
+    life = started(Life.of(make_pod()))
+    life.on(Exited("c1", 0, 101.0, 1))
+    life.on(Started("c1", 1, 101.0))
+    life.now += 8
+    life.on(Exited("c1", 1, 102.0, 1, at_mono_s=life.now - 7))
+    assert next_deadline(life.state) == life.now + 3
+    life.now += 3
+    life.on(Ticked())
+    life.on(Started("c1", 2, 112.0, at_mono_s=life.now - 1))
+    life.now += 60
+    assert acts(life.on(Exited("c1", 2, 113.0, 1, at_mono_s=life.now - 60))) == [
+        *(StopProbes("c1", 2), Start("c1", 3)),
+    ], "the time is over: nobody is told of a wait"
 
 
 def test_a_tick_before_time_does_nothing() -> None:
@@ -258,6 +290,13 @@ def test_failed_liveness_ends_the_run_and_restarts_it() -> None:
     assert acts(commands) == [StopProbes("c1", 0), Signal("c1", 0, 15)]
     assert next_deadline(life.state) == life.now + 7
     assert Start("c1", 1) in life.on(Exited("c1", 0, 101.0, 143, 15))
+
+
+def test_failed_liveness_promises_no_restart_that_does_not_come() -> None:
+    life = started(Life.of(make_pod(policy="Never")))
+    said = life.on(ProbeChanged("c1", 0, "liveness", healthy=False))
+    assert said[0] == Note("Normal", "Killing", "Container c1 failed liveness probe")
+    assert acts(life.on(Exited("c1", 0, 101.0, 143, 15))) == [StopProbes("c1", 0)]
 
 
 def test_news_of_an_earlier_run_is_ignored() -> None:
@@ -400,6 +439,51 @@ def test_a_sidecar_lets_the_next_one_begin_when_it_has_started_and_outlives_the_
     assert phase(life) == "Succeeded"
 
 
+def make_with_sidecar(*, probed: bool = False) -> core.Pod:
+    pod = make_pod()
+    side = pod.spec.initContainers.add(name="side", command=["serve"], restartPolicy="Always")
+    if probed:
+        side.startupProbe.handler.tcpSocket.port.intVal = 80
+    return pod
+
+
+def test_a_sidecar_that_cannot_be_started_holds_the_pod_back() -> None:
+    life = Life.of(make_with_sidecar())
+    life.on(Admitted())
+    assert acts(life.on(StartFailed("side", 0, 1.0, 127, "no such program"))) == [Start("side", 1)]
+    assert acts(life.on(StartFailed("side", 1, 1.0, 127, "no such program"))) == []
+    assert (life.state["side"].phase, life.state["c1"].phase) == (Phase.BACKOFF, Phase.WAITING)
+    assert (phase(life), life.state["c1"].waiting) == ("Pending", ("PodInitializing", ""))
+    life.now = next_deadline(life.state)
+    assert acts(life.on(Ticked())) == [Start("side", 2)]
+    assert acts(life.on(Started("side", 2, 2.0))) == [StartProbes("side", 2), Start("c1", 0)]
+
+
+def test_a_sidecar_whose_startup_probe_fails_holds_the_pod_back() -> None:
+    life = Life.of(make_with_sidecar(probed=True))
+    life.on(Admitted())
+    life.on(Started("side", 0, 1.0))
+    life.on(ProbeChanged("side", 0, "startup", healthy=False))
+    assert acts(life.on(Exited("side", 0, 2.0, 143, 15))) == [StopProbes("side", 0), Start("side", 1)]
+    assert phase(life) == "Pending"
+    life.on(Started("side", 1, 3.0))
+    assert Start("c1", 0) in life.on(ProbeChanged("side", 1, "startup", healthy=True))
+
+
+def test_a_sidecar_that_had_started_holds_nobody_back_when_it_crashes() -> None:
+    pod = make_with_sidecar()
+    pod.spec.initContainers.add(name="second", command=["migrate"])
+    life = Life.of(pod)
+    life.on(Admitted())
+    life.on(Started("side", 0, 1.0))
+    life.on(Started("second", 0, 1.0))
+    life.on(StartFailed("side", 0, 2.0, 127, "late news of a run that has begun"))
+    life.on(Exited("side", 0, 2.0, 1))
+    life.on(StartFailed("side", 1, 2.0, 127, "no such program"))
+    assert life.state["side"].phase is Phase.BACKOFF
+    assert acts(life.on(Exited("second", 0, 3.0, 0))) == [StopProbes("second", 0), Start("c1", 0)]
+
+
 def test_sidecars_are_stopped_after_the_others_the_last_one_first() -> None:
     pod = make_pod()
     for name in ("one", "two"):
@@ -414,16 +498,56 @@ def test_sidecars_are_stopped_after_the_others_the_last_one_first() -> None:
     assert acts(life.on(Exited("one", 0, 4.0, 143, 15)))[1:] == [Finish(remove=True)]
 
 
-def test_sidecars_whose_turn_never_came_are_killed_with_the_others() -> None:
-    pod = make_pod()
-    pod.spec.initContainers.add(name="side", command=["serve"], restartPolicy="Always")
+def test_sidecars_whose_turn_never_came_get_their_two_seconds_all_the_same() -> None:
+    life = Life.of(make_with_sidecar())
+    life.on(Admitted())
+    life.on(Started("side", 0, 1.0))
+    life.on(Started("c1", 0, 1.0))
+    life.on(StopAsked(30.0, remove=True))
+    life.now += 30.0
+    assert acts(life.on(Ticked())) == [StopProbes("side", 0), Signal("side", 0, 15), Kill("c1", 0)]
+    assert next_deadline(life.state) == life.now + 2.0
+    life.on(Exited("c1", 0, 31.0, 137, 9))
+    life.on(StopAsked(0.0, remove=True))
+    life.now += 1.9
+    assert acts(life.on(Ticked())) == [], "whoever asks again takes nothing of it"
+    life.now += 0.1
+    assert acts(life.on(Ticked())) == [Kill("side", 0)]
+
+
+def test_a_sidecar_whose_turn_comes_late_gets_two_seconds() -> None:
+    life = Life.of(make_with_sidecar())
+    life.on(Admitted())
+    life.on(Started("side", 0, 1.0))
+    life.on(Started("c1", 0, 1.0))
+    life.on(StopAsked(30.0, remove=True))
+    life.now += 29.5
+    assert Signal("side", 0, 15) in life.on(Exited("c1", 0, 2.0, 143, 15))
+    assert next_deadline(life.state) == life.now + 2.0
+
+
+def test_the_hook_of_a_sidecar_whose_turn_never_came_runs() -> None:
+    pod = make_with_sidecar()
+    pod.spec.initContainers[0].lifecycle.preStop.sleep.seconds = 1
     life = Life.of(pod)
     life.on(Admitted())
     life.on(Started("side", 0, 1.0))
     life.on(Started("c1", 0, 1.0))
     life.on(StopAsked(30.0, remove=True))
     life.now += 30.0
-    assert set(acts(life.on(Ticked()))) == {StopProbes("side", 0), Kill("side", 0), Kill("c1", 0)}
+    assert acts(life.on(Ticked())) == [StopProbes("side", 0), RunHook("side", 0, "preStop"), Kill("c1", 0)]
+    life.now += 1.0
+    assert Signal("side", 0, 15) in life.on(HookDone("side", 0, "preStop"))
+    assert next_deadline(life.state) == life.now + 2.0
+
+
+def test_what_starts_after_the_grace_gets_two_seconds() -> None:
+    life = Life.of(make_pod())
+    life.on(Admitted())
+    life.on(StopAsked(5.0, remove=True))
+    life.now += 60.0
+    assert Signal("c1", 0, 15) in life.on(Started("c1", 0, 1.0))
+    assert next_deadline(life.state) == life.now + 2.0
 
 
 def test_a_container_waits_for_those_that_it_depends_on() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pytest
 
 from cluster.pb.v1 import core_pb2 as core
-from node_agent.probe_state import LIVENESS, READINESS, ProbeState, ProbeTimes
+from node_agent.probe_state import LIVENESS, READINESS, ProbeState, ProbeTimes, first_delay_s
 
 
 def run(kind: str, results: Iterable[bool], times: ProbeTimes) -> list[bool]:
@@ -14,6 +14,15 @@ def run(kind: str, results: Iterable[bool], times: ProbeTimes) -> list[bool]:
         state = state.observe(result, times)
         answers.append(state.healthy)
     return answers
+
+
+@pytest.mark.parametrize(
+    ("ran_s", "spread", "delay_s"),
+    [(0.0, 0.0, 30.0), (12.0, 0.0, 18.0), (31.0, 0.0, 0.0), (31.0, 0.25, 2.5), (28.0, 0.5, 7.0)],
+)
+def test_when_the_first_probe_is(ran_s: float, spread: float, delay_s: float) -> None:
+    times = ProbeTimes(initial_delay_s=30.0, period_s=10.0)
+    assert first_delay_s(times, ran_s=ran_s, spread=spread) == delay_s
 
 
 def test_initial_values() -> None:

@@ -29,7 +29,7 @@ from node_agent.service import AgentService, authorize
 from node_agent.settings import AgentSettings
 from tests.kit.clock import VirtualClock
 from tests.kit.memory_client import MemoryCluster
-from tests.unit.node_agent.kit import make_pod
+from tests.unit.node_agent.kit import make_pod, serve
 
 ADMIN = Identity("admin")
 LIMIT_S = 20.0
@@ -223,24 +223,6 @@ def http(port: int, path: str = "/", **more: object) -> core.Handler:
     handler = core.Handler(httpGet=core.HTTPGetAction(path=path, **more))  # type: ignore[arg-type]
     handler.httpGet.port.intVal = port
     return handler
-
-
-async def serve(answer: Callable[[bytes], bytes | None]) -> tuple[asyncio.Server, int]:
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            request = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.IncompleteReadError:
-            writer.close()
-            return
-        reply = answer(request)
-        if reply is None:
-            await reader.read()
-        else:
-            writer.write(reply)
-        writer.close()
-
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    return server, server.sockets[0].getsockname()[1]
 
 
 @pytest.mark.parametrize(

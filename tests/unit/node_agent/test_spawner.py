@@ -16,10 +16,13 @@ import pytest
 
 from cluster.actor.clock import SystemClock
 from node_agent import process_tree as tree
-from node_agent.runtime.interface import Ended, Program, StartFailure
+from node_agent.runtime import process
+from node_agent.runtime.interface import Confinement, Ended, Mount, Program, StartFailure
 from node_agent.runtime.logs import parts_of
 from node_agent.runtime.process import ProcessRuntime
+from node_agent.runtime.trusting import TrustingRuntime
 from node_agent.spawner import boot_id
+from tests.kit.silent_files import silent_files
 
 LIMIT_S = 20.0
 PATH = os.environ["PATH"]
@@ -279,28 +282,51 @@ while True:
     await runtime.run(one)
     await until(lambda: len(tree.descendants_of([runtime.pid_of(one.run_id)])) > 10)
     runtime.kill(one.run_id)
-    ended = await within(runtime.wait(one.run_id))
-    assert ended.survivors == ()
+    await within(runtime.wait(one.run_id))
     assert not any(tree.is_alive(pid) for pid in tree.descendants_of(tree.children_of(runtime.spawner_pid)))
     await until(lambda: tree.children_of(runtime.spawner_pid) == [])  # and the dead are reaped
 
 
-async def test_orphans_are_reaped(runtime: ProcessRuntime, program: Make, tmp_path: Path) -> None:
-    """A thousand zombies, if nobody did."""
-    script = """
-import os, time
-for _ in range(1000):
-    if os.fork() == 0:
-        os.fork()
-        os._exit(0)
-    os.wait()
-open("ready", "w").write("x")
+ORPHANS = """
+import os, sys, time
+for round, number in (("first", 1000), ("second", 200)):
+    while not os.path.exists(round):
+        time.sleep(0.005)
+    for _ in range(number):
+        if os.fork() == 0:
+            os.fork()
+            os._exit(0)
+        os.wait()
+    open(round + " done", "w")
 time.sleep(1000)
 """
-    one = program(sys.executable, "-I", "-S", "-c", script)
+
+
+async def test_orphans_are_reaped(runtime: ProcessRuntime, program: Make, tmp_path: Path) -> None:
+    """A thousand zombies, if nobody did. Their death alone wakes the spawner, and each time it wakes it reaps all that
+    are dead: none is there any more once it has answered. So a zombie is as old as the spawner is late, and no timer is
+    waited for."""
+    one = program(sys.executable, "-I", "-S", "-c", ORPHANS)
     started = await runtime.run(one)
-    await until((tmp_path / "ready").exists)
+
+    def zombies() -> set[tuple[int, int]]:
+        stats = {pid: tree.stat_of(pid) for pid in tree.children_of(runtime.spawner_pid)}
+        return {(pid, stat[4]) for pid, stat in stats.items() if stat is not None and stat[0] == "Z"}
+
+    (tmp_path / "first").touch()
+    await until((tmp_path / "first done").exists)
     await until(lambda: tree.children_of(runtime.spawner_pid) == [started.pid])
+    os.kill(runtime.spawner_pid, signal.SIGSTOP)
+    try:
+        (tmp_path / "second").touch()
+        await until((tmp_path / "second done").exists)
+        await until(lambda: len(zombies()) == 200)
+        piled_up = zombies()
+    finally:
+        os.kill(runtime.spawner_pid, signal.SIGCONT)
+    for _ in range(2):  # the first answer may come from the turn that began before
+        await runtime.run(program("true"))
+    assert not zombies() & piled_up
 
 
 async def test_a_flood_of_output_is_rotated(runtime: ProcessRuntime, program: Make) -> None:
@@ -370,6 +396,64 @@ async def test_when_the_spawner_dies_its_runs_are_ended_and_a_new_one_takes_over
     assert runtime.spawner_pid != before
 
 
+UNDYING = """
+import os, sys
+sys.path.append(sys.argv[1])
+from node_agent import process_tree as tree, spawner
+
+def may_die(pid):
+    try:
+        return str(pid) not in open({file!r}).read().split()
+    except OSError:
+        return True
+
+hold, send_group = tree._hold, tree.send_group
+tree._hold = lambda pid: hold(pid) if may_die(pid) else None
+tree.send_group = lambda group, number: may_die(group) and send_group(group, number)
+spawner.SWEEP_LIMIT_S = 0.2
+sys.exit(spawner.main(sys.argv[2:]))
+"""
+"""A spawner that cannot kill the process whose pid is in a file: as if it were in an uninterruptible wait."""
+
+
+@pytest.mark.parametrize("dies", ["nobody", "the agent", "the spawner"])
+async def test_what_does_not_die_is_named_and_its_run_is_not_over(
+    program: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies: str
+) -> None:
+    file = tmp_path / "undying"
+    monkeypatch.setattr(process, "_BOOT", UNDYING.format(file=str(file)))
+    runtime = make_runtime(tmp_path, "service")
+    await runtime.start()
+    one = program("sh", "-c", f"(setsid sh -c 'echo $$ > {file}; exec sleep 1000' &); exec sleep 1000")
+    leader = (await runtime.run(one)).pid
+    undying = await pid_in(file)
+    named: list[int] = []
+    waiting = asyncio.create_task(runtime.wait(one.run_id, named.extend))
+    if dies == "the spawner":
+        os.kill(runtime.spawner_pid, signal.SIGKILL)
+    else:
+        runtime.kill(one.run_id)
+    await until(lambda: named == [undying])
+    if dies == "the agent":
+        await runtime.leave()
+        await waiting
+        runtime = make_runtime(tmp_path, "service")
+        await runtime.start()
+        assert runtime.adopted[one.run_id].ended is None
+        again: list[int] = []
+        waiting = asyncio.create_task(runtime.wait(one.run_id, again.extend))
+        await until(lambda: again == [undying])
+    two = program("true")
+    await runtime.run(two)
+    assert (await within(runtime.wait(two.run_id))).exit_code == 0, "others are not held up"
+    assert (tree.is_alive(leader), tree.is_alive(undying), waiting.done()) == (False, True, False)
+    file.unlink()
+    ended = await within(waiting)
+    assert not tree.is_alive(undying)
+    assert (ended.exit_code, ended.signal, ended.lost) == (137, 9, dies == "the spawner")
+    await runtime.stop()
+
+
 async def test_runs_outlive_their_agent_and_are_adopted_by_the_next(program: Make, tmp_path: Path) -> None:
     first = make_runtime(tmp_path, "service")
     await first.start()
@@ -433,6 +517,48 @@ async def test_a_second_agent_is_told_that_the_node_is_taken(
     assert (await within(runtime.wait(one.run_id))).signal == 9, "the first one is not disturbed"
 
 
+async def test_an_agent_that_does_not_understand_the_spawner_leaves_its_pods_alone(
+    program: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = "from node_agent import spawner_line; spawner_line.PROTOCOL = 2; "
+    with monkeypatch.context() as patched:
+        patched.setattr(process, "PROTOCOL", 2)
+        patched.setattr(process, "_BOOT", process._BOOT.replace("; from", f"; {later}from"))
+        first = make_runtime(tmp_path, "service")
+        await first.start()
+    one = program("sleep", "1000")
+    pid = (await first.run(one)).pid
+    await first.leave()
+    with pytest.raises(OSError, match=rf"pid {first.spawner_pid}. has version 2 .* has 1. Its pods run on") as caught:
+        await make_runtime(tmp_path, "service").start()
+    assert f"kill {first.spawner_pid}" in str(caught.value)
+    assert tree.is_alive(pid)
+    monkeypatch.setattr(process, "PROTOCOL", 2)
+    second = make_runtime(tmp_path)
+    await second.start()
+    assert second.adopted[one.run_id].ended is None
+    await second.stop()
+
+
+async def test_of_two_spawners_the_first_is_left_if_the_second_cannot_be_had(program: Make, tmp_path: Path) -> None:
+    for name in ("node", "trusted"):
+        (tmp_path / name).mkdir()
+    confined, trusted = make_runtime(tmp_path / "node", "service"), make_runtime(tmp_path / "trusted", "service")
+    await confined.start()
+    await trusted.start()
+    one = program("sleep", "1000")
+    await confined.run(one)
+    await confined.leave()
+    second = TrustingRuntime(make_runtime(tmp_path / "node", "service"), make_runtime(tmp_path / "trusted", "service"))
+    with pytest.raises(OSError, match="another node agent"):
+        await second.start()
+    third = make_runtime(tmp_path / "node")
+    await third.start()
+    assert third.adopted[one.run_id].ended is None
+    await third.stop()
+    await trusted.stop()
+
+
 async def test_another_spawners_dead_runs_are_reported_and_those_of_another_boot_are_not_touched(
     program: Make, tmp_path: Path
 ) -> None:
@@ -444,7 +570,7 @@ async def test_another_spawners_dead_runs_are_reported_and_those_of_another_boot
             {"run": "old", "pid": stranger.pid, "ticks": ticks, "at": 1.0, "log": "", "boot": "another boot"},
             {"run": "reused", "pid": stranger.pid, "ticks": ticks - 1, "at": 1.0, "log": "", "boot": boot_id()},
             {"run": "known", "pid": 1, "ticks": 1, "at": 1.0, "log": "", "boot": "another boot"},
-            {"end": "known", "code": 3, "signal": 0, "at": 2.0, "tail": "", "survivors": [], "usage": {}},
+            {"end": "known", "code": 3, "signal": 0, "at": 2.0, "tail": "", "usage": {}},
             {"run": "noted", "pid": 1, "ticks": 1, "at": 1.0, "log": "", "boot": "another boot"},
             {"forget": "noted"},
         ]
@@ -510,3 +636,50 @@ async def test_many_at_once(runtime: ProcessRuntime, program: Make) -> None:
     await asyncio.gather(*(runtime.run(one) for one in programs))
     ends = await asyncio.gather(*(within(runtime.wait(one.run_id)) for one in programs))
     assert [end.exit_code for end in ends] == [number % 7 for number in range(60)]
+
+
+async def test_what_waits_for_files_that_do_not_answer_keeps_nobody_and_is_given_up(
+    tmp_path: Path, program: Callable[..., Program], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A volume or a working directory on a dead server: others start meanwhile, and it does not take for ever."""
+    limit = "import node_agent.spawner as s; s.PREPARE_LIMIT_S = 1.0; "
+    monkeypatch.setattr(process, "_BOOT", process._BOOT.replace("from node_agent", f"{limit} from node_agent"))
+    (tmp_path / "node").mkdir()
+    with silent_files(tmp_path / "silent") as silent:
+        runtime = make_runtime(tmp_path / "node", "service")
+        await runtime.start()
+        try:
+            mounts = Confinement(mounts=(Mount(str(silent), "/mnt"),))
+            stuck = [
+                replace(program("true"), confinement=mounts),
+                replace(program("true", cwd=silent), confinement=Confinement(apart=True)),
+                replace(program(f"{silent}/program"), confinement=Confinement(apart=True)),
+            ]
+            waiting = [asyncio.ensure_future(runtime.run(each)) for each in stuck]
+            for confinement in (Confinement(), Confinement(rlimits={"NOFILE": 77})):
+                other = replace(program("echo", "fine"), confinement=confinement)
+                await runtime.run(other)
+                assert (await within(runtime.wait(other.run_id))).tail == "fine\n"
+            assert not any(each.done() for each in waiting)
+            for each in waiting:
+                with pytest.raises(StartFailure, match=r"could not be prepared within 1 s: .* nothing answers"):
+                    await asyncio.wait_for(each, LIMIT_S)
+            await until(lambda: tree.children_of(runtime.spawner_pid) == [])
+            # Its agent goes meanwhile: it is ended, and the next agent may start it anew.
+            again = asyncio.ensure_future(runtime.run(stuck[0]))
+            await until(lambda: bool(tree.children_of(runtime.spawner_pid)))
+            await runtime.leave()
+            with pytest.raises(StartFailure):
+                await again
+            runtime = make_runtime(tmp_path / "node", "service")
+            await runtime.start()
+            assert stuck[0].run_id not in runtime.adopted
+            await runtime.run(replace(stuck[0], confinement=Confinement()))
+            assert (await within(runtime.wait(stuck[0].run_id))).exit_code == 0
+            # One whose caller does not want it any more.
+            once = asyncio.ensure_future(runtime.run(stuck[1]))
+            await until(lambda: bool(tree.children_of(runtime.spawner_pid)))
+            once.cancel()
+            await until(lambda: tree.children_of(runtime.spawner_pid) == [])
+        finally:
+            await runtime.stop()

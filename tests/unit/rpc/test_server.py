@@ -36,6 +36,7 @@ from cluster.rpc.server import COMMON_METHODS, RpcServer
 from cluster.rpc.servicer import cluster_service
 from cluster.rpc.stream import ResponseStream
 from cluster.rpc.stub import ClusterStub
+from tests.kit.clock import VirtualClock
 from tests.unit.rpc.conftest import HOST, Authority, ScriptedHandler
 
 TIMEOUT_S = 10.0
@@ -125,6 +126,13 @@ async def test_an_expired_certificate_is_refused(address: str, authority: Author
     )
     with pytest.raises(Unavailable):
         await _get(address, expired)
+
+
+async def test_a_clock_that_was_set_back_by_a_time_zone_locks_nobody_out(address: str, authority: Authority) -> None:
+    """As if the certificate had been made 14 hours from now."""
+    later = VirtualClock(wall_s=SystemClock().wall() + 14 * 3600)
+    early = issue(authority.directory / "ca", authority.directory / "early", Identity("admin"), clock=later)
+    await _get(address, early)
 
 
 async def test_a_certificate_of_another_cluster_is_refused(authority: Authority, handler: ScriptedHandler) -> None:

@@ -29,6 +29,7 @@ def test_every_daemon_has_its_own_credentials_and_address(block: AddressBlock) -
     agent = plan.children[1]
     assert "/c/demo/pki/node-node-1" in agent.argv
     assert "/c/demo/nodes/node-1" in agent.argv
+    assert agent.argv[agent.argv.index("--hide") + 1] == "/c", "pods see no other cluster of this user either"
 
 
 def test_only_agents_stay_dead(block: AddressBlock) -> None:

@@ -1,0 +1,35 @@
+"""What a manifest asks for and gets in another way than its writer may think. Pure.
+
+What cannot be carried out at all is refused (`cluster.api.validation`); this is for what is carried out as far as it
+can be, and is told when it is applied, as `kubectl` shows the warnings of a server.
+"""
+
+from __future__ import annotations
+
+from cluster.api.kinds import AnyObject
+from cluster.pb.v1 import core_pb2 as core
+
+
+def caveats(obj: AnyObject) -> list[str]:
+    """One sentence each, beginning with the path of the field."""
+    if isinstance(obj, core.Pod):
+        return _of_pod(obj.spec, "spec")
+    if isinstance(obj, core.ReplicationController):
+        return _of_pod(obj.spec.template.spec, "spec.template.spec")
+    return []
+
+
+def _of_pod(spec: core.PodSpec, where: str) -> list[str]:
+    found = []
+    for group, containers in (("initContainers", spec.initContainers), ("containers", spec.containers)):
+        for place, container in enumerate(containers):
+            reserved = group == "containers" or container.restartPolicy == "Always"  # as `cluster.api.pods.host_ports`
+            for index, port in enumerate(container.ports):
+                if port.hostPort:
+                    path = f"{where}.{group}[{place}].ports[{index}].hostPort"
+                    found.append(f"{path}: {_RESERVED.format(port.hostPort) if reserved else _INIT}")
+    return found
+
+
+_RESERVED = "{} is reserved for the pod on its node, but not forwarded: the program itself is to listen there"
+_INIT = "has no effect: what an init container listens on is nobody's to reach"

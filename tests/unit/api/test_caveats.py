@@ -1,0 +1,31 @@
+"""What is told when it is applied."""
+
+from __future__ import annotations
+
+from cluster.api.caveats import caveats
+from cluster.pb.v1 import core_pb2 as core
+
+
+def test_a_host_port_is_a_reservation() -> None:
+    spec = core.PodSpec()
+    spec.containers.add(name="one").ports.add(containerPort=80)
+    spec.containers.add(name="two").ports.add(containerPort=81, hostPort=8081)
+    words = "8081 is reserved for the pod on its node, but not forwarded: the program itself is to listen there"
+    assert caveats(core.Pod(spec=spec)) == [f"spec.containers[1].ports[0].hostPort: {words}"]
+    controller = core.ReplicationController()
+    controller.spec.template.spec.CopyFrom(spec)
+    assert caveats(controller) == [f"spec.template.spec.containers[1].ports[0].hostPort: {words}"]
+
+
+def test_a_host_port_of_an_init_container_is_not_even_that() -> None:
+    spec = core.PodSpec()
+    spec.initContainers.add(name="prepare").ports.add(containerPort=80, hostPort=8080)
+    spec.initContainers.add(name="side", restartPolicy="Always").ports.add(containerPort=81, hostPort=8081)
+    init, side = caveats(core.Pod(spec=spec))
+    assert init.startswith("spec.initContainers[0].ports[0].hostPort: has no effect")
+    assert side.startswith("spec.initContainers[1].ports[0].hostPort: 8081 is reserved")
+
+
+def test_nothing_else_is() -> None:
+    assert caveats(core.Pod(spec=core.PodSpec(containers=[core.Container(name="one")]))) == []
+    assert caveats(core.Service()) == []
