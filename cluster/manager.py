@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from cluster.actor import daemon
-from cluster.actor.clock import Clock, SystemClock, new_uid
+from cluster.actor.clock import SystemClock, new_uid
 from cluster.actor.supervisor import ChildSpec, Supervisor
 from cluster.api.leases import COMPONENT_LEASES
 from cluster.client.elected import Elected
@@ -84,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
             return GrpcClusterClient(flags.master, Credentials.load(credentials[part]))
 
         clients = {part: connect(part) for part in parts}
-        builds = builds_of(parts, profile, SystemClock(), random.Random())
+        builds = _builds(parts, profile)
         if not identity:
             specs = [spec for part in parts for spec in builds[part](clients[part])]
             return Supervisor("manager", [*_connections(clients), *specs])
@@ -98,8 +98,9 @@ def main(argv: Sequence[str]) -> int:
     return daemon.run(make, name="manager", ready=lambda: ready, lifeline_fd=flags.lifeline_fd, stop_grace_s=5.0)
 
 
-def builds_of(parts: Sequence[str], profile: Profile, clock: Clock, rng: random.Random) -> dict[str, Build]:
-    """How each part becomes children, once it has a client; here, and where a cluster is simulated."""
+def _builds(parts: Sequence[str], profile: Profile) -> dict[str, Build]:
+    """How each part becomes children."""
+    clock, rng = SystemClock(), random.Random()
     builds: dict[str, Build] = {}
     if "controllers" in parts:
         from cluster.controllers.manager import build_controllers

@@ -13,21 +13,24 @@ change another's. Nothing leaves this process: the log is a list, the client is 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from cluster.actor.supervisor import Service
+from cluster.actor.clock import Clock
+from cluster.actor.supervisor import ChildSpec, Service
 from cluster.actor.tasks import Tasks
 from cluster.api.conditions import is_node_ready
 from cluster.client.interface import ClusterClient
 from cluster.config.addresses import pod_cidr_base_of, service_cidr_of
-from cluster.manager import PARTS, builds_of
+from cluster.config.profiles import Profile
+from cluster.controllers.manager import build_controllers
 from cluster.master.server import Master
 from cluster.master.settings import MasterSettings
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
+from cluster.scheduler.actor import build_scheduler
 from cluster.simulation.agents import Agents
 from cluster.simulation.client import LocalClient
 from cluster.simulation.clock import VirtualClock
@@ -41,6 +44,11 @@ from cluster.store.version import Record
 STORE_ID = "simulation"
 _FOREVER = 10**12
 """Nothing of a simulation is forgotten: its report is made of it."""
+_PARTS: tuple[tuple[str, Callable[[ClusterClient, Profile, Clock, random.Random], list[ChildSpec]]], ...] = (
+    ("controllers", build_controllers),
+    ("scheduler", build_scheduler),
+)
+"""What acts in a cluster, by the identity as which it does."""
 _EPOCH_S = 1000.0
 """The monotonic clock's beginning."""
 
@@ -93,9 +101,8 @@ class Fork:
         """Nodes, controllers and scheduler work. Nodes that were not ready are silent, and so are those in `down`."""
         ready = (node.metadata.name for node in self.snapshot.of(core.Node) if is_node_ready(node))
         await self.agents.start(name for name in ready if name not in down)
-        for part in PARTS:
-            build = builds_of([part], self.settings.timers, self.clock, self._dice(part))[part]
-            for spec in build(self.client(part)):
+        for part, build in _PARTS:
+            for spec in build(self.client(part), self.settings.timers, self.clock, self._dice(part)):
                 service = spec.make()
                 await service.start()
                 self._services.append(service)
