@@ -31,7 +31,9 @@ from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
 from cluster.api.conditions import is_node_ready
 from cluster.api.errors import AlreadyExists, ApiError
+from cluster.api.fit import Rejection, admit
 from cluster.api.meta import Key, is_terminating, key_of
+from cluster.api.pod_addresses import PodAddresses
 from cluster.api.pods import (
     BASELINE,
     MEMORY,
@@ -49,14 +51,12 @@ from cluster.config.dirs import make_private_dir
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.log import get_logger
 from node_agent import node_object
-from node_agent.addresses import PodAddresses
 from node_agent.adoption import RunId
 from node_agent.checkpoint import Checkpoint, Checkpoints
 from node_agent.configuration import ConfigurationReader
 from node_agent.cut_off import LastHeard, is_cut_off
 from node_agent.dependencies import wait_for_dependencies
 from node_agent.eviction import parse_thresholds, refuses
-from node_agent.fit import Rejection, admit
 from node_agent.heartbeat import Heart, Usage
 from node_agent.memory_dir import LINK, memory_dir, remove_memory_dir
 from node_agent.node_object import Machine

@@ -17,11 +17,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cluster.api.fit import Rejection
 from cluster.api.pods import MEMORY, qos_class
 from cluster.api.priorities import is_critical
 from cluster.api.quantities import format_bytes, parse_quantity
 from cluster.pb.v1 import core_pb2 as core
-from node_agent.fit import Rejection
 
 MEMORY_LEFT, DISK_LEFT, FILES_LEFT, PROCESSES_LEFT = (
     "memory.available",

@@ -20,6 +20,7 @@ from typing import Literal, Protocol
 from cluster.actor.actor import Actor
 from cluster.actor.clock import Clock
 from cluster.actor.mailbox import Full
+from cluster.api.fit import Claim, Rejection
 from cluster.api.kinds import AnyObject
 from cluster.api.meta import is_terminating
 from cluster.api.pods import TRUSTED, security_profile
@@ -30,7 +31,6 @@ from node_agent.adoption import RunId, adopt, container_id
 from node_agent.cgroup_files import pids_in
 from node_agent.checkpoint import Checkpoint
 from node_agent.environment import UnknownField
-from node_agent.fit import Claim, Rejection
 from node_agent.pod_lifecycle import next_deadline, step
 from node_agent.pod_state import (
     ALIVE,

@@ -39,6 +39,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "wait": ("wait", "Wait for a condition"),
     "url": ("url", "Print the address of a service"),
     "why": ("why", "Say why a pod is where it is, or why it is nowhere"),
+    "plan": ("what_if", "Show what apply would do, and what would come of it"),
+    "what-if": ("what_if", "Show what would happen if nodes failed, joined, ..."),
     "trace": ("trace", "Show what caused what, from apply to ready"),
     "history": ("history", "Show what became of an object, and who did it"),
     "diff": ("diff", "Show what is different between two moments"),

@@ -16,11 +16,11 @@ from typing import Any
 
 from cluster.api.defaults import apply_defaults
 from cluster.api.diff import LAST_APPLIED
-from cluster.api.errors import Aborted, AlreadyExists, Conflict, FieldError, Invalid, NotFound
+from cluster.api.errors import Aborted, AlreadyExists, ApiError, Conflict, FieldError, Invalid, NotFound
 from cluster.api.json import object_from_json, object_to_json
 from cluster.api.kinds import AnyObject, kind_of
 from cluster.api.manifest import Manifest
-from cluster.api.meta import key_of
+from cluster.api.meta import Key, key_of
 from cluster.api.validation import validate
 from cluster.client import operations
 from cluster.client.interface import ClusterClient, OperationOutcome
@@ -38,6 +38,31 @@ class Applied:
     object: AnyObject
     verb: str
     """created, configured, unchanged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What would become of one manifest, if it were applied."""
+
+    manifest: Manifest
+    key: Key
+    verb: str
+    """created, configured, unchanged; refused."""
+    before: AnyObject | None
+    """As it is now; None: there is none."""
+    after: AnyObject | None
+    """As it would be; None: it is refused."""
+    error: ApiError | None = None
+    """Why it is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """On the way from what is to what a manifest says."""
+
+    operation: wire.Operation
+    verb: str
+    live: AnyObject | None
 
 
 def prepare(manifests: Sequence[Manifest], namespace: str) -> list[dict[str, Any]]:
@@ -84,12 +109,12 @@ async def apply_manifests(
     desired = prepare(manifests, namespace)
     for attempt in range(_ATTEMPTS):
         steps = [await _step(client, data) for data in desired]
-        outcome = await client.write([operation for operation, _ in steps], atomic=True, cause=_CAUSE, dry_run=dry_run)
+        outcome = await client.write([step.operation for step in steps], atomic=True, cause=_CAUSE, dry_run=dry_run)
         errors = [(data, o.error) for data, o in zip(desired, outcome.outcomes, strict=True) if _is_cause(o)]
         if not errors:
             return [
-                Applied(o.unwrap(), "unchanged" if o.unchanged else verb)
-                for o, (_, verb) in zip(outcome.outcomes, steps, strict=True)
+                Applied(o.unwrap(), "unchanged" if o.unchanged else step.verb)
+                for o, step in zip(outcome.outcomes, steps, strict=True)
             ]
         data, error = errors[0]
         assert error is not None
@@ -100,12 +125,31 @@ async def apply_manifests(
     raise AssertionError("unreachable")
 
 
+async def plan_manifests(
+    client: ClusterClient, manifests: Sequence[Manifest], *, namespace: str = "default"
+) -> list[Planned]:
+    """What `apply_manifests` would make of each manifest: the master is asked, and writes nothing.
+
+    Each is judged for itself (after those before it), so that all refusals are told; one is enough for nothing to be
+    applied. Raises Invalid with every problem of every manifest that can be found without the master.
+    """
+    desired = prepare(manifests, namespace)
+    steps = [await _step(client, data) for data in desired]
+    written = await client.write([step.operation for step in steps], cause=_CAUSE, dry_run=True)
+    planned = []
+    for manifest, data, step, outcome in zip(manifests, desired, steps, written.outcomes, strict=True):
+        key = Key(data["kind"], data["metadata"].get("namespace", ""), data["metadata"]["name"])
+        verb = "refused" if outcome.error is not None else "unchanged" if outcome.unchanged else step.verb
+        planned.append(Planned(manifest, key, verb, step.live, outcome.object, outcome.error))
+    return planned
+
+
 def _is_cause(outcome: OperationOutcome) -> bool:
     """The operation failed by itself, not because another one did."""
     return outcome.error is not None and not isinstance(outcome.error, Aborted)
 
 
-async def _step(client: ClusterClient, data: dict[str, Any]) -> tuple[wire.Operation, str]:
+async def _step(client: ClusterClient, data: dict[str, Any]) -> _Step:
     """The operation that makes the live object what the manifest says."""
     wanted = object_from_json(data)
     try:
@@ -113,11 +157,10 @@ async def _step(client: ClusterClient, data: dict[str, Any]) -> tuple[wire.Opera
     except NotFound:
         created = deepcopy(data)
         created["metadata"].setdefault("annotations", {})[LAST_APPLIED] = _compact(data)
-        return operations.create(object_from_json(created)), "created"
+        return _Step(operations.create(object_from_json(created)), "created", None)
     merge = three_way_patch(last_applied_of(live), data, object_to_json(live))
-    return operations.patch(
-        key_of(live), merge, uid=live.metadata.uid, version=live.metadata.resourceVersion
-    ), "configured"
+    patch = operations.patch(key_of(live), merge, uid=live.metadata.uid, version=live.metadata.resourceVersion)
+    return _Step(patch, "configured", live)
 
 
 def last_applied_of(live: AnyObject) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Where the masters serve: "host:port", or several of them, with commas between."""
+"""Addresses in words: where the masters serve ("host:port", or several of them, with commas between), and how a
+cluster's block of loopback addresses is divided."""
 
 from __future__ import annotations
 
@@ -33,3 +34,14 @@ def masters_argument(text: str) -> str:
     except ConfigError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return text
+
+
+def service_cidr_of(block: str) -> str:
+    """The addresses of services in a block of addresses such as "127.28", as `podium up` divides it; the first 256 are
+    the daemons'."""
+    return f"{block}.0.0/20"
+
+
+def pod_cidr_base_of(block: str) -> str:
+    """Where the addresses of pods begin in such a block."""
+    return f"{block}.16.0"

@@ -25,6 +25,32 @@ NODE = "node"
 """Index: pods by the node that they are bound to."""
 NAMESPACE = "namespace"
 """Index: objects by namespace."""
+LABEL = "label"
+"""Index: pods by each of their labels (`label_word`)."""
+WISH = "wish"
+"""Index: services by one of the labels that their selector asks for (`wish_of`): whatever it selects has that one."""
+
+
+def label_word(namespace: str, key: str, value: str) -> str:
+    """How a label of an object of that namespace is called in an index."""
+    return f"{namespace}/{key}={value}"
+
+
+def wish_of(service: core.Service) -> str:
+    """One of the labels that the service's selector asks for; empty if it has no selector."""
+    if not service.spec.selector:
+        return ""
+    key = min(service.spec.selector)
+    return label_word(service.metadata.namespace, key, service.spec.selector[key])
+
+
+def _wishes(service: core.Service) -> Iterable[str]:
+    return [wish_of(service)]
+
+
+def _labels(pod: core.Pod) -> Iterable[str]:
+    meta = pod.metadata
+    return [label_word(meta.namespace, key, value) for key, value in meta.labels.items()]
 
 
 def _owners(obj: AnyObject) -> Iterable[str]:
@@ -49,13 +75,15 @@ class Caches:
     def __init__(self, client: ClusterClient, *, clock: Clock, rng: random.Random) -> None:
         owned = {OWNER: _owners, NAMESPACE: _namespace}
         self.pods: Informer[core.Pod] = Informer(
-            client, core.Pod, indexes={**owned, ORPHANS: _orphans, NODE: _node}, clock=clock, rng=rng
+            client, core.Pod, indexes={**owned, ORPHANS: _orphans, NODE: _node, LABEL: _labels}, clock=clock, rng=rng
         )
         self.nodes: Informer[core.Node] = Informer(client, core.Node, clock=clock, rng=rng)
         self.controllers: Informer[core.ReplicationController] = Informer(
             client, core.ReplicationController, indexes=owned, clock=clock, rng=rng
         )
-        self.services: Informer[core.Service] = Informer(client, core.Service, indexes=owned, clock=clock, rng=rng)
+        self.services: Informer[core.Service] = Informer(
+            client, core.Service, indexes={**owned, WISH: _wishes}, clock=clock, rng=rng
+        )
         self.endpoints: Informer[core.Endpoints] = Informer(client, core.Endpoints, indexes=owned, clock=clock, rng=rng)
         self.budgets: Informer[core.PodDisruptionBudget] = Informer(
             client, core.PodDisruptionBudget, indexes=owned, clock=clock, rng=rng

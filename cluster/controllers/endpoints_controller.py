@@ -7,12 +7,14 @@ the service goes; Endpoints that nobody's service owns are somebody else's and a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from cluster.api.kinds import AnyObject
 from cluster.api.labels import selector_from_map
 from cluster.api.meta import Key, is_terminating, key_of
 from cluster.api.owners import controller_of
 from cluster.client import operations
-from cluster.controllers.caches import NAMESPACE
+from cluster.controllers.caches import LABEL, WISH, label_word, wish_of
 from cluster.controllers.context import Context
 from cluster.controllers.endpoints import desired_endpoints, has_changed, is_managed, matters, replacement
 from cluster.controllers.reconciler import Reconciler
@@ -74,10 +76,9 @@ class EndpointsController:
         assert current is not None
         if not matters(old, new):
             return
-        for service in self._services.indexer.by_index(NAMESPACE, current.metadata.namespace):
-            if is_managed(service):
-                selector = selector_from_map(service.spec.selector)
-                if any(pod is not None and selector.matches(pod.metadata.labels) for pod in (old, new)):
+        for pod in (old, new):
+            if pod is not None:
+                for service in self._services_of(pod):
                     self._wake(key_of(service), current)
 
     def _on_endpoints(self, old: core.Endpoints | None, new: core.Endpoints | None) -> None:
@@ -86,6 +87,14 @@ class EndpointsController:
         key = Key(KIND, current.metadata.namespace, current.metadata.name)
         if new is None or self._written.get(key) != new.metadata.resourceVersion:
             self._wake(key, current)
+
+    def _services_of(self, pod: core.Pod) -> Iterator[core.Service]:
+        """Those whose selector matches the pod: among ten thousand pods and a thousand services, few are looked at."""
+        labels, namespace = pod.metadata.labels, pod.metadata.namespace
+        for key in sorted(labels):
+            for service in self._services.indexer.by_index(WISH, label_word(namespace, key, labels[key])):
+                if selector_from_map(service.spec.selector).matches(labels):
+                    yield service
 
     # --- one service
 
@@ -100,7 +109,7 @@ class EndpointsController:
             return
         if not is_managed(service) or is_terminating(service):
             return
-        wanted = desired_endpoints(service, self._pods.indexer.by_index(NAMESPACE, key.namespace))
+        wanted = desired_endpoints(service, self._pods.indexer.by_index(LABEL, wish_of(service)))
         if present is None:
             namespace = self._namespaces.indexer.get(Key("Namespace", "", key.namespace))
             if namespace is None or not is_terminating(namespace):

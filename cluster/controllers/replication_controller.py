@@ -6,7 +6,7 @@ show in the cache, create or delete, report. It is woken by changes of controlle
 What happens to one controller object, in order, at each look:
 
   newest     the cached object, or what our own last write returned if that is newer
-  recount    if somebody else has created pods: read them past the cache, and wait until the cache has them
+  recount    if somebody else has created pods, and the cache is behind: read them past it, and wait until it has them
   claim      adopt matching orphans (after asking the master whether the controller still exists), release strays
   act        create in batches of 1, 2, 4 ... each one atomic and fenced; or delete the least useful
   report     status, at most every 20 ms unless it goes with a batch
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from cluster.api.errors import ApiError, Conflict, NotFound
 from cluster.api.labels import selector_from_map
-from cluster.api.meta import Key, is_terminating, key_of
+from cluster.api.meta import Key, is_terminating, key_of, revision_of
 from cluster.api.owners import controller_of, is_controlled_by
 from cluster.client import operations
 from cluster.client.interface import WriteOutcome
@@ -165,13 +165,18 @@ class ReplicationManager:
         return claimed and not work.again and work.failure is None
 
     async def _recount(self, controller: core.ReplicationController, ledger: Ledger) -> None:
-        """Somebody else has created pods: nothing is decided before the cache shows all there are now."""
-        listed = await self._client.list(
-            core.Pod,
-            controller.metadata.namespace,
-            label_selector=str(selector_from_map(controller.spec.selector)),
-        )
-        ledger.expectations.expect_created(pod for pod in listed.items if is_controlled_by(pod, ledger.uid))
+        """Somebody else has created pods: nothing is decided before the cache shows all there are now.
+
+        They were created in one write with the count in the controller's status. So a cache of pods that has come as
+        far as this version of the controller holds them; only one that lags behind has to ask.
+        """
+        if self._pods.revision < revision_of(controller):
+            listed = await self._client.list(
+                core.Pod,
+                controller.metadata.namespace,
+                label_selector=str(selector_from_map(controller.spec.selector)),
+            )
+            ledger.expectations.expect_created(pod for pod in listed.items if is_controlled_by(pod, ledger.uid))
         ledger.created = controller.status.createdReplicas
 
     async def _claim(self, work: _Work, *, may_write: bool) -> bool:

@@ -5,7 +5,7 @@ For tests and simulation. Opening it again after a close is the restart of a sto
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 
 from cluster.api.meta import Key
 from cluster.store import chain
@@ -20,11 +20,13 @@ _PIECE = 2000
 class MemoryJournal(Alone):
     """See interface.Journal."""
 
-    def __init__(self, store_id: str) -> None:
+    def __init__(self, store_id: str, records: Iterable[Record] = (), compacted: int = 0) -> None:
+        """`records`, in the order of their revisions, are what it begins with: those up to the revision `compacted` are
+        what the history before it led to."""
         super().__init__()
         self._store_id = store_id
-        self._compacted = 0
-        self._records: list[Record] = []
+        self._compacted = compacted
+        self._records: list[Record] = list(records)
         self._requests: list[Request] = []
 
     engine = "memory"
@@ -45,7 +47,7 @@ class MemoryJournal(Alone):
         self._requests.extend(requests)
 
     async def head(self) -> int:
-        return self._records[-1].revision if self._records else self._compacted
+        return max(self._compacted, self._records[-1].revision if self._records else 0)
 
     async def read(self, after: int, limit: int) -> Sequence[tuple[Record, Record | None]]:
         last: dict[Key, Record] = {}

@@ -97,7 +97,9 @@ class Lane:
 
     def __init__(self, interest: Interest) -> None:
         self.interest = interest
-        self.watchers: set[Watcher] = set()
+        self.watchers: dict[Watcher, None] = {}
+        """In the order in which they came, and so they are woken: what follows from one change is then always the same
+        in a simulation, where nothing else decides who is first."""
         self._entries: list[tuple[int, bytes]] = []
         self._start = 0
         """Number of the first entry; entries are numbered from the lane's beginning."""
@@ -271,7 +273,7 @@ class Watchers:
             lane = self._lanes[interest] = Lane(interest)
             self._index.setdefault((interest.kind, interest.namespace, interest.node), []).append(lane)
         watcher.lane, watcher.cursor = lane, lane.end
-        lane.watchers.add(watcher)
+        lane.watchers[watcher] = None
 
     def leave(self, watcher: Watcher) -> None:
         """Forgets a watcher, and its lane if it was the last. Twice is fine."""
@@ -280,7 +282,7 @@ class Watchers:
         lane, watcher.lane = watcher.lane, None
         if lane is None:
             return
-        lane.watchers.discard(watcher)
+        lane.watchers.pop(watcher, None)
         interest = lane.interest
         if not lane.watchers and self._lanes.get(interest) is lane:
             del self._lanes[interest]
@@ -305,7 +307,7 @@ class Watchers:
 
     def publish(self, changes: Iterable[Change]) -> None:
         """Puts the events of durable changes into their lanes, and wakes who reads there."""
-        touched: set[Lane] = set()
+        touched: dict[Lane, None] = {}
         index = self._index
         for change in changes:
             kind, namespace, _ = change.key
@@ -322,8 +324,8 @@ class Watchers:
                     event = lane.interest.event(change)
                     if event is not None:
                         lane.append(change.revision, event)
-                        touched.add(lane)
-        self._filled |= touched
+                        touched[lane] = None
+        self._filled.update(touched)
         for lane in touched:
             for watcher in lane.watchers:
                 watcher.wake()

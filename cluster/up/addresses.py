@@ -16,6 +16,7 @@ import socket
 from dataclasses import dataclass
 
 from cluster.api.errors import Overloaded
+from cluster.config.addresses import pod_cidr_base_of, service_cidr_of
 
 CLAIM_PORT = 10257
 MASTER_PORT = 6443
@@ -53,11 +54,11 @@ class AddressBlock:
 
     @property
     def service_cidr(self) -> str:
-        return f"{self.prefix}.0.0/20"
+        return service_cidr_of(self.prefix)
 
     @property
     def pod_cidr_base(self) -> str:
-        return f"{self.prefix}.16.0"
+        return pod_cidr_base_of(self.prefix)
 
     def release(self) -> None:
         self.claim.close()

@@ -7,6 +7,7 @@ from tests.bench import (  # noqa: F401 - imported for their registrations
     backing_up,
     crowd,
     failing_over,
+    foretelling,
     journaling,
     placing,
     proxying,

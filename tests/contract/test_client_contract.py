@@ -1,4 +1,5 @@
-"""The contract of `ClusterClient` holds for the fake in tests, for that behind gRPC, and for the real master."""
+"""The contract of `ClusterClient` holds for the fake in tests and for the real master, each behind gRPC and in this
+process."""
 
 from __future__ import annotations
 
@@ -10,13 +11,16 @@ from pathlib import Path
 import pytest
 from google.protobuf.message import Message
 
+from cluster.actor.clock import SystemClock
 from cluster.client.grpc_client import GrpcClusterClient
 from cluster.client.interface import ClusterClient
-from cluster.master.server import build
+from cluster.master.server import Master, build
 from cluster.master.settings import MasterSettings
 from cluster.rpc.identity import Credentials, Identity, issue, make_ca
 from cluster.rpc.server import RpcServer
 from cluster.rpc.servicer import cluster_service
+from cluster.simulation.client import LocalClient
+from cluster.store.memory import MemoryJournal
 from tests.contract.client_kit import ClusterClientFactory
 from tests.contract.client_suite import ClientContract
 from tests.kit.memory_client import MemoryCluster
@@ -78,6 +82,19 @@ class TestMaster(ClientContract):
         async with _clients(lambda name: GrpcClusterClient(bound[0], Credentials.load(pki / name))) as factory:
             yield factory
         await supervisor.stop()
+
+
+class TestLocal(ClientContract):
+    @pytest.fixture
+    async def cluster_client_factory(self) -> AsyncIterator[ClusterClientFactory]:
+        clock, failures = SystemClock(), list[BaseException]()
+        settings = MasterSettings("127.0.0.1:0", Path("unused"), Path("unused"), profile="test")
+        master = Master(settings, MemoryJournal("store"), clock=clock, rng=random.Random(1), on_failure=failures.append)
+        await master.start()
+        async with _clients(lambda name: LocalClient(master.api, Identity.parse(name), clock)) as factory:
+            yield factory
+        await master.stop()
+        assert not failures
 
 
 def _allow(identity: Identity, method: str, message: Message | None) -> None:

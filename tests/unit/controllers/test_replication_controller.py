@@ -14,10 +14,11 @@ from cluster.api.errors import Forbidden
 from cluster.api.meta import key_of, to_time
 from cluster.api.owners import controller_of
 from cluster.client import operations
+from cluster.client.interface import ListResult
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from tests.unit.controllers.objects import controller, names, pod
-from tests.unit.controllers.rig import Fate, Rig, running
+from tests.unit.controllers.rig import Fate, Rig, TreacherousClient, running
 
 
 def make_ready(rig: Rig, of: core.Pod) -> None:
@@ -223,6 +224,25 @@ async def test_pods_that_somebody_else_made_are_counted_past_the_cache() -> None
         rig.client.open()
         await rig.run(10)
         assert len(rig.active()) == 1
+
+
+async def test_a_cache_that_is_not_behind_is_not_asked_past(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    ask = TreacherousClient.list
+
+    async def listing(self: TreacherousClient, kind: type[core.Pod], *args: str, **words: str) -> ListResult[core.Pod]:
+        asked.append(kind.__name__)
+        return await ask(self, kind, *args, **words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TreacherousClient, "list", listing)
+    async with running() as rig:
+        await rig.create(controller(replicas=3))
+        await rig.run()
+        await rig.restart()
+        await rig.scale(5)
+        await rig.run()
+        assert len(rig.active()) == 5
+        assert "Pod" not in asked, "a start would read all pods once for each controller"
 
 
 async def test_many_reports_share_writes_of_the_status() -> None:

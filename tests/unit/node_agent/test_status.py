@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.api import conditions
+from cluster.api.fit import Rejection
 from cluster.api.json import to_json
 from cluster.api.meta import from_time, to_time
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.adoption import adopt
-from node_agent.fit import Rejection
 from node_agent.pod_state import Admitted, Exited, Phase, PodEvent, Start, Started, StopAsked
 from node_agent.status import initial_state, last_lines, make_status
 from tests.unit.node_agent.kit import BACKOFF, Life, make_pod

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from cluster.actor.tasks import Tasks
-from tests.kit.clock import VirtualClock
+from cluster.simulation.clock import VirtualClock
 
 
 @pytest.fixture
@@ -57,3 +57,28 @@ async def test_the_wall_may_jump(tasks: Tasks) -> None:
     clock.jump_wall(-3600)
     clock.advance(1.0)
     assert (clock.monotonic(), clock.wall()) == (6.0, -3499.0)
+
+
+async def test_time_goes_from_one_sleeper_to_the_next(tasks: Tasks) -> None:
+    clock = VirtualClock(monotonic_s=0.0)
+    assert clock.next_due_s() is None
+    assert not clock.advance_to_next()
+    woken: list[str] = []
+
+    async def sleeper(name: str, seconds: float) -> None:
+        await clock.sleep(seconds)
+        woken.append(name)
+
+    for name, seconds in (("late", 3.0), ("one", 1.0), ("two", 1.0)):
+        tasks.spawn(sleeper(name, seconds), name=name)
+    gone = tasks.spawn(sleeper("gone", 0.5), name="gone")
+    await clock.settle()
+    gone.cancel()
+    await clock.settle()
+    assert clock.next_due_s() == 1.0, "who has given up does not count"
+    assert clock.advance_to_next()
+    await clock.settle()
+    assert (woken, clock.monotonic()) == (["one", "two"], 1.0)
+    assert clock.advance_to_next()
+    await clock.settle()
+    assert (woken, clock.monotonic()) == (["one", "two", "late"], 3.0)

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.api.fit import Claim, admit
+from cluster.api.pod_addresses import PodAddresses
 from cluster.api.quantities import quantity
 from cluster.pb.v1 import core_pb2 as core
-from node_agent.addresses import PodAddresses
-from node_agent.fit import Claim, admit
 from tests.unit.node_agent.kit import make_pod
 
 
