@@ -59,8 +59,8 @@ class Steps:
     type=click.Choice(["laptop", "kubernetes", "test"]),
     help="Timers: how fast a dead node is noticed, and so on.",
 )
-@click.option("--node-cpu", default="", metavar="QTY", help="CPU that each node reports; default: the machine's.")
-@click.option("--node-memory", default="", metavar="QTY", help="Memory that each node reports; default: the machine's.")
+@click.option("--node-cpu", default="", metavar="QTY", help="CPU of each node; default: the machine's.")
+@click.option("--node-memory", default="", metavar="QTY", help="Memory of each node; default: all of it.")
 @click.option(
     "--node-pods", default=110, show_default=True, type=click.IntRange(1, 110), help="Pods that each node takes."
 )
@@ -97,8 +97,8 @@ class Steps:
     metavar="N",
     help="Own the addresses 127.N.0.0/16; default: any that are free.",
 )
-@click.option("--timeout", default=30.0, show_default=True, metavar="SECONDS", help="For the nodes to become Ready.")
-@click.option("--keep", is_flag=True, help="Keep the cluster's state when it stops, for the next `up`.")
+@click.option("--timeout", default=30.0, show_default=True, metavar="SECONDS", help="For nodes to be Ready.")
+@click.option("--keep", is_flag=True, help="Keep the state for the next `up`.")
 @click.option(
     "--lifetime",
     default="dev",
