@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.pb.v1 import core_pb2 as core
 from cluster.testing import Cluster
 from node_agent.restrict import landlock_version
 from tests.e2e.workloads import pod
@@ -208,6 +209,27 @@ def test_restricted_and_sandboxed_pods_of_root_are_not_root(shared_cluster: Clus
         shared_cluster.apply(heir, namespace)
         assert output_of(shared_cluster, f"heir-{profile}", namespace) == "d\n"
         assert file.stat().st_uid == 0
+
+
+def test_where_no_pod_may_be_root(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root's pods could be root")
+    options = ["--agent-arg", "no-allow-root"]
+    with Cluster.start(nodes=1, options=options, home=tmp_path / "podium") as cluster:
+        cluster.apply(pod("plain", "id -u"))
+
+        def why() -> str:
+            statuses = cluster.get("pod", "plain").status.containerStatuses
+            waiting = statuses[0].state.waiting if statuses else core.ContainerStateWaiting()
+            return f"{waiting.reason}: {waiting.message}"
+
+        said = "CreateContainerConfigError: container main: pods may not run as root here (--no-allow-root"
+        cluster.wait_until(lambda: said in why(), "it is refused, and says by what")
+        assert "with restricted it would be nobody" in why()
+        for profile in ("restricted", "sandbox"):
+            if profile in offered(cluster):
+                cluster.apply(pod(profile, "id -u", spec=f"securityProfile: {profile}"))
+                assert output_of(cluster, profile, "default") == "65534\n"
 
 
 def test_a_profile_that_no_node_offers_waits_and_says_so(shared_cluster: Cluster, namespace: str) -> None:
