@@ -37,6 +37,7 @@ from cluster.api.pod_addresses import PodAddresses
 from cluster.api.pods import (
     BASELINE,
     MEMORY,
+    RESTRICTED,
     SANDBOX,
     SECURITY_PROFILES,
     is_finished,
@@ -54,6 +55,7 @@ from node_agent import node_object
 from node_agent.adoption import RunId
 from node_agent.checkpoint import Checkpoint, Checkpoints
 from node_agent.configuration import ConfigurationReader
+from node_agent.confine import NOBODY, can_become
 from node_agent.cut_off import LastHeard, is_cut_off
 from node_agent.dependencies import wait_for_dependencies
 from node_agent.eviction import parse_thresholds, refuses
@@ -69,7 +71,7 @@ from node_agent.restart_policy import CrashBackoff
 from node_agent.runtime.cgroups import Cgroups
 from node_agent.runtime.interface import Runtime
 from node_agent.runtime.logs import log_path
-from node_agent.security import find_profiles, try_sandbox, without
+from node_agent.security import find_profiles, try_profile, without
 from node_agent.settings import AgentSettings
 from node_agent.spawner import boot_id
 from node_agent.status_writer import StatusWriter
@@ -177,6 +179,7 @@ class NodeAgent:
                 uid=os.geteuid(),
                 gid=os.getegid(),
                 allow_root=settings.allow_root,
+                ordinary=(NOBODY, NOBODY) if can_become(NOBODY) else None,
             ),
             backoff=CrashBackoff(
                 profile.crash_backoff_initial_s, profile.crash_backoff_max_s, profile.crash_backoff_reset_s
@@ -209,7 +212,7 @@ class NodeAgent:
             raise
         if not self.runtime.hides:
             log.error("pods can read the cluster's keys", missing=list(self.runtime.missing))
-        await self._try_sandbox()
+        await self._try_profiles()
         await self._checkpoints.start()
         await self._adopt_living()
         self._tasks.spawn(self._watch_disconnect(), name="stop pods that must not be cut off for long")
@@ -503,7 +506,7 @@ class NodeAgent:
         )
         self.workers[uid] = worker
         if rejection is None:
-            make_private_dir(worker.pod_dir)
+            worker.pod_dir.mkdir(mode=0o700, exist_ok=True)
         await worker.start()
         self._tasks.spawn(self._guard(worker), name=f"guard the worker of {worker.name}")
         if is_terminating(pod):
@@ -529,15 +532,18 @@ class NodeAgent:
             self._recorder.event(pod, "Warning", rejection.reason, rejection.message)
         await self._start_worker(pod, pod_ip, rejection, incarnation, None)
 
-    async def _try_sandbox(self) -> None:
-        """Offers the profile if it works."""
-        if SANDBOX not in self._profiles.offered:
-            return
-        problem = "switched off (--no-sandbox)"
-        if self.settings.sandbox:
-            problem = await try_sandbox(self.runtime, self._profiles, self.settings.dir)
-        if problem:
-            self._profiles = without(self._profiles, SANDBOX, problem)
+    async def _try_profiles(self) -> None:
+        """Offers those that work."""
+        host = self._around.host
+        # For others than root, what restricted needs was found already.
+        for profile in (SANDBOX, *([RESTRICTED] if host.ordinary else [])):
+            if profile not in self._profiles.offered:
+                continue
+            problem = "switched off (--no-sandbox)"
+            if profile != SANDBOX or self.settings.sandbox:
+                problem = await try_profile(self.runtime, profile, self._profiles, self.settings.dir, host.ordinary)
+            if problem:
+                self._profiles = without(self._profiles, profile, problem)
 
     async def _watch_pressure(self) -> None:
         profile, memory = self.settings.profile, node_object.amounts(self._resources)[MEMORY]

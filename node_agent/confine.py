@@ -27,8 +27,9 @@ import base64
 import ctypes
 import os
 import resource
+import stat
 
-from node_agent.restrict import install_filter, restrict, scope_signals
+from node_agent.restrict import above, install_filter, restrict, scope_signals
 
 TYPE_CHECKING = False  # importing `typing` just for annotations would cost the spawner 1 MB
 if TYPE_CHECKING:
@@ -139,24 +140,21 @@ def own_namespaces() -> None:
         _call("unshare", CLONE_NEWNS)
     else:
         _call("unshare", CLONE_NEWUSER | CLONE_NEWNS)
-        _map(uid, uid, gid, gid)
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
     # What is mounted here shows nowhere else; what is mounted elsewhere still shows here.
     mount("none", "/", None, MS_REC | MS_SLAVE)
 
 
-def become_nobody() -> None:
-    """A user namespace in which this process is nobody. Raises OSError."""
-    uid, gid = os.geteuid(), os.getegid()
-    _call("unshare", CLONE_NEWUSER)
-    _map(NOBODY, uid, NOBODY, gid)
-
-
-def _map(uid: int, uid_outside: int, gid: int, gid_outside: int) -> None:
-    """Says who this process is in the user namespace that it has just made."""
-    texts = {"setgroups": "deny", "uid_map": f"{uid} {uid_outside} 1", "gid_map": f"{gid} {gid_outside} 1"}
-    for name, text in texts.items():
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(text)
+def can_become(user: int) -> bool:
+    """This process is root where there is such a user, too: in a user namespace there may be none but root."""
+    try:
+        with open("/proc/self/uid_map") as file:
+            ranges = [list(map(int, line.split())) for line in file]
+    except OSError:
+        return False
+    return os.geteuid() == 0 and any(first <= user < first + count for first, _, count in ranges)
 
 
 def cover(hidden: str, shown: Iterable[str], options: str, *, read_only: bool = False) -> None:
@@ -185,6 +183,7 @@ def needs_fork(confinement: dict[str, Any] | None) -> bool:
         or confinement["gid"] >= 0
         or confinement["rlimits"]
         or confinement["mounts"]
+        or confinement["ways"]
         or confinement["read_only_root"]
         or confinement["filter"]
         or confinement["apart"]
@@ -196,19 +195,23 @@ def confine_child(confinement: dict[str, Any], cwd: str) -> None:
     try:
         for name, value in confinement["rlimits"].items():
             _limit(getattr(resource, f"RLIMIT_{name}"), value)
-        if confinement["mounts"] or confinement["read_only_root"]:
+        uid, gid = confinement["uid"], confinement["gid"]
+        if confinement["mounts"] or confinement["ways"] or confinement["read_only_root"]:
             _call("unshare", CLONE_NEWNS)
             mount("none", "/", None, MS_REC | MS_PRIVATE)
+            before = os.umask(0o022)  # of places for mounts only
+            make_ways(confinement["ways"], uid, gid)
             place_all(confinement["mounts"])
+            os.umask(before)
             if confinement["read_only_root"]:
                 _make_read_only([each["target"] for each in confinement["mounts"]] + [cwd, "/tmp", "/dev", "/proc"])
-        if confinement["nobody"]:
-            become_nobody()
-        if confinement["gid"] >= 0:
+        if uid >= 0:
+            _give_streams(uid)
+        if gid >= 0:
             os.setgroups([])
-            os.setresgid(*[confinement["gid"]] * 3)
-        if confinement["uid"] >= 0:
-            os.setresuid(*[confinement["uid"]] * 3)
+            os.setresgid(gid, gid, gid)
+        if uid >= 0:
+            os.setresuid(uid, uid, uid)
         if confinement["write"]:
             restrict(confinement["read"], confinement["write"], confinement["ports"])
         if confinement["filter_fd"] >= 0:
@@ -228,6 +231,45 @@ def hand_over(data: bytes, fd: int) -> None:
         os.dup2(memory, fd, inheritable=True)
         os.close(memory)
     os.set_inheritable(fd, True)
+
+
+def _give_streams(uid: int) -> None:
+    """Its pipes, or its terminal, become the user's, who may open /dev/stdout like everybody else."""
+    for fd in range(3):
+        if stat.S_ISFIFO(os.fstat(fd).st_mode) or os.isatty(fd):
+            os.fchown(fd, uid, -1)
+
+
+def make_ways(paths: Iterable[str], uid: int, gid: int) -> None:
+    """Lets this user come to these paths, for this process only, whatever lies above them. Raises OSError.
+
+    A directory that the user may not pass, such as root's own, is covered by one in memory, which holds the way, and
+    nothing else: there is nothing in it that the user could have come to.
+    """
+    # Before anything is covered; also what links lead to.
+    paths = dict.fromkeys(each for path in paths for each in (os.path.realpath(path), path))
+    places = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC) if os.path.exists(path) else -1) for path in paths]
+    for path, fd in places:
+        barrier = next((each for each in above(path) if not _may_pass(each, uid, gid)), "")
+        if barrier:
+            mount("tmpfs", barrier, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")
+        if fd < 0:  # a place that a mount will make
+            continue
+        if not os.path.lexists(path):
+            _make_place(path, is_directory=os.path.isdir(f"/proc/self/fd/{fd}"))
+            mount(f"/proc/self/fd/{fd}", path, None, MS_BIND | MS_REC)
+        os.close(fd)
+
+
+def _may_pass(directory: str, uid: int, gid: int) -> bool:
+    """The user may go through the directory; or it is not there, and so in nobody's way."""
+    try:
+        found = os.stat(directory)
+    except FileNotFoundError:
+        return True
+    if found.st_uid == uid:
+        return bool(found.st_mode & stat.S_IXUSR)
+    return bool(found.st_mode & (stat.S_IXGRP if found.st_gid == gid else stat.S_IXOTH))
 
 
 def place_all(mounts: list[dict[str, Any]]) -> None:
@@ -267,6 +309,10 @@ def make_mount_point(target: str, *, is_directory: bool) -> None:
         mount("tmpfs", parent, "tmpfs", MS_NOSUID | MS_NODEV, f"mode={mode:o},size=1m")
         _bind_entries(f"/proc/self/fd/{old}", parent)
         os.close(old)
+    _make_place(target, is_directory=is_directory)
+
+
+def _make_place(target: str, *, is_directory: bool) -> None:
     os.makedirs(target if is_directory else os.path.dirname(target), mode=0o755, exist_ok=True)
     if not is_directory:
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT, 0o644))

@@ -89,7 +89,7 @@ def _make_parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser
         "--allow-root",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="pods of an agent that is root run as root, without capabilities (default: yes; no: only in sandboxes)",
+        help="baseline and trusted pods of an agent that is root run as root (default: yes; no: they are refused)",
     )
     parser.add_argument(
         "--eviction-hard",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import random
 import shutil
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -31,6 +30,7 @@ from node_agent.adoption import RunId, adopt, container_id
 from node_agent.cgroup_files import pids_in
 from node_agent.checkpoint import Checkpoint
 from node_agent.environment import UnknownField
+from node_agent.ownership import take_text
 from node_agent.pod_lifecycle import next_deadline, step
 from node_agent.pod_state import (
     ALIVE,
@@ -71,6 +71,7 @@ from node_agent.preparation import (
     cpu_request_of,
     group_name,
     limits_of,
+    owner_of,
     prepare,
     termination_log,
 )
@@ -570,14 +571,9 @@ class PodWorker(Actor[PodEvent]):
 
     def _last_words(self, container: str) -> str:
         """What the container left in its termination log; taken away, so that the next run begins with none."""
-        file = termination_log(self._home, self._spec_of(container))
-        try:
-            with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as words:
-                text = words.read(TERMINATION_MESSAGE_BYTES).decode(errors="replace")
-            file.unlink()
-        except OSError:
-            return ""
-        return text
+        host, file = self._around.host, termination_log(self._home, self._spec_of(container))
+        uid, _ = owner_of(host, self.pod) or (host.uid, host.gid)
+        return take_text(self.pod_dir, file, uid, TERMINATION_MESSAGE_BYTES).decode(errors="replace")
 
     def _falls_back(self, container: str, ended: Ended) -> bool:
         return ended.exit_code != 0 and self._spec_of(container).terminationMessagePolicy != "File"

@@ -32,8 +32,8 @@ from cluster.api.pods import (
 )
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.configuration import Configured
-from node_agent.confine import NOBODY
 from node_agent.environment import MissingConfiguration, Place, build_environment, command_line, left_out
+from node_agent.ownership import TEMPORARY, Owner, furnish, make_file, open_beneath
 from node_agent.patience import Patience
 from node_agent.runtime.cgroups import Cgroups, Limits
 from node_agent.runtime.interface import Confinement, Mount, Program
@@ -44,8 +44,6 @@ from node_agent.volumes import Shelves, UnfitPath, data_directory, make_volume
 KUBERNETES_TERMINATION_LOG = "/dev/termination-log"
 """Kubernetes' default for terminationMessagePath, which its clients write out: the same as none."""
 TERMINATION_LOG = "termination-log"
-TEMPORARY = "tmp"
-"""In the pod's directory: what is /tmp for it, if it has one of its own."""
 
 DATA_FACTOR = 4
 """Without control groups, memory is looked at now and then: a process that grows faster fails at this multiple of the
@@ -98,6 +96,8 @@ class Host:
     """The agent's user and group, who run all pods."""
     allow_root: bool
     """Pods may run as root, if that is who the agent is."""
+    ordinary: Owner | None = None
+    """Of an agent that is root: the user and group of restricted and sandboxed pods."""
     patience: Patience = field(default_factory=Patience)
     """For files that are the machine's."""
 
@@ -117,7 +117,12 @@ class Home:
         """Where its volumes lie."""
         # Without links: those lie where programs do not see them.
         memory = Path(os.path.realpath(host.memory)) / self.pod.metadata.uid
-        return Shelves(self.dir, memory, host.data)
+        return Shelves(self.dir, memory, host.data, owner_of(host, self.pod))
+
+
+def owner_of(host: Host, pod: core.Pod) -> Owner | None:
+    """Who the pod's programs are and whose its files are, if not the agent's."""
+    return host.ordinary if security_profile(pod.spec) in (RESTRICTED, SANDBOX) else None
 
 
 def place_of(host: Host, home: Home) -> Place:
@@ -196,7 +201,9 @@ async def prepare(host: Host, home: Home, container: core.Container, run: int, r
     pod, directory = home.pod, home.dir
     _check_user(host, home, container)
     await read_configuration(host, home)
-    place = place_of(host, home)
+    place, owner = place_of(host, home), owner_of(host, pod)
+    if owner is not None:
+        furnish(directory, owner)
     try:
         env = build_environment(pod, container, place, host.services(), home.configuration)
         mounts = await _patient_volumes(host, home, container, place)
@@ -210,8 +217,12 @@ async def prepare(host: Host, home: Home, container: core.Container, run: int, r
     for name, mount in mounts:
         env.setdefault("PODIUM_VOLUME_" + name.upper().replace("-", "_"), mount.source)
     file = log_path(directory, container.name, run)
-    for parent in dict.fromkeys((last_words.parent, file.parent)):
-        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if owner is None:
+        last_words.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    else:
+        file.parent.chmod(0o711)
+        make_file(directory, last_words, owner)
     if run > 1:
         remove_old_logs(directory, container.name, run)
     cgroups, limits = host.cgroups(), limits_of(container)
@@ -246,10 +257,11 @@ def contained(host: Host, home: Home, container: core.Container, prepared: Prepa
         prepared = replace(prepared, program=replace(prepared.program, confinement=apart))
     if profile == BASELINE:
         return prepared.program
-    if profile == RESTRICTED:
+    owner = owner_of(host, home.pod)
+    if profile == RESTRICTED and owner is None:
         temporary.mkdir(mode=0o700, exist_ok=True)
     ports = tuple(port.containerPort for port in container.ports if port.protocol in ("", "TCP"))
-    its = Belongings(home.dir, temporary, prepared.mounts, ports, host.uid == 0, _user(host, home, container))
+    its = Belongings(home.dir, temporary, prepared.mounts, ports, owner, _user(host, home, container))
     return contain(prepared.program, profile, host.profiles(), its, can_mount=host.can_mount())
 
 
@@ -261,10 +273,9 @@ def _may_hang(container: core.Container, program: Program) -> bool:
 
 
 def _user(host: Host, home: Home, container: core.Container) -> tuple[int, int]:
-    """User and group that the container asks for. If it does not: the agent's, and in a sandbox nobody for root."""
+    """User and group that the container asks for; if it does not, those that it has."""
     contexts = (container.securityContext, home.pod.spec.securityContext)
-    is_hidden = host.uid == 0 and security_profile(home.pod.spec) == SANDBOX
-    own = (NOBODY, NOBODY) if is_hidden else (host.uid, host.gid)
+    own = owner_of(host, home.pod) or (host.uid, host.gid)
     return (
         next((each.runAsUser for each in contexts if each.HasField("runAsUser")), own[0]),
         next((each.runAsGroup for each in contexts if each.HasField("runAsGroup")), own[1]),
@@ -277,14 +288,17 @@ def _check_user(host: Host, home: Home, container: core.Container) -> None:
     user, group = _user(host, home, container)
     in_sandbox = security_profile(home.pod.spec) == SANDBOX
     wants_no_root = spec.runAsNonRoot if spec.HasField("runAsNonRoot") else where.runAsNonRoot
-    if not in_sandbox and (user, group) != (host.uid, host.gid):
-        problem = f"it asks for user {user}, group {group}, but pods here run as the node agent: {host.uid}, {host.gid}"
+    own = owner_of(host, home.pod)
+    if not in_sandbox and (user, group) != (own or (host.uid, host.gid)):
+        whose = f"{own[0]}, {own[1]}" if own else f"the node agent: {host.uid}, {host.gid}"
+        problem = f"it asks for user {user}, group {group}, but pods of its profile run here as {whose}"
     elif user == 0 and wants_no_root:
         problem = "container has runAsNonRoot and would run as root"
     elif user == 0 and not in_sandbox and not host.allow_root:
         problem = "pods may not run as root here (--no-allow-root of the node agent)"
     if problem and not in_sandbox:
         problem += "; with securityProfile: sandbox it could be anybody"
+        problem += ", with restricted it would be nobody" if host.ordinary and own is None else ""
     if spec.readOnlyRootFilesystem and not host.can_mount() and not in_sandbox:
         problem = "readOnlyRootFilesystem cannot be kept: this kernel lets the node agent mount nothing"
     if problem:
@@ -334,19 +348,19 @@ def _volumes(host: Host, home: Home, container: core.Container, place: Place) ->
         source = made[mount.name]
         if mount.subPath:
             try:
-                source = _within(source, mount.subPath)
+                source = _within(source, mount.subPath, owner_of(host, home.pod) or (host.uid, host.gid))
             except OSError as error:
                 raise UnfitPath(f'subPath "{mount.subPath}" of volume "{mount.name}": {error.strerror}') from error
         mounts.append((mount.name, Mount(str(source), mount_target(mount.mountPath), mount.readOnly)))
     return mounts
 
 
-def _within(volume: Path, sub_path: str) -> Path:
+def _within(volume: Path, sub_path: str, owner: Owner) -> Path:
     """A path within a volume, made if it is not there. Raises UnfitPath if a link leads out of the volume."""
     inside = Path(os.path.realpath(volume / sub_path))
     root = Path(os.path.realpath(volume))
     if not inside.is_relative_to(root):
         raise UnfitPath(f'subPath "{sub_path}" leads out of its volume')
     if not inside.exists():
-        inside.mkdir(mode=0o755, parents=True)
+        os.close(open_beneath(root, str(inside.relative_to(root)), owner))
     return inside

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import os
 import secrets
 import shutil
@@ -22,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.api.pods import BASELINE, RESTRICTED, SANDBOX, TRUSTED
-from node_agent.confine import NOBODY
+from node_agent.ownership import TEMPORARY, Owner, furnish
 from node_agent.restrict import landlock_version
 from node_agent.runtime.interface import Mount, Program, Runtime, StartFailure
 from node_agent.seccomp import NoFilter, make_filter
@@ -87,26 +86,32 @@ def without(profiles: Profiles, profile: str, why: str) -> Profiles:
     return replace(profiles, offered=offered, missing=(*profiles.missing, f"profile {profile}: {why}"))
 
 
-async def try_sandbox(runtime: Runtime, profiles: Profiles, directory: Path) -> str:
-    """Runs a program in a sandbox; why it did not work, or nothing."""
-    its = Belongings(directory / "pods", directory / "pods", (), (), os.geteuid() == 0, (NOBODY, NOBODY))
-    cwd, log = str(its.own), str(directory / "pods" / "sandbox-trial.log")
-    bare = Program(f"sandbox-trial-{secrets.token_hex(4)}", ("true",), {"PATH": "/usr/bin:/bin"}, cwd, log)
-    program = contain(bare, SANDBOX, profiles, its, can_mount=False)
+async def try_profile(runtime: Runtime, profile: str, profiles: Profiles, directory: Path, owner: Owner | None) -> str:
+    """Runs a program that does nothing as pods of this profile run, in the node's directory, as `owner` where that is
+    not the agent; why it did not work, or nothing."""
+    name = f"trial-{secrets.token_hex(4)}"
+    own = directory / "pods" / name
+    its = Belongings(own, own / TEMPORARY, (), (), owner, owner or (os.geteuid(), os.getegid()))
+    bare = Program(name, ("true",), {"PATH": "/usr/bin:/bin"}, str(own), str(own / "log"))
+    what = "bubblewrap" if profile == SANDBOX else "it"
     try:
-        await runtime.run(program)
+        own.mkdir(mode=0o700)
+        if owner is not None:
+            furnish(own, owner)
+        else:
+            its.temporary.mkdir(mode=0o700)
+        await runtime.run(contain(bare, profile, profiles, its, can_mount=runtime.can_mount))
         async with asyncio.timeout(TRIAL_LIMIT_S):
-            ended = await runtime.wait(program.run_id)
+            ended = await runtime.wait(name)
     except TimeoutError:
-        runtime.kill(program.run_id)
-        return f"bubblewrap does not end within {TRIAL_LIMIT_S:g} s"
+        runtime.kill(name)
+        return f"{what} does not end within {TRIAL_LIMIT_S:g} s"
     except (StartFailure, OSError) as error:
         return str(error)
     finally:
-        runtime.forget(program.run_id)
-        with contextlib.suppress(OSError):
-            os.unlink(log)
-    return "" if ended.exit_code == 0 else f"bubblewrap: {ended.tail.strip() or f'exit code {ended.exit_code}'}"
+        runtime.forget(name)
+        shutil.rmtree(own, ignore_errors=True)
+    return "" if ended.exit_code == 0 else f"{what}: {ended.tail.strip() or f'exit code {ended.exit_code}'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +125,15 @@ class Belongings:
     mounts: tuple[Mount, ...]
     """Its volumes, whether they can be mounted or not."""
     ports: tuple[int, ...]
-    is_root: bool
-    """The agent is root."""
+    owner: Owner | None
+    """Who it runs as and whose its files are; None: the agent."""
     user: tuple[int, int]
     """User and group that it wants to be in a sandbox."""
+
+    def ways(self, cwd: str) -> tuple[str, ...]:
+        """All that it must be able to come to."""
+        sources, targets = ([getattr(each, end) for each in self.mounts] for end in ("source", "target"))
+        return tuple(dict.fromkeys((str(self.own), *self.foreign(cwd), *sources, *targets)))
 
     def foreign(self, cwd: str) -> tuple[str, ...]:
         """The working directory, if the pod's author chose one of the machine: it may be read."""
@@ -136,6 +146,9 @@ class Belongings:
 def contain(program: Program, profile: str, profiles: Profiles, its: Belongings, *, can_mount: bool) -> Program:
     """The program as it is to be started so that the profile holds."""
     confinement = replace(program.confinement, profile=profile)
+    if its.owner is not None and profile in (RESTRICTED, SANDBOX):
+        ways = its.ways(program.cwd) if can_mount else ()
+        confinement = replace(confinement, uid=its.owner[0], gid=its.owner[1], ways=ways)
     if profile == RESTRICTED:
         # A state directory below /tmp is not to be covered by it.
         has_tmp = can_mount and not its.own.is_relative_to("/tmp")
@@ -166,7 +179,6 @@ def contain(program: Program, profile: str, profiles: Profiles, its: Belongings,
             filter=_filter_text(),
             filter_fd=FILTER_FD,
             depth=2,
-            nobody=its.is_root,
             mounts=(),
             read_only_root=False,
         )

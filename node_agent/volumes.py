@@ -32,6 +32,7 @@ from cluster.api.quantities import whole
 from cluster.config.dirs import make_private_dir
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.environment import Configuration, MissingConfiguration, Place, field_value, resource_value
+from node_agent.ownership import Owner, give
 
 DATA = "..data"
 MAX_DATA_DIRECTORIES = 5000
@@ -48,6 +49,8 @@ class Shelves:
     """The pod's own directory in memory."""
     data: Path
     """The node's named directories."""
+    owner: Owner | None = None
+    """Whose the files are; None: the agent's, who is no other than the pod."""
 
 
 class UnfitPath(Exception):
@@ -66,6 +69,8 @@ def make_volume(
         return _host_path(source.hostPath)
     if kept := data_directory(volume, pod, shelves):
         kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.geteuid() == 0:  # the pod before may have been somebody else
+            give(kept, shelves.owner or (0, 0))
         return kept
     in_memory = source.HasField("secret") or source.emptyDir.medium == "Memory"
     parent = (shelves.memory if in_memory else shelves.pod) / "volumes"
@@ -75,7 +80,11 @@ def make_volume(
     directory = parent / volume.name
     directory.mkdir(mode=0o700, exist_ok=True)
     if not source.HasField("emptyDir"):
-        write_files(directory, files_of(source, pod, place, configuration))
+        if shelves.owner is not None:
+            directory.chmod(0o755)
+        write_files(directory, files_of(source, pod, place, configuration), shelves.owner)
+    elif shelves.owner is not None:
+        give(directory, shelves.owner)
     return directory
 
 
@@ -173,14 +182,17 @@ def files_of(
     return files
 
 
-def write_files(directory: Path, files: dict[str, tuple[bytes, int]]) -> bool:
-    """Brings the volume to this content, all at once; False if it has it already. Raises OSError."""
+def write_files(directory: Path, files: dict[str, tuple[bytes, int]], owner: Owner | None = None) -> bool:
+    """Brings the volume to this content, all at once; False if it has it already. Raises OSError.
+
+    With an `owner` the files are theirs, and the directories the agent's: nothing can be put there to mislead it.
+    """
     current = directory / DATA
     if current.is_symlink() and _read_files(current.resolve()) == files:
         return False
     fresh = directory / f"..{secrets.token_hex(8)}"
     try:
-        _fill(fresh, files)
+        _fill(fresh, files, owner)
     except OSError:
         shutil.rmtree(fresh, ignore_errors=True)  # on a full disk it would be tried, and left, again and again
         raise
@@ -198,14 +210,19 @@ def write_files(directory: Path, files: dict[str, tuple[bytes, int]]) -> bool:
     return True
 
 
-def _fill(directory: Path, files: dict[str, tuple[bytes, int]]) -> None:
+def _fill(directory: Path, files: dict[str, tuple[bytes, int]], owner: Owner | None) -> None:
     directory.mkdir(mode=0o755)
     for path, (content, mode) in files.items():
         file = directory / path
         file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
             out.write(content)
+        if owner is not None:
+            os.chown(file, *owner)
         file.chmod(mode)
+    if owner is not None:
+        for parent, _, _ in os.walk(directory):
+            os.chmod(parent, 0o755)
 
 
 def _point(link: Path, target: str) -> None:

@@ -189,10 +189,14 @@ def _profiles_cure(missing: Sequence[str]) -> str:
 
 def _sandbox_problem(bubblewrap: str) -> str:
     """Runs a sandbox as pods get it, within what the spawner does to itself; why it does not work, or nothing."""
+    from node_agent.confine import NOBODY, can_become
+    from node_agent.runtime.interface import Confinement
+
     sandbox = [bubblewrap, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--ro-bind", "/", "/"]
-    program = "sys.exit(run([*sys.argv[3:], '--proc', '/proc', '--dev', '/dev', 'true']))"
+    program = "sys.exit(run([*sys.argv[4:], '--proc', '/proc', '--dev', '/dev', 'true'], json.loads(sys.argv[3])))"
+    who = Confinement(uid=NOBODY, gid=NOBODY) if can_become(NOBODY) else Confinement()
     try:
-        done = _confined(program, *sandbox)
+        done = _confined(program, json.dumps(asdict(who)), *sandbox)
     except subprocess.TimeoutExpired:
         return "it does not end"
     return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1] if done.returncode else ""
@@ -201,13 +205,16 @@ def _sandbox_problem(bubblewrap: str) -> str:
 def _confined(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs Python in a process that has confined itself as spawners do: what it does cannot be taken back.
 
-    The outcome is in `said`; `run(argv)` runs a program as they do, and returns its exit code. Raises TimeoutExpired.
+    The outcome is in `said`; `run(argv, confinement)` runs a program as they do, and returns its exit code. Raises
+    TimeoutExpired.
     """
     before = (
         "import json, os, sys; sys.path.append(sys.argv[1]); from node_agent.launch import confined\n"
         "os.mkdir(sys.argv[2] + '/a'); launch, said = confined(sys.argv[2], [sys.argv[2] + '/a'])\n"
-        "def run(argv):\n"
-        "    pid, _ = launch(argv, dict(os.environ), '/', (-1, -1, 2))\n"
+        "def run(argv, confinement):\n"
+        "    pid, word = launch(argv, dict(os.environ), '/', (-1, -1, 2), confinement)\n"
+        "    if word >= 0:\n"
+        "        os.set_blocking(word, True); os.write(2, os.read(word, 4096))\n"
         "    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\n"
     )
     root = str(Path(__file__).resolve().parents[2])

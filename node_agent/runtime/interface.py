@@ -44,6 +44,9 @@ class Confinement:
     """Directories of control groups that the program enters."""
     mounts: tuple[Mount, ...] = ()
     """In order: a later one may lie within an earlier one. They make a mount namespace of the program's own."""
+    ways: tuple[str, ...] = ()
+    """With `uid`: paths that this user can come to, whatever lies above them. Before the mounts are made, whose places
+    belong to them."""
     read: tuple[str, ...] = ()
     """With `write`, all files that there are for it: what lies below these it may read and execute,"""
     write: tuple[str, ...] = ()
@@ -54,8 +57,6 @@ class Confinement:
     """A filter of system calls (`node_agent.seccomp`), as base64."""
     filter_fd: int = -1
     """The program itself wants the filter, in this descriptor, and is not subject to it."""
-    nobody: bool = False
-    """In a user namespace, in which whoever it runs as is nobody: root may make no other ones there."""
     depth: int = 0
     """The program that is meant is so many generations below the one that is started: it gets the signals."""
     apart: bool = False

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.pb.v1 import core_pb2 as core
 from cluster.testing import Cluster
 from node_agent.restrict import landlock_version
 from tests.e2e.workloads import pod
@@ -167,6 +168,68 @@ def test_restricted_and_sandboxed_pods_serve_and_are_asked(shared_cluster: Clust
         node = shared_cluster.directory / "nodes"
         assert [file.read_text() for file in node.glob(f"*/data/{namespace}/{profile}/bye")] == ["bye\n"]
         assert not mentioning(f"sleep {token}")
+
+
+def test_restricted_and_sandboxed_pods_of_root_are_not_root(shared_cluster: Cluster, namespace: str) -> None:
+    """Their volumes, whatever they are made of, and their last words are theirs all the same."""
+    if os.geteuid() != 0:
+        pytest.skip("only root's could be root")
+    secret = "{apiVersion: v1, kind: Secret, metadata: {name: db}, stringData: {password: hunter2}}"
+    shared_cluster.apply(secret, namespace)
+    for profile in ("restricted", "sandbox"):
+        if profile not in offered(shared_cluster):
+            pytest.skip(f"no node offers {profile}")
+        volumes = (
+            f"volumes: [{{name: s, secret: {{secretName: db}}}}, {{name: e, emptyDir: {{}}}},"
+            f" {{name: m, emptyDir: {{medium: Memory}}}}, {{name: d, dataDirectory: {{name: {profile}}}}},"
+            " {name: w, downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}]}}]"
+        )
+        mounts = ", ".join(f"{{name: {name}, mountPath: /v/{name}}}" for name in "semdw")
+        command = (
+            "head -c 20 /etc/shadow && echo leaked; cat /v/s/password $PODIUM_VOLUME_S/password /v/w/name; echo;"
+            " for v in e m d; do echo $v > /v/$v/file && cat /v/$v/file; done; echo sub > /v/sub/file; cat /v/sub/file;"
+            " echo out > /dev/stdout; echo last words > $PODIUM_TERMINATION_LOG; id -u"
+        )
+        extra = f"volumeMounts: [{mounts}, {{name: e, mountPath: /v/sub, subPath: a/b}}]"
+        text = pod(profile, command, extra=extra, spec=f"securityProfile: {profile}\n          {volumes}")
+        shared_cluster.apply(text, namespace)
+        said = output_of(shared_cluster, profile, namespace)
+        assert "leaked" not in said, said
+        assert said.endswith(f"hunter2hunter2{profile}\ne\nm\nd\nsub\nout\n65534\n"), said
+        status = shared_cluster.get("pod", profile, namespace).status
+        assert status.containerStatuses[0].state.terminated.message == "last words\n"
+        kept = shared_cluster.directory / "nodes"
+        (file,) = kept.glob(f"*/data/{namespace}/{profile}/file")
+        assert file.stat().st_uid == 65534
+        # Another pod takes the data over, and is root.
+        node = f"nodeName: {shared_cluster.get('pod', profile, namespace).spec.nodeName}"
+        again = f"volumes: [{{name: d, dataDirectory: {{name: {profile}}}}}]"
+        mount = "volumeMounts: [{name: d, mountPath: /d}]"
+        heir = pod(f"heir-{profile}", "cat /d/file; echo new > /d/new", extra=mount, spec=f"{node}\n          {again}")
+        shared_cluster.apply(heir, namespace)
+        assert output_of(shared_cluster, f"heir-{profile}", namespace) == "d\n"
+        assert file.stat().st_uid == 0
+
+
+def test_where_no_pod_may_be_root(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root's pods could be root")
+    options = ["--agent-arg", "no-allow-root"]
+    with Cluster.start(nodes=1, options=options, home=tmp_path / "podium") as cluster:
+        cluster.apply(pod("plain", "id -u"))
+
+        def why() -> str:
+            statuses = cluster.get("pod", "plain").status.containerStatuses
+            waiting = statuses[0].state.waiting if statuses else core.ContainerStateWaiting()
+            return f"{waiting.reason}: {waiting.message}"
+
+        said = "CreateContainerConfigError: container main: pods may not run as root here (--no-allow-root"
+        cluster.wait_until(lambda: said in why(), "it is refused, and says by what")
+        assert "with restricted it would be nobody" in why()
+        for profile in ("restricted", "sandbox"):
+            if profile in offered(cluster):
+                cluster.apply(pod(profile, "id -u", spec=f"securityProfile: {profile}"))
+                assert output_of(cluster, profile, "default") == "65534\n"
 
 
 def test_a_profile_that_no_node_offers_waits_and_says_so(shared_cluster: Cluster, namespace: str) -> None:

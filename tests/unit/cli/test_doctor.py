@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -94,11 +96,13 @@ def test_how_profiles_can_be_had() -> None:
     assert "sysctl" in _profiles_cure(["profile sandbox: bubblewrap: No space left on device"])
 
 
-def test_a_sandbox_is_tried(tmp_path: Path) -> None:
-    broken = tmp_path / "bwrap"
-    broken.write_text("#!/bin/sh\necho bwrap: no permissions to create a new namespace >&2\nexit 1\n")
-    broken.chmod(0o755)
-    assert _sandbox_problem(str(broken)) == "bwrap: no permissions to create a new namespace"
+def test_a_sandbox_is_tried() -> None:
+    with tempfile.TemporaryDirectory() as public:  # of root, an ordinary user tries it
+        os.chmod(public, 0o755)
+        broken = Path(public) / "bwrap"
+        broken.write_text("#!/bin/sh\necho bwrap: no permissions to create a new namespace >&2\nexit 1\n")
+        broken.chmod(0o755)
+        assert _sandbox_problem(str(broken)) == "bwrap: no permissions to create a new namespace"
 
 
 def test_without_namespaces_it_says_how_keys_are_kept_and_what_that_costs() -> None:

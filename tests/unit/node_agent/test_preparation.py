@@ -108,7 +108,9 @@ async def test_what_cannot_be_made_is_waited_for_with_the_name_of_its_volume(nod
 
 
 async def test_configuration_is_waited_for_and_good_enough_while_the_master_is_away(node: Node) -> None:
-    source = core.VolumeSource(configMap=core.ConfigMapVolumeSource(localObjectReference={"name": "web"}))
+    source = core.VolumeSource(
+        configMap=core.ConfigMapVolumeSource(localObjectReference={"name": "web"}, defaultMode=0o644)
+    )
     pod = with_volume(source)
     assert await refusal(node, pod) == ("CreateContainerConfigError", 'configmap "web" not found')
     node.away = True
@@ -144,7 +146,9 @@ async def test_nobody_runs_as_somebody_else_in_silence(
 
 async def test_files_are_kept_while_the_pod_runs(node: Node) -> None:
     clock, evicted = VirtualClock(), []
-    pod = with_volume(core.VolumeSource(configMap=core.ConfigMapVolumeSource(localObjectReference={"name": "web"})))
+    pod = with_volume(
+        core.VolumeSource(configMap=core.ConfigMapVolumeSource(localObjectReference={"name": "web"}, defaultMode=0o644))
+    )
     found = core.ConfigMap(data={"a": "1"})
     found.metadata.resourceVersion = "1"
     node.known["ConfigMap", "web"] = found

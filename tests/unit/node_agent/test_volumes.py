@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from cluster.pb.v1 import core_pb2 as core
+from node_agent.confine import NOBODY
 from node_agent.environment import MissingConfiguration, Place
+from node_agent.ownership import furnish
 from node_agent.preparation import _within
 from node_agent.volumes import (
     DATA,
@@ -22,6 +24,8 @@ from node_agent.volumes import (
     write_files,
 )
 from tests.unit.node_agent.kit import make_pod
+
+ME = (os.geteuid(), os.getegid())
 
 PLACE = Place("node-1", "127.7.0.10", "127.7.16.3", "/var/pod", "/usr/bin:/bin")
 
@@ -102,12 +106,12 @@ def test_a_part_of_a_volume_is_made_and_does_not_lead_out(tmp_path: Path) -> Non
     volume.mkdir()
     (volume / "out").symlink_to(tmp_path)
     (volume / "in").symlink_to("sub")
-    assert _within(volume, "sub/deep") == volume / "sub" / "deep"
+    assert _within(volume, "sub/deep", ME) == volume / "sub" / "deep"
     assert (volume / "sub" / "deep").is_dir()
-    assert _within(volume, "in") == volume / "sub"
+    assert _within(volume, "in", ME) == volume / "sub"
     for outside in ("out", "out/volume/../x", "../other"):
         with pytest.raises(UnfitPath, match="leads out of its volume"):
-            _within(volume, outside)
+            _within(volume, outside, ME)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["volume"]
 
 
@@ -187,3 +191,35 @@ def test_what_a_directory_holds(shelves: Shelves) -> None:
     remove_volumes(shelves)
     assert not directory.exists()
     assert (data / "kept").exists()
+
+
+# --- of root, for others
+
+
+def test_what_is_an_ordinary_users_is_theirs_and_cannot_mislead_the_agent(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give something away")
+    shelves = Shelves(tmp_path / "pod", tmp_path / "memory" / "uid", tmp_path / "data", (NOBODY, NOBODY))
+    (tmp_path / "pod").mkdir(mode=0o700)
+    furnish(shelves.pod, (NOBODY, NOBODY))
+    web = core.ConfigMap(data={"a": "1"})
+    files = make(shelves, config_map_source(), web=web)
+    assert (files.stat().st_uid, files.stat().st_mode & 0o777) == (0, 0o755), "nothing can be put there"
+    assert ((files / DATA).stat().st_uid, (files / DATA).stat().st_mode & 0o777) == (0, 0o755)
+    assert (files / "a").stat().st_uid == NOBODY
+    (tmp_path / "other").mkdir(mode=0o700)
+    other = Shelves(tmp_path / "other", tmp_path / "memory" / "other", tmp_path / "data", (NOBODY, NOBODY))
+    empty = make(other, core.VolumeSource(emptyDir=core.EmptyDirVolumeSource()))
+    assert (empty.stat().st_uid, empty.stat().st_mode & 0o777) == (NOBODY, 0o700)
+    source = core.VolumeSource(dataDirectory=core.DataDirectoryVolumeSource(name="db"))
+    data = make(shelves, source)
+    (data / "file").write_text("root's before")
+    os.link(data / "file", data / "link")
+    (data / "away").symlink_to(tmp_path / "pod")
+    assert data.stat().st_uid == NOBODY
+    again = Shelves(shelves.pod, shelves.memory, shelves.data)
+    make(again, source)
+    assert {each.lstat().st_uid for each in (data, *data.iterdir())} == {0}
+    make(shelves, source)
+    assert {each.lstat().st_uid for each in (data, *data.iterdir())} == {NOBODY}
+    assert shelves.pod.stat().st_uid == 0, "through no link"
