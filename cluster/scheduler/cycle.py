@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -43,8 +43,7 @@ class Dice(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """The pod goes to this node."""
 
     node: str
@@ -164,18 +163,14 @@ class Cycle:
         if not pods:
             return []
         snapshot, view = self._snapshot, self._view(pod_class)
-        take, names = view.pools.take, snapshot.names
-        outcomes: list[Placement | Refusal] = []
-        rows: list[int] = []
-        for _ in pods:
-            taken = take()
-            if taken is None:
-                break
-            row, score, feasible, ties = taken
-            rows.append(row)
-            outcomes.append(Placement(names[row], score, feasible, ties))
+        taken = view.take(len(pods))
+        rows = [how[0] for how in taken]
         snapshot.place_many(pods[: len(rows)], rows)
-        view.has_placed()
+        view.has_placed(rows)
+        names = snapshot.names
+        outcomes: list[Placement | Refusal] = [
+            Placement(names[row], score, feasible, ties) for row, score, feasible, ties in taken
+        ]
         if len(rows) < len(pods):
             outcomes += [self._refuse(pod_class)] * (len(pods) - len(rows))
         return outcomes

@@ -55,13 +55,13 @@ class LabelColumns:
                 del self._columns[next(iter(self._columns))]
             column = self._columns[key] = LabelColumn(np.full(self._rows, -1, np.int64))
             for row, of_row in facts.items():
-                column.codes[row] = column.code(of_row.label(key))
+                column.codes[row] = column.code(of_row.label_map.get(key))
         return column
 
     def set(self, row: int, facts: NodeFacts | None) -> None:
         """A node is new or changed, or gone (None)."""
         for key, column in list(self._columns.items()):
-            column.codes[row] = column.code(facts.label(key)) if facts is not None else -1
+            column.codes[row] = column.code(facts.label_map.get(key)) if facts is not None else -1
             if len(column.numbers) > 2 * self._rows + LABEL_COLUMNS_LIMIT:
                 del self._columns[key]  # mostly values of nodes long gone: encoded afresh when asked for
 

@@ -7,6 +7,7 @@ container's state) do not.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cluster.api.meta import from_time, is_terminating
@@ -45,9 +46,8 @@ class NodeFacts:
     directories: tuple[str, ...] = ()
     """The data directories that lie on it, as NAMESPACE/NAME."""
 
-    def label(self, key: str) -> str | None:
-        """The value of one of its labels."""
-        return next((value for name, value in self.labels if name == key), None)
+    label_map: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """The labels once more, to be asked by key."""
 
 
 def facts_of(node: core.Node) -> NodeFacts:
@@ -61,6 +61,7 @@ def facts_of(node: core.Node) -> NodeFacts:
         taints=tuple(TaintTuple(taint.key, taint.value, taint.effect) for taint in node.spec.taints),
         unschedulable=node.spec.unschedulable,
         directories=tuple(sorted(set(node.status.dataDirectories))),
+        label_map=dict(node.metadata.labels),
     )
 
 

@@ -222,7 +222,7 @@ class _Outlook:
             self._heap.clear()
             self.covered.clear()
         else:
-            rows = np.array(sorted({*changed.tolist(), *self.touched}), np.int64)
+            rows = np.array(sorted({*changed, *self.touched}), np.int64)
             for row in rows.tolist():
                 self._costs.pop(row, None)
         self.touched.clear()

@@ -40,7 +40,7 @@ class Removable:
             self._start_over()
             rows = snapshot.rows_with_pods()
         else:
-            rows = sorted({*changed.tolist(), *touched})
+            rows = sorted({*changed, *touched})
         self._position, self._generation = snapshot.position, generation
         for row in rows:
             self._sum(row)

@@ -11,9 +11,10 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from cluster.scheduler.choosing import CompareWeights
 from cluster.scheduler.filters import FILTERS, Filter, Scope, feasible
 from cluster.scheduler.podclass import PodClass
-from cluster.scheduler.pools import MAX_BASE, CompareWeights
+from cluster.scheduler.pools import MAX_BASE
 from cluster.scheduler.scores import BEST
 from cluster.scheduler.scoring import Score, weighted
 from cluster.scheduler.settings import Weights
@@ -39,7 +40,8 @@ class Rules:
         """
         left_out = tuple(each for each in FILTERS if each.name in without_filters)
         self.filters = (*(each for each in FILTERS if each not in left_out), *more_filters)
-        self.scores = (*weighted(weights), *more_scores)
+        self._own = weighted(weights)
+        self.scores = (*self._own, *more_scores)
         self.ties = TieBreak(seed, packs=weights.packs)
         self.compare = CompareWeights(
             taints=weights.taint_toleration,
@@ -51,10 +53,10 @@ class Rules:
             score.scope is Scope.NODE and not score.compares for score, _ in more_scores
         )
         """What placing one pod changes is known without asking the rules again."""
-        self._fixed = tuple(more_scores)
+        self._more = tuple(more_scores)
         self._formulas = [(score.formula, weight) for score, weight in self.scores if score.formula is not None]
         self._node_filters = tuple(each for each in self.filters if each.scope is Scope.NODE)
-        base = sum(weight for _, weight in (*self._formulas, *self._fixed))
+        base = sum(weight for _, weight in (*self._formulas, *self._more))
         if BEST * base > MAX_BASE:
             raise ValueError(
                 f"the weights of scores that look at one node are {base} in sum, at most {MAX_BASE // BEST}"
@@ -68,7 +70,7 @@ class Rules:
         """Per row, the weighted sum of the scores that look at the node alone."""
         total = np.zeros(len(snapshot.names), np.int64)
         rows = np.flatnonzero(snapshot.alive)
-        for score, weight in self._fixed:
+        for score, weight in self._more:
             total[rows] += weight * judged(score, snapshot, pod_class, rows)
         return total
 
@@ -82,7 +84,9 @@ class Rules:
     def total(self, snapshot: Snapshot, pod_class: PodClass, rows: IntArray) -> IntArray:
         """The weighted sum of all scores; the rows are all that fit."""
         total = np.zeros(len(rows), np.int64)
-        for score, weight in self.scores:
+        for score, weight in self._own:
+            total += weight * score.of(snapshot, pod_class, rows)
+        for score, weight in self._more:
             total += weight * judged(score, snapshot, pod_class, rows)
         return total
 

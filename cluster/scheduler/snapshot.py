@@ -19,8 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,20 +48,23 @@ VECTORS_LIMIT = 4096
 """So many different requests are kept as vectors; then all are computed anew when they come again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Versions:
-    """What may have changed since somebody last looked, beside the pods on rows. Equal versions: nothing has."""
+class Versions(NamedTuple):
+    """What may have changed since somebody last looked, beside the pods on rows. Equal versions: nothing has.
+
+    The first four make everything different that was computed per row."""
 
     generation: int
     """Rows or columns were added: arrays held from before are too small."""
     nodes: int
     """A node came, went or changed."""
+    names: int
+    """A row got a name or was given back."""
+    namespaces: int
+    """A namespace has other labels."""
     directories: int
     """A data directory has come to a node or is not used there any more."""
     terms: int
     """Pods that are there have other terms of affinity than before."""
-    namespaces: int
-    """A namespace has other labels."""
     selectors: int
     """A service or a controller selects other pods."""
 
@@ -89,8 +91,6 @@ class Snapshot:
         """How many pods have come to a row so far."""
         self.priorities: Counter[int] = Counter()
         """Of the pods that have a row: how many have which."""
-        self.names_version = 0
-        """Grows whenever a row gets a name or is given back."""
         self._taints = TaintSets()
         self._labels = LabelColumns(rows)
         self._row_of: dict[str, int] = {}
@@ -104,6 +104,8 @@ class Snapshot:
         self._journal: list[int] = []
         self._journal_start = 0
         self._generation = self._nodes_version = self._directories_version = 0
+        self.names_version = 0
+        """Grows whenever a row gets a name or is given back."""
 
     @property
     def versions(self) -> Versions:
@@ -112,9 +114,10 @@ class Snapshot:
         return Versions(
             self._generation,
             self._nodes_version,
+            self.names_version,
+            tallies.namespaces.version,
             self._directories_version,
             tallies.terms_version,
-            tallies.namespaces.version,
             self.selectors.version,
         )
 
@@ -208,11 +211,20 @@ class Snapshot:
         """Pods of one class, none of them known before or on its way out, have come to these rows of live nodes."""
         if not pods:
             return
+        if len(pods) == 1:
+            self._keep(pods[0], rows[0])
+            self._account(rows[0], pods[0], 1)
+            return
         pod_class = pods[0].pod_class
         for pod, row in zip(pods, rows, strict=True):
             self._keep(pod, row)
-        different, counts = np.unique(np.array(rows, np.int64), return_counts=True)
-        self._add(pod_class, different, counts)
+        per_row = np.bincount(np.array(rows, np.int64))
+        different = np.flatnonzero(per_row)
+        counts = per_row[different]
+        shape = pod_class.shape
+        self.requested[different] += counts[:, np.newaxis] * self.vector(shape)
+        self.scored[different, CPU] += counts * shape.scored_cpu_milli
+        self.scored[different, MEMORY] += counts * shape.scored_memory_bytes
         self.tallies.add_many(pod_class, different, counts)
         if pod_class.shape.host_ports or pod_class.shape.directories:
             for row in rows:
@@ -286,11 +298,11 @@ class Snapshot:
         """How many changes there were."""
         return self._journal_start + len(self._journal)
 
-    def changed_since(self, position: int) -> IntArray | None:
+    def changed_since(self, position: int) -> list[int] | None:
         """The rows that changed since then, ascending; None if that is too long ago: look at all rows."""
         if position < self._journal_start:
             return None
-        return np.array(sorted(set(self._journal[position - self._journal_start :])), np.int64)
+        return sorted(set(self._journal[position - self._journal_start :]))
 
     def _changed(self, rows: Iterable[int]) -> None:
         self._journal.extend(rows)
@@ -311,20 +323,21 @@ class Snapshot:
             on_row.add(pod.uid)
 
     def _account(self, row: int, pod: PlacedPod, sign: int) -> None:
-        self._add(pod.pod_class, row, sign)
-        self._occupy(row, pod.pod_class, sign)
+        shape = pod.pod_class.shape
+        if sign > 0:
+            self.requested[row] += self.vector(shape)
+        else:
+            self.requested[row] -= self.vector(shape)
+        self.scored[row, CPU] += sign * shape.scored_cpu_milli
+        self.scored[row, MEMORY] += sign * shape.scored_memory_bytes
+        if shape.host_ports or shape.directories:
+            self._occupy(row, pod.pod_class, sign)
         self.tallies.add(pod.pod_class, pod.terminating, row, sign)
         if sign > 0:
             self.arrivals += 1
         else:
             self.departures += 1
         self._changed((row,))
-
-    def _add(self, pod_class: PodClass, rows: IntArray | int, counts: IntArray | int) -> None:
-        shape = pod_class.shape
-        self.requested[rows] += np.multiply.outer(counts, self.vector(shape))
-        self.scored[rows, CPU] += counts * shape.scored_cpu_milli
-        self.scored[rows, MEMORY] += counts * shape.scored_memory_bytes
 
     def _occupy(self, row: int, pod_class: PodClass, sign: int) -> None:
         """Ports of the node and data directories."""

@@ -61,13 +61,14 @@ class TieBreak:
         self.ranks(snapshot)
         return self._rows
 
-    def crowd(self, pods: int) -> int:
-        """The part of the key that speaks of the pods on a node."""
+    def key(self, snapshot: Snapshot, row: int, pods: int) -> int:
+        """The key of a row that has so many pods."""
         pods = min(pods, MAX_CROWD)
-        return MAX_CROWD - pods if self.packs else pods
+        crowd = MAX_CROWD - pods if self.packs else pods
+        return (crowd << RANK_BITS) | self.ranks(snapshot).item(row)
 
     def keys(self, snapshot: Snapshot, rows: Rows) -> IntArray:
-        """The keys of rows, all different; below 2 ** KEY_BITS."""
+        """The same of many rows, all different; below 2 ** KEY_BITS."""
         pods = np.minimum(snapshot.requested[rows][:, PODS], MAX_CROWD)
         crowd = MAX_CROWD - pods if self.packs else pods
         keys: IntArray = (crowd << RANK_BITS) | self.ranks(snapshot)[rows]

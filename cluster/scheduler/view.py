@@ -1,86 +1,136 @@
 """What one class of pods sees of the snapshot: its nodes in pools, kept up with what changes.
 
-Building the pools looks at every node and costs a few milliseconds for five thousand of them; after that only the rows
-that changed are looked at again (the snapshot's journal says which), and counts of domains are read anew when their
-tallies have moved. What the class itself places the pools know already. A change of a node, or of what is asked about
-other pods, makes the pools be built afresh.
+Putting all nodes into pools costs a few milliseconds for five thousand of them. After that only the rows that changed
+are looked at again (the snapshot's journal says which), and what their pods add to the domains. What the class itself
+places the pools know already. A change of a node, or of what is asked about other pods, makes a new view necessary.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from cluster.api.selectors import PodTerm
 from cluster.scheduler import dimensions, nodes
+from cluster.scheduler.choosing import FEW, ManyChooser, chooser
 from cluster.scheduler.dimensions import Dimension
-from cluster.scheduler.filters.load import has_free_ports, holds_data, room
+from cluster.scheduler.filters.load import has_free_ports, holds_data, missing_resources, room
 from cluster.scheduler.podclass import PodClass
-from cluster.scheduler.pools import MAX_BASE, NOWHERE, Axis, Entry, Pools, Role
+from cluster.scheduler.pools import MAX_BASE, NOWHERE, Axis, Chooser, Entry, Field, Pools, Role, Taken
 from cluster.scheduler.rules import Rules
-from cluster.scheduler.snapshot import ALL_ROWS, CPU, MEMORY, BoolArray, IntArray, Rows, Snapshot, Versions
-from cluster.scheduler.tallies import InNamespace
+from cluster.scheduler.snapshot import ALL_ROWS, CPU, MEMORY, PODS, BoolArray, IntArray, Rows, Snapshot
 from cluster.scheduler.ties import KEY_BITS
 
 LADDER = 16
 """For so many pods more the scores of a node's load are computed at once."""
+MANY_CHANGES = 32
+"""If more rows have changed, and more than an eighth of all, the view is made anew."""
 LADDERS_LIMIT = 20_000
 """So many different loads are remembered with the scores that they lead to."""
 
+Load = tuple[int, ...]
+"""Cpu and memory of a node, those in use with one more pod, and the score that never changes."""
 
-@dataclass(slots=True, eq=False)
+
 class _Source:
     """An axis, and where its numbers come from."""
 
-    axis: Axis
-    dimensions: list[Dimension]
-    """Of one key; their counts add up."""
-    seen: int = -1
-    """The versions of their tallies that the counts are from, summed."""
+    def __init__(self, snapshot: Snapshot, role: Role, found: Sequence[Dimension]) -> None:
+        """The counts of the dimensions, which are all of one key, add up."""
+        first = found[0]
+        constraint = first.constraint
+        self.axis = Axis(
+            role,
+            by_node=first.per_node or _is_unique(first.codes[snapshot.alive]),
+            step=sum(each.step for each in found),
+            max_skew=constraint.max_skew if constraint is not None else 0,
+            domains_wanted=constraint.min_domains if constraint is not None else 0,
+        )
+        self.has: BoolArray = first.has(ALL_ROWS)
+        """Which rows are in a domain."""
+        self._codes = first.codes
+        self._weighed = [source for dimension in found for source in dimension.sources]
+        self._tallies = [tally for tally, _ in self._weighed]
+        counted: BoolArray = self.has if first.per_node else self.has & first.counted
+        self._counted = counted.tobytes()
+        self._seen = self._version()
+        own = sum((tally.counts * factor for tally, factor in self._weighed), np.zeros(len(self.has), np.int64))
+        self._own: list[int] = np.where(counted, own, 0).tolist()
+        """What the pods of each row add, as far as they are counted here."""
+        counts = sum((each.counts() for each in found[1:]), first.counts())
+        if not self.axis.by_node:
+            self.axis.counts = counts.tolist()
+        self._eligible: set[int] = set()
+        if role is Role.HARD:
+            eligible = first.eligible()
+            self._eligible.update(eligible.tolist())
+            self.axis.levels = dict(Counter(counts[eligible].tolist()))
+            self.axis.settle()
 
-    def version(self) -> int:
-        return sum(tally.version for dimension in self.dimensions for tally, _ in dimension.sources)
+    def is_empty(self) -> bool:
+        """Nothing of what it counts is in any domain."""
+        return not any(tally.pods for tally in self._tallies) or not any(self._own)
 
     def is_live(self) -> bool:
-        return all(tally.live for dimension in self.dimensions for tally, _ in dimension.sources)
+        """Its tallies are kept current."""
+        return all(tally.live for tally in self._tallies)
 
-    def count(self) -> None:
-        """Reads the counts anew, unless they are where they were."""
-        version = self.version()
-        if version == self.seen:
+    def catch_up(self, rows: Sequence[int]) -> None:
+        """The pods of these rows have changed, and maybe of no others."""
+        version = self._version()
+        if version == self._seen:
             return
-        self.seen = version
-        axis, first = self.axis, self.dimensions[0]
-        counts = sum((each.counts() for each in self.dimensions[1:]), first.counts())
+        self._seen = version
+        axis = self.axis
+        for row in rows:
+            if not self._counted[row]:
+                continue
+            own = sum([tally.counts.item(row) * factor for tally, factor in self._weighed])
+            before = self._own[row]
+            if own == before:
+                continue
+            self._own[row] = own
+            code = self._codes.item(row)
+            if not axis.by_node:
+                before, axis.counts[code] = axis.counts[code], axis.counts[code] + own - before
+                own = axis.counts[code]
+            if axis.role is Role.HARD and code in self._eligible:
+                axis.raise_level(before, own - before)
         if axis.role is Role.HARD:
-            constraint = first.constraint
-            assert constraint is not None
-            levels = Counter(counts[first.eligible()].tolist())
-            axis.measure(levels, constraint.min_domains)
-        if not axis.by_node:
-            axis.counts = counts.tolist()
+            axis.settle()
+
+    def has_placed(self, rows: Sequence[int]) -> None:
+        """What the pools have counted themselves is in the tallies now."""
+        self._seen = self._version()
+        step = self.axis.step
+        if step:
+            own, counted = self._own, self._counted
+            for row in rows:
+                if counted[row]:
+                    own[row] += step
+
+    def place(self, row: int) -> int:
+        """The place of a row in the pools."""
+        if not self.axis.by_node:
+            return self._codes.item(row)
+        if not self.has[row]:
+            return NOWHERE
+        own = self._own[row]
+        return min(own, 1) if self.axis.role in (Role.NEAR, Role.APART) else own
 
     def places(self, rows: IntArray) -> IntArray:
-        """The places of rows."""
-        first = self.dimensions[0]
+        """The same for many rows."""
         if not self.axis.by_node:
-            return first.codes[rows]
-        values = sum((each.own(rows) for each in self.dimensions[1:]), first.own(rows))
+            return self._codes[rows]
+        own = np.array(self._own, np.int64)[rows]
         if self.axis.role in (Role.NEAR, Role.APART):
-            values = np.minimum(values, 1)
-        return np.where(first.has(rows), values, NOWHERE)
+            own = np.minimum(own, 1)
+        return np.where(self.has[rows], own, NOWHERE)
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Rung:
-    """Where a row stands that was given pods: the load that it began with, and what scores more pods lead to."""
-
-    load: tuple[int, ...]
-    ladder: list[int]
-    fixed: int
+    def _version(self) -> int:
+        return sum([tally.version for tally in self._tallies])
 
 
 class View:
@@ -90,154 +140,167 @@ class View:
         self._snapshot = snapshot
         self._class = pod_class
         self._rules = rules
-        self._versions: Versions = snapshot.versions
-        self._group: InNamespace | None = snapshot.selectors.group_of(pod_class)
-        self._terms = _terms(snapshot, pod_class)
+        self._versions = snapshot.versions
         self._position = snapshot.position
+        self._group = snapshot.selectors.group_of(pod_class)
+        self._terms = _terms(snapshot, pod_class)
         self._sources = self._find_sources()
-        self._ladders: dict[tuple[int, ...], list[int]] = {}
-        self._rungs: dict[int, _Rung] = {}
-        self._suitable: BoolArray = rules.is_suitable(snapshot, pod_class)
+        suitable = rules.is_suitable(snapshot, pod_class)
         for source in self._sources:
             if source.axis.role in (Role.HARD, Role.NEAR):
-                self._suitable &= source.dimensions[0].has(ALL_ROWS)
+                suitable &= source.has
+        if missing_resources(snapshot, pod_class.shape):
+            suitable &= False
         if pod_class.shape.directories:
-            self._suitable &= holds_data(snapshot, pod_class, ALL_ROWS)
+            suitable &= holds_data(snapshot, pod_class, ALL_ROWS)
+        self._suitable = suitable
         self._intolerable = nodes.intolerable_taints(snapshot, pod_class.shape, ALL_ROWS)
         self._liking = nodes.liking(snapshot, pod_class.shape, ALL_ROWS)
         self._fixed: IntArray = rules.fixed_score(snapshot, pod_class)
-        self.pools = self._build()
+        self._asked = [(i, asked) for i, asked in enumerate(snapshot.vector(pod_class.shape).tolist()) if asked]
+        self._scored = (pod_class.shape.scored_cpu_milli, pod_class.shape.scored_memory_bytes)
+        self._loads: dict[int, Load] = {}
+        """Of rows that were given pods: what they were like before."""
+        self._by_load: dict[Load, list[int]] = {}
+        self._ladders: dict[int, list[int]] = {}
+        self._chooser: Chooser | None = None
+        self._field = Field([source.axis for source in self._sources], strict=bool(pod_class.shape.spread))
+        self._first_loads: IntArray = np.zeros((0, 0), np.int64)
+        """The load of every row when the pools were built."""
+        self._pools = self._build()
 
-    # -- keeping up
+    def take(self, limit: int) -> list[Taken]:
+        """Decides about so many pods of the class; what is taken must be placed in the snapshot next. Fewer: the next
+        one fits nowhere."""
+        many = len(self._field.live) > FEW
+        if self._chooser is None or isinstance(self._chooser, ManyChooser) != many:
+            self._chooser = chooser(self._field, self._rules.compare)
+        return self._pools.take(self._chooser, limit)
 
-    def keeps_up(self) -> bool:
-        """Catches up with the snapshot. False: too much has changed, make a new view."""
-        snapshot, before = self._snapshot, self._versions
-        now = snapshot.versions
-        if now != before:
-            if (now.generation, now.nodes, now.namespaces) != (before.generation, before.nodes, before.namespaces):
-                return False
-            if self._class.shape.directories and now.directories != before.directories:
-                return False
-            if now.selectors != before.selectors and snapshot.selectors.group_of(self._class) != self._group:
-                return False
-            if now.terms != before.terms and _terms(snapshot, self._class) != self._terms:
-                return False
-            self._versions = now
-        if snapshot.position == self._position:
-            return True
-        changed = snapshot.changed_since(self._position)
-        if changed is None or 4 * len(changed) > snapshot.node_count or not all(s.is_live() for s in self._sources):
-            return False
-        self._position = snapshot.position
-        for source in self._sources:
-            source.count()
-        self.pools.begins = self._begins()
-        self._renew(changed[self._suitable[changed]])
-        return True
-
-    def has_placed(self) -> None:
-        """What the pools have given out is in the snapshot now, and nothing else has changed meanwhile."""
+    def has_placed(self, rows: Sequence[int]) -> None:
+        """What was taken is in the snapshot now, and nothing else has changed meanwhile."""
         self._position = self._snapshot.position
         self._versions = self._snapshot.versions
         for source in self._sources:
-            source.seen = source.version()
+            source.has_placed(rows)
 
-    def _renew(self, rows: IntArray) -> None:
-        """These rows have other pods than before."""
-        spaces = self._room(rows)
-        full = rows[spaces <= 0]
-        for row in full.tolist():
-            self._rungs.pop(row, None)
-            self.pools.drop(row)
-        left = spaces > 0
-        rows, spaces = rows[left], spaces[left]
-        places = [source.places(rows).tolist() for source in self._sources]
-        for row, key, space, intolerable, liked, *at in zip(
-            rows.tolist(),
-            self._keys(rows).tolist(),
-            spaces.tolist(),
-            self._intolerable[rows].tolist(),
-            self._liking[rows].tolist(),
-            *places,
-            strict=True,
-        ):
-            self._rungs.pop(row, None)
-            self.pools.put(self.pools.pool(tuple(at), intolerable, liked), Entry(row, key, space))
+    def keeps_up(self) -> bool:
+        """Catches up with the snapshot. False: too much has changed, make a new view."""
+        snapshot = self._snapshot
+        now = snapshot.versions
+        if now != self._versions and not self._is_still_right():
+            return False
+        self._versions = now
+        if snapshot.position == self._position:
+            return True
+        changed = snapshot.changed_since(self._position)
+        if changed is None or not all(source.is_live() for source in self._sources):
+            return False
+        if len(changed) > max(MANY_CHANGES, snapshot.node_count // 8):
+            return False
+        self._position = snapshot.position
+        for source in self._sources:
+            source.catch_up(changed)
+        self._field.begins = self._begins()
+        self._chooser = None
+        for row in changed:
+            if self._suitable[row]:
+                self._put(row)
+        return True
 
-    # -- building
+    def _is_still_right(self) -> bool:
+        """Whether what has changed beside the pods on rows makes no difference to the class."""
+        snapshot, now, before = self._snapshot, self._snapshot.versions, self._versions
+        if now[:4] != before[:4]:
+            return False
+        if self._class.shape.directories and now.directories != before.directories:
+            return False
+        if now.selectors != before.selectors and snapshot.selectors.group_of(self._class) != self._group:
+            return False
+        return now.terms == before.terms or _terms(snapshot, self._class) == self._terms
 
     def _find_sources(self) -> list[_Source]:
         snapshot, pod_class, weights = self._snapshot, self._class, self._rules.compare
-        found = [_source(snapshot, Role.HARD, [each]) for each in dimensions.hard_spread(snapshot, pod_class)]
-        found += [_source(snapshot, Role.NEAR, [each]) for each in dimensions.near(snapshot, pod_class)]
+        found = [(Role.HARD, [each]) for each in dimensions.hard_spread(snapshot, pod_class)]
+        found += [(Role.NEAR, [each]) for each in dimensions.near(snapshot, pod_class)]
         by_key: dict[str, list[Dimension]] = {}
         for each in (*dimensions.apart(snapshot, pod_class), *dimensions.repelled(snapshot, pod_class)):
             by_key.setdefault(each.key, []).append(each)
-        found += [_source(snapshot, Role.APART, of_key) for of_key in by_key.values()]
+        found += [(Role.APART, of_key) for of_key in by_key.values()]
         if weights.spread:
-            found += [_source(snapshot, Role.SOFT, [each]) for each in dimensions.soft_spread(snapshot, pod_class)]
+            found += [(Role.SOFT, [each]) for each in dimensions.soft_spread(snapshot, pod_class)]
         if weights.pods:
-            found += [_source(snapshot, Role.LIKED, [each]) for each in dimensions.liked(snapshot, pod_class)]
-        return found
+            found += [(Role.LIKED, [each]) for each in dimensions.liked(snapshot, pod_class)]
+        return [_Source(snapshot, role, group) for role, group in found]
 
     def _begins(self) -> bool:
-        near = [source.axis for source in self._sources if source.axis.role is Role.NEAR]
-        if not near or not all(axis.step for axis in near):
-            return False
-        dimension = next(source for source in self._sources if source.axis.role is Role.NEAR).dimensions[0]
-        tally = dimension.sources[0][0]
-        if not tally.pods:
-            return True
-        return not any(source.dimensions[0].counts().any() for source in self._sources if source.axis.role is Role.NEAR)
+        """Whether the class means itself by its required affinity, and no such pod is anywhere."""
+        near = [source for source in self._sources if source.axis.role is Role.NEAR]
+        return bool(near) and all(source.axis.step and source.is_empty() for source in near)
+
+    # -- nodes
 
     def _build(self) -> Pools:
-        snapshot, rules = self._snapshot, self._rules
-        for source in self._sources:
-            source.count()
+        rules = self._rules
+        self._field.begins = self._begins()
         pools = Pools(
-            [source.axis for source in self._sources],
-            rules.compare,
-            rows=len(snapshot.names),
-            row_of_rank=rules.ties.rows(snapshot),
+            self._field,
+            rows=len(self._snapshot.names),
+            row_of_rank=rules.ties.rows(self._snapshot),
             packs=rules.ties.packs,
-            begins=self._begins(),
-            strict=bool(self._class.shape.spread),
+            ladders=self._ladders,
             climb=self._climb,
         )
         rows = np.flatnonzero(self._suitable)
         spaces = self._room(rows)
-        left = spaces > 0
-        rows, spaces = rows[left], spaces[left]
+        rows, spaces = rows[spaces > 0], spaces[spaces > 0]
         if not len(rows):
             return pools
-        keys = self._keys(rows)
+        loads = self._loads_of(rows)
+        base = rules.load_score(loads) + self._fixed[rows]
+        self._first_loads = np.zeros((len(self._suitable), 5), np.int64)
+        self._first_loads[rows, :4], self._first_loads[rows, 4] = loads, self._fixed[rows]
+        keys = ((MAX_BASE - base) << KEY_BITS) | rules.ties.keys(self._snapshot, rows)
         columns = [source.places(rows) for source in self._sources]
         columns += [self._intolerable[rows], self._liking[rows]]
         group = _grouped(columns, len(rows))
         order = np.lexsort((keys, group))
-        rows, spaces, keys, group = rows[order], spaces[order], keys[order], group[order]
+        rows, spaces, keys, group, base = rows[order], spaces[order], keys[order], group[order], base[order]
         starts = np.flatnonzero(np.append(True, group[1:] != group[:-1]))
         entries = [Entry(*each) for each in zip(rows.tolist(), keys.tolist(), spaces.tolist(), strict=True)]
-        bases = MAX_BASE - (keys >> KEY_BITS)
-        described = [column[order][starts].tolist() for column in columns]
-        for start, end, intolerable, liked, *at in zip(
-            starts.tolist(),
-            [*starts[1:].tolist(), len(rows)],
-            described[-2],
-            described[-1],
-            *described[:-2],
-            strict=True,
-        ):
-            different, counts = np.unique(bases[start:end], return_counts=True)
+        *places, intolerable, liked = (column[order][starts].tolist() for column in columns)
+        ends = [*starts[1:].tolist(), len(rows)]
+        for start, end, taints, weight, *at in zip(starts.tolist(), ends, intolerable, liked, *places, strict=True):
+            different, counts = np.unique(base[start:end], return_counts=True)
             pools.fill(
-                pools.pool(tuple(at), intolerable, liked),
+                pools.pool(tuple(at), taints, weight),
                 entries[start:end],
                 dict(zip(different.tolist(), counts.tolist(), strict=True)),
             )
         return pools
 
-    # -- rows
+    def _put(self, row: int) -> None:
+        """This row has other pods than before."""
+        snapshot, pools = self._snapshot, self._pools
+        has, used = snapshot.allocatable[row].tolist(), snapshot.requested[row].tolist()
+        space = min([(has[column] - used[column]) // asked for column, asked in self._asked])
+        if space > 0 and self._class.shape.host_ports:
+            space = int(self._room(np.array([row]))[0])
+        if space <= 0:
+            pools.drop(row)
+            return
+        cpu, memory = snapshot.scored[row].tolist()
+        load = (has[CPU], has[MEMORY], cpu + self._scored[CPU], memory + self._scored[MEMORY], self._fixed.item(row))
+        ladder = self._by_load.get(load)
+        if ladder is None:
+            if len(self._by_load) >= LADDERS_LIMIT:
+                self._by_load.clear()
+            ladder = self._by_load[load] = self._more(load, 0)
+        self._loads[row], self._ladders[row] = load, ladder
+        places = tuple([source.place(row) for source in self._sources])
+        pool = pools.pool(places, self._intolerable.item(row), self._liking.item(row))
+        key = ((MAX_BASE - ladder[0]) << KEY_BITS) | self._rules.ties.key(snapshot, row, used[PODS])
+        pools.put(pool, Entry(row, key, space))
 
     def _room(self, rows: IntArray) -> IntArray:
         spaces = room(self._snapshot, self._class, rows)
@@ -245,54 +308,33 @@ class View:
             spaces = np.where(has_free_ports(self._snapshot, self._class, rows), np.minimum(spaces, 1), 0)
         return spaces
 
-    def _keys(self, rows: IntArray) -> IntArray:
-        base = self._rules.load_score(self._loads(rows)) + self._fixed[rows]
-        keys: IntArray = ((MAX_BASE - base) << KEY_BITS) | self._rules.ties.keys(self._snapshot, rows)
-        return keys
+    # -- scores of loads
 
-    def _loads(self, rows: Rows) -> IntArray:
-        """What each row has and what is in use with one more pod: cpu and memory, cpu and memory."""
+    def _loads_of(self, rows: Rows) -> IntArray:
         snapshot = self._snapshot
-        asked = np.array([self._class.shape.scored_cpu_milli, self._class.shape.scored_memory_bytes], np.int64)
-        return np.hstack([snapshot.allocatable[rows][:, : MEMORY + 1], snapshot.scored[rows] + asked])
+        scored = snapshot.scored[rows] + np.array(self._scored, np.int64)
+        return np.hstack([snapshot.allocatable[rows][:, : MEMORY + 1], scored])
 
     def _climb(self, row: int, given: int) -> int:
-        """The score of a row's load for the next pod, after it was given so many."""
-        rung = self._rungs.get(row)
-        if rung is None:  # the snapshot does not know of the first one yet
-            load = tuple(self._loads(np.array([row]))[0].tolist())
-            ladder = self._ladders.get(load)
-            if ladder is None:
-                if len(self._ladders) >= LADDERS_LIMIT:
-                    self._ladders.clear()
-                ladder = self._ladders[load] = []
-            rung = self._rungs[row] = _Rung(load, ladder, int(self._fixed[row]))
-        ladder = rung.ladder
+        """The score of a row's load for the next pod, after it was given so many since it was put into its pool."""
+        ladder = self._ladders.get(row)
+        if ladder is None:
+            load: Load = tuple(self._first_loads[row].tolist())
+            self._loads[row] = load
+            ladder = self._ladders[row] = self._by_load.setdefault(load, [])
         while len(ladder) <= given:
-            ladder += self._more(rung.load, len(ladder))
-        return ladder[given] + rung.fixed
+            ladder += self._more(self._loads[row], len(ladder))
+        return ladder[given]
 
-    def _more(self, load: tuple[int, ...], start: int) -> list[int]:
-        shape = self._class.shape
+    def _more(self, load: Load, start: int) -> list[int]:
         steps = np.arange(start, start + LADDER, dtype=np.int64)
-        has_cpu, has_memory, cpu, memory = load
+        has_cpu, has_memory, cpu, memory, fixed = load
         loads = np.empty((LADDER, 4), np.int64)
         loads[:, CPU], loads[:, MEMORY] = has_cpu, has_memory
-        loads[:, 2 + CPU] = cpu + steps * shape.scored_cpu_milli
-        loads[:, 2 + MEMORY] = memory + steps * shape.scored_memory_bytes
-        more: list[int] = self._rules.load_score(loads).tolist()
+        loads[:, 2 + CPU] = cpu + steps * self._scored[CPU]
+        loads[:, 2 + MEMORY] = memory + steps * self._scored[MEMORY]
+        more: list[int] = (self._rules.load_score(loads) + fixed).tolist()
         return more
-
-
-def _source(snapshot: Snapshot, role: Role, found: list[Dimension]) -> _Source:
-    first = found[0]
-    axis = Axis(
-        role,
-        by_node=first.per_node or _is_unique(first.codes[snapshot.alive]),
-        step=sum(each.step for each in found),
-        max_skew=first.constraint.max_skew if first.constraint is not None else 0,
-    )
-    return _Source(axis, found)
 
 
 def _is_unique(codes: IntArray) -> bool:

@@ -44,8 +44,10 @@ STRANGER_AFTER_S = 30.0
 """So long another scheduler has to place its pod, before anything is said of it."""
 
 
-def is_alike(old: core.Pod, new: core.Pod) -> bool:
+def is_alike(old: core.Pod | None, new: core.Pod) -> bool:
     """Whether nothing has changed that placement cares for, but perhaps that it has a node now."""
+    if old is None:
+        return False
     before, after = old.metadata, new.metadata
     return (
         before.generation == after.generation
@@ -280,10 +282,10 @@ class World:
         self.queue.remove(uid)
         self._no_stranger(uid)
         self.nominations.drop(uid)
-        if old is not None and self.snapshot.node_of(uid) == node and is_alike(old, pod):
-            # Most news are of these two kinds: our own binding, and how the pod does.
-            if old.spec.nodeName or (assumed is not None and assumed.node == node):
-                return
+        # Most news are of two kinds: how the pod does, and our own binding.
+        known = old is not None and (bool(old.spec.nodeName) or assumed is not None)
+        if known and self.snapshot.node_of(uid) == node and is_alike(old, pod):
+            return
         placed = placed_pod(pod, self._classes.of(pod, placed=True))
         self._place(placed, node)
         if placed.terminating:
