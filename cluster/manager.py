@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import random
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from cluster.client.election import ElectionTimers
 from cluster.client.grpc_client import GrpcClusterClient
 from cluster.client.interface import ClusterClient
 from cluster.config.addresses import masters_argument
+from cluster.config.errors import ConfigError
 from cluster.config.profiles import PROFILES, Profile
 from cluster.rpc.identity import Credentials
 from cluster.telemetry import log
@@ -47,6 +49,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--credentials", type=Path, metavar="DIR", help="of the controllers: ca.crt, tls.crt, tls.key")
     parser.add_argument("--scheduler-credentials", type=Path, metavar="DIR", help="of the scheduler")
     parser.add_argument("--run", default=",".join(PARTS), metavar="PARTS", help="controllers,scheduler (default: both)")
+    parser.add_argument(
+        "--scheduler-config", type=Path, metavar="FILE", help="profiles and settings of the scheduler, as TOML"
+    )
     parser.add_argument("--profile", default="laptop", choices=sorted(PROFILES), help="timers (default: laptop)")
     parser.add_argument(
         "--leader-elect",
@@ -74,6 +79,11 @@ def main(argv: Sequence[str]) -> int:
         parser.error("--identity NAME goes with --leader-elect")
     log.setup("manager", flags.log_level)
     profile = PROFILES[flags.profile]
+    try:
+        builds = _builds(parts, profile, flags.scheduler_config)
+    except ConfigError as error:
+        print(f"manager: {error}", file=sys.stderr)
+        return 2
     ready = {"run": ",".join(parts)}
     identity = ""
     if flags.leader_elect:
@@ -84,7 +94,6 @@ def main(argv: Sequence[str]) -> int:
             return GrpcClusterClient(flags.master, Credentials.load(credentials[part]))
 
         clients = {part: connect(part) for part in parts}
-        builds = _builds(parts, profile)
         if not identity:
             specs = [spec for part in parts for spec in builds[part](clients[part])]
             return Supervisor("manager", [*_connections(clients), *specs])
@@ -98,8 +107,8 @@ def main(argv: Sequence[str]) -> int:
     return daemon.run(make, name="manager", ready=lambda: ready, lifeline_fd=flags.lifeline_fd, stop_grace_s=5.0)
 
 
-def _builds(parts: Sequence[str], profile: Profile) -> dict[str, Build]:
-    """How each part becomes children."""
+def _builds(parts: Sequence[str], profile: Profile, scheduler_config: Path | None) -> dict[str, Build]:
+    """How each part becomes children. Raises ConfigError."""
     clock, rng = SystemClock(), random.Random()
     builds: dict[str, Build] = {}
     if "controllers" in parts:
@@ -108,8 +117,10 @@ def _builds(parts: Sequence[str], profile: Profile) -> dict[str, Build]:
         builds["controllers"] = partial(build_controllers, profile=profile, clock=clock, rng=rng)
     if "scheduler" in parts:
         from cluster.scheduler.actor import build_scheduler
+        from cluster.scheduler.configuration import load_settings
 
-        builds["scheduler"] = partial(build_scheduler, profile=profile, clock=clock, rng=rng)
+        settings = load_settings(profile, scheduler_config)
+        builds["scheduler"] = partial(build_scheduler, profile=profile, clock=clock, rng=rng, settings=settings)
     return builds
 
 

@@ -86,6 +86,12 @@ class Steps:
     help="How many masters, and managers; more than one need --store.",
 )
 @click.option(
+    "--scheduler-config",
+    default="",
+    metavar="FILE",
+    help="Profiles and settings of the scheduler, as TOML; see docs/scheduling.md.",
+)
+@click.option(
     "--block",
     type=click.IntRange(FIRST_BLOCK, LAST_BLOCK),
     metavar="N",
@@ -117,6 +123,7 @@ def up_command(
     store: str,
     etcd_credentials: str,
     masters: int,
+    scheduler_config: str,
     block: int | None,
     timeout: float,
     keep: bool,
@@ -132,6 +139,7 @@ def up_command(
     _check_quantities(node_cpu, node_memory, node_resource)
     _check_agent_args(agent_arg)
     etcd_credentials = _check_store(store, etcd_credentials)
+    scheduler_config = _check_scheduler_config(scheduler_config, profile)
     directory = cluster_dir(chosen_cluster(ctx) or "default")
     for path in manifests:
         if not Path(path).exists():
@@ -140,7 +148,7 @@ def up_command(
     if state is not None and state.is_running():
         running = {"nodes": len(state.nodes), "profile": state.profile, "masters": len(state.masters)}
         running |= {"store": state.store, "etcd_credentials": state.etcd_credentials, "block": state.block}
-        running["lifetime"] = state.lifetime
+        running |= {"lifetime": state.lifetime, "scheduler_config": state.scheduler_config}
         _tell_what_is_ignored(ctx, running)
         return _start_stopped(directory, state, timeout)
 
@@ -150,6 +158,8 @@ def up_command(
     if state is not None:
         if not _given(ctx, "lifetime"):
             lifetime = state.lifetime
+        if not _given(ctx, "scheduler_config"):
+            scheduler_config = _check_scheduler_config(state.scheduler_config, profile)
         # Of a cluster that died a moment ago: it holds the addresses and the store.
         _end_remains(directory, state, now=False, pods=lifetime == "dev")
         store, etcd_credentials, masters = _as_kept(ctx, directory, state)
@@ -171,6 +181,7 @@ def up_command(
         etcd_credentials,
         lifetime,
         tuple(argument.lstrip("-") for argument in agent_arg),
+        scheduler_config,
         block or 0,
     )
     with _Interrupts(directory, patience=1) as interrupted:
@@ -286,6 +297,22 @@ def _check_agent_args(arguments: tuple[str, ...]) -> None:
         check_further_flags([f"--{argument.lstrip('-')}" for argument in arguments])
     except FlagError as error:
         raise click.UsageError(f"--agent-arg: {error}") from error
+
+
+def _check_scheduler_config(path: str, profile: str) -> str:
+    """The file, from wherever the daemons look. Refuses what the manager would refuse, before anything is started."""
+    if not path:
+        return ""
+    from cluster.config.errors import ConfigError
+    from cluster.config.profiles import PROFILES
+    from cluster.scheduler.configuration import load_settings
+
+    where = Path(path).absolute()
+    try:
+        load_settings(PROFILES[profile], where)
+    except ConfigError as error:
+        raise click.UsageError(f"--scheduler-config: {error}") from error
+    return str(where)
 
 
 def _start_stopped(directory: ClusterDir, state: ClusterState, timeout: float) -> int:

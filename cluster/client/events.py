@@ -12,6 +12,7 @@ import asyncio
 import logging
 import random
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Literal
 
 from cluster.actor.backoff import Backoff
@@ -48,12 +49,16 @@ class EventRecorder:
         clock: Clock | None = None,
         rng: random.Random | None = None,
         limit: int = 1000,
+        hold_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        """`limit`: so many events may wait to be written. `hold_s` is asked before each batch how long that one shall
+        wait, for a component whose other writes come first."""
         self._client = client
         self._clock: Clock = clock or SystemClock()
         self._rng = rng or random.Random()
         self._correlator = EventCorrelator(component, host)
         self._limit = limit
+        self._hold_s = hold_s
         # By namespace and name, oldest first: the event, and whether it is to be created.
         # When full, the oldest is dropped and counted: what happened last is what people look for.
         self._pending: OrderedDict[tuple[str, str], tuple[core.Event, bool]] = OrderedDict()
@@ -118,6 +123,8 @@ class EventRecorder:
             self._work.clear()
             try:
                 while self._pending:
+                    if (hold_s := self._hold_s()) > 0:
+                        await self._clock.sleep(hold_s)
                     await self._write_batch()
                 retry.reset()
             except ApiError as error:

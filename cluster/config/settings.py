@@ -1,7 +1,8 @@
 """Settings from flags, environment and a TOML file, in this order, into a frozen dataclass.
 
-The dataclass is the schema: a field's name, type and default. A value that does not fit is refused with the key,
-where it came from, and what would be allowed; so is a key that no field has.
+The dataclass is the schema: a field's name, type and default; a field that is a dataclass itself, or a dict, is a
+table of the file. A value that does not fit is refused with the key ("profiles.gpu.weights"), where it came from, and
+what would be allowed; so is a key that no field has.
 """
 
 from __future__ import annotations
@@ -28,32 +29,62 @@ def load(
     env_prefix: str = "",
     environ: Mapping[str, str] | None = None,
     toml_path: Path | None = None,
+    defaults: Mapping[str, object] | None = None,
 ) -> S:
-    """An instance of the dataclass `cls`.
+    """An instance of the dataclass `cls`. `defaults` stand in the place of those of its fields, and all else wins.
 
     A flag that is None counts as not given. The environment variable of field `bind_rate` with prefix "PODIUM_MASTER_"
     is PODIUM_MASTER_BIND_RATE. Raises ConfigError.
     """
-    hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+    hints, fields = _schema(cls)
     chosen: dict[str, Any] = {}
+    chosen.update(_chosen(hints, fields, defaults or {}, "", "defaults"))
     for source, values in _sources(flags or {}, env_prefix, environ or {}, toml_path, fields):
-        for key, value in values.items():
-            name = key.replace("-", "_")
-            if name not in fields:
-                raise ConfigError(f"{source}: there is no setting {key!r}; known are {', '.join(sorted(fields))}")
-            chosen[name] = _convert(hints[name], value, name, source)
+        chosen.update(_chosen(hints, fields, values, "", source))
+    try:
+        return _made(cls, fields, chosen, "")
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _schema(cls: type[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Types and fields, by name."""
+    return typing.get_type_hints(cls), {field.name: field for field in dataclasses.fields(cls) if field.init}
+
+
+def _chosen(
+    hints: Mapping[str, Any], fields: Mapping[str, Any], values: Mapping[str, object], prefix: str, source: str
+) -> dict[str, Any]:
+    """What one source says, as the fields want it."""
+    chosen = {}
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        if name not in fields:
+            raise ConfigError(f"{source}: there is no setting {prefix + key!r}; known are {', '.join(sorted(fields))}")
+        chosen[name] = _convert(hints[name], value, prefix + name, source)
+    return chosen
+
+
+def _made(cls: type[S], fields: Mapping[str, Any], chosen: Mapping[str, Any], prefix: str) -> S:
     missing = [
-        name
+        prefix + name
         for name, field in fields.items()
         if name not in chosen and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
     if missing:
         raise ConfigError(f"missing setting{'s' if len(missing) > 1 else ''}: {', '.join(missing)}")
+    return cls(**chosen)
+
+
+def _table(hint: type[Any], value: object, name: str, source: str) -> Any:
+    """A dataclass within a dataclass."""
+    if not isinstance(value, Mapping):
+        raise _refused(name, source, value, "a table")
+    hints, fields = _schema(hint)
     try:
-        return cls(**chosen)
+        return _made(hint, fields, _chosen(hints, fields, value, f"{name}.", source), f"{name}.")
     except ValueError as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(f"{source}: {name}: {error}") from error
 
 
 def _sources(
@@ -90,6 +121,12 @@ def _convert(hint: Any, value: object, name: str, source: str) -> Any:
         if not isinstance(items, list | tuple):
             raise _refused(name, source, value, "a list")
         return tuple(_convert(typing.get_args(hint)[0], item, name, source) for item in items if item != "")
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise _refused(name, source, value, "a table")
+        return {key: _convert(typing.get_args(hint)[1], item, f"{name}.{key}", source) for key, item in value.items()}
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return _table(hint, value, name, source)
     if origin is typing.Literal:
         allowed = typing.get_args(hint)
         if value not in allowed:

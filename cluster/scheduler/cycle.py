@@ -12,7 +12,7 @@ elsewhere (`cluster.scheduler.assumed`).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -76,13 +76,25 @@ class Cycle:
         weights: Weights,
         dice: Dice,
         *,
+        without_filters: Collection[str] = (),
         more_filters: Sequence[Filter] = (),
         more_scores: Sequence[tuple[Score, int]] = (),
     ) -> None:
         self._snapshot = snapshot
-        self._rules = Rules(weights, dice.randrange(1 << 32), more_filters=more_filters, more_scores=more_scores)
+        self._rules = Rules(
+            weights,
+            dice.randrange(1 << 32),
+            without_filters=without_filters,
+            more_filters=more_filters,
+            more_scores=more_scores,
+        )
         self._views: OrderedDict[PodClass, View] = OrderedDict()
         self._answers: OrderedDict[PodClass, _Answer] = OrderedDict()
+
+    @property
+    def filters(self) -> tuple[Filter, ...]:
+        """Those that a node has to pass."""
+        return self._rules.filters
 
     @property
     def seed(self) -> int:
@@ -108,14 +120,22 @@ class Cycle:
             outcomes += self._decide_from_pools(pod_class, pods[len(outcomes) :])
         return outcomes
 
-    def refused_by(self, pod_class: PodClass) -> frozenset[str] | None:
-        """The filters that refuse a pod of this class now; None if it would find a node."""
+    def decide_for(self, pod: PlacedPod, node: str) -> Placement | None:
+        """Places the pod on this node, if it may go there: that of its nomination, which is compared to no other."""
+        row = self._snapshot.row_of(node)
+        if row is None or not filters.feasible(self._snapshot, pod.pod_class, np.array([row]), self._rules.filters)[0]:
+            return None
+        self._snapshot.place(pod, node)
+        return Placement(node, 0, 1, 1)
+
+    def refusal_of(self, pod_class: PodClass) -> Refusal | None:
+        """What a pod of this class would be told now; None if it would find a node."""
         refusal = self._refused_before(pod_class)
-        if refusal is None:
-            if filters.feasible(self._snapshot, pod_class, which=self._rules.filters).any():
-                return None
-            refusal = self._refuse(pod_class)
-        return refusal.filters
+        if refusal is not None:
+            return refusal
+        if filters.feasible(self._snapshot, pod_class, which=self._rules.filters).any():
+            return None
+        return self._refuse(pod_class)
 
     # -- by asking all rules
 

@@ -6,10 +6,11 @@ container's state) do not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cluster.api.meta import is_terminating
+from cluster.api.meta import from_time, is_terminating
 from cluster.api.pods import amount
 from cluster.pb.v1 import core_pb2 as core
 from cluster.scheduler.podclass import PodClass, Terms, class_of
@@ -27,6 +28,11 @@ class PlacedPod:
     pod_class: PodClass
     terminating: bool = False
     """It still holds its resources, but no longer counts when its group is spread."""
+    name: str = field(default="", compare=False)
+    priority: int = field(default=0, compare=False)
+    """Of the pods that could make room, the one with the least goes first."""
+    started_s: float = field(default=math.inf, compare=False)
+    """When its node began with it (seconds since 1970); infinite: not yet. Of two the younger goes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +71,7 @@ def placed_pod(pod: core.Pod, pod_class: PodClass | None = None) -> PlacedPod:
         uid=pod.metadata.uid,
         pod_class=pod_class if pod_class is not None else class_of(pod, placed=True),
         terminating=is_terminating(pod),
+        name=pod.metadata.name,
+        priority=pod.spec.priority,
+        started_s=from_time(pod.status.startTime) if pod.status.HasField("startTime") else math.inf,
     )

@@ -2,90 +2,50 @@
 
     state           leaves it when
     ACTIVE          popped: highest priority first, then oldest
-    DECIDING        placed (done), or nothing fitted (refused), or the binding failed (failed)
-    BACKOFF         its back-off is over: after a failed binding, or after an event that may help came early
-    UNSCHEDULABLE   an event came that may help: one that a refusing filter cares about, and the pod's class now
-                    fits somewhere; or a minute has passed
+    DECIDING        placed (`remove`), or nothing fitted (`refused`), or others make room (`nominated`), or the binding
+                    failed (`failed`)
+    BACKOFF         its back-off is over: after a failed binding, or a gang that did not fit
+    UNSCHEDULABLE   something happened that may help, its lot was looked at again, and fits somewhere now
+    GATHERING       its gang is complete
+    NOMINATED       the pods that made room for it are gone (`ready`), or another place turned up
 
-Kubernetes' scheduling queue, with one sharpening: pods of one class are moved together, and only if a node would take
-the first of them, so ten thousand pods that never fit cost the others next to nothing. No clock, no lock, no I/O. It
-has no limit of its own: it holds pods that exist in the cluster, and the master limits those.
+Kubernetes' scheduling queue, with three sharpenings. Pods stand in line as lots (`cluster.scheduler.lots`), so one
+refusal answers for all of a lot, and ten thousand pods that never fit cost the others next to nothing. Events make lots
+dirty; `recheck` looks again at as many as its caller can afford, dirty longest first, and only what fits now goes back
+into line. Looking is exact, and so what fits now needs no back-off.
+
+`pop` gives a run: pods of one lot, up to the turn of anybody else. So deciding about runs is deciding about the pods
+one by one. No clock, no lock, no I/O. The queue has no limit of its own: it holds pods that exist in the cluster, and
+the master limits those.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import Enum, auto
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
-from cluster.api.meta import Key
-from cluster.scheduler.facts import PlacedPod
-from cluster.scheduler.podclass import PodClass
+from cluster.scheduler.filters import Refusal
+from cluster.scheduler.lots import Entry, GangKey, Lot, LotKey, Party, State, Unit, UnitLine, Waiting
+from cluster.scheduler.refused import Refused
 
-
-class ClusterEvent(Enum):
-    """Something that may help a pod which did not fit; the value names the filters that may think again."""
-
-    NODE_ADDED = frozenset({"*"})
-    NODE_ALLOCATABLE = frozenset({"Resources"})
-    NODE_LABELS = frozenset({"NodeAffinity", "ImageRuntime", "PodTopologySpread", "InterPodAffinity"})
-    NODE_TAINTS = frozenset({"TaintToleration", "PodTopologySpread"})
-    NODE_SCHEDULABLE = frozenset({"NodeUnschedulable"})
-    NODE_DIRECTORIES = frozenset({"DataDirectories"})
-    POD_ADDED = frozenset({"DataDirectories", "PodTopologySpread", "InterPodAffinity"})
-    POD_CHANGED = frozenset({"PodTopologySpread", "InterPodAffinity"})
-    """Its labels are others, or it is on its way out."""
-    POD_GONE = frozenset({"Resources", "HostPorts", "DataDirectories", "PodTopologySpread", "InterPodAffinity"})
-    """Or its node is: then it counts for nobody any more."""
-    NAMESPACE_LABELS = frozenset({"InterPodAffinity"})
-
-
-class State(Enum):
-    """Where a pod is in the queue."""
-
-    ACTIVE = auto()
-    DECIDING = auto()
-    BACKOFF = auto()
-    UNSCHEDULABLE = auto()
+Look = Callable[[Lot], Refusal | None]
+"""What a pod of the lot would be told now; None: it would find a place (or make one)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """A pod that wants a node."""
+class Run:
+    """Pods whose turn it is; each must be answered with `refused`, `nominated`, `failed` or `remove`."""
 
-    key: Key
-    pod: PlacedPod
-    """As it will count once it is placed."""
-    priority: int
-    created_s: float
-
-    @property
-    def uid(self) -> str:
-        """The pod's uid."""
-        return self.pod.uid
-
-
-@dataclass(slots=True, eq=False)
-class _Entry:
-    waiting: Waiting
-    order: int
-    state: State = State.ACTIVE
-    attempts: int = 0
-    retry_at_s: float = 0.0
-    """When its back-off is over."""
-    tried_at_s: float = 0.0
-    ticket: int = 0
-    """Of its place in a heap; a place with an older ticket is void."""
-
-
-@dataclass(slots=True, eq=False)
-class _Refused:
-    """The pods of one class that fit nowhere, and the filters that refuse them, as far as known."""
-
-    filters: frozenset[str]
-    entries: dict[str, _Entry] = field(default_factory=dict)
-    """In the order of their refusal."""
+    waiting: list[Waiting]
+    """In the order of their turns."""
+    standing: Refusal | None = None
+    """Their answer, without being looked at: nothing has happened since that may have changed it."""
+    together: bool = False
+    """All or nothing: a gang, or one pod that others made room for."""
+    gang: GangKey | None = None
+    need: int = 1
+    """Of a gang: so many have to be placed."""
 
 
 class SchedulingQueue:
@@ -95,11 +55,14 @@ class SchedulingQueue:
         self._backoff_initial_s = backoff_initial_s
         self._backoff_max_s = backoff_max_s
         self._flush_s = unschedulable_flush_s
-        self._entries: dict[str, _Entry] = {}
-        self._active: list[tuple[int, float, int, int, str]] = []
-        self._backoff: list[tuple[float, int, str]] = []
-        self._refused: dict[PodClass, _Refused] = {}
+        self._entries: dict[str, Entry] = {}
+        self._lots: dict[LotKey, Lot] = {}
+        self._gangs: dict[GangKey, Party] = {}
+        self._line = UnitLine(self._ticket)
+        self._backoff: list[tuple[float, int, Entry | Party]] = []
+        self._refused = Refused()
         self._arrivals = 0
+        self._round = 0
         self._tickets = 0
 
     def __len__(self) -> int:
@@ -108,144 +71,415 @@ class SchedulingQueue:
     def __contains__(self, uid: str) -> bool:
         return uid in self._entries
 
+    def get(self, uid: str) -> Waiting | None:
+        """A pod that waits, as it was last described."""
+        entry = self._entries.get(uid)
+        return None if entry is None else entry.waiting
+
     def state(self, uid: str) -> State | None:
         """Where a pod is; None if it does not wait."""
         entry = self._entries.get(uid)
-        return None if entry is None else entry.state
+        return None if entry is None else self._state(entry)
 
     def counts(self) -> dict[State, int]:
         """How many pods are in each state."""
         counts = dict.fromkeys(State, 0)
         for entry in self._entries.values():
-            counts[entry.state] += 1
+            counts[self._state(entry)] += 1
         return counts
 
-    def add(self, waiting: Waiting) -> None:
-        """A pod wants a node. If it waits already, its description is renewed and its place is kept."""
+    def waiting_of(self, gang: GangKey) -> list[Waiting]:
+        """The members of a gang that wait, in the order in which they came."""
+        party = self._gangs.get(gang)
+        return [] if party is None else [entry.waiting for entry in party.members.values()]
+
+    # -- coming and going
+
+    def add(self, waiting: Waiting, need: int = 1) -> None:
+        """A pod wants a node. If it waits already, its description is renewed and its place is kept.
+
+        `need`: how many of its gang have to be placed at once, if it is the first of it that waits (see `set_need`).
+        """
         entry = self._entries.get(waiting.uid)
-        if entry is not None:
-            if entry.state is State.UNSCHEDULABLE and entry.waiting.pod.pod_class is not waiting.pod.pod_class:
-                self._leave_refused(entry)
-                entry.waiting = waiting
-                self._activate(entry)
+        if entry is None:
+            self._arrivals += 1
+            entry = self._entries[waiting.uid] = Entry(waiting, self._arrivals)
+            self._file(entry, need)
+            return
+        known = entry.waiting
+        if (known.lot, known.gang, known.created_s) == (waiting.lot, waiting.gang, waiting.created_s):
             entry.waiting = waiting
             return
-        self._arrivals += 1
-        entry = self._entries[waiting.uid] = _Entry(waiting, self._arrivals)
-        self._activate(entry)
+        deciding = entry.state is State.DECIDING
+        self._unfile(entry)
+        entry.describe(waiting)
+        entry.state = State.DECIDING if deciding else State.ACTIVE
+        self._file(entry, need)
 
     def remove(self, uid: str) -> bool:
         """A pod wants no node any more: it has one, or it is gone. False if it did not wait."""
         entry = self._entries.pop(uid, None)
         if entry is None:
             return False
-        if entry.state is State.UNSCHEDULABLE:
-            self._leave_refused(entry)
+        self._unfile(entry)
         return True
 
-    def pop(self, limit: int) -> list[Waiting]:
-        """The pods whose turn it is, at most so many; each must be answered with `refused`, `failed` or `remove`."""
-        popped: list[Waiting] = []
-        while self._active and len(popped) < limit:
-            *_, ticket, uid = heapq.heappop(self._active)
-            entry = self._entries.get(uid)
-            if entry is None or entry.ticket != ticket or entry.state is not State.ACTIVE:
-                continue
-            entry.state = State.DECIDING
-            entry.attempts += 1
-            popped.append(entry.waiting)
-        return popped
+    def set_need(self, gang: GangKey, need: int) -> list[str]:
+        """So many more of a gang have to be placed at once; 0: it runs, and each member goes for itself.
 
-    def refused(self, uid: str, filters: frozenset[str], now_s: float) -> None:
-        """Nothing fitted; these filters refused nodes (none: there are no nodes)."""
-        entry = self._entries.get(uid)
-        if entry is None or entry.state is not State.DECIDING:
-            return
-        entry.state = State.UNSCHEDULABLE
-        entry.tried_at_s = now_s
-        entry.retry_at_s = now_s + self._backoff_s(entry.attempts)
-        group = self._refused.setdefault(entry.waiting.pod.pod_class, _Refused(filters))
-        group.filters = filters
-        group.entries[uid] = entry
-
-    def failed(self, uid: str, now_s: float) -> None:
-        """A node was found, but the binding failed: again after the back-off."""
-        entry = self._entries.get(uid)
-        if entry is None or entry.state is not State.DECIDING:
-            return
-        entry.retry_at_s = now_s + self._backoff_s(entry.attempts)
-        self._wait(entry)
-
-    def move(self, helped: frozenset[str], refusing: Callable[[PodClass], frozenset[str] | None], now_s: float) -> int:
-        """Something happened that may help pods refused by these filters ("*": all). Returns how many were moved.
-
-        `refusing` says which filters refuse a class now, or None if it fits somewhere. What it says is kept, because
-        the filter that is in the way now may be another one than at the last attempt.
+        Returns the pods that lost their nomination by that: the gang speaks for them now.
         """
-        moved = 0
-        for pod_class, group in list(self._refused.items()):
-            if "*" not in helped and not group.filters & helped:
-                continue
-            filters = refusing(pod_class)
-            if filters is not None:
-                group.filters = filters
-                continue
-            for entry in list(group.entries.values()):
-                self._leave_refused(entry)
-                self._retry(entry, now_s)
-                moved += 1
-        return moved
+        party = self._gangs.get(gang)
+        if party is None or party.need == need:
+            return []
+        lost: list[str] = []
+        before, party.need = party.need, need
+        if not need:
+            self._retire(party)
+            party.state = State.GATHERING
+            for entry in party.members.values():
+                entry.party = None
+                if entry.state is not State.DECIDING:
+                    self._line_up(entry)
+            return lost
+        if not before:
+            for uid, entry in party.members.items():
+                if entry.party is not None:
+                    lost.append(uid)
+                self._leave_line(entry)
+                entry.party = party
+                if entry.state is not State.DECIDING:
+                    entry.state = State.ACTIVE
+        self._muster(party)
+        return lost
 
-    def flush(self, now_s: float) -> None:
-        """Lets those go on whose time has come; call it at `next_due_s` or before `pop`."""
-        while self._backoff and self._backoff[0][0] <= now_s:
-            _, ticket, uid = heapq.heappop(self._backoff)
-            entry = self._entries.get(uid)
-            if entry is not None and entry.ticket == ticket and entry.state is State.BACKOFF:
-                self._activate(entry)
-        for group in list(self._refused.values()):
-            for entry in list(group.entries.values()):
-                if entry.tried_at_s + self._flush_s > now_s:
-                    break  # in the order of their refusal
-                self._leave_refused(entry)
-                self._retry(entry, now_s)
-
-    def next_due_s(self) -> float | None:
-        """When `flush` next has something to do; None: not before another call changes that."""
-        due = [next(iter(g.entries.values())).tried_at_s + self._flush_s for g in self._refused.values()]
-        if self._backoff:
-            due.append(self._backoff[0][0])
-        return min(due, default=None)
+    # -- turns
 
     @property
     def has_active(self) -> bool:
-        """Whether `pop` may have something (places of removed pods count until they are popped)."""
-        return bool(self._active)
+        """Whether `pop` has something."""
+        return self._line.first() is not None
+
+    @property
+    def has_dirty(self) -> bool:
+        """Whether `recheck` has something."""
+        return self._refused.dirty is not None
+
+    def begin_round(self) -> None:
+        """Answers that stand from earlier rounds are renewed before somebody is told them: numbers in them change."""
+        self._round += 1
+
+    def pop(self, limit: int, look: Look, now_s: float) -> Run | None:
+        """Whose turn it is: at most `limit` pods of a lot, or a whole party. None: nobody's."""
+        while (unit := self._line.first()) is not None:
+            if isinstance(unit, Lot) and unit.closed and unit.refused.size and (unit.dirty or unit.round < self._round):
+                self._look_again(unit, look, now_s)  # those that were refused may be first
+                continue
+            self._line.leave(unit)
+            if isinstance(unit, Lot):
+                return self._take_run(unit, limit)
+            assert isinstance(unit, Party)
+            return self._take_all(unit)
+        return None
+
+    def _take_all(self, party: Party) -> Run:
+        entries = sorted((e for e in party.members.values() if e.state is not State.DECIDING), key=lambda e: e.turn)
+        for entry in entries:
+            self._is_decided(entry)
+        party.state = State.DECIDING
+        return Run([entry.waiting for entry in entries], together=True, gang=party.gang, need=party.need)
+
+    def _take_run(self, lot: Lot, limit: int) -> Run:
+        other = self._line.first()
+        until = other.in_line if other is not None else None
+        run: list[Waiting] = []
+        stands = lot.closed and lot.round == self._round and not lot.dirty
+        standing = lot.standing if stands else None
+        while len(run) < limit and (head := lot.head()) is not None and (until is None or head.turn < until):
+            (lot.refused if head.state is State.UNSCHEDULABLE else lot.fresh).leave(head)
+            self._is_decided(head)
+            run.append(head.waiting)
+        self._line.offer(lot)
+        return Run(run, standing)
+
+    # -- answers
+
+    def refused(self, uids: Iterable[str], refusal: Refusal, now_s: float) -> None:
+        """Nothing fitted, and that is what all of their lot (or of their gang) are told from now on."""
+        parties: dict[Party, None] = {}
+        for entry in self._answered(uids):
+            self._end_nomination(entry)
+            if entry.party is not None:
+                entry.state = State.ACTIVE
+                parties[entry.party] = None
+                continue
+            lot = self._lots[entry.waiting.lot]
+            entry.state = State.UNSCHEDULABLE
+            lot.refused.put(entry, self._ticket())
+            if lot.standing is not refusal or not lot.closed or lot.dirty:
+                if not lot.closed:
+                    lot.told, lot.told_s = refusal.message, now_s
+                lot.closed, lot.standing, lot.round = True, refusal, self._round
+                self._refused.settle(lot, refusal.filters, now_s)
+        for party in parties:
+            self._missed(party, now_s)
+            party.state = State.UNSCHEDULABLE
+            self._refused.settle(party, refusal.filters, now_s)
+
+    def nominated(self, uids: Iterable[str], refusal: Refusal, now_s: float) -> None:
+        """Nothing fits now, but others make room for them."""
+        for entry in self._answered(uids):
+            if entry.party is None:
+                entry.party = Party(gang=None, members={entry.waiting.uid: entry})
+            party = entry.party
+            entry.state, party.state = State.ACTIVE, State.NOMINATED
+            if party.gang is not None:
+                if party.is_complete:
+                    self._refused.settle(party, refusal.filters, now_s)
+                else:
+                    self._muster(party)
+                continue
+            lot = self._lots[entry.waiting.lot]
+            lot.nominated[entry.waiting.uid] = party
+            if lot.filters is None:
+                self._refused.settle(lot, refusal.filters, now_s)
+
+    def failed(self, uids: Iterable[str], now_s: float) -> None:
+        """A node was found, but the binding failed: again after the back-off."""
+        parties: dict[Party, None] = {}
+        for entry in self._answered(uids):
+            self._end_nomination(entry)
+            if entry.party is not None:
+                entry.state = State.ACTIVE
+                parties[entry.party] = None
+                continue
+            entry.failures += 1
+            entry.state = State.BACKOFF
+            entry.ticket = self._ticket()
+            heapq.heappush(self._backoff, (now_s + self._backoff_s(entry.failures), entry.ticket, entry))
+        for party in parties:
+            self._missed(party, now_s)
+            self._wait(party)
+
+    def postponed(self, uids: Iterable[str]) -> None:
+        """They were not looked at: in line again, as they were."""
+        for entry in self._answered(uids):
+            if entry.party is None:
+                self._line_up(entry)
+            else:
+                entry.state = State.ACTIVE
+                self._activate(entry.party)
+
+    def ready(self, uid: str) -> None:
+        """Those that made room for a nominated pod are gone: its turn comes, and that of its gang."""
+        entry = self._entries.get(uid)
+        if entry is not None and entry.party is not None and entry.party.state is State.NOMINATED:
+            self._activate(entry.party)
+
+    def renounce(self, uid: str) -> None:
+        """A nominated pod is nominated no more: it waits like any other."""
+        entry = self._entries.get(uid)
+        if entry is None or entry.party is None or entry.state is State.DECIDING:
+            return
+        if entry.party.gang is None:
+            self._end_nomination(entry)
+            self._line_up(entry)
+        elif entry.party.state is State.NOMINATED:
+            self._activate(entry.party)
+
+    # -- events and time
+
+    def help(self, filters: Iterable[str]) -> None:
+        """Something happened that may help those that these filters refused (`ANYTHING`: all)."""
+        self._refused.help(filters)
+
+    def help_lots(self, name: str, may: Callable[[LotKey], bool]) -> None:
+        """The same for one filter, and those lots that it may help; gangs, whatever they are made of."""
+        self._refused.help_some(name, lambda unit: not isinstance(unit, Lot) or may(unit.key))
+
+    def recheck(self, look: Look, now_s: float, limit: int) -> int:
+        """Looks again at dirty lots, at most so many; returns how many it were."""
+        looked = 0
+        while looked < limit and (unit := self._refused.dirty) is not None:
+            looked += 1
+            if isinstance(unit, Lot):
+                self._look_again(unit, look, now_s)
+            elif isinstance(unit, Party):
+                self._refused.forget(unit)
+                if unit.state is State.NOMINATED or unit.retry_at_s <= now_s:
+                    self._activate(unit)
+                else:
+                    self._wait(unit)
+        return looked
+
+    def flush(self, now_s: float) -> None:
+        """Lets those go on whose back-off is over, and makes dirty what was not looked at for long."""
+        while self._backoff and self._backoff[0][0] <= now_s:
+            _, ticket, waiter = heapq.heappop(self._backoff)
+            if waiter.ticket != ticket or waiter.state is not State.BACKOFF:
+                continue
+            if isinstance(waiter, Party):
+                self._activate(waiter)
+            else:
+                self._line_up(waiter)
+        self._refused.flush(now_s, self._flush_s)
+
+    def next_due_s(self) -> float | None:
+        """When `flush` next has something to do; None: not before another call changes that."""
+        due = [self._backoff[0][0]] if self._backoff else []
+        if (checked_s := self._refused.oldest_check_s) is not None:
+            due.append(checked_s + self._flush_s)
+        return min(due, default=None)
+
+    # -- inside: pods
+
+    def _state(self, entry: Entry) -> State:
+        if entry.state is State.DECIDING:
+            return State.DECIDING
+        if entry.party is not None:
+            # One that has come while the others are being decided about has its turn with them, or after them.
+            return State.ACTIVE if entry.party.state is State.DECIDING else entry.party.state
+        if entry.state is State.UNSCHEDULABLE and not self._lots[entry.waiting.lot].closed:
+            return State.ACTIVE
+        return entry.state
+
+    def _file(self, entry: Entry, need: int) -> None:
+        waiting = entry.waiting
+        lot = self._lots.get(waiting.lot)
+        if lot is None:
+            lot = self._lots[waiting.lot] = Lot(key=waiting.lot)
+        lot.size += 1
+        deciding = entry.state is State.DECIDING
+        if waiting.gang is not None:
+            party = self._gangs.get(waiting.gang)
+            if party is None:
+                party = self._gangs[waiting.gang] = Party(gang=waiting.gang, need=need)
+            party.members[waiting.uid] = entry
+            party.deciding += deciding
+            if party.need:
+                entry.party = party
+                self._muster(party)
+                return
+        if not deciding:
+            self._line_up(entry)
+
+    def _unfile(self, entry: Entry) -> None:
+        waiting, deciding = entry.waiting, entry.state is State.DECIDING
+        self._leave_line(entry)
+        lot = self._lots[waiting.lot]
+        lot.size -= 1
+        if not lot.size:
+            del self._lots[waiting.lot]
+            self._retire(lot)
+        if waiting.gang is not None:
+            party = self._gangs[waiting.gang]
+            del party.members[waiting.uid]
+            party.deciding -= deciding
+            entry.party = None
+            if not party.members:
+                del self._gangs[waiting.gang]
+                self._retire(party)
+            elif party.need:
+                self._muster(party)
+
+    def _line_up(self, entry: Entry) -> None:
+        lot = self._lots[entry.waiting.lot]
+        entry.state = State.ACTIVE
+        lot.fresh.put(entry, self._ticket())
+        self._line.offer(lot)
+
+    def _leave_line(self, entry: Entry) -> None:
+        """Out of wherever it stands by itself."""
+        self._end_nomination(entry)
+        if entry.party is None:
+            lot = self._lots[entry.waiting.lot]
+            if entry.state is State.ACTIVE:
+                lot.fresh.leave(entry)
+            elif entry.state is State.UNSCHEDULABLE:
+                lot.refused.leave(entry)
+        entry.ticket = 0
+
+    def _end_nomination(self, entry: Entry) -> None:
+        party = entry.party
+        if party is not None and party.gang is None:
+            self._retire(party)
+            self._lots[entry.waiting.lot].nominated.pop(entry.waiting.uid, None)
+            entry.party = None
+            if entry.state is not State.DECIDING:
+                entry.state = State.BACKOFF  # of no line; whoever called puts it into one
+
+    def _is_decided(self, entry: Entry) -> None:
+        entry.state = State.DECIDING
+        if entry.waiting.gang is not None:
+            self._gangs[entry.waiting.gang].deciding += 1
+
+    def _answered(self, uids: Iterable[str]) -> list[Entry]:
+        entries = []
+        for uid in uids:
+            entry = self._entries.get(uid)
+            if entry is None or entry.state is not State.DECIDING:
+                continue
+            if entry.waiting.gang is not None:
+                self._gangs[entry.waiting.gang].deciding -= 1
+            entries.append(entry)
+        return entries
+
+    # -- inside: parties
+
+    def _muster(self, party: Party) -> None:
+        """The members or the need have changed."""
+        if not party.is_complete:
+            self._retire(party)
+            party.state = State.GATHERING
+        elif party.state in (State.GATHERING, State.ACTIVE):
+            self._activate(party)
+        elif party.state is State.UNSCHEDULABLE:
+            self._refused.stain(party)  # another member may be one that fits
+
+    def _activate(self, party: Party) -> None:
+        if not party.is_complete:
+            self._muster(party)
+            return
+        self._refused.forget(party)
+        party.state = State.ACTIVE
+        self._line.offer(party)
+
+    def _missed(self, party: Party, now_s: float) -> None:
+        party.attempts += 1
+        party.retry_at_s = now_s + self._backoff_s(party.attempts)
+
+    def _wait(self, party: Party) -> None:
+        if not party.is_complete:
+            self._muster(party)
+            return
+        party.state = State.BACKOFF
+        party.ticket = self._ticket()
+        heapq.heappush(self._backoff, (party.retry_at_s, party.ticket, party))
+
+    # -- inside: lots and the line
+
+    def _look_again(self, lot: Lot, look: Look, now_s: float) -> None:
+        refusal = look(lot)
+        if refusal is not None:
+            lot.standing, lot.round = refusal if lot.closed else None, self._round
+            self._refused.settle(lot, refusal.filters, now_s)
+            return
+        self._refused.forget(lot)
+        lot.closed, lot.standing = False, None
+        for party in lot.nominated.values():
+            if party.state is State.NOMINATED:
+                self._activate(party)
+                break  # when it has found a place, another may
+        self._line.offer(lot)
+
+    def _retire(self, unit: Unit) -> None:
+        self._refused.forget(unit)
+        self._line.leave(unit)
 
     def _backoff_s(self, attempts: int) -> float:
         doublings = min(attempts - 1, 32)
         return min(self._backoff_initial_s * 2.0**doublings, self._backoff_max_s)
 
-    def _retry(self, entry: _Entry, now_s: float) -> None:
-        if entry.retry_at_s > now_s:
-            self._wait(entry)
-        else:
-            self._activate(entry)
-
-    def _activate(self, entry: _Entry) -> None:
+    def _ticket(self) -> int:
         self._tickets += 1
-        entry.state, entry.ticket = State.ACTIVE, self._tickets
-        waiting = entry.waiting
-        heapq.heappush(self._active, (-waiting.priority, waiting.created_s, entry.order, entry.ticket, waiting.uid))
-
-    def _wait(self, entry: _Entry) -> None:
-        self._tickets += 1
-        entry.state, entry.ticket = State.BACKOFF, self._tickets
-        heapq.heappush(self._backoff, (entry.retry_at_s, entry.ticket, entry.waiting.uid))
-
-    def _leave_refused(self, entry: _Entry) -> None:
-        pod_class = entry.waiting.pod.pod_class
-        group = self._refused[pod_class]
-        del group.entries[entry.waiting.uid]
-        if not group.entries:
-            del self._refused[pod_class]
+        return self._tickets

@@ -1,8 +1,13 @@
-"""Tells people what the scheduler decided: events, and the condition of a pod that fits nowhere.
+"""Tells the world about placements: Scheduled, FailedScheduling and Preempted events, and the condition PodScheduled.
 
-Reports are never in the way of a binding: they are collected here and written in batches by a task of their own. What
-the pod's condition says already is not written again. A report may get lost (a full table, a conflict); the next
-attempt at the pod makes a new one.
+A pod that fits nowhere gets the condition PodScheduled=False with the message that Kubernetes would write, and with it
+where it is nominated. Nothing here may hold up scheduling: events go through the recorder, conditions through a bounded
+table, drained here and written in batches by a task of their own. What the pod's status says already is not written
+again. A report may get lost (a full table, a conflict); the next look at the pod makes a new one.
+
+While pods wait to be bound, reports step back (`hold_s`): each costs the master as much as a binding. Then so many are
+written a second as take a small share of it; the rest follows when there is nothing better to do, or is dropped, the
+oldest first, and counted (`dropped`).
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 
 from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
@@ -24,25 +30,39 @@ from cluster.pb.v1 import core_pb2 as core
 _log = logging.getLogger("podium.scheduler")
 
 PENDING_LIMIT = 10_000
-"""Conditions that wait to be written. When full, the oldest is dropped: that pod is reported at its next attempt."""
+"""Conditions that wait to be written. When full, the oldest is dropped: that pod is told when it is looked at next."""
 EVENTS_LIMIT = 10_000
 """Events that wait to be written: a crowd of pods is bound faster than people's news of it is written."""
-WRITE_BATCH = 200
+WRITE_BATCH = 100
 RETRY_S = 1.0
 
 
 class Reporter:
     """Writes events and conditions on behalf of the scheduler."""
 
-    def __init__(self, client: ClusterClient, clock: Clock, *, repeat_event_s: float) -> None:
+    def __init__(
+        self,
+        client: ClusterClient,
+        clock: Clock,
+        *,
+        repeat_event_s: float,
+        hold_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._client = client
         self._clock = clock
         self._repeat_event_s = repeat_event_s
-        self._recorder = EventRecorder(client, "default-scheduler", clock=clock, limit=EVENTS_LIMIT)
+        self._hold_s = hold_s
+        self._recorder = EventRecorder(client, "default-scheduler", clock=clock, limit=EVENTS_LIMIT, hold_s=hold_s)
         self._tasks = Tasks("scheduler reporter")
         self._work = asyncio.Event()
         self._pending: OrderedDict[Key, core.Pod] = OrderedDict()
         self._said_at_s: dict[str, float] = {}
+        self._overflowed = 0
+
+    @property
+    def dropped(self) -> int:
+        """Events and conditions that were not written."""
+        return self._recorder.dropped + self._overflowed
 
     async def start(self) -> None:
         """Begins to write."""
@@ -63,36 +83,56 @@ class Reporter:
             pod, "Normal", "Scheduled", f"Successfully assigned {meta.namespace}/{meta.name} to {node}"
         )
 
-    def unschedulable(self, pod: core.Pod, message: str) -> None:
-        """A pod fits nowhere; `pod` as it was last seen."""
+    def unschedulable(self, pod: core.Pod, message: str, node: str = "") -> None:
+        """A pod (as it was last seen) fits nowhere. `node`: where it is nominated; without a message, only that."""
         uid, now_s = pod.metadata.uid, self._clock.monotonic()
-        if self._says_already(pod, message):
-            if now_s - self._said_at_s.setdefault(uid, now_s) < self._repeat_event_s:
+        if self._says_already(pod, message, node):
+            if not message or now_s - self._said_at_s.setdefault(uid, now_s) < self._repeat_event_s:
                 return
         else:
-            self._enqueue(pod, message)
-        self._said_at_s[uid] = now_s
-        self._recorder.event(pod, "Warning", "FailedScheduling", message)
+            self._enqueue(pod, message, node)
+        if message:
+            self._said_at_s[uid] = now_s
+            self._recorder.event(pod, "Warning", "FailedScheduling", message)
+
+    def warn(self, about: core.Pod, reason: str, message: str) -> None:
+        """Something that does not become a condition of the pod."""
+        self._recorder.event(about, "Warning", reason, message)
+
+    def preempted(self, victim: core.Pod, preemptor: Key, node: str) -> None:
+        """A pod has to make room."""
+        words = f"Preempted by {preemptor.namespace}/{preemptor.name} on node {node}"
+        self._recorder.event(victim, "Normal", "Preempted", words)
 
     def gone(self, uid: str) -> None:
         """A pod does not wait any more."""
         self._said_at_s.pop(uid, None)
 
-    def _says_already(self, pod: core.Pod, message: str) -> bool:
+    def _says_already(self, pod: core.Pod, message: str, node: str) -> bool:
         waiting = self._pending.get(Key("Pod", pod.metadata.namespace, pod.metadata.name))
         latest = waiting if waiting is not None and waiting.metadata.uid == pod.metadata.uid else pod
+        if latest.status.nominatedNodeName != node:
+            return False
         condition = get_condition(latest.status, "PodScheduled")
-        return condition is not None and (condition.status, condition.message) == ("False", message)
+        return not message or (condition is not None and (condition.status, condition.message) == ("False", message))
 
-    def _enqueue(self, pod: core.Pod, message: str) -> None:
-        changed = core.Pod()
-        changed.CopyFrom(pod)
-        set_condition(changed.status, "PodScheduled", "False", self._clock.wall(), "Unschedulable", message)
+    def _enqueue(self, pod: core.Pod, message: str, node: str) -> None:
         key = Key("Pod", pod.metadata.namespace, pod.metadata.name)
+        waiting = self._pending.get(key)
+        same = waiting is not None and waiting.metadata.resourceVersion == pod.metadata.resourceVersion
+        changed = core.Pod()
+        changed.CopyFrom(waiting if waiting is not None and same else pod)
+        if message:
+            set_condition(changed.status, "PodScheduled", "False", self._clock.wall(), "Unschedulable", message)
+        if node:
+            changed.status.nominatedNodeName = node
+        else:
+            changed.status.ClearField("nominatedNodeName")
         self._pending[key] = changed
         self._pending.move_to_end(key)
         if len(self._pending) > PENDING_LIMIT:
             self._pending.popitem(last=False)
+            self._overflowed += 1
         self._work.set()
 
     async def _write_conditions(self) -> None:
@@ -100,15 +140,20 @@ class Reporter:
             await self._work.wait()
             self._work.clear()
             while self._pending:
+                if (hold_s := self._hold_s()) > 0:
+                    await self._clock.sleep(hold_s)
                 batch = [self._pending.popitem(last=False)[1] for _ in range(min(WRITE_BATCH, len(self._pending)))]
+                if not batch:
+                    break  # all of them were bound meanwhile
                 try:
                     # With the version that was seen: a status that has changed meanwhile is not overwritten. The change
-                    # is news of the pod, and if it still waits, its next attempt reports again.
+                    # is news of the pod, and if it still waits, it is told again when it is looked at next.
                     written = await self._client.write(
                         [operations.update_status(pod) for pod in batch], cause=core.Cause(reason="unschedulable")
                     )
                 except ApiError as error:
                     _log.info("%d conditions were not written: %s", len(batch), error)
+                    self._overflowed += len(batch)
                     await self._clock.sleep(RETRY_S)
                 else:
                     for pod, outcome in zip(batch, written.outcomes, strict=True):

@@ -7,7 +7,7 @@ longer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -30,11 +30,16 @@ class Rules:
         weights: Weights,
         seed: int,
         *,
+        without_filters: Collection[str] = (),
         more_filters: Sequence[Filter] = (),
         more_scores: Sequence[tuple[Score, int]] = (),
     ) -> None:
-        """`more_filters` come after Kubernetes' own. Raises ValueError if the weights are too great in sum."""
-        self.filters = (*FILTERS, *more_filters)
+        """`without_filters`: names of Kubernetes' own that do not count; `more_filters` come after those that do.
+
+        Raises ValueError if the weights are too great in sum.
+        """
+        left_out = tuple(each for each in FILTERS if each.name in without_filters)
+        self.filters = (*(each for each in FILTERS if each not in left_out), *more_filters)
         self._own = weighted(weights)
         self.scores = (*self._own, *more_scores)
         self.ties = TieBreak(seed, packs=weights.packs)
@@ -44,7 +49,7 @@ class Rules:
             spread=weights.spread,
             pods=weights.inter_pod_affinity,
         )
-        self.is_incremental = all(each.scope is Scope.NODE for each in more_filters) and all(
+        self.is_incremental = all(each.scope is Scope.NODE for each in (*left_out, *more_filters)) and all(
             score.scope is Scope.NODE and not score.compares for score, _ in more_scores
         )
         """What placing one pod changes is known without asking the rules again."""

@@ -1,11 +1,24 @@
-"""What can be set about the scheduler. The times come from the timer profile, the rest has one good value."""
+"""What can be set about the scheduler: by the timer profile, and by a file (`--scheduler-config`), which wins.
+
+# scheduler.toml
+bind_batch = 500
+
+[profiles.gpu]                       # pods with schedulerName: gpu
+based_on = "binpack"
+filters = ["away-from-crowds"]       # further ones, from plug-ins
+weights = {NodeAffinity = 5, "mine.scores:by_rank" = 2}
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import Literal
 
 DEFAULT_SCHEDULER = "default-scheduler"
 """The name that admission writes into a pod that names no scheduler."""
+BINPACK = "binpack"
+"""The profile that fills nodes up instead of spreading."""
+
 
 MAX_WEIGHT = 1000
 """Of a score."""
@@ -47,17 +60,30 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
+class ProfileSettings:
+    """A profile as a file describes it: what differs from the one that it is based on."""
+
+    based_on: Literal["", "default-scheduler", "binpack"] = ""
+    """Empty: on the one of the same name, if that is one of these two; else on default-scheduler."""
+    weights: dict[str, int] = field(default_factory=dict)
+    """Of scores, 0 to 100, by name: those that `podium why` shows, and plug-ins ("name" or "module:function")."""
+    filters: tuple[str, ...] = ()
+    """Further filters, from plug-ins: "name" or "module:function"."""
+    without_filters: tuple[str, ...] = ()
+    """Filters that are left out, by the names that `podium why` shows."""
+
+
+@dataclass(frozen=True, slots=True)
 class SchedulerSettings:
     """Settings of one scheduler."""
 
-    scheduler_name: str = DEFAULT_SCHEDULER
-    """Only pods whose spec.schedulerName says this are placed."""
-    weights: Weights = field(default_factory=Weights)
+    profiles: dict[str, ProfileSettings] = field(default_factory=dict)
+    """By the name that pods have in spec.schedulerName. default-scheduler and binpack are there in any case."""
     backoff_initial_s: float = 1.0
-    """How long a pod waits after its first failed attempt; doubles with each."""
+    """How long a pod waits after its binding failed, and a gang after it did not fit; doubles with each time."""
     backoff_max_s: float = 10.0
     unschedulable_flush_s: float = 60.0
-    """A pod that fits nowhere is tried again after this, even if nothing that could help was heard of."""
+    """A pod that fits nowhere is looked at again after this, even if nothing that could help was heard of."""
     assume_ttl_s: float = 30.0
     """How long a written binding counts as done without being seen in the watch. Kubernetes' number."""
     bind_batch: int = 250
@@ -67,3 +93,14 @@ class SchedulerSettings:
     """At most so many writes at once; pods wait in the queue meanwhile, and the next batch gets fuller."""
     repeat_event_s: float = 60.0
     """A pod that stays pending for the same reason gets its FailedScheduling event counted up at most this often."""
+    decisions_kept: int = 10_000
+    """So many of the last decisions are remembered, for questions."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("bind_batch", 1, 2000), ("binds_in_flight", 1, 64), ("decisions_kept", 0, 1_000_000)):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"{name} is {value}, but must be from {low} to {high}")
+        for name in ("backoff_initial_s", "backoff_max_s", "unschedulable_flush_s", "assume_ttl_s", "repeat_event_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 0")

@@ -89,6 +89,8 @@ class Snapshot:
         """How many pods have left a row so far."""
         self.arrivals = 0
         """How many pods have come to a row so far."""
+        self.priorities: Counter[int] = Counter()
+        """Of the pods that have a row: how many have which."""
         self._taints = TaintSets()
         self._labels = LabelColumns(rows)
         self._row_of: dict[str, int] = {}
@@ -187,6 +189,10 @@ class Snapshot:
         """Where a data directory (NAMESPACE/NAME) lies or is in use; empty: nowhere yet."""
         return self._directories.get(name, {}).keys()
 
+    def distrust(self) -> None:
+        """Everything that was computed from the nodes is void, though nothing here has changed."""
+        self._nodes_version += 1
+
     # -- pods
 
     def place(self, pod: PlacedPod, node_name: str) -> None:
@@ -194,6 +200,7 @@ class Snapshot:
         known = self._pods.get(pod.uid)
         if known is not None:
             if known[1] == pod and self.names[known[0]] == node_name:
+                self._pods[pod.uid] = (known[0], pod)  # what does not count here may be news
                 return
             self.remove(pod.uid)
         row = self._row(node_name)
@@ -231,6 +238,9 @@ class Snapshot:
         if known is None:
             return None
         row, pod = known
+        self.priorities[pod.priority] -= 1
+        if not self.priorities[pod.priority]:
+            del self.priorities[pod.priority]
         name = self.names[row]
         on_row = self._on_row[row]
         on_row.discard(uid)
@@ -244,6 +254,15 @@ class Snapshot:
         """Where a pod is."""
         known = self._pods.get(uid)
         return None if known is None else self.names[known[0]]
+
+    def row_of_pod(self, uid: str) -> int | None:
+        """The row of a pod, whether its node is live or not."""
+        known = self._pods.get(uid)
+        return None if known is None else known[0]
+
+    def rows_with_pods(self) -> list[int]:
+        """The rows of nodes that have pods."""
+        return list(self._on_row)
 
     def placed(self, uid: str) -> PlacedPod | None:
         """A pod that is on some row."""
@@ -296,6 +315,7 @@ class Snapshot:
 
     def _keep(self, pod: PlacedPod, row: int) -> None:
         self._pods[pod.uid] = (row, pod)
+        self.priorities[pod.priority] += 1
         on_row = self._on_row.get(row)
         if on_row is None:
             self._on_row[row] = {pod.uid}

@@ -1,51 +1,56 @@
-"""All that the scheduler knows and decides, without any I/O: news comes in, bindings to write come out.
+"""All that the scheduler knows and decides, without any I/O: news comes in, what is to be written comes out.
 
     news of a pod     without a node -> the queue;  with a node -> the snapshot;  gone or finished -> out of both
     news of a node    -> the snapshot; what it may help -> remembered until the next decision
-    decide            moves pods that were helped, pops the queue, decides, assumes
-    bound / unbound   what became of a write
+    decide            a round of `cluster.scheduler.deciding`
+    bound / unbound   what became of a binding;  spared: a pod that should make room was not told to go
 
-Time is an argument (monotonic seconds), dice are handed in, so that a test, a replay and a what-if can run it.
+Gated pods are not there at all, and pods of schedulers that are none of our profiles are only counted. Time is an
+argument (monotonic seconds), dice are handed in, so that a test, a replay and a what-if can run it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import groupby
+import heapq
+import math
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 
 from cluster.api.meta import from_time, is_terminating, key_of
-from cluster.api.pods import is_finished
+from cluster.api.pods import SUCCEEDED, is_finished
+from cluster.api.priorities import preempts, priority_of
+from cluster.api.selectors import pod_selector_of
 from cluster.pb.v1 import core_pb2 as core
-from cluster.scheduler.assumed import Assumed, AssumedPod
-from cluster.scheduler.cycle import Cycle, Dice, Placement
+from cluster.scheduler.assumed import Assumed
+from cluster.scheduler.budgets import Budget, Budgets
+from cluster.scheduler.cycle import Dice
+from cluster.scheduler.deciding import Decider, Decisions, Refused, Stranger
 from cluster.scheduler.facts import PlacedPod, facts_of, placed_pod
-from cluster.scheduler.filters import Refusal
+from cluster.scheduler.gangs import Gangs
+from cluster.scheduler.lots import GangKey, LotKey, State, Waiting
+from cluster.scheduler.nominations import Nominations
 from cluster.scheduler.podclass import PodClasses
-from cluster.scheduler.queue import ClusterEvent, SchedulingQueue, Waiting
+from cluster.scheduler.preemption import Preemption
+from cluster.scheduler.profiles import SchedulingProfile, shipped
+from cluster.scheduler.queue import SchedulingQueue
+from cluster.scheduler.records import Records, Stamp
+from cluster.scheduler.refused import ANYTHING, ClusterEvent
 from cluster.scheduler.settings import DEFAULT_SCHEDULER, SchedulerSettings
 from cluster.scheduler.snapshot import Snapshot
 
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """A pod and the node it shall go to; assumed from now on."""
-
-    waiting: Waiting
-    placement: Placement
-
-
-@dataclass(frozen=True, slots=True)
-class Decisions:
-    """What came of one round, in the order of the queue."""
-
-    bindings: list[Binding]
-    refusals: list[tuple[Waiting, Refusal]]
+STRANGERS_LIMIT = 10_000
+"""Pods of unknown schedulers that are remembered; the oldest are forgotten first, and nothing is said of them."""
+STRANGER_AFTER_S = 30.0
+"""So long another scheduler has to place its pod, before anything is said of it."""
 
 
 class World:
     """The scheduler's picture of the cluster and its decisions."""
 
-    def __init__(self, settings: SchedulerSettings, dice: Dice) -> None:
+    def __init__(
+        self, settings: SchedulerSettings, dice: Dice, profiles: Mapping[str, SchedulingProfile] | None = None
+    ) -> None:
+        """`profiles` by name; by default those that ship."""
         self.snapshot = Snapshot()
         self.queue = SchedulingQueue(
             backoff_initial_s=settings.backoff_initial_s,
@@ -53,15 +58,30 @@ class World:
             unschedulable_flush_s=settings.unschedulable_flush_s,
         )
         self.assumed = Assumed(settings.assume_ttl_s)
-        self._settings = settings
+        self.gangs = Gangs()
+        self.nominations = Nominations(self.snapshot)
+        self.records = Records(settings.decisions_kept)
+        self.profiles = profiles if profiles is not None else shipped()
+        self.cycles = {name: profile.cycle(self.snapshot, dice) for name, profile in self.profiles.items()}
+        self._preemption = Preemption(self.snapshot, Budgets(), self.nominations)
+        self._decider = Decider(
+            self.snapshot, self.queue, self.cycles, self.assumed, self.gangs, self.nominations, self._preemption,
+            self.records,
+        )  # fmt: skip
         self._classes = PodClasses()
-        self._cycle = Cycle(self.snapshot, settings.weights, dice)
         self._helped: set[str] = set()
-
-    @property
-    def tie_seed(self) -> int:
-        """The seed of the draws that decide between equally good nodes."""
-        return self._cycle.seed
+        self._gathering: dict[GangKey, None] = {}
+        """Gangs that had no member waiting before: their time begins with the next decision."""
+        self._overdue: list[tuple[float, GangKey]] = []
+        """When the members of a gang say that others are missing."""
+        self._timed: set[GangKey] = set()
+        """Those that stand in it."""
+        self._epoch = 0
+        """Of the plug-ins, when they were last looked at."""
+        self._strangers: OrderedDict[str, tuple[Stranger, float]] = OrderedDict()
+        """Pods of unknown schedulers by uid, and when something is said of them."""
+        self._new_strangers: dict[str, Stranger] = {}
+        """Their time begins with the next decision."""
 
     # -- news
 
@@ -72,6 +92,8 @@ class World:
             assert gone is not None
             if self.snapshot.remove_node(gone.metadata.name):
                 self._help(ClusterEvent.POD_GONE)
+                for nomination in self.nominations.on(gone.metadata.name):
+                    self._renounce(nomination.waiting.uid)
             return
         facts = facts_of(new)
         before = self.snapshot.set_node(new.metadata.name, facts)
@@ -103,17 +125,31 @@ class World:
         assert pod is not None
         uid = pod.metadata.uid
         if new is None or is_finished(new):
-            self.queue.remove(uid)
-            self.assumed.forget(uid)
-            self._leave(uid)
+            self._ended(uid, succeeded=new is not None and new.status.phase == SUCCEEDED)
         elif new.spec.nodeName:
-            self.queue.remove(uid)
-            self.assumed.confirm(uid)
-            self._place(placed_pod(new, self._classes.of(new, placed=True)), new.spec.nodeName)
-        elif is_terminating(new) or not self._is_ours(new):
-            self.queue.remove(uid)
+            self._has_node(new)
+        elif is_terminating(new) or new.spec.schedulingGates:
+            self._wants_nothing(uid)
+        elif self._profile_of(new) not in self.cycles:
+            self._wants_nothing(uid)
+            self._stranger(new)
         else:
-            self.queue.add(self._waiting(new))
+            self._wants_node(new)
+
+    def budget_changed(self, old: core.PodDisruptionBudget | None, new: core.PodDisruptionBudget | None) -> None:
+        """News of a disruption budget."""
+        if new is not None:
+            self._preemption.set_budget(
+                Budget(
+                    new.metadata.namespace,
+                    new.metadata.name,
+                    pod_selector_of(new.spec),
+                    new.status.disruptionsAllowed,
+                    frozenset(new.status.disruptedPods),
+                )
+            )
+        elif old is not None:
+            self._preemption.remove_budget(old.metadata.namespace, old.metadata.name)
 
     def service_changed(self, old: core.Service | None, new: core.Service | None) -> None:
         """News of a service: its selector makes a spreading group."""
@@ -133,63 +169,76 @@ class World:
 
     # -- decisions
 
-    def decide(self, limit: int, now_s: float) -> Decisions:
+    def decide(self, limit: int, now_s: float, stamp: Stamp | None = None) -> Decisions:
         """Decides about the pods whose turn it is, at most so many; each sees the ones before it placed."""
         self._advance(now_s)
-        decisions = Decisions([], [])
-        for pod_class, run in groupby(self.queue.pop(limit), lambda waiting: waiting.pod.pod_class):
-            together = list(run)
-            outcomes = self._cycle.decide_many(pod_class, [waiting.pod for waiting in together])
-            for waiting, outcome in zip(together, outcomes, strict=True):
-                if isinstance(outcome, Placement):
-                    self.assumed.assume(AssumedPod(waiting.uid, waiting.key, outcome.node))
-                    decisions.bindings.append(Binding(waiting, outcome))
-                else:
-                    self.queue.refused(waiting.uid, outcome.filters, now_s)
-                    decisions.refusals.append((waiting, outcome))
-        if decisions.bindings:
-            self._help(ClusterEvent.POD_ADDED)
+        decisions = self._decider.round(limit, now_s, stamp or Stamp())
+        decisions.refusals.extend(self._missing_members(now_s))
+        decisions.strangers.extend(self._old_strangers(now_s))
         return decisions
 
     def has_work(self, now_s: float) -> bool:
-        """Whether `decide` would find a pod to decide about."""
+        """Whether `decide` would find something to do."""
         self._advance(now_s)
-        return self.queue.has_active
+        return self.queue.has_active or self.queue.has_dirty or self._next_word_s() <= now_s
 
     def next_due_s(self) -> float | None:
         """When `decide` has something to do even if nothing is heard of until then."""
-        due = [at for at in (self.queue.next_due_s(), self.assumed.next_expiry_s()) if at is not None]
-        return min(due, default=None)
+        due = [self.queue.next_due_s(), self.assumed.next_expiry_s(), self._next_word_s()]
+        first_s = min((at for at in due if at is not None), default=math.inf)
+        return None if first_s == math.inf else first_s
 
     def bound(self, uid: str, now_s: float) -> None:
         """The binding is written, or may be: the watch will show it, or it expires."""
         self.assumed.bound(uid, now_s)
 
-    def unbound(self, uid: str, now_s: float) -> None:
-        """The binding is not written: the pod waits for its back-off and gets another decision."""
-        if self.assumed.forget(uid) is not None:
-            self._leave(uid)
-        self.queue.failed(uid, now_s)
+    def unbound(self, uids: Iterable[str], now_s: float) -> None:
+        """Their bindings are not written: the pods wait for their back-off and get another decision."""
+        failed = list(uids)
+        gangs: dict[GangKey, None] = {}
+        for uid in failed:
+            if self.assumed.forget(uid) is not None:
+                self._leave(uid)
+            waiting = self.queue.get(uid)
+            if waiting is not None and waiting.gang is not None:
+                self.gangs.place(uid, placed=False)
+                gangs[waiting.gang] = None
+        for gang in gangs:
+            self._need_changed(gang)
+        self.queue.failed(failed, now_s)
 
-    # -- inside
+    def spared(self, uids: Iterable[str]) -> None:
+        """These pods were not told to go after all: those for whom they should have gone look anew."""
+        for uid in uids:
+            self._preemption.stays(uid)
+            for preemptor in self.nominations.waiting_for(uid):
+                self._renounce(preemptor)
 
-    def _advance(self, now_s: float) -> None:
-        for late in self.assumed.expired(now_s):
-            self._leave(late.uid)
-            self.queue.failed(late.uid, now_s)
-        self.queue.flush(now_s)
-        if self._helped:
-            helped, self._helped = frozenset(self._helped), set()
-            self.queue.move(helped, self._cycle.refused_by, now_s)
+    # -- inside: pods
 
-    def _help(self, event: ClusterEvent) -> None:
-        self._helped |= event.value
+    def _ended(self, uid: str, *, succeeded: bool) -> None:
+        self._wants_nothing(uid, but_counts=succeeded)
+        self.assumed.forget(uid)
+        self._leave(uid)
+
+    def _has_node(self, pod: core.Pod) -> None:
+        uid, node = pod.metadata.uid, pod.spec.nodeName
+        self.queue.remove(uid)
+        self._no_stranger(uid)
+        self.nominations.drop(uid)
+        self.assumed.confirm(uid)
+        placed = placed_pod(pod, self._classes.of(pod, placed=True))
+        self._place(placed, node)
+        if placed.terminating:
+            self._preemption.goes(placed)
+        if pod.spec.HasField("podGroup"):
+            self._join(pod, placed=not placed.terminating)
 
     def _place(self, pod: PlacedPod, node: str) -> None:
         before, where = self.snapshot.placed(pod.uid), self.snapshot.node_of(pod.uid)
+        self.snapshot.place(pod, node)
         if before == pod and where == node:
             return  # most often our own binding, confirmed
-        self.snapshot.place(pod, node)
         if before is None:
             self._help(ClusterEvent.POD_ADDED)
         elif where != node:
@@ -197,17 +246,136 @@ class World:
         else:
             self._help(ClusterEvent.POD_CHANGED)
 
-    def _leave(self, uid: str) -> None:
-        if self.snapshot.remove(uid) is not None:
-            self._help(ClusterEvent.POD_GONE)
+    def _wants_node(self, pod: core.Pod) -> None:
+        waiting = self._waiting(pod)
+        need = 1
+        if waiting.gang is not None:
+            self._join(pod, placed=waiting.uid in self.assumed)
+            need = self.gangs.need(waiting.gang)
+            if self.queue.get(waiting.uid) is None and not self.queue.waiting_of(waiting.gang):
+                self._gathering[waiting.gang] = None
+        self.queue.add(waiting, need)
 
-    def _is_ours(self, pod: core.Pod) -> bool:
-        return (pod.spec.schedulerName or DEFAULT_SCHEDULER) == self._settings.scheduler_name
+    def _wants_nothing(self, uid: str, *, but_counts: bool = False) -> None:
+        waiting = self.queue.get(uid)
+        if waiting is not None:
+            self.queue.remove(uid)
+            if self.nominations.drop(uid) is not None and waiting.gang is not None:
+                for other in self.queue.waiting_of(waiting.gang):  # without it the others' places are void
+                    self._renounce(other.uid)
+        self._no_stranger(uid)
+        if but_counts:
+            return
+        gang = self.gangs.remove(uid)
+        if gang is not None:
+            self._need_changed(gang)
+
+    def _join(self, pod: core.Pod, *, placed: bool) -> None:
+        group = pod.spec.podGroup
+        key = GangKey(pod.metadata.namespace, group.name)
+        self.gangs.put(key, pod.metadata.uid, group.minMember, float(group.scheduleTimeoutSeconds), placed=placed)
+        self._need_changed(key)
+
+    def _need_changed(self, gang: GangKey) -> None:
+        for uid in self.queue.set_need(gang, self.gangs.need(gang)):
+            self.nominations.drop(uid)
+
+    def _leave(self, uid: str) -> None:
+        pod = self.snapshot.placed(uid)
+        if pod is None:
+            return
+        self.snapshot.remove(uid)
+        self._help(ClusterEvent.POD_GONE)
+        self._preemption.goes(pod)
+        for preemptor in self.nominations.gone(uid):
+            self.queue.ready(preemptor)
+
+    def _renounce(self, uid: str) -> None:
+        if self.nominations.drop(uid) is not None:
+            self.queue.renounce(uid)
+
+    def _stranger(self, pod: core.Pod) -> None:
+        uid = pod.metadata.uid
+        if uid not in self._strangers:
+            self._new_strangers[uid] = Stranger(key_of(pod), uid, pod.spec.schedulerName)
+
+    def _no_stranger(self, uid: str) -> None:
+        if self._strangers or self._new_strangers:
+            self._strangers.pop(uid, None)
+            self._new_strangers.pop(uid, None)
+
+    def _profile_of(self, pod: core.Pod) -> str:
+        return pod.spec.schedulerName or DEFAULT_SCHEDULER
 
     def _waiting(self, pod: core.Pod) -> Waiting:
+        pod_class = self._classes.of(pod)
+        spec = pod.spec
         return Waiting(
             key=key_of(pod),
-            pod=placed_pod(pod, self._classes.of(pod)),
-            priority=0,  # priority classes are not carried out yet; admission refuses the field
+            pod=placed_pod(pod, pod_class),
+            lot=LotKey(pod_class, self._profile_of(pod), priority_of(pod), preempts(pod)),
             created_s=from_time(pod.metadata.creationTimestamp),
+            gang=GangKey(pod.metadata.namespace, spec.podGroup.name) if spec.HasField("podGroup") else None,
         )
+
+    # -- inside: time
+
+    def _advance(self, now_s: float) -> None:
+        late = self.assumed.expired(now_s)
+        if late:
+            self.unbound([pod.uid for pod in late], now_s)
+        for gang in self._gathering:
+            if gang not in self._timed:
+                self._timed.add(gang)
+                heapq.heappush(self._overdue, (now_s + self.gangs.timeout_s(gang), gang))
+        self._gathering.clear()
+        for uid, stranger in self._new_strangers.items():
+            self._strangers[uid] = (stranger, now_s + STRANGER_AFTER_S)
+            if len(self._strangers) > STRANGERS_LIMIT:
+                self._strangers.popitem(last=False)
+        self._new_strangers.clear()
+        self.queue.flush(now_s)
+        self._recover_plugins(now_s)
+        if self._helped:
+            helped, self._helped = self._helped, set()
+            self.queue.help(helped)
+
+    def _recover_plugins(self, now_s: float) -> None:
+        """Plug-ins that were cut out come back in time; whenever one goes or comes, what it said is void."""
+        plugins = [plugin for profile in self.profiles.values() for plugin in profile.plugins]
+        for plugin in plugins:
+            plugin.recover(now_s)
+        epoch = sum(plugin.epoch for plugin in plugins)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self.snapshot.distrust()
+            self._helped.add(ANYTHING)
+
+    def _missing_members(self, now_s: float) -> list[Refused]:
+        """Gangs that were not complete in time say so, and go on waiting."""
+        told = []
+        while self._overdue and self._overdue[0][0] <= now_s:
+            _, gang = heapq.heappop(self._overdue)
+            waiting = self.queue.waiting_of(gang)
+            if not waiting:
+                self._timed.discard(gang)
+                continue
+            heapq.heappush(self._overdue, (now_s + self.gangs.timeout_s(gang), gang))
+            if self.queue.state(waiting[0].uid) is State.GATHERING:
+                there, least = self.gangs.size(gang)
+                told.append(Refused(waiting, f"pod group {gang.name} has {there} of {least} members"))
+        return told
+
+    def _old_strangers(self, now_s: float) -> list[Stranger]:
+        old = []
+        while self._strangers and next(iter(self._strangers.values()))[1] <= now_s:
+            old.append(self._strangers.popitem(last=False)[1][0])
+        return old
+
+    def _next_word_s(self) -> float:
+        """When there is something to say of a gang or a stranger."""
+        gang_s = self._overdue[0][0] if self._overdue else math.inf
+        return min(gang_s, next(iter(self._strangers.values()))[1] if self._strangers else math.inf)
+
+    def _help(self, event: ClusterEvent) -> None:
+        self._helped |= event.value

@@ -63,6 +63,8 @@ class ClusterState:
     store: str = ""
     """Where the state is, if not in the cluster's directory: "etcd://..."."""
     etcd_credentials: str = ""
+    scheduler_config: str = ""
+    """File with profiles and settings of the scheduler."""
     lifetime: str = "dev"
     """What becomes of pods when the `podium up` that started the cluster dies: "dev" (they end), "service"."""
 

@@ -35,6 +35,8 @@ class UpOptions:
     """"dev": everything ends with the `podium up` that started it; "service": pods outlive it, and are adopted."""
     agent_args: tuple[str, ...] = ()
     """Further options of each node agent, without their dashes: "no-cgroups", "eviction-hard=memory.available<1Gi"."""
+    scheduler_config: str = ""
+    """File with profiles and settings of the scheduler; empty: none."""
     block: int = 0
     """Own the addresses 127.<block>.0.0/16; 0: those it had, or any that are free."""
 
@@ -139,6 +141,7 @@ def plan_cluster(options: UpOptions, directory: ClusterDir, block: AddressBlock)
             (
                 *("manager", "--master", addresses, "--credentials", str(directory.credentials("controllers"))),
                 *("--scheduler-credentials", str(directory.credentials("scheduler"))),
+                *(("--scheduler-config", options.scheduler_config) if options.scheduler_config else ()),
                 *(("--leader-elect",) if options.masters > 1 else ()),
                 *common,
             ),

@@ -92,6 +92,7 @@ def supervise(directory: ClusterDir, options: UpOptions, lifeline_fd: int | None
         master=master_addresses(options.masters, block),
         store=options.store,
         etcd_credentials=options.etcd_credentials,
+        scheduler_config=options.scheduler_config,
         started_at=clock.wall(),
         processes=[this_process("supervisor", "supervisor")],
         nodes=node_names(options.nodes),

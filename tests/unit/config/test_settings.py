@@ -47,6 +47,13 @@ def test_flags_beat_environment_beats_file(tmp_path: Path) -> None:
     assert (shop.door, shop.rooms, shop.rent) == ("flag", 2, 7.0)
 
 
+def test_defaults_that_are_handed_in_are_the_weakest(tmp_path: Path) -> None:
+    toml = tmp_path / "shop.toml"
+    toml.write_text("rooms = 1\n")
+    shop = load(Shop, flags={"door": "flag"}, toml_path=toml, defaults={"rooms": 8, "rent": 9.5})
+    assert (shop.rooms, shop.rent) == (1, 9.5)
+
+
 def test_text_becomes_what_the_field_wants() -> None:
     environ = {
         "S_DOOR": "d",
@@ -120,3 +127,52 @@ def test_what_the_dataclass_itself_refuses() -> None:
     flags: dict[str, Any] = {"door": "d", "rooms": -1}
     with pytest.raises(ConfigError, match="a shop has at least none"):
         load(Shop, flags=flags)
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    height: int
+    goods: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.height > 9:
+            raise ValueError(f"height is {self.height}; nobody reaches beyond 9")
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    shelves: dict[str, Shelf] = field(default_factory=dict)
+    best: Shelf = field(default_factory=lambda: Shelf(1))
+
+
+def test_tables_of_a_file(tmp_path: Path) -> None:
+    toml = tmp_path / "store.toml"
+    toml.write_text("[best]\nheight = 3\n[shelves.left]\nheight = 2\n[shelves.left.goods]\ntea = 4\n")
+    assert load(Store, toml_path=toml) == Store({"left": Shelf(2, {"tea": 4})}, Shelf(3))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("best = 3", "best is 3, but must be a table"),
+        ("shelves = 3", "shelves is 3, but must be a table"),
+        ("[best]\nhight = 1", "there is no setting 'best.hight'; known are goods, height"),
+        ("[best]\ngoods = 1", "best.goods is 1, but must be a table"),
+        ("[shelves.left]\nheight = 'x'", "shelves.left.height is 'x', but must be a whole number"),
+        ("[shelves.left]\nheight = 10", "shelves.left: height is 10; nobody reaches beyond 9"),
+        ("[shelves.left.goods]\ntea = 'x'", "shelves.left.goods.tea is 'x', but must be a whole number"),
+    ],
+)
+def test_what_is_wrong_in_a_table_is_named_by_its_path(tmp_path: Path, text: str, complaint: str) -> None:
+    toml = tmp_path / "store.toml"
+    toml.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        load(Store, toml_path=toml)
+    assert str(refused.value) == f"{toml}: {complaint}"
+
+
+def test_a_table_that_lacks_something(tmp_path: Path) -> None:
+    toml = tmp_path / "store.toml"
+    toml.write_text("[shelves.left]\n")
+    with pytest.raises(ConfigError, match=r"missing setting: shelves\.left\.height"):
+        load(Store, toml_path=toml)

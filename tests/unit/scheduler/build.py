@@ -50,8 +50,13 @@ def make_pod(
     image: str = "",
     owner_uid: str = "",
     created_s: float = 0.0,
+    priority: int = 0,
+    policy: str = "",
+    gates: Sequence[str] = (),
+    group: tuple[str, int] | None = None,
+    scheduler: str = "default-scheduler",
 ) -> core.Pod:
-    """A pod of one container."""
+    """A pod of one container; `group`: its name and how many are placed together."""
     pod = core.Pod()
     meta, spec = pod.metadata, pod.spec
     meta.name, meta.namespace, meta.uid = name, namespace, f"uid-{namespace}-{name}"
@@ -67,7 +72,15 @@ def make_pod(
         container.image = image
     spec.nodeSelector.update(selector or {})
     spec.tolerations.extend(tolerations)
-    spec.schedulerName = "default-scheduler"
+    spec.schedulerName = scheduler
+    if priority:
+        spec.priority = priority
+    if policy:
+        spec.preemptionPolicy = policy
+    for gate in gates:
+        spec.schedulingGates.add(name=gate)
+    if group is not None:
+        spec.podGroup.name, spec.podGroup.minMember = group
     if node:
         spec.nodeName = node
     pod.status.phase = "Pending"

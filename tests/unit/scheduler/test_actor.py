@@ -16,7 +16,8 @@ from cluster.api.errors import Conflict, Overloaded, Unavailable
 from cluster.config.profiles import PROFILES
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
-from cluster.scheduler.actor import Scheduler, build_scheduler, settings_for
+from cluster.scheduler.actor import Scheduler, build_scheduler
+from cluster.scheduler.configuration import load_settings
 from cluster.scheduler.dimensions import ZONE_LABEL as ZONE
 from cluster.scheduler.explain import explain
 from tests.kit.clock import VirtualClock
@@ -57,7 +58,7 @@ async def rig() -> AsyncIterator[Rig]:
     clock = VirtualClock()
     cluster = MemoryCluster(clock=clock, rng=random.Random(1))
     tasks = Tasks("test")
-    scheduler = Scheduler(cluster.client("scheduler"), settings_for(PROFILES["kubernetes"]), clock, random.Random(2))
+    scheduler = Scheduler(cluster.client("scheduler"), load_settings(PROFILES["kubernetes"]), clock, random.Random(2))
     await scheduler.start()
     tasks.spawn(scheduler.run(), name="scheduler")
     yield Rig(clock, cluster, scheduler)

@@ -14,8 +14,11 @@ from cluster.pb.v1 import core_pb2 as core
 from cluster.scheduler import encoding as encoding_module
 from cluster.scheduler import snapshot as snapshot_module
 from cluster.scheduler import tallies as tallies_module
+from cluster.scheduler.cycle import Placement
 from cluster.scheduler.explain import explain
-from cluster.scheduler.settings import SchedulerSettings, Weights
+from cluster.scheduler.filters import Refusal
+from cluster.scheduler.profiles import SchedulingProfile
+from cluster.scheduler.settings import DEFAULT_SCHEDULER, SchedulerSettings, Weights
 from cluster.scheduler.ties import draw
 from cluster.scheduler.world import World
 from tests.unit.scheduler.build import make_controller, make_node, make_pod, make_service
@@ -50,7 +53,8 @@ class Play:
         self.scenario = Scenario(seed, nodes)
         self.rng = self.scenario.rng
         weights = self.rng.choice(WEIGHTS)
-        self.world = World(SchedulerSettings(backoff_initial_s=0.0, weights=weights), random.Random(seed))
+        profiles = {DEFAULT_SCHEDULER: SchedulingProfile(DEFAULT_SCHEDULER, weights)}
+        self.world = World(SchedulerSettings(backoff_initial_s=0.0), random.Random(seed), profiles)
         self.reference = Reference(weights=weights)
         service, controller = make_service("web", {"app": "web"}), make_controller("rc", {"tier": "fe"})
         self.reference.services.append(service)
@@ -129,14 +133,14 @@ class Play:
             self.world.pod_changed(known, changed)
 
     def decide(self) -> None:
-        """The world decides about all that waits, until nothing more is placed."""
-        while self.round():
-            pass  # those that were placed may help others
+        """The world decides about all that waits, until there is nothing left to decide."""
+        while self.world.has_work(0.0):
+            self.round()  # those that were placed may help others
         for pod in self.waiting.values():
             assert self.reference.decide(pod).message, f"{pod.metadata.name} fits, but nothing made the queue try it"
 
-    def round(self) -> bool:
-        """The world decides about whose turn it is, and the reference about one after the other."""
+    def round(self) -> None:
+        """The world decides about whose turn it is, and the reference about the same pods in the same order."""
         snapshot = self.world.snapshot
         helpful = (snapshot.versions.nodes, snapshot.versions.namespaces, snapshot.departures)
         if helpful != self.helpful:
@@ -144,20 +148,19 @@ class Play:
             self.said.clear()
         for pod in self.waiting.values():
             self.hear(pod)  # the queue may ask at this time
-        decisions = self.world.decide(1000, 0.0)
-        outcomes = {b.waiting.uid: b.placement for b in decisions.bindings}
-        refusals = {w.uid: refusal.message for w, refusal in decisions.refusals}
-        # In the order of the queue: all have the same age, so as they came.
-        for uid in [uid for uid in self.waiting if uid in outcomes or uid in refusals]:
-            pod, reference = self.waiting[uid], self.reference
+        first = self.world.records.made + 1
+        self.world.decide(1000, 0.0)
+        for decision in self.world.records.since(first):
+            uid, placement, reference = decision.uid, decision.outcome, self.reference
+            pod = self.waiting[uid]
             expected = reference.decide(pod)
             if self.rng.random() < 0.2:
                 self.explain(pod)
-            if uid in refusals:
+            if isinstance(placement, Refusal):
                 assert expected.message
-                assert refusals[uid] in self.hear(pod)
+                assert placement.message in self.hear(pod)
                 continue
-            placement = outcomes[uid]
+            assert isinstance(placement, Placement)
             assert expected.message == ""
             assert (placement.score, placement.ties, placement.feasible) == (
                 expected.score,
@@ -172,7 +175,6 @@ class Play:
             self.world.bound(uid, 0.0)
             if len(uid) % 2:
                 self.world.pod_changed(None, bound)  # the watch confirms some at once, others never
-        return bool(outcomes)
 
     def hear(self, pod: core.Pod) -> set[str]:
         """What may be said of a pod that does not fit."""
@@ -184,7 +186,7 @@ class Play:
         """The rule for ties: the fewest pods (or the most), then the lowest draw."""
         sign = -1 if self.reference.weights.packs else 1
         crowd = {name: sign * len(self.reference.on(self.reference.nodes[name])) for name in best}
-        return min(best, key=lambda name: (crowd[name], draw(self.world.tie_seed, name)))
+        return min(best, key=lambda name: (crowd[name], draw(self.world.cycles[DEFAULT_SCHEDULER].seed, name)))
 
     def explain(self, pod: core.Pod) -> None:
         reference = self.reference
@@ -253,7 +255,7 @@ def test_a_batch_never_exceeds_what_a_node_has(batch: list[tuple[int, int]], cou
     for i, (cpu, memory) in enumerate(batch):
         world.pod_changed(None, make_pod(f"p{i}", {"cpu": f"{cpu}m", "memory": f"{memory}Mi"}))
     decisions = world.decide(1000, 0.0)
-    assert len(decisions.bindings) + len(decisions.refusals) == len(batch)
+    assert len(decisions.bindings) + sum(len(each.waiting) for each in decisions.refusals) == len(batch)
     snapshot = world.snapshot
     assert (snapshot.requested <= snapshot.allocatable).all()
     assert int(snapshot.requested[:, snapshot.columns["pods"]].sum()) == len(decisions.bindings)
