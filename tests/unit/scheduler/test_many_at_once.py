@@ -19,10 +19,11 @@ from cluster.scheduler import choosing
 from cluster.scheduler import snapshot as snapshot_module
 from cluster.scheduler.cycle import Cycle, Placement
 from cluster.scheduler.facts import PlacedPod, facts_of, placed_pod
-from cluster.scheduler.filters import Filter, Scope
+from cluster.scheduler.filters import FILTERS, Filter, Scope
 from cluster.scheduler.podclass import PodClasses
+from cluster.scheduler.scoring import Score
 from cluster.scheduler.settings import Weights
-from cluster.scheduler.snapshot import Snapshot
+from cluster.scheduler.snapshot import Rows, Snapshot
 from tests.unit.scheduler.build import make_controller, make_service
 from tests.unit.scheduler.scenarios import Scenario, named
 from tests.unit.scheduler.test_against_reference import EXAMPLES, WEIGHTS
@@ -35,6 +36,30 @@ ANYTHING_GOES = Filter(
 )
 
 
+EVEN_NAMES = Filter(
+    "EvenNames",
+    Scope.NODE,
+    lambda snapshot, pod_class, rows: np.array([name[-1:] in "02468" for name in names(snapshot, rows)], np.bool_),
+    lambda snapshot, pod_class, rows: Counter(),
+)
+BY_NAME = Score(
+    "ByName",
+    Scope.NODE,
+    lambda snapshot, pod_class, rows: np.array([len(name) * 40 for name in names(snapshot, rows)], np.int64),
+)
+WITHOUT: list[list[str]] = [
+    *([] for _ in range(6)),
+    ["PodTopologySpread"],
+    ["InterPodAffinity"],
+    ["TaintToleration", "NodeUnschedulable"],
+]
+
+
+def names(snapshot: Snapshot, rows: Rows) -> list[str]:
+    everyone: list[str] = np.array(snapshot.names, np.object_)[rows].tolist()
+    return everyone
+
+
 class Twins:
     """Two cycles over two snapshots that hear the same."""
 
@@ -43,10 +68,24 @@ class Twins:
         self.rng = self.scenario.rng
         self.classes = PodClasses()
         self.pods: dict[str, core.Pod] = {}
-        weights = self.rng.choice(WEIGHTS)
+        weights, without = self.rng.choice(WEIGHTS), self.rng.choice(WITHOUT)
         self.snapshots = [Snapshot(4), Snapshot(4)]
-        self.fast = Cycle(self.snapshots[0], weights, random.Random(seed))
-        self.slow = Cycle(self.snapshots[1], weights, random.Random(seed), more_filters=[ANYTHING_GOES])
+        self.fast = Cycle(
+            self.snapshots[0],
+            weights,
+            random.Random(seed),
+            without_filters=without,
+            more_filters=[EVEN_NAMES] if self.rng.random() < 0.1 else [],
+            more_scores=[(BY_NAME, 3)],
+        )
+        self.slow = Cycle(
+            self.snapshots[1],
+            weights,
+            random.Random(seed),
+            without_filters=without,
+            more_filters=[*self.fast.filters[len(FILTERS) - len(without) :], ANYTHING_GOES],
+            more_scores=[(BY_NAME, 3)],
+        )
         self.count = 0
         for snapshot in self.snapshots:
             snapshot.selectors.set_service(make_service("web", {"app": "web"}))
