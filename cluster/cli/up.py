@@ -93,7 +93,7 @@ class Steps:
     help="Own the addresses 127.N.0.0/16; default: any that are free.",
 )
 @click.option("--timeout", default=30.0, show_default=True, metavar="SECONDS", help="For the nodes to become Ready.")
-@click.option("--keep", is_flag=True, help="Keep the state when it stops, for the next up.")
+@click.option("--keep", is_flag=True, help="Keep the state for the next `up`.")
 @click.option(
     "--lifetime",
     default="dev",
