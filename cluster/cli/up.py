@@ -85,12 +85,7 @@ class Steps:
     type=click.IntRange(1, 9),
     help="How many masters, and managers; more than one need --store.",
 )
-@click.option(
-    "--scheduler-config",
-    default="",
-    metavar="FILE",
-    help="Profiles and settings of the scheduler, as TOML; see docs/scheduling.md.",
-)
+@click.option("--scheduler-config", default="", metavar="FILE", help="Profiles of the scheduler, as TOML.")
 @click.option(
     "--block",
     type=click.IntRange(FIRST_BLOCK, LAST_BLOCK),

@@ -4,7 +4,8 @@ Handlers are plain functions, called as `handler(old, new)`: (None, new) for an 
 change, (old, None) for one that is gone. They are called in the order of revisions, after the indexer has taken the
 change, and for one key never with a gap: an object that was deleted and made again meanwhile (another uid) is delivered
 as gone and then as new. A handler that raises is logged and hurts nobody else. They do not block: they put a key into a
-work queue or set a flag.
+work queue or set a flag. A batch handler gets the same changes in the same order, as a list per batch of the watch, or
+the whole of a state that was read: for those who keep much and would rather take it in at once.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from cluster.client.reflector import Reflector
 
 T = TypeVar("T", bound=AnyObject)
 Handler = Callable[[T | None, T | None], None]
+Change = tuple[T | None, T | None]
+BatchHandler = Callable[[Sequence[tuple[T | None, T | None]]], None]
 
 _log = logging.getLogger("podium.client")
 
@@ -48,6 +51,8 @@ class Informer(Generic[T]):
         self.indexer: Indexer[T] = Indexer(indexes)
         self._name = f"informer {kind.__name__}"
         self._handlers: list[Handler[T]] = []
+        self._batch_handlers: list[BatchHandler[T]] = []
+        self._batch: list[Change[T]] = []
         self._synced = asyncio.Event()
         self._on_synced: list[Callable[[], None]] = []
         self._tasks = Tasks(self._name)
@@ -82,6 +87,14 @@ class Informer(Generic[T]):
         self._handlers.append(on_change)
         for obj in self.indexer.list():
             self._call(on_change, None, obj)
+
+    def add_batch_handler(self, on_changes: BatchHandler[T]) -> None:
+        """Calls `on_changes` with every batch of changes from now on, and at once with the objects already known. When
+        it is called, the indexer is as it is after the last of them."""
+        self._batch_handlers.append(on_changes)
+        known: list[Change[T]] = [(None, obj) for obj in self.indexer.list()]
+        if known:
+            self._call_batch(on_changes, known)
 
     def on_synced(self, callback: Callable[[], None]) -> None:
         """Calls `callback` once, after the first complete state has been delivered; at once if that is past."""
@@ -118,6 +131,7 @@ class Informer(Generic[T]):
             # What has not changed since the state was last read is no news.
             if self.indexer.get(key_of(obj)) != obj:
                 self._keep(obj)
+        self._tell_batch()
         if not self._synced.is_set():
             self._synced.set()
             for callback in self._on_synced:
@@ -135,6 +149,7 @@ class Informer(Generic[T]):
                 self._forget(key_of(obj), obj)
             else:
                 self._keep(obj)
+        self._tell_batch()
 
     def _keep(self, obj: T) -> None:
         old = self.indexer.get(key_of(obj))
@@ -153,6 +168,20 @@ class Informer(Generic[T]):
     def _tell(self, old: T | None, new: T | None) -> None:
         for handler in self._handlers:
             self._call(handler, old, new)
+        if self._batch_handlers:
+            self._batch.append((old, new))
+
+    def _tell_batch(self) -> None:
+        if self._batch:
+            batch, self._batch = self._batch, []
+            for handler in self._batch_handlers:
+                self._call_batch(handler, batch)
+
+    def _call_batch(self, handler: BatchHandler[T], changes: Sequence[Change[T]]) -> None:
+        try:
+            handler(changes)
+        except Exception:
+            _log.exception("%s: a handler failed for %d changes", self._name, len(changes))
 
     def _call(self, handler: Handler[T], old: T | None, new: T | None) -> None:
         try:

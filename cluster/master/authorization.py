@@ -32,7 +32,9 @@ class Scope(Enum):
     ITSELF = "its own Node"
     BOUND = "pods bound to it"
     ABOUT = "events about itself and the pods bound to it"
-    SCHEDULED = "where a pod has, or will have, its place: the PodScheduled condition and nominatedNodeName"
+    SCHEDULED = (
+        "where a pod has its place, or loses it: the conditions PodScheduled and DisruptionTarget, nominatedNodeName"
+    )
     BY_LEASE = "the lease that it runs by"
     USED = "what pods bound to it take their configuration from"
 
@@ -266,17 +268,20 @@ def _not_about_it(identity: Identity, old: AnyObject | None, new: AnyObject | No
     return ""
 
 
+_SCHEDULERS_CONDITIONS = ("PodScheduled", "DisruptionTarget")
+
+
 def _not_the_condition(identity: Identity, old: AnyObject | None, new: AnyObject | None, _: BoundTo) -> str:
     if isinstance(old, core.Pod) and isinstance(new, core.Pod) and old is not new:
         before, after = core.PodStatus(), core.PodStatus()
         for status, pod in ((before, old), (after, new)):
             status.CopyFrom(pod.status)
             status.ClearField("nominatedNodeName")
-            kept = [condition for condition in status.conditions if condition.type != "PodScheduled"]
+            kept = [condition for condition in status.conditions if condition.type not in _SCHEDULERS_CONDITIONS]
             del status.conditions[:]
             status.conditions.extend(kept)
         if before != after:
-            return "only the condition PodScheduled and nominatedNodeName"
+            return f"only the conditions {' and '.join(_SCHEDULERS_CONDITIONS)}, and nominatedNodeName"
     return ""
 
 

@@ -114,7 +114,7 @@ class Scheduler:
         self._controllers.add_handler(self._world.controller_changed)
         self._namespaces.add_handler(self._world.namespace_changed)
         self._budgets.add_handler(self._world.budget_changed)
-        self._pods.add_handler(self._on_pod)
+        self._pods.add_batch_handler(self._on_pods)
         for informer in self._informers():
             await informer.start()
         for informer in self._informers():
@@ -149,10 +149,11 @@ class Scheduler:
 
     # -- news
 
-    def _on_pod(self, old: core.Pod | None, new: core.Pod | None) -> None:
-        self._world.pod_changed(old, new)
-        if new is None and old is not None:
-            self._reporter.gone(old.metadata.uid)
+    def _on_pods(self, changes: Sequence[tuple[core.Pod | None, core.Pod | None]]) -> None:
+        self._world.pods_changed(changes)
+        for old, new in changes:
+            if new is None and old is not None:
+                self._reporter.gone(old.metadata.uid)
         self._wake.set()
 
     def _on_node(self, old: core.Node | None, new: core.Node | None) -> None:

@@ -112,7 +112,7 @@ class Cycle:
             return [refusal] * len(pods)
         is_new = pod_class not in self._answers
         outcomes: list[Placement | Refusal] = []
-        if not self._rules.is_incremental or (is_new and len(pods) == 1):
+        if not self._rules.is_incremental(pod_class) or (is_new and len(pods) == 1):
             outcomes += [self._decide_alone(pod) for pod in pods]
         else:
             if self._brings_data(pod_class):

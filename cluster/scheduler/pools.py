@@ -334,7 +334,7 @@ class Pools:
         else:
             self._renew(pool)
         if self._rising or self._hard_moving:
-            self._rise(pool.places, chooser)
+            self._rise(pool, chooser)
         if chooser.listens:
             chooser.changed(pool)
             if target is not None:
@@ -342,11 +342,12 @@ class Pools:
         self.field.begins = False
         return row
 
-    def _rise(self, places: tuple[int, ...], chooser: Chooser) -> None:
-        """The domains of a node have got a pod more."""
+    def _rise(self, pool: Pool, chooser: Chooser) -> None:
+        """The domains of a node have got a pod more. Soft spreading does not count pods on nodes that it leaves out."""
+        places = pool.places
         for i, axis in self._rising:
             place = places[i]
-            if place != MISSING:
+            if place != MISSING and not (pool.ignored and axis.role is Role.SOFT):
                 if axis.role is Role.HARD:
                     _raise(axis, axis.counts[place])
                 axis.counts[place] += axis.step
@@ -359,7 +360,7 @@ class Pools:
     def _successor(self, pool: Pool) -> Pool:
         places = list(pool.places)
         for i, axis in self._moving:
-            if places[i] != NOWHERE:
+            if places[i] != NOWHERE and not (pool.ignored and axis.role is Role.SOFT):
                 places[i] = stepped(axis, places[i])
         pool.successor = self.pool(tuple(places), pool.intolerable, pool.liked)
         return pool.successor

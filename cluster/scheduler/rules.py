@@ -13,6 +13,10 @@ import numpy as np
 
 from cluster.scheduler.choosing import CompareWeights
 from cluster.scheduler.filters import FILTERS, Filter, Scope, feasible
+from cluster.scheduler.filters.affinity import INTER_POD_AFFINITY
+from cluster.scheduler.filters.load import DATA_DIRECTORIES, HOST_PORTS, RESOURCES
+from cluster.scheduler.filters.node import TAINT_TOLERATION
+from cluster.scheduler.filters.topology import TOPOLOGY_SPREAD
 from cluster.scheduler.podclass import PodClass
 from cluster.scheduler.pools import MAX_BASE
 from cluster.scheduler.scores import BEST
@@ -49,10 +53,13 @@ class Rules:
             spread=weights.spread,
             pods=weights.inter_pod_affinity,
         )
-        self.is_incremental = all(each.scope is Scope.NODE for each in (*left_out, *more_filters)) and all(
+        self._foreseeable = all(each.scope is Scope.NODE for each in more_filters) and all(
             score.scope is Scope.NODE and not score.compares for score, _ in more_scores
         )
-        """What placing one pod changes is known without asking the rules again."""
+        self.spreads = TOPOLOGY_SPREAD in self.filters
+        """Constraints with DoNotSchedule refuse nodes."""
+        self.keeps_apart = INTER_POD_AFFINITY in self.filters
+        """Required affinity to pods refuses nodes."""
         self._more = tuple(more_scores)
         self._formulas = [(score.formula, weight) for score, weight in self.scores if score.formula is not None]
         self._node_filters = tuple(each for each in self.filters if each.scope is Scope.NODE)
@@ -61,6 +68,13 @@ class Rules:
             raise ValueError(
                 f"the weights of scores that look at one node are {base} in sum, at most {MAX_BASE // BEST}"
             )
+
+    def is_incremental(self, pod_class: PodClass) -> bool:
+        """What placing one pod of the class changes is known without asking the rules again."""
+        if not self._foreseeable or not {HOST_PORTS, RESOURCES, DATA_DIRECTORIES} <= {*self.filters}:
+            return False
+        # A pod on a node whose taints it does not tolerate is not counted by such a constraint.
+        return TAINT_TOLERATION in self.filters or not any(each.honor_taints for each in pod_class.shape.spread)
 
     def is_suitable(self, snapshot: Snapshot, pod_class: PodClass) -> BoolArray:
         """Per row, whether the node is one for the class, whatever pods are on it."""

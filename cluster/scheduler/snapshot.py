@@ -49,18 +49,22 @@ VECTORS_LIMIT = 4096
 
 
 class Versions(NamedTuple):
-    """What may have changed since somebody last looked, beside the pods on rows. Equal versions: nothing has."""
+    """What may have changed since somebody last looked, beside the pods on rows. Equal versions: nothing has.
+
+    The first four make everything different that was computed per row."""
 
     generation: int
     """Rows or columns were added: arrays held from before are too small."""
     nodes: int
     """A node came, went or changed."""
+    names: int
+    """A row got a name or was given back."""
+    namespaces: int
+    """A namespace has other labels."""
     directories: int
     """A data directory has come to a node or is not used there any more."""
     terms: int
     """Pods that are there have other terms of affinity than before."""
-    namespaces: int
-    """A namespace has other labels."""
     selectors: int
     """A service or a controller selects other pods."""
 
@@ -87,8 +91,6 @@ class Snapshot:
         """How many pods have come to a row so far."""
         self.priorities: Counter[int] = Counter()
         """Of the pods that have a row: how many have which."""
-        self.names_version = 0
-        """Grows whenever a row gets a name or is given back."""
         self._taints = TaintSets()
         self._labels = LabelColumns(rows)
         self._row_of: dict[str, int] = {}
@@ -102,6 +104,8 @@ class Snapshot:
         self._journal: list[int] = []
         self._journal_start = 0
         self._generation = self._nodes_version = self._directories_version = 0
+        self.names_version = 0
+        """Grows whenever a row gets a name or is given back."""
 
     @property
     def versions(self) -> Versions:
@@ -110,9 +114,10 @@ class Snapshot:
         return Versions(
             self._generation,
             self._nodes_version,
+            self.names_version,
+            tallies.namespaces.version,
             self._directories_version,
             tallies.terms_version,
-            tallies.namespaces.version,
             self.selectors.version,
         )
 

@@ -211,7 +211,7 @@ class View:
     def _is_still_right(self) -> bool:
         """Whether what has changed beside the pods on rows makes no difference to the class."""
         snapshot, now, before = self._snapshot, self._snapshot.versions, self._versions
-        if (now.generation, now.nodes, now.namespaces) != (before.generation, before.nodes, before.namespaces):
+        if now[:4] != before[:4]:
             return False
         if self._class.shape.directories and now.directories != before.directories:
             return False
@@ -221,12 +221,15 @@ class View:
 
     def _find_sources(self) -> list[_Source]:
         snapshot, pod_class, weights = self._snapshot, self._class, self._rules.compare
-        found = [(Role.HARD, [each]) for each in dimensions.hard_spread(snapshot, pod_class)]
-        found += [(Role.NEAR, [each]) for each in dimensions.near(snapshot, pod_class)]
-        by_key: dict[str, list[Dimension]] = {}
-        for each in (*dimensions.apart(snapshot, pod_class), *dimensions.repelled(snapshot, pod_class)):
-            by_key.setdefault(each.key, []).append(each)
-        found += [(Role.APART, of_key) for of_key in by_key.values()]
+        found: list[tuple[Role, list[Dimension]]] = []
+        if self._rules.spreads:
+            found += [(Role.HARD, [each]) for each in dimensions.hard_spread(snapshot, pod_class)]
+        if self._rules.keeps_apart:
+            found += [(Role.NEAR, [each]) for each in dimensions.near(snapshot, pod_class)]
+            by_key: dict[str, list[Dimension]] = {}
+            for each in (*dimensions.apart(snapshot, pod_class), *dimensions.repelled(snapshot, pod_class)):
+                by_key.setdefault(each.key, []).append(each)
+            found += [(Role.APART, of_key) for of_key in by_key.values()]
         if weights.spread:
             found += [(Role.SOFT, [each]) for each in dimensions.soft_spread(snapshot, pod_class)]
         if weights.pods:

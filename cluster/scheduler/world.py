@@ -14,7 +14,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from cluster.api.meta import from_time, is_terminating, key_of
 from cluster.api.pods import SUCCEEDED, is_finished
@@ -29,7 +29,7 @@ from cluster.scheduler.facts import PlacedPod, facts_of, placed_pod
 from cluster.scheduler.gangs import Gangs
 from cluster.scheduler.lots import GangKey, LotKey, State, Waiting
 from cluster.scheduler.nominations import Nominations
-from cluster.scheduler.podclass import PodClasses
+from cluster.scheduler.podclass import PodClass, PodClasses
 from cluster.scheduler.preemption import Preemption
 from cluster.scheduler.profiles import SchedulingProfile, shipped
 from cluster.scheduler.queue import SchedulingQueue
@@ -42,6 +42,20 @@ STRANGERS_LIMIT = 10_000
 """Pods of unknown schedulers that are remembered; the oldest are forgotten first, and nothing is said of them."""
 STRANGER_AFTER_S = 30.0
 """So long another scheduler has to place its pod, before anything is said of it."""
+
+
+def is_alike(old: core.Pod | None, new: core.Pod) -> bool:
+    """Whether nothing has changed that placement cares for, but perhaps that it has a node now."""
+    if old is None:
+        return False
+    before, after = old.metadata, new.metadata
+    return (
+        before.generation == after.generation
+        and is_terminating(old) == is_terminating(new)
+        and old.status.HasField("startTime") == new.status.HasField("startTime")
+        and before.labels == after.labels
+        and before.ownerReferences == after.ownerReferences
+    )
 
 
 class World:
@@ -127,7 +141,7 @@ class World:
         if new is None or is_finished(new):
             self._ended(uid, succeeded=new is not None and new.status.phase == SUCCEEDED)
         elif new.spec.nodeName:
-            self._has_node(new)
+            self._has_node(old, new)
         elif is_terminating(new) or new.spec.schedulingGates:
             self._wants_nothing(uid)
         elif self._profile_of(new) not in self.cycles:
@@ -135,6 +149,47 @@ class World:
             self._stranger(new)
         else:
             self._wants_node(new)
+
+    def pods_changed(self, changes: Sequence[tuple[core.Pod | None, core.Pod | None]]) -> None:
+        """News of many pods, in order. The same as one by one; pods that run somewhere, as in the whole state that is
+        read at a start, are taken in by the class."""
+        arrived: dict[PodClass, tuple[list[PlacedPod], list[int]]] = {}
+        uids: set[str] = set()
+        for old, new in changes:
+            row = None if new is None else self._arrives(old, new)
+            if row is None:
+                if uids:
+                    self._take_in(arrived)
+                    uids.clear()
+                self.pod_changed(old, new)
+                continue
+            assert new is not None
+            uid = new.metadata.uid
+            if uid in uids:
+                self._take_in(arrived)
+                uids.clear()
+            uids.add(uid)
+            pod_class = self._classes.of(new, placed=True)
+            pods, rows = arrived.setdefault(pod_class, ([], []))
+            pods.append(placed_pod(new, pod_class))
+            rows.append(row)
+        self._take_in(arrived)
+
+    def _arrives(self, old: core.Pod | None, new: core.Pod) -> int | None:
+        """The row of the live node on which a pod runs of which nothing was known; None: it is another kind of news."""
+        if old is not None or not new.spec.nodeName or is_finished(new) or is_terminating(new):
+            return None
+        uid = new.metadata.uid
+        if self.snapshot.placed(uid) is not None or new.spec.HasField("podGroup") or uid in self.queue:
+            return None
+        return self.snapshot.row_of(new.spec.nodeName)
+
+    def _take_in(self, arrived: dict[PodClass, tuple[list[PlacedPod], list[int]]]) -> None:
+        for pods, rows in arrived.values():
+            self.snapshot.place_many(pods, rows)
+        if arrived:
+            self._help(ClusterEvent.POD_ADDED)
+            arrived.clear()
 
     def budget_changed(self, old: core.PodDisruptionBudget | None, new: core.PodDisruptionBudget | None) -> None:
         """News of a disruption budget."""
@@ -221,12 +276,16 @@ class World:
         self.assumed.forget(uid)
         self._leave(uid)
 
-    def _has_node(self, pod: core.Pod) -> None:
+    def _has_node(self, old: core.Pod | None, pod: core.Pod) -> None:
         uid, node = pod.metadata.uid, pod.spec.nodeName
+        assumed = self.assumed.confirm(uid)
         self.queue.remove(uid)
         self._no_stranger(uid)
         self.nominations.drop(uid)
-        self.assumed.confirm(uid)
+        # Most news are of two kinds: how the pod does, and our own binding.
+        known = old is not None and (bool(old.spec.nodeName) or assumed is not None)
+        if known and self.snapshot.node_of(uid) == node and is_alike(old, pod):
+            return
         placed = placed_pod(pod, self._classes.of(pod, placed=True))
         self._place(placed, node)
         if placed.terminating:

@@ -163,6 +163,29 @@ async def test_a_write_has_a_limit(scene: Scene) -> None:
     assert [len(operations) for _, operations in scene.cluster.writes] == [BATCH_LIMIT, 1]
 
 
+async def test_whoever_has_better_to_do_holds_batches_back() -> None:
+    scene, busy = Scene(), True
+    scene.recorder = EventRecorder(
+        scene.cluster.client("agent"),
+        "agent",
+        clock=scene.clock,
+        limit=2 * BATCH_LIMIT + 50,
+        hold_s=lambda: 1.0 if busy else 0.0,
+    )
+    await scene.recorder.start()
+    for n in range(3 * BATCH_LIMIT):
+        scene.event("m", f"pod-{n}")
+    await scene.clock.run_for(0.5)
+    assert scene.cluster.writes == []
+    await scene.clock.run_for(1.0)
+    assert [len(operations) for _, operations in scene.cluster.writes] == [BATCH_LIMIT]
+    busy = False
+    await scene.clock.run_for(1.0)
+    assert sum(len(operations) for _, operations in scene.cluster.writes) == 2 * BATCH_LIMIT + 50
+    assert scene.recorder.dropped == BATCH_LIMIT - 50, "the oldest, and they are counted"
+    await scene.recorder.stop()
+
+
 async def test_a_master_that_is_away_is_waited_for(scene: Scene) -> None:
     scene.cluster.fail_next(Unavailable("down"), times=4)
     scene.event()

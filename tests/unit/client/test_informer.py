@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -101,6 +101,41 @@ async def test_what_ceases_to_match_is_gone(scene: Scene) -> None:
     scene.cluster.put(changed)
     assert await scene.news() == ["-a"]
     assert scene.names() == []
+
+
+async def test_a_batch_handler_gets_the_same_changes_as_lists(scene: Scene) -> None:
+    batches: list[list[str]] = []
+    seen: list[list[str]] = []
+
+    def tell(changes: Sequence[tuple[core.Pod | None, core.Pod | None]]) -> None:
+        assert changes
+        for old, new in changes:
+            scene.tell(old, new)
+        told, scene.told = scene.told, []
+        batches.append(told)
+        seen.append(scene.names())
+
+    scene.informer = Informer[core.Pod](scene.cluster.client("test"), core.Pod, clock=scene.clock, rng=random.Random(2))
+    scene.informer.add_batch_handler(tell)
+    for name in ("a", "b", "c"):
+        scene.cluster.put(pod(name))
+    await scene.informer.start()
+    await scene.news()
+    scene.cluster.hold_watches()
+    stored = scene.cluster.put(pod("d"))
+    scene.cluster.remove(stored)
+    scene.cluster.put(pod("e"))
+    scene.cluster.release_watches()
+    await scene.news()
+    assert batches == [["+a", "+b", "+c"], ["+d", "-d", "+e"]]
+    assert seen == [["a", "b", "c"], ["a", "b", "c", "e"]], "the indexer is where it is after the last of them"
+    late: list[int] = []
+    scene.informer.add_batch_handler(lambda changes: late.append(len(changes)))
+    scene.informer.add_batch_handler(lambda changes: 1 / 0)  # type: ignore[arg-type]
+    scene.cluster.put(pod("f"))
+    await scene.news()
+    assert late == [4, 1]
+    assert batches[-1] == ["+f"]
 
 
 async def test_a_broken_watch_goes_on_where_it_was(scene: Scene) -> None:

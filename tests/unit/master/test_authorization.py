@@ -366,14 +366,15 @@ async def test_a_node_beats_for_itself_only(rig: Rig) -> None:
 # --- scheduler and proxy
 
 
-async def test_the_scheduler_writes_one_condition_and_where_a_pod_is_nominated(rig: Rig) -> None:
+async def test_the_scheduler_writes_two_conditions_and_where_a_pod_is_nominated(rig: Rig) -> None:
     made = await rig.pod()
     made.status.conditions.add(type="PodScheduled", status="False", reason="Unschedulable")
     made.status.nominatedNodeName = "n1"
+    made.status.conditions.add(type="DisruptionTarget", status="True", reason="PreemptionByScheduler")
     made.metadata.resourceVersion = ""
     await rig.write(ops.update_status(made), "scheduler")
     made.status.phase = "Running"
-    with pytest.raises(Forbidden, match="only the condition PodScheduled"):
+    with pytest.raises(Forbidden, match="only the conditions PodScheduled and DisruptionTarget, and nominatedNodeName"):
         await rig.write(ops.update_status(made), "scheduler")
     made.status.phase = "Pending"
     made.status.conditions.add(type="Ready", status="True")

@@ -12,7 +12,7 @@ import pytest
 
 from cluster.actor.tasks import Tasks
 from cluster.api.conditions import get_condition
-from cluster.api.errors import Conflict, Overloaded, Unavailable
+from cluster.api.errors import Conflict, Forbidden, Overloaded, Unavailable
 from cluster.config.profiles import PROFILES
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
@@ -280,6 +280,149 @@ async def test_pods_that_never_fit_do_not_hold_up_the_others(rig: Rig) -> None:
     rig.cluster.put(make_pod("web"))
     await rig.clock.run_for(1)
     assert rig.node_of("web") == "node-1"
+
+
+# -- making room
+
+
+def low(name: str, node: str = "node-1") -> core.Pod:
+    pod = make_pod(name, {"cpu": "1"}, node=node)
+    pod.spec.terminationGracePeriodSeconds = 5
+    pod.status.phase = "Running"
+    return pod
+
+
+async def test_a_pod_that_has_to_go_hears_why_and_goes_gracefully_and_the_other_takes_its_place(rig: Rig) -> None:
+    rig.cluster.put(make_node("node-1", {"cpu": "1"}))
+    rig.cluster.put(low("low"))
+    rig.cluster.put(make_pod("vip", {"cpu": "1"}, priority=5))
+    await rig.clock.run_for(1)
+    victim, vip = rig.cluster.find(core.Pod, "low"), rig.cluster.find(core.Pod, "vip")
+    assert victim is not None
+    assert vip is not None
+    assert victim.metadata.deletionGracePeriodSeconds == 5
+    condition = get_condition(victim.status, "DisruptionTarget")
+    assert condition is not None
+    assert (condition.status, condition.reason, condition.message) == (
+        "True",
+        "PreemptionByScheduler",
+        "default-scheduler: preempting to accommodate a higher priority pod",
+    )
+    [event] = rig.events("Preempted")
+    assert (event.type, event.message) == ("Normal", "Preempted by default/vip on node node-1")
+    assert (event.involvedObject.name, vip.status.nominatedNodeName) == ("low", "node-1")
+    await rig.clock.run_for(1)
+    assert len(rig.events("Preempted")) == 1
+    rig.cluster.remove(victim)
+    await rig.clock.run_for(1)
+    assert rig.node_of("vip") == "node-1"
+
+
+async def test_a_status_that_has_changed_meanwhile_is_kept_and_the_condition_comes_after_all(rig: Rig) -> None:
+    rig.cluster.put(make_node("node-1", {"cpu": "1"}))
+    rig.cluster.put(low("low"))
+    await rig.clock.run_for(1)
+    rig.cluster.hold_watches()
+    changed = low("low")
+    changed.status.message = "new"
+    rig.cluster.put(changed)
+    rig.scheduler.world.pod_changed(None, make_pod("vip", {"cpu": "1"}, priority=5))
+    rig.scheduler._wake.set()
+    await rig.clock.run_for(1)
+    victim = rig.cluster.find(core.Pod, "low")
+    assert victim is not None
+    assert victim.status.message == "new"
+    assert get_condition(victim.status, "DisruptionTarget") is not None
+    assert victim.metadata.HasField("deletionTimestamp")
+
+
+async def test_who_could_not_be_told_to_go_stays_and_it_is_tried_again(rig: Rig) -> None:
+    rig.cluster.put(make_node("node-1", {"cpu": "1"}))
+    rig.cluster.put(low("low"))
+    refusals = iter([Forbidden("not you"), Unavailable("gone"), Unavailable("gone")])
+
+    def refuse(actor: str, operations: Sequence[wire.Operation]) -> None:
+        if any(operation.HasField("delete") for operation in operations) and (error := next(refusals, None)):
+            raise error
+
+    rig.cluster.on_write = refuse
+    rig.cluster.put(make_pod("vip", {"cpu": "1"}, priority=5))
+    await rig.clock.run_for(5)
+    victim = rig.cluster.find(core.Pod, "low")
+    assert victim is not None
+    assert victim.metadata.HasField("deletionTimestamp")
+    assert next(refusals, None) is None
+
+
+async def test_a_nomination_that_is_over_is_taken_out_of_the_status(rig: Rig) -> None:
+    rig.cluster.put(make_node("node-1", {"cpu": "1"}))
+    victim = rig.cluster.put(low("low"))
+    rig.cluster.put(make_pod("vip", {"cpu": "1"}, priority=5))
+    await rig.clock.run_for(1)
+    rig.cluster.put(make_pod("king", {"cpu": "1"}, priority=9))
+    await rig.clock.run_for(1)
+    nominated = {pod.metadata.name: pod.status.nominatedNodeName for pod in rig.cluster.objects(core.Pod)}
+    assert nominated == {"king": "node-1", "low": "", "vip": ""}
+    rig.cluster.remove(victim)
+    await rig.clock.run_for(1)
+    assert (rig.node_of("king"), rig.node_of("vip")) == ("node-1", "")
+
+
+# -- groups
+
+
+def gang(count: int) -> list[core.Pod]:
+    return [make_pod(f"g-{i}", {"cpu": "1"}, group=("g", count)) for i in range(count)]
+
+
+async def test_a_group_is_bound_by_one_atomic_write(rig: Rig) -> None:
+    rig.cluster.put(make_node("node-1"))
+    for pod in gang(3):
+        rig.cluster.put(pod)
+    await rig.clock.run_for(1)
+    assert [len(write) for write in rig.binds()] == [3]
+    revisions = {pod.metadata.resourceVersion for pod in rig.cluster.objects(core.Pod)}
+    assert len(revisions) == 1, "all of them at one revision"
+
+
+async def test_if_one_of_a_group_cannot_be_bound_none_is(rig: Rig) -> None:
+    rig.cluster.put(make_node("node-1"))
+    members = gang(3)
+    for pod in members:
+        rig.cluster.put(pod)
+    lost = iter([True])
+
+    def take_one_away(actor: str, operations: Sequence[wire.Operation]) -> None:
+        if operations[0].HasField("bind") and next(lost, False):
+            rig.cluster.remove(members[1])
+
+    rig.cluster.on_write = take_one_away
+    await rig.clock.run_for(5)
+    assert rig.placed() == {"": 2}
+    assert len(rig.scheduler.world.assumed) == 0
+    rig.cluster.put(make_pod("g-1", {"cpu": "1"}, group=("g", 3)))
+    await rig.clock.run_for(5)
+    assert rig.placed() == {"node-1": 3}
+
+
+# -- other schedulers
+
+
+async def test_a_pod_that_names_a_scheduler_that_nobody_is_hears_which_there_are(rig: Rig) -> None:
+    rig.cluster.put(make_node("node-1"))
+    rig.cluster.put(make_pod("lost", scheduler="defualt-scheduler"))
+    spoken = make_pod("theirs", scheduler="theirs")
+    spoken.status.conditions.add(type="PodScheduled", status="False", reason="Unschedulable", message="no")
+    rig.cluster.put(spoken)
+    await rig.clock.run_for(29)
+    assert rig.events("FailedScheduling") == []
+    await rig.clock.run_for(5)
+    [event] = rig.events("FailedScheduling")
+    assert (event.involvedObject.name, event.message) == (
+        "lost",
+        'no scheduler named "defualt-scheduler" runs here, those that do are binpack, default-scheduler',
+    )
+    assert rig.binds() == []
 
 
 async def test_it_is_made_by_the_specification_for_a_supervisor() -> None:
