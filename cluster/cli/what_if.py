@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -20,7 +21,9 @@ import click
 from cluster.cli.session import Session, cluster_option, namespace_option, run
 
 if TYPE_CHECKING:
+    from cluster.scheduler.settings import SchedulerSettings
     from cluster.simulation import Change, Snapshot
+    from cluster.up.layout import ClusterState
 
 F = TypeVar("F", bound=Callable[..., Any])
 FATES = ("--down", "--cordon", "--uncordon")
@@ -195,18 +198,34 @@ def _forecast(ctx: click.Context, changes: Sequence[Change], manner: _Manner) ->
 
     pace = Pace(_positive("--pod-start", manner.pod_start), _positive("--pod-stop", manner.pod_stop))
     limit_s, deadline_s = _positive("--limit", manner.limit), _positive("--timeout", manner.timeout)
-    snapshot, profile = run(ctx, _read)
-    settings = SimulationSettings(profile=profile, pace=pace, limit_s=limit_s, deadline_s=deadline_s)
+    snapshot, state = run(ctx, _read)
+    settings = SimulationSettings(
+        profile=state.profile,
+        scheduler=_scheduler_of(state),
+        pace=pace,
+        limit_s=limit_s,
+        deadline_s=deadline_s,
+    )
     report = simulate(snapshot, changes, manner.seed, settings=settings)
     click.echo(forecast.text(report) if manner.output == "text" else as_document(document(report), manner.output))
     return forecast.exit_code(report)
 
 
-async def _read(session: Session) -> tuple[Snapshot, str]:
-    """The cluster's objects, and which timers it runs with."""
+async def _read(session: Session) -> tuple[Snapshot, ClusterState]:
+    """The cluster's objects, and how it runs."""
     from cluster.simulation import take_snapshot
 
-    return await take_snapshot(session.client), session.state.profile
+    return await take_snapshot(session.client), session.state
+
+
+def _scheduler_of(state: ClusterState) -> SchedulerSettings | None:
+    """The settings of the cluster's scheduler, if it was given a file. Raises ConfigError."""
+    if not state.scheduler_config:
+        return None
+    from cluster.config.profiles import PROFILES
+    from cluster.scheduler.configuration import load_settings
+
+    return load_settings(PROFILES[state.profile], Path(state.scheduler_config))
 
 
 def _positive(option: str, text: str) -> float:

@@ -13,18 +13,16 @@ change another's. Nothing leaves this process: the log is a list, the client is 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from cluster.actor.clock import Clock
-from cluster.actor.supervisor import ChildSpec, Service
+from cluster.actor.supervisor import Service
 from cluster.actor.tasks import Tasks
 from cluster.api.conditions import is_node_ready
 from cluster.client.interface import ClusterClient
 from cluster.config.addresses import pod_cidr_base_of, service_cidr_of
-from cluster.config.profiles import Profile
 from cluster.controllers.manager import build_controllers
 from cluster.master.server import Master
 from cluster.master.settings import MasterSettings
@@ -34,7 +32,7 @@ from cluster.scheduler.actor import build_scheduler
 from cluster.simulation.agents import Agents
 from cluster.simulation.client import LocalClient
 from cluster.simulation.clock import VirtualClock
-from cluster.simulation.quiet import patience_s
+from cluster.simulation.quiet import least_s, patience_s
 from cluster.simulation.settings import SimulationSettings
 from cluster.simulation.snapshot import LEFT_OUT, Snapshot
 from cluster.store.interface import Request
@@ -44,11 +42,6 @@ from cluster.store.version import Record
 STORE_ID = "simulation"
 _FOREVER = 10**12
 """Nothing of a simulation is forgotten: its report is made of it."""
-_PARTS: tuple[tuple[str, Callable[[ClusterClient, Profile, Clock, random.Random], list[ChildSpec]]], ...] = (
-    ("controllers", build_controllers),
-    ("scheduler", build_scheduler),
-)
-"""What acts in a cluster, by the identity as which it does."""
 _EPOCH_S = 1000.0
 """The monotonic clock's beginning."""
 
@@ -84,6 +77,7 @@ class Fork:
         self._tasks = Tasks("simulation", on_crash=lambda task, error: self._died(error))
         self._services: list[Service] = []
         self._patience: tuple[int, float] = (-1, 0.0)
+        """What was reckoned last, and for which revision."""
         self.agents = Agents(
             self.client,
             clock=self.clock,
@@ -101,12 +95,18 @@ class Fork:
         """Nodes, controllers and scheduler work. Nodes that were not ready are silent, and so are those in `down`."""
         ready = (node.metadata.name for node in self.snapshot.of(core.Node) if is_node_ready(node))
         await self.agents.start(name for name in ready if name not in down)
-        for part, build in _PARTS:
-            for spec in build(self.client(part), self.settings.timers, self.clock, self._dice(part)):
-                service = spec.make()
-                await service.start()
-                self._services.append(service)
-                self._tasks.spawn(_live(service), name=spec.name)
+        specs = build_controllers(
+            self.client("controllers"), self.settings.timers, self.clock, self._dice("controllers")
+        )
+        specs += build_scheduler(
+            *(self.client("scheduler"), self.settings.timers, self.clock, self._dice("scheduler")),
+            settings=self.settings.scheduler,
+        )
+        for spec in specs:
+            service = spec.make()
+            await service.start()
+            self._services.append(service)
+            self._tasks.spawn(_live(service), name=spec.name)
 
     async def stop(self) -> None:
         """Ends everything. Twice is fine."""
@@ -138,26 +138,29 @@ class Fork:
         return self._journal.changes
 
     @property
-    def patience_s(self) -> float:
-        """How long nothing must change for the state of now to count as quiet."""
-        revision, found = self._patience
+    def is_quiet(self) -> bool:
+        """Nothing has changed for longer than anything waits that still waits."""
+        quiet_s = self.elapsed_s - self.changed_at_s
+        if self.agents.is_busy or quiet_s < least_s(self.settings.timers):
+            return False
+        revision, patience = self._patience
         if revision != self._journal.changed_at:
-            found = self._reckon_patience()
-            self._patience = (self._journal.changed_at, found)
-        return found
+            patience = self._reckon_patience()
+            self._patience = (self._journal.changed_at, patience)
+        return quiet_s >= patience
 
     def _reckon_patience(self) -> float:
         state = self._master.store.state
 
-        def parsed(kind: str, node: str = "") -> list[Any]:
-            return [version.parse() for version in state.list(kind, "", node)]
+        def parsed(kind: str) -> list[Any]:
+            return [version.parse() for version in state.list(kind)]
 
-        return patience_s(
-            self.settings.timers,
-            parsed("Node"),
-            lambda node: parsed("Pod", node),
-            parsed("ReplicationController"),
-        )
+        def pods_on(node: str) -> list[Any]:
+            if node:
+                return [version.parse() for version in state.list("Pod", "", node)]
+            return [version.parse() for version in state.list("Pod") if not version.node]
+
+        return patience_s(self.settings.timers, parsed("Node"), pods_on, parsed("ReplicationController"))
 
     # --- inside
 

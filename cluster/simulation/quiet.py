@@ -8,6 +8,7 @@ it may wait, as far as the state says that it is waiting at all:
     a node failed, its pods still there   its turn to be evicted, which comes at the rate of the timer profile
     pods under a taint NoExecute          as long as they tolerate it
     pods ready, and not yet available     minReadySeconds
+    pods of a group, pending              as long as some of the group keep their places for the others
     pods that start or stop               asked of the simulated nodes themselves (`Agents.is_busy`)
 
 Left out is what repeats itself in vain, as a pod that fits nowhere is tried again each minute.
@@ -28,19 +29,24 @@ MARGIN_S = 1.0
 """Retries, coalescing and the pauses between two looks are shorter."""
 
 
+def least_s(profile: Profile) -> float:
+    """How long nothing must have changed at least, whatever the state is."""
+    return MARGIN_S + max(
+        profile.node_monitor_grace_s + profile.node_monitor_period_s,
+        profile.scheduler_backoff_max_s,
+        # A node that is gone is asked for once more after the grace, at the next sweep.
+        SWEEP_PERIOD_S + profile.node_monitor_grace_s,
+    )
+
+
 def patience_s(
     profile: Profile,
     nodes: Iterable[core.Node],
     pods_on: Callable[[str], Iterable[core.Pod]],
     controllers: Iterable[core.ReplicationController],
 ) -> float:
-    """How long nothing must have changed. `pods_on(name)` are the pods bound to a node."""
-    waits = [
-        profile.node_monitor_grace_s + profile.node_monitor_period_s,
-        profile.scheduler_backoff_max_s,
-        # A node that is gone is asked for once more after the grace, at the next sweep.
-        SWEEP_PERIOD_S + profile.node_monitor_grace_s,
-    ]
+    """How long nothing must have changed. `pods_on(name)` are the pods bound to a node; "": those without one."""
+    waits = [0.0]
     for node in nodes:
         if ready_status(node) == "":
             waits.append(profile.node_startup_grace_s)
@@ -53,4 +59,5 @@ def patience_s(
     for controller in controllers:
         if controller.status.availableReplicas < controller.status.readyReplicas:
             waits.append(float(controller.spec.minReadySeconds))
-    return max(waits) + MARGIN_S
+    waits += [float(pod.spec.podGroup.scheduleTimeoutSeconds) for pod in pods_on("")]
+    return max(least_s(profile), max(waits) + MARGIN_S)

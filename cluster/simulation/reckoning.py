@@ -9,6 +9,7 @@ owner that had left by then and that no other one replaces.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,9 @@ _DIGITS = 3
 EVICTED, PREEMPTED, SCALED_DOWN, DELETED = "evicted", "preempted", "scaled down", "deleted"
 _REASONS = {"taint-eviction": EVICTED, "scale-down": SCALED_DOWN}
 """Of a write's cause."""
+_PREEMPTED = "Preempted"
+"""The reason of the event."""
+_MADE_ROOM = re.compile(r"Preempted by ([^/ ]+)/([^/ ]+) on node ")
 _TOLD_OF = frozenset({"Pod", "Node", "Endpoints", "Service"})
 
 
@@ -112,6 +116,8 @@ class Reckoning:
         for record in log:
             if record.kind in _TOLD_OF:
                 self._take(record)
+            elif record.kind == "Event" and _PREEMPTED.encode() in record.data:
+                self._take_event(record)
         self._pair()
 
     # --- what is told
@@ -263,6 +269,15 @@ class Reckoning:
             life.why, life.because = _why(pod)
         if deleted:
             life.gone_s = at_s
+
+    def _take_event(self, record: Record) -> None:
+        """Many pods are told to make room in one write; for whom each of them does is said by an event."""
+        event = _parse(record)
+        assert isinstance(event, core.Event)
+        life = self._lives.get(event.involvedObject.uid)
+        words = _MADE_ROOM.match(event.message)
+        if life is not None and words is not None and event.reason == _PREEMPTED:
+            life.because = f"pods/{words[1]}/{words[2]}"
 
     def _take_node(self, node: core.Node, deleted: bool, at_s: float) -> None:
         name = node.metadata.name

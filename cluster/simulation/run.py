@@ -179,11 +179,9 @@ class _Passage:
             raise AssertionError("everybody waits, and nobody for time to pass")
 
     def _look(self) -> bool:
-        fork = self._fork
-        now_s = fork.elapsed_s
-        if not fork.agents.is_busy and now_s - fork.changed_at_s >= fork.patience_s:
+        if self._fork.is_quiet:
             return self._end(QUIET)
-        return now_s >= self._settings.limit_s and self._end(LIMIT)
+        return self._fork.elapsed_s >= self._settings.limit_s and self._end(LIMIT)
 
     def _end(self, why: str) -> bool:
         """False if nobody waits for the end yet."""

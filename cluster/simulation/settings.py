@@ -6,16 +6,19 @@ from dataclasses import dataclass, field
 
 from cluster.config.errors import ConfigError
 from cluster.config.profiles import PROFILES, Profile
+from cluster.scheduler.settings import SchedulerSettings
 from cluster.simulation.hollow import Pace
 
 
 @dataclass(frozen=True, slots=True)
 class SimulationSettings:
-    """Every value is good as it is, but for the profile, which must be that of the cluster."""
+    """Every value is good as it is, but for `profile` and `scheduler`, which must be those of the cluster."""
 
     profile: str = "laptop"
     """Which row of the table of timers the cluster runs with: how soon a silent node counts as failed, how long pods
     tolerate that, how fast they are evicted."""
+    scheduler: SchedulerSettings | None = None
+    """How the cluster's scheduler is set, if a file says so (`scheduler.configuration`); None: by the timers alone."""
     pace: Pace = field(default_factory=Pace)
     """How fast pods start and stop."""
     limit_s: float = 1800.0

@@ -230,12 +230,24 @@ class Log:
         return Reckoning(self.snapshot, self.records, TAKEN_AT_S)
 
 
+def test_pods_of_a_group_keep_their_places_for_a_while() -> None:
+    scene = Scene()
+    pod = scene.pod("one-of-two")
+    pod.spec.podGroup.scheduleTimeoutSeconds = 60
+    assert patience(scene) == 60.0
+    pod.spec.nodeName = "n1"
+    assert patience(scene) == 22.0
+
+
 def test_who_made_room_is_told_with_whom_it_was_made_for() -> None:
     scene = Scene()
     scene.nodes("n1")
     small, big = scene.pod("small", "n1"), scene.pod("big")
     log = Log(scene)
-    log.delete(0.5, small, "scheduler", "preempt", "pods/default/big")
+    log.delete(0.5, small, "scheduler", "schedule", "")
+    said = core.Event(metadata=core.ObjectMeta(name="said", namespace="default"), reason="Preempted")
+    said.involvedObject.uid, said.message = small.metadata.uid, "Preempted by default/big on node n1"
+    log.write(0.55, said)
     log.write(1.5, small, deleted=True)
     big.spec.nodeName = "n1"
     log.write(1.5, big)

@@ -15,6 +15,7 @@ from cluster.api.manifest import Manifest, read_manifests
 from cluster.api.meta import revision_of
 from cluster.client import operations
 from cluster.pb.v1 import core_pb2 as core
+from cluster.scheduler.settings import ProfileSettings, SchedulerSettings
 from cluster.simulation import (
     AddNodes,
     Apply,
@@ -212,6 +213,50 @@ def test_several_changes_happen_together(three: Scene) -> None:
         "1 node like node/n1 join",
         "rc/web is scaled to 5",
     )
+
+
+# --- priorities and profiles
+
+URGENT = """
+apiVersion: scheduling.k8s.io/v1
+kind: PriorityClass
+metadata: {name: high}
+value: 1000
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: urgent}
+spec:
+  priorityClassName: high
+  containers: [{name: main, command: [sleep, inf], resources: {requests: {cpu: 800m}}}]
+"""
+
+
+def test_who_has_to_make_room_is_told_with_whom_for() -> None:
+    scene = Scene()
+    scene.nodes("n1", "n2", cpu="1")
+    scene.controller("low", ["n1", "n2"], cpu="800m")
+    report = what_if(scene, Apply(manifests(URGENT)))
+    assert report.is_quiet
+    (removed,) = report.removed
+    assert (removed.why, removed.because) == ("preempted", "pods/default/urgent")
+    (placed,) = report.placed
+    assert (placed.pod, placed.node) == ("urgent", removed.node)
+    assert placed.bound_s == removed.gone_s
+    (pending,) = report.pending
+    assert (removed.replaced_by, removed.replaced_on) == (pending.pod, "")
+
+
+def test_the_clusters_own_profiles_of_the_scheduler_count() -> None:
+    scene = Scene()
+    scene.nodes("n1", "n2", "n3")
+    scene.controller("first", ["n2"])
+    scene.controller("web", [], replicas=3, schedulerName="full")
+    lost = what_if(scene)
+    assert len(lost.pending) == 3
+    assert not lost.placed
+    report = what_if(scene, scheduler=SchedulerSettings(profiles={"full": ProfileSettings(based_on="binpack")}))
+    assert [placed.node for placed in report.placed] == ["n2"] * 3, "it fills up the node that is in use"
 
 
 # --- manifests
