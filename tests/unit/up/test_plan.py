@@ -23,7 +23,7 @@ def test_every_daemon_has_its_own_credentials_and_address(block: AddressBlock) -
         "127.42.0.1:6443",
         "127.42.0.10:10250",
         "127.42.0.11:10250",
-        "",
+        "127.42.0.1:10259",
         "",
     ]
     agent = plan.children[1]
