@@ -29,7 +29,18 @@ import os
 import resource
 import stat
 
-from node_agent.mounts import MS_PRIVATE, MS_REC, MS_SLAVE, call, cover, make_read_only, make_ways, mount, place_all
+from node_agent.mounts import (
+    MS_PRIVATE,
+    MS_REC,
+    MS_SLAVE,
+    call,
+    cover,
+    make_read_only,
+    make_ways,
+    mount,
+    place_all,
+    stage_all,
+)
 from node_agent.restrict import install_filter, restrict, scope_signals
 
 TYPE_CHECKING = False  # importing `typing` just for annotations would cost the spawner 1 MB
@@ -161,12 +172,19 @@ def confine_child(confinement: dict[str, Any], cwd: str) -> None:
         for name, value in confinement["rlimits"].items():
             _limit(getattr(resource, f"RLIMIT_{name}"), value)
         uid, gid = confinement["uid"], confinement["gid"]
+        foreign = os.path.realpath(confinement["foreign"]) if confinement["foreign"] else ""
         if confinement["mounts"] or confinement["ways"] or confinement["read_only_root"]:
             call("unshare", CLONE_NEWNS)
             mount("none", "/", None, MS_REC | MS_PRIVATE)
             before = os.umask(0o022)  # of places for mounts only
-            make_ways(confinement["ways"], uid, gid)
-            place_all(confinement["mounts"])
+            if confinement["stage"]:
+                stage_all(confinement["mounts"], confinement["stage"], foreign)
+            else:
+                if confinement["ways"]:
+                    also = [foreign] if os.path.isdir(foreign) else []
+                    places = [each["target"] for each in confinement["mounts"]]
+                    make_ways([*confinement["ways"], *also], places, uid, gid)
+                place_all(confinement["mounts"])
             os.umask(before)
             if confinement["read_only_root"]:
                 make_read_only([each["target"] for each in confinement["mounts"]] + [cwd, "/tmp", "/dev", "/proc"])
@@ -178,7 +196,8 @@ def confine_child(confinement: dict[str, Any], cwd: str) -> None:
         if uid >= 0:
             os.setresuid(uid, uid, uid)
         if confinement["write"]:
-            restrict(confinement["read"], confinement["write"], confinement["ports"])
+            read = [*confinement["read"], *([foreign] if foreign else [])]
+            restrict(read, confinement["write"], confinement["ports"])
         if confinement["filter_fd"] >= 0:
             hand_over(base64.b64decode(confinement["filter"]), confinement["filter_fd"])
         elif confinement["filter"]:

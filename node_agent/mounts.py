@@ -12,7 +12,7 @@ import ctypes
 import os
 import stat
 
-from node_agent.restrict import above
+from node_agent.restrict import above, open_place
 
 TYPE_CHECKING = False  # importing `typing` just for annotations would cost the spawner 1 MB
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAV
 MNT_DETACH = 2
 KEPT_FLAGS = {"nosuid": MS_NOSUID, "nodev": MS_NODEV, "noexec": 8, "noatime": 1024, "relatime": 1 << 21}
 """Flags of a mount that a remount within a user namespace must repeat."""
+
+FOREIGN = "foreign"
+"""What a directory of the machine is called among what belongs to a pod (`stage_all`)."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -57,20 +60,19 @@ def cover(hidden: str, shown: Iterable[str], options: str, *, read_only: bool = 
         mount("none", hidden, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
 
 
-def make_ways(paths: Iterable[str], uid: int, gid: int) -> None:
-    """Lets this user come to these paths, for this process only, whatever lies above them. Raises OSError.
+def make_ways(paths: Iterable[str], places: Iterable[str], uid: int, gid: int) -> None:
+    """Lets this user come to these paths, for this process only, whatever lies above them; and to the places of mounts
+    that are still to be made. Raises OSError.
 
     A directory that the user may not pass, such as root's own, is covered by one in memory, which holds the way, and
     nothing else: there is nothing in it that the user could have come to.
     """
-    # Before anything is covered; also what links lead to.
-    paths = dict.fromkeys(each for path in paths for each in (os.path.realpath(path), path))
-    places = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC) if os.path.exists(path) else -1) for path in paths]
-    for path, fd in places:
+    opened = [(path, open_place(path)) for path in paths]  # before anything is covered
+    for path, fd in [*opened, *((path, -1) for path in places)]:
         barrier = next((each for each in above(path) if not _may_pass(each, uid, gid)), "")
         if barrier:
             mount("tmpfs", barrier, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")
-        if fd < 0:  # a place that a mount will make
+        if fd < 0:
             continue
         if not os.path.lexists(path):
             _make_place(path, is_directory=os.path.isdir(f"/proc/self/fd/{fd}"))
@@ -90,18 +92,32 @@ def _may_pass(directory: str, uid: int, gid: int) -> bool:
 
 
 def place_all(mounts: list[dict[str, Any]]) -> None:
-    """Binds files and directories to paths, which need not exist; in order, a later one may lie in an earlier one.
-    Raises OSError."""
+    """Binds files and directories to paths, which need not exist; in order, a later one may lie in an earlier one. No
+    source may have a link in its path. Raises OSError."""
     for each in mounts:
         make_mount_point(each["target"], is_directory=os.path.isdir(each["source"]))
     # From here on the old root may be gone; and what is mounted now may cover what is still to be mounted.
-    sources = [os.open(each["source"], os.O_PATH | os.O_CLOEXEC) for each in mounts]
+    sources = [open_place(each["source"]) for each in mounts]
     for each, fd in zip(mounts, sources, strict=True):
         target = each["target"]
         make_mount_point(target, is_directory=os.path.isdir(f"/proc/self/fd/{fd}"))
         mount(f"/proc/self/fd/{fd}", target, None, MS_BIND | MS_REC)
         if each["read_only"]:
             mount("none", target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | _flags_of(target))
+        os.close(fd)
+
+
+def stage_all(mounts: list[dict[str, Any]], directory: str, foreign: str) -> None:
+    """Binds files and directories to paths in a directory that is covered for it: whoever makes further namespaces from
+    here finds them there, and nothing else in it. No source may have a link in its path, but for that of `foreign`, a
+    directory that need not exist. Raises OSError."""
+    opened = [(each["target"], open_place(each["source"])) for each in mounts]
+    if foreign and os.path.isdir(foreign):
+        opened.append((os.path.join(directory, FOREIGN), os.open(foreign, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)))
+    mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=64k")
+    for target, fd in opened:
+        _make_place(target, is_directory=os.path.isdir(f"/proc/self/fd/{fd}"))
+        mount(f"/proc/self/fd/{fd}", target, None, MS_BIND | MS_REC)
         os.close(fd)
 
 
