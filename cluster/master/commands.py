@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from cluster.api.conditions import set_condition
+from cluster.api.conditions import get_condition, set_condition
 from cluster.api.defaults import apply_defaults
 from cluster.api.errors import Aborted, AlreadyExists, ApiError, BadRequest, Conflict, Internal, Invalid, NotFound
 from cluster.api.json import patched, read_json
@@ -34,6 +34,8 @@ from cluster.rpc.identity import Identity
 from cluster.store.version import Version
 
 MAX_OPERATIONS = 2000
+_CONDITIONS_OF_NODES = frozenset({"PodScheduled", "Initialized", "ContainersReady", "Ready"})
+"""What a node says of a pod itself."""
 """In one write: what can be applied without holding up everybody else for long."""
 _NAME_TRIES = 8
 _MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
@@ -276,7 +278,11 @@ class Commands:
             raise BadRequest(f"{kind.plural} have no status")
         new = version.parse_own()
         _check_version(version, new, given)
+        of_others = _conditions_of_others(new, writer)
         _copy_status(new, given)
+        for condition in of_others:
+            if get_condition(new.status, condition.type) is None:  # type: ignore[union-attr, arg-type]
+                new.status.conditions.append(condition)  # type: ignore[union-attr, arg-type]
         if not is_unrestricted(writer.identity, "update_status", kind.name):
             authorize_write(writer.identity, "update_status", kind.name, version.object, new, _bound_to(stage))
         # What placement and evictions reckon with.
@@ -311,6 +317,20 @@ def _counts_generations(obj: AnyObject) -> bool:
     """Not those without a spec; and of leases, Kubernetes does not count how often they were renewed."""
     uncounted = core.Endpoints | core.Event | core.Lease | core.ConfigMap | core.Secret | core.PriorityClass
     return not isinstance(obj, uncounted)
+
+
+def _conditions_of_others(old: AnyObject, writer: Writer) -> list[core.PodCondition]:
+    """What others than its node say of a pod. A node writes what it knows over whatever is there, as nobody else does,
+    and may not have heard of it yet: it takes nothing away."""
+    if not isinstance(old, core.Pod) or writer.identity.kind != "node":
+        return []
+    found = []
+    for condition in old.status.conditions:
+        if condition.type not in _CONDITIONS_OF_NODES:
+            kept = core.PodCondition()
+            kept.CopyFrom(condition)
+            found.append(kept)
+    return found
 
 
 def _copy_status(new: Any, source: Any) -> None:

@@ -1,9 +1,9 @@
 """Tells pods to go that make room for others: why (a condition), that (the deletion), and for whom (an event).
 
 Both are written at once, the condition first, so that whoever sees the pod go sees why. The condition is written over
-the status that was seen; if that was not the latest, it is tried once more, on what the deletion has returned. Pods go
-gracefully, with their own grace period, and only the very pod that was meant (uid). Disruption budgets were looked at
-when the victims were chosen.
+the status that was seen; if that was not the latest, it is tried again on the latest, a few times. Pods go gracefully,
+with their own grace period, and only the very pod that was meant (uid). Disruption budgets were looked at when the
+victims were chosen.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from cluster.actor.clock import Clock
 from cluster.api.conditions import set_condition
-from cluster.api.errors import ApiError, DeadlineExceeded, NotFound, Overloaded, Unavailable
+from cluster.api.errors import ApiError, Conflict, DeadlineExceeded, NotFound, Overloaded, Unavailable
 from cluster.api.meta import Key
 from cluster.client import operations
 from cluster.client.informer import Informer
@@ -29,6 +29,8 @@ _log = logging.getLogger("podium.scheduler")
 AT_ONCE = 500
 """So many pods are told to go by one write, with two operations each."""
 RESEND_S = 0.2
+MARKINGS, MARKING_PAUSE_S = 5, 0.05
+"""So often a condition is tried again when somebody else was faster."""
 CONDITION, REASON = "DisruptionTarget", "PreemptionByScheduler"
 _LATER = (Unavailable, DeadlineExceeded, Overloaded)
 
@@ -91,27 +93,39 @@ class Evicting:
                 return set()
             break
         gone: set[str] = set()
-        unmarked: set[str] = set()
-        again: list[wire.Operation] = []
+        unmarked: dict[str, Eviction] = {}
         for (eviction, is_condition), outcome in zip(owners, outcomes, strict=True):
             uid = eviction.victim.uid
             if is_condition:
                 if outcome.error is not None:
-                    unmarked.add(uid)
+                    unmarked[uid] = eviction
             elif outcome.error is None or isinstance(outcome.error, NotFound):
                 gone.add(uid)
                 if isinstance(outcome.object, core.Pod):
                     self._reporter.preempted(outcome.object, eviction.preemptor, eviction.node)
-                    if uid in unmarked:
-                        again.append(operations.update_status(self._marked(outcome.object, eviction)))
             else:
+                unmarked.pop(uid, None)
                 _log.info("pod %s was not told to make room: %s", _key(eviction), outcome.error)
-        if again:
-            try:
-                await self._client.write(again, cause=cause)
-            except ApiError as error:
-                _log.info("%d conditions of pods that make room were not written: %s", len(again), error)
+        await self._mark_late(list(unmarked.values()), cause)
         return gone
+
+    async def _mark_late(self, evictions: Sequence[Eviction], cause: core.Cause) -> None:
+        """Conditions over which somebody else has written: its node has news of such a pod just now."""
+        for eviction in evictions:
+            key = _key(eviction)
+            for _ in range(MARKINGS):
+                try:
+                    latest = await self._client.get(core.Pod, key.name, key.namespace)
+                    if latest.metadata.uid != eviction.victim.uid:
+                        break
+                    marking = operations.update_status(self._marked(latest, eviction))
+                    (await self._client.write([marking], cause=cause)).outcomes[0].unwrap()
+                    break
+                except Conflict:
+                    await self._clock.sleep(MARKING_PAUSE_S)
+                except ApiError as error:
+                    _log.info("why pod %s makes room was not written: %s", key, error)
+                    break
 
     def _marked(self, pod: core.Pod, eviction: Eviction) -> core.Pod:
         changed = core.Pod()

@@ -382,6 +382,30 @@ async def test_the_scheduler_writes_two_conditions_and_where_a_pod_is_nominated(
         await rig.write(ops.update_status(made), "scheduler")
 
 
+async def test_a_node_takes_no_condition_away_that_others_have_set(rig: Rig) -> None:
+    """It writes the status that it knows, and may not have heard of the latest."""
+    await rig.node("n1")
+    made = await rig.pod()
+    await rig.write(ops.bind(WEB, "n1"), "scheduler")
+    seen = rig.find("Pod", "web")
+    assert isinstance(seen, core.Pod)
+    by_scheduler = core.Pod()
+    by_scheduler.CopyFrom(seen)
+    by_scheduler.status.conditions.add(type="DisruptionTarget", status="True", reason="PreemptionByScheduler")
+    await rig.write(ops.update_status(by_scheduler), "scheduler")
+    blind = core.Pod(metadata=core.ObjectMeta(name="web", namespace="default", uid=made.metadata.uid))
+    blind.status.phase = "Running"
+    blind.status.conditions.add(type="PodScheduled", status="True")
+    blind.status.conditions.add(type="Ready", status="True")
+    await rig.write(ops.update_status(blind), "node:n1")
+    del blind.status.conditions[1]
+    await rig.write(ops.update_status(blind), "node:n1")
+    after = rig.find("Pod", "web")
+    assert isinstance(after, core.Pod)
+    assert after.status.phase == "Running"
+    assert [condition.type for condition in after.status.conditions] == ["PodScheduled", "DisruptionTarget"]
+
+
 async def test_a_component_holds_its_own_lease_only(rig: Rig) -> None:
     def lease(name: str, namespace: str = "kube-system") -> core.Lease:
         return core.Lease(metadata=core.ObjectMeta(name=name, namespace=namespace))
