@@ -52,6 +52,7 @@ from node_agent import node_object
 from node_agent.addresses import PodAddresses
 from node_agent.adoption import RunId
 from node_agent.checkpoint import Checkpoint, Checkpoints
+from node_agent.configuration import ConfigurationReader
 from node_agent.dependencies import wait_for_dependencies
 from node_agent.eviction import parse_thresholds, refuses
 from node_agent.fit import Rejection, admit
@@ -82,8 +83,6 @@ STOP_MARGIN_S = 1.0
 """How much longer than the grace period the stop of all pods may take before the rest is killed."""
 FLUSH_TIMEOUT_S = 1.0
 DISCONNECT_LOOK_S = 0.5
-CONFIGURATION_TIMEOUT_S = 5.0
-"""For one ConfigMap or Secret, before a container starts."""
 ALONE_S = 5.0
 """How long an agent that begins waits for the master before it starts again, on its own, what of its pods had ended."""
 
@@ -159,7 +158,7 @@ class NodeAgent:
                 path=environ.get("PATH") or DEFAULT_PATH,
                 lang=environ.get("LANG") or "C.UTF-8",
                 services=self._services.indexer.list,
-                read_configuration=self._read_configuration,
+                read_configuration=ConfigurationReader(client, clock).get,
                 allocatable=lambda: node_object.amounts(self._resources),
                 data=settings.dir / "data",
                 on_new_data=self._repair.set,
@@ -439,10 +438,6 @@ class NodeAgent:
                 await self._ask_to_stop(worker, pod)
             elif pod.status != worker.current_status and not self.writer.is_pending(uid):
                 self.writer.put(worker.pod, worker.current_status)
-
-    async def _read_configuration(self, kind: str, namespace: str, name: str) -> core.ConfigMap | core.Secret:
-        message = core.ConfigMap if kind == "ConfigMap" else core.Secret
-        return await self.client.get(message, name, namespace, timeout_s=CONFIGURATION_TIMEOUT_S)
 
     async def _adopt_living(self) -> None:
         """Takes up the pods that an earlier life of this agent left and that run, whether the master answers or not.

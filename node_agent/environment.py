@@ -111,7 +111,7 @@ def build_environment(
 
 
 def _all_keys(source: core.EnvFromSource, configuration: Configuration) -> dict[str, str]:
-    """Raises MissingConfiguration."""
+    """Those that make variables (see `left_out`). Raises MissingConfiguration."""
     if source.HasField("configMapRef"):
         kind, reference = "ConfigMap", source.configMapRef.localObjectReference
         optional = source.configMapRef.optional
@@ -122,14 +122,29 @@ def _all_keys(source: core.EnvFromSource, configuration: Configuration) -> dict[
         if optional:
             return {}
         raise MissingConfiguration(f'{kind.lower()} "{reference.name}" not found')
-    env = {}
-    for key in sorted(found.data):
-        name = source.prefix + key
-        problems = env_name_problems(name)
-        if problems:
-            raise MissingConfiguration(f'key "{key}" of {kind.lower()} "{reference.name}": {problems[0]}')
-        env[name] = _text(found, key)
-    return env
+    return {source.prefix + key: _text(found, key) for key in sorted(found.data) if not _unfit(source, found, key)}
+
+
+def left_out(container: core.Container, configuration: Configuration) -> list[str]:
+    """What `envFrom` names and no variable can be made of, as sentences for people. Kubernetes leaves it out, too."""
+    sentences = []
+    for source in container.envFrom:
+        is_map = source.HasField("configMapRef")
+        kind, reference = ("ConfigMap", source.configMapRef) if is_map else ("Secret", source.secretRef)
+        found = configuration.get((kind, reference.localObjectReference.name))
+        if found is None:
+            continue
+        names = [source.prefix + key for key in sorted(found.data) if _unfit(source, found, key)]
+        if names:
+            where = f"{kind.lower()} {found.metadata.namespace}/{found.metadata.name}"
+            why = "since they are considered invalid environment variable names, or hold what is not text"
+            sentences.append(f"Keys [{', '.join(names)}] from the EnvFrom {where} were skipped {why}.")
+    return sentences
+
+
+def _unfit(source: core.EnvFromSource, found: core.ConfigMap | core.Secret, key: str) -> bool:
+    """No variable can have this name, or hold this value."""
+    return bool(env_name_problems(source.prefix + key)) or _as_text(found.data[key]) is None
 
 
 def _value_from(
@@ -158,14 +173,19 @@ def _value_from(
 
 def _text(found: core.ConfigMap | core.Secret, key: str) -> str:
     """Raises MissingConfiguration for a value that no variable can hold."""
-    value = found.data[key]
+    text = _as_text(found.data[key])
+    if text is None:
+        raise MissingConfiguration(f'key "{key}" of "{found.metadata.name}" is not text: mount it as a file')
+    return text
+
+
+def _as_text(value: str | bytes) -> str | None:
+    """None for what no variable can hold."""
     try:
         text = value if isinstance(value, str) else value.decode()
     except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise MissingConfiguration(f'key "{key}" of "{found.metadata.name}" is not text: mount it as a file')
-    return text
+        return None
+    return None if "\0" in text else text
 
 
 def resource_value(

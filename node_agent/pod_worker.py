@@ -483,6 +483,8 @@ class PodWorker(Actor[PodEvent]):
         try:
             spec = self._spec_of(container)
             prepared = self._programs[container] = await prepare(around.host, self._home, spec, run, run_id)
+            for sentence in prepared.left_out:
+                self._note("Warning", "InvalidEnvironmentVariableNames", sentence)
             started = await runtime.run(contained(around.host, self._home, spec, prepared))
         except NotPrepared as error:
             await self.ref.tell(Unprepared(container, run, error.reason, error.message))

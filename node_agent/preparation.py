@@ -14,13 +14,14 @@ import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol
 
 from cluster.api.errors import ApiError, NotFound
 from cluster.api.pods import BASELINE, CPU, MEMORY, RESTRICTED, SANDBOX, amount, config_references, security_profile
 from cluster.pb.v1 import core_pb2 as core
+from node_agent.configuration import Configured
 from node_agent.confine import NOBODY
-from node_agent.environment import MissingConfiguration, Place, build_environment, command_line
+from node_agent.environment import MissingConfiguration, Place, build_environment, command_line, left_out
 from node_agent.runtime.cgroups import Cgroups, Limits
 from node_agent.runtime.interface import Confinement, Mount, Program
 from node_agent.runtime.logs import log_path, remove_old_logs
@@ -37,8 +38,13 @@ DATA_FACTOR = 4
 """Without control groups, memory is looked at now and then: a process that grows faster fails at this multiple of the
 container's limit (RLIMIT_DATA, which counts what is reserved and not only what is used)."""
 
-ReadConfiguration: TypeAlias = Callable[[str, str, str], Awaitable[core.ConfigMap | core.Secret]]
-"""The ConfigMap or Secret (kind, namespace, name). Raises ApiError."""
+
+class ReadConfiguration(Protocol):
+    """Reads a ConfigMap or Secret; see `node_agent.configuration`."""
+
+    def __call__(self, kind: str, namespace: str, name: str, *, max_age_s: float) -> Awaitable[Configured]:
+        """Raises ApiError."""
+        ...
 
 
 class NotPrepared(Exception):
@@ -134,11 +140,16 @@ def termination_log(home: Home, container: core.Container) -> Path:
     return home.dir / container.terminationMessagePath
 
 
-async def read_configuration(host: Host, home: Home) -> None:
-    """Brings `home.configuration` up to date, as far as the master answers."""
+async def read_configuration(host: Host, home: Home, max_age_s: float = 0.0) -> None:
+    """Brings `home.configuration` up to date, as far as the master answers; with what was read at most so long ago.
+
+    Raises NotPrepared if the master does not answer, and never did.
+    """
     for kind, name in sorted(config_references(home.pod.spec)):
         try:
-            home.configuration[kind, name] = await host.read_configuration(kind, home.pod.metadata.namespace, name)
+            home.configuration[kind, name] = await host.read_configuration(
+                kind, home.pod.metadata.namespace, name, max_age_s=max_age_s
+            )
         except NotFound:
             home.configuration.pop((kind, name), None)
         except ApiError as error:
@@ -153,6 +164,8 @@ class Prepared:
     program: Program
     mounts: tuple[Mount, ...]
     """The volumes that the container mounts, whether they can be mounted or not."""
+    left_out: tuple[str, ...] = ()
+    """What its variables do without, for people."""
 
 
 async def prepare(host: Host, home: Home, container: core.Container, run: int, run_id: str) -> Prepared:
@@ -198,7 +211,7 @@ async def prepare(host: Host, home: Home, container: core.Container, run: int, r
         stdin=container.stdin,
         tty=container.tty,
     )
-    return Prepared(program, tuple(mount for _, mount in mounts))
+    return Prepared(program, tuple(mount for _, mount in mounts), tuple(left_out(container, home.configuration)))
 
 
 def contained(host: Host, home: Home, container: core.Container, prepared: Prepared) -> Program:
@@ -245,20 +258,26 @@ def _check_user(host: Host, home: Home, container: core.Container) -> None:
 
 
 def _volumes(host: Host, home: Home, container: core.Container, place: Place) -> list[tuple[str, Mount]]:
-    """The volumes that a container mounts, outer ones first. Raises MissingConfiguration, UnfitPath, OSError."""
+    """The volumes that a container mounts, outer ones first. Raises MissingConfiguration, UnfitPath, UnknownField."""
     wanted = {mount.name for mount in container.volumeMounts}
     shelves, made = home.shelves(host), {}
     for volume in home.pod.spec.volumes:
         if volume.name in wanted:
             is_new = (kept := data_directory(volume, home.pod, shelves)) is not None and not kept.is_dir()
-            made[volume.name] = make_volume(volume, home.pod, shelves, place, home.configuration)
+            try:
+                made[volume.name] = make_volume(volume, home.pod, shelves, place, home.configuration)
+            except OSError as error:
+                raise UnfitPath(f'volume "{volume.name}": {error.strerror}: {error.filename or "?"}') from error
             if is_new:
                 host.on_new_data()
     mounts = []
     for mount in sorted(container.volumeMounts, key=lambda mount: mount.mountPath.count("/")):
         source = made[mount.name]
         if mount.subPath:
-            source = _within(source, mount.subPath)
+            try:
+                source = _within(source, mount.subPath)
+            except OSError as error:
+                raise UnfitPath(f'subPath "{mount.subPath}" of volume "{mount.name}": {error.strerror}') from error
         mounts.append((mount.name, Mount(str(source), mount.mountPath.rstrip("/"), mount.readOnly)))
     return mounts
 

@@ -22,7 +22,7 @@ from node_agent.pod_state import Phase
 from node_agent.pod_worker import PodWorker
 from node_agent.runtime.interface import ExecProcess, StartFailure
 from node_agent.runtime.log_times import Stamper
-from node_agent.runtime.logs import LogReader
+from node_agent.runtime.logs import LogReader, next_log
 from node_agent.usage import LOOK_S, cpu_times, used
 
 CONNECT_TIMEOUT_S = 5.0
@@ -109,12 +109,14 @@ class AgentService:
 
     async def _next_run(self, pod: core.Pod, container: str, path: str) -> Path | None:
         """The log of the run that comes after this one, once it has begun; None if there will be none."""
-        while (worker := self._worker(pod)) is not None and worker.state[container].phase is not Phase.ENDED:
-            found = worker.log_file(container, previous=False)
-            if found is not None and str(found) != path and found.exists():
+        while True:
+            # Asked before looking: a run may begin and end between two looks.
+            worker = self._worker(pod)
+            is_over = worker is None or worker.state[container].phase is Phase.ENDED
+            found = next_log(Path(path))
+            if found is not None or is_over:
                 return found
             await self._clock.sleep(FOLLOW_PAUSE_S)
-        return None
 
     def _find(self, namespace: str, name: str, container: str) -> tuple[core.Pod, str]:
         pod = self._agent.find_pod(namespace, name)

@@ -9,6 +9,7 @@ containers may (ephemeral-storage).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from cluster.actor.clock import Clock
 from cluster.api.pods import amount
@@ -21,6 +22,7 @@ from node_agent.preparation import Home, Host, NotPrepared, place_of, read_confi
 from node_agent.volumes import UnfitPath, bytes_in, make_volume, over_limit
 
 KEEP_S = 2.0
+_Contents: TypeAlias = tuple[dict[tuple[str, str], tuple[str, str]], dict[str, str], dict[str, str]]
 
 log = get_logger("node_agent.volumes")
 
@@ -45,16 +47,27 @@ def _is_kept(volume: core.Volume) -> bool:
     return source.HasField("configMap") or source.HasField("secret") or source.HasField("downwardAPI")
 
 
+def _contents(home: Home) -> _Contents:
+    """What the files are made of: as long as it is the same, so are they, and need not be looked at."""
+    versions = {key: (found.metadata.uid, found.metadata.resourceVersion) for key, found in home.configuration.items()}
+    meta = home.pod.metadata
+    return versions, dict(meta.labels), dict(meta.annotations)
+
+
 async def keep_volumes(host: Host, home: Home, clock: Clock, on_too_large: Callable[[str], Awaitable[None]]) -> None:
     """Keeps on until it is cancelled. `on_too_large(message)` is awaited at most once."""
     told = False
+    written: _Contents | None = None
     while True:
         await clock.sleep(KEEP_S)
         try:
-            await read_configuration(host, home)
-            for volume in home.pod.spec.volumes:
-                if _is_kept(volume):
-                    make_volume(volume, home.pod, home.shelves(host), place_of(host, home), home.configuration)
+            await read_configuration(host, home, KEEP_S / 2)
+            wanted = _contents(home)
+            if wanted != written:
+                for volume in home.pod.spec.volumes:
+                    if _is_kept(volume):
+                        make_volume(volume, home.pod, home.shelves(host), place_of(host, home), home.configuration)
+                written = wanted
         except (NotPrepared, MissingConfiguration, UnfitPath, UnknownField, OSError) as error:
             # What was there stays there; a container that starts meanwhile says what is missing.
             log.info("a volume is not up to date", pod=home.pod.metadata.name, error=str(error))

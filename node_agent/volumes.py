@@ -179,13 +179,11 @@ def write_files(directory: Path, files: dict[str, tuple[bytes, int]]) -> bool:
     if current.is_symlink() and _read_files(current.resolve()) == files:
         return False
     fresh = directory / f"..{secrets.token_hex(8)}"
-    fresh.mkdir(mode=0o755)
-    for path, (content, mode) in files.items():
-        file = fresh / path
-        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-            out.write(content)
-        file.chmod(mode)
+    try:
+        _fill(fresh, files)
+    except OSError:
+        shutil.rmtree(fresh, ignore_errors=True)  # on a full disk it would be tried, and left, again and again
+        raise
     before = current.resolve() if current.is_symlink() else None
     _point(directory / DATA, fresh.name)
     names = {path.partition("/")[0] for path in files}
@@ -198,6 +196,16 @@ def write_files(directory: Path, files: dict[str, tuple[bytes, int]]) -> bool:
     if before is not None:
         shutil.rmtree(before, ignore_errors=True)
     return True
+
+
+def _fill(directory: Path, files: dict[str, tuple[bytes, int]]) -> None:
+    directory.mkdir(mode=0o755)
+    for path, (content, mode) in files.items():
+        file = directory / path
+        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+            out.write(content)
+        file.chmod(mode)
 
 
 def _point(link: Path, target: str) -> None:

@@ -101,6 +101,8 @@ _NAMED_BY: Mapping[str, Sequence[tuple[str, ...]]] = {
     "addresses": [("ip",), ("type",)],
     "notReadyAddresses": [("ip",)],
     "images": [("names",)],
+    "schedulingGates": [("name",)],
+    "topologySpreadConstraints": [("topologyKey", "whenUnsatisfiable")],
 }
 """Name of a list -> fields that tell its elements apart, the first that do so in both; others go by position."""
 

@@ -7,6 +7,8 @@ hostPath of a device or a socket to be made is refused: nothing here would make 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from cluster.api.labels import label_key_problems
 from cluster.api.names import dns1123_label_problems, dns1123_subdomain_problems
@@ -146,6 +148,7 @@ def _validate_volume(report: Report, source: core.VolumeSource, path: str) -> No
 
 def _validate_items(report: Report, source: core.SecretVolumeSource | core.ConfigMapVolumeSource, path: str) -> None:
     _validate_mode(report, f"{path}.defaultMode", source)
+    _validate_apart(report, path, [item.path for item in source.items])
     for index, item in enumerate(source.items):
         where = f"{path}.items[{index}]"
         report.check(f"{where}.key", item.key, config_key_problems(item.key))
@@ -153,8 +156,24 @@ def _validate_items(report: Report, source: core.SecretVolumeSource | core.Confi
         _validate_mode(report, f"{where}.mode", item)
 
 
+def _validate_apart(report: Report, path: str, paths: Sequence[str]) -> None:
+    """Each item is a file of its own, and none is the directory of another."""
+    files: set[PurePosixPath] = set()
+    directories: set[PurePosixPath] = set()
+    for index, each in enumerate(paths):
+        where, file = f"{path}.items[{index}].path", PurePosixPath(each)
+        above = set(file.parents[:-1])
+        if file in files:
+            report.duplicate(where, each)
+        elif file in directories or above & files:
+            report.invalid(where, each, "must not be a file and a directory at once: another item says otherwise")
+        files.add(file)
+        directories |= above
+
+
 def _validate_downward(report: Report, source: core.DownwardAPIVolumeSource, path: str) -> None:
     _validate_mode(report, f"{path}.defaultMode", source)
+    _validate_apart(report, path, [item.path for item in source.items])
     for index, item in enumerate(source.items):
         where = f"{path}.items[{index}]"
         _validate_relative(report, f"{where}.path", item.path)

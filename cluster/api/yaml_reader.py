@@ -21,6 +21,7 @@ import yaml
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64
+TOO_DEEP = f"this is nested too deeply; the most is {MAX_DEPTH} levels"
 MAX_NODES = 100_000
 MAX_DUPLICATES = 100
 """Noted of each document; more would only bury the first ones."""
@@ -97,8 +98,12 @@ def read_yaml(text: str, loader: Any = _LOADER) -> list[Document]:
         return list(_Composer().compose(yaml.parse(text, Loader=loader)))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        if "nesting depth" in (error.problem or ""):
+            # libyaml looks ahead, and newer ones have a limit of their own, which a long run of "[" meets before ours.
+            raise Refused(line, TOO_DEEP) from error
         what = " ".join(part for part in (error.context, error.problem) if part)
-        raise Refused(mark.line + 1 if mark else 1, f"this is not YAML: {what}") from error
+        raise Refused(line, f"this is not YAML: {what}") from error
     except yaml.reader.ReaderError as error:
         position = error.position if isinstance(error.position, int) else 0
         raise Refused(text.count("\n", 0, position) + 1, f"this is not YAML: {error.reason}") from error
@@ -141,7 +146,7 @@ class _Composer:
 
     def _open(self, event: Any, line: int) -> None:
         if len(self._stack) >= MAX_DEPTH:
-            raise Refused(line, f"this is nested too deeply; the most is {MAX_DEPTH} levels")
+            raise Refused(line, TOO_DEEP)
         mapping = isinstance(event, yaml.MappingStartEvent)
         if event.tag not in (None, "!", f"{_TAG}map" if mapping else f"{_TAG}seq"):
             raise Refused(line, f"the tag {event.tag[:80]} is not allowed here")

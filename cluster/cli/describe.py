@@ -126,6 +126,7 @@ def _head(kind: Kind, obj: AnyObject) -> Iterable[str]:
 
 
 def _pod(pod: core.Pod) -> Iterable[str]:
+    from cluster.api.pods import security_profile
     from cluster.cli.describe_placement import standing, wishes
     from cluster.cli.printers import pod_status
 
@@ -146,7 +147,10 @@ def _pod(pod: core.Pod) -> Iterable[str]:
     yield "Containers:"
     yield from _containers(pod.spec.containers, pod.status.containerStatuses)
     yield from conditions(pod.status.conditions)
+    if pod.spec.volumes:
+        yield from rows("Volumes", map(_volume, pod.spec.volumes))
     yield row("QoS Class", pod.status.qosClass)
+    yield row("Security", f"{security_profile(pod.spec)} {_security(pod.spec.securityContext)}".rstrip())
     yield from rows("Node-Selectors", pairs(pod.spec.nodeSelector))
     yield from wishes(pod.spec)
     yield from rows("Tolerations", (_toleration(toleration) for toleration in pod.spec.tolerations))
@@ -182,7 +186,12 @@ def _containers(
         for title, hook in (("Post-Start", container.lifecycle.postStart), ("Pre-Stop", container.lifecycle.preStop)):
             if hook.ByteSize():
                 yield row(title, _action(hook), 4)
+        if container.envFrom:
+            yield from rows("Env From", map(_env_from, container.envFrom), 4)
         yield from rows("Environment", (_env(variable) for variable in container.env), 4)
+        yield from rows("Mounts", map(_mount, container.volumeMounts), 4)
+        if container.HasField("securityContext"):
+            yield row("Security", _security(container.securityContext), 4)
 
 
 def _container_status(status: core.ContainerStatus) -> Iterable[str]:
@@ -231,9 +240,69 @@ def _probe(probe: core.Probe) -> str:
 
 
 def _env(variable: core.EnvVar) -> str:
-    if variable.HasField("valueFrom"):
-        return f"{variable.name}: (field {variable.valueFrom.fieldRef.fieldPath})"
-    return f"{variable.name}: {variable.value}"
+    if not variable.HasField("valueFrom"):
+        return f"{variable.name}: {variable.value}"
+    source = variable.valueFrom
+    if source.HasField("configMapKeyRef"):
+        what = _key_of(source.configMapKeyRef, "config map")
+    elif source.HasField("secretKeyRef"):
+        what = _key_of(source.secretKeyRef, "secret")
+    elif source.HasField("resourceFieldRef"):
+        reference = source.resourceFieldRef
+        what = f"{reference.resource}{f' of container {reference.containerName}' if reference.containerName else ''}"
+    else:
+        what = f"field {source.fieldRef.fieldPath}"
+    return f"{variable.name}: ({what})"
+
+
+def _key_of(reference: core.ConfigMapKeySelector | core.SecretKeySelector, kind: str) -> str:
+    optional = ", optional" if reference.optional else ""
+    return f'key "{reference.key}" of {kind} {reference.localObjectReference.name}{optional}'
+
+
+def _env_from(source: core.EnvFromSource) -> str:
+    if source.HasField("configMapRef"):
+        kind, name = "config map", source.configMapRef.localObjectReference.name
+        optional = source.configMapRef.optional
+    else:
+        kind, name, optional = "secret", source.secretRef.localObjectReference.name, source.secretRef.optional
+    prefix = f', as "{source.prefix}..."' if source.prefix else ""
+    return f"{kind} {name}{prefix}{', optional' if optional else ''}"
+
+
+def _mount(mount: core.VolumeMount) -> str:
+    part = f", {mount.subPath} of it" if mount.subPath else ""
+    return f"{mount.mountPath} from {mount.name} ({'ro' if mount.readOnly else 'rw'}{part})"
+
+
+def _volume(volume: core.Volume) -> str:
+    """What a volume is made of, in a few words."""
+    source = volume.volumeSource
+    if source.HasField("hostPath"):
+        what = f"host path {source.hostPath.path}{f' ({source.hostPath.type})' if source.hostPath.type else ''}"
+    elif source.HasField("emptyDir"):
+        limit = f", at most {source.emptyDir.sizeLimit.string}" if source.emptyDir.HasField("sizeLimit") else ""
+        what = f"empty directory{' in memory' if source.emptyDir.medium == 'Memory' else ''}{limit}"
+    elif source.HasField("secret"):
+        what = f"secret {source.secret.secretName}{', optional' if source.secret.optional else ''}"
+    elif source.HasField("configMap"):
+        optional = ", optional" if source.configMap.optional else ""
+        what = f"config map {source.configMap.localObjectReference.name}{optional}"
+    elif source.HasField("dataDirectory"):
+        what = f"data directory {source.dataDirectory.name}"
+    else:
+        what = f"fields of the pod: {', '.join(item.path for item in source.downwardAPI.items)}"
+    return f"{volume.name}: {what}"
+
+
+def _security(context: core.SecurityContext | core.PodSecurityContext) -> str:
+    """What a security context says, field by field."""
+    from cluster.pb.v1 import core_pb2
+
+    said = [f"{field.name}={str(value).lower()}" for field, value in context.ListFields() if field.message_type is None]
+    if isinstance(context, core_pb2.SecurityContext) and context.capabilities.drop:
+        said.append(f"drop={','.join(context.capabilities.drop)}")
+    return " ".join(said)
 
 
 def _toleration(toleration: core.Toleration) -> str:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ SLOW_SYNC_MS = 20.0
 """A disk that takes longer makes every write of the cluster slow."""
 MIN_FREE_BYTES = 1 << 30
 MIN_DESCRIPTORS = 1024
+TRIAL_LIMIT_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,30 +116,30 @@ def _sync_ms(directory: Path) -> float:
 
 
 def _namespaces() -> Finding:
-    """In a process of its own: what it does to itself cannot be taken back."""
-    program = (
-        "import sys, os; sys.path.append(sys.argv[1]); from node_agent.confine import confine_self; "
-        "import json; os.mkdir(sys.argv[2] + '/a'); print(json.dumps(confine_self(sys.argv[2], [sys.argv[2] + '/a'])))"
-    )
-    root = str(Path(__file__).resolve().parents[2])
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = [sys.executable, "-I", "-S", "-c", program, root, scratch]
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=20, check=False)
+    try:
+        done = _confined("print(json.dumps(said))")
+    except subprocess.TimeoutExpired:
+        return Finding("isolation", WARNING, "cannot be tried: it does not end")
     if done.returncode != 0:
         return Finding("isolation", WARNING, f"cannot be tried: {done.stderr.strip().splitlines()[-1:]}")
     said = json.loads(done.stdout)
     if not said["missing"]:
         return Finding("isolation", OK, "keys hidden, volumes at their paths, no rights to gain, signals kept in")
-    cure = "" if said["mounts"] else _namespace_cure()
+    cure = _namespace_cure() if not said["mounts"] else ""
+    if not cure and any("signals" in each for each in said["missing"]):
+        cure = "use Linux 6.12 or newer, with landlock among lsm= of its command line (cat /sys/kernel/security/lsm)"
     return Finding("isolation", WARNING, "; ".join(said["missing"]), cure)
 
 
-def _namespace_cure() -> str:
-    for name in ("kernel/apparmor_restrict_unprivileged_userns", "kernel/unprivileged_userns_clone"):
-        file = Path("/proc/sys") / name
-        if file.exists():
-            value = 0 if "apparmor" in name else 1
-            return f"sudo sysctl -w {name.replace('/', '.')}={value}"
+def _namespace_cure(sysctls: Path = Path("/proc/sys")) -> str:
+    """The switch that stands in the way: the first one that is not as it has to be."""
+    for name, wanted in (
+        ("kernel/apparmor_restrict_unprivileged_userns", "0"),
+        ("kernel/unprivileged_userns_clone", "1"),
+    ):
+        file = sysctls / name
+        if file.exists() and file.read_text().strip() != wanted:
+            return f"sudo sysctl -w {name.replace('/', '.')}={wanted}"
     return "sudo sysctl -w user.max_user_namespaces=10000"
 
 
@@ -154,21 +155,62 @@ def _limits() -> Finding:
     return Finding("limits", WARNING, found, _limits_cure())
 
 
-def _limits_cure() -> str:
-    if Path("/sys/fs/cgroup/cgroup.controllers").exists():
-        return "systemd-run --user --scope -p Delegate=yes podium up"
-    return "mount -o remount,rw /sys/fs/cgroup" if os.geteuid() == 0 else "sudo podium up"
+def _limits_cure(mount: Path = Path("/sys/fs/cgroup"), uid: int | None = None) -> str:
+    """Root has control groups unless they are mounted read only; others get a part of v2, and nothing of v1."""
+    delegated = "systemd-run --user --scope -p Delegate=yes podium up"
+    if (os.geteuid() if uid is None else uid) == 0:
+        return f"mount -o remount,rw {mount}"
+    if (mount / "cgroup.controllers").exists():
+        return delegated
+    return f"boot with systemd.unified_cgroup_hierarchy=1 (control groups v2), then: {delegated}"
 
 
 def _profiles() -> Finding:
-    from cluster.api.pods import TRUSTED
-    from node_agent.security import find_profiles
+    from cluster.api.pods import SANDBOX, TRUSTED
+    from node_agent.security import find_profiles, without
 
     found = find_profiles(os.environ.get("PATH", os.defpath), allow_trusted=True)
+    if SANDBOX in found.offered and (problem := _sandbox_problem(found.bubblewrap)):
+        found = without(found, SANDBOX, f"bubblewrap: {problem}")
     if not found.missing:
         return Finding("profiles", OK, ", ".join(each for each in found.offered if each != TRUSTED))
-    cure = "sudo apt-get install bubblewrap libseccomp2" if any("apt-get" in each for each in found.missing) else ""
-    return Finding("profiles", WARNING, "; ".join(found.missing), cure)
+    return Finding("profiles", WARNING, "; ".join(found.missing), _profiles_cure(found.missing))
+
+
+def _profiles_cure(missing: Sequence[str]) -> str:
+    """By what the findings say."""
+    text = " ".join(missing)
+    if "apt-get" in text:
+        return "sudo apt-get install bubblewrap libseccomp2"
+    if "Landlock" in text:
+        return "use Linux 5.13 or newer, with landlock among lsm= of its command line (cat /sys/kernel/security/lsm)"
+    return _namespace_cure() if "bubblewrap:" in text else ""
+
+
+def _sandbox_problem(bubblewrap: str) -> str:
+    """Runs a sandbox as pods get it, within what the spawner does to itself; why it does not work, or nothing."""
+    sandbox = [bubblewrap, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--ro-bind", "/", "/"]
+    program = "import os, sys; os.execv(sys.argv[3], [*sys.argv[3:], '--proc', '/proc', '--dev', '/dev', 'true'])"
+    try:
+        done = _confined(program, *sandbox)
+    except subprocess.TimeoutExpired:
+        return "it does not end"
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1] if done.returncode else ""
+
+
+def _confined(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python in a process that has confined itself as spawners do: what it does cannot be taken back.
+
+    The outcome is in `said`. Raises TimeoutExpired.
+    """
+    before = (
+        "import sys, os; sys.path.append(sys.argv[1]); from node_agent.confine import confine_self; "
+        "import json; os.mkdir(sys.argv[2] + '/a'); said = confine_self(sys.argv[2], [sys.argv[2] + '/a']); "
+    )
+    root = str(Path(__file__).resolve().parents[2])
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, "-I", "-S", "-c", before + program, root, scratch, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=TRIAL_LIMIT_S, check=False)
 
 
 def _memory_files() -> Finding:

@@ -148,7 +148,7 @@ async def converse(
                 live.metadata.name,
                 words,
                 container=name,
-                stdin=Stdin(tty=tty).items() if with_stdin else None,
+                stdin=Stdin(tty=tty, read=with_stdin).items() if with_stdin or tty else None,
                 tty=tty,
                 size=terminal_size() if tty else None,
                 detached=detached,

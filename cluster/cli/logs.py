@@ -32,8 +32,12 @@ if TYPE_CHECKING:
 @click.option("--timestamps", is_flag=True, help="When each line was written, before it.")
 @click.option("--limit-bytes", type=click.IntRange(1), metavar="N", help="At most so many bytes of each container.")
 @click.option("--previous", "-p", is_flag=True, help="The run before the last restart.")
-@click.option("-c", "--container", default="", metavar="NAME", help="Which container; default: the only one.")
-@click.option("--prefix/--no-prefix", default=None, help="The pod's name before each line; default: with several pods.")
+@click.option("-c", "--container", default="", metavar="NAME", help="Which container; default: all of them.")
+@click.option(
+    "--prefix/--no-prefix",
+    default=None,
+    help="The pod's name before each line; default: with several pods or containers.",
+)
 @namespace_option
 @cluster_option
 @click.pass_context
@@ -63,18 +67,19 @@ def logs_command(
         from cluster.pb.v1 import core_pb2 as core
 
         label_selector, field_selector = selector, ""
-        several = True
+        several, mixed = True, False
         if what:
             kind, name = one_target(what if "/" in what else f"pod/{what}")
             if kind.name == "Pod":
-                await session.client.get(core.Pod, name, namespace)
+                pod = await session.client.get(core.Pod, name, namespace)
                 field_selector, several = f"metadata.name={name}", False
+                mixed = not container and len(pod.spec.containers) > 1
             elif kind.name in ("ReplicationController", "Service"):
                 owner = await session.client.get(kind.message, name, namespace)
                 label_selector = str(selector_from_map(owner.spec.selector))  # type: ignore[union-attr, arg-type]
             else:
                 raise click.UsageError(f"{kind.plural} have no logs")
-        reader = _Reader(session, wish, container, several if prefix is None else prefix)
+        reader = _Reader(session, wish, container, several or mixed if prefix is None else prefix)
         try:
             if follow and several:
                 await reader.follow_matching(namespace, label_selector)

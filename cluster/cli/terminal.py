@@ -49,21 +49,25 @@ class Stdin:
     """What goes to the command with -i: our standard input, and our signals as long as that is open.
 
     Otherwise, and after its end, Ctrl-C ends the call, and the node agent ends the command. With a terminal, Ctrl-C is
-    a key like others, and changes of the terminal's size go to the command too.
+    a key like others, and changes of the terminal's size go to the command too; with -t alone (`read` is False) nothing
+    else does.
     """
 
-    def __init__(self, *, tty: bool = False) -> None:
+    def __init__(self, *, tty: bool = False, read: bool = True) -> None:
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Input | None] = asyncio.Queue()
         # Room for a few pieces; the reading thread waits when they are used up.
         self._room = threading.Semaphore(_PIECES)
-        self._signals = [signal.SIGTERM] if tty else [signal.SIGINT, signal.SIGTERM]
+        self._signals: list[signal.Signals] = []
+        if read:
+            self._signals = [signal.SIGTERM] if tty else [signal.SIGINT, signal.SIGTERM]
         for number in self._signals:
             self._loop.add_signal_handler(number, self._queue.put_nowait, number)
         if tty:
             self._loop.add_signal_handler(signal.SIGWINCH, self._on_resize)
         # A thread, because a file cannot be polled; a daemon, because a read from a terminal never ends.
-        threading.Thread(target=self._read, daemon=True).start()
+        if read:
+            threading.Thread(target=self._read, daemon=True).start()
 
     def _on_resize(self) -> None:
         size = terminal_size()

@@ -85,12 +85,7 @@ class Steps:
     type=click.IntRange(1, 9),
     help="How many masters, and managers; more than one need --store.",
 )
-@click.option(
-    "--scheduler-config",
-    default="",
-    metavar="FILE",
-    help="Profiles and settings of the scheduler, as TOML; see docs/scheduling.md.",
-)
+@click.option("--scheduler-config", default="", metavar="FILE", help="Profiles of the scheduler, as TOML.")
 @click.option(
     "--block",
     type=click.IntRange(FIRST_BLOCK, LAST_BLOCK),
@@ -98,7 +93,7 @@ class Steps:
     help="Own the addresses 127.N.0.0/16; default: any that are free.",
 )
 @click.option("--timeout", default=30.0, show_default=True, metavar="SECONDS", help="For the nodes to become Ready.")
-@click.option("--keep", is_flag=True, help="Keep the cluster's state when it stops, for the next `up`.")
+@click.option("--keep", is_flag=True, help="Keep the state for the next `up`.")
 @click.option(
     "--lifetime",
     default="dev",

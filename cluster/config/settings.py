@@ -44,7 +44,9 @@ def load(
     try:
         return _made(cls, fields, chosen, "")
     except ValueError as error:
-        raise ConfigError(str(error)) from error
+        # What does not go together is mostly said by one source; the file is the one that people cannot see.
+        source = f"{toml_path}: " if toml_path is not None else ""
+        raise ConfigError(f"{source}{error}") from error
 
 
 def _schema(cls: type[Any]) -> tuple[dict[str, Any], dict[str, Any]]:

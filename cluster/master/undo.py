@@ -67,7 +67,7 @@ def restored(current: AnyObject, target: AnyObject) -> AnyObject:
 
 
 def revived(target: AnyObject) -> AnyObject:
-    """The target as a new object: nobody owns it, and it is not placed."""
+    """The target as a new object: nobody owns it, it is not placed, and its priority is what its class gives now."""
     new = content_of(target)
     meta = target.metadata
     new.metadata.name, new.metadata.namespace = meta.name, meta.namespace
@@ -76,7 +76,8 @@ def revived(target: AnyObject) -> AnyObject:
     new.metadata.labels.update(meta.labels)
     new.metadata.annotations.update(meta.annotations)
     if isinstance(new, core.Pod):
-        new.spec.ClearField("nodeName")
+        for field in ("nodeName", "priority", "preemptionPolicy"):
+            new.spec.ClearField(field)
     return new
 
 

@@ -63,8 +63,8 @@ class Weights:
 class ProfileSettings:
     """A profile as a file describes it: what differs from the one that it is based on."""
 
-    based_on: Literal["", "default-scheduler", "binpack"] = ""
-    """Empty: on the one of the same name, if that is one of these two; else on default-scheduler."""
+    based_on: Literal["default-scheduler", "binpack"] | None = None
+    """None: on the one of the same name, if that is one of these two; else on default-scheduler."""
     weights: dict[str, int] = field(default_factory=dict)
     """Of scores, 0 to 100, by name: those that `podium why` shows, and plug-ins ("name" or "module:function")."""
     filters: tuple[str, ...] = ()

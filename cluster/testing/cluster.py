@@ -35,6 +35,7 @@ from cluster.client.interface import ClusterClient
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Credentials
 from cluster.testing.connection import Connection
+from cluster.testing.signals import send
 
 R = TypeVar("R")
 _START_TIMEOUT_S = 60.0
@@ -188,9 +189,9 @@ class Cluster:
         return found
 
     def kill_process(self, process: str, number: int = signal.SIGKILL) -> int:
-        """Sends a signal to a daemon (see `pid`); returns the pid it had."""
+        """Sends a signal to a daemon (see `pid`); returns the pid it had. After SIGSTOP it does nothing any more."""
         pid = self.pid(process)
-        os.kill(pid, number)
+        send(pid, number)
         return pid
 
     def kill_node(self, name: str) -> None:

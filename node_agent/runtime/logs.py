@@ -39,6 +39,14 @@ def remove_old_logs(pod_dir: Path, container: str, restarts: int) -> None:
             file.unlink(missing_ok=True)
 
 
+def next_log(path: Path) -> Path | None:
+    """The log of the run that came after the one that wrote this log, of those that are kept; None if there is none."""
+    run = int(path.stem)
+    runs = [int(each.stem) for each in path.parent.glob("*.log") if each.stem.isdigit()]
+    following = min((number for number in runs if number > run), default=None)
+    return None if following is None else path.with_name(f"{following}.log")
+
+
 class LogReader:
     """Reads one log from a position on; `read` returns b"" when there is nothing new now. Not for several tasks."""
 

@@ -86,13 +86,23 @@ def test_variables_and_files_of_configmaps_and_secrets(shared_cluster: Cluster, 
     shared_cluster.wait_until(
         lambda: show(shared_cluster, "web", namespace, "cat $PODIUM_VOLUME_CONF/sub/app.conf") == "new", "it is new"
     )
+    manifest = shared_cluster.podium("create", "secret", "db", *space, "--from-literal=password=newer", "--dry-run")
+    shared_cluster.apply(manifest.stdout, namespace)
+    shared_cluster.podium("label", "pod/web", *space, "--overwrite", "a=c")
+    shared_cluster.wait_until(
+        lambda: (
+            show(shared_cluster, "web", namespace, "cat $PODIUM_VOLUME_DB/password $PODIUM_VOLUME_ME/labels")
+            == 'newera="c"'
+        ),
+        "secrets and labels are new, too",
+    )
     # Its emptyDir may hold 1 MiB: with more, the pod is evicted.
     show(shared_cluster, "web", namespace, "head -c 3000000 /dev/zero > $PODIUM_VOLUME_SCRATCH/big")
     shared_cluster.wait_until(
         lambda: shared_cluster.get("pod", "web", namespace).status.reason == "Evicted", "it holds too much"
     )
     described = shared_cluster.podium("describe", "secret/db", *space).stdout
-    assert "password: 7 bytes" in described
+    assert "password: 5 bytes" in described
     assert "hunter2" not in described + shared_cluster.podium("history", "secret/db", *space).stdout
 
 

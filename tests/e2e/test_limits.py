@@ -208,3 +208,26 @@ def test_a_probe_that_forks_and_sleeps_leaves_nothing(shared_cluster: Cluster, n
     assert len([proc for proc in mentioning(f"sleep {token}") if not proc.title.startswith("sh ")]) <= 2
     shared_cluster.delete("pod", "probed", namespace)
     assert not mentioning(f"sleep {token}")
+
+
+@pytest.mark.parametrize(
+    ("signal", "condition"), [("nodefs.available", "DiskPressure"), ("pid.available", "PIDPressure")]
+)
+def test_a_node_without_disk_or_processes_says_so_and_takes_no_more(signal: str, condition: str) -> None:
+    """No machine has all of its disk or of its processes free: with this threshold every one is short."""
+    with Cluster.start(nodes=1, options=["--agent-arg", f"eviction-hard={signal}<99.99%"]) as cluster:
+
+        def is_short() -> bool:
+            conditions = cluster.get("node", "node-1").status.conditions
+            return any(each.type == condition and each.status == "True" for each in conditions)
+
+        cluster.wait_until(is_short, f"the node has {condition}")
+        cluster.apply(pod("late", "sleep 1000"), "default")
+        why = {"DiskPressure": "disk-pressure", "PIDPressure": "pid-pressure"}[condition]
+
+        def waits() -> bool:
+            late = cluster.get("pod", "late", "default")
+            return any(f"node.kubernetes.io/{why}" in each.message for each in late.status.conditions)
+
+        cluster.wait_until(waits, "a new pod is kept away, and says by what")
+        assert cluster.get("pod", "late", "default").spec.nodeName == ""

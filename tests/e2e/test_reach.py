@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -20,20 +23,20 @@ from tests.e2e.workloads import pod, web
 LIMIT_S = 20.0
 
 
-def environment(cluster: Cluster) -> dict[str, str]:
+def environment(cluster: Cluster, **variables: str) -> dict[str, str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("PODIUM_")}
-    return clean | {"PODIUM_HOME": str(cluster.home), "PODIUM_CLUSTER": cluster.name}
+    return clean | {"PODIUM_HOME": str(cluster.home), "PODIUM_CLUSTER": cluster.name} | variables
 
 
 class Terminal:
     """A `podium` command on a terminal of its own."""
 
-    def __init__(self, cluster: Cluster, *arguments: str) -> None:
+    def __init__(self, cluster: Cluster, *arguments: str, **variables: str) -> None:
         ours, theirs = pty.openpty()
         self._fd = ours
         self._process = subprocess.Popen(
             [sys.executable, "-m", "cluster.cli.main", *arguments],
-            env=environment(cluster),
+            env=environment(cluster, **variables),
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -55,6 +58,10 @@ class Terminal:
                 except OSError:
                     break
         assert re.search(pattern, self.text), self.text
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        os.kill(self._process.pid, signal.SIGWINCH)
 
     def end(self) -> int:
         code = self._process.wait(LIMIT_S)
@@ -90,6 +97,39 @@ def test_a_shell_on_a_terminal(shared_cluster: Cluster, namespace: str) -> None:
     terminal.type("\x03")  # Ctrl-C goes to the command, not to us
     terminal.type("exit 9\r")
     assert terminal.end() == 9
+
+
+def test_the_size_of_a_terminal_is_passed_on(shared_cluster: Cluster, namespace: str) -> None:
+    shared_cluster.apply(pod("sized", "sleep 1000"), namespace)
+    shared_cluster.wait("pod/sized", namespace)
+    watch = "trap 'stty size' WINCH; echo ready; while [ ! -e done-$0 ]; do sleep 0.05; done"
+    for options in ("-it", "-t"):
+        terminal = Terminal(
+            shared_cluster, "exec", options, "-n", namespace, "sized", "--", "bash", "-c", watch, options
+        )
+        terminal.expect("ready")
+        terminal.resize(33, 77)
+        terminal.expect("33 77")
+        shared_cluster.exec("sized", ["touch", f"done-{options}"], namespace)
+        assert terminal.end() == 0
+
+
+def test_prefixes_tell_apart_who_wrote(shared_cluster: Cluster, namespace: str) -> None:
+    manifest = pod("pair", "echo one; sleep 1000")
+    manifest += "\n  - {name: second, command: [sh, -c, 'echo two; sleep 1000']}\n"
+    shared_cluster.apply(manifest, namespace)
+    shared_cluster.wait("pod/pair", namespace)
+    logs = ("logs", "pair", "-n", namespace)
+    shared_cluster.wait_until(
+        lambda: shared_cluster.podium(*logs).stdout == "[pair/main] one\n[pair/second] two\n", "both have written"
+    )
+    assert shared_cluster.podium(*logs, "-c", "second").stdout == "two\n"
+    assert shared_cluster.podium(*logs, "--no-prefix").stdout == "one\ntwo\n"
+    coloured = Terminal(shared_cluster, *logs)
+    coloured.expect(r"\x1b\[31m\[pair/main\]\x1b\[0m one")
+    plain = Terminal(shared_cluster, *logs, NO_COLOR="1")
+    plain.expect(r"^\[pair/main\] one")
+    assert (coloured.end(), plain.end()) == (0, 0)
 
 
 def test_attach_types_to_the_program_itself(shared_cluster: Cluster, namespace: str) -> None:
@@ -171,12 +211,15 @@ def test_pods_without_a_manifest_and_anew(shared_cluster: Cluster, namespace: st
 
 
 def test_a_log_is_followed_over_restarts(shared_cluster: Cluster, namespace: str) -> None:
-    shared_cluster.apply(
-        pod("again", "echo run; sleep 0.3; test -e twice && exit 0; touch twice; exit 1", restart="OnFailure"),
-        namespace,
-    )
-    followed = shared_cluster.podium("logs", "-f", "again", "-n", namespace, timeout_s=30)
-    assert followed.stdout == "run\nrun\n", "it ends when there will be no further run"
+    script = "echo run; while ! test -e go; do sleep 0.05; done; test -e twice && exit 0; touch twice; exit 1"
+    shared_cluster.apply(pod("again", script, restart="OnFailure"), namespace)
+    shared_cluster.wait("pod/again", namespace)
+    arguments = ("--cluster", shared_cluster.name, "logs", "-f", "again", "-n", namespace)
+    with Foreground(shared_cluster.home, *arguments) as followed:
+        followed.wait_for("run")  # it is there for the first run: only now may that end
+        shared_cluster.exec("again", ["touch", "go"], namespace)
+        assert followed.wait() == 0, "it ends when there will be no further run"
+        assert followed.text == "run\nrun\n"
 
 
 def test_staying_with_a_pod_that_goes_afterwards(shared_cluster: Cluster, namespace: str) -> None:

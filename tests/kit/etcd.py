@@ -30,6 +30,7 @@ from pathlib import Path
 import pytest
 
 from cluster.rpc.identity import Credentials, Identity, issue, make_ca
+from cluster.testing.signals import send
 
 START_TIMEOUT_S = 60.0
 CLIENT_PORT, PEER_PORT, METRICS_PORT = 2379, 2380, 2381
@@ -81,7 +82,7 @@ class EtcdMember:
 
     def suspend(self) -> None:
         """SIGSTOP: its connections stay, and nothing answers."""
-        os.kill(self.pid, signal.SIGSTOP)
+        send(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)

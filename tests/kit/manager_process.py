@@ -8,7 +8,6 @@ What it says goes to a file; a failure shows the end of it.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from cluster.rpc.identity import Identity, issue
+from cluster.testing.signals import send
 from tests.kit.master_process import Pki
 
 START_S = 30.0
@@ -73,7 +73,7 @@ class ManagerProcess:
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None, f"{self.name} does not run"
         if self.runs:
-            os.kill(self._process.pid, number)
+            send(self._process.pid, number)
 
     async def wait(self, timeout_s: float = 30.0) -> int:
         """Its exit code, once it has ended."""

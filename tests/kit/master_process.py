@@ -25,6 +25,7 @@ from cluster.rpc.channel import Channels
 from cluster.rpc.identity import Credentials, Identity, issue, make_ca
 from cluster.rpc.stub import ClusterStub
 from cluster.store.failpoints import VARIABLE
+from cluster.testing.signals import send
 
 HOST = "127.0.0.1"
 START_S = 30.0
@@ -148,7 +149,7 @@ class MasterProcess:
         """False: it does not run."""
         if not self.runs:
             return False
-        os.kill(self.pid, number)
+        send(self.pid, number)
         return True
 
     async def kill(self) -> int:

@@ -54,6 +54,18 @@ def test_paths_read_like_a_manifest() -> None:
     ]
 
 
+def test_gates_and_constraints_are_told_by_what_names_them() -> None:
+    two = changed(spec__schedulingGates=[{"name": "a"}, {"name": "b"}])
+    assert said(two, changed(spec__schedulingGates=[{"name": "b"}])) == [
+        'spec.schedulingGates[name=a]: {"name": "a"} -> (nothing)'
+    ]
+    even = {"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "maxSkew": 1}
+    assert said(
+        changed(spec__topologySpreadConstraints=[even]),
+        changed(spec__topologySpreadConstraints=[{**even, "maxSkew": 2}]),
+    ) == ["spec.topologySpreadConstraints[topologyKey=zone,whenUnsatisfiable=DoNotSchedule].maxSkew: 1 -> 2"]
+
+
 def test_what_the_master_keeps_for_itself_is_no_difference() -> None:
     new = changed(
         metadata__resourceVersion="9", metadata__generation=4, metadata__actor="admin", metadata__cause={"revision": 3}

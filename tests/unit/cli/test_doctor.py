@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from cluster.cli import doctor, main
-from cluster.cli.doctor import OK, PROBLEM, WARNING, Finding
+from cluster.cli.doctor import (
+    OK,
+    PROBLEM,
+    WARNING,
+    Finding,
+    _limits_cure,
+    _namespace_cure,
+    _profiles_cure,
+    _sandbox_problem,
+)
 
 
 def test_it_looks_at_everything_and_leaves_nothing(
@@ -46,3 +55,44 @@ def test_a_state_directory_that_cannot_be_written(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("os.access", lambda path, mode: False)
     found = doctor._state()
     assert (found.level, found.cure) == (PROBLEM, "set PODIUM_HOME to a directory of yours")
+
+
+@pytest.mark.parametrize(
+    ("files", "cure"),
+    [
+        ({}, "user.max_user_namespaces=10000"),
+        ({"kernel/apparmor_restrict_unprivileged_userns": "1\n"}, "kernel.apparmor_restrict_unprivileged_userns=0"),
+        ({"kernel/apparmor_restrict_unprivileged_userns": "0\n"}, "user.max_user_namespaces=10000"),
+        ({"kernel/unprivileged_userns_clone": "0\n"}, "kernel.unprivileged_userns_clone=1"),
+        (
+            {"kernel/apparmor_restrict_unprivileged_userns": "0\n", "kernel/unprivileged_userns_clone": "0\n"},
+            "kernel.unprivileged_userns_clone=1",
+        ),
+    ],
+)
+def test_the_switch_of_namespaces_that_stands_in_the_way(tmp_path: Path, files: dict[str, str], cure: str) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert _namespace_cure(tmp_path) == f"sudo sysctl -w {cure}"
+
+
+def test_how_control_groups_can_be_had(tmp_path: Path) -> None:
+    delegated = "systemd-run --user --scope -p Delegate=yes podium up"
+    assert _limits_cure(tmp_path, uid=0) == f"mount -o remount,rw {tmp_path}"
+    assert _limits_cure(tmp_path, uid=1000).endswith(f"(control groups v2), then: {delegated}")
+    (tmp_path / "cgroup.controllers").touch()
+    assert _limits_cure(tmp_path, uid=1000) == delegated
+
+
+def test_how_profiles_can_be_had() -> None:
+    assert "install bubblewrap" in _profiles_cure(["profile sandbox: bubblewrap is not installed (apt-get install x)"])
+    assert "lsm=" in _profiles_cure(["profile restricted: this kernel has no Landlock"])
+    assert "sysctl" in _profiles_cure(["profile sandbox: bubblewrap: No space left on device"])
+
+
+def test_a_sandbox_is_tried(tmp_path: Path) -> None:
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\necho bwrap: no permissions to create a new namespace >&2\nexit 1\n")
+    broken.chmod(0o755)
+    assert _sandbox_problem(str(broken)) == "bwrap: no permissions to create a new namespace"

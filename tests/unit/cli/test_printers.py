@@ -150,3 +150,68 @@ def test_lines_that_follow_a_table_stand_in_its_columns() -> None:
     below = printers.table(kind, [pod("b")], 110.0, headers=False, at_least=widths)
     assert below.index("0/1") == above.splitlines()[0].index("READY")
     assert below.index("10s") == above.splitlines()[0].index("AGE")
+
+
+def test_a_pod_says_where_its_variables_and_files_come_from() -> None:
+    found = core.Pod(metadata=core.ObjectMeta(name="web", namespace="default"))
+    spec = found.spec
+    container = spec.containers.add(name="main", command=["serve"])
+    container.env.add(name="PLAIN", value="1")
+    container.env.add(name="FIELD").valueFrom.fieldRef.fieldPath = "metadata.name"
+    container.env.add(name="LIMIT").valueFrom.resourceFieldRef.resource = "limits.cpu"
+    secret = container.env.add(name="PASSWORD").valueFrom.secretKeyRef
+    secret.localObjectReference.name, secret.key, secret.optional = "db", "password", True
+    level = container.env.add(name="LEVEL").valueFrom.configMapKeyRef
+    level.localObjectReference.name, level.key = "web", "level"
+    container.envFrom.add(prefix="C_").configMapRef.localObjectReference.name = "web"
+    container.volumeMounts.add(name="db", mountPath="/run/db", readOnly=True)
+    container.volumeMounts.add(name="data", mountPath="/data", subPath="mine")
+    container.securityContext.readOnlyRootFilesystem = True
+    container.securityContext.capabilities.drop.append("ALL")
+    spec.volumes.add(name="db").volumeSource.secret.secretName = "db"
+    spec.volumes.add(name="data").volumeSource.dataDirectory.name = "store"
+    spec.volumes.add(name="tmp").volumeSource.emptyDir.medium = "Memory"
+    spec.volumes.add(name="etc").volumeSource.hostPath.path = "/etc"
+    spec.volumes.add(name="conf").volumeSource.configMap.localObjectReference.name = "web"
+    spec.volumes.add(name="me").volumeSource.downwardAPI.items.add(path="labels")
+    spec.securityProfile = "restricted"
+    spec.securityContext.runAsNonRoot = True
+    lines = [" ".join(line.split()) for line in describe._pod(found)]
+    wanted = [
+        'Env From: config map web, as "C_..."',
+        "Environment: PLAIN: 1",
+        "FIELD: (field metadata.name)",
+        "LIMIT: (limits.cpu)",
+        'PASSWORD: (key "password" of secret db, optional)',
+        'LEVEL: (key "level" of config map web)',
+        "Mounts: /run/db from db (ro)",
+        "/data from data (rw, mine of it)",
+        "Security: readOnlyRootFilesystem=true drop=ALL",
+        "Volumes: db: secret db",
+        "data: data directory store",
+        "tmp: empty directory in memory",
+        "etc: host path /etc",
+        "conf: config map web",
+        "me: fields of the pod: labels",
+        "Security: restricted runAsNonRoot=true",
+    ]
+    assert [line for line in lines if line in wanted] == wanted
+
+
+def test_a_post_mortem() -> None:
+    words = "".join(f"line {number}\n" for number in range(30)) + "\x1b[31mred: the end\n"
+    ended = core.ContainerStateTerminated(
+        exitCode=137, signal=9, reason="OOMKilled", message=words, finishedAt=core.Time(seconds=100)
+    )
+    ended.usage.cpuUserMilliseconds, ended.usage.cpuSystemMilliseconds = 1500, 250
+    ended.usage.maxRssBytes = 64 << 20
+    state = core.ContainerStatus(name="web", state=core.ContainerState(terminated=ended))
+    found = pod(phase="Failed", containerStatuses=[state])
+    lines = [line.strip() for line in describe._pod(found)]
+    said = next(line for line in lines if line.startswith("State:"))
+    assert "Terminated: OOMKilled, exit code 137 (signal 9), Thu, 01 Jan 1970 00:01:40 +0000" in said
+    used = next(line for line in lines if line.startswith("Used:"))
+    assert used.split(maxsplit=1)[1] == "cpu 1.5s user 0.25s system, at most 64.0 MiB of memory"
+    last = [line for line in lines if line.startswith("line ") or "the end" in line]
+    assert (len(last), last[0]) == (20, "line 11"), "the last twenty lines"
+    assert "\x1b" not in last[-1], "nothing that a terminal would obey"

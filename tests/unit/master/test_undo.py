@@ -125,6 +125,29 @@ async def test_a_pod_that_is_made_again_is_not_placed_and_nobodys(rig: Rig) -> N
     assert not again.metadata.ownerReferences
 
 
+async def test_a_pod_that_is_made_again_has_the_priority_that_its_class_gives_now(rig: Rig) -> None:
+    await rig.pod()
+    await rig.write(ops.delete(POD))
+    await rig.create(core.PriorityClass(metadata=core.ObjectMeta(name="usual"), value=10, globalDefault=True))
+    again = unwrap((await undo(rig, "Pod")).result.object)
+    assert isinstance(again, core.Pod)
+    assert (again.spec.priorityClassName, again.spec.priority) == ("usual", 10)
+
+
+async def test_classes_and_budgets_are_undone_like_others(rig: Rig) -> None:
+    high, pdb = Key("PriorityClass", "", "high"), Key("PodDisruptionBudget", "default", "pdb")
+    await rig.create(core.PriorityClass(metadata=core.ObjectMeta(name="high"), value=1000, description="first"))
+    await rig.write(ops.patch(high, {"description": "second"}))
+    assert changes(await undo(rig, high.kind, high.name)) == ['description "second" -> "first"']
+    await rig.write(ops.delete(high))
+    assert unwrap((await undo(rig, high.kind, high.name)).result.object).value == 1000  # type: ignore[union-attr]
+    budget = core.PodDisruptionBudget(metadata=core.ObjectMeta(name="pdb", namespace="default"))
+    budget.spec.maxUnavailable.intVal = 1
+    await rig.create(budget)
+    await rig.write(ops.patch(pdb, {"spec": {"maxUnavailable": "25%"}}))
+    assert changes(await undo(rig, pdb.kind, pdb.name)) == ['spec.maxUnavailable "25%" -> 1']
+
+
 async def test_a_pod_keeps_its_place_when_a_label_is_undone(rig: Rig) -> None:
     await rig.node()
     await rig.create(pod())

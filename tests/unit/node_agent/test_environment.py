@@ -3,7 +3,16 @@
 import pytest
 
 from cluster.pb.v1 import core_pb2 as core
-from node_agent.environment import Place, UnknownField, build_environment, command_line, expand, service_variables
+from node_agent.environment import (
+    Configuration,
+    Place,
+    UnknownField,
+    build_environment,
+    command_line,
+    expand,
+    left_out,
+    service_variables,
+)
 from tests.unit.node_agent.kit import make_pod
 
 PLACE = Place("node-1", "127.7.0.10", "127.7.16.3", "/var/pod", "/usr/bin:/bin")
@@ -143,3 +152,26 @@ def test_an_unknown_field_is_an_error() -> None:
     pod.spec.containers[0].env.add(name="V").valueFrom.fieldRef.fieldPath = "spec.secret"
     with pytest.raises(UnknownField, match=r"spec\.secret"):
         build_environment(pod, pod.spec.containers[0], PLACE, [])
+
+
+def test_keys_that_no_variable_can_be_made_of_are_left_out_and_named() -> None:
+    pod = make_pod()
+    container = pod.spec.containers[0]
+    container.envFrom.add().configMapRef.localObjectReference.name = "web"
+    container.envFrom.add(prefix="S_").secretRef.localObjectReference.name = "db"
+    settings = core.ConfigMap(data={"good": "1", "1bad": "2", "with space": "3"})
+    settings.metadata.namespace, settings.metadata.name = "default", "web"
+    secret = core.Secret(data={"1fine": b"4", "binary": b"\xff", "nul": b"a\0b"})
+    secret.metadata.namespace, secret.metadata.name = "default", "db"
+    configuration: Configuration = {("ConfigMap", "web"): settings, ("Secret", "db"): secret}
+    env = build_environment(pod, container, PLACE, [], configuration)
+    assert {name: env[name] for name in env if name in ("good", "1bad", "with space") or name.startswith("S_")} == {
+        "good": "1",
+        "S_1fine": "4",
+    }
+    why = "were skipped since they are considered invalid environment variable names, or hold what is not text."
+    assert left_out(container, configuration) == [
+        f"Keys [1bad, with space] from the EnvFrom configmap default/web {why}",
+        f"Keys [S_binary, S_nul] from the EnvFrom secret default/db {why}",
+    ]
+    assert left_out(container, {}) == []

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node_agent.log_file import LogFile
-from node_agent.runtime.logs import LogReader, log_path, parts_of, remove_old_logs
+from node_agent.runtime.logs import LogReader, log_path, next_log, parts_of, remove_old_logs
 
 
 def read_all(path: Path, tail: int | None = None) -> bytes:
@@ -98,3 +98,14 @@ def test_logs_of_this_run_and_the_one_before_are_kept(tmp_path: Path) -> None:
         path.with_name(path.name + ".1").touch()
     remove_old_logs(tmp_path, "c", 4)
     assert sorted(file.name for file in (tmp_path / "logs" / "c").iterdir()) == ["3.log", "3.log.1"]
+
+
+def test_the_log_of_the_run_that_came_next(tmp_path: Path) -> None:
+    for restarts in (9, 10, 12):
+        path = log_path(tmp_path, "main", restarts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    path.with_name("10.log.1").touch()
+    assert next_log(log_path(tmp_path, "main", 9)) == log_path(tmp_path, "main", 10)
+    assert next_log(log_path(tmp_path, "main", 10)) == log_path(tmp_path, "main", 12), "that of 11 is not kept"
+    assert next_log(log_path(tmp_path, "main", 12)) is None

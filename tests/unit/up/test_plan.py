@@ -71,6 +71,13 @@ def test_several_masters_share_a_store_and_everybody_knows_them_all(block: Addre
     )
 
 
+def test_the_scheduler_config_is_for_managers(block: AddressBlock) -> None:
+    options = UpOptions(nodes=1, masters=2, store="etcd://a", scheduler_config="/etc/scheduler.toml")
+    plan = plan_cluster(options, ClusterDir(Path("/c/demo")), block)
+    told = {child.name for child in plan.children if "/etc/scheduler.toml" in child.argv}
+    assert told == {"manager-1", "manager-2"}
+
+
 def test_one_manager_takes_no_turns(block: AddressBlock) -> None:
     plan = plan_cluster(UpOptions(nodes=1), ClusterDir(Path("/c/demo")), block)
     assert not any("--leader-elect" in child.argv or "--store" in child.argv for child in plan.children)
