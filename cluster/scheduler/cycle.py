@@ -92,6 +92,11 @@ class Cycle:
         self._answers: OrderedDict[PodClass, _Answer] = OrderedDict()
 
     @property
+    def rules(self) -> Rules:
+        """By which it decides."""
+        return self._rules
+
+    @property
     def filters(self) -> tuple[Filter, ...]:
         """Those that a node has to pass."""
         return self._rules.filters

@@ -12,13 +12,14 @@ from cluster.client.interface import ClusterClient
 from cluster.pb.v1 import core_pb2 as core
 from cluster.scheduler.explain import Explanation, explain
 from cluster.scheduler.picture import Picture
-from cluster.scheduler.settings import Weights
+from cluster.scheduler.rules import Rules
 
 
 async def replay(
-    client: ClusterClient, pod: core.Pod, weights: Weights | None = None, *, not_on: str = ""
+    client: ClusterClient, pod: core.Pod, rules: Rules | None = None, *, not_on: str = ""
 ) -> tuple[Explanation, str]:
-    """The decision, and in words what it was computed from. `not_on`: what would have to change for this node.
+    """The decision, and in words what it was computed from. `rules`: of the pod's profile; None: those that ship.
+    `not_on`: what would have to change for this node.
 
     Raises NotFound if there was no such node.
     """
@@ -46,7 +47,7 @@ async def replay(
             services=picture.services,
             controllers=picture.controllers,
             namespaces=picture.namespaces,
-            weights=weights,
+            rules=rules,
             not_on=not_on,
         )
         if not_on and all(verdict.node != not_on for verdict in explanation.verdicts):

@@ -66,9 +66,9 @@ class SchedulerService:
         """See scheduler.proto. Raises NotFound, Unavailable."""
         world = self._desk.working()
         pod = await self._client.get(core.Pod, request.pod, request.namespace)
-        profile = world.profiles.get(pod.spec.schedulerName or DEFAULT_SCHEDULER)
-        weights = None if profile is None else profile.weights
-        explanation, basis = await replay(self._client, pod, weights, not_on=request.not_on)
+        cycle = world.cycles.get(pod.spec.schedulerName or DEFAULT_SCHEDULER)
+        rules = None if cycle is None else cycle.rules
+        explanation, basis = await replay(self._client, pod, rules, not_on=request.not_on)
         answer = explanation_message(explanation)
         answer.basis = basis
         decision = world.records.latest(pod.metadata.uid)
