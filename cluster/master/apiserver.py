@@ -18,6 +18,7 @@ from cluster.api.fields import FieldSelector, parse_field_selector
 from cluster.api.kinds import AnyObject, Kind, kind_named
 from cluster.api.labels import parse_selector
 from cluster.api.meta import Key, from_time
+from cluster.master import watch_stream
 from cluster.master.actor import WriterActor
 from cluster.master.admission import DEFAULT_NAMESPACE
 from cluster.master.answers import get_response
@@ -35,12 +36,14 @@ from cluster.master.heartbeats import Heartbeats
 from cluster.master.leadership import Leadership
 from cluster.master.paging import Place, page, read_token, write_token
 from cluster.master.travel import TimeTravel
+from cluster.master.watch_stream import reader_is_slow
 from cluster.master.write_stream import Call, serve
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
 from cluster.rpc.servicer import END_STREAM, FORWARDED
 from cluster.store.backup import Backups
+from cluster.store.bundle import Bundle
 from cluster.store.encoding import list_response
 from cluster.store.interface import Unreachable
 from cluster.store.store import Store
@@ -136,11 +139,7 @@ class ApiServer:
 
     async def watch(self, identity: Identity, request: wire.WatchRequest) -> AsyncGenerator[bytes, None]:
         """See `Store.watch`. Raises Forbidden, BadRequest, Expired, StoreRewound, Unavailable."""
-        kind = kind_named(request.kind)
-        interest = self._interest(identity, "watch", kind, request)
-        if request.initial_state and request.HasField("after_revision"):
-            raise BadRequest("initial_state and after_revision cannot be given together")
-        after = request.after_revision if request.HasField("after_revision") else None
+        interest, after = self._wish(identity, request)
         if after is None and not request.allow_stale:
             await self._store.barrier()
         batches = self._store.watch(
@@ -155,6 +154,37 @@ class ApiServer:
                 yield batch
         finally:
             await batches.aclose()
+
+    async def watch_stream(
+        self, identity: Identity, requests: AsyncIterator[wire.WatchCalls]
+    ) -> AsyncGenerator[bytes, None]:
+        """See `watch_stream.serve`; each watch is served, or refused, as `watch` would."""
+        end = END_STREAM.get()
+        bundle = self._store.bundle(None if end is None else lambda error: end(reader_is_slow(error)))
+        answers = watch_stream.serve(
+            bundle, lambda *asked: self._begin_watch(identity, *asked), requests, self.complete
+        )
+        async with aclosing(answers):
+            async for answer in answers:
+                yield answer
+
+    def _begin_watch(self, identity: Identity, bundle: Bundle, number: int, request: wire.WatchRequest) -> None:
+        interest, after = self._wish(identity, request)
+        bundle.add(
+            number,
+            interest,
+            after=after,
+            initial_state=request.initial_state,
+            store_id=request.store_id,
+            fresh=not request.allow_stale,
+        )
+
+    def _wish(self, identity: Identity, request: wire.WatchRequest) -> tuple[Interest, int | None]:
+        """What a watch asks for, and after which revision (None: from now on). Raises BadRequest, Forbidden."""
+        interest = self._interest(identity, "watch", kind_named(request.kind), request)
+        if request.initial_state and request.HasField("after_revision"):
+            raise BadRequest("initial_state and after_revision cannot be given together")
+        return interest, request.after_revision if request.HasField("after_revision") else None
 
     async def _as_of(self, request: wire.GetRequest | wire.ListRequest) -> int | None:
         """The revision that is asked for, None: now; and now is as new as the log, unless stale answers are allowed."""

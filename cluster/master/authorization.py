@@ -85,6 +85,7 @@ CALLS: dict[str, frozenset[str]] = {
     "/cluster.pb.v1.Cluster/Get": _CLIENTS,
     "/cluster.pb.v1.Cluster/List": _CLIENTS,
     "/cluster.pb.v1.Cluster/Watch": _CLIENTS,
+    "/cluster.pb.v1.Cluster/WatchStream": _CLIENTS,
     "/cluster.pb.v1.Cluster/Write": _CLIENTS,
     "/cluster.pb.v1.Cluster/WriteStream": _CLIENTS,
     "/cluster.pb.v1.Cluster/History": frozenset({"admin"}),
