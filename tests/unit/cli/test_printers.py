@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from cluster.api import hollow
 from cluster.api.kinds import BY_NAME, KINDS
 from cluster.cli import describe, printers
 from cluster.pb.v1 import core_pb2 as core
@@ -136,3 +137,10 @@ def test_lines_that_follow_a_table_stand_in_its_columns() -> None:
     below = printers.table(kind, [pod("b")], 110.0, headers=False, at_least=widths)
     assert below.index("0/1") == above.splitlines()[0].index("READY")
     assert below.index("10s") == above.splitlines()[0].index("AGE")
+
+
+def test_a_node_that_is_only_played_says_so() -> None:
+    real = core.Node(metadata=core.ObjectMeta(name="node-1"))
+    played = core.Node(metadata=core.ObjectMeta(name="hollow-1", labels=hollow.labels_of("hollow")))
+    lines = printers.table(BY_NAME["Node"], [real, played], 0.0).splitlines()
+    assert [line.split()[2] for line in lines] == ["ROLES", "<none>", "hollow"]
