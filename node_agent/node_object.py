@@ -113,6 +113,7 @@ def make_node_status(
     pressures: Sequence[str],
     now_s: float,
     stopping: bool = False,
+    runtime: str = "process",
 ) -> core.NodeStatus:
     """The status to report; conditions keep the transition times of `before`. `pressures` are those that are true."""
     status = core.NodeStatus()
@@ -136,7 +137,7 @@ def make_node_status(
     info = status.nodeInfo
     info.machineID, info.systemUUID, info.bootID = machine.machine_id, machine.machine_id, machine.boot_id
     info.kernelVersion, info.osImage = machine.kernel, machine.os_image
-    info.containerRuntimeVersion = f"process://{_version()}"
+    info.containerRuntimeVersion = f"{runtime}://{_version()}"
     info.kubeletVersion, info.kubeProxyVersion = f"podium-{_version()}", f"podium-{_version()}"
     info.operatingSystem, info.architecture = "linux", machine.architecture
     return status

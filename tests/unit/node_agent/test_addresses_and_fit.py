@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from cluster.api.quantities import quantity
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.addresses import PodAddresses
-from node_agent.fit import Claim, admit
+from node_agent.fit import Claim, Held, admit
 from tests.unit.node_agent.kit import make_pod
 
 
@@ -75,12 +75,12 @@ def asking(**requests: str) -> core.Pod:
     ],
 )
 def test_resources(pod: core.Pod, others: list[core.Pod], reason: str | None) -> None:
-    rejection = admit(pod, [Claim.of(other) for other in others], ROOM, {})
+    rejection = admit(Claim.of(pod), Held(map(Claim.of, others)), ROOM, {})
     assert (rejection.reason if rejection else None) == reason
 
 
 def test_words() -> None:
-    rejection = admit(asking(cpu="600m"), [Claim.of(asking(cpu="500m"))], ROOM, {})
+    rejection = admit(Claim.of(asking(cpu="600m")), Held([Claim.of(asking(cpu="500m"))]), ROOM, {})
     assert rejection is not None
     assert rejection.message == (
         "Pod was rejected: Node didn't have enough resource: cpu, requested: 600, used: 500, capacity: 1000"
@@ -90,13 +90,26 @@ def test_words() -> None:
 def test_node_selector_and_host_ports() -> None:
     pod = make_pod()
     pod.spec.nodeSelector["disk"] = "ssd"
-    assert admit(pod, [], ROOM, {"disk": "ssd"}) is None
-    rejection = admit(pod, [], ROOM, {"disk": "hdd"})
+    assert admit(Claim.of(pod), Held(), ROOM, {"disk": "ssd"}) is None
+    rejection = admit(Claim.of(pod), Held(), ROOM, {"disk": "hdd"})
     assert rejection is not None
     assert rejection.reason == "NodeAffinity"
     one, two = make_pod(), make_pod()
     one.spec.containers[0].ports.add(containerPort=80, hostPort=80)
     two.spec.containers[0].ports.add(containerPort=80, hostPort=80, hostIP="127.0.0.1")
-    rejection = admit(two, [Claim.of(one)], ROOM, {})
+    rejection = admit(Claim.of(two), Held([Claim.of(one)]), ROOM, {})
     assert rejection is not None
     assert rejection.reason == "NodePorts"
+
+
+def test_what_was_held_can_be_had_again() -> None:
+    web, worker = asking(cpu="700m", gpu="1"), asking(cpu="200m")
+    web.spec.containers[0].ports.add(containerPort=80, hostPort=80)
+    claim = Claim.of(web)
+    held = Held([claim, Claim.of(worker), claim])  # one was taken over
+    assert (held.pods, held.used("cpu"), held.used("pods"), held.used("memory")) == (3, 1600, 3, 0)
+    held.remove(claim)
+    assert {port for _, _, port in held.ports} == {80}
+    held.remove(claim)
+    assert not list(held.ports)
+    assert admit(claim, held, ROOM, {}) is None
