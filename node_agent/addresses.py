@@ -33,7 +33,14 @@ class Block:
                 return ""
             self._next = number + 1
         self._taken |= 1 << number
-        return str(ipaddress.IPv4Address(self._first + number))
+        address = self._first + number
+        return f"{address >> 24}.{address >> 16 & 255}.{address >> 8 & 255}.{address & 255}"
+
+    def mark(self, address: str) -> None:
+        """Somebody has this address. Nothing happens if it is not ours."""
+        number = self._number(address)
+        if number is not None:
+            self._taken |= 1 << number
 
     def give_back(self, address: str) -> None:
         """It is free again. Nothing happens if it is not ours."""
@@ -45,6 +52,8 @@ class Block:
         return (self._next + step) % self._count
 
     def _number(self, address: str) -> int | None:
+        if not address:
+            return None
         try:
             number = int(ipaddress.IPv4Address(address)) - self._first
         except ValueError:

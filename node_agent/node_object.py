@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata as package_metadata
 from pathlib import Path
 
@@ -143,6 +144,7 @@ def make_node_status(
     return status
 
 
+@cache
 def _version() -> str:
     try:
         return package_metadata.version("podium")
