@@ -21,7 +21,7 @@ import functools
 import os
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
 from cluster.api.conditions import is_node_ready
 from cluster.api.errors import AlreadyExists, ApiError
-from cluster.api.fit import Rejection, admit
+from cluster.api.fit import Claim, Held, Rejection, admit
 from cluster.api.meta import Key, is_terminating, key_of
 from cluster.api.pod_addresses import PodAddresses
 from cluster.api.pods import (
@@ -59,7 +59,7 @@ from node_agent.confine import NOBODY, can_become
 from node_agent.cut_off import LastHeard, is_cut_off
 from node_agent.dependencies import wait_for_dependencies
 from node_agent.eviction import parse_thresholds, refuses
-from node_agent.heartbeat import Heart, Usage
+from node_agent.heartbeat import Heart, Usage, make_heartbeat
 from node_agent.memory_dir import LINK, memory_dir, remove_memory_dir
 from node_agent.node_object import Machine
 from node_agent.pod_lifecycle import MIN_GRACE_S
@@ -143,10 +143,13 @@ class NodeAgent:
         usage = Usage(clock, settings.dir.parent if settings.dir.parent.exists() else Path("/"))
         self._heart = Heart(
             client,
-            settings.name,
             clock=clock,
             interval_s=settings.profile.heartbeat_interval_s,
-            usage=lambda: usage.sample(sum(not worker.is_over for worker in self.workers.values())),
+            beats=lambda sequence: [
+                make_heartbeat(
+                    settings.name, sequence, usage.sample(sum(not worker.is_over for worker in self.workers.values()))
+                )
+            ],
             on_unknown=self._on_unknown,
             heard_at_s=self._last_heard.load(clock.monotonic()),
         )
@@ -389,7 +392,7 @@ class NodeAgent:
         if new is None or not is_node_ready(new):
             self._repair.set()
 
-    async def _on_unknown(self) -> None:
+    async def _on_unknown(self, nodes: Sequence[str]) -> None:
         self._repair.set()
 
     async def _repair_forever(self) -> None:
@@ -600,12 +603,12 @@ class NodeAgent:
     def _admit(self, pod: core.Pod) -> Rejection | None:
         if refusal := refuses(self._pressures, pod):
             return refusal
-        others = [worker.claim for worker in self.workers.values() if worker.holds_resources]
+        held = Held(worker.claim for worker in self.workers.values() if worker.holds_resources)
         labels = self.node.metadata.labels if self.node is not None else self.settings.labels
         profile = security_profile(pod.spec)
         if profile not in self._profiles.offered:
             return Rejection("UnsupportedSecurityProfile", f"Pod was rejected: {self._profiles.why_not(profile)}")
-        return admit(pod, others, node_object.amounts(self._resources), labels)
+        return admit(Claim.of(pod), held, node_object.amounts(self._resources), self.settings.name, labels)
 
     async def _ask_to_stop(self, worker: PodWorker, pod: core.Pod) -> None:
         stop = stop_of(pod)

@@ -8,7 +8,7 @@ same), but the number of pods is the node's own.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -66,24 +66,33 @@ class Usage:
         return total_s - times.idle - getattr(times, "iowait", 0.0), total_s
 
 
+def make_heartbeat(node: str, sequence: int, usage: Mapping[str, str]) -> wire.NodeHeartbeat:
+    """What a node says of itself, the sequence-th time."""
+    beat = wire.NodeHeartbeat(node=node, sequence=sequence)
+    for resource, used in usage.items():
+        beat.usage[resource].string = used
+    return beat
+
+
 class Heart:
-    """Beats until it is stopped."""
+    """Beats until it is stopped, for one node or for several."""
 
     def __init__(
         self,
         client: ClusterClient,
-        node: str,
         *,
         clock: Clock,
         interval_s: float,
-        usage: Callable[[], dict[str, str]],
-        on_unknown: Callable[[], Awaitable[None]],
+        beats: Callable[[int], Sequence[wire.NodeHeartbeat]],
+        on_unknown: Callable[[Sequence[str]], Awaitable[None]],
         heard_at_s: float,
+        delay_s: float = 0.0,
     ) -> None:
-        """`on_unknown` is awaited when the master knows no node of this name. `heard_at_s`: when an earlier life of
-        this agent heard of the master, monotonic."""
-        self._client, self._node, self._clock, self._interval_s = client, node, clock, interval_s
-        self._usage, self._on_unknown = usage, on_unknown
+        """`beats` says what to send the n-th time, from 1; `on_unknown` is awaited with those of its nodes that the
+        master does not know. `heard_at_s`: when an earlier life of this process heard of the master, monotonic. The
+        first beat comes after `delay_s`."""
+        self._client, self._clock, self._interval_s = client, clock, interval_s
+        self._beats, self._on_unknown, self._delay_s = beats, on_unknown, delay_s
         self.heard_at_s = heard_at_s
         """When the master answered last, monotonic."""
         self._sequence = 0
@@ -92,8 +101,8 @@ class Heart:
         self._tasks = Tasks("heart")
 
     async def start(self) -> None:
-        """Begins to beat, at once."""
-        self._next_s = self._clock.monotonic()
+        """Begins to beat."""
+        self._next_s = self._clock.monotonic() + self._delay_s
         self._tasks.spawn(self._beat_forever(), name="heartbeat")
 
     async def stop(self) -> None:
@@ -101,6 +110,8 @@ class Heart:
         await self._tasks.cancel_all()
 
     async def _beat_forever(self) -> None:
+        if self._delay_s:
+            await self._clock.sleep(self._delay_s)
         while True:
             try:
                 async with self._client.heartbeats() as line:
@@ -115,16 +126,13 @@ class Heart:
 
     async def _beat(self, line: HeartbeatLine) -> None:
         self._sequence += 1
-        beat = wire.NodeHeartbeat(node=self._node, sequence=self._sequence)
-        for resource, used in self._usage().items():
-            beat.usage[resource].string = used
-        unknown = await line.beat([beat], timeout_s=max(1.0, self._interval_s))
+        unknown = await line.beat(self._beats(self._sequence), timeout_s=max(1.0, self._interval_s))
         self.heard_at_s = self._clock.monotonic()
         if self._failures:
             log.info("heartbeats reach the master again", failures=self._failures)
             self._failures = 0
-        if self._node in unknown:
-            await self._on_unknown()
+        if unknown:
+            await self._on_unknown(unknown)
 
     async def _pause(self) -> None:
         # A steady pace; but after a pause (a suspended machine) no burst to make up for it.

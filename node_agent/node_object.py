@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata as package_metadata
 from pathlib import Path
 
@@ -114,6 +115,7 @@ def make_node_status(
     data_directories: Sequence[str],
     now_s: float,
     stopping: bool = False,
+    runtime: str = "process",
 ) -> core.NodeStatus:
     """The status to report; conditions keep the transition times of `before`. `pressures` are those that are true,
     `data_directories` the named ones that lie here, as NAMESPACE/NAME."""
@@ -139,12 +141,13 @@ def make_node_status(
     info = status.nodeInfo
     info.machineID, info.systemUUID, info.bootID = machine.machine_id, machine.machine_id, machine.boot_id
     info.kernelVersion, info.osImage = machine.kernel, machine.os_image
-    info.containerRuntimeVersion = f"process://{_version()}"
+    info.containerRuntimeVersion = f"{runtime}://{_version()}"
     info.kubeletVersion, info.kubeProxyVersion = f"podium-{_version()}", f"podium-{_version()}"
     info.operatingSystem, info.architecture = "linux", machine.architecture
     return status
 
 
+@cache
 def _version() -> str:
     try:
         return package_metadata.version("podium")

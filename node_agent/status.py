@@ -24,12 +24,15 @@ MESSAGE_BYTES, MESSAGE_LINES = 2048, 80
 """How much of a failed container's output its status keeps."""
 
 
-def initial_state(pod: core.Pod, backoff: CrashBackoff, *, readiness_by_port: bool = False) -> PodState:
+def initial_state(
+    pod: core.Pod, backoff: CrashBackoff, *, readiness_by_port: bool = False, has_images: bool = False
+) -> PodState:
     """The lifecycle's state of a pod that this agent sees for the first time.
 
     For a pod that ran under an earlier life of this agent, its containers are where they were last reported: what is
     said to run, or to have ended, is RUNNING (`node_agent.adoption` sees whether it does). `readiness_by_port`: without
-    a readiness probe a container is ready as soon as the first port that it declares listens.
+    a readiness probe a container is ready as soon as the first port that it declares listens. `has_images`: the node
+    can start what needs an image.
     """
     known = {status.name: status for status in (*pod.status.initContainerStatuses, *pod.status.containerStatuses)}
     return PodState(
@@ -42,7 +45,9 @@ def initial_state(pod: core.Pod, backoff: CrashBackoff, *, readiness_by_port: bo
         else 30.0,
         backoff=backoff,
         containers=tuple(
-            _initial(container, role_of(container, is_init=index < len(pod.spec.initContainers)), known, by_port)
+            _initial(
+                container, role_of(container, is_init=index < len(pod.spec.initContainers)), known, by_port, has_images
+            )
             for index, container in enumerate([*pod.spec.initContainers, *pod.spec.containers])
             for by_port in [readiness_by_port and index >= len(pod.spec.initContainers)]
         ),
@@ -62,7 +67,11 @@ def port_to_be_ready(container: core.Container) -> int:
 
 
 def _initial(
-    container: core.Container, role: Role, statuses: Mapping[str, core.ContainerStatus], by_port: bool
+    container: core.Container,
+    role: Role,
+    statuses: Mapping[str, core.ContainerStatus],
+    by_port: bool,
+    has_images: bool,
 ) -> ContainerState:
     known = statuses.get(container.name)
     state = ContainerState(
@@ -74,7 +83,7 @@ def _initial(
         pre_stop=container.lifecycle.HasField("preStop"),
         depends_on=tuple(container.dependsOn),
     )
-    if not runs_on_host(container):
+    if not (has_images or runs_on_host(container)):
         message = (
             f'image "{container.image}" needs a runtime for images, which this node does not have; leave "image" out,'
             ' or set it to "host", to run the command from the machine\'s own files'

@@ -12,6 +12,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from cluster.actor.backoff import Backoff
 from cluster.actor.clock import Clock
@@ -36,16 +37,19 @@ log = get_logger("node_agent.status")
 
 @dataclass(slots=True)
 class _Waiting:
-    pod: core.Pod
-    """Its identity, and the status to be written."""
+    make: Callable[[], core.Pod]
+    """The pod's identity, and the status to be written: as it is when it is written."""
     remove: bool = False
 
 
 class StatusWriter:
     """Writes pods' statuses in batches, and removes the pods that are over."""
 
-    def __init__(self, client: ClusterClient, *, clock: Clock, rng: random.Random, tick_s: float) -> None:
-        self._client, self._clock, self._tick_s = client, clock, tick_s
+    def __init__(
+        self, client: ClusterClient, *, clock: Clock, rng: random.Random, tick_s: float, limit: int = BATCH_LIMIT
+    ) -> None:
+        """`limit`: pods in one write."""
+        self._client, self._clock, self._tick_s, self._limit = client, clock, tick_s, limit
         self._waiting: dict[str, _Waiting] = {}  # by uid: at most one per pod of this node
         self._in_flight: dict[str, _Waiting] = {}
         self._work = asyncio.Event()
@@ -80,8 +84,16 @@ class StatusWriter:
     def put(self, pod: core.Pod, status: core.PodStatus) -> None:
         """This is the pod's status now."""
         metadata = core.ObjectMeta(name=pod.metadata.name, namespace=pod.metadata.namespace, uid=pod.metadata.uid)
-        before = self._waiting.get(pod.metadata.uid)
-        self._add(_Waiting(core.Pod(metadata=metadata, status=status), before is not None and before.remove))
+        report = core.Pod(metadata=metadata, status=status)
+        self.put_later(pod.metadata.uid, lambda: report)
+
+    def put_later(self, uid: str, make: Callable[[], core.Pod], *, remove: bool = False) -> None:
+        """The pod's status has changed, and `make` makes the report when it is to be written: identity and status.
+        `remove`: it has ended for good, and the object can go afterwards."""
+        before = self._waiting.get(uid)
+        self._waiting[uid] = _Waiting(make, remove or (before is not None and before.remove))
+        self._idle.clear()
+        self._work.set()
 
     def remove(self, pod: core.Pod) -> None:
         """The pod has ended for good: after its status has been written, the object can go."""
@@ -91,11 +103,6 @@ class StatusWriter:
     def drop(self, uid: str) -> None:
         """The pod is no longer there: nothing is to be written about it any more."""
         self._waiting.pop(uid, None)
-
-    def _add(self, item: _Waiting) -> None:
-        self._waiting[item.pod.metadata.uid] = item
-        self._idle.clear()
-        self._work.set()
 
     async def _run(self) -> None:
         while True:
@@ -114,35 +121,35 @@ class StatusWriter:
 
     async def _write_batch(self) -> bool:
         """Writes what waits, at most BATCH_LIMIT pods. False if it has to be tried again later."""
-        batch = {uid: self._waiting.pop(uid) for uid in list(self._waiting)[:BATCH_LIMIT]}
+        batch = {uid: self._waiting.pop(uid) for uid in list(islice(self._waiting, self._limit))}
         self._in_flight = batch
-        steps: list[tuple[_Waiting, wire.Operation]] = []
-        for item in batch.values():
-            steps.append((item, operations.update_status(item.pod)))
+        steps: list[tuple[str, wire.Operation]] = []
+        for uid, item in batch.items():
+            report = item.make()
+            steps.append((uid, operations.update_status(report)))
             if item.remove:
-                uid = item.pod.metadata.uid
-                steps.append((item, operations.delete(key_of(item.pod), uid=uid, grace_period_s=0)))
-        again: list[_Waiting] = []
+                steps.append((uid, operations.delete(key_of(report), uid=uid, grace_period_s=0)))
+        again: list[str] = []
         try:
             outcome = await self._client.write(
                 [operation for _, operation in steps], cause=_CAUSE, timeout_s=WRITE_TIMEOUT_S
             )
         except _TRY_AGAIN as error:
             log.info("statuses not written; trying again", pods=len(batch), error=str(error))
-            again = list(batch.values())
+            again = list(batch)
         except ApiError as error:
             log.error("statuses refused", pods=len(batch), error=str(error))
         else:
             self.on_written(len(steps))
-            for (item, _), one in zip(steps, outcome.outcomes, strict=True):
+            for (uid, _), one in zip(steps, outcome.outcomes, strict=True):
                 if isinstance(one.error, _TRY_AGAIN):
-                    again.append(item)
+                    again.append(uid)
                 elif one.error is not None and not isinstance(one.error, NotFound | Conflict):
-                    log.error("status refused", pod=str(key_of(item.pod)), error=str(one.error))
+                    log.error("status refused", pod=uid, error=str(one.error))
         finally:
             self._in_flight = {}
-        for item in again:
+        for uid in again:
             # Unless there is a newer one by now. That the pod is over stays true.
-            newer = self._waiting.setdefault(item.pod.metadata.uid, item)
-            newer.remove = newer.remove or item.remove
+            newer = self._waiting.setdefault(uid, batch[uid])
+            newer.remove = newer.remove or batch[uid].remove
         return not again

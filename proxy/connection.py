@@ -11,6 +11,7 @@ import asyncio
 import errno
 import socket
 
+from cluster.api.hollow import is_address
 from proxy.balancer import Target
 from proxy.datapath import DataPath, tune
 from proxy.dialing import Dial, DialPlan, GiveUp, Hold
@@ -70,6 +71,10 @@ class Connection:
     def _dial(self, step: Dial) -> bool:
         """False: refused, take the next step."""
         assert self._plan is not None
+        if is_address(step.target[0]):  # of a pod that is only played: nobody is there, and nothing shall be sent
+            self._frontend.stats.dial_failures += 1
+            self._plan.refused(step.target)
+            return False
         try:
             backend = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0)
         except OSError:

@@ -123,6 +123,12 @@ class Selector:
         """It asks for nothing, so everything matches."""
         return not self.requirements and not self.is_nothing
 
+    @property
+    def equals(self) -> dict[str, str]:
+        """What it asks of labels by "=": whatever is selected has these."""
+        single = (each for each in self.requirements if each.operator is Operator.IN and len(each.values) == 1)
+        return {each.key: each.values[0] for each in single}
+
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether an object with these labels is selected."""
         return not self.is_nothing and all(requirement.matches(labels) for requirement in self.requirements)

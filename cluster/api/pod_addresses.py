@@ -10,8 +10,10 @@ from __future__ import annotations
 import ipaddress
 
 
-class PodAddresses:
-    """The addresses of a block and who has them."""
+class Block:
+    """The addresses of a block, and which are taken: a bit of each."""
+
+    __slots__ = ("_count", "_first", "_next", "_taken", "cidr")
 
     def __init__(self, cidr: str) -> None:
         """Raises ValueError if `cidr` is not a block of IPv4 addresses with room for a pod."""
@@ -20,9 +22,53 @@ class PodAddresses:
         if block.num_addresses < 4:
             raise ValueError(f"{cidr} has no room for pods")
         self._first, self._count = int(block.network_address) + 1, block.num_addresses - 2
-        self._next = 0
+        self._next = self._taken = 0
+
+    def take(self, wish: str = "") -> str:
+        """The wish if it is free and ours, else the next free one; empty if all are taken."""
+        number = self._number(wish)
+        if number is None or self._taken >> number & 1:
+            number = next((n for step in range(self._count) if not self._taken >> (n := self._turn(step)) & 1), None)
+            if number is None:
+                return ""
+            self._next = number + 1
+        self._taken |= 1 << number
+        address = self._first + number
+        return f"{address >> 24}.{address >> 16 & 255}.{address >> 8 & 255}.{address & 255}"
+
+    def mark(self, address: str) -> None:
+        """Somebody has this address. Nothing happens if it is not ours."""
+        number = self._number(address)
+        if number is not None:
+            self._taken |= 1 << number
+
+    def give_back(self, address: str) -> None:
+        """It is free again. Nothing happens if it is not ours."""
+        number = self._number(address)
+        if number is not None:
+            self._taken &= ~(1 << number)
+
+    def _turn(self, step: int) -> int:
+        return (self._next + step) % self._count
+
+    def _number(self, address: str) -> int | None:
+        if not address:
+            return None
+        try:
+            number = int(ipaddress.IPv4Address(address)) - self._first
+        except ValueError:
+            return None
+        return number if 0 <= number < self._count else None
+
+
+class PodAddresses:
+    """The addresses of a block and who has them."""
+
+    def __init__(self, cidr: str) -> None:
+        """Raises ValueError if `cidr` is not a block of IPv4 addresses with room for a pod."""
+        self.cidr = cidr
+        self._block = Block(cidr)
         self._by_uid: dict[str, str] = {}
-        self._taken: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._by_uid)
@@ -34,29 +80,13 @@ class PodAddresses:
         """
         if uid in self._by_uid:
             return self._by_uid[uid]
-        if self._is_ours(wish) and wish not in self._taken:
-            return self._take(uid, wish)
-        for step in range(self._count):
-            index = (self._next + step) % self._count
-            address = str(ipaddress.IPv4Address(self._first + index))
-            if address not in self._taken:
-                self._next = index + 1
-                return self._take(uid, address)
-        return ""
+        address = self._block.take(wish)
+        if address:
+            self._by_uid[uid] = address
+        return address
 
     def release(self, uid: str) -> None:
         """The pod is gone. Nothing happens if it had no address."""
         address = self._by_uid.pop(uid, None)
         if address is not None:
-            self._taken.discard(address)
-
-    def _take(self, uid: str, address: str) -> str:
-        self._by_uid[uid] = address
-        self._taken.add(address)
-        return address
-
-    def _is_ours(self, address: str) -> bool:
-        try:
-            return 0 <= int(ipaddress.IPv4Address(address)) - self._first < self._count
-        except ValueError:
-            return False
+            self._block.give_back(address)

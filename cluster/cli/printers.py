@@ -12,6 +12,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from cluster.api.conditions import get_condition, is_node_ready, is_pod_ready
+from cluster.api.hollow import is_hollow
 from cluster.api.json import object_to_json
 from cluster.api.kinds import AnyObject, Kind, kind_of
 from cluster.api.meta import from_time, is_terminating
@@ -198,7 +199,7 @@ COLUMNS: dict[str, Columns] = {
     "Node": (
         _NAME,
         ("STATUS", lambda o, _: _node_status(o)),
-        ("ROLES", lambda o, _: NONE),
+        ("ROLES", lambda o, _: "hollow" if is_hollow(o) else NONE),
         _AGE,
         ("VERSION", lambda o, _: o.status.nodeInfo.kubeletVersion),
     ),

@@ -7,14 +7,14 @@ both are this client, so neither can mean something else by an argument than the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Generic, Protocol, TypeVar, cast
 
 from google.protobuf.message import Message
 
 from cluster.actor.clock import Clock, new_uid
-from cluster.api.errors import DeadlineExceeded, Internal, Unavailable
+from cluster.api.errors import ApiError, DeadlineExceeded, Internal, Unavailable
 from cluster.api.kinds import AnyObject, Kind, kind_of_type, unwrap
 from cluster.api.meta import to_time
 from cluster.client.interface import (
@@ -24,6 +24,7 @@ from cluster.client.interface import (
     ListResult,
     OperationOutcome,
     WatchEvent,
+    WatchListener,
     WatchStream,
     WriteOutcome,
 )
@@ -72,6 +73,12 @@ class Calls(Protocol):
     async def trace(self, request: wire.TraceRequest, timeout_s: float) -> wire.TraceResponse: ...
 
     def watch(self, request: wire.WatchRequest) -> AbstractAsyncContextManager[Answers[wire.WatchBatch]]: ...
+
+    def listen(
+        self, request: wire.WatchRequest, hear: Callable[[wire.WatchBatch], None], ended: Callable[[ApiError], None]
+    ) -> Callable[[], None]:
+        """See `ClusterClient.listen`: `hear` gets each batch, `ended` what has ended the watch, once."""
+        ...
 
     def watch_heartbeats(self) -> AbstractAsyncContextManager[Answers[wire.HeartbeatBatch]]: ...
 
@@ -161,17 +168,29 @@ class CallingClient:
         allow_stale: bool = False,
     ) -> AbstractAsyncContextManager[WatchStream[T]]:
         row = kind_of_type(kind)
-        request = wire.WatchRequest(
-            kind=row.name, namespace=namespace, label_selector=label_selector, field_selector=field_selector
+        request = _watch_request(
+            row, namespace, label_selector, field_selector, after_revision, initial_state, store_id, allow_stale
         )
-        if after_revision is not None:
-            request.after_revision = after_revision
-            request.store_id = store_id
-        if initial_state:
-            request.initial_state = True
-        if allow_stale:
-            request.allow_stale = True
         return self._watch(kind, row, request)
+
+    def listen(
+        self,
+        kind: type[T],
+        listener: WatchListener[T],
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        after_revision: int | None = None,
+        initial_state: bool = False,
+        store_id: str = "",
+        allow_stale: bool = False,
+    ) -> Callable[[], None]:
+        row = kind_of_type(kind)
+        request = _watch_request(
+            row, namespace, label_selector, field_selector, after_revision, initial_state, store_id, allow_stale
+        )
+        return self._calls.listen(request, _Listening(listener, kind, row).hear, listener.ended)
 
     @asynccontextmanager
     async def _watch(self, kind: type[T], row: Kind, request: wire.WatchRequest) -> AsyncIterator[WatchStream[T]]:
@@ -266,7 +285,7 @@ class _Watch(Generic[T]):
     def __init__(self, answers: Answers[wire.WatchBatch], kind: type[T], row: Kind) -> None:
         self._answers = answers
         self._kind = kind
-        self._field = row.field
+        self._row = row
         self.store_id = ""
 
     def __aiter__(self) -> AsyncIterator[Sequence[WatchEvent[T]]]:
@@ -280,23 +299,63 @@ class _Watch(Generic[T]):
             if batch.store_id:
                 self.store_id = batch.store_id
             if batch.events:
-                return self._events(batch)
+                return _events(batch, self._kind, self._row)
 
-    def _events(self, batch: wire.WatchBatch) -> list[WatchEvent[T]]:
-        kind, field, types = self._kind, self._field, _EVENT_TYPES
-        events = []
-        for event in batch.events:
-            type_ = types.get(event.type)
-            if type_ is None:
-                # From a newer master, about something this client does not know.
-                continue
-            obj: T | None = None
-            if event.HasField("object"):
-                # A copy, because a message keeps the whole batch alive in which it arrived.
-                obj = kind()
-                obj.CopyFrom(getattr(event.object, field))
-            events.append(WatchEvent(type_, event.revision, obj))
-        return events
+
+class _Listening(Generic[T]):
+    """Batches of a shared stream on their way to a listener."""
+
+    __slots__ = ("_kind", "_listener", "_row", "_store_id")
+
+    def __init__(self, listener: WatchListener[T], kind: type[T], row: Kind) -> None:
+        self._listener, self._kind, self._row = listener, kind, row
+        self._store_id = ""
+
+    def hear(self, batch: wire.WatchBatch) -> None:
+        if batch.store_id:
+            self._store_id = batch.store_id
+        if events := _events(batch, self._kind, self._row):
+            self._listener.heard(events, self._store_id)
+
+
+def _events(batch: wire.WatchBatch, kind: type[T], row: Kind) -> list[WatchEvent[T]]:
+    field, types = row.field, _EVENT_TYPES
+    events = []
+    for event in batch.events:
+        type_ = types.get(event.type)
+        if type_ is None:
+            # From a newer master, about something this client does not know.
+            continue
+        obj: T | None = None
+        if event.HasField("object"):
+            # A copy, because a message keeps the whole batch alive in which it arrived.
+            obj = kind()
+            obj.CopyFrom(getattr(event.object, field))
+        events.append(WatchEvent(type_, event.revision, obj))
+    return events
+
+
+def _watch_request(
+    row: Kind,
+    namespace: str,
+    label_selector: str,
+    field_selector: str,
+    after_revision: int | None,
+    initial_state: bool,
+    store_id: str,
+    allow_stale: bool,
+) -> wire.WatchRequest:
+    request = wire.WatchRequest(
+        kind=row.name, namespace=namespace, label_selector=label_selector, field_selector=field_selector
+    )
+    if after_revision is not None:
+        request.after_revision = after_revision
+        request.store_id = store_id
+    if initial_state:
+        request.initial_state = True
+    if allow_stale:
+        request.allow_stale = True
+    return request
 
 
 async def _heartbeats(answers: Answers[wire.HeartbeatBatch]) -> AsyncIterator[wire.HeartbeatBatch]:

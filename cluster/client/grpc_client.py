@@ -20,7 +20,7 @@ from typing import Generic, TypeVar
 from google.protobuf.message import Message
 
 from cluster.actor.clock import Clock, SystemClock, new_uid
-from cluster.api.errors import DeadlineExceeded, Unavailable
+from cluster.api.errors import ApiError, DeadlineExceeded, Unavailable
 from cluster.client.calls import CallingClient
 from cluster.client.interface import DEFAULT_TIMEOUT_S, HeartbeatLine
 from cluster.client.masters import Masters
@@ -77,6 +77,11 @@ class _GrpcCalls:
     async def watch(self, request: wire.WatchRequest) -> AsyncIterator[_Answers[wire.WatchBatch]]:
         async with self._stream(lambda stub: stub.watch(request)) as stream:
             yield _Answers(stream)
+
+    def listen(
+        self, request: wire.WatchRequest, hear: Callable[[wire.WatchBatch], None], ended: Callable[[ApiError], None]
+    ) -> Callable[[], None]:
+        return self._masters.current.watches.begin(request, hear=hear, ended=ended)
 
     @asynccontextmanager
     async def watch_heartbeats(self) -> AsyncIterator[_Answers[wire.HeartbeatBatch]]:

@@ -10,7 +10,7 @@ every other error says that it did not.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -92,6 +92,18 @@ class WatchStream(Protocol[T]):
     def __aiter__(self) -> AsyncIterator[Sequence[WatchEvent[T]]]: ...
 
     async def __anext__(self) -> Sequence[WatchEvent[T]]: ...
+
+
+class WatchListener(Protocol[T]):
+    """Who is told by calls what a watch has to say. Neither call may wait or raise."""
+
+    def heard(self, batch: Sequence[WatchEvent[T]], store_id: str) -> None:
+        """A batch, as a `WatchStream` would yield it, and the store that it comes from."""
+        ...
+
+    def ended(self, error: ApiError) -> None:
+        """The watch is over; nothing more is heard. Another may be begun at once."""
+        ...
 
 
 class HeartbeatLine(Protocol):
@@ -181,6 +193,27 @@ class ClusterClient(Protocol):
         StoreRewound (list again), Unavailable (connect again, from the last revision seen), Forbidden. Leaving the
         context ends the watch at the server. A watch that hears nothing, not even a bookmark, for 15 s raises
         Unavailable.
+        """
+        ...
+
+    def listen(
+        self,
+        kind: type[T],
+        listener: WatchListener[T],
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        after_revision: int | None = None,
+        initial_state: bool = False,
+        store_id: str = "",
+        allow_stale: bool = False,
+    ) -> Callable[[], None]:
+        """The same as `watch`, told by calls, and over one stream for all that this client listens to: for a process
+        that watches for thousands. Returns what ends it; called twice, or when it has ended, that does nothing.
+
+        What `watch` would raise is told to the listener. All that a client listens to breaks together: when its stream
+        does, and when the process is too slow for it. Raises Unavailable if the client is closed.
         """
         ...
 

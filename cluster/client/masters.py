@@ -27,7 +27,8 @@ from typing import TypeVar
 from cluster.actor.backoff import Backoff
 from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
-from cluster.api.errors import DeadlineExceeded, Unavailable
+from cluster.api.errors import ApiError, DeadlineExceeded, Unavailable
+from cluster.client.shared_watches import SharedWatches
 from cluster.client.write_stream import WriteStream
 from cluster.rpc.channel import Channels
 from cluster.rpc.identity import Credentials
@@ -44,16 +45,31 @@ _PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
 class Master:
     """The connections to one."""
 
-    def __init__(self, address: str, credentials: Credentials, *, watchful: bool = False) -> None:
-        """`watchful`: notices soon when the other end is silent."""
+    def __init__(
+        self,
+        address: str,
+        credentials: Credentials,
+        clock: Clock,
+        on_break: Callable[[Master], None],
+        *,
+        watchful: bool = False,
+    ) -> None:
+        """`on_break` is told when it is not to be reached; `watchful`: that is noticed soon."""
         self.address = address
         self._channels = Channels(address, credentials, watchful=watchful)
+        self._on_break = on_break
         self.stub = ClusterStub(self._channels)
         self.writes = WriteStream(self.stub)
+        self.watches = SharedWatches(self.stub, clock, self._watches_broke)
+
+    def _watches_broke(self, error: ApiError) -> None:
+        if isinstance(error, Unavailable | DeadlineExceeded):
+            self._on_break(self)
 
     async def close(self) -> None:
         """Ends all that is under way, with Unavailable. Twice is fine."""
         await self.writes.close()
+        await self.watches.close()
         await self._channels.close()
 
 
@@ -116,4 +132,5 @@ class Masters:
         await self._tasks.cancel_all()
 
     def _connect(self) -> Master:
-        return Master(self.addresses[self._number], self._credentials, watchful=self.several)
+        address = self.addresses[self._number]
+        return Master(address, self._credentials, self._clock, self.leave, watchful=self.several)

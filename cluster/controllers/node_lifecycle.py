@@ -21,6 +21,7 @@ from cluster.actor.backoff import Backoff
 from cluster.actor.tasks import Tasks
 from cluster.api.conditions import FALSE, TRUE, UNKNOWN, is_pod_ready
 from cluster.api.errors import ApiError
+from cluster.api.hollow import speaks_for
 from cluster.api.meta import Key, from_time
 from cluster.client import operations
 from cluster.controllers.caches import NODE
@@ -114,7 +115,7 @@ class NodeLifecycle:
             return
         name, now = new.metadata.name, self._clock.monotonic()
         self._heartbeats.track(name, new.metadata.uid, now)
-        if old is not None and new.metadata.actor == f"node:{name}":
+        if old is not None and speaks_for(new.metadata.actor, name):
             self._heartbeats.sign_of_life(name, now)
         view = _View(ready_status(new), new.metadata.labels.get(ZONE_LABEL, ""), is_marked_for_eviction(new))
         self._views[name] = view

@@ -2,8 +2,9 @@
 
 Pods get a priority (`priorities.py`) and tolerations for the failure of their node, with the profile's patience;
 those that gates hold back get a condition that says so. Services get an address, nodes a block of addresses for their
-pods and the taint that keeps pods away until they are ready; the taint `unschedulable` follows the field of that name.
-A namespace that is being deleted takes in nothing new. Of priority classes one at most is the default.
+pods (hollow ones of addresses that are nobody's) and the taint that keeps pods away until they are ready; the taint
+`unschedulable` follows the field of that name. A namespace that is being deleted takes in nothing new. Of priority
+classes one at most is the default.
 
 How a namespace ends: `delete` sets its deletionTimestamp and its phase to Terminating, whatever it holds. The namespace
 controller then deletes what is in it (the master refuses new objects there, so that this comes to an end) and, when it
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 
 from cluster.api.conditions import set_condition
 from cluster.api.errors import FieldError, Forbidden, Invalid, NotFound
+from cluster.api.hollow import is_hollow
 from cluster.api.kinds import AnyObject, kind_of
 from cluster.api.meta import Key, is_terminating, to_time
 from cluster.api.pods import POD_SCHEDULED, SCHEDULING_GATED, qos_class
@@ -45,13 +47,17 @@ class Admission:
     """How long a pod stays on a node that is not ready or unreachable."""
     services: ServiceAddresses
     pods: PodBlocks
+    hollow: PodBlocks
+    """For the pods of hollow nodes."""
 
     def rebuild(self, state: Reader) -> None:
         """Takes from the pools what existing objects have."""
         services = (version.parse() for version in state.list("Service"))
         nodes = (version.parse() for version in state.list("Node"))
+        blocks = [node.spec.podCIDR for node in nodes if isinstance(node, core.Node)]
         self.services.rebuild(service.spec.clusterIP for service in services if isinstance(service, core.Service))
-        self.pods.rebuild(node.spec.podCIDR for node in nodes if isinstance(node, core.Node))
+        self.pods.rebuild(blocks)
+        self.hollow.rebuild(blocks)
 
     def before_create(self, stage: Stage, obj: AnyObject) -> None:
         """Completes a new object, in place, before it is validated; its defaults are applied. Raises Invalid,
@@ -91,7 +97,8 @@ class Admission:
         if isinstance(obj, core.Service):
             _give_back(stage, self.services.pool, self.services.number(obj.spec.clusterIP))
         elif isinstance(obj, core.Node):
-            _give_back(stage, self.pods.pool, self.pods.number(obj.spec.podCIDR))
+            for blocks in (self.pods, self.hollow):
+                _give_back(stage, blocks.pool, blocks.number(obj.spec.podCIDR))
 
     def _pod(self, pod: core.Pod, now_s: float) -> None:
         completed, qos = _completed_pod(pod.spec.SerializeToString(deterministic=True), self.eviction_toleration_s)
@@ -107,16 +114,17 @@ class Admission:
     def _node(self, stage: Stage, node: core.Node) -> None:
         _taint(node, NOT_READY, stage.now_s)
         _follow_unschedulable(node, stage.now_s)
+        blocks = self.hollow if is_hollow(node) else self.pods
         if node.spec.podCIDR:
-            number = self.pods.number(node.spec.podCIDR)
+            number = blocks.number(node.spec.podCIDR)
             if number is not None:
-                _take(stage, self.pods.pool, number, "spec.podCIDR", node.spec.podCIDR)
+                _take(stage, blocks.pool, number, "spec.podCIDR", node.spec.podCIDR)
             return
         # When all blocks are given out, the node gets none: it can be registered, but pods have no address there.
-        number = self.pods.pool.take_next()
+        number = blocks.pool.take_next()
         if number is not None:
-            stage.claim(lambda: self.pods.pool.give_back(number))
-            node.spec.podCIDR = self.pods.text(number)
+            stage.claim(lambda: blocks.pool.give_back(number))
+            node.spec.podCIDR = blocks.text(number)
 
     def _service(self, stage: Stage, service: core.Service) -> None:
         address = service.spec.clusterIP

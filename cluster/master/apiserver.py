@@ -16,8 +16,9 @@ from contextlib import aclosing, contextmanager
 from cluster.api.errors import ApiError, BadRequest, Invalid, NotFound, StoreRewound, Unavailable
 from cluster.api.fields import FieldSelector, parse_field_selector
 from cluster.api.kinds import AnyObject, Kind, kind_named
-from cluster.api.labels import parse_selector
+from cluster.api.labels import Selector, parse_selector
 from cluster.api.meta import Key, from_time
+from cluster.master import watch_stream
 from cluster.master.actor import WriterActor
 from cluster.master.admission import DEFAULT_NAMESPACE
 from cluster.master.answers import get_response
@@ -32,15 +33,18 @@ from cluster.master.authorization import (
 from cluster.master.commands import Writer
 from cluster.master.forwarding import Forwarding, Peer
 from cluster.master.heartbeats import Heartbeats
+from cluster.master.known import Facts, Prefixes
 from cluster.master.leadership import Leadership
 from cluster.master.paging import Place, page, read_token, write_token
 from cluster.master.travel import TimeTravel
+from cluster.master.watch_stream import reader_is_slow
 from cluster.master.write_stream import Call, serve
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
 from cluster.rpc.servicer import END_STREAM, FORWARDED
 from cluster.store.backup import Backups
+from cluster.store.bundle import Bundle
 from cluster.store.encoding import list_response
 from cluster.store.interface import Unreachable
 from cluster.store.store import Store
@@ -71,6 +75,7 @@ class ApiServer:
         self._backups = backups
         self._of_this_term: set[Callable[[ApiError], None]] = set()
         """How to end the streams that this master serves because it leads."""
+        self._known = Facts(store, Prefixes())
         self._travel = TimeTravel(store, self.write)
 
     def complete(self, error: ApiError) -> None:
@@ -90,7 +95,7 @@ class ApiServer:
         """One object, now or as it was. Raises NotFound, Forbidden, BadRequest, Expired, StoreRewound, Unavailable."""
         kind = kind_named(request.kind)
         # First whether it may read any: who may not learns nothing about what exists.
-        authorize_write(identity, "get", kind.name, None, None, self._bound_to)
+        authorize_write(identity, "get", kind.name, None, None, self._known)
         namespace = _namespace(kind, request.namespace)
         if kind.namespaced and not namespace:
             namespace = DEFAULT_NAMESPACE
@@ -103,7 +108,7 @@ class ApiServer:
             version = await store.get_at(revision, key)
         if version is None:
             raise NotFound(f'{kind.plural} "{request.name}" not found')
-        authorize_get(identity, kind.name, version.parse(), self._bound_to)
+        authorize_get(identity, kind.name, version.parse(), self._known)
         return get_response(version, revision, store.store_id)
 
     async def list(self, identity: Identity, request: wire.ListRequest) -> bytes:
@@ -136,11 +141,7 @@ class ApiServer:
 
     async def watch(self, identity: Identity, request: wire.WatchRequest) -> AsyncGenerator[bytes, None]:
         """See `Store.watch`. Raises Forbidden, BadRequest, Expired, StoreRewound, Unavailable."""
-        kind = kind_named(request.kind)
-        interest = self._interest(identity, "watch", kind, request)
-        if request.initial_state and request.HasField("after_revision"):
-            raise BadRequest("initial_state and after_revision cannot be given together")
-        after = request.after_revision if request.HasField("after_revision") else None
+        interest, after = self._wish(identity, request)
         if after is None and not request.allow_stale:
             await self._store.barrier()
         batches = self._store.watch(
@@ -155,6 +156,37 @@ class ApiServer:
                 yield batch
         finally:
             await batches.aclose()
+
+    async def watch_stream(
+        self, identity: Identity, requests: AsyncIterator[wire.WatchCalls]
+    ) -> AsyncGenerator[bytes, None]:
+        """See `watch_stream.serve`; each watch is served, or refused, as `watch` would."""
+        end = END_STREAM.get()
+        bundle = self._store.bundle(None if end is None else lambda error: end(reader_is_slow(error)))
+        answers = watch_stream.serve(
+            bundle, lambda *asked: self._begin_watch(identity, *asked), requests, self.complete
+        )
+        async with aclosing(answers):
+            async for answer in answers:
+                yield answer
+
+    def _begin_watch(self, identity: Identity, bundle: Bundle, number: int, request: wire.WatchRequest) -> None:
+        interest, after = self._wish(identity, request)
+        bundle.add(
+            number,
+            interest,
+            after=after,
+            initial_state=request.initial_state,
+            store_id=request.store_id,
+            fresh=not request.allow_stale,
+        )
+
+    def _wish(self, identity: Identity, request: wire.WatchRequest) -> tuple[Interest, int | None]:
+        """What a watch asks for, and after which revision (None: from now on). Raises BadRequest, Forbidden."""
+        interest = self._interest(identity, "watch", kind_named(request.kind), request)
+        if request.initial_state and request.HasField("after_revision"):
+            raise BadRequest("initial_state and after_revision cannot be given together")
+        return interest, request.after_revision if request.HasField("after_revision") else None
 
     async def _as_of(self, request: wire.GetRequest | wire.ListRequest) -> int | None:
         """The revision that is asked for, None: now; and now is as new as the log, unless stale answers are allowed."""
@@ -264,7 +296,7 @@ class ApiServer:
         """Notes that nodes are alive. Raises Forbidden if one of them is not the caller's; then none is noted."""
         authorize_call(identity, _CLUSTER + "Heartbeat")
         for heartbeat in request.heartbeats:
-            authorize_heartbeat(identity, heartbeat.node)
+            authorize_heartbeat(identity, heartbeat.node, self._known)
         response = wire.HeartbeatResponse(store_id=self._store.store_id)
         for heartbeat in request.heartbeats:
             if self._store.get(Key("Node", "", heartbeat.node)) is None:
@@ -315,10 +347,6 @@ class ApiServer:
             async for piece in pieces:
                 yield wire.BackupChunk(data=piece)
 
-    def _bound_to(self, key: Key) -> str | None:
-        version = self._store.get(key)
-        return None if version is None else version.node
-
     def _pods_of(self, namespace: str, node: str) -> Iterator[core.Pod]:
         for version in self._store.state.list("Pod", namespace, node):
             pod = version.parse()
@@ -329,11 +357,11 @@ class ApiServer:
         self, identity: Identity, verb: str, kind: Kind, request: wire.ListRequest | wire.WatchRequest
     ) -> Interest:
         """What a list or watch asks for, if this identity may. Raises BadRequest, Forbidden."""
-        fields = parse_field_selector(kind.name, request.field_selector)
-        authorize_selection(identity, verb, kind.name, fields.equals)
+        fields, labels = parse_field_selector(kind.name, request.field_selector), parse_selector(request.label_selector)
+        authorize_selection(identity, verb, kind.name, fields.equals, labels.equals, self._known)
         namespace = _namespace(kind, request.namespace)
         node = fields.equals.get("spec.nodeName", "") if kind.name == "Pod" else ""
-        matches = _matcher(request.label_selector, fields, only_node=bool(node) and len(fields.terms) == 1)
+        matches = _matcher(labels, fields, only_node=bool(node) and len(fields.terms) == 1)
         selector = f"{request.label_selector}\n{request.field_selector}" if matches is not None else ""
         return Interest(kind.name, namespace, node, selector, matches)
 
@@ -342,9 +370,8 @@ def _by(identity: Identity, request: wire.WriteRequest) -> Writer:
     return Writer(identity, request.cause if request.HasField("cause") else None)
 
 
-def _matcher(label_selector: str, fields: FieldSelector, *, only_node: bool) -> Callable[[AnyObject], bool] | None:
+def _matcher(labels: Selector, fields: FieldSelector, *, only_node: bool) -> Callable[[AnyObject], bool] | None:
     """What selectors ask of an object, beyond what the index answers; None: nothing."""
-    labels = parse_selector(label_selector)
     by_labels, by_fields = not labels.is_empty, not fields.is_empty and not only_node
     if by_labels and by_fields:
         return lambda obj: labels.matches(obj.metadata.labels) and fields.matches(obj)

@@ -6,6 +6,9 @@ easily stolen (it runs other people's programs), so it reads and writes nothing 
 Changes are judged on the object before and the object after. The idea is that of Kubernetes' node authorizer and
 NodeRestriction.
 
+Who plays hollow nodes (`cluster.api.hollow`) may do for them what an agent may do for its node, and remove them; but it
+reads no configuration. They are those of its prefix, by name and by label: a real node of such a name is none of them.
+
 Pure: identity and objects in, nothing or Forbidden out.
 """
 
@@ -13,7 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
+from typing import Protocol
 
+from cluster.api import hollow
 from cluster.api.defaults import DEFAULT_NAMESPACE
 from cluster.api.errors import Forbidden
 from cluster.api.kinds import BY_NAME, AnyObject
@@ -29,9 +34,9 @@ class Scope(Enum):
     """With which objects a verb is allowed."""
 
     ANY = "any"
-    ITSELF = "its own Node"
-    BOUND = "pods bound to it"
-    ABOUT = "events about itself and the pods bound to it"
+    ITSELF = "its own Node, or those it plays"
+    BOUND = "pods bound to these"
+    ABOUT = "events about these and the pods bound to them"
     SCHEDULED = (
         "where a pod has its place, or loses it: the conditions PodScheduled and DisruptionTarget, nominatedNodeName"
     )
@@ -82,16 +87,22 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("node", "ConfigMap"): {"get": Scope.USED},
     ("node", "Secret"): {"get": Scope.USED},
     ("node", "Event"): dict.fromkeys(("get", "create", "update", "patch"), Scope.ABOUT),
+    ("hollow", "Node"): dict.fromkeys((*_READ, "create", "patch", "update_status", "delete"), Scope.ITSELF),
+    ("hollow", "Pod"): dict.fromkeys((*_READ, "update_status", "delete"), Scope.BOUND),
+    ("hollow", "Endpoints"): _any("get"),
+    ("hollow", "ReplicationController"): _any("get"),
+    ("hollow", "Event"): dict.fromkeys(("get", "create", "update", "patch"), Scope.ABOUT),
 }
 """(kind of identity, kind of object) -> verb -> with which objects. Absent: denied."""
 
-_CLIENTS = frozenset({"admin", "controllers", "scheduler", "node", "proxy"})
+_CLIENTS = frozenset({"admin", "controllers", "scheduler", "node", "hollow", "proxy"})
 _EVERYONE = _CLIENTS | {"master"}
 
 CALLS: dict[str, frozenset[str]] = {
     "/cluster.pb.v1.Cluster/Get": _CLIENTS,
     "/cluster.pb.v1.Cluster/List": _CLIENTS,
     "/cluster.pb.v1.Cluster/Watch": _CLIENTS,
+    "/cluster.pb.v1.Cluster/WatchStream": _CLIENTS,
     "/cluster.pb.v1.Cluster/Write": _CLIENTS,
     "/cluster.pb.v1.Cluster/WriteStream": _CLIENTS,
     "/cluster.pb.v1.Cluster/History": frozenset({"admin"}),
@@ -99,7 +110,7 @@ CALLS: dict[str, frozenset[str]] = {
     "/cluster.pb.v1.Cluster/Trace": frozenset({"admin"}),
     "/cluster.pb.v1.Cluster/StoreStatus": _EVERYONE,
     "/cluster.pb.v1.Cluster/Backup": frozenset({"admin"}),
-    "/cluster.pb.v1.Cluster/Heartbeat": frozenset({"admin", "node"}),
+    "/cluster.pb.v1.Cluster/Heartbeat": frozenset({"admin", "node", "hollow"}),
     "/cluster.pb.v1.Cluster/WatchHeartbeats": frozenset({"admin", "controllers"}),
     "/cluster.pb.v1.NodeAgent/Logs": frozenset({"admin"}),
     "/cluster.pb.v1.NodeAgent/Exec": frozenset({"admin"}),
@@ -117,8 +128,20 @@ CALLS: dict[str, frozenset[str]] = {
 _NODE_LABEL_DOMAINS = ("kubernetes.io", "topology.kubernetes.io", "podium.dev")
 _ADMIN_LABEL_DOMAIN = "node-restriction.kubernetes.io"
 
-BoundTo = Callable[[Key], str | None]
-"""The node of the pod with that key: "" if it has none yet, None if there is no such pod."""
+
+class Known(Protocol):
+    """What a judgement asks of the state."""
+
+    def bound_to(self, pod: Key) -> str | None:
+        """The node of the pod with that key: "" if it has none yet, None if there is no such pod."""
+        ...
+
+    def hollow_prefix(self, node: str) -> str | None:
+        """The prefix whose process plays the node of that name; empty if it is no hollow node, None if there is none of
+        that name."""
+        ...
+
+
 PodsOf = Callable[[str, str], Iterable[core.Pod]]
 """The pods of a namespace that are bound to a node."""
 
@@ -137,36 +160,49 @@ def authorize_name(identity: Identity, kind: str, key: Key, pods: PodsOf) -> Non
         raise _forbidden(identity, "get", kind, "only those that pods bound to it use")
 
 
-def authorize_get(identity: Identity, kind: str, obj: AnyObject, bound_to: BoundTo) -> None:
+def authorize_get(identity: Identity, kind: str, obj: AnyObject, known: Known) -> None:
     """Whether this identity may read this object. Raises Forbidden."""
-    _check(identity, "get", kind, obj, obj, bound_to)
+    _check(identity, "get", kind, obj, obj, known)
 
 
-def authorize_selection(identity: Identity, verb: str, kind: str, field_equals: Mapping[str, str]) -> None:
-    """Whether this identity may list or watch what these field selectors select. Raises Forbidden."""
+def authorize_selection(
+    identity: Identity, verb: str, kind: str, fields: Mapping[str, str], labels: Mapping[str, str], known: Known
+) -> None:
+    """Whether this identity may list or watch what is selected by fields and labels that must be equal to these, if by
+    nothing else. Raises Forbidden."""
     scope = _scope(identity, verb, kind)
     if scope is Scope.ANY:
         return
+    if identity.kind == "hollow" and scope is Scope.ITSELF:
+        if any(labels.get(key) != value for key, value in hollow.labels_of(identity.name).items()):
+            selector = hollow.selector_of(identity.name)
+            raise _forbidden(identity, verb, kind, f"only with the label selector {selector}")
+        return
     field = {Scope.ITSELF: "metadata.name", Scope.BOUND: "spec.nodeName"}.get(scope)
-    if field is None or field_equals.get(field) != identity.name:
-        raise _forbidden(identity, verb, kind, f"only with the field selector {field}={identity.name}")
+    if field is None or not _is_its_own(identity, fields.get(field, ""), known):
+        whose = identity.name if identity.kind == "node" else "a node that it plays"
+        raise _forbidden(identity, verb, kind, f"only with the field selector {field}={whose}")
 
 
-def authorize_heartbeat(identity: Identity, node: str) -> None:
+def authorize_heartbeat(identity: Identity, node: str, known: Known) -> None:
     """Whether this identity may say that this node is alive. Raises Forbidden."""
-    if identity.kind != "admin" and (identity.kind, identity.name) != ("node", node):
+    if identity.kind == "admin" or _is_its_own(identity, node, known):
+        return
+    # Of a node that is gone, who plays it must be told that it is: nothing is noted.
+    is_gone = identity.kind == "hollow" and known.hollow_prefix(node) is None
+    if not (is_gone and hollow.has_prefix(node, identity.name)):
         raise Forbidden(f'{identity} may not send heartbeats of node "{node}"')
 
 
 def authorize_write(
-    identity: Identity, verb: str, kind: str, old: AnyObject | None, new: AnyObject | None, bound_to: BoundTo
+    identity: Identity, verb: str, kind: str, old: AnyObject | None, new: AnyObject | None, known: Known
 ) -> None:
     """Whether this identity may take the object from `old` to `new` (None: there is none). Raises Forbidden.
 
     For everything but create, call it before anything else is said about the object, with new=old, and again with the
     outcome: someone who may not touch an object learns nothing of it from other errors.
     """
-    _check(identity, verb, kind, old, new, bound_to)
+    _check(identity, verb, kind, old, new, known)
 
 
 def is_unrestricted(identity: Identity, verb: str, kind: str) -> bool:
@@ -177,13 +213,20 @@ def is_unrestricted(identity: Identity, verb: str, kind: str) -> bool:
 
 def authorize_removal(identity: Identity, request: wire.DeleteOperation) -> None:
     """A node removes a pod only when it has ended there (grace 0), and only the very pod that it ran (uid)."""
-    if identity.kind == "node" and not (
+    if identity.kind in ("node", "hollow") and not (
         request.HasField("grace_period_seconds")
         and request.grace_period_seconds == 0
         and request.HasField("preconditions")
         and request.preconditions.uid
     ):
         raise _forbidden(identity, "delete", request.kind, "only with grace period 0 and the uid as a precondition")
+
+
+def _is_its_own(identity: Identity, node: str, known: Known) -> bool:
+    """Whether the identity is the agent of the node of that name, or plays it."""
+    if identity.kind == "hollow":
+        return bool(node) and known.hollow_prefix(node) == identity.name
+    return identity.kind == "node" and node == identity.name
 
 
 def _scope(identity: Identity, verb: str, kind: str) -> Scope:
@@ -195,12 +238,12 @@ def _scope(identity: Identity, verb: str, kind: str) -> Scope:
 
 
 def _check(
-    identity: Identity, verb: str, kind: str, old: AnyObject | None, new: AnyObject | None, bound_to: BoundTo
+    identity: Identity, verb: str, kind: str, old: AnyObject | None, new: AnyObject | None, known: Known
 ) -> None:
     scope = _scope(identity, verb, kind)
     if scope is Scope.ANY:
         return
-    problem = _PROBLEMS[scope](identity, old, new, bound_to)
+    problem = _PROBLEMS[scope](identity, old, new, known)
     if problem:
         raise _forbidden(identity, verb, kind, problem)
 
@@ -213,10 +256,16 @@ def _forbidden(identity: Identity, verb: str, kind: str, why: str = "") -> Forbi
 # --- what is wrong, by scope
 
 
-def _not_itself(identity: Identity, old: AnyObject | None, new: AnyObject | None, _: BoundTo) -> str:
+def _not_itself(identity: Identity, old: AnyObject | None, new: AnyObject | None, _: Known) -> str:
+    is_hollow = identity.kind == "hollow"
     for node in (old, new):
-        if node is not None and node.metadata.name != identity.name:
+        if not isinstance(node, core.Node):
+            continue
+        if not is_hollow and node.metadata.name != identity.name:
             return "only itself"
+        if is_hollow and hollow.prefix_of(node) != identity.name:
+            selector = hollow.selector_of(identity.name)
+            return f"only those named {hollow.node_name(identity.name, 1)} and so on, with the labels {selector}"
     if not isinstance(new, core.Node):
         return ""
     if old is None:
@@ -224,6 +273,8 @@ def _not_itself(identity: Identity, old: AnyObject | None, new: AnyObject | None
             return "spec.podCIDR is given to it"
         if any(key.startswith(_ADMIN_LABEL_DOMAIN) for key in new.metadata.labels):
             return f"labels of {_ADMIN_LABEL_DOMAIN} are not its own to set"
+        if not is_hollow and any(key in new.metadata.labels for key in hollow.HOLLOW_LABELS):
+            return f"the label {hollow.HOLLOW_LABEL} is for nodes that are only played"
         if new.metadata.ownerReferences or new.metadata.finalizers:
             return "it has no owners and no finalizers"
         return ""
@@ -234,7 +285,9 @@ def _not_itself(identity: Identity, old: AnyObject | None, new: AnyObject | None
         return "its spec is not its own to change"
     before, after = old.metadata, new.metadata
     changed = {key for key in {*before.labels, *after.labels} if before.labels.get(key) != after.labels.get(key)}
-    foreign = sorted(key for key in changed if key.partition("/")[0] not in _NODE_LABEL_DOMAINS)
+    foreign = sorted(
+        key for key in changed if key.partition("/")[0] not in _NODE_LABEL_DOMAINS or key in hollow.HOLLOW_LABELS
+    )
     if foreign:
         return f"the label {foreign[0]} is not its own to change"
     if list(after.ownerReferences) != list(before.ownerReferences) or list(after.finalizers) != list(before.finalizers):
@@ -242,28 +295,30 @@ def _not_itself(identity: Identity, old: AnyObject | None, new: AnyObject | None
     return ""
 
 
-def _not_bound(identity: Identity, old: AnyObject | None, new: AnyObject | None, _: BoundTo) -> str:
-    for pod in (old, new):
-        if isinstance(pod, core.Pod) and pod.spec.nodeName != identity.name:
-            return "only those bound to it"
-    return ""
+def _not_bound(identity: Identity, old: AnyObject | None, new: AnyObject | None, known: Known) -> str:
+    nodes = {pod.spec.nodeName for pod in (old, new) if isinstance(pod, core.Pod)}
+    if all(_is_its_own(identity, node, known) for node in nodes):
+        return ""
+    return "only those bound to it" if identity.kind == "node" else "only those bound to nodes that it plays"
 
 
-def _not_used(identity: Identity, old: AnyObject | None, new: AnyObject | None, _: BoundTo) -> str:
+def _not_used(identity: Identity, old: AnyObject | None, new: AnyObject | None, _: Known) -> str:
     """Judged by its name, in `authorize_name`, which sees the pods; and only reading is in the table."""
     return "" if old is new else "only to read"
 
 
-def _not_about_it(identity: Identity, old: AnyObject | None, new: AnyObject | None, bound_to: BoundTo) -> str:
+def _not_about_it(identity: Identity, old: AnyObject | None, new: AnyObject | None, known: Known) -> str:
     for event in (old, new):
         if not isinstance(event, core.Event):
             continue
         about = event.involvedObject
-        if about.kind == "Node" and about.name == identity.name:
+        if about.kind == "Node" and _is_its_own(identity, about.name, known):
             continue
-        # A pod that is gone already may still get its last words ("Killing").
-        if about.kind == "Pod" and bound_to(Key("Pod", about.namespace, about.name)) in (identity.name, None):
-            continue
+        if about.kind == "Pod":
+            node = known.bound_to(Key("Pod", about.namespace, about.name))
+            # A pod that is gone already may still get its last words ("Killing").
+            if node is None or _is_its_own(identity, node, known):
+                continue
         return "only those about itself and the pods bound to it"
     return ""
 
@@ -271,7 +326,7 @@ def _not_about_it(identity: Identity, old: AnyObject | None, new: AnyObject | No
 _SCHEDULERS_CONDITIONS = ("PodScheduled", "DisruptionTarget")
 
 
-def _not_the_condition(identity: Identity, old: AnyObject | None, new: AnyObject | None, _: BoundTo) -> str:
+def _not_the_condition(identity: Identity, old: AnyObject | None, new: AnyObject | None, _: Known) -> str:
     if isinstance(old, core.Pod) and isinstance(new, core.Pod) and old is not new:
         before, after = core.PodStatus(), core.PodStatus()
         for status, pod in ((before, old), (after, new)):
@@ -285,7 +340,7 @@ def _not_the_condition(identity: Identity, old: AnyObject | None, new: AnyObject
     return ""
 
 
-def _not_by_lease(identity: Identity, old: AnyObject | None, new: AnyObject | None, _: BoundTo) -> str:
+def _not_by_lease(identity: Identity, old: AnyObject | None, new: AnyObject | None, _: Known) -> str:
     own = COMPONENT_LEASES[identity.kind]
     for lease in (old, new):
         if lease is not None and (lease.metadata.namespace or DEFAULT_NAMESPACE, lease.metadata.name) != own[1:]:
@@ -293,7 +348,7 @@ def _not_by_lease(identity: Identity, old: AnyObject | None, new: AnyObject | No
     return ""
 
 
-_PROBLEMS: dict[Scope, Callable[[Identity, AnyObject | None, AnyObject | None, BoundTo], str]] = {
+_PROBLEMS: dict[Scope, Callable[[Identity, AnyObject | None, AnyObject | None, Known], str]] = {
     Scope.ITSELF: _not_itself,
     Scope.BOUND: _not_bound,
     Scope.ABOUT: _not_about_it,

@@ -27,6 +27,7 @@ from cluster.api.validation import has_unknown_fields, invalid, unknown_fields, 
 from cluster.master import deletion, eviction
 from cluster.master.admission import DEFAULT_NAMESPACE, Admission
 from cluster.master.authorization import authorize_removal, authorize_write, is_unrestricted
+from cluster.master.known import Facts, Prefixes
 from cluster.master.stage import Stage, copy_of
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
@@ -72,6 +73,7 @@ class Commands:
         self._new_uid = new_uid
         self._rng = rng
         self._on_bug = on_bug
+        self._prefixes = Prefixes()
         self._all_known = False
         """Of the request that is being carried out: it was looked through, and every field in it is known."""
 
@@ -134,7 +136,7 @@ class Commands:
     def _create(self, stage: Stage, request: wire.CreateOperation, writer: Writer) -> Outcome:
         obj = copy_of(unwrap(request.object))
         kind, meta = kind_of(obj), obj.metadata
-        authorize_write(writer.identity, "create", kind.name, None, obj, _bound_to(stage))
+        authorize_write(writer.identity, "create", kind.name, None, obj, Facts(stage, self._prefixes))
         self._refuse_unknown(obj)
         if meta.resourceVersion:
             raise Invalid("metadata.resourceVersion: must not be set on an object to be created")
@@ -165,19 +167,21 @@ class Commands:
 
     def _update(self, stage: Stage, request: wire.UpdateOperation, writer: Writer) -> Outcome:
         new = copy_of(unwrap(request.object))
-        version = _find(stage, writer, "update", kind_of(new), new.metadata.namespace, new.metadata.name)
+        version = self._find(stage, writer, "update", kind_of(new), new.metadata.namespace, new.metadata.name)
         self._refuse_unknown(new)
         return self._replace(stage, "update", version, new, writer)
 
     def _update_status(self, stage: Stage, request: wire.UpdateStatusOperation, writer: Writer) -> Outcome:
         given = unwrap(request.object)
-        version = _find(stage, writer, "update_status", kind_of(given), given.metadata.namespace, given.metadata.name)
+        version = self._find(
+            stage, writer, "update_status", kind_of(given), given.metadata.namespace, given.metadata.name
+        )
         self._refuse_unknown(given)
         return self._replace_status(stage, version, given, writer)
 
     def _patch(self, stage: Stage, request: wire.PatchOperation, writer: Writer) -> Outcome:
         verb = "update_status" if request.status else "patch"
-        version = _find(stage, writer, verb, kind_named(request.kind), request.namespace, request.name)
+        version = self._find(stage, writer, verb, kind_named(request.kind), request.namespace, request.name)
         _check_preconditions(version, request)
         patch = _read_patch(request.merge_patch)
         new = patched(version.object, patch)
@@ -188,7 +192,7 @@ class Commands:
         return self._replace(stage, verb, version, new, writer)
 
     def _bind(self, stage: Stage, request: wire.BindOperation, writer: Writer) -> Outcome:
-        version = _find(stage, writer, "bind", kind_named("Pod"), request.namespace, request.name)
+        version = self._find(stage, writer, "bind", kind_named("Pod"), request.namespace, request.name)
         _check_preconditions(version, request)
         name, old = version.key.name, version.object
         assert isinstance(old, core.Pod)
@@ -213,13 +217,13 @@ class Commands:
         return Outcome(version=stage.put(pod, version.key, writer.actor, writer.cause))
 
     def _delete(self, stage: Stage, request: wire.DeleteOperation, writer: Writer) -> Outcome:
-        version = _find(stage, writer, "delete", kind_named(request.kind), request.namespace, request.name)
+        version = self._find(stage, writer, "delete", kind_named(request.kind), request.namespace, request.name)
         authorize_removal(writer.identity, request)
         _check_preconditions(version, request)
         return self._end(stage, version, request, writer)
 
     def _evict(self, stage: Stage, request: wire.EvictOperation, writer: Writer) -> Outcome:
-        version = _find(stage, writer, "evict", kind_named("Pod"), request.namespace, request.name)
+        version = self._find(stage, writer, "evict", kind_named("Pod"), request.namespace, request.name)
         _check_preconditions(version, request)
         pod = version.object
         assert isinstance(pod, core.Pod)
@@ -245,6 +249,20 @@ class Commands:
             return Outcome(version=stage.put(verdict.changed, version.key, writer.actor, writer.cause))
         return self._remove(stage, version, writer)
 
+    def _find(self, stage: Stage, writer: Writer, verb: str, kind: Kind, namespace: str, name: str) -> Version:
+        """The object to be written, if this writer may do that with it. Raises Invalid, NotFound, Forbidden."""
+        unrestricted = is_unrestricted(writer.identity, verb, kind.name)
+        if not name:
+            raise Invalid("metadata.name: is required")
+        key = _key(kind, namespace, name)
+        version = stage.get(key)
+        if version is None:
+            raise NotFound(f'{kind.plural} "{key.name}" not found')
+        if not unrestricted:
+            known = Facts(stage, self._prefixes)
+            authorize_write(writer.identity, verb, kind.name, version.object, version.object, known)
+        return version
+
     def _refuse_unknown(self, obj: AnyObject) -> None:
         if not self._all_known and (errors := unknown_fields(obj)):
             raise invalid(obj, errors)
@@ -262,7 +280,7 @@ class Commands:
             _copy_status(new, old)
         apply_defaults(new)
         self._admission.before_update(stage, new, old)
-        authorize_write(writer.identity, verb, version.key.kind, old, new, _bound_to(stage))
+        authorize_write(writer.identity, verb, version.key.kind, old, new, Facts(stage, self._prefixes))
         errors = validate(new) + validate_update(new, old)
         if errors:
             raise invalid(new, errors)
@@ -284,7 +302,8 @@ class Commands:
             if get_condition(new.status, condition.type) is None:  # type: ignore[union-attr, arg-type]
                 new.status.conditions.append(condition)  # type: ignore[union-attr, arg-type]
         if not is_unrestricted(writer.identity, "update_status", kind.name):
-            authorize_write(writer.identity, "update_status", kind.name, version.object, new, _bound_to(stage))
+            known = Facts(stage, self._prefixes)
+            authorize_write(writer.identity, "update_status", kind.name, version.object, new, known)
         # What placement and evictions reckon with.
         if isinstance(new, core.Node | core.PodDisruptionBudget):
             apply_defaults(new)
@@ -322,7 +341,7 @@ def _counts_generations(obj: AnyObject) -> bool:
 def _conditions_of_others(old: AnyObject, writer: Writer) -> list[core.PodCondition]:
     """What others than its node say of a pod. A node writes what it knows over whatever is there, as nobody else does,
     and may not have heard of it yet: it takes nothing away."""
-    if not isinstance(old, core.Pod) or writer.identity.kind != "node":
+    if not isinstance(old, core.Pod) or writer.identity.kind not in ("node", "hollow"):
         return []
     found = []
     for condition in old.status.conditions:
@@ -346,28 +365,6 @@ def _key(kind: Kind, namespace: str, name: str) -> Key:
             raise Invalid(f"metadata.namespace: {kind.plural} have no namespace")
         return Key(kind.name, "", name)
     return Key(kind.name, namespace or DEFAULT_NAMESPACE, name)
-
-
-def _find(stage: Stage, writer: Writer, verb: str, kind: Kind, namespace: str, name: str) -> Version:
-    """The object to be written, if this writer may do that with it. Raises Invalid, NotFound, Forbidden."""
-    unrestricted = is_unrestricted(writer.identity, verb, kind.name)
-    if not name:
-        raise Invalid("metadata.name: is required")
-    key = _key(kind, namespace, name)
-    version = stage.get(key)
-    if version is None:
-        raise NotFound(f'{kind.plural} "{key.name}" not found')
-    if not unrestricted:
-        authorize_write(writer.identity, verb, kind.name, version.object, version.object, _bound_to(stage))
-    return version
-
-
-def _bound_to(stage: Stage) -> Callable[[Key], str | None]:
-    def bound_to(key: Key) -> str | None:
-        version = stage.get(key)
-        return None if version is None else version.node
-
-    return bound_to
 
 
 def _check_version(version: Version, found: AnyObject, given: AnyObject) -> None:

@@ -88,15 +88,16 @@ class ServiceAddresses:
 
 
 class PodBlocks:
-    """A block of 128 addresses for the pods of each node, from a base address to the end of its /16."""
+    """A block of 128 addresses for the pods of each node."""
 
     PREFIX = 25
 
-    def __init__(self, base: ipaddress.IPv4Address) -> None:
+    def __init__(self, base: ipaddress.IPv4Address, within: int = 16) -> None:
+        """From a base address to the end of the network of that length (a /16) in which it is."""
         size = 1 << 32 - self.PREFIX
         if int(base) % size:
             raise ValueError(f"{base} is not the beginning of a block of {size} addresses")
-        end = (int(base) | 0xFFFF) + 1
+        end = (int(base) | (1 << 32 - within) - 1) + 1
         self.base = base
         self._size = size
         self.pool = Pool(int(base) // size, (end - int(base)) // size)

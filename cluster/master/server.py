@@ -26,6 +26,7 @@ from google.protobuf.message import Message
 
 from cluster.actor.clock import Clock, SystemClock, new_uid
 from cluster.actor.supervisor import ChildSpec, Restart, Supervisor
+from cluster.api import hollow
 from cluster.api.errors import AlreadyExists
 from cluster.api.kinds import AnyObject, wrap
 from cluster.api.leases import SYSTEM_NAMESPACE
@@ -83,6 +84,7 @@ class Master:
             round(settings.timers.eviction_toleration_s),
             ServiceAddresses(settings.service_network),
             PodBlocks(settings.pod_base),
+            PodBlocks(hollow.NETWORK.network_address, hollow.NETWORK.prefixlen),
         )
         commands = Commands(self._admission, lambda: new_uid(rng), rng, _report_bug)
         self.writer = WriterActor(self.store, commands, clock, on_failure)

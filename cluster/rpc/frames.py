@@ -1,9 +1,9 @@
-"""The messages of WriteStream with their contents left as bytes.
+"""The messages of WriteStream and WatchStream with their contents left as bytes.
 
 What travels in a `WriteCall` was encoded by one caller and is decoded for one caller; whoever only sorts calls and
 answers need not look inside, and a caller's answer should not keep a thousand others in memory, as it would if it were
-a part of the message in which they came. So these two are made, when this is imported, from the descriptors of
-WriteCalls and WriteAnswers by turning fields that hold a message into fields that hold bytes: on the wire that is the
+a part of the message in which they came. So these are made, when this is imported, from the descriptors of WriteCalls,
+WriteAnswers and WatchAnswers by turning fields that hold a message into fields that hold bytes: on the wire that is the
 same, and a number that changes in protos/ changes here.
 """
 
@@ -60,6 +60,37 @@ def write_answers(answers: Iterable[Answer]) -> bytes:
     return encoded
 
 
+class WatchAnswer(NamedTuple):
+    """What is said of one watch of a stream: either an encoded WatchBatch or an encoded Status, which ends it."""
+
+    number: int
+    batch: bytes | None
+    error: bytes | None
+
+
+def write_watch_answers(answers: Iterable[WatchAnswer]) -> bytes:
+    """A WatchAnswers."""
+    message = _WatchAnswers()
+    add = message.answers.add
+    for number, batch, error in answers:
+        if error is None:
+            add(id=number, batch=batch)
+        else:
+            add(id=number, error=error)
+    encoded: bytes = message.SerializeToString()
+    return encoded
+
+
+def read_watch_answers(data: bytes) -> list[WatchAnswer]:
+    """What a WatchAnswers holds, in its order. Raises DecodeError."""
+    return [
+        WatchAnswer(answer.id, None, answer.error)
+        if answer.HasField("error")
+        else WatchAnswer(answer.id, answer.batch, None)
+        for answer in _WatchAnswers.FromString(data).answers
+    ]
+
+
 def _opaque(*messages: Any) -> DescriptorPool:
     """The same messages with bytes where others are embedded, except for each other."""
     names = {message.full_name for message in messages}
@@ -81,7 +112,9 @@ def _opaque(*messages: Any) -> DescriptorPool:
 
 
 _POOL = _opaque(
-    wire.WriteCall.DESCRIPTOR, wire.WriteCalls.DESCRIPTOR, wire.WriteAnswer.DESCRIPTOR, wire.WriteAnswers.DESCRIPTOR
+    *(wire.WriteCall.DESCRIPTOR, wire.WriteCalls.DESCRIPTOR, wire.WriteAnswer.DESCRIPTOR, wire.WriteAnswers.DESCRIPTOR),
+    *(wire.WatchAnswer.DESCRIPTOR, wire.WatchAnswers.DESCRIPTOR),
 )
 _Calls: Any = GetMessageClass(_POOL.FindMessageTypeByName(f"{_PACKAGE}.WriteCalls"))
 _Answers: Any = GetMessageClass(_POOL.FindMessageTypeByName(f"{_PACKAGE}.WriteAnswers"))
+_WatchAnswers: Any = GetMessageClass(_POOL.FindMessageTypeByName(f"{_PACKAGE}.WatchAnswers"))

@@ -33,6 +33,10 @@ class ClusterHandler(Protocol):
         """Encoded WatchBatch messages; two encoded batches put end to end are one batch, so pieces can be shared."""
         ...
 
+    def watch_stream(
+        self, identity: Identity, requests: AsyncIterator[wire.WatchCalls]
+    ) -> AsyncIterator[wire.WatchAnswers | bytes]: ...
+
     async def write(self, identity: Identity, request: wire.WriteRequest) -> wire.WriteResponse | bytes: ...
 
     def write_stream(

@@ -22,13 +22,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.actor.clock import Clock, SystemClock
+from cluster.api.hollow import is_prefix
 
 if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-KINDS = ("admin", "controllers", "scheduler", "node", "proxy", "master")
-"""Who there is. A node's identity carries the node's name; of each other kind there is one."""
+KINDS = ("admin", "controllers", "scheduler", "node", "hollow", "proxy", "master")
+"""Who there is. A node's identity carries the node's name, that of who plays hollow nodes their prefix; of each other
+kind there is one."""
 
 _CLUSTER = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _NODE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
@@ -36,11 +38,11 @@ _NODE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller. As text: "admin", "node:node-1"."""
+    """A caller. As text: "admin", "node:node-1", "hollow:hollow"."""
 
     kind: str
     name: str = ""
-    """The node's name; empty for every other kind."""
+    """The node's name, or the prefix of hollow nodes; empty for every other kind."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -48,6 +50,9 @@ class Identity:
         if self.kind == "node":
             if not _NODE.fullmatch(self.name):
                 raise ValueError(f'"{self.name}" is not a name of a node')
+        elif self.kind == "hollow":
+            if not is_prefix(self.name):
+                raise ValueError(f'"{self.name}" is not a prefix of hollow nodes')
         elif self.name:
             raise ValueError(f"the identity {self.kind} has no name, but was given {self.name!r}")
 

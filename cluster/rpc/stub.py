@@ -98,12 +98,18 @@ class ClusterStub(_Stub):
 
     def write_stream(self, on_message: Callable[[bytes], None]) -> Line:
         """For encoded WriteCalls; what comes is encoded WriteAnswers (see frames.py). Raises Unavailable."""
+        return self._line("WriteStream", lambda: self._channels.unary, on_message)
+
+    def watch_stream(self, on_message: Callable[[bytes], None]) -> Line:
+        """For encoded WatchCalls; what comes is encoded WatchAnswers (see frames.py). Raises Unavailable."""
+        return self._line("WatchStream", lambda: self._channels.watch, on_message)
+
+    def _line(self, name: str, channel: Callable[[], grpc.aio.Channel], on_message: Callable[[bytes], None]) -> Line:
         try:
-            make = self._channels.unary.stream_stream(f"/{CLUSTER.full_name}/WriteStream")
-            call = make(metadata=self._metadata)
+            call = channel().stream_stream(f"/{CLUSTER.full_name}/{name}")(metadata=self._metadata)
         except grpc.aio.UsageError as error:
             raise Unavailable(f"the client is closed: {error}") from error
-        return Line(call, f"{CLUSTER.name}.WriteStream", on_message)
+        return Line(call, f"{CLUSTER.name}.{name}", on_message)
 
     async def history(self, request: wire.HistoryRequest, timeout_s: float) -> wire.HistoryResponse:
         response: wire.HistoryResponse = await self._unary("History", request, timeout_s)

@@ -15,7 +15,7 @@ from typing import Any
 from cluster.actor.clock import Clock
 from cluster.actor.tasks import OnCrash, Tasks
 from cluster.api.errors import Conflict, NotFound
-from cluster.api.fit import Claim, Rejection, admit
+from cluster.api.fit import Claim, Held, Rejection, admit
 from cluster.api.kinds import AnyObject
 from cluster.api.meta import Key, is_terminating, key_of
 from cluster.api.pod_addresses import PodAddresses
@@ -48,11 +48,24 @@ class _Book:
 
     addresses: PodAddresses | None
     """None: the node has none to give, and its pods are behind no service."""
+    held: Held = field(default_factory=Held)
+    """What they hold together."""
     claims: dict[str, Claim] = field(default_factory=dict)
+
+    def hold(self, uid: str, claim: Claim) -> None:
+        """The pod has been taken up."""
+        self.claims[uid] = claim
+        self.held.add(claim)
+
+    def let_go(self, uid: str) -> None:
+        """The pod holds no resources; nothing happens if it held none."""
+        claim = self.claims.pop(uid, None)
+        if claim is not None:
+            self.held.remove(claim)
 
     def release(self, uid: str) -> None:
         """The pod has ended."""
-        self.claims.pop(uid, None)
+        self.let_go(uid)
         if self.addresses is not None:
             self.addresses.release(uid)
 
@@ -219,9 +232,10 @@ class Agents:
         node = self._nodes.indexer.get(Key("Node", "", pod.spec.nodeName))
         assert node is not None, f"{key} is bound to {pod.spec.nodeName}, which is alive and does not exist"
         book = self._book_of(node)
-        rest = [claim for other, claim in book.claims.items() if other != uid]
+        book.let_go(uid)  # if it was taken up before, and waits for its configuration
+        claim = Claim.of(pod)
         allocatable = {resource: amount(resource, value) for resource, value in node.status.allocatable.items()}
-        rejection = admit(pod, rest, allocatable, node.metadata.labels)
+        rejection = admit(claim, book.held, allocatable, node.metadata.name, node.metadata.labels)
         pod_ip = ""
         if rejection is None and book.addresses is not None:
             pod_ip = book.addresses.allocate(uid, pod.status.podIP)
@@ -229,7 +243,7 @@ class Agents:
                 rejection = Rejection("OutOfpods", f"Pod was rejected: no address is left in {node.spec.podCIDR}")
         if rejection is not None:
             return _status(pod, hollow.refused(pod, rejection, now_s))
-        book.claims[uid] = Claim.of(pod)
+        book.hold(uid, claim)
         host_ip = next((a.address for a in node.status.addresses if a.type == "InternalIP"), "")
         missing = hollow.missing_configuration(pod, self._exists)
         if missing:
@@ -246,7 +260,7 @@ class Agents:
             book = self._books[name] = _Book(PodAddresses(node.spec.podCIDR) if node.spec.podCIDR else None)
             for pod in self._pods.indexer.by_index(_NODE, name):
                 if not is_finished(pod) and not hollow.is_new(pod):
-                    book.claims[pod.metadata.uid] = Claim.of(pod)
+                    book.hold(pod.metadata.uid, Claim.of(pod))
                     if book.addresses is not None:
                         book.addresses.allocate(pod.metadata.uid, pod.status.podIP)
         return book

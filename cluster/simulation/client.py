@@ -45,6 +45,7 @@ class _LocalCalls:
         self._identity = identity
         self._streams: dict[_LocalAnswers[Any], None] = {}
         """Those that are open, in the order in which they were opened."""
+        self._listening = Tasks("local listening")
         self._closed = False
 
     async def get(self, request: wire.GetRequest, timeout_s: float) -> wire.GetResponse:
@@ -71,6 +72,27 @@ class _LocalCalls:
         answers = _LocalAnswers(source, wire.WatchBatch.FromString, self._api.complete)
         async with self._stream(answers):
             yield answers
+
+    def listen(
+        self, request: wire.WatchRequest, hear: Callable[[wire.WatchBatch], None], ended: Callable[[ApiError], None]
+    ) -> Callable[[], None]:
+        self._check()
+
+        async def tell() -> None:
+            try:
+                async with self.watch(request) as answers:
+                    while (batch := await answers.next()) is not None:
+                        hear(batch)
+                ended(Unavailable("the server ended the watch"))
+            except ApiError as error:
+                ended(error)
+
+        task = self._listening.spawn(tell(), name=f"listen to {request.kind}")
+
+        def end() -> None:
+            task.cancel()
+
+        return end
 
     @asynccontextmanager
     async def watch_heartbeats(self) -> AsyncIterator[_LocalAnswers[wire.HeartbeatBatch]]:

@@ -31,6 +31,7 @@ from cluster.actor.tasks import Tasks
 from cluster.api.errors import ApiError, Expired, StoreRewound, Unavailable
 from cluster.api.meta import Key
 from cluster.store import failpoints
+from cluster.store.bundle import Bundle
 from cluster.store.history import History, Window
 from cluster.store.interface import (
     Appended,
@@ -362,6 +363,10 @@ class Store:
         iterator forgets the watcher.
         """
         return self._watches.run(interest, after, initial_state, store_id, interrupt)
+
+    def bundle(self, interrupt: Callable[[ApiError], None] | None = None) -> Bundle:
+        """Many watches for one reader. `interrupt`: called when one of them ends while the reader takes a message."""
+        return Bundle(self, self._watches, self._watchers, self._clock, interrupt)
 
     # --- housekeeping
 

@@ -6,6 +6,8 @@
 
 The step from one to the next has no wait in it, so what a watcher was told and what it will hear of join exactly. All
 the way its reader is timed (`watchers.py`): a reader who takes nothing is closed, whatever it is being handed.
+
+Whoever reads many watches at once goes the same way (`bundle.py`).
 """
 
 from __future__ import annotations
@@ -62,38 +64,17 @@ class Watches:
         interrupt: Callable[[ApiError], None] | None,
     ) -> AsyncGenerator[bytes, None]:
         """See `Store.watch`."""
-        if after is not None:
-            await self._check(after, store_id)
-        if self.refusal is not None:
-            raise self.refusal
         wake = asyncio.Event()
-        source = self._source
-        watcher = self._watchers.enter(source.state.revision if after is None else after, wake.set, interrupt)
-        prefix = encoding.batch_store_id(source.store_id)
+        watcher = await self.enter(after, store_id, wake.set, interrupt)
+        prefix = self.prefix
         try:
-            if after is not None:
-                watcher.taken_revision = after
-                async with aclosing(self._catch_up(watcher, interest)) as batches:
-                    async for batch in batches:
-                        yield prefix + batch
-                        prefix = b""
-                self._watchers.join(watcher, interest)
-                recent = source.ring.after(max(watcher.last_revision, source.ring.horizon))
-                watcher.backlog = _events(interest, recent)
-                watcher.wants_bookmark = not watcher.backlog
-            else:
-                watcher.last_revision = source.state.revision
-                self._watchers.join(watcher, interest)
-                watcher.wants_bookmark = not initial_state
-                if initial_state:
-                    present = source.state.list(interest.kind, interest.namespace, interest.node)
-                    async with aclosing(self._initial(watcher, interest, present)) as batches:
-                        async for batch in batches:
-                            yield prefix + batch
-                            prefix = b""
+            async with aclosing(self.open(watcher, interest, after, initial_state)) as batches:
+                async for batch in batches:
+                    yield prefix + batch
+                    prefix = b""
             while True:
                 wake.clear()
-                found = watcher.read(source.state.revision)
+                found = watcher.read(self._source.state.revision)
                 if found is None:
                     await wake.wait()
                     continue
@@ -103,6 +84,52 @@ class Watches:
                 prefix = b""
         finally:
             self._watchers.leave(watcher)
+
+    @property
+    def prefix(self) -> bytes:
+        """What the first batch of a watch begins with: which store this is."""
+        return encoding.batch_store_id(self._source.store_id)
+
+    async def enter(
+        self,
+        after: int | None,
+        store_id: str,
+        wake: Callable[[], None],
+        interrupt: Callable[[ApiError], None] | None,
+    ) -> Watcher:
+        """A new watcher, who must leave in the end. Raises BadRequest, StoreRewound, Unavailable."""
+        if after is not None:
+            await self._check(after, store_id)
+        if self.refusal is not None:
+            raise self.refusal
+        return self._watchers.enter(self._source.state.revision if after is None else after, wake, interrupt)
+
+    async def open(
+        self, watcher: Watcher, interest: Interest, after: int | None, initial_state: bool
+    ) -> AsyncGenerator[bytes, None]:
+        """What a watcher who has just entered is to be told before it goes on from its lane, where it is at the end.
+
+        The next batch is asked for when the one before was taken. Raises what has ended the watch meanwhile.
+        """
+        source = self._source
+        if after is not None:
+            watcher.taken_revision = after
+            async with aclosing(self._catch_up(watcher, interest)) as batches:
+                async for batch in batches:
+                    yield batch
+            self._watchers.join(watcher, interest)
+            recent = source.ring.after(max(watcher.last_revision, source.ring.horizon))
+            watcher.backlog = _events(interest, recent)
+            watcher.wants_bookmark = not watcher.backlog
+        else:
+            watcher.last_revision = source.state.revision
+            self._watchers.join(watcher, interest)
+            watcher.wants_bookmark = not initial_state
+            if initial_state:
+                present = source.state.list(interest.kind, interest.namespace, interest.node)
+                async with aclosing(self._initial(watcher, interest, present)) as batches:
+                    async for batch in batches:
+                        yield batch
 
     async def _check(self, after: int, store_id: str) -> None:
         """A watch can begin after that revision."""

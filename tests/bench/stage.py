@@ -21,7 +21,7 @@ from cluster.client.grpc_client import GrpcClusterClient
 from cluster.rpc.identity import Identity, issue, make_ca
 from tests.bench.harness import Unavailable
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 
 
@@ -48,6 +48,11 @@ class Stage:
         """Of a daemon that was started, the latest of that name."""
         return next(process.pid for known, process in reversed(self._processes) if known == name)
 
+    @property
+    def pids(self) -> list[tuple[str, int]]:
+        """Name and process id of each daemon that was started."""
+        return [(name, process.pid) for name, process in self._processes]
+
     def client(self, identity: str = "admin") -> GrpcClusterClient:
         """A client of the master; the caller closes it."""
         from cluster.rpc.identity import Credentials
@@ -70,6 +75,17 @@ class Stage:
             *("--credentials", str(self.credentials("controllers"))),
             *("--scheduler-credentials", str(self.credentials("scheduler"))),
         )
+
+    async def start_hollow(self, nodes: int, *options: str, prefix: str = "hollow", per_process: int = 2_500) -> None:
+        """So many hollow nodes, registered and watching; `options` are those of `python -m node_agent.hollow`."""
+        host = self.master.partition(":")[0]
+        credentials = str(self.credentials(f"hollow:{prefix}", host))
+        for first in range(1, nodes + 1, per_process):
+            await self.start(
+                *("-m", "node_agent.hollow", "--master", self.master, "--profile", self.profile),
+                *("--listen", f"{host}:0", "--credentials", credentials, "--prefix", prefix),
+                *("--first", str(first), "--count", str(min(per_process, nodes + 1 - first)), *options),
+            )
 
     async def start_proxy(self) -> None:
         """A proxy for all services."""

@@ -22,9 +22,12 @@ from cluster.rpc.servicer import cluster_service
 from cluster.simulation.client import LocalClient
 from cluster.store.memory import MemoryJournal
 from tests.contract.client_kit import ClusterClientFactory
+from tests.contract.client_listening import by_listening
 from tests.contract.client_suite import ClientContract
+from tests.contract.client_watches import WatchContract
 from tests.kit.memory_client import MemoryCluster
 from tests.kit.memory_handler import MemoryHandler
+from tests.kit.watch_recorder import WatchRecorder
 
 HOST = "127.0.0.1"
 
@@ -59,6 +62,24 @@ class TestMemory(ClientContract):
             yield factory
 
 
+class ListeningContract(WatchContract):
+    """The contract of watches, for `ClusterClient.listen`."""
+
+    @pytest.fixture
+    async def client(self, cluster_client_factory: ClusterClientFactory) -> AsyncIterator[ClusterClient]:
+        recorder = WatchRecorder(cluster_client_factory("admin"))
+        yield recorder.client
+        await recorder.check()
+
+
+class TestMemoryByListening(ListeningContract):
+    @pytest.fixture
+    async def cluster_client_factory(self) -> AsyncIterator[ClusterClientFactory]:
+        cluster = MemoryCluster(rng=random.Random(1))
+        async with _clients(lambda name: by_listening(cluster.client(name))) as factory:
+            yield factory
+
+
 class TestMemoryOverGrpc(ClientContract):
     @pytest.fixture
     async def cluster_client_factory(self, pki: Path) -> AsyncIterator[ClusterClientFactory]:
@@ -73,28 +94,59 @@ class TestMemoryOverGrpc(ClientContract):
 class TestMaster(ClientContract):
     @pytest.fixture
     async def cluster_client_factory(self, pki: Path, tmp_path: Path) -> AsyncIterator[ClusterClientFactory]:
-        bound: list[str] = []
-        settings = MasterSettings(
-            listen=f"{HOST}:0", dir=tmp_path / "store", credentials=pki / "master", profile="test", stop_grace_s=0.1
-        )
-        supervisor = build(settings, on_bound=bound.append)
-        await supervisor.start()
-        async with _clients(lambda name: GrpcClusterClient(bound[0], Credentials.load(pki / name))) as factory:
+        async with (
+            _master(pki, tmp_path) as address,
+            _clients(lambda name: GrpcClusterClient(address, Credentials.load(pki / name))) as factory,
+        ):
             yield factory
-        await supervisor.stop()
+
+
+class TestMasterByListening(ListeningContract):
+    @pytest.fixture
+    async def cluster_client_factory(self, pki: Path, tmp_path: Path) -> AsyncIterator[ClusterClientFactory]:
+        async with (
+            _master(pki, tmp_path) as address,
+            _clients(lambda name: by_listening(GrpcClusterClient(address, Credentials.load(pki / name)))) as factory,
+        ):
+            yield factory
+
+
+@asynccontextmanager
+async def _master(pki: Path, directory: Path) -> AsyncIterator[str]:
+    bound: list[str] = []
+    settings = MasterSettings(
+        listen=f"{HOST}:0", dir=directory / "store", credentials=pki / "master", profile="test", stop_grace_s=0.1
+    )
+    supervisor = build(settings, on_bound=bound.append)
+    await supervisor.start()
+    yield bound[0]
+    await supervisor.stop()
 
 
 class TestLocal(ClientContract):
     @pytest.fixture
     async def cluster_client_factory(self) -> AsyncIterator[ClusterClientFactory]:
-        clock, failures = SystemClock(), list[BaseException]()
-        settings = MasterSettings("127.0.0.1:0", Path("unused"), Path("unused"), profile="test")
-        master = Master(settings, MemoryJournal("store"), clock=clock, rng=random.Random(1), on_failure=failures.append)
-        await master.start()
-        async with _clients(lambda name: LocalClient(master.api, Identity.parse(name), clock)) as factory:
+        async with _local_clients(lambda client: client) as factory:
             yield factory
-        await master.stop()
-        assert not failures
+
+
+class TestLocalByListening(ListeningContract):
+    @pytest.fixture
+    async def cluster_client_factory(self) -> AsyncIterator[ClusterClientFactory]:
+        async with _local_clients(by_listening) as factory:
+            yield factory
+
+
+@asynccontextmanager
+async def _local_clients(as_asked: Callable[[ClusterClient], ClusterClient]) -> AsyncIterator[ClusterClientFactory]:
+    clock, failures = SystemClock(), list[BaseException]()
+    settings = MasterSettings("127.0.0.1:0", Path("unused"), Path("unused"), profile="test")
+    master = Master(settings, MemoryJournal("store"), clock=clock, rng=random.Random(1), on_failure=failures.append)
+    await master.start()
+    async with _clients(lambda name: as_asked(LocalClient(master.api, Identity.parse(name), clock))) as factory:
+        yield factory
+    await master.stop()
+    assert not failures
 
 
 def _allow(identity: Identity, method: str, message: Message | None) -> None:

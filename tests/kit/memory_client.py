@@ -21,6 +21,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Generic, TypeVar, cast
 
 from cluster.actor.clock import Clock, SystemClock, new_uid
+from cluster.actor.tasks import Tasks
 from cluster.api.errors import ApiError, BadRequest, Expired, StoreRewound, Unavailable
 from cluster.api.fields import FieldSelector, parse_field_selector
 from cluster.api.kinds import AnyObject, Kind, kind_of, kind_of_type
@@ -33,6 +34,7 @@ from cluster.client.interface import (
     ListResult,
     OperationOutcome,
     WatchEvent,
+    WatchListener,
     WatchStream,
     WriteOutcome,
 )
@@ -180,6 +182,7 @@ class MemoryClient(Travels):
         self._cluster = cluster
         self.identity = identity
         self._closed = False
+        self._listening = Tasks("listening")
 
     async def get(
         self,
@@ -256,6 +259,38 @@ class MemoryClient(Travels):
         if initial_state and after_revision is not None:
             raise BadRequest("a watch begins with the initial state or after a revision, not both")
         yield _MemoryWatch(self, self._cluster, wanted, after_revision, initial_state)
+
+    def listen(
+        self,
+        kind: type[T],
+        listener: WatchListener[T],
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        after_revision: int | None = None,
+        initial_state: bool = False,
+        store_id: str = "",
+        allow_stale: bool = False,
+    ) -> Callable[[], None]:
+        if self._closed:
+            raise Unavailable("the client is closed")
+
+        async def tell() -> None:
+            try:
+                wanted = _Filter(kind_of_type(kind), namespace, label_selector, field_selector)
+                async with self._watch(kind, wanted, after_revision, initial_state, store_id) as batches:
+                    async for batch in batches:
+                        listener.heard(batch, batches.store_id)
+            except ApiError as error:
+                listener.ended(error)
+
+        task = self._listening.spawn(tell(), name=f"listen to {kind.__name__}")
+
+        def end() -> None:
+            task.cancel()
+
+        return end
 
     async def write(
         self,

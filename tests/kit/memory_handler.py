@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
+from cluster.actor.tasks import Tasks
 from cluster.api.errors import ApiError
 from cluster.api.kinds import BY_NAME, wrap
 from cluster.api.meta import from_time
@@ -65,6 +67,35 @@ class MemoryHandler(Unserved):
             async for batch in batches:
                 events = [_event(event) for event in batch]
                 yield wire.WatchBatch(events=events, store_id=batches.store_id).SerializeToString()
+
+    async def watch_stream(
+        self, identity: Identity, requests: AsyncIterator[wire.WatchCalls]
+    ) -> AsyncIterator[wire.WatchAnswers]:
+        tasks = Tasks("watch stream")
+        answers: asyncio.Queue[wire.WatchAnswer] = asyncio.Queue()
+        watches: dict[int, asyncio.Task[None]] = {}
+
+        async def read() -> None:
+            async for message in requests:
+                for call in message.calls:
+                    if call.end:
+                        watches[call.id].cancel()
+                    else:
+                        watches[call.id] = tasks.spawn(tell(call.id, call.begin), name=f"watch {call.id}")
+
+        async def tell(number: int, request: wire.WatchRequest) -> None:
+            try:
+                async for batch in self.watch(identity, request):
+                    answers.put_nowait(wire.WatchAnswer(id=number, batch=wire.WatchBatch.FromString(batch)))
+            except ApiError as error:
+                answers.put_nowait(wire.WatchAnswer(id=number, error=to_status(error)))
+
+        tasks.spawn(read(), name="calls")
+        try:
+            while True:
+                yield wire.WatchAnswers(answers=[await answers.get()])
+        finally:
+            await tasks.cancel_all()
 
     async def write(self, identity: Identity, request: wire.WriteRequest) -> wire.WriteResponse:
         written = await self._cluster.client(str(identity)).write(

@@ -12,6 +12,11 @@ from cluster.rpc.identity import Identity
 class Unserved:
     """The calls of the service Cluster that a partial handler leaves out: refused, in words. Inherit."""
 
+    def watch_stream(
+        self, identity: Identity, requests: AsyncIterator[wire.WatchCalls]
+    ) -> AsyncIterator[wire.WatchAnswers | bytes]:
+        raise _unserved("WatchStream")
+
     def write_stream(
         self, identity: Identity, requests: AsyncIterator[wire.WriteCalls]
     ) -> AsyncIterator[wire.WriteAnswers | bytes]:

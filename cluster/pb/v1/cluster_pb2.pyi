@@ -194,6 +194,38 @@ class WatchBatch(_message.Message):
     store_id: str
     def __init__(self, events: _Optional[_Iterable[_Union[WatchEvent, _Mapping]]] = ..., store_id: _Optional[str] = ...) -> None: ...
 
+class WatchCall(_message.Message):
+    __slots__ = ("id", "begin", "end")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    begin: WatchRequest
+    end: bool
+    def __init__(self, id: _Optional[int] = ..., begin: _Optional[_Union[WatchRequest, _Mapping]] = ..., end: _Optional[bool] = ...) -> None: ...
+
+class WatchCalls(_message.Message):
+    __slots__ = ("calls",)
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    calls: _containers.RepeatedCompositeFieldContainer[WatchCall]
+    def __init__(self, calls: _Optional[_Iterable[_Union[WatchCall, _Mapping]]] = ...) -> None: ...
+
+class WatchAnswer(_message.Message):
+    __slots__ = ("id", "batch", "error")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    batch: WatchBatch
+    error: Status
+    def __init__(self, id: _Optional[int] = ..., batch: _Optional[_Union[WatchBatch, _Mapping]] = ..., error: _Optional[_Union[Status, _Mapping]] = ...) -> None: ...
+
+class WatchAnswers(_message.Message):
+    __slots__ = ("answers",)
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    answers: _containers.RepeatedCompositeFieldContainer[WatchAnswer]
+    def __init__(self, answers: _Optional[_Iterable[_Union[WatchAnswer, _Mapping]]] = ...) -> None: ...
+
 class Preconditions(_message.Message):
     __slots__ = ("uid", "resource_version")
     UID_FIELD_NUMBER: _ClassVar[int]

@@ -49,6 +49,11 @@ class ClusterStub:
                 request_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WatchRequest.SerializeToString,
                 response_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WatchBatch.FromString,
                 _registered_method=True)
+        self.WatchStream = channel.stream_stream(
+                '/cluster.pb.v1.Cluster/WatchStream',
+                request_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WatchCalls.SerializeToString,
+                response_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WatchAnswers.FromString,
+                _registered_method=True)
         self.Write = channel.unary_unary(
                 '/cluster.pb.v1.Cluster/Write',
                 request_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WriteRequest.SerializeToString,
@@ -116,6 +121,14 @@ class ClusterServicer:
     def Watch(self, request, context):
         """The current state, if asked for, and then every change in the order of revisions.
         OUT_OF_RANGE: the changes after after_revision are no longer kept, or the reader was too slow; list again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchStream(self, request_iterator, context):
+        """As many watches as the caller likes over one stream, each as Watch would serve it, but for this: a caller that takes
+        nothing loses all of them at once. For processes that watch for many, such as one that simulates nodes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,6 +216,11 @@ def add_ClusterServicer_to_server(servicer, server):
                     servicer.Watch,
                     request_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WatchRequest.FromString,
                     response_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WatchBatch.SerializeToString,
+            ),
+            'WatchStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.WatchStream,
+                    request_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WatchCalls.FromString,
+                    response_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WatchAnswers.SerializeToString,
             ),
             'Write': grpc.unary_unary_rpc_method_handler(
                     servicer.Write,
@@ -331,6 +349,33 @@ class Cluster:
             '/cluster.pb.v1.Cluster/Watch',
             cluster_dot_pb_dot_v1_dot_cluster__pb2.WatchRequest.SerializeToString,
             cluster_dot_pb_dot_v1_dot_cluster__pb2.WatchBatch.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/cluster.pb.v1.Cluster/WatchStream',
+            cluster_dot_pb_dot_v1_dot_cluster__pb2.WatchCalls.SerializeToString,
+            cluster_dot_pb_dot_v1_dot_cluster__pb2.WatchAnswers.FromString,
             options,
             channel_credentials,
             insecure,

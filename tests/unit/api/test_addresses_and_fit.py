@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.api.fit import Claim, admit
+from cluster.api.fit import Claim, Held, admit
 from cluster.api.pod_addresses import PodAddresses
 from cluster.api.quantities import quantity
 from cluster.pb.v1 import core_pb2 as core
@@ -75,12 +75,12 @@ def asking(**requests: str) -> core.Pod:
     ],
 )
 def test_resources(pod: core.Pod, others: list[core.Pod], reason: str | None) -> None:
-    rejection = admit(pod, [Claim.of(other) for other in others], ROOM, {})
+    rejection = admit(Claim.of(pod), Held(map(Claim.of, others)), ROOM, "node-1", {})
     assert (rejection.reason if rejection else None) == reason
 
 
 def test_words() -> None:
-    rejection = admit(asking(cpu="600m"), [Claim.of(asking(cpu="500m"))], ROOM, {})
+    rejection = admit(Claim.of(asking(cpu="600m")), Held([Claim.of(asking(cpu="500m"))]), ROOM, "node-1", {})
     assert rejection is not None
     assert rejection.message == (
         "Pod was rejected: Node didn't have enough resource: cpu, requested: 600, used: 500, capacity: 1000"
@@ -90,8 +90,8 @@ def test_words() -> None:
 def test_node_selector_and_host_ports() -> None:
     pod = make_pod()
     pod.spec.nodeSelector["disk"] = "ssd"
-    assert admit(pod, [], ROOM, {"disk": "ssd"}) is None
-    rejection = admit(pod, [], ROOM, {"disk": "hdd"})
+    assert admit(Claim.of(pod), Held(), ROOM, "node-1", {"disk": "ssd"}) is None
+    rejection = admit(Claim.of(pod), Held(), ROOM, "node-1", {"disk": "hdd"})
     assert rejection is not None
     assert rejection.reason == "NodeAffinity"
     affine = make_pod(node="node-1")
@@ -99,13 +99,26 @@ def test_node_selector_and_host_ports() -> None:
     term = required.nodeSelectorTerms.add()
     term.matchExpressions.add(key="disk", operator="In", values=["ssd"])
     term.matchFields.add(key="metadata.name", operator="In", values=["node-1"])
-    assert admit(affine, [], ROOM, {"disk": "ssd"}) is None
-    rejection = admit(affine, [], ROOM, {"disk": "hdd"})
+    assert admit(Claim.of(affine), Held(), ROOM, "node-1", {"disk": "ssd"}) is None
+    rejection = admit(Claim.of(affine), Held(), ROOM, "node-1", {"disk": "hdd"})
     assert rejection is not None
     assert rejection.reason == "NodeAffinity"
     one, two = make_pod(), make_pod()
     one.spec.containers[0].ports.add(containerPort=80, hostPort=80)
     two.spec.containers[0].ports.add(containerPort=80, hostPort=80, hostIP="127.0.0.1")
-    rejection = admit(two, [Claim.of(one)], ROOM, {})
+    rejection = admit(Claim.of(two), Held([Claim.of(one)]), ROOM, "node-1", {})
     assert rejection is not None
     assert rejection.reason == "NodePorts"
+
+
+def test_what_was_held_can_be_had_again() -> None:
+    web, worker = asking(cpu="700m", gpu="1"), asking(cpu="200m")
+    web.spec.containers[0].ports.add(containerPort=80, hostPort=80)
+    claim = Claim.of(web)
+    held = Held([claim, Claim.of(worker), claim])  # one was taken over
+    assert (held.pods, held.used("cpu"), held.used("pods"), held.used("memory")) == (3, 1600, 3, 0)
+    held.remove(claim)
+    assert {port for _, _, port in held.ports} == {80}
+    held.remove(claim)
+    assert not list(held.ports)
+    assert admit(claim, held, ROOM, "node-1", {}) is None

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from cluster.api import hollow
 from cluster.api.kinds import BY_NAME, KINDS
 from cluster.cli import describe, printers
 from cluster.pb.v1 import core_pb2 as core
@@ -230,3 +231,10 @@ def test_a_post_mortem() -> None:
     last = [line for line in lines if line.startswith("line ") or "the end" in line]
     assert (len(last), last[0]) == (20, "line 11"), "the last twenty lines"
     assert "\x1b" not in last[-1], "nothing that a terminal would obey"
+
+
+def test_a_node_that_is_only_played_says_so() -> None:
+    real = core.Node(metadata=core.ObjectMeta(name="node-1"))
+    played = core.Node(metadata=core.ObjectMeta(name="hollow-1", labels=hollow.labels_of("hollow")))
+    lines = printers.table(BY_NAME["Node"], [real, played], 0.0).splitlines()
+    assert [line.split()[2] for line in lines] == ["ROLES", "<none>", "hollow"]

@@ -52,14 +52,14 @@ def evicted(rig: Rig) -> list[str]:
     return [p.metadata.name for p in rig.pods() if is_terminating(p)]
 
 
-def post_ready(rig: Rig, name: str, status: str = "True") -> None:
+def post_ready(rig: Rig, name: str, status: str = "True", actor: str = "") -> None:
     """What an agent does when it sees that its node is thought dead."""
     changed = core.Node()
     changed.CopyFrom(rig.node(name))
     condition = get_condition(changed.status, "Ready")
     assert condition is not None
     condition.status = status
-    changed.metadata.actor = f"node:{name}"
+    changed.metadata.actor = actor or f"node:{name}"
     rig.cluster.put(changed)
 
 
@@ -79,6 +79,18 @@ async def test_a_dead_node_is_unknown_tainted_and_emptied() -> None:
         assert taints(rig, "n2") == []
         assert [e.involvedObject.name for e in rig.events("NodeNotReady")] == ["n1"]
         assert [e.message for e in rig.events("TaintManagerEviction")] == ["Marking for deletion Pod default/p-n1"]
+
+
+@pytest.mark.parametrize(("actor", "lives"), [("node:n-1", True), ("hollow:n", True), ("hollow:m", False)])
+async def test_a_status_is_a_sign_of_life_of_whoever_speaks_for_the_node(actor: str, lives: bool) -> None:
+    async with nodes_running(3) as (rig, _):
+        rig.cluster.put(node("n-1"))
+        await rig.run(1.5)
+        for word in ("a", "b", "c"):
+            rig.node("n-1").status.nodeInfo.bootID = word
+            post_ready(rig, "n-1", actor=actor)
+            await rig.run(1.5)
+        assert ready(rig, "n-1") == ("True" if lives else "Unknown")
 
 
 async def test_condition_and_taints_come_in_one_revision() -> None:

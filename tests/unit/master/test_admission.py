@@ -8,6 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from cluster.api import hollow
 from cluster.api.errors import Invalid
 from cluster.api.meta import Key
 from cluster.client import operations as ops
@@ -171,3 +172,21 @@ def test_the_profile_gives_the_timers() -> None:
     kubernetes = MasterSettings("h:1", Path("d"), Path("c"), profile="kubernetes")
     assert kubernetes.timers.eviction_toleration_s == 300
     assert kubernetes.store.bookmark_interval_s == kubernetes.timers.bookmark_interval_s
+
+
+async def test_hollow_nodes_take_no_addresses_from_the_others() -> None:
+    async with running(pod_cidr_base="127.1.255.0") as rig:
+        for number in range(1, 4):
+            made = await rig.create(
+                core.Node(metadata=core.ObjectMeta(name=f"h-{number}", labels=hollow.labels_of("h"))), "hollow:h"
+            )
+            assert isinstance(made, core.Node)
+            assert made.spec.podCIDR == f"240.0.{(number - 1) // 2}.{(number - 1) % 2 * 128}/25"
+        assert [(await rig.node(name)).spec.podCIDR for name in "ab"] == ["127.1.255.0/25", "127.1.255.128/25"]
+        rig.master._take_over()
+        assert (await rig.node("c")).spec.podCIDR == ""
+        again = await rig.create(core.Node(metadata=core.ObjectMeta(name="h-4", labels=hollow.labels_of("h"))))
+        assert isinstance(again, core.Node)
+        assert again.spec.podCIDR == "240.0.1.128/25"
+        await rig.write(ops.delete(Key("Node", "", "h-2")))
+        assert rig.master._admission.hollow.pool.free == rig.master._admission.hollow.pool.size - 3

@@ -7,6 +7,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from cluster.api import hollow
 from cluster.api.errors import ApiError, Forbidden
 from cluster.api.kinds import BY_NAME, AnyObject
 from cluster.api.leases import COMPONENT_LEASES
@@ -23,7 +24,8 @@ from tests.unit.master.rig import Rig, pod
 WEB = Key("Pod", "default", "web")
 OTHER = Key("Pod", "default", "other")
 N1, N2 = Key("Node", "", "n1"), Key("Node", "", "n2")
-OTHERS = ("controllers", "scheduler", "node:n1", "proxy", "master")
+H1, REAL = Key("Node", "", "h-1"), Key("Node", "", "h-real")
+OTHERS = ("controllers", "scheduler", "node:n1", "hollow:h", "proxy", "master")
 
 SERVICES: list[ServiceDescriptor] = [
     *wire.DESCRIPTOR.services_by_name.values(),
@@ -35,7 +37,7 @@ METHODS = [f"/{service.full_name}/{method.name}" for service in SERVICES for met
 
 
 def identity(kind: str) -> Identity:
-    return Identity(kind, "n1" if kind == "node" else "")
+    return Identity(kind, {"node": "n1", "hollow": "h"}.get(kind, ""))
 
 
 # --- calls
@@ -75,7 +77,7 @@ def test_node_agents_say_the_same_of_their_calls(method: str, kind: str) -> None
 
 
 def test_only_nodes_and_admin_send_heartbeats_and_only_controllers_and_admin_hear_them() -> None:
-    assert CALLS["/cluster.pb.v1.Cluster/Heartbeat"] == {"admin", "node"}
+    assert CALLS["/cluster.pb.v1.Cluster/Heartbeat"] == {"admin", "node", "hollow"}
     assert CALLS["/cluster.pb.v1.Cluster/WatchHeartbeats"] == {"admin", "controllers"}
     assert CALLS["/cluster.pb.v1.NodeAgent/Exec"] == CALLS["/cluster.pb.v1.NodeAgent/Logs"] == {"admin"}
 
@@ -123,7 +125,22 @@ EXPECTED = {
     ("node", "ConfigMap"): "get",
     ("node", "Secret"): "get",
     ("node", "Event"): "get create update patch",
+    ("hollow", "Node"): "get list watch create patch update_status delete",
+    ("hollow", "Pod"): "get list watch update_status delete",
+    ("hollow", "Endpoints"): "get",
+    ("hollow", "ReplicationController"): "get",
+    ("hollow", "Event"): "get create update patch",
 }
+
+
+class Nothing:
+    """A state in which there is nothing."""
+
+    def bound_to(self, pod: Key) -> str | None:
+        return None
+
+    def hollow_prefix(self, node: str) -> str | None:
+        return None
 
 
 @pytest.mark.parametrize("who", [kind for kind in KINDS if kind != "admin"])
@@ -133,7 +150,7 @@ def test_what_is_not_allowed_is_denied(who: str, kind: str, verb: str) -> None:
     """Written down twice on purpose: whoever widens the table has to mean it."""
     allowed = verb in EXPECTED.get((who, kind), "").split()
     try:
-        authorize_write(identity(who), verb, kind, None, None, lambda key: None)
+        authorize_write(identity(who), verb, kind, None, None, Nothing())
         assert allowed
     except Forbidden:
         assert not allowed
@@ -191,6 +208,8 @@ DENIED_TO_N1: dict[str, wire.Operation] = {
     "attract pods by an admin's label": ops.patch(
         N1, {"metadata": {"labels": {"node-restriction.kubernetes.io/x": "y"}}}
     ),
+    "pretend to be hollow": ops.patch(N1, {"metadata": {"labels": {"podium.dev/hollow": "true"}}}),
+    "pretend to be of a prefix": ops.patch(N1, {"metadata": {"labels": {"podium.dev/hollow-prefix": "h"}}}),
     "hold itself": ops.patch(N1, {"metadata": {"finalizers": ["a/b"]}}),
     "own itself": ops.patch(
         N1, {"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": "u"}]}}
@@ -235,6 +254,7 @@ async def test_a_node_registers_and_reports_itself(rig: Rig) -> None:
         core.Node(metadata=core.ObjectMeta(name="n9"), spec=core.NodeSpec(podCIDR="127.1.20.0/25")),
         core.Node(metadata=core.ObjectMeta(name="n9", labels={"node-restriction.kubernetes.io/x": "y"})),
         core.Node(metadata=core.ObjectMeta(name="n9", finalizers=["a/b"])),
+        core.Node(metadata=core.ObjectMeta(name="n9", labels={"podium.dev/hollow": "true"})),
     ):
         with pytest.raises(Forbidden):
             await rig.create(given, "node:n9")
@@ -363,6 +383,202 @@ async def test_a_node_beats_for_itself_only(rig: Rig) -> None:
         await anext(batches)
 
 
+# --- who plays hollow nodes
+
+
+def hollow_node(name: str, prefix: str = "h", **labels: str) -> core.Node:
+    return core.Node(metadata=core.ObjectMeta(name=name, labels={**hollow.labels_of(prefix), **labels}))
+
+
+async def _hollow_scene(rig: Rig) -> None:
+    """Pod web on h-1, which h plays; pod other on h-real, an agent's node of such a name; pod third on g-1, which g
+    plays."""
+    await rig.create(hollow_node("h-1"), "hollow:h")
+    await rig.node("h-real")
+    await rig.create(hollow_node("g-1", "g"), "hollow:g")
+    for name, node in (("web", "h-1"), ("other", "h-real"), ("third", "g-1")):
+        await rig.pod(name, node=node)
+
+
+async def test_it_registers_reports_and_removes_its_nodes(rig: Rig) -> None:
+    made = await rig.create(hollow_node("h-1", **{"topology.kubernetes.io/zone": "z", "disk": "ssd"}), "hollow:h")
+    assert isinstance(made, core.Node)
+    made.status.capacity["cpu"].string = "4"
+    await rig.write(ops.update_status(made), "hollow:h")
+    await rig.write(ops.patch(H1, {"metadata": {"labels": {"podium.dev/rack": "r1"}}}), "hollow:h")
+    assert (await _get(rig, "hollow:h", H1)).metadata.labels["podium.dev/rack"] == "r1"
+    await rig.write(ops.delete(H1, uid=made.metadata.uid, grace_period_s=0), "hollow:h")
+    assert rig.find("Node", "h-1") is None
+
+
+async def test_it_reports_and_removes_the_pods_of_its_nodes(rig: Rig) -> None:
+    await _hollow_scene(rig)
+    mine = rig.find("Pod", "web")
+    assert isinstance(mine, core.Pod)
+    report = core.Pod(metadata=mine.metadata, status=core.PodStatus(phase="Running"))
+    report.metadata.ClearField("resourceVersion")
+    await rig.write(ops.update_status(report), "hollow:h")
+    assert (await _get(rig, "hollow:h", WEB)).metadata.name == "web"
+    await rig.write(ops.delete(WEB, uid=mine.metadata.uid, grace_period_s=0), "hollow:h")
+    assert rig.find("Pod", "web") is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "name"),
+    [
+        ({}, "h-1"),
+        ({"podium.dev/hollow": "true"}, "h-1"),
+        ({"podium.dev/hollow-prefix": "h"}, "h-1"),
+        ({"podium.dev/hollow": "false", "podium.dev/hollow-prefix": "h"}, "h-1"),
+        (hollow.labels_of("g"), "h-1"),
+        (hollow.labels_of("h"), "g-1"),
+        (hollow.labels_of("h"), "h"),
+        (hollow.labels_of("h"), "hh-1"),
+        (hollow.labels_of("h"), "node-1"),
+        ({**hollow.labels_of("h"), "node-restriction.kubernetes.io/x": "y"}, "h-1"),
+    ],
+)
+async def test_it_makes_no_other_nodes(rig: Rig, labels: dict[str, str], name: str) -> None:
+    with pytest.raises(Forbidden):
+        await rig.create(core.Node(metadata=core.ObjectMeta(name=name, labels=labels)), "hollow:h")
+    assert rig.find("Node", name) is None
+
+
+def _status_of(name: str) -> wire.Operation:
+    return ops.update_status(core.Node(metadata=core.ObjectMeta(name=name)))
+
+
+def _event(about: core.ObjectReference) -> wire.Operation:
+    return ops.create(core.Event(metadata=core.ObjectMeta(name="e"), involvedObject=about))
+
+
+DENIED_TO_H: dict[str, wire.Operation] = {
+    "create a pod": ops.create(pod("new")),
+    "bind a pod": ops.bind(WEB, "h-1"),
+    "update its pod": ops.update(pod("web")),
+    "patch its pod": ops.patch(WEB, {"metadata": {"labels": {"app": "evil"}}}),
+    "delete its pod without uid": ops.delete(WEB, grace_period_s=0),
+    "delete its pod with grace": ops.delete(WEB, uid="x", grace_period_s=5),
+    "delete a pod of a real node of such a name": ops.delete(OTHER, uid="x", grace_period_s=0),
+    "report a pod of a real node of such a name": ops.update_status(pod("other")),
+    "delete a pod of another prefix": ops.delete(Key("Pod", "default", "third"), uid="x", grace_period_s=0),
+    "report a pod of another prefix": ops.update_status(pod("third")),
+    "the status of a real node of such a name": _status_of("h-real"),
+    "the status of a node of another prefix": _status_of("g-1"),
+    "take over a real node": ops.patch(REAL, {"metadata": {"labels": hollow.labels_of("h")}}),
+    "remove a real node": ops.delete(REAL, uid="x", grace_period_s=0),
+    "remove its node without uid": ops.delete(H1, grace_period_s=0),
+    "update its node": ops.update(hollow_node("h-1")),
+    "take its label off": ops.patch(H1, {"metadata": {"labels": {"podium.dev/hollow": None}}}),
+    "hand it to another prefix": ops.patch(H1, {"metadata": {"labels": {"podium.dev/hollow-prefix": "g"}}}),
+    "cordon its node": ops.patch(H1, {"spec": {"unschedulable": True}}),
+    "take off its taints": ops.patch(H1, {"spec": {"taints": None}}),
+    "move its addresses": ops.patch(H1, {"spec": {"podCIDR": "127.1.99.0/25"}}),
+    "attract pods by a label": ops.patch(H1, {"metadata": {"labels": {"team": "secret"}}}),
+    "hold its node": ops.patch(H1, {"metadata": {"finalizers": ["a/b"]}}),
+    "make a namespace": ops.create(core.Namespace(metadata=core.ObjectMeta(name="x"))),
+    "make a service": ops.create(core.Service(metadata=core.ObjectMeta(name="x"))),
+    "scale": ops.patch(Key("ReplicationController", "default", "x"), {"spec": {"replicas": 0}}),
+    "an event about a pod of a real node": _event(core.ObjectReference(kind="Pod", namespace="default", name="other")),
+    "an event about a real node": _event(core.ObjectReference(kind="Node", name="h-real")),
+    "an event about a node of another prefix": _event(core.ObjectReference(kind="Node", name="g-1")),
+    "an event about a node that is not there": _event(core.ObjectReference(kind="Node", name="h-2")),
+}
+
+
+@pytest.mark.parametrize("what", DENIED_TO_H)
+async def test_it_may_not(rig: Rig, what: str) -> None:
+    await _hollow_scene(rig)
+    revision = rig.revision
+    with pytest.raises(Forbidden):
+        await rig.write(DENIED_TO_H[what], "hollow:h")
+    assert rig.revision == revision
+
+
+async def test_a_node_that_is_hollow_no_more_is_none_of_its_own_at_once(rig: Rig) -> None:
+    await _hollow_scene(rig)
+    await rig.write(_status_of("h-1"), "hollow:h")
+    await rig.write(ops.patch(H1, {"metadata": {"labels": {"podium.dev/hollow": None}}}))
+    mine = rig.find("Pod", "web")
+    assert mine is not None
+    for operation in (_status_of("h-1"), ops.delete(WEB, uid=mine.metadata.uid, grace_period_s=0)):
+        with pytest.raises(Forbidden):
+            await rig.write(operation, "hollow:h")
+    with pytest.raises(Forbidden):
+        rig.master.api.hear(identity("hollow"), wire.HeartbeatRequest(heartbeats=[wire.NodeHeartbeat(node="h-1")]))
+
+
+async def test_what_it_reads(rig: Rig) -> None:
+    await _hollow_scene(rig)
+    assert (await _get(rig, "hollow:h", WEB)).metadata.name == "web"
+    await rig.write(ops.create(core.Secret(metadata=core.ObjectMeta(name="s", namespace="default"))))
+    for key in (
+        *(OTHER, Key("Pod", "default", "third"), REAL, Key("Node", "", "g-1"), Key("Namespace", "", "default")),
+        *(Key("Secret", "default", "s"), Key("ConfigMap", "default", "c"), Key("Service", "default", "x")),
+    ):
+        with pytest.raises(Forbidden):
+            await _get(rig, "hollow:h", key)
+
+
+BY_LABELS = hollow.selector_of("h")
+HOLLOW_SELECTIONS = [
+    ("Pod", "spec.nodeName=h-1", "", True),
+    ("Pod", "spec.nodeName=h-1,status.phase=Running", "app=web", True),
+    ("Pod", "", "", False),
+    ("Pod", "", BY_LABELS, False),
+    ("Pod", "spec.nodeName=h-real", "", False),
+    ("Pod", "spec.nodeName=g-1", "", False),
+    ("Pod", "spec.nodeName=h-2", "", False),
+    ("Pod", "spec.nodeName!=g-1", "", False),
+    ("Pod", "spec.nodeName=", "", False),
+    ("Node", "", BY_LABELS, True),
+    ("Node", "", f"{BY_LABELS},podium.dev/rack=r", True),
+    ("Node", "", "", False),
+    ("Node", "metadata.name=h-real", "", False),
+    ("Node", "", "podium.dev/hollow=true", False),
+    ("Node", "", "podium.dev/hollow-prefix=h", False),
+    ("Node", "", "podium.dev/hollow=true,podium.dev/hollow-prefix in (g,h)", False),
+    ("Node", "", hollow.selector_of("g"), False),
+    ("Service", "", "", False),
+    ("Endpoints", "", "", False),
+    ("Event", "", "", False),
+    ("Secret", "", "", False),
+]
+
+
+@pytest.mark.parametrize(("kind", "fields", "labels", "allowed"), HOLLOW_SELECTIONS)
+async def test_what_it_lists_and_watches(rig: Rig, kind: str, fields: str, labels: str, allowed: bool) -> None:
+    await _hollow_scene(rig)
+    who = identity("hollow")
+    listing = rig.master.api.list(who, wire.ListRequest(kind=kind, field_selector=fields, label_selector=labels))
+    watch = wire.WatchRequest(kind=kind, initial_state=True, field_selector=fields, label_selector=labels)
+    batches = rig.master.api.watch(who, watch)
+    if allowed:
+        found = wire.ListResponse.FromString(await listing)
+        assert {item.node.metadata.name or item.pod.spec.nodeName for item in found.items} <= {"h-1"}
+        await anext(batches)
+    else:
+        with pytest.raises(Forbidden):
+            await listing
+        with pytest.raises(Forbidden):
+            await anext(batches)
+    await batches.aclose()
+
+
+async def test_it_beats_for_its_nodes_only(rig: Rig) -> None:
+    await _hollow_scene(rig)
+
+    def beat(*nodes: str) -> list[str]:
+        request = wire.HeartbeatRequest(heartbeats=[wire.NodeHeartbeat(node=node) for node in nodes])
+        return list(rig.master.api.hear(identity("hollow"), request).unknown_nodes)
+
+    assert beat("h-1") == []
+    assert beat("h-1", "h-2") == ["h-2"], "of a node that is gone it is told so"
+    for nodes in (("h-real",), ("h-1", "h-real"), ("g-1",), ("n1",), ("g-2",), ("",)):
+        with pytest.raises(Forbidden):
+            beat(*nodes)
+
+
 # --- scheduler and proxy
 
 
@@ -382,11 +598,13 @@ async def test_the_scheduler_writes_two_conditions_and_where_a_pod_is_nominated(
         await rig.write(ops.update_status(made), "scheduler")
 
 
-async def test_a_node_takes_no_condition_away_that_others_have_set(rig: Rig) -> None:
+@pytest.mark.parametrize(("agent", "node"), [("node:n1", "n1"), ("hollow:h", "h-1")])
+async def test_a_node_takes_no_condition_away_that_others_have_set(rig: Rig, agent: str, node: str) -> None:
     """It writes the status that it knows, and may not have heard of the latest."""
     await rig.node("n1")
+    await rig.create(hollow_node("h-1"), "hollow:h")
     made = await rig.pod()
-    await rig.write(ops.bind(WEB, "n1"), "scheduler")
+    await rig.write(ops.bind(WEB, node), "scheduler")
     seen = rig.find("Pod", "web")
     assert isinstance(seen, core.Pod)
     by_scheduler = core.Pod()
@@ -397,9 +615,9 @@ async def test_a_node_takes_no_condition_away_that_others_have_set(rig: Rig) -> 
     blind.status.phase = "Running"
     blind.status.conditions.add(type="PodScheduled", status="True")
     blind.status.conditions.add(type="Ready", status="True")
-    await rig.write(ops.update_status(blind), "node:n1")
+    await rig.write(ops.update_status(blind), agent)
     del blind.status.conditions[1]
-    await rig.write(ops.update_status(blind), "node:n1")
+    await rig.write(ops.update_status(blind), agent)
     after = rig.find("Pod", "web")
     assert isinstance(after, core.Pod)
     assert after.status.phase == "Running"

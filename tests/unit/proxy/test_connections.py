@@ -12,7 +12,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.unit.proxy.rig import Endpoint, Peer, Rig, rig
+from cluster.api import hollow
+from proxy.balancer import Target
+from proxy.routing import Route
+from tests.unit.proxy.rig import KEY, Endpoint, Peer, Rig, rig
 
 
 async def test_connections_take_turns() -> None:
@@ -35,6 +38,18 @@ async def test_an_endpoint_that_refuses_is_passed_over() -> None:
         await client.say(b"hello")
         assert await backend.hear(5) == b"hello"
         assert it.stats.dial_failures == 1
+
+
+async def test_a_pod_that_is_only_played_is_passed_over_and_nothing_is_sent_to_it() -> None:
+    async with rig(dial_timeouts_s=(20,)) as it:
+        alive = it.endpoint()
+        targets = (Target(str(hollow.NETWORK[1]), 8080), alive.target)
+        it.frontend.update(Route(KEY, it.address, targets))
+        for _ in range(2):
+            client, backend = await it.pair(alive)  # at once: a connection that is tried would wait for 20 s
+            await client.say(b"hello")
+            assert await backend.hear(5) == b"hello"
+        assert it.stats.dial_failures >= 1
 
 
 async def test_an_endpoint_that_does_not_answer_is_passed_over() -> None:

@@ -14,8 +14,9 @@ from cluster.rpc.identity import KINDS, Credentials, CredentialsError, Identity,
 
 NODE_NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
 IDENTITIES = st.one_of(
-    st.sampled_from([kind for kind in KINDS if kind != "node"]).map(Identity),
+    st.sampled_from([kind for kind in KINDS if kind not in ("node", "hollow")]).map(Identity),
     NODE_NAMES.map(lambda name: Identity("node", name)),
+    NODE_NAMES.map(lambda name: Identity("hollow", name)),
 )
 
 
@@ -43,6 +44,9 @@ def test_the_words() -> None:
         "spiffe://demo/node/a/b",
         "spiffe://demo/node/../admin",
         "spiffe://demo/node/a\nb",
+        "spiffe://demo/hollow",
+        "spiffe://demo/hollow/a.b",
+        "spiffe://demo/hollow/a/b",
         "spiffe://demo/admin/",
         "spiffe://demo/admin/x",
         "spiffe://demo/admin?x=1",
