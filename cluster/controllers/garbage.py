@@ -66,9 +66,9 @@ class Quarantine:
         return sorted(node for node, since in self._missing_since.items() if now - since >= self._period_s)
 
     def next_in(self, now: float) -> float | None:
-        """Seconds until the next node will have been missing for long enough; None if none is missing."""
+        """Seconds until a further node will have been missing for long enough; None if there is none to wait for."""
         waits = [since + self._period_s - now for since in self._missing_since.values()]
-        return max(0.0, min(waits)) if waits else None
+        return min((wait for wait in waits if wait > 0), default=None)
 
 
 def owners_to_look_up(obj: AnyObject) -> list[tuple[Key, str]] | None:

@@ -47,7 +47,8 @@ def test_quarantine_waits_for_a_node_to_register_again() -> None:
     assert quarantine.observe(["a", "b", ""], {"a"}, 0.0) == []
     assert quarantine.next_in(10.0) == 30.0
     assert quarantine.observe(["a", "b"], {"a"}, 39.0) == []
-    assert quarantine.observe(["a", "b"], {"a"}, 40.0) == ["b"]
+    assert quarantine.observe(["a", "b", "c"], {"a"}, 40.0) == ["b"]
+    assert quarantine.next_in(50.0) == 30.0, "for c: b has waited long enough"
     assert quarantine.observe(["a", "b"], {"a", "b"}, 41.0) == []
     assert quarantine.next_in(41.0) is None
     assert quarantine.observe(["a", "b"], {"a"}, 42.0) == [], "it was back: the time counts anew"

@@ -65,6 +65,19 @@ async def test_pods_of_a_vanished_node_go_after_the_quarantine() -> None:
         assert rig.pods() == []
 
 
+async def test_nodes_that_vanish_one_after_the_other_wait_for_no_sweep() -> None:
+    async with running() as rig:
+        gone = [rig.cluster.put(node(f"n{number}")) for number in range(4)]
+        for number in range(4):
+            rig.cluster.put(pod(f"p{number}", node=f"n{number}", labels={"app": "x"}))
+        await rig.run()
+        for one in gone:
+            rig.cluster.remove(one)
+            await rig.run(0.7)
+        await rig.run(1.5)
+        assert rig.pods() == []
+
+
 async def test_a_node_that_registers_again_keeps_its_pods() -> None:
     async with running() as rig:
         gone = rig.cluster.put(node("n1"))
