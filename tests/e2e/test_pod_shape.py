@@ -240,11 +240,7 @@ def test_a_container_starts_when_those_it_depends_on_are_ready(shared_cluster: C
     assert db.ready
     assert from_time(web.state.running.startedAt) > from_time(db.state.running.startedAt)
     shared_cluster.wait_until(
-<<<<<<< Updated upstream
         lambda: shared_cluster.logs("ordered", container="web") == "listens\n", "web began when db listened"
-=======
-        lambda: shared_cluster.logs("ordered", container="web") == "listens\n", "web found that db listened already"
->>>>>>> Stashed changes
     )
     shared_cluster.delete("pod", "ordered")
 
