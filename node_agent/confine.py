@@ -15,21 +15,33 @@ What the spawner does to itself at its start, every pod inherits, at no cost per
                              nothing can be mounted, it also closes the clusters' directory (`node_agent.launch`)
 
 What one program needs beyond that is done between fork and exec (`confine_child`): limits, mounts, user and group,
-files, system calls, in this order, since rights go last. (Control groups it is born in: `node_agent.launch`.)
+files, system calls, in this order, since rights go last. (Control groups it is born in: `node_agent.launch`. Mounts are
+made in `node_agent.mounts`, files and system calls taken away in `node_agent.restrict`.)
 
-Only stable interfaces of the kernel, by ctypes. The spawner loads this file: standard library only. What a machine does
+Only stable interfaces of the kernel. The spawner loads this file: standard library only. What a machine does
 not let us do is said, and never fatal for the spawner; for a program that asked for it, it is (Refused).
 """
 
 from __future__ import annotations
 
 import base64
-import ctypes
 import os
 import resource
 import stat
 
-from node_agent.restrict import above, install_filter, restrict, scope_signals
+from node_agent.mounts import (
+    MS_PRIVATE,
+    MS_REC,
+    MS_SLAVE,
+    call,
+    cover,
+    make_read_only,
+    make_ways,
+    mount,
+    place_all,
+    stage_all,
+)
+from node_agent.restrict import install_filter, restrict, scope_signals
 
 TYPE_CHECKING = False  # importing `typing` just for annotations would cost the spawner 1 MB
 if TYPE_CHECKING:
@@ -37,11 +49,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = (
-    *(1, 2, 4, 32, 4096, 16384),
-    *(1 << 18, 1 << 19),
-)
-MNT_DETACH = 2
 PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
 LAST_CAPABILITY = 63
 NOBODY = 65534
@@ -55,27 +62,10 @@ MAX_PROCESSES = 2048
 there are no control groups, which would also keep it from taking all processor time."""
 COVER, CLOSED = "cover", "closed"
 """How a directory is kept from programs: something lies over it; Landlock lets nobody in (`node_agent.launch`)."""
-KEPT_FLAGS = {"nosuid": MS_NOSUID, "nodev": MS_NODEV, "noexec": 8, "noatime": 1024, "relatime": 1 << 21}
-"""Flags of a mount that a remount within a user namespace must repeat."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NotConfined(Exception):
     """Something that the program must not run without could not be done."""
-
-
-def _call(name: str, *arguments: Any) -> None:
-    """A function of the C library. Raises OSError."""
-    encoded = [argument.encode() if isinstance(argument, str) else argument for argument in arguments]
-    if getattr(_libc, name)(*encoded) < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{name}: {os.strerror(number)}")
-
-
-def mount(source: str, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
-    """mount(2). Raises OSError."""
-    _call("mount", source, target, kind, ctypes.c_ulong(flags), options)
 
 
 # --- the spawner itself
@@ -110,7 +100,7 @@ def confine_self(hidden: str, shown: Iterable[str]) -> dict[str, Any]:
         missing.append(f"{what}: {error.strerror or error}")
     for what, arguments in (("no_new_privs", (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)), ("dumpable", (PR_SET_DUMPABLE, 0))):
         try:
-            _call("prctl", *arguments)
+            call("prctl", *arguments)
         except OSError as error:
             missing.append(f"{what}: {error.strerror}")
     try:
@@ -119,7 +109,7 @@ def confine_self(hidden: str, shown: Iterable[str]) -> dict[str, Any]:
         missing.append(f"signals can reach processes outside: {error.strerror}")
     for capability in range(LAST_CAPABILITY + 1):
         try:
-            _call("prctl", PR_CAPBSET_DROP, capability, 0, 0, 0)
+            call("prctl", PR_CAPBSET_DROP, capability, 0, 0, 0)
         except OSError:
             break  # beyond the last one that this kernel knows, or not ours to drop: then no program gets any
     return {"mounts": mounts, "hidden": COVER if covered else "", "missing": missing}
@@ -137,9 +127,9 @@ def own_namespaces() -> None:
     OSError."""
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:
-        _call("unshare", CLONE_NEWNS)
+        call("unshare", CLONE_NEWNS)
     else:
-        _call("unshare", CLONE_NEWUSER | CLONE_NEWNS)
+        call("unshare", CLONE_NEWUSER | CLONE_NEWNS)
         for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
@@ -155,20 +145,6 @@ def can_become(user: int) -> bool:
     except OSError:
         return False
     return os.geteuid() == 0 and any(first <= user < first + count for first, _, count in ranges)
-
-
-def cover(hidden: str, shown: Iterable[str], options: str, *, read_only: bool = False) -> None:
-    """A directory in memory over `hidden`, in which only those of `shown` are to be found that lie there. Raises
-    OSError."""
-    inside = [path for path in shown if path.startswith(hidden + "/")]
-    open_ = [(path, os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) for path in inside]
-    mount("tmpfs", hidden, "tmpfs", MS_NOSUID | MS_NODEV, options)
-    for path, fd in open_:
-        os.makedirs(path, mode=0o755, exist_ok=True)
-        mount(f"/proc/self/fd/{fd}", path, None, MS_BIND | MS_REC)
-        os.close(fd)
-    if read_only:
-        mount("none", hidden, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
 
 
 # --- one program, between fork and exec
@@ -196,15 +172,22 @@ def confine_child(confinement: dict[str, Any], cwd: str) -> None:
         for name, value in confinement["rlimits"].items():
             _limit(getattr(resource, f"RLIMIT_{name}"), value)
         uid, gid = confinement["uid"], confinement["gid"]
+        foreign = os.path.realpath(confinement["foreign"]) if confinement["foreign"] else ""
         if confinement["mounts"] or confinement["ways"] or confinement["read_only_root"]:
-            _call("unshare", CLONE_NEWNS)
+            call("unshare", CLONE_NEWNS)
             mount("none", "/", None, MS_REC | MS_PRIVATE)
             before = os.umask(0o022)  # of places for mounts only
-            make_ways(confinement["ways"], uid, gid)
-            place_all(confinement["mounts"])
+            if confinement["stage"]:
+                stage_all(confinement["mounts"], confinement["stage"], foreign)
+            else:
+                if confinement["ways"]:
+                    also = [foreign] if os.path.isdir(foreign) else []
+                    places = [each["target"] for each in confinement["mounts"]]
+                    make_ways([*confinement["ways"], *also], places, uid, gid)
+                place_all(confinement["mounts"])
             os.umask(before)
             if confinement["read_only_root"]:
-                _make_read_only([each["target"] for each in confinement["mounts"]] + [cwd, "/tmp", "/dev", "/proc"])
+                make_read_only([each["target"] for each in confinement["mounts"]] + [cwd, "/tmp", "/dev", "/proc"])
         if uid >= 0:
             _give_streams(uid)
         if gid >= 0:
@@ -213,7 +196,8 @@ def confine_child(confinement: dict[str, Any], cwd: str) -> None:
         if uid >= 0:
             os.setresuid(uid, uid, uid)
         if confinement["write"]:
-            restrict(confinement["read"], confinement["write"], confinement["ports"])
+            read = [*confinement["read"], *([foreign] if foreign else [])]
+            restrict(read, confinement["write"], confinement["ports"])
         if confinement["filter_fd"] >= 0:
             hand_over(base64.b64decode(confinement["filter"]), confinement["filter_fd"])
         elif confinement["filter"]:
@@ -238,148 +222,3 @@ def _give_streams(uid: int) -> None:
     for fd in range(3):
         if stat.S_ISFIFO(os.fstat(fd).st_mode) or os.isatty(fd):
             os.fchown(fd, uid, -1)
-
-
-def make_ways(paths: Iterable[str], uid: int, gid: int) -> None:
-    """Lets this user come to these paths, for this process only, whatever lies above them. Raises OSError.
-
-    A directory that the user may not pass, such as root's own, is covered by one in memory, which holds the way, and
-    nothing else: there is nothing in it that the user could have come to.
-    """
-    # Before anything is covered; also what links lead to.
-    paths = dict.fromkeys(each for path in paths for each in (os.path.realpath(path), path))
-    places = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC) if os.path.exists(path) else -1) for path in paths]
-    for path, fd in places:
-        barrier = next((each for each in above(path) if not _may_pass(each, uid, gid)), "")
-        if barrier:
-            mount("tmpfs", barrier, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")
-        if fd < 0:  # a place that a mount will make
-            continue
-        if not os.path.lexists(path):
-            _make_place(path, is_directory=os.path.isdir(f"/proc/self/fd/{fd}"))
-            mount(f"/proc/self/fd/{fd}", path, None, MS_BIND | MS_REC)
-        os.close(fd)
-
-
-def _may_pass(directory: str, uid: int, gid: int) -> bool:
-    """The user may go through the directory; or it is not there, and so in nobody's way."""
-    try:
-        found = os.stat(directory)
-    except FileNotFoundError:
-        return True
-    if found.st_uid == uid:
-        return bool(found.st_mode & stat.S_IXUSR)
-    return bool(found.st_mode & (stat.S_IXGRP if found.st_gid == gid else stat.S_IXOTH))
-
-
-def place_all(mounts: list[dict[str, Any]]) -> None:
-    """Binds files and directories to paths, which need not exist; in order, a later one may lie in an earlier one.
-    Raises OSError."""
-    for each in mounts:
-        make_mount_point(each["target"], is_directory=os.path.isdir(each["source"]))
-    # From here on the old root may be gone; and what is mounted now may cover what is still to be mounted.
-    sources = [os.open(each["source"], os.O_PATH | os.O_CLOEXEC) for each in mounts]
-    for each, fd in zip(mounts, sources, strict=True):
-        target = each["target"]
-        make_mount_point(target, is_directory=os.path.isdir(f"/proc/self/fd/{fd}"))
-        mount(f"/proc/self/fd/{fd}", target, None, MS_BIND | MS_REC)
-        if each["read_only"]:
-            mount("none", target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | _flags_of(target))
-        os.close(fd)
-
-
-def make_mount_point(target: str, *, is_directory: bool) -> None:
-    """Makes the path exist, for this process only: nothing is written to the machine's own directories.
-
-    The nearest directory that exists is covered by one in memory, which holds everything that the old one holds, each
-    entry bound to its place, and the new path. Raises OSError, ValueError.
-    """
-    if not os.path.isabs(target):
-        raise ValueError(f'"{target}" is not an absolute path: nothing can be mounted there')
-    if os.path.lexists(target):
-        return
-    parent = os.path.dirname(target.rstrip("/"))
-    while not os.path.isdir(parent):
-        parent = os.path.dirname(parent)
-    if parent == "/":
-        _rebuild_root()
-    else:
-        old = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        mode = os.stat(parent).st_mode & 0o7777
-        mount("tmpfs", parent, "tmpfs", MS_NOSUID | MS_NODEV, f"mode={mode:o},size=1m")
-        _bind_entries(f"/proc/self/fd/{old}", parent)
-        os.close(old)
-    _make_place(target, is_directory=is_directory)
-
-
-def _make_place(target: str, *, is_directory: bool) -> None:
-    os.makedirs(target if is_directory else os.path.dirname(target), mode=0o755, exist_ok=True)
-    if not is_directory:
-        os.close(os.open(target, os.O_WRONLY | os.O_CREAT, 0o644))
-
-
-def _rebuild_root() -> None:
-    """A root directory in memory, with all entries of the old one bound to their places."""
-    fresh = "/tmp"  # it exists everywhere; for a moment it is covered
-    tmp = os.open(fresh, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    mount("tmpfs", fresh, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")
-    _bind_entries("/", fresh, but={"tmp"})
-    os.mkdir(os.path.join(fresh, "tmp"))
-    os.mkdir(os.path.join(fresh, ".old"), 0o700)
-    os.chdir(fresh)
-    _call("syscall", PIVOT_ROOT[os.uname().machine], b".", b".old")
-    os.chdir("/")
-    mount(f"/proc/self/fd/{tmp}", "/tmp", None, MS_BIND | MS_REC)
-    os.close(tmp)
-    _call("umount2", "/.old", MNT_DETACH)
-    os.rmdir("/.old")
-
-
-PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
-"""Number of the system call, which the C library has no function for."""
-
-
-def _bind_entries(old: str, new: str, but: Iterable[str] = ()) -> None:
-    for name in os.listdir(old):
-        if name in but:
-            continue
-        source, target = os.path.join(old, name), os.path.join(new, name)
-        if os.path.islink(source):
-            os.symlink(os.readlink(source), target)
-            continue
-        if os.path.isdir(source):
-            os.mkdir(target, 0o755)
-        else:
-            os.close(os.open(target, os.O_WRONLY | os.O_CREAT, 0o644))
-        mount(source, target, None, MS_BIND | MS_REC)
-
-
-def _make_read_only(but: Iterable[str]) -> None:
-    """Every mount becomes read-only, except those at or below the paths named, which get mounts of their own."""
-    kept = [os.path.realpath(path) for path in but]
-    for path in kept:
-        if os.path.isdir(path):
-            mount(path, path, None, MS_BIND | MS_REC)
-    for target in _mounts():
-        if not any(target == path or target.startswith(path + "/") for path in kept):
-            try:
-                mount("none", target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | _flags_of(target))
-            except OSError:
-                if target == "/":
-                    raise
-
-
-def _mounts() -> list[str]:
-    with open("/proc/self/mountinfo") as file:
-        return [line.split()[4].replace("\\040", " ") for line in file]
-
-
-def _flags_of(target: str) -> int:
-    """The flags that the mount at this path has: in a user namespace they may not be taken off."""
-    flags = 0
-    with open("/proc/self/mountinfo") as file:
-        for line in file:
-            fields = line.split()
-            if fields[4].replace("\\040", " ") == target:
-                flags = sum(KEPT_FLAGS.get(word, 0) for word in fields[5].split(","))
-    return flags

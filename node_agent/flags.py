@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -120,7 +121,7 @@ def _settings(flags: argparse.Namespace) -> AgentSettings:
         master=flags.master,
         listen=flags.listen,
         credentials=flags.credentials,
-        dir=flags.dir,
+        dir=Path(os.path.realpath(flags.dir)),
         profile=PROFILES[flags.profile],
         cpu=flags.cpu,
         memory=flags.memory,

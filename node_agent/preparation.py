@@ -336,6 +336,7 @@ def _volumes(host: Host, home: Home, container: core.Container, place: Place) ->
                 source = _within(source, mount.subPath, owner_of(host, home.pod) or (host.uid, host.gid))
             except OSError as error:
                 raise UnfitPath(f'subPath "{mount.subPath}" of volume "{mount.name}": {error.strerror}') from error
+        source = Path(os.path.realpath(source))
         mounts.append((mount.name, Mount(str(source), mount_target(mount.mountPath), mount.readOnly)))
     return mounts
 

@@ -12,6 +12,7 @@ The spawner loads this file: standard library only.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF, OPENAT2 = 444, 445, 446, 437
 """Numbers of system calls, the same on all machines."""
+AT_FDCWD, RESOLVE_NO_SYMLINKS = -100, 4
 CREATE_RULESET_VERSION = 1
 RULE_PATH, RULE_PORT = 1, 2
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1, 2, 4, 8
@@ -57,8 +59,8 @@ def landlock_version() -> int:
 
 def restrict(read: Iterable[str], write: Iterable[str], ports: Iterable[int]) -> None:
     """From now on this process may read and execute what lies below `read`, do everything below `write`, nothing with
-    any other file, and listen on these TCP ports and on those that the system chooses. Paths that do not exist are left
-    out. Raises OSError."""
+    any other file, and listen on these TCP ports and on those that the system chooses. Paths that do not exist, and
+    those with links in them, are left out. Raises OSError."""
     version, files = _file_rights()
     network = BIND_TCP if version >= 4 else 0
     ruleset = (ctypes.c_uint64 * 3)(files, network, SCOPE_ABSTRACT_SOCKET | SCOPE_SIGNAL if version >= 6 else 0)
@@ -75,6 +77,19 @@ def restrict(read: Iterable[str], write: Iterable[str], ports: Iterable[int]) ->
         _syscall(RESTRICT_SELF, fd, 0)
     finally:
         os.close(fd)
+
+
+def open_place(path: str) -> int:
+    """A descriptor that stands for the file or directory (O_PATH). No part of the path may be a link: pods can put some
+    where we look for what is theirs (Linux 5.6; before that, links are followed). Raises OSError."""
+    how = (ctypes.c_uint64 * 3)(os.O_PATH | os.O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS)
+    fd: int = _libc.syscall(OPENAT2, AT_FDCWD, os.fsencode(path), how, ctypes.c_size_t(ctypes.sizeof(how)))
+    if fd >= 0:
+        return fd
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EPERM):  # an old kernel; the filter of an old container engine
+        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+    raise OSError(number, os.strerror(number), path)
 
 
 def _file_rights() -> tuple[int, int]:
@@ -128,9 +143,9 @@ def scope_signals() -> None:
 
 
 def _allow_path(ruleset: int, path: str, allowed: int, *, is_directory: bool | None = None) -> None:
-    """`is_directory`: whether it is, or its entry says so, and not a link; None: it is looked at."""
+    """`is_directory`: whether it is, or its entry says so; None: it is looked at."""
     try:
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC | (0 if is_directory is None else os.O_NOFOLLOW))
+        fd = open_place(path)
     except OSError:
         return
     try:

@@ -14,13 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import os
 import secrets
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.api.pods import BASELINE, RESTRICTED, SANDBOX, TRUSTED
+from node_agent.mounts import FOREIGN
 from node_agent.ownership import TEMPORARY, Owner, furnish
 from node_agent.restrict import landlock_version
 from node_agent.runtime.interface import Mount, Program, Runtime, StartFailure
@@ -37,6 +40,8 @@ MACHINE = ("/proc", "/sys/devices/system/cpu")
 """What programs ask for to know where they are."""
 BUBBLEWRAP = "bwrap"
 TRIAL_LIMIT_S = 10.0
+STAGE = "/tmp"
+"""Where bubblewrap finds what belongs to the pod, in the mount namespace that it is started in."""
 FILTER_FD = 3
 """Where bubblewrap finds the filter."""
 
@@ -130,25 +135,25 @@ class Belongings:
     user: tuple[int, int]
     """User and group that it wants to be in a sandbox."""
 
-    def ways(self, cwd: str) -> tuple[str, ...]:
-        """All that it must be able to come to."""
-        sources, targets = ([getattr(each, end) for each in self.mounts] for end in ("source", "target"))
-        return tuple(dict.fromkeys((str(self.own), *self.foreign(cwd), *sources, *targets)))
+    def places(self) -> tuple[str, ...]:
+        """Where all this lies."""
+        return tuple(dict.fromkeys((str(self.own), *(each.source for each in self.mounts))))
 
-    def foreign(self, cwd: str) -> tuple[str, ...]:
+    def foreign(self, cwd: str) -> str:
         """The working directory, if the pod's author chose one of the machine: it may be read."""
         is_mine = any(
             Path(cwd).is_relative_to(each) for each in (str(self.own), *(mount.target for mount in self.mounts))
         )
-        return () if is_mine or self.own.is_relative_to(cwd) else (cwd,)
+        return "" if is_mine or self.own.is_relative_to(cwd) else cwd
 
 
 def contain(program: Program, profile: str, profiles: Profiles, its: Belongings, *, can_mount: bool) -> Program:
     """The program as it is to be started so that the profile holds."""
     confinement = replace(program.confinement, profile=profile)
     if its.owner is not None and profile in (RESTRICTED, SANDBOX):
-        ways = its.ways(program.cwd) if can_mount else ()
-        confinement = replace(confinement, uid=its.owner[0], gid=its.owner[1], ways=ways)
+        confinement = replace(confinement, uid=its.owner[0], gid=its.owner[1])
+    if profile in (RESTRICTED, SANDBOX):
+        confinement = replace(confinement, foreign=its.foreign(program.cwd))
     if profile == RESTRICTED:
         # A state directory below /tmp is not to be covered by it.
         has_tmp = can_mount and not its.own.is_relative_to("/tmp")
@@ -156,15 +161,13 @@ def contain(program: Program, profile: str, profiles: Profiles, its: Belongings,
             confinement = replace(confinement, mounts=(Mount(str(its.temporary), "/tmp"), *confinement.mounts))
         confinement = replace(
             confinement,
+            ways=its.places() if can_mount and its.owner is not None else (),
             read=(
-                *SYSTEM,
-                *NAMES,
-                *MACHINE,
-                *its.foreign(program.cwd),
+                *_without_links((*SYSTEM, *NAMES, *MACHINE)),
                 *(mount.source for mount in its.mounts if mount.read_only),
             ),
             write=(
-                *(str(its.own), str(its.temporary), *DEVICES),
+                *(str(its.own), str(its.temporary), *_without_links(DEVICES)),
                 *(mount.source for mount in its.mounts if not mount.read_only),
             ),
             ports=its.ports,
@@ -173,16 +176,19 @@ def contain(program: Program, profile: str, profiles: Profiles, its: Belongings,
         env = dict(program.env) | {"TMPDIR": "/tmp" if has_tmp else str(its.temporary)}
         return replace(program, env=env, confinement=confinement)
     if profile == SANDBOX:
-        argv = sandbox_command(profiles.bubblewrap, program, its)
+        # By names, bubblewrap would follow links that the pod has put where its own is.
+        staged = {path: f"{STAGE}/{number}" for number, path in enumerate(its.places())} if can_mount else {}
+        argv = sandbox_command(profiles.bubblewrap, program, its, staged)
         confinement = replace(
             confinement,
             filter=_filter_text(),
             filter_fd=FILTER_FD,
             depth=2,
-            mounts=(),
+            stage=STAGE if staged else "",
+            mounts=tuple(Mount(path, place) for path, place in staged.items()),
             read_only_root=False,
         )
-        return replace(program, argv=argv, confinement=confinement)
+        return replace(program, argv=argv, cwd="/", confinement=confinement)
     if profile == TRUSTED:
         confinement = replace(confinement, mounts=())
     return replace(program, confinement=confinement)
@@ -192,8 +198,14 @@ def _filter_text() -> str:
     return base64.b64encode(make_filter()).decode()
 
 
-def sandbox_command(bubblewrap: str, program: Program, its: Belongings) -> tuple[str, ...]:
-    """The command line that runs the program in a sandbox."""
+@functools.cache
+def _without_links(paths: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(os.path.realpath(path) for path in paths)
+
+
+def sandbox_command(bubblewrap: str, program: Program, its: Belongings, staged: Mapping[str, str]) -> tuple[str, ...]:
+    """The command line that runs the program in a sandbox. `staged`: where something else is to be found than at its
+    own path."""
     (uid, gid), own = map(str, its.user), str(its.own)
     words = [
         *(bubblewrap, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
@@ -205,13 +217,14 @@ def sandbox_command(bubblewrap: str, program: Program, its: Belongings) -> tuple
             words += ["--symlink", str(Path(path).readlink()), path]
         else:
             words += ["--ro-bind-try", path, path]
-    for path in its.foreign(program.cwd):
-        words += ["--ro-bind-try", path, path]
-    words += ["--bind", own, own]
+    if foreign := its.foreign(program.cwd):
+        words += ["--ro-bind-try", f"{STAGE}/{FOREIGN}" if staged else foreign, foreign]
+    words += ["--bind", staged.get(own, own), own]
     for mount in its.mounts:
-        words += ["--ro-bind" if mount.read_only else "--bind", mount.source, mount.target]
+        bind, source = "--ro-bind" if mount.read_only else "--bind", staged.get(mount.source, mount.source)
+        words += [bind, source, mount.target]
         if not Path(mount.source).is_relative_to(own):  # it is also where its variable says
-            words += ["--ro-bind" if mount.read_only else "--bind", mount.source, mount.source]
+            words += [bind, source, mount.source]
     if program.confinement.read_only_root:
         words += ["--remount-ro", "/"]
     return (*words, "--chdir", program.cwd, "--", *program.argv)

@@ -212,6 +212,9 @@ class Spawner:
     # --- the agent's side
 
     def _greet(self) -> None:
+        # One agent follows the other at once: the line is free if the earlier one has said its last words already.
+        while self.line.is_hung_up():
+            self._talk()
         if not self.line.accept() or self.line.agent is None:
             return
         self.poller.register(self.line.agent.fileno(), select.EPOLLIN)

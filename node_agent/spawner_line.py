@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import struct
 
@@ -91,6 +92,14 @@ class Line:
         caller.setblocking(False)
         self.agent, self.agent_pid = caller, pid
         return True
+
+    def is_hung_up(self) -> bool:
+        """The agent has gone; what it said before may still be there to be received."""
+        if self.agent is None:
+            return False
+        look = select.poll()
+        look.register(self.agent, select.POLLRDHUP)
+        return bool(look.poll(0))
 
     def hang_up(self) -> None:
         """The call is over; what was half said is forgotten."""

@@ -43,10 +43,14 @@ class Confinement:
     cgroups: tuple[str, ...] = ()
     """Directories of control groups that the program enters."""
     mounts: tuple[Mount, ...] = ()
-    """In order: a later one may lie within an earlier one. They make a mount namespace of the program's own."""
+    """In order: a later one may lie within an earlier one. They make a mount namespace of the program's own. There must
+    be no links in the paths of their sources: a pod could have put them there."""
+    stage: str = ""
+    """All mounts lie in this directory, which is covered for them: the program itself brings them where they belong."""
+    foreign: str = ""
+    """A directory of the machine that may be read besides, if it is there; links in its path are followed."""
     ways: tuple[str, ...] = ()
-    """With `uid`: paths that this user can come to, whatever lies above them. Before the mounts are made, whose places
-    belong to them."""
+    """With `uid`: paths, without links, that this user can come to, whatever lies above them; and so to the mounts."""
     read: tuple[str, ...] = ()
     """With `write`, all files that there are for it: what lies below these it may read and execute,"""
     write: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from cluster.api.pods import RESTRICTED, SANDBOX, SECURITY_PROFILES, TRUSTED
 from node_agent.confine import NOBODY, can_become
 from node_agent.ownership import furnish, give
 from node_agent.restrict import landlock_version
-from node_agent.runtime.interface import Confinement, Ended, Mount, Program
+from node_agent.runtime.interface import Confinement, Ended, Mount, Program, StartFailure
 from node_agent.runtime.process import ProcessRuntime
 from node_agent.seccomp import make_filter
 from node_agent.security import Belongings, Profiles, contain, find_profiles, try_profile, without
@@ -168,6 +168,45 @@ async def test_of_root_it_is_an_ordinary_user_who_does_it(
     assert (await within(runtime.wait(one.run_id))).signal == 9
 
 
+ATTACKS = {
+    "tmp": "rmdir tmp; ln -s {home} tmp",
+    "volume": "mv volumes away; mkdir volumes; ln -s {home} volumes/v",
+    "part": "rmdir volumes/v/part; ln -s {home} volumes/v/part",
+}
+
+
+@pytest.mark.parametrize("profile", [RESTRICTED, SANDBOX])
+@pytest.mark.parametrize("attack", ATTACKS)
+async def test_links_in_place_of_its_own_lead_nowhere_at_the_next_start(
+    runtime: ProcessRuntime, program: Make, profiles: Profiles, tmp_path: Path, profile: str, attack: str
+) -> None:
+    """What a container mounts lies where an earlier run of it, or another container of its pod, may write."""
+    need(profiles, profile)
+    if not runtime.can_mount:
+        pytest.skip("this kernel lets nobody mount")
+    own, home = belongings(tmp_path).own, tmp_path / "home"
+    for name in ("volumes", "volumes/v", "volumes/v/part"):
+        (own / name).mkdir(mode=0o700, exist_ok=True)
+        if OWNER and name != "volumes":
+            give(own / name, OWNER)
+    (home / "part").mkdir()
+    for file in (home / "private", home / "part" / "private"):
+        file.write_text("it got there\n")
+    mounts = Mount(str(own / "volumes" / "v"), "/data"), Mount(str(own / "volumes" / "v" / "part"), "/part")
+    its = belongings(tmp_path, *mounts)
+    steal = f"cat {home}/private {{tmp,/tmp,/data,/part,volumes/v,volumes/v/part}}/private; echo mine > mine; cat mine"
+    said = ""
+    for script in (ATTACKS[attack].format(home=home), steal):
+        one = program("bash", "-c", f"exec 2>&1; {script}", cwd=own)
+        one = contain(replace(one, confinement=Confinement(mounts=mounts)), profile, profiles, its, can_mount=True)
+        try:
+            said = await output(runtime, one)
+        except StartFailure as failure:
+            said = failure.message
+    assert "it got there" not in said, said
+    assert said.endswith("mine\n") or "symbolic links" in said, said
+
+
 async def test_profiles_are_tried(runtime: ProcessRuntime, profiles: Profiles, tmp_path: Path) -> None:
     node = tmp_path / "cluster" / "nodes" / "n"
     for profile in (RESTRICTED, SANDBOX):
@@ -267,7 +306,7 @@ async def test_a_working_directory_of_the_machine_can_be_read(
         said = await output(runtime, one)
         assert said.startswith("private\n")
         assert said.count("refused") == 2
-    assert its.foreign("/") == its.foreign(str(its.own / "deep")) == ()
+    assert its.foreign("/") == its.foreign(str(its.own / "deep")) == ""
 
 
 async def test_signals_reach_the_program_in_its_sandbox_and_it_ends_whole(

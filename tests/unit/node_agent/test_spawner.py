@@ -683,3 +683,27 @@ async def test_what_waits_for_files_that_do_not_answer_keeps_nobody_and_is_given
             await until(lambda: tree.children_of(runtime.spawner_pid) == [])
         finally:
             await runtime.stop()
+
+
+async def test_an_agent_that_follows_another_at_once_is_not_told_that_the_line_is_busy(
+    tmp_path: Path, program: Callable[..., Program]
+) -> None:
+    """Also if the spawner hears of the new one before it has heard the old one out."""
+    (tmp_path / "node").mkdir()
+    first, second = make_runtime(tmp_path / "node", "service"), make_runtime(tmp_path / "node", "service")
+    await first.start()
+    spawner = first.spawner_pid
+    try:
+        os.kill(spawner, signal.SIGSTOP)
+        late = asyncio.ensure_future(first.run(program("sleep", "1000", env={"WEIGHT": "x" * 100_000})))
+        starting = asyncio.ensure_future(second.start())
+        await until(lambda: second._socket is not None)
+        await asyncio.wait_for(first.leave(), LIMIT_S)
+        os.kill(spawner, signal.SIGCONT)
+        await asyncio.wait_for(starting, LIMIT_S)
+        assert second.spawner_pid == spawner
+        with pytest.raises(StartFailure):
+            await late
+    finally:
+        os.kill(spawner, signal.SIGCONT)
+        await second.stop()
