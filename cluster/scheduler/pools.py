@@ -157,15 +157,8 @@ class Field:
         return [(i, axis) for i, axis in enumerate(self.axes) if axis.role is role]
 
 
-class Chosen(NamedTuple):
-    """Which pool gives the next node."""
-
-    pool: Pool
-    score: int
-    feasible: int
-    """How many nodes may be taken."""
-    ties: int
-    """How many of them have this score."""
+Chosen = tuple[Pool, int, int, int]
+"""Which pool gives the next node; its score, how many nodes may be taken, and how many of them have this score."""
 
 
 class Chooser:

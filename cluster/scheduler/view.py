@@ -202,7 +202,8 @@ class View:
         for source in self._sources:
             source.catch_up(changed)
         self._field.begins = self._begins()
-        self._chooser = None
+        if isinstance(self._chooser, ManyChooser):
+            self._chooser = None  # it has copies of the counts
         for row in changed:
             if self._suitable[row]:
                 self._put(row)
