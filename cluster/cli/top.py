@@ -29,10 +29,14 @@ def top_command(ctx: click.Context, what: str, containers: bool, namespace: str,
     """Show what pods, or the pods of each node, use: processor time over half a second, and memory."""
 
     async def body(session: Session) -> int:
+        from cluster.api.hollow import is_hollow
         from cluster.cli.printers import align
         from cluster.pb.v1 import core_pb2 as core
 
-        nodes = list((await session.client.list(core.Node)).items)
+        every = (await session.client.list(core.Node)).items
+        nodes = [node for node in every if not is_hollow(node)]
+        if len(nodes) < len(every):
+            say(f"{len(every) - len(nodes):,} hollow nodes are left out: they run no processes, and use nothing")
         space = "" if all_namespaces or what.startswith("node") else namespace
         answers = await asyncio.gather(*(_ask(session, node, space) for node in nodes))
         if what.startswith("node"):

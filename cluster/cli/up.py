@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from cluster.up.start import Handle
 
 _CLOCK = SystemClock()
+_HOLLOW_START_S = 0.02
+"""What the time for nodes to become Ready grows by with each hollow one."""
 _LIFETIMES = {
     "dev": "pods end with the cluster, however it ends",
     "service": "pods outlive every daemon, until podium down",
@@ -49,7 +51,9 @@ class Steps:
     "  podium up --nodes 5 -d                     in the background; stop it with: podium down\n"
     "  podium up --cluster demo --apply examples/guestbook",
 )
-@click.option("--nodes", default=3, show_default=True, type=click.IntRange(1, 200), help="How many node agents.")
+@click.option("--nodes", default=3, show_default=True, type=click.IntRange(0, 200), help="How many node agents.")
+@click.option("--hollow", default=0, type=click.IntRange(0), metavar="N", help="And nodes that are only played.")
+@click.option("--hollow-arg", multiple=True, metavar="ARG", help="Option of hollow nodes: zones=3.")
 @click.option("-d", "--detach", is_flag=True, help="Return when every node is Ready; the cluster goes on.")
 @click.option("--apply", "manifests", multiple=True, metavar="PATH", help="Apply this file or directory, then go on.")
 @click.option(
@@ -115,6 +119,8 @@ def up_command(
     node_pods: int,
     node_resource: tuple[str, ...],
     agent_arg: tuple[str, ...],
+    hollow: int,
+    hollow_arg: tuple[str, ...],
     store: str,
     etcd_credentials: str,
     masters: int,
@@ -133,6 +139,9 @@ def up_command(
 
     _check_quantities(node_cpu, node_memory, node_resource)
     _check_agent_args(agent_arg)
+    _check_hollow(nodes, hollow, hollow_arg)
+    if not _given(ctx, "timeout"):
+        timeout += hollow * _HOLLOW_START_S
     etcd_credentials = _check_store(store, etcd_credentials)
     scheduler_config = _check_scheduler_config(scheduler_config, profile)
     directory = cluster_dir(chosen_cluster(ctx) or "default")
@@ -142,6 +151,7 @@ def up_command(
     state = directory.read_state()
     if state is not None and state.is_running():
         running = {"nodes": len(state.nodes), "profile": state.profile, "masters": len(state.masters)}
+        running["hollow"] = state.hollow
         running |= {"store": state.store, "etcd_credentials": state.etcd_credentials, "block": state.block}
         running |= {"lifetime": state.lifetime, "scheduler_config": state.scheduler_config}
         _tell_what_is_ignored(ctx, running)
@@ -178,6 +188,8 @@ def up_command(
         tuple(argument.lstrip("-") for argument in agent_arg),
         scheduler_config,
         block or 0,
+        hollow,
+        tuple(argument.lstrip("-") for argument in hollow_arg),
     )
     with _Interrupts(directory, patience=1) as interrupted:
         handle = start_supervisor(directory, options, detached=detach, clock=_CLOCK, lifeline_fd=lifeline_fd)
@@ -185,7 +197,7 @@ def up_command(
             from cluster.cli.upview import View
 
             with View(directory, handle, interrupted) as view:
-                ready = view.bring_up(nodes, manifests, timeout, steps)
+                ready = view.bring_up(nodes, hollow, manifests, timeout, steps)
                 if ready:
                     steps.done(f"lifetime {lifetime}", _LIFETIMES[lifetime])
                 if ready and not detach:
@@ -308,6 +320,20 @@ def _check_scheduler_config(path: str, profile: str) -> str:
     except ConfigError as error:
         raise click.UsageError(f"--scheduler-config: {error}") from error
     return str(where)
+
+
+def _check_hollow(nodes: int, hollow: int, arguments: tuple[str, ...]) -> None:
+    """Refuses what processes that play nodes would refuse, before anything is started."""
+    from node_agent.hollow.flags import FlagError, check_further_flags
+
+    if nodes + hollow == 0:
+        raise click.UsageError("--nodes 0: a cluster without nodes runs nothing; add --hollow N to play some")
+    if arguments and not hollow:
+        raise click.UsageError("--hollow-arg is for --hollow")
+    try:
+        check_further_flags(hollow, [f"--{argument.lstrip('-')}" for argument in arguments])
+    except FlagError as error:
+        raise click.UsageError(f"--hollow-arg: {error}") from error
 
 
 def _start_stopped(directory: ClusterDir, state: ClusterState, timeout: float) -> int:

@@ -6,12 +6,14 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cluster.actor.clock import SystemClock
 from cluster.actor.tasks import Tasks
 from cluster.api.conditions import is_node_ready
 from cluster.api.errors import ApiError
+from cluster.api.hollow import is_hollow
 from cluster.cli.exits import CommandError, ExitCode, say
 from cluster.client.grpc_client import GrpcClusterClient
 from cluster.client.informer import Informer
@@ -19,6 +21,7 @@ from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Credentials
 from cluster.up import control
 from cluster.up.addresses import block_of
+from cluster.up.hollow import PREFIX
 from cluster.up.supervisor import tail_of
 
 if TYPE_CHECKING:
@@ -49,8 +52,8 @@ class View:
     def __exit__(self, *_: object) -> None:
         self._runner.close()
 
-    def bring_up(self, nodes: int, manifests: Sequence[str], timeout: float, steps: Steps) -> bool:
-        """Waits for every node to be Ready, then applies the manifests and waits for their pods.
+    def bring_up(self, nodes: int, hollow: int, manifests: Sequence[str], timeout: float, steps: Steps) -> bool:
+        """Waits for every node to be Ready, hollow ones too, then applies the manifests and waits for their pods.
 
         Returns False if the user interrupted. Raises CommandError, with what the daemons said, if it does not come up.
         """
@@ -68,8 +71,11 @@ class View:
             try:
                 several = f"s at {' '.join(state.masters)}" if len(state.masters) > 1 else f" at {state.master}"
                 steps.done(f"cluster {directory.name}", f"master{several}")
-                await _nodes_ready(client, directory, nodes, lambda: _check_alive(directory, handle, deadline))
-                steps.done("nodes", f"{_names([f'node-{n}' for n in range(1, nodes + 1)])} Ready")
+                check = partial(_check_alive, directory, handle, deadline)
+                await _nodes_ready(client, directory, nodes + hollow, check)
+                real = _names([f"node-{n}" for n in range(1, nodes + 1)])
+                played = f"{hollow:,} hollow nodes" if hollow else ""
+                steps.done("nodes", f"{' and '.join(filter(None, (real, played)))} Ready")
                 if state.store:
                     await _warn_of_other_addresses(client, state.block)
                 for path in manifests:
@@ -175,7 +181,7 @@ def wait_for_nodes(directory: ClusterDir, state: ClusterState, timeout: float) -
     async def body() -> None:
         client = GrpcClusterClient(state.master, Credentials.load(directory.credentials("admin")))
         try:
-            await _nodes_ready(client, directory, len(state.nodes), check)
+            await _nodes_ready(client, directory, len(state.nodes) + state.hollow, check)
         finally:
             await client.close()
 
@@ -186,19 +192,29 @@ async def _nodes_ready(client: GrpcClusterClient, directory: ClusterDir, count: 
     """Returns when so many nodes are Ready, and their agents run. Raises what `check`, asked now and then, raises."""
     informer: Informer[core.Node] = Informer(client, core.Node)
     changed = asyncio.Event()
-    informer.add_handler(lambda old, new: changed.set())
+    ready: set[str] = set()
+    played: set[str] = set()
+
+    def on_node(old: core.Node | None, new: core.Node | None) -> None:
+        node = new or old
+        assert node is not None
+        into = played if is_hollow(node) else ready
+        (into.add if new is not None and _is_up(new) else into.discard)(node.metadata.name)
+        changed.set()
+
+    informer.add_handler(on_node)
     await informer.start()
     try:
         while True:
             changed.clear()
-            ready = [node for node in informer.indexer.list() if _is_up(node)]
             # Kept state may say so of an agent that has not started yet.
             running = _running(directory)
-            if sum(node.metadata.name in running for node in ready) >= count:
+            plays = PREFIX in running or f"{PREFIX}.1" in running
+            if len(ready & running) + (len(played) if plays else 0) >= count:
                 return
             check()
             try:
-                await asyncio.wait_for(changed.wait(), 0.25 if len(ready) < count else 0.01)
+                await asyncio.wait_for(changed.wait(), 0.25 if len(ready) + len(played) < count else 0.01)
             except TimeoutError:
                 pass
     finally:

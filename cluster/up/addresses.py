@@ -6,6 +6,7 @@ the claim port owns block B, for as long as its process lives; nothing is writte
 
     127.B.0.1 ...         master, up to nine   127.B.1.0 - 127.B.15.255     services
     127.B.0.10 ...        node agents          127.B.16.0 - 127.B.255.127   pods, a /25 for each node
+    127.B.0.250           hollow nodes, all of them
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ class AddressBlock:
         return f"{self.prefix}.0.{10 + index}:{AGENT_PORT}"
 
     @property
+    def hollow(self) -> str:
+        """The address of all hollow nodes."""
+        return hollow_host(self.number)
+
+    @property
     def service_cidr(self) -> str:
         return service_cidr_of(self.prefix)
 
@@ -62,6 +68,11 @@ class AddressBlock:
 
     def release(self) -> None:
         self.claim.close()
+
+
+def hollow_host(number: int) -> str:
+    """The address of all hollow nodes of the cluster that has this block."""
+    return f"127.{number}.0.250"
 
 
 def is_free(number: int) -> bool:

@@ -29,7 +29,7 @@ class Process:
 
     name: str
     role: str
-    """master, manager, node-agent, proxy, supervisor."""
+    """master, manager, node-agent, hollow, proxy, supervisor."""
     pid: int
     start_time: int
     """From /proc/<pid>/stat, in clock ticks since boot: tells a process from a later one with the same pid."""
@@ -67,6 +67,8 @@ class ClusterState:
     """File with profiles and settings of the scheduler."""
     lifetime: str = "dev"
     """What becomes of pods when the `podium up` that started the cluster dies: "dev" (they end), "service"."""
+    hollow: int = 0
+    """How many nodes are only played, by processes of the cluster itself."""
 
     @property
     def masters(self) -> list[str]:

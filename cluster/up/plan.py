@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from cluster.up import hollow
 from cluster.up.addresses import AddressBlock
 from cluster.up.layout import ClusterDir
 
@@ -39,6 +40,10 @@ class UpOptions:
     """File with profiles and settings of the scheduler; empty: none."""
     block: int = 0
     """Own the addresses 127.<block>.0.0/16; 0: those it had, or any that are free."""
+    hollow: int = 0
+    """Nodes that are only played, beside the others."""
+    hollow_args: tuple[str, ...] = ()
+    """Further options of the processes that play them, without their dashes: "zones=3"."""
 
 
 class Restart(Enum):
@@ -161,10 +166,38 @@ def plan_cluster(options: UpOptions, directory: ClusterDir, block: AddressBlock)
             *common,
         ),
     )
-    names = tuple(agent.name for agent in agents)
+    played = _hollow_nodes(options, directory, block, addresses)
+    names = tuple(agent.name for agent in (*agents, *played))
     return ClusterPlan(
-        (*masters, *agents, *managers, proxy),
+        (*masters, *agents, *played, *managers, proxy),
         (tuple(each.name for each in managers), (*names, "proxy"), tuple(each.name for each in masters)),
+    )
+
+
+def _hollow_nodes(
+    options: UpOptions, directory: ClusterDir, block: AddressBlock, masters: str
+) -> tuple[ChildSpec, ...]:
+    """Those who play hollow nodes. When they end, the nodes are left as they are: their cluster ends, too."""
+    processes = hollow.processes_for(options.hollow)
+    return tuple(
+        ChildSpec(
+            name,
+            "hollow",
+            "node_agent.hollow.__main__",
+            hollow.arguments(
+                part,
+                prefix=hollow.PREFIX,
+                master=masters,
+                host=block.hollow,
+                credentials=str(directory.credentials(f"hollow:{hollow.PREFIX}")),
+                profile=options.profile,
+                further=("--keep", *(f"--{argument}" for argument in options.hollow_args)),
+            ),
+            restart=Restart.ALWAYS if options.lifetime == "service" else Restart.NEVER,
+        )
+        for name, part in zip(
+            hollow.names(options.hollow, processes), hollow.parts(options.hollow, processes), strict=True
+        )
     )
 
 

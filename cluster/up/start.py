@@ -18,6 +18,7 @@ from setproctitle import setproctitle
 from cluster.actor.clock import Clock
 from cluster.config.profiles import PROFILES
 from cluster.up.addresses import AddressBlock, claim_block
+from cluster.up.hollow import PREFIX
 from cluster.up.layout import ClusterDir, ClusterState, this_process
 from cluster.up.plan import UpOptions, master_addresses, node_names, plan_cluster
 from cluster.up.spawners import end_spawners, spawners_of
@@ -97,6 +98,7 @@ def supervise(directory: ClusterDir, options: UpOptions, lifeline_fd: int | None
         processes=[this_process("supervisor", "supervisor")],
         nodes=node_names(options.nodes),
         lifetime=options.lifetime,
+        hollow=options.hollow,
     )
     _end_strays(directory, state, clock)
     directory.control_socket.unlink(missing_ok=True)  # one that a killed supervisor left: nobody shall knock there
@@ -135,6 +137,10 @@ def make_certificates(directory: ClusterDir, state: ClusterState, block: Address
     hosts = {"master": serving, "scheduler": serving}
     for index, node in enumerate(state.nodes):
         hosts[f"node:{node}"] = [block.agent(index).partition(":")[0], node]
-    for identity in ("master", "admin", "controllers", "scheduler", "proxy", *(f"node:{node}" for node in state.nodes)):
+    identities = ["master", "admin", "controllers", "scheduler", "proxy", *(f"node:{node}" for node in state.nodes)]
+    if state.hollow:
+        identities.append(f"hollow:{PREFIX}")
+        hosts[f"hollow:{PREFIX}"] = [block.hollow]
+    for identity in identities:
         kind, _, name = identity.partition(":")
         issue(ca, directory.credentials(identity), Identity(kind, name), hosts=hosts.get(identity, []))

@@ -36,6 +36,7 @@ MODULES_OF_MASTER = ("cluster.master.server", "cluster.__main__")
 MODULES_OF_OTHERS = (
     "node_agent.agent",
     "node_agent.__main__",
+    "node_agent.hollow.__main__",
     "cluster.scheduler.actor",
     "cluster.controllers.manager",
     "proxy.server",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from cluster.api import hollow
 from cluster.api.labels import label_key_problems, label_value_problems
@@ -39,10 +40,32 @@ def parse(argv: Sequence[str]) -> tuple[HollowSettings, argparse.Namespace]:
         parser.error(str(error))
 
 
-def make_parser() -> argparse.ArgumentParser:
+OWN = (
+    *("master", "listen", "credentials", "prefix", "first", "count", "profile", "keep"),
+    *("metrics-socket", "lifeline-fd"),
+)
+"""Options that whoever starts these processes for a cluster sets, and nobody else."""
+
+
+class _Strict(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise FlagError(message)
+
+
+def check_further_flags(nodes: int, argv: Sequence[str], *, prefix: str = "hollow") -> None:
+    """Raises FlagError for options that a process would not take beside those that its starter gives it."""
+    for argument in argv:
+        name = argument.lstrip("-").partition("=")[0]
+        if argument.startswith("--") and (name in OWN or name in ("h", "help")):
+            raise FlagError(f"{name} is not to be set here")
+    needed = ["--master=x:1", "--listen=x:1", "--credentials=x", f"--prefix={prefix}", f"--count={max(nodes, 1)}"]
+    settings_of(make_parser(_Strict).parse_args([*needed, *argv]))
+
+
+def make_parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> argparse.ArgumentParser:
     """The options of one process."""
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = kind(
         "python -m node_agent.hollow",
         description="Plays nodes: they register, beat and report their pods Running, and nothing runs.",
         epilog=_EXAMPLE,

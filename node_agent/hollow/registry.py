@@ -16,7 +16,7 @@ from cluster.actor.clock import Clock
 from cluster.api.conditions import is_node_ready
 from cluster.api.errors import AlreadyExists, ApiError, Forbidden, NotFound
 from cluster.api.meta import Key
-from cluster.api.pods import SECURITY_PROFILES, profile_label
+from cluster.api.pods import BASELINE, SECURITY_PROFILES, profile_label
 from cluster.client import operations
 from cluster.client.interface import ClusterClient, EventType, WatchEvent
 from cluster.pb.v1 import cluster_pb2 as wire
@@ -31,6 +31,8 @@ BATCH = 200
 WRITE_TIMEOUT_S = 20.0
 REPAIR_PAUSE_S = 0.2
 """Shortest time between two rounds of writes of nodes' own statuses."""
+IMAGE_RUNTIME_LABEL = "podium.dev/image-runtime"
+"""Pods that name an image go to nodes that have it, with the value "true"."""
 _MISSING = "everything: this node is only played, and runs no processes"
 
 log = get_logger("node_agent.hollow")
@@ -60,7 +62,8 @@ class Registry:
         self._client, self._nodes, self._clock, self._rng = client, nodes, clock, rng
         self._host, self._resources, self._taints, self._machine, self._port = host, resources, taints, machine, port
         self._isolation = core.Isolation(enforcement="none", volumes="", profiles=SECURITY_PROFILES, missing=[_MISSING])
-        self._profiles = {profile_label(each): "true" for each in SECURITY_PROFILES[1:]}
+        offered = [profile_label(each) for each in SECURITY_PROFILES if each != BASELINE]
+        self._offers = dict.fromkeys([IMAGE_RUNTIME_LABEL, *offered], "true")
         self._unwell: dict[str, core.NodeStatus | None] = {}
         """Nodes that are not there (None), or do not say that they are Ready, and what they say; at most all."""
         self._old: set[str] = set()
@@ -197,7 +200,7 @@ class Registry:
         )
 
     def _labels(self, name: str) -> dict[str, str]:
-        return node_object.node_labels(name, self._machine, {**self._profiles, **self._nodes[name].labels})
+        return node_object.node_labels(name, self._machine, {**self._offers, **self._nodes[name].labels})
 
     def _status(self, name: str, before: core.NodeStatus) -> core.NodeStatus:
         return node_object.make_node_status(

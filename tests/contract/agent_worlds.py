@@ -114,6 +114,8 @@ class PlayingRuntime(FakeRuntime):
 
     async def run(self, program: Program) -> Started:
         started = await super().run(program)
+        if program.run_id.startswith("trial-"):  # of a security profile: no pod's
+            return started
         uid, container = program.run_id.split(".")[:2]
         pod = next((pod for pod in self._cluster.objects(core.Pod) if pod.metadata.uid == uid), core.Pod())
         is_init = any(each.name == container and each.restartPolicy != "Always" for each in pod.spec.initContainers)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 from tests.kit.processes import Proc, family
 
@@ -37,7 +38,7 @@ class Foreground:
         self._reader = threading.Thread(target=self._read, name="reader of podium up", daemon=True)
         self._reader.start()
 
-    def __enter__(self) -> Foreground:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

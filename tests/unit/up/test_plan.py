@@ -9,6 +9,7 @@ import pytest
 from cluster.up.addresses import CLAIM_PORT, AddressBlock, block_of, claim_block
 from cluster.up.layout import ClusterDir
 from cluster.up.plan import Restart, RestartBudget, UpOptions, plan_cluster
+from node_agent.hollow.flags import parse
 
 
 @pytest.fixture
@@ -96,6 +97,35 @@ def test_capacity_is_handed_to_agents_only_if_asked_for(block: AddressBlock) -> 
     assert argv[argv.index("--cpu") + 1] == "4"
     assert argv[argv.index("--memory") + 1] == "8Gi"
     assert argv[argv.index("--resource") + 1] == "gpu=2"
+
+
+def test_hollow_nodes_are_further_daemons_that_share_an_identity_and_an_address(block: AddressBlock) -> None:
+    options = UpOptions(nodes=0, hollow=6000, hollow_args=("zones=3", "events"), profile="kubernetes")
+    plan = plan_cluster(options, ClusterDir(Path("/c/demo")), block)
+    assert [child.name for child in plan.children] == [
+        *("master", "hollow.1", "hollow.2", "hollow.3", "manager", "proxy")
+    ]
+    assert plan.stop_order[1] == ("hollow.1", "hollow.2", "hollow.3", "proxy")
+    second = list(plan.children[2].argv)
+    given = dict(zip(second[:-3:2], second[1:-3:2], strict=True))
+    assert given == {
+        "--prefix": "hollow",
+        "--first": "2001",
+        "--count": "2000",
+        "--master": "127.42.0.1:6443",
+        "--listen": "127.42.0.250:0",
+        "--credentials": "/c/demo/pki/hollow-hollow",
+        "--profile": "kubernetes",
+    }
+    assert second[-3:] == ["--keep", "--zones=3", "--events"]
+    settings, _ = parse(second)
+    assert (settings.first, settings.count, settings.zones, settings.keep) == (2001, 2000, 3, True)
+
+
+@pytest.mark.parametrize(("lifetime", "restart"), [("dev", Restart.NEVER), ("service", Restart.ALWAYS)])
+def test_those_who_play_stay_dead_where_agents_do(block: AddressBlock, lifetime: str, restart: Restart) -> None:
+    plan = plan_cluster(UpOptions(nodes=1, hollow=1, lifetime=lifetime), ClusterDir(Path("/c/demo")), block)
+    assert {child.restart for child in plan.children if child.role in ("hollow", "node-agent")} == {restart}
 
 
 def test_a_crashing_child_waits_longer_and_longer() -> None:
