@@ -139,7 +139,11 @@ def test_jobs_end_as_their_annotations_say(fifty: tuple[Cluster, Playing]) -> No
     assert cluster.get("pod", "bad").status.containerStatuses[0].state.terminated.exitCode == 3
     cluster.apply(replicas("crashing", 1, f'{hollow.RUN_SECONDS}: "0.1", {hollow.EXIT_CODE}: "1"'))
     cluster.wait_until(
-        lambda: [pod for pod in cluster.pods("app=crashing") if pod.status.containerStatuses[0].restartCount >= 2],
+        lambda: [
+            pod
+            for pod in cluster.pods("app=crashing")
+            if any(c.restartCount >= 2 for c in pod.status.containerStatuses)
+        ],
         "it crashes and runs again",
     )
     cluster.apply(replicas("odd", 1, f'{hollow.RUN_SECONDS}: "soon"'))
