@@ -36,7 +36,8 @@ from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
-WORKERS = 8
+WORKERS = 64
+"""Their writes travel together: with a few, thousands of new nodes would wait for the disk one after another."""
 RECONNECT_INITIAL_S, RECONNECT_MAX_S = 0.05, 1.0
 FAILOVER_S = 4.0
 """When heartbeats are heard again, agents get this on top of their grace: those whose master was suspended need 3 s to
