@@ -14,7 +14,7 @@ import numpy as np
 
 from cluster.api.selectors import PodTerm
 from cluster.scheduler import dimensions, nodes
-from cluster.scheduler.choosing import FEW, ManyChooser, chooser
+from cluster.scheduler.choosing import chooser
 from cluster.scheduler.dimensions import Dimension
 from cluster.scheduler.filters.load import has_free_ports, holds_data, missing_resources, room
 from cluster.scheduler.podclass import PodClass
@@ -172,9 +172,7 @@ class View:
     def take(self, limit: int) -> list[Taken]:
         """Decides about so many pods of the class; what is taken must be placed in the snapshot next. Fewer: the next
         one fits nowhere."""
-        many = len(self._field.live) > FEW
-        if self._chooser is None or isinstance(self._chooser, ManyChooser) != many:
-            self._chooser = chooser(self._field, self._rules.compare)
+        self._chooser = chooser(self._field, self._rules.compare, self._chooser)
         return self._pools.take(self._chooser, limit)
 
     def has_placed(self, rows: Sequence[int]) -> None:
@@ -202,8 +200,8 @@ class View:
         for source in self._sources:
             source.catch_up(changed)
         self._field.begins = self._begins()
-        if isinstance(self._chooser, ManyChooser):
-            self._chooser = None  # it has copies of the counts
+        if self._chooser is not None and self._chooser.listens:
+            self._chooser = None  # it did not hear of this
         for row in changed:
             if self._suitable[row]:
                 self._put(row)
