@@ -17,6 +17,7 @@ from cluster.scheduler.pools import MISSING, NOWHERE, Axis, Chooser, Chosen, Fie
 from cluster.scheduler.scores import BEST, level_weight
 from cluster.scheduler.snapshot import BoolArray, IntArray
 
+_ENDLESS = 1 << 62
 FEW = 48
 """Up to so many pools, lists are faster than arrays."""
 
@@ -52,6 +53,7 @@ class FewChooser(Chooser):
         self._compared: list[Pool] = []
         self._levels: list[_Level] = []
         """What soft spreading compares, and by what."""
+        self._simple = False
 
     def choose(self) -> Chosen | None:
         """The pool that has the best node."""
@@ -70,6 +72,8 @@ class FewChooser(Chooser):
         if not pools:
             return None
         feasible = ground.nodes if len(pools) == len(ground.live) else sum([pool.size for pool in pools])
+        if self._simple:
+            return self._choose_simply(pools, feasible)
         totals = [pool.top for pool in pools]
         if self._steady is not None:
             totals = [total + mark for total, mark in zip(totals, self._steady, strict=True)]
@@ -80,10 +84,40 @@ class FewChooser(Chooser):
         best = max(totals)
         if totals.count(best) == 1:
             pool = pools[totals.index(best)]
-            return Chosen(pool, best + self._constant, feasible, pool.bases[pool.top])
+            return pool, best + self._constant, feasible, pool.bases[pool.top]
         tied = [each for each, total in zip(pools, totals, strict=True) if total == best]
         ties = sum([each.bases[each.top] for each in tied])
-        return Chosen(min(tied, key=first_of_tie), best + self._constant, feasible, ties)
+        return min(tied, key=first_of_tie), best + self._constant, feasible, ties
+
+    def _choose_simply(self, pools: Sequence[Pool], feasible: int) -> Chosen:
+        """The same with soft spreading over hosts and one more level, and nothing else that makes a difference: the
+        default spreading of a controller's pods over zones, in two loops."""
+        hosts, zones = self._levels
+        counts, each, more = zones.axis.counts, level_weight(zones.different), zones.axis.max_skew - 1
+        crowds = []
+        most, least = 0, _ENDLESS
+        for on_host, place in zip(hosts.crowds(pools, feasible), zones.places, strict=True):
+            crowd = int(on_host + (counts[place] * each + more))
+            crowds.append(crowd)
+            if crowd > most:
+                most = crowd
+            if crowd < least:
+                least = crowd
+        both = most + least
+        if not most:
+            both = most = 1
+        weight, best, tied = self._weights.spread, -1, [pools[0]]
+        for pool, crowd in zip(pools, crowds, strict=True):
+            total = pool.top + weight * (BEST * (both - crowd) // most)
+            if total > best:
+                best, tied = total, [pool]
+            elif total == best:
+                tied.append(pool)
+        first = tied[0]
+        if len(tied) == 1:
+            return first, best + self._constant, feasible, first.bases[first.top]
+        ties = sum([each.bases[each.top] for each in tied])
+        return min(tied, key=first_of_tie), best + self._constant, feasible, ties
 
     def _open(self) -> list[Pool]:
         """The pools whose nodes may be taken."""
@@ -122,6 +156,13 @@ class FewChooser(Chooser):
         if self._soft:
             self._compared = [pool for pool in pools if not pool.ignored]
             self._levels = [_Level(axis, [pool.places[i] for pool in self._compared]) for i, axis in self._soft]
+            self._simple = (
+                [level.axis.by_node for level in self._levels] == [True, False]
+                and not any(level.gaps for level in self._levels)
+                and len(self._compared) == len(pools)
+                and self._steady is None
+                and not self._liked
+            )
 
     def _with_spread(self, totals: list[int], pools: Sequence[Pool], feasible: int) -> list[int]:
         """These totals and what `scores.spread` says."""
@@ -162,22 +203,23 @@ class FewChooser(Chooser):
 class _Level:
     """One axis of soft spreading, over some pools."""
 
-    __slots__ = ("_axis", "_different", "_gaps", "_nodes", "_part", "_places")
+    __slots__ = ("_nodes", "_part", "axis", "different", "gaps", "places")
 
     def __init__(self, axis: Axis, places: list[int]) -> None:
-        self._axis = axis
-        self._places = places
+        self.axis = axis
+        self.places = places
         missing = NOWHERE if axis.by_node else MISSING
-        self._gaps = missing in places
+        self.gaps = missing in places
         """Some pools are in no domain."""
-        self._different = len(set(places)) - self._gaps
+        self.different = len(set(places)) - self.gaps
+        """Of places; where they are domains, so many domains."""
         self._nodes = -1
         self._part: list[float] = []
         """Where every node is a domain: the last answer, and for how many nodes it was."""
 
     def crowds(self, pools: Sequence[Pool], nodes: int) -> list[float]:
         """What the axis adds to the crowd in each of the pools, which have so many nodes."""
-        axis, places, gaps = self._axis, self._places, self._gaps
+        axis, places, gaps = self.axis, self.places, self.gaps
         more = axis.max_skew - 1
         if axis.by_node:
             if gaps:
@@ -187,7 +229,7 @@ class _Level:
                 each = level_weight(nodes)
                 self._part = [place * each + more if place != NOWHERE else 0.0 for place in places]
             return self._part
-        each, counts = level_weight(self._different), axis.counts
+        each, counts = level_weight(self.different), axis.counts
         if gaps:
             return [counts[place] * each + more if place != MISSING else 0.0 for place in places]
         return [counts[place] * each + more for place in places]
@@ -248,7 +290,7 @@ class ManyChooser(Chooser):
         tied = at[total == best]
         first = tied[self._firsts[tied].argmin()]
         feasible = ground.nodes if len(at) == len(ground.live) else int(self._sizes[at].sum())
-        return Chosen(ground.pools[first], best, feasible, int(self._at_top[tied].sum()))
+        return ground.pools[first], best, feasible, int(self._at_top[tied].sum())
 
     def changed(self, pool: Pool) -> None:
         """Its top or size is another one."""
@@ -329,9 +371,13 @@ class ManyChooser(Chooser):
         return all_scores
 
 
-def chooser(ground: Field, weights: CompareWeights) -> Chooser:
-    """The faster one for so many pools. It is good until counts or nodes are changed from outside."""
-    return FewChooser(ground, weights) if len(ground.live) <= FEW else ManyChooser(ground, weights)
+def chooser(ground: Field, weights: CompareWeights, current: Chooser | None) -> Chooser:
+    """The faster one for so many pools, which may be the current one. One that listens is good only as long as it hears
+    of every change: if counts or nodes are changed from outside, there is no current one any more."""
+    many = len(ground.live) > FEW
+    if current is not None and current.listens == many:
+        return current
+    return ManyChooser(ground, weights) if many else FewChooser(ground, weights)
 
 
 def _none() -> IntArray:

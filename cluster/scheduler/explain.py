@@ -18,12 +18,13 @@ import numpy as np
 from cluster.api.meta import is_terminating
 from cluster.api.pods import is_finished
 from cluster.pb.v1 import core_pb2 as core
-from cluster.scheduler import filters, scoring
+from cluster.scheduler import filters
 from cluster.scheduler.facts import facts_of, placed_pod
 from cluster.scheduler.podclass import PodClass, class_of
+from cluster.scheduler.rules import Rules, judged
 from cluster.scheduler.settings import Weights
-from cluster.scheduler.snapshot import IntArray, Snapshot
-from cluster.scheduler.telling import TELL, TELLERS, Teller
+from cluster.scheduler.snapshot import ALL_ROWS, IntArray, Snapshot
+from cluster.scheduler.telling import Teller, teller_for, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,8 @@ class Explanation:
     verdicts: tuple[NodeVerdict, ...]
     """Nodes that fit first, best first; then by name."""
     best: tuple[str, ...]
-    """The nodes that share the highest total; `cluster.scheduler.ties` says which of them is taken."""
+    """The nodes that share the highest total, in the order in which they would be taken (`cluster.scheduler.ties`) if
+    the seed is known, otherwise by name."""
     message: str
     """As in the FailedScheduling event; empty if a node fits."""
     changes: tuple[Change, ...] = ()
@@ -109,12 +111,13 @@ def explain(
     services: Iterable[core.Service] = (),
     controllers: Iterable[core.ReplicationController] = (),
     namespaces: Iterable[core.Namespace] = (),
-    weights: Weights | None = None,
+    rules: Rules | None = None,
 ) -> Explanation:
     """Decides about the pod as if it had no node, among these nodes with these pods on them.
 
     `pods` may hold all pods, the one asked about included: it does not stand in its own way. Services and controllers
-    are needed for the spreading score only, namespaces for affinity that selects namespaces.
+    are needed for the spreading score only, namespaces for affinity that selects namespaces. `rules`: those of the
+    pod's profile, with the seed that decides ties; None: the default ones, of which the seed is not known.
     """
     snapshot = Snapshot()
     for node in nodes:
@@ -129,45 +132,46 @@ def explain(
         snapshot.selectors.set_service(service)
     for controller in controllers:
         snapshot.selectors.set_controller(controller)
-    return explain_in(snapshot, pod, class_of(pod, placed=True), weights or Weights())
+    return explain_in(snapshot, pod, class_of(pod, placed=True), rules)
 
 
-def explain_in(snapshot: Snapshot, pod: core.Pod, pod_class: PodClass, weights: Weights) -> Explanation:
+def explain_in(snapshot: Snapshot, pod: core.Pod, pod_class: PodClass, rules: Rules | None = None) -> Explanation:
     """The same about a snapshot that does not count the pod."""
+    seed_is_known = rules is not None
+    rules = rules or Rules(Weights(), 0)
     rows = np.flatnonzero(snapshot.alive)
-    tellers = {name: teller(snapshot, pod_class) for name, teller in TELLERS.items()}
-    passes = [(each.name, each.passes(snapshot, pod_class, rows).tolist()) for each in filters.FILTERS]
+    tellers = {each.name: teller_for(each)(snapshot, pod_class) for each in rules.filters}
+    passes = [(each.name, each.passes(snapshot, pod_class, rows).tolist()) for each in rules.filters]
     checks = {
         row: tuple(Check(name, passed[i], tellers[name].detail(row, passed[i])) for name, passed in passes)
         for i, row in enumerate(rows.tolist())
     }
     fitting = np.array([row for row, of_row in checks.items() if all(c.passed for c in of_row)], np.int64)
-    marks = _scores(snapshot, pod_class, weights, fitting)
+    marks = _scores(snapshot, pod_class, rules, fitting)
     verdicts = [NodeVerdict(snapshot.names[row], of_row, marks.get(row, ())) for row, of_row in checks.items()]
     verdicts.sort(key=lambda verdict: (not verdict.fits, -verdict.total, verdict.node))
     top = max((verdict.total for verdict in verdicts if verdict.fits), default=None)
+    best = [verdict.node for verdict in verdicts if verdict.fits and verdict.total == top]
+    if seed_is_known:
+        ties = rules.ties.keys(snapshot, ALL_ROWS)
+        best.sort(key=lambda name: int(ties[snapshot.row_of(name) or 0]))
     return Explanation(
         namespace=pod.metadata.namespace,
         pod=pod.metadata.name,
         assigned_to=pod.spec.nodeName,
         verdicts=tuple(verdicts),
-        best=tuple(verdict.node for verdict in verdicts if verdict.fits and verdict.total == top),
-        message="" if len(fitting) else filters.refusal(snapshot, pod_class).message,
+        best=tuple(best),
+        message="" if len(fitting) else filters.refusal(snapshot, pod_class, rules.filters).message,
         changes=() if len(fitting) else _smallest_changes(snapshot, tellers, checks),
     )
 
 
-def _scores(snapshot: Snapshot, pod_class: PodClass, weights: Weights, rows: IntArray) -> dict[int, tuple[Score, ...]]:
+def _scores(snapshot: Snapshot, pod_class: PodClass, rules: Rules, rows: IntArray) -> dict[int, tuple[Score, ...]]:
     if not len(rows):
         return {}
     table = [
-        (
-            score.name,
-            weight,
-            score.of(snapshot, pod_class, rows).tolist(),
-            TELL[score.name](snapshot, pod_class, rows),
-        )
-        for score, weight in scoring.weighted(weights)
+        (score.name, weight, judged(score, snapshot, pod_class, rows).tolist(), told(score, snapshot, pod_class, rows))
+        for score, weight in rules.scores
     ]
     return {
         row: tuple(Score(name, weight, values[i], details[i]) for name, weight, values, details in table)

@@ -53,9 +53,12 @@ class Rules:
             spread=weights.spread,
             pods=weights.inter_pod_affinity,
         )
-        self._foreseeable = all(each.scope is Scope.NODE for each in more_filters) and all(
-            score.scope is Scope.NODE and not score.compares for score, _ in more_scores
+        self._foreseeable = (
+            {HOST_PORTS.name, RESOURCES.name, DATA_DIRECTORIES.name}.isdisjoint(without_filters)
+            and all(each.scope is Scope.NODE for each in more_filters)
+            and all(score.scope is Scope.NODE and not score.compares for score, _ in more_scores)
         )
+        self._minds_taints = TAINT_TOLERATION in self.filters
         self.spreads = TOPOLOGY_SPREAD in self.filters
         """Constraints with DoNotSchedule refuse nodes."""
         self.keeps_apart = INTER_POD_AFFINITY in self.filters
@@ -71,10 +74,10 @@ class Rules:
 
     def is_incremental(self, pod_class: PodClass) -> bool:
         """What placing one pod of the class changes is known without asking the rules again."""
-        if not self._foreseeable or not {HOST_PORTS, RESOURCES, DATA_DIRECTORIES} <= {*self.filters}:
-            return False
-        # A pod on a node whose taints it does not tolerate is not counted by such a constraint.
-        return TAINT_TOLERATION in self.filters or not any(each.honor_taints for each in pod_class.shape.spread)
+        if self._minds_taints:
+            return self._foreseeable
+        # A pod on a node whose taints it does not tolerate is not counted by a constraint that honors taints.
+        return self._foreseeable and not any(each.honor_taints for each in pod_class.shape.spread)
 
     def is_suitable(self, snapshot: Snapshot, pod_class: PodClass) -> BoolArray:
         """Per row, whether the node is one for the class, whatever pods are on it."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -100,6 +101,7 @@ class Level:
     max_skew: int
 
 
+@lru_cache(8192)
 def level_weight(different: int) -> float:
     """How much a pod in a domain weighs: the more domains there are, the more, so that many hosts and few zones balance
     out."""

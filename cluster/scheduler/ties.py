@@ -39,12 +39,13 @@ class TieBreak:
         self._draws: dict[str, int] = {}
         self._ranks: IntArray = np.zeros(0, np.int64)
         self._rows: list[int] = []
-        self._ranked_at = -1
+        self._ranked: tuple[Snapshot | None, int] = (None, 0)
+        """What the ranks are of: a snapshot, and the version of its names."""
 
     def ranks(self, snapshot: Snapshot) -> IntArray:
         """The place of every row in the order of the draws, from 0. It is computed anew when a node comes or goes."""
-        if self._ranked_at != snapshot.names_version:
-            self._ranked_at = snapshot.names_version
+        if self._ranked[0] is not snapshot or self._ranked[1] != snapshot.names_version:
+            self._ranked = (snapshot, snapshot.names_version)
             if len(self._draws) > 2 * len(snapshot.names):
                 self._draws.clear()  # mostly names of nodes long gone
             for name in snapshot.names:

@@ -1,9 +1,8 @@
-"""Placement: the algorithm alone, and the whole road from creation to bound."""
+"""Placement: the whole road from creation to bound. The algorithm alone is measured in `tests.bench.deciding`."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,8 +14,6 @@ from cluster.client.grpc_client import GrpcClusterClient
 from cluster.client.informer import Informer
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
-from cluster.scheduler.settings import SchedulerSettings
-from cluster.scheduler.world import World
 from tests.bench.harness import Sides, benchmark
 from tests.bench.stage import Stage, stage
 
@@ -52,38 +49,6 @@ def make_pod(name: str, owner_uid: str = "") -> core.Pod:
     container.resources.requests["cpu"].string = "100m"
     container.resources.requests["memory"].string = "64Mi"
     return pod
-
-
-@benchmark(
-    "scheduler_decisions",
-    unit="pods/s",
-    what="decisions alone: 5,000 pods of one controller on 500 nodes in 3 zones, no I/O",
-    aim=">= 5000",
-)
-@asynccontextmanager
-async def scheduler_decisions() -> AsyncIterator[Sides]:
-    nodes = [make_node(f"node-{i}") for i in range(NODES)]
-    pods = [make_pod(f"pod-{i}", "rc") for i in range(5000)]
-    for i, pod in enumerate(pods):
-        pod.metadata.uid = f"uid-{i}"
-    controller = core.ReplicationController()
-    controller.metadata.uid = "rc"
-    controller.spec.selector["app"] = "bench"
-
-    async def ours() -> float:
-        world = World(SchedulerSettings(), random.Random(1))
-        world.controller_changed(None, controller)
-        for node in nodes:
-            world.node_changed(None, node)
-        for pod in pods:
-            world.pod_changed(None, pod)
-        begun = time.perf_counter()
-        placed = sum(len(world.decide(250, 0.0).bindings) for _ in range(len(pods) // 250))
-        taken = time.perf_counter() - begun
-        assert placed == len(pods)
-        return placed / taken
-
-    yield Sides(ours)
 
 
 class HollowNodes:

@@ -6,6 +6,7 @@ from tests.bench import (  # noqa: F401 - imported for their registrations
     agents,
     backing_up,
     crowd,
+    deciding,
     failing_over,
     journaling,
     placing,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from cluster.api.labels import Selector
 from cluster.api.quantities import format_bytes, format_milli
 from cluster.api.selectors import PodTerm
+from cluster.scheduler.filters import Filter
 from cluster.scheduler.podclass import PodClass
 from cluster.scheduler.shape import Condition, NodeTerm
 from cluster.scheduler.snapshot import Snapshot
@@ -42,6 +45,30 @@ class Teller:
 
     def _labels(self, row: int) -> dict[str, str]:
         return dict(self._snapshot.facts(row).labels)
+
+
+def plugin_teller(of: Filter) -> type[Teller]:
+    """Tells of a filter of which nothing is known but the reasons that it gives."""
+
+    class OfPlugIn(Teller):
+        filter = of.name
+
+        def detail(self, row: int, passed: bool) -> str:
+            """Its own words."""
+            return "passed" if passed else self._reasons(row)
+
+        def remedy(self, row: int) -> str:
+            """Whoever wrote it knows."""
+            return f"the plug-in {of.name} refuses {self._name(row)} ({self._reasons(row)}): ask whoever wrote it"
+
+        def effort(self, row: int) -> float:
+            """It may be anything."""
+            return 4.0
+
+        def _reasons(self, row: int) -> str:
+            return ", ".join(sorted(of.reasons(self._snapshot, self._class, np.array([row])))) or "refused"
+
+    return OfPlugIn
 
 
 def format_amount(resource: str, amount: int) -> str:

@@ -114,16 +114,12 @@ class InterPodAffinity(Teller):
         for dimension, counts in self._apart:
             if count := self._count(dimension, counts, row):
                 parts.append(
-                    f"wants no {self._term(dimension)} near, and {plural(count, 'pod')} of them in"
-                    f" {self._domain(dimension, row)} of {node}: let go of them, or ask for less in"
-                    " spec.affinity.podAntiAffinity"
+                    f"wants no {self._term(dimension)} near, and {self._domain(dimension, row)} of {node} has {count}:"
+                    " let them go, or ask for less in spec.affinity.podAntiAffinity"
                 )
         for dimension, counts in self._repelled:
             if count := self._count(dimension, counts, row):
-                parts.append(
-                    f"{plural(count, 'pod')} in {self._domain(dimension, row)} of {node} want to be apart from"
-                    f" {self._term(dimension)}: let go of them, or add a node elsewhere"
-                )
+                parts.append(f"{self._against(dimension, count, row)} of {node}: let them go, or add a node elsewhere")
         return "; and ".join(parts)
 
     def effort(self, row: int) -> float:
@@ -162,8 +158,11 @@ class InterPodAffinity(Teller):
         return f"wants no {self._term(dimension)} near: {there} in {self._domain(dimension, row)}"
 
     def _repelled_text(self, dimension: Dimension, counts: list[int], row: int) -> str:
-        there = self._count(dimension, counts, row)
-        return f"{plural(there, 'pod')} in {self._domain(dimension, row)} want no {self._term(dimension)} near"
+        return self._against(dimension, self._count(dimension, counts, row), row)
+
+    def _against(self, dimension: Dimension, count: int, row: int) -> str:
+        who = f"{plural(count, 'pod')} {'wants' if count == 1 else 'want'}"
+        return f"{who} no {self._term(dimension)} in {self._domain(dimension, row)}"
 
     def _near_remedy(self, dimension: Dimension, counts: list[int], row: int) -> str:
         node, key = self._name(row), dimension.key

@@ -88,6 +88,29 @@ def make_pod(
     return pod
 
 
+def near_to(pod: core.Pod, key: str, labels: Mapping[str, str]) -> core.Pod:
+    """The pod, with a required affinity to pods with these labels."""
+    term = pod.spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution.add(topologyKey=key)
+    term.labelSelector.matchLabels.update(labels)
+    return pod
+
+
+def away_from(pod: core.Pod, key: str, labels: Mapping[str, str]) -> core.Pod:
+    """The pod, with a required anti-affinity to pods with these labels."""
+    term = pod.spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution.add(topologyKey=key)
+    term.labelSelector.matchLabels.update(labels)
+    return pod
+
+
+def spread_over(pod: core.Pod, key: str, labels: Mapping[str, str], max_skew: int, *, hard: bool = True) -> core.Pod:
+    """The pod, with a constraint to spread pods with these labels."""
+    constraint = pod.spec.topologySpreadConstraints.add(
+        topologyKey=key, maxSkew=max_skew, whenUnsatisfiable="DoNotSchedule" if hard else "ScheduleAnyway"
+    )
+    constraint.labelSelector.matchLabels.update(labels)
+    return pod
+
+
 def make_controller(name: str, selector: Mapping[str, str], namespace: str = "default") -> core.ReplicationController:
     """A controller whose uid is its name."""
     rc = core.ReplicationController()

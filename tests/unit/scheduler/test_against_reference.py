@@ -18,6 +18,7 @@ from cluster.scheduler.cycle import Placement
 from cluster.scheduler.explain import explain
 from cluster.scheduler.filters import Refusal
 from cluster.scheduler.profiles import SchedulingProfile
+from cluster.scheduler.rules import Rules
 from cluster.scheduler.settings import DEFAULT_SCHEDULER, SchedulerSettings, Weights
 from cluster.scheduler.ties import draw
 from cluster.scheduler.world import World
@@ -65,6 +66,11 @@ class Play:
         self.helpful = (0, 0, 0)
         self.said: dict[bytes, set[str]] = {}
         """Why each class was refused since something happened that could help: a refusal that was given is kept."""
+
+    @property
+    def seed(self) -> int:
+        """Of the draws that decide ties."""
+        return self.world.cycles[DEFAULT_SCHEDULER].seed
 
     def step(self) -> None:
         """Something happens."""
@@ -186,7 +192,7 @@ class Play:
         """The rule for ties: the fewest pods (or the most), then the lowest draw."""
         sign = -1 if self.reference.weights.packs else 1
         crowd = {name: sign * len(self.reference.on(self.reference.nodes[name])) for name in best}
-        return min(best, key=lambda name: (crowd[name], draw(self.world.cycles[DEFAULT_SCHEDULER].seed, name)))
+        return min(best, key=lambda name: (crowd[name], draw(self.seed, name)))
 
     def explain(self, pod: core.Pod) -> None:
         reference = self.reference
@@ -200,9 +206,10 @@ class Play:
                 core.Namespace(metadata=core.ObjectMeta(name=name, labels=labels))
                 for name, labels in reference.namespaces.items()
             ],
-            weights=reference.weights,
+            rules=Rules(reference.weights, self.seed),
         )
         expected = reference.decide(pod)
+        assert explanation.best[:1] == ((self.winner(expected.best),) if expected.best else ())
         assert set(explanation.best) == expected.best
         assert explanation.message == expected.message
         assert {verdict.node for verdict in explanation.verdicts if verdict.fits} == expected.feasible

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 
+import numpy as np
 import pytest
 
 from cluster.pb.v1 import core_pb2 as core
-from cluster.scheduler.explain import explain
-from cluster.scheduler.telling import format_amount
-from tests.unit.scheduler.build import host_port, make_node, make_pod, make_service
+from cluster.scheduler.explain import Check, explain
+from cluster.scheduler.filters import FILTERS, Filter, Scope
+from cluster.scheduler.rules import Rules
+from cluster.scheduler.scoring import Score, weighted
+from cluster.scheduler.settings import Weights
+from cluster.scheduler.telling import TELL, TELLERS, format_amount
+from cluster.scheduler.ties import draw
+from tests.unit.scheduler.build import away_from, host_port, make_node, make_pod, make_service, near_to, spread_over
 
 BUSY = [make_pod(f"busy-{i}", {"cpu": "2500m", "gpu": "1"}, node=f"node-{i}") for i in (1, 2, 3)]
 CORDON_TAINT = ("node.kubernetes.io/unschedulable", "", "NoSchedule")
@@ -178,6 +186,178 @@ def test_nodes_on_their_way_out_and_finished_pods_do_not_count() -> None:
     explanation = explain(make_pod("p", {"cpu": "4"}), [leaving, make_node("node-2")], [done])
     assert explanation.best == ("node-2",)
     assert len(explanation.verdicts) == 1
+
+
+ZONE = "topology.kubernetes.io/zone"
+ZONED = [make_node(f"{zone}1", labels={ZONE: zone}) for zone in "ab"] + [make_node("no-zone")]
+
+
+def web(name: str, node: str = "") -> core.Pod:
+    return make_pod(name, node=node, labels={"app": "web"})
+
+
+def using(pod: core.Pod, directory: str) -> core.Pod:
+    pod.spec.volumes.add(name=directory).volumeSource.dataDirectory.name = directory
+    return pod
+
+
+def wanting_nodes(*conditions: tuple[str, str, Sequence[str]]) -> core.Pod:
+    pod = make_pod("p")
+    term = pod.spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms.add()
+    for key, operator, values in conditions:
+        term.matchExpressions.add(key=key, operator=operator, values=values)
+    return pod
+
+
+@pytest.mark.parametrize(
+    ("pod", "others", "details", "advice"),
+    [
+        (
+            spread_over(web("p"), ZONE, {"app": "web"}, 1),
+            [web("w1", "a1"), web("w2", "b1"), web("w3", "b1"), web("w4", "b1")],
+            {
+                "b1": f"{ZONE}=b: 4 with it, 1 in the emptiest: ahead by 3, at most 1",
+                "no-zone": f"has no {ZONE}",
+            },
+            "",
+        ),
+        (
+            spread_over(make_pod("p", labels={"app": "web"}, selector={ZONE: "b"}), ZONE, {"app": "web"}, 1),
+            [web("w1", "b1"), web("w2", "b1")],
+            {"b1": f"{ZONE}=b: 3 with it, 2 in the emptiest: ahead by 1, at most 1"},
+            "",
+        ),
+        (
+            spread_over(web("p"), "podium.dev/row", {"app": "web"}, 1),
+            [],
+            {"a1": "has no podium.dev/row"},
+            "spreads over podium.dev/row, and no node has such a label: label the nodes, or spread over another one",
+        ),
+        (
+            near_to(make_pod("p"), ZONE, {"app": "web"}),
+            [],
+            {
+                "a1": f"wants pods with app=web near: none in {ZONE}=a",
+                "no-zone": f"wants pods with app=web near by {ZONE}, and has no such label",
+            },
+            "wants pods with app=web near, and there are none: start one, or ask for less in spec.affinity",
+        ),
+        (
+            near_to(make_pod("p"), "podium.dev/row", {"app": "web"}),
+            [web("w", "a1")],
+            {"a1": "wants pods with app=web near by podium.dev/row, and has no such label"},
+            (
+                "wants pods with app=web near by podium.dev/row, and no node has such a label: label the nodes, or"
+                " choose another topologyKey"
+            ),
+        ),
+        (
+            near_to(make_pod("p", selector={ZONE: "a"}), ZONE, {"app": "web"}),
+            [web("w", "b1")],
+            {
+                "a1": f"wants pods with app=web near: none in {ZONE}=a",
+                "b1": f"wants pods with app=web near: 1 in {ZONE}=b",
+            },
+            f"b1 lacks the labels {ZONE}=a: label it, or ask for less in spec.nodeSelector",
+        ),
+        (
+            near_to(web("p"), ZONE, {"app": "web"}),
+            [],
+            {"a1": "wants pods with app=web near: is the first of them"},
+            "",
+        ),
+        (
+            away_from(make_pod("p", selector={ZONE: "a"}), ZONE, {"app": "web"}),
+            [web("w1", "a1"), web("w2", "a1")],
+            {
+                "a1": f"wants no pods with app=web near: 2 in {ZONE}=a",
+                "b1": f"wants no pods with app=web near: none in {ZONE}=b",
+            },
+            (
+                f"wants no pods with app=web near, and {ZONE}=a of a1 has 2: let them go, or ask for less in"
+                " spec.affinity.podAntiAffinity"
+            ),
+        ),
+        (
+            make_pod("p", labels={"app": "web"}, selector={ZONE: "a"}),
+            [away_from(make_pod("hermit", node="a1"), ZONE, {"app": "web"})],
+            {"a1": f"1 pod wants no pods with app=web in {ZONE}=a", "b1": "minds no pods, and none there minds it"},
+            f"1 pod wants no pods with app=web in {ZONE}=a of a1: let them go, or add a node elsewhere",
+        ),
+        (
+            using(make_pod("p", selector={ZONE: "a"}), "db"),
+            [using(make_pod("u", node="b1"), "db")],
+            {"a1": "default/db lies on b1", "b1": "default/db lies here"},
+            f"b1 lacks the labels {ZONE}=a: label it, or ask for less in spec.nodeSelector",
+        ),
+        (
+            wanting_nodes(("disk", "In", ["ssd", "nvme"]), ("cores", "Gt", ["8"])),
+            [],
+            {"a1": "wants disk in (ssd,nvme) and cores>8, has no disk, no cores"},
+            (
+                "a1 does not meet disk in (ssd,nvme) and cores>8: label it so, or ask for less in"
+                " spec.affinity.nodeAffinity"
+            ),
+        ),
+    ],
+)
+def test_what_pods_elsewhere_have_to_do_with_it(
+    pod: core.Pod, others: list[core.Pod], details: dict[str, str], advice: str
+) -> None:
+    explanation = explain(pod, ZONED, others)
+    assert explanation.advice == advice
+    said = {verdict.node: [check.detail for check in verdict.checks] for verdict in explanation.verdicts}
+    for node, detail in details.items():
+        assert detail in said[node]
+
+
+def test_scores_say_what_they_compared() -> None:
+    pod = spread_over(web("p"), ZONE, {"app": "web"}, 1, hard=False)
+    affinity = pod.spec.affinity
+    liked = affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution.add(weight=5)
+    liked.preference.matchExpressions.add(key=ZONE, operator="In", values=["a"])
+    near = affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution.add(weight=7)
+    near.podAffinityTerm.topologyKey = ZONE
+    near.podAffinityTerm.labelSelector.matchLabels["app"] = "web"
+    nodes = [*ZONED, make_node("c1", labels={ZONE: "c"}, taints=[("x", "", "PreferNoSchedule")])]
+    explanation = explain(pod, nodes, [web("w", "b1")])
+    told = {
+        verdict.node: {score.name: (score.value, score.detail) for score in verdict.scores}
+        for verdict in explanation.verdicts
+    }
+    assert told["a1"]["NodeAffinity"] == (100, "liked by 5 of 5")
+    assert told["b1"]["NodeAffinity"] == (0, "liked by 0 of 5")
+    assert told["b1"]["Spread"] == (0, f"1 in its {ZONE}")
+    assert told["no-zone"]["Spread"] == (0, "lacks a label that it spreads over")
+    assert told["b1"]["InterPodAffinity"] == (100, "pods near speak +7 for it")
+    assert told["a1"]["InterPodAffinity"] == (0, "no pods near speak for it")
+    assert told["c1"]["TaintToleration"] == (0, "does not tolerate 1 taint that would rather not")
+
+
+def test_every_filter_and_every_score_is_told_of() -> None:
+    assert set(TELLERS) == {each.name for each in FILTERS}
+    everything = Weights(*[1] * len(fields(Weights)))
+    assert set(TELL) == {score.name for score, _ in weighted(everything)}
+
+
+def test_plug_ins_are_told_of_in_their_own_words_and_the_seed_says_who_is_first() -> None:
+    picky = Filter(
+        "Picky",
+        Scope.NODE,
+        lambda snapshot, pod_class, rows: np.array(snapshot.names, np.object_)[rows] != "a1",
+        lambda snapshot, pod_class, rows: Counter({"it is picky": len(rows)}),
+    )
+    fancy = Score("Fancy", Scope.NODE, lambda snapshot, pod_class, rows: np.full(len(rows), 200, np.int64))
+    for seed in range(4):
+        rules = Rules(Weights(), seed, more_filters=[picky], more_scores=[(fancy, 2)])
+        explanation = explain(make_pod("p"), ZONED, [], rules=rules)
+        assert explanation.best == tuple(sorted(("b1", "no-zone"), key=lambda name: draw(seed, name)))
+        refused = next(verdict for verdict in explanation.verdicts if verdict.node == "a1")
+        assert refused.checks[-1] == Check("Picky", False, "it is picky")
+        assert explanation.verdicts[0].scores[-1].value == 100, "what is more than the best counts as the best"
+    only = explain(make_pod("p"), ZONED[:1], [], rules=rules)
+    assert only.message == "0/1 nodes are available: 1 it is picky."
+    assert only.advice == "the plug-in Picky refuses a1 (it is picky): ask whoever wrote it"
 
 
 @pytest.mark.parametrize(
