@@ -197,18 +197,20 @@ def _text(pod: core.Pod, explanation: Explanation, basis: str, decision: wire.De
             f" {decision.tie_seed}: {_outcome(decision)}"
         )
     lines.append("")
-    filters = [check.filter for check in explanation.verdicts[0].checks] if explanation.verdicts else []
-    score_names = next(([s.name for s in v.scores] for v in explanation.verdicts if v.scores), [])
-    rows = [["NODE", "FITS", *filters]]
+    refusing = list(dict.fromkeys(c.filter for v in explanation.verdicts for c in v.checks if not c.passed))
+    # A score that nobody gets says nothing.
+    score_names = list(dict.fromkeys(s.name for v in explanation.verdicts for s in v.scores if s.value))
+    rows = [["NODE", "FITS", *refusing]]
     for verdict in explanation.verdicts:
-        cells = ["ok" if check.passed else "NO" for check in verdict.checks]
+        passed = {check.filter: check.passed for check in verdict.checks}
+        cells = ["ok" if passed[name] else "NO" for name in refusing]
         rows.append([verdict.node, "yes" if verdict.fits else "no", *cells])
     lines.append(align(rows) if len(rows) > 1 else "there are no nodes")
     details = [
         f"  {verdict.node}: {check.filter}: {clean(check.detail)}"
         for verdict in explanation.verdicts
         for check in verdict.checks
-        if check.detail and (not check.passed or check.filter == "Resources")
+        if check.detail and check.filter in (*refusing, "Resources")
     ]
     if details:
         lines += ["", "compared:", *details]
@@ -216,6 +218,7 @@ def _text(pod: core.Pod, explanation: Explanation, basis: str, decision: wire.De
         rows = [["NODE", "TOTAL", *score_names]]
         for verdict in explanation.verdicts:
             if verdict.scores:
-                rows.append([verdict.node, str(verdict.total), *(f"{s.value} x{s.weight}" for s in verdict.scores)])
+                marks = {score.name: f"{score.value} x{score.weight}" for score in verdict.scores}
+                rows.append([verdict.node, str(verdict.total), *(marks[name] for name in score_names)])
         lines += ["", align(rows)]
     return "\n".join(lines)

@@ -53,9 +53,10 @@ class Indexer(Generic[T]):
         """All words under which the index of that name files anything."""
         return list(self._indexes[name])
 
-    def put(self, obj: T) -> T | None:
-        """Keeps an object, in place of the one with the same key, which is returned."""
-        key = key_of(obj)
+    def put(self, obj: T, key: Key | None = None) -> T | None:
+        """Keeps an object, in place of the one with the same key, which is returned. `key`: if it is known already."""
+        if key is None:
+            key = key_of(obj)
         old = self._objects.get(key)
         if old is not None and self._indexes:
             self._unfile(key, old)

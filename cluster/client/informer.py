@@ -152,11 +152,12 @@ class Informer(Generic[T]):
         self._tell_batch()
 
     def _keep(self, obj: T) -> None:
-        old = self.indexer.get(key_of(obj))
+        key = key_of(obj)
+        old = self.indexer.get(key)
         if old is not None and old.metadata.uid != obj.metadata.uid:
-            self._forget(key_of(old), None)
+            self._forget(key, None)
             old = None
-        self.indexer.put(obj)
+        self.indexer.put(obj, key)
         self._tell(old, obj)
 
     def _forget(self, key: Key, last: T | None) -> None:

@@ -180,6 +180,8 @@ class Scheduler:
             self._spawn(self._bind(gang, cause, atomic=True), f"bind a group of {len(gang)} pods")
         for stranger in decisions.strangers:
             self._report_stranger(stranger)
+        for problem in decisions.broken:
+            _log.warning("%s", problem)
 
     def _report(self, refused: Refused) -> None:
         for waiting in refused.waiting:

@@ -371,9 +371,13 @@ class ManyChooser(Chooser):
         return all_scores
 
 
-def chooser(ground: Field, weights: CompareWeights) -> Chooser:
-    """The faster one for so many pools. It is good until counts or nodes are changed from outside."""
-    return FewChooser(ground, weights) if len(ground.live) <= FEW else ManyChooser(ground, weights)
+def chooser(ground: Field, weights: CompareWeights, current: Chooser | None) -> Chooser:
+    """The faster one for so many pools, which may be the current one. One that listens is good only as long as it hears
+    of every change: if counts or nodes are changed from outside, there is no current one any more."""
+    many = len(ground.live) > FEW
+    if current is not None and current.listens == many:
+        return current
+    return ManyChooser(ground, weights) if many else FewChooser(ground, weights)
 
 
 def _none() -> IntArray:

@@ -1,9 +1,8 @@
 """One decision: filter, score, take the best; and many decisions in one go.
 
-A class of pods that comes up for the first time, with a single pod, is decided by asking every rule about every node.
-When it comes again, or many at once, its nodes are put into pools (`view`), and each further decision takes a few
-steps. A refusal is kept until something happens that could help. The answers are the same in every case: the tests
-compare them with a plain reference.
+The first few pods of a class are decided by asking every rule about every node. When more come, its nodes are put into
+pools (`view`), and each further decision takes a few steps. A refusal is kept until something happens that could help.
+The answers are the same in every case: the tests compare them with a plain reference.
 
 Placing is assumed at once: the next decision sees it. Whether the master takes the binding is found out later and
 elsewhere (`cluster.scheduler.assumed`).
@@ -32,7 +31,9 @@ from cluster.scheduler.view import View
 VIEWS_LIMIT = 128
 """So many classes have their nodes in pools; the one that was least recently placed has to begin anew."""
 ANSWERS_LIMIT = 4096
-"""Of so many classes it is remembered that they came before, and why they were refused."""
+"""Of so many classes it is remembered how many pods came, and why they were refused."""
+ALONE = 2
+"""So many pods of a class are decided one by one before its nodes are put into pools, which takes as long."""
 
 
 class Dice(Protocol):
@@ -65,6 +66,8 @@ class _Answer:
 
     refusal: Refusal | None = None
     stamp: Stamp = ()
+    alone: int = 0
+    """How many pods were decided one by one since there were no pools (any more)."""
 
 
 class Cycle:
@@ -115,15 +118,12 @@ class Cycle:
         refusal = self._refused_before(pod_class)
         if refusal is not None:
             return [refusal] * len(pods)
-        is_new = pod_class not in self._answers
         outcomes: list[Placement | Refusal] = []
-        if not self._rules.is_incremental(pod_class) or (is_new and len(pods) == 1):
-            outcomes += [self._decide_alone(pod) for pod in pods]
-        else:
-            if self._brings_data(pod_class):
-                outcomes.append(self._decide_alone(pods[0]))  # from now on the others go where it went
-            outcomes += self._decide_from_pools(pod_class, pods[len(outcomes) :])
-        return outcomes
+        if self._brings_data(pod_class):
+            outcomes += self._decide_one_by_one(pods[:1])  # from now on the others go where it went
+        view = self._view(pod_class, len(pods)) if self._rules.is_incremental(pod_class) else None
+        rest = pods[len(outcomes) :]
+        return outcomes + (self._decide_one_by_one(rest) if view is None else self._decide_from_pools(view, rest))
 
     def decide_for(self, pod: PlacedPod, node: str) -> Placement | None:
         """Places the pod on this node, if it may go there: that of its nomination, which is compared to no other."""
@@ -144,12 +144,20 @@ class Cycle:
 
     # -- by asking all rules
 
+    def _decide_one_by_one(self, pods: Sequence[PlacedPod]) -> list[Placement | Refusal]:
+        outcomes: list[Placement | Refusal] = []
+        for pod in pods:
+            outcome = self._decide_alone(pod)
+            if isinstance(outcome, Refusal):  # and nothing has changed for those that are like it
+                return outcomes + [outcome] * (len(pods) - len(outcomes))
+            outcomes.append(outcome)
+        return outcomes
+
     def _decide_alone(self, pod: PlacedPod) -> Placement | Refusal:
         snapshot, pod_class, rules = self._snapshot, pod.pod_class, self._rules
         rows = np.flatnonzero(filters.feasible(snapshot, pod_class, which=rules.filters))
         if not len(rows):
             return self._refuse(pod_class)
-        self._answer(pod_class)
         total = rules.total(snapshot, pod_class, rows)
         best = int(total.max())
         ties = rows[total == best]
@@ -164,10 +172,8 @@ class Cycle:
 
     # -- from pools
 
-    def _decide_from_pools(self, pod_class: PodClass, pods: Sequence[PlacedPod]) -> list[Placement | Refusal]:
-        if not pods:
-            return []
-        snapshot, view = self._snapshot, self._view(pod_class)
+    def _decide_from_pools(self, view: View, pods: Sequence[PlacedPod]) -> list[Placement | Refusal]:
+        snapshot = self._snapshot
         taken = view.take(len(pods))
         rows = [how[0] for how in taken]
         snapshot.place_many(pods[: len(rows)], rows)
@@ -177,17 +183,23 @@ class Cycle:
             Placement(names[row], score, feasible, ties) for row, score, feasible, ties in taken
         ]
         if len(rows) < len(pods):
-            outcomes += [self._refuse(pod_class)] * (len(pods) - len(rows))
+            outcomes += [self._refuse(pods[0].pod_class)] * (len(pods) - len(rows))
         return outcomes
 
-    def _view(self, pod_class: PodClass) -> View:
+    def _view(self, pod_class: PodClass, pods: int) -> View | None:
+        """The pools of a class; None if for so many pods it is not worth while to make any."""
+        answer = self._answer(pod_class)
         view = self._views.pop(pod_class, None)
-        if view is None or not view.keeps_up():
+        if view is not None and not view.keeps_up():
+            view, answer.alone = None, 0
+        if view is None:
+            answer.alone += pods
+            if answer.alone <= ALONE:
+                return None
             if len(self._views) >= VIEWS_LIMIT:
                 self._views.popitem(last=False)
             view = View(self._snapshot, pod_class, self._rules)
         self._views[pod_class] = view
-        self._answer(pod_class)
         return view
 
     # -- refusals

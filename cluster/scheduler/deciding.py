@@ -85,6 +85,8 @@ class Decisions:
     evictions: list[Eviction] = field(default_factory=list)
     strangers: list[Stranger] = field(default_factory=list)
     """Each is told once."""
+    broken: list[str] = field(default_factory=list)
+    """Plug-ins that were cut out, and why; each is told once."""
 
 
 class Decider:

@@ -199,13 +199,15 @@ class Pools:
         self,
         ground: Field,
         *,
-        rows: int,
+        keys: list[int],
+        rooms: list[int],
         row_of_rank: Sequence[int],
         packs: bool,
         ladders: dict[int, list[int]],
         climb: Callable[[int, int], int],
     ) -> None:
-        """`ladders[row][n]` is the base of a row after it was given n pods; where that is missing, `climb(row, n)`."""
+        """`keys` and `rooms` are those of all rows that are filled in next; of any other row they do not matter.
+        `ladders[row][n]` is the base of a row after it was given n pods; where that is missing, `climb(row, n)`."""
         self.field = ground
         self._row_of_rank = row_of_rank
         self._crowd_step = -1 << RANK_BITS if packs else 1 << RANK_BITS
@@ -213,10 +215,10 @@ class Pools:
         self._ladders = ladders
         self._climb = climb
         self._by_key: dict[PoolKey, Pool] = {}
-        self._pool_of: list[Pool | None] = [None] * rows
-        self._key_of = [0] * rows
-        self._room = [0] * rows
-        self._given = [0] * rows
+        self._pool_of: list[Pool | None] = [None] * len(keys)
+        self._key_of = keys
+        self._room = rooms
+        self._given = [0] * len(keys)
         self._soft = ground.of_role(Role.SOFT)
         self._rising = [(i, axis) for i, axis in enumerate(ground.axes) if axis.step and not axis.by_node]
         self._moving = [(i, axis) for i, axis in enumerate(ground.axes) if axis.step and axis.by_node]
@@ -237,13 +239,12 @@ class Pools:
             ground.minds_nodes = ground.minds_nodes or liked > 0
         return pool
 
-    def fill(self, pool: Pool, entries: Sequence[Entry], bases: dict[int, int]) -> None:
+    def fill(self, pool: Pool, rows: Sequence[int], keys: list[int], bases: dict[int, int]) -> None:
         """Nodes that were nowhere, sorted by their keys, are in this pool, which was empty."""
-        pool.heap = [entry.key for entry in entries]
-        pool.bases, pool.size = bases, len(entries)
-        self.field.nodes += len(entries)
-        for row, key, room in entries:
-            self._pool_of[row], self._key_of[row], self._room[row] = pool, key, room
+        pool.heap, pool.bases, pool.size = keys, bases, len(rows)
+        self.field.nodes += len(rows)
+        for row in rows:
+            self._pool_of[row] = pool
         self._renew(pool)
 
     def put(self, pool: Pool, entry: Entry) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from cluster.actor.clock import Clock
@@ -32,7 +32,8 @@ _log = logging.getLogger("podium.scheduler")
 PENDING_LIMIT = 10_000
 """Conditions that wait to be written. When full, the oldest is dropped: that pod is told when it is looked at next."""
 EVENTS_LIMIT = 10_000
-"""Events that wait to be written: a crowd of pods is bound faster than people's news of it is written."""
+"""Events that wait to be made, and to be written: a crowd of pods is bound faster than people's news of it is written.
+When full, the oldest is dropped."""
 WRITE_BATCH = 100
 RETRY_S = 1.0
 
@@ -56,6 +57,9 @@ class Reporter:
         self._tasks = Tasks("scheduler reporter")
         self._work = asyncio.Event()
         self._pending: OrderedDict[Key, core.Pod] = OrderedDict()
+        self._scheduled: deque[tuple[core.Pod, str]] = deque()
+        """Pods that were bound, and where: what becomes an event is made when there is time for it."""
+        self._news = asyncio.Event()
         self._said_at_s: dict[str, float] = {}
         self._overflowed = 0
 
@@ -68,10 +72,12 @@ class Reporter:
         """Begins to write."""
         await self._recorder.start()
         self._tasks.spawn(self._write_conditions(), name="scheduler conditions")
+        self._tasks.spawn(self._tell_scheduled(), name="scheduler events")
 
     async def stop(self) -> None:
         """Writes the events that are left, for a moment, and ends. Twice is fine."""
         await self._tasks.cancel_all()
+        self._record_scheduled(len(self._scheduled))
         await self._recorder.stop()
 
     def scheduled(self, pod: core.Pod, node: str) -> None:
@@ -79,9 +85,11 @@ class Reporter:
         meta = pod.metadata
         self._said_at_s.pop(meta.uid, None)
         self._pending.pop(Key("Pod", meta.namespace, meta.name), None)
-        self._recorder.event(
-            pod, "Normal", "Scheduled", f"Successfully assigned {meta.namespace}/{meta.name} to {node}"
-        )
+        self._scheduled.append((pod, node))
+        if len(self._scheduled) > EVENTS_LIMIT:
+            self._scheduled.popleft()
+            self._overflowed += 1
+        self._news.set()
 
     def unschedulable(self, pod: core.Pod, message: str, node: str = "") -> None:
         """A pod (as it was last seen) fits nowhere. `node`: where it is nominated; without a message, only that."""
@@ -134,6 +142,22 @@ class Reporter:
             self._pending.popitem(last=False)
             self._overflowed += 1
         self._work.set()
+
+    def _record_scheduled(self, most: int) -> None:
+        for _ in range(min(most, len(self._scheduled))):
+            pod, node = self._scheduled.popleft()
+            words = f"Successfully assigned {pod.metadata.namespace}/{pod.metadata.name} to {node}"
+            self._recorder.event(pod, "Normal", "Scheduled", words)
+
+    async def _tell_scheduled(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._scheduled:
+                if (hold_s := self._hold_s()) > 0:
+                    await self._clock.sleep(hold_s)
+                self._record_scheduled(WRITE_BATCH)
+                await asyncio.sleep(0)  # a crowd's events are not made in one go
 
     async def _write_conditions(self) -> None:
         while True:

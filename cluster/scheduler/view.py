@@ -14,7 +14,7 @@ import numpy as np
 
 from cluster.api.selectors import PodTerm
 from cluster.scheduler import dimensions, nodes
-from cluster.scheduler.choosing import FEW, ManyChooser, chooser
+from cluster.scheduler.choosing import chooser
 from cluster.scheduler.dimensions import Dimension
 from cluster.scheduler.filters.load import has_free_ports, holds_data, missing_resources, room
 from cluster.scheduler.podclass import PodClass
@@ -165,16 +165,14 @@ class View:
         self._ladders: dict[int, list[int]] = {}
         self._chooser: Chooser | None = None
         self._field = Field([source.axis for source in self._sources], strict=bool(pod_class.shape.spread))
-        self._first_loads: IntArray = np.zeros((0, 0), np.int64)
+        self._first_loads: IntArray = np.zeros((len(suitable), 5), np.int64)
         """The load of every row when the pools were built."""
         self._pools = self._build()
 
     def take(self, limit: int) -> list[Taken]:
         """Decides about so many pods of the class; what is taken must be placed in the snapshot next. Fewer: the next
         one fits nowhere."""
-        many = len(self._field.live) > FEW
-        if self._chooser is None or isinstance(self._chooser, ManyChooser) != many:
-            self._chooser = chooser(self._field, self._rules.compare)
+        self._chooser = chooser(self._field, self._rules.compare, self._chooser)
         return self._pools.take(self._chooser, limit)
 
     def has_placed(self, rows: Sequence[int]) -> None:
@@ -202,8 +200,8 @@ class View:
         for source in self._sources:
             source.catch_up(changed)
         self._field.begins = self._begins()
-        if isinstance(self._chooser, ManyChooser):
-            self._chooser = None  # it has copies of the counts
+        if self._chooser is not None and self._chooser.listens:
+            self._chooser = None  # it did not hear of this
         for row in changed:
             if self._suitable[row]:
                 self._put(row)
@@ -245,40 +243,41 @@ class View:
     # -- nodes
 
     def _build(self) -> Pools:
-        rules = self._rules
+        rules, snapshot = self._rules, self._snapshot
         self._field.begins = self._begins()
+        rows = np.flatnonzero(self._suitable)
+        spaces = self._room(rows)
+        rows, spaces = rows[spaces > 0], spaces[spaces > 0]
+        loads = self._loads_of(rows)
+        base = rules.load_score(loads) + self._fixed[rows]
+        self._first_loads[rows, :4], self._first_loads[rows, 4] = loads, self._fixed[rows]
+        keys = ((MAX_BASE - base) << KEY_BITS) | rules.ties.keys(snapshot, rows)
         pools = Pools(
             self._field,
-            rows=len(self._snapshot.names),
-            row_of_rank=rules.ties.rows(self._snapshot),
+            keys=_scattered(keys, rows, len(snapshot.names)),
+            rooms=_scattered(spaces, rows, len(snapshot.names)),
+            row_of_rank=rules.ties.rows(snapshot),
             packs=rules.ties.packs,
             ladders=self._ladders,
             climb=self._climb,
         )
-        rows = np.flatnonzero(self._suitable)
-        spaces = self._room(rows)
-        rows, spaces = rows[spaces > 0], spaces[spaces > 0]
         if not len(rows):
             return pools
-        loads = self._loads_of(rows)
-        base = rules.load_score(loads) + self._fixed[rows]
-        self._first_loads = np.zeros((len(self._suitable), 5), np.int64)
-        self._first_loads[rows, :4], self._first_loads[rows, 4] = loads, self._fixed[rows]
-        keys = ((MAX_BASE - base) << KEY_BITS) | rules.ties.keys(self._snapshot, rows)
         columns = [source.places(rows) for source in self._sources]
         columns += [self._intolerable[rows], self._liking[rows]]
         group = _grouped(columns, len(rows))
         order = np.lexsort((keys, group))
-        rows, spaces, keys, group, base = rows[order], spaces[order], keys[order], group[order], base[order]
+        rows, keys, group, base = rows[order], keys[order], group[order], base[order]
         starts = np.flatnonzero(np.append(True, group[1:] != group[:-1]))
-        entries = [Entry(*each) for each in zip(rows.tolist(), keys.tolist(), spaces.tolist(), strict=True)]
         *places, intolerable, liked = (column[order][starts].tolist() for column in columns)
         ends = [*starts[1:].tolist(), len(rows)]
+        all_rows, all_keys = rows.tolist(), keys.tolist()
         for start, end, taints, weight, *at in zip(starts.tolist(), ends, intolerable, liked, *places, strict=True):
             different, counts = np.unique(base[start:end], return_counts=True)
             pools.fill(
                 pools.pool(tuple(at), taints, weight),
-                entries[start:end],
+                all_rows[start:end],
+                all_keys[start:end],
                 dict(zip(different.tolist(), counts.tolist(), strict=True)),
             )
         return pools
@@ -349,6 +348,14 @@ def _is_unique(codes: IntArray) -> bool:
 def _terms(snapshot: Snapshot, pod_class: PodClass) -> set[PodTerm]:
     """The affinity terms of other pods that matter to the class."""
     return {*dimensions.repelling_terms(snapshot, pod_class), *dimensions.speaking_terms(snapshot, pod_class)}
+
+
+def _scattered(values: IntArray, rows: IntArray, size: int) -> list[int]:
+    """The values at their rows, 0 elsewhere."""
+    scattered = np.zeros(size, np.int64)
+    scattered[rows] = values
+    everywhere: list[int] = scattered.tolist()
+    return everywhere
 
 
 def _grouped(columns: Sequence[IntArray], rows: int) -> IntArray:

@@ -230,6 +230,7 @@ class World:
         decisions = self._decider.round(limit, now_s, stamp or Stamp())
         decisions.refusals.extend(self._missing_members(now_s))
         decisions.strangers.extend(self._old_strangers(now_s))
+        decisions.broken.extend(self._broken_plugins())
         return decisions
 
     def has_work(self, now_s: float) -> bool:
@@ -409,6 +410,15 @@ class World:
             self._epoch = epoch
             self.snapshot.distrust()
             self._helped.add(ANYTHING)
+
+    def _broken_plugins(self) -> list[str]:
+        broken = []
+        for profile in self.profiles.values():
+            for plugin in profile.plugins:
+                if plugin.failures > plugin.reported:
+                    plugin.reported = plugin.failures
+                    broken.append(f"plug-in {plugin.name} of profile {profile.name} is cut out: {plugin.problem}")
+        return broken
 
     def _missing_members(self, now_s: float) -> list[Refused]:
         """Gangs that were not complete in time say so, and go on waiting."""

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from cluster.pb.v1 import core_pb2 as core
 from cluster.scheduler import choosing
+from cluster.scheduler import cycle as cycle_module
 from cluster.scheduler import snapshot as snapshot_module
 from cluster.scheduler.cycle import Cycle, Placement
 from cluster.scheduler.facts import PlacedPod, facts_of, placed_pod
@@ -171,10 +172,10 @@ class Twins:
 def limits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "always many":
         monkeypatch.setattr(choosing, "FEW", -1)
-        monkeypatch.setattr("cluster.scheduler.view.FEW", -1)
+        monkeypatch.setattr(cycle_module, "ALONE", 0)
     elif request.param == "always few, short journal":
         monkeypatch.setattr(choosing, "FEW", 1 << 30)
-        monkeypatch.setattr("cluster.scheduler.view.FEW", 1 << 30)
+        monkeypatch.setattr(cycle_module, "ALONE", 0)
         monkeypatch.setattr(snapshot_module, "JOURNAL_LIMIT", 8)
 
 
