@@ -169,7 +169,7 @@ def _text_about(pod: core.Pod, explanation: Explanation, node: str, basis: str) 
     return "\n".join([*lines, f"computed from {basis}\n", align(rows), "", align(table)])
 
 
-def _text(pod: core.Pod, explanation: Explanation, basis: str, decision: wire.Decision | None) -> str:
+def _text(pod: core.Pod, explanation: Explanation, basis: str, decision: wire.Decision | None = None) -> str:
     from cluster.cli.printers import align, clean
 
     name = f"pod/{pod.metadata.name}"
