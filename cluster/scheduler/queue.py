@@ -22,30 +22,11 @@ the master limits those.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from cluster.scheduler.filters import Refusal
-from cluster.scheduler.lots import Entry, GangKey, Lot, LotKey, Party, State, Unit, UnitLine, Waiting
+from cluster.scheduler.lots import Entry, GangKey, Look, Lot, LotKey, Party, Run, State, Unit, UnitLine, Waiting
 from cluster.scheduler.refused import Refused
-
-Look = Callable[[Lot], Refusal | None]
-"""What a pod of the lot would be told now; None: it would find a place (or make one)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Pods whose turn it is; each must be answered with `refused`, `nominated`, `failed` or `remove`."""
-
-    waiting: list[Waiting]
-    """In the order of their turns."""
-    standing: Refusal | None = None
-    """Their answer, without being looked at: nothing has happened since that may have changed it."""
-    together: bool = False
-    """All or nothing: a gang, or one pod that others made room for."""
-    gang: GangKey | None = None
-    need: int = 1
-    """Of a gang: so many have to be placed."""
 
 
 class SchedulingQueue:
@@ -292,10 +273,6 @@ class SchedulingQueue:
     def help(self, filters: Iterable[str]) -> None:
         """Something happened that may help those that these filters refused (`ANYTHING`: all)."""
         self._refused.help(filters)
-
-    def help_lots(self, name: str, may: Callable[[LotKey], bool]) -> None:
-        """The same for one filter, and those lots that it may help; gangs, whatever they are made of."""
-        self._refused.help_some(name, lambda unit: not isinstance(unit, Lot) or may(unit.key))
 
     def recheck(self, look: Look, now_s: float, limit: int) -> int:
         """Looks again at dirty lots, at most so many; returns how many it were."""
