@@ -25,8 +25,12 @@ import heapq
 from collections.abc import Iterable
 
 from cluster.scheduler.filters import Refusal
-from cluster.scheduler.lots import Entry, GangKey, Look, Lot, LotKey, Party, Run, State, Unit, UnitLine, Waiting
-from cluster.scheduler.refused import Refused
+from cluster.scheduler.lots import Entry, GangKey, Look, Lot, LotKey, Party, Run, State, Turn, Unit, UnitLine, Waiting
+from cluster.scheduler.refused import ANYTHING, ClusterEvent, Refused
+
+PASSED_AT_MOST = 8
+"""A run goes past so many lots whose answer stands."""
+_HELPED_BY_PLACING = ClusterEvent.POD_ADDED.value | {ANYTHING}
 
 
 class SchedulingQueue:
@@ -171,17 +175,37 @@ class SchedulingQueue:
         return Run([entry.waiting for entry in entries], together=True, gang=party.gang, need=party.need)
 
     def _take_run(self, lot: Lot, limit: int) -> Run:
-        other = self._line.first()
-        until = other.in_line if other is not None else None
+        standing = lot.standing if self._stands(lot) else None
+        until = self._next_turn(standing is None)
         run: list[Waiting] = []
-        stands = lot.closed and lot.round == self._round and not lot.dirty
-        standing = lot.standing if stands else None
         while len(run) < limit and (head := lot.head()) is not None and (until is None or head.turn < until):
             (lot.refused if head.state is State.UNSCHEDULABLE else lot.fresh).leave(head)
             self._is_decided(head)
             run.append(head.waiting)
         self._line.offer(lot)
         return Run(run, standing)
+
+    def _stands(self, lot: Lot) -> bool:
+        """What its pods are told is known, and does nothing to anybody."""
+        return lot.closed and lot.round == self._round and not lot.dirty
+
+    def _is_indifferent(self, lot: Lot) -> bool:
+        """Its answer stands, whoever else is placed now."""
+        return self._stands(lot) and lot.filters is not None and not lot.filters & _HELPED_BY_PLACING
+
+    def _next_turn(self, passes: bool) -> Turn | None:
+        """Where a run has to end, because it is another's turn; None: nowhere. If it `passes`, it goes past a few lots
+        whose answer stands: to them it makes no difference, and a run that is cut for each of their pods is slow."""
+        passed: list[Unit] = []
+        other = self._line.first()
+        while passes and isinstance(other, Lot) and self._is_indifferent(other) and len(passed) < PASSED_AT_MOST:
+            passed.append(other)
+            self._line.leave(other)
+            other = self._line.first()
+        until = other.in_line if other is not None else None
+        for unit in passed:
+            self._line.offer(unit)
+        return until
 
     # -- answers
 

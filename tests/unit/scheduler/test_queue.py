@@ -93,6 +93,17 @@ def test_a_run_ends_where_it_is_the_turn_of_another_class(queue: SchedulingQueue
     assert pop_all(queue) == [["a1", "a2"], ["b1"], ["a3"], ["b2", "b3"]]
 
 
+def test_a_run_goes_past_a_lot_whose_answer_stands_and_not_past_one_that_may_be_helped(queue: SchedulingQueue) -> None:
+    for name, cpu in (("b1", "2"), ("a1", "1"), ("b2", "2"), ("a2", "1"), ("b3", "2"), ("a3", "1"), ("c1", "3")):
+        queue.add(waiting(name, cpu=cpu))
+    assert pop(queue) == ["b1"]
+    queue.refused(["uid-default-b1"], NO_ROOM, 0.0)
+    assert pop(queue) == ["a1", "a2", "a3"], "b2 and b3 are told the same as b1, whenever that is"
+    queue.add(waiting("a4"))
+    queue.help(ClusterEvent.POD_GONE.value)
+    assert pop_all(queue) == [["b2", "b3"], ["c1"], ["a4"]]
+
+
 def test_priorities_and_profiles_are_lots_of_their_own(queue: SchedulingQueue) -> None:
     queue.add(waiting("a"))
     queue.add(waiting("b", priority=1))
