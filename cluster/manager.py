@@ -10,6 +10,7 @@ One manager runs them at once, and no lease is taken. Several of them, on one ma
 from __future__ import annotations
 
 import argparse
+import gc
 import random
 import socket
 import sys
@@ -32,6 +33,8 @@ from cluster.rpc.identity import Credentials
 from cluster.telemetry import log
 
 PARTS = ("controllers", "scheduler")
+_GARBAGE_OBJECTS = 20_000
+"""Made since the last look for garbage that goes in circles: 700, Python's own, is one batch of news."""
 
 Build = Callable[[ClusterClient], list[ChildSpec]]
 
@@ -84,10 +87,10 @@ def main(argv: Sequence[str]) -> int:
     except ConfigError as error:
         print(f"manager: {error}", file=sys.stderr)
         return 2
-    ready = {"run": ",".join(parts)}
+    said = {"run": ",".join(parts)}
     identity = ""
     if flags.leader_elect:
-        identity = ready["identity"] = flags.identity or f"{socket.gethostname()}_{new_uid()}"
+        identity = said["identity"] = flags.identity or f"{socket.gethostname()}_{new_uid()}"
 
     async def make() -> Supervisor:
         def connect(part: str) -> GrpcClusterClient:
@@ -104,7 +107,14 @@ def main(argv: Sequence[str]) -> int:
         renewing = {f"{part}, for its lease": client for part, client in election_clients.items()}
         return Supervisor("manager", [*_connections({**clients, **renewing}), *specs])
 
-    return daemon.run(make, name="manager", ready=lambda: ready, lifeline_fd=flags.lifeline_fd, stop_grace_s=5.0)
+    def ready() -> dict[str, str]:
+        # The copies of all objects are no garbage: to look through those of a large cluster would stop it for a moment,
+        # again and again.
+        gc.freeze()
+        return said
+
+    gc.set_threshold(_GARBAGE_OBJECTS)
+    return daemon.run(make, name="manager", ready=ready, lifeline_fd=flags.lifeline_fd, stop_grace_s=5.0)
 
 
 def _builds(parts: Sequence[str], profile: Profile, scheduler_config: Path | None) -> dict[str, Build]:

@@ -66,7 +66,7 @@ def test_labels_and_taints_of_nodes_steer_pods_and_survive_the_agent(podium_clus
     cluster.apply(pod("plain", "sleep 1000", spec=fast))
     assert message_of(cluster, "plain") == (
         "0/3 nodes are available: 1 node(s) had taint {for: db}, that the pod didn't tolerate, "
-        "2 node(s) didn't match node selector."
+        "2 node(s) didn't match Pod's node affinity/selector."
     )
     tolerating = f"{fast}\n          tolerations: [{{key: for, operator: Equal, value: db, effect: NoSchedule}}]"
     cluster.apply(pod("db", "sleep 1000", spec=tolerating))
