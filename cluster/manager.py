@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import random
 import socket
 import sys
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from cluster.scheduler.service import Desk
 
 PARTS = ("controllers", "scheduler")
+_GARBAGE_OBJECTS = 20_000
+"""Made since the last look for garbage that goes in circles: 700, Python's own, is one batch of news."""
 
 Build = Callable[[ClusterClient], list[ChildSpec]]
 
@@ -96,10 +99,10 @@ def main(argv: Sequence[str]) -> int:
     except ConfigError as error:
         print(f"manager: {error}", file=sys.stderr)
         return 2
-    ready = {"run": ",".join(parts)}
+    said = {"run": ",".join(parts)}
     identity = ""
     if flags.leader_elect:
-        identity = ready["identity"] = flags.identity or f"{socket.gethostname()}_{new_uid()}"
+        identity = said["identity"] = flags.identity or f"{socket.gethostname()}_{new_uid()}"
 
     async def make() -> Supervisor:
         def connect(part: str) -> GrpcClusterClient:
@@ -120,7 +123,14 @@ def main(argv: Sequence[str]) -> int:
         renewing = {f"{part}, for its lease": client for part, client in election_clients.items()}
         return Supervisor("manager", [*_connections({**clients, **renewing}), *desks, *specs])
 
-    return daemon.run(make, name="manager", ready=lambda: ready, lifeline_fd=flags.lifeline_fd, stop_grace_s=5.0)
+    def ready() -> dict[str, str]:
+        # The copies of all objects are no garbage: to look through those of a large cluster would stop it for a moment,
+        # again and again.
+        gc.freeze()
+        return said
+
+    gc.set_threshold(_GARBAGE_OBJECTS)
+    return daemon.run(make, name="manager", ready=ready, lifeline_fd=flags.lifeline_fd, stop_grace_s=5.0)
 
 
 def _builds(

@@ -34,8 +34,9 @@ from cluster.client.interface import ClusterClient, OperationOutcome
 from cluster.config.profiles import Profile
 from cluster.pb.v1 import core_pb2 as core
 from cluster.scheduler.configuration import load_settings, profiles_of
-from cluster.scheduler.deciding import Refused, Stranger
+from cluster.scheduler.deciding import Refused
 from cluster.scheduler.evicting import Evicting
+from cluster.scheduler.patience import Stranger
 from cluster.scheduler.records import Stamp
 from cluster.scheduler.reporter import Reporter
 from cluster.scheduler.service import Desk
