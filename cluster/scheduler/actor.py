@@ -34,8 +34,9 @@ from cluster.client.interface import ClusterClient, OperationOutcome
 from cluster.config.profiles import Profile
 from cluster.pb.v1 import core_pb2 as core
 from cluster.scheduler.configuration import load_settings, profiles_of
-from cluster.scheduler.deciding import Refused, Stranger
+from cluster.scheduler.deciding import Refused
 from cluster.scheduler.evicting import Evicting
+from cluster.scheduler.patience import Stranger
 from cluster.scheduler.records import Stamp
 from cluster.scheduler.reporter import Reporter
 from cluster.scheduler.settings import SchedulerSettings
@@ -164,6 +165,8 @@ class Scheduler:
             self._spawn(self._bind(gang, cause, atomic=True), f"bind a group of {len(gang)} pods")
         for stranger in decisions.strangers:
             self._report_stranger(stranger)
+        for problem in decisions.broken:
+            _log.warning("%s", problem)
 
     def _report(self, refused: Refused) -> None:
         for waiting in refused.waiting:

@@ -22,10 +22,11 @@ from cluster.scheduler.cycle import Cycle, Placement
 from cluster.scheduler.facts import PlacedPod
 from cluster.scheduler.filters import Refusal
 from cluster.scheduler.gangs import MOST_TOGETHER, Gangs
-from cluster.scheduler.lots import GangKey, Lot, Waiting
+from cluster.scheduler.lots import GangKey, Lot, Run, Waiting
 from cluster.scheduler.nominations import EVERYBODY, Nominations
+from cluster.scheduler.patience import Stranger
 from cluster.scheduler.preemption import NEVER, WAITS, Plan, Preemption
-from cluster.scheduler.queue import Run, SchedulingQueue
+from cluster.scheduler.queue import SchedulingQueue
 from cluster.scheduler.records import Nominated, Outcome, Records, Stamp
 from cluster.scheduler.refused import ClusterEvent
 from cluster.scheduler.snapshot import Snapshot
@@ -65,15 +66,6 @@ class Eviction:
     profile: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stranger:
-    """A pod that has waited for long for a scheduler that is none of ours."""
-
-    key: Key
-    uid: str
-    scheduler: str
-
-
 @dataclass(slots=True)
 class Decisions:
     """What came of one round, in the order of the queue."""
@@ -85,6 +77,8 @@ class Decisions:
     evictions: list[Eviction] = field(default_factory=list)
     strangers: list[Stranger] = field(default_factory=list)
     """Each is told once."""
+    broken: list[str] = field(default_factory=list)
+    """Plug-ins that were cut out, and why; each is told once."""
 
 
 class Decider:

@@ -254,3 +254,22 @@ class UnitLine:
             else:
                 heapq.heappop(self._heap)
         return None
+
+
+Look = Callable[[Lot], Refusal | None]
+"""What a pod of the lot would be told now; None: it would find a place (or make one)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Pods whose turn it is; each must be answered with `refused`, `nominated`, `failed` or `remove`."""
+
+    waiting: list[Waiting]
+    """In the order of their turns."""
+    standing: Refusal | None = None
+    """Their answer, without being looked at: nothing has happened since that may have changed it."""
+    together: bool = False
+    """All or nothing: a gang, or one pod that others made room for."""
+    gang: GangKey | None = None
+    need: int = 1
+    """Of a gang: so many have to be placed."""

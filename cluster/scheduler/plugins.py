@@ -139,6 +139,8 @@ class PlugIn:
     """Why it is cut out; empty: it is not."""
     failures: int = 0
     """How often it was cut out."""
+    reported: int = 0
+    """How many of these somebody was told of."""
     epoch: int = 0
     """Grows when it is cut out or comes back: what it said before is void."""
     since_s: float | None = None

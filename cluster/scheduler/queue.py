@@ -22,33 +22,15 @@ the master limits those.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from cluster.scheduler.filters import Refusal
-from cluster.scheduler.lots import Entry, GangKey, Lot, LotKey, Party, State, Turn, Unit, UnitLine, Waiting
-from cluster.scheduler.refused import Refused
-
-Look = Callable[[Lot], Refusal | None]
-"""What a pod of the lot would be told now; None: it would find a place (or make one)."""
+from cluster.scheduler.lots import Entry, GangKey, Look, Lot, LotKey, Party, Run, State, Turn, Unit, UnitLine, Waiting
+from cluster.scheduler.refused import ANYTHING, ClusterEvent, Refused
 
 PASSED_AT_MOST = 8
 """A run goes past so many lots whose answer stands."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Pods whose turn it is; each must be answered with `refused`, `nominated`, `failed` or `remove`."""
-
-    waiting: list[Waiting]
-    """In the order of their turns."""
-    standing: Refusal | None = None
-    """Their answer, without being looked at: nothing has happened since that may have changed it."""
-    together: bool = False
-    """All or nothing: a gang, or one pod that others made room for."""
-    gang: GangKey | None = None
-    need: int = 1
-    """Of a gang: so many have to be placed."""
+_HELPED_BY_PLACING = ClusterEvent.POD_ADDED.value | {ANYTHING}
 
 
 class SchedulingQueue:
@@ -207,12 +189,16 @@ class SchedulingQueue:
         """What its pods are told is known, and does nothing to anybody."""
         return lot.closed and lot.round == self._round and not lot.dirty
 
+    def _is_indifferent(self, lot: Lot) -> bool:
+        """Its answer stands, whoever else is placed now."""
+        return self._stands(lot) and lot.filters is not None and not lot.filters & _HELPED_BY_PLACING
+
     def _next_turn(self, passes: bool) -> Turn | None:
         """Where a run has to end, because it is another's turn; None: nowhere. If it `passes`, it goes past a few lots
         whose answer stands: to them it makes no difference, and a run that is cut for each of their pods is slow."""
         passed: list[Unit] = []
         other = self._line.first()
-        while passes and isinstance(other, Lot) and self._stands(other) and len(passed) < PASSED_AT_MOST:
+        while passes and isinstance(other, Lot) and self._is_indifferent(other) and len(passed) < PASSED_AT_MOST:
             passed.append(other)
             self._line.leave(other)
             other = self._line.first()
@@ -311,10 +297,6 @@ class SchedulingQueue:
     def help(self, filters: Iterable[str]) -> None:
         """Something happened that may help those that these filters refused (`ANYTHING`: all)."""
         self._refused.help(filters)
-
-    def help_lots(self, name: str, may: Callable[[LotKey], bool]) -> None:
-        """The same for one filter, and those lots that it may help; gangs, whatever they are made of."""
-        self._refused.help_some(name, lambda unit: not isinstance(unit, Lot) or may(unit.key))
 
     def recheck(self, look: Look, now_s: float, limit: int) -> int:
         """Looks again at dirty lots, at most so many; returns how many it were."""

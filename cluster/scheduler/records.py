@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cluster.api.meta import Key
 from cluster.scheduler.cycle import Placement
@@ -62,14 +63,13 @@ class Decision:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Batch:
+class _Batch(NamedTuple):
     stamp: Stamp
     class_number: int
     first: int
     """The number of the first decision in it."""
     waiting: Sequence[Waiting]
-    outcomes: Sequence[Outcome] | Outcome
+    outcomes: Sequence[Outcome] | Nominated | Refusal
     """One for each, or one for all."""
     size_bytes: int
 
@@ -92,15 +92,15 @@ class Records:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, stamp: Stamp, waiting: Sequence[Waiting], outcomes: Sequence[Outcome] | Outcome) -> None:
+    def add(self, stamp: Stamp, waiting: Sequence[Waiting], outcomes: Sequence[Outcome] | Nominated | Refusal) -> None:
         """Pods of one lot got these answers, one for each or one for all; neither list may change afterwards."""
         first = self.made + 1
         self.made += len(waiting)
         if not waiting or not self._limit:
             return
         size = _BATCH_BYTES + _DECISION_BYTES * len(waiting)
-        for outcome in (outcomes,) if isinstance(outcomes, Outcome) else ():
-            size += len(outcome.message) if isinstance(outcome, Refusal) else 0
+        if isinstance(outcomes, Refusal):
+            size += len(outcomes.message)
         batch = _Batch(stamp, self._class_number(waiting[0].lot), first, waiting, outcomes, size)
         self._batches.append(batch)
         latest = self._latest
@@ -145,7 +145,7 @@ class Records:
 def _decision(batch: _Batch, index: int) -> Decision:
     waiting = batch.waiting[index]
     outcomes = batch.outcomes
-    outcome = outcomes if isinstance(outcomes, Outcome) else outcomes[index]
+    outcome = outcomes if isinstance(outcomes, Nominated | Refusal) else outcomes[index]
     return Decision(
         waiting.key, waiting.uid, batch.first + index, batch.stamp, waiting.lot, batch.class_number, outcome
     )

@@ -11,7 +11,7 @@ little, however many wait. Who looks again, and when, is the queue's business.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from enum import Enum
 
 from cluster.scheduler.lots import Unit
@@ -86,12 +86,6 @@ class Refused:
             return
         for name in list(self._clean) if ANYTHING in names else [*names, ANYTHING]:
             for unit in list(self._clean.get(name, ())):
-                self.stain(unit)
-
-    def help_some(self, name: str, may: Callable[[Unit], bool]) -> None:
-        """The same for one filter, and those units that it may help."""
-        for unit in list(self._clean.get(name, ())):
-            if may(unit):
                 self.stain(unit)
 
     def flush(self, now_s: float, after_s: float) -> None:

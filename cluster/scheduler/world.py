@@ -11,9 +11,6 @@ argument (monotonic seconds), dice are handed in, so that a test, a replay and a
 
 from __future__ import annotations
 
-import heapq
-import math
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 
 from cluster.api.meta import from_time, is_terminating, key_of
@@ -24,11 +21,12 @@ from cluster.pb.v1 import core_pb2 as core
 from cluster.scheduler.assumed import Assumed
 from cluster.scheduler.budgets import Budget, Budgets
 from cluster.scheduler.cycle import Dice
-from cluster.scheduler.deciding import Decider, Decisions, Refused, Stranger
+from cluster.scheduler.deciding import Decider, Decisions, Refused
 from cluster.scheduler.facts import PlacedPod, facts_of, placed_pod
 from cluster.scheduler.gangs import Gangs
 from cluster.scheduler.lots import GangKey, LotKey, State, Waiting
 from cluster.scheduler.nominations import Nominations
+from cluster.scheduler.patience import Patience, Stranger
 from cluster.scheduler.podclass import PodClass, PodClasses
 from cluster.scheduler.preemption import Preemption
 from cluster.scheduler.profiles import SchedulingProfile, shipped
@@ -37,11 +35,6 @@ from cluster.scheduler.records import Records, Stamp
 from cluster.scheduler.refused import ANYTHING, ClusterEvent
 from cluster.scheduler.settings import DEFAULT_SCHEDULER, SchedulerSettings
 from cluster.scheduler.snapshot import Snapshot
-
-STRANGERS_LIMIT = 10_000
-"""Pods of unknown schedulers that are remembered; the oldest are forgotten first, and nothing is said of them."""
-STRANGER_AFTER_S = 30.0
-"""So long another scheduler has to place its pod, before anything is said of it."""
 
 
 def is_alike(old: core.Pod | None, new: core.Pod) -> bool:
@@ -84,18 +77,9 @@ class World:
         )  # fmt: skip
         self._classes = PodClasses()
         self._helped: set[str] = set()
-        self._gathering: dict[GangKey, None] = {}
-        """Gangs that had no member waiting before: their time begins with the next decision."""
-        self._overdue: list[tuple[float, GangKey]] = []
-        """When the members of a gang say that others are missing."""
-        self._timed: set[GangKey] = set()
-        """Those that stand in it."""
+        self._patience = Patience()
         self._epoch = 0
         """Of the plug-ins, when they were last looked at."""
-        self._strangers: OrderedDict[str, tuple[Stranger, float]] = OrderedDict()
-        """Pods of unknown schedulers by uid, and when something is said of them."""
-        self._new_strangers: dict[str, Stranger] = {}
-        """Their time begins with the next decision."""
 
     # -- news
 
@@ -146,7 +130,7 @@ class World:
             self._wants_nothing(uid)
         elif self._profile_of(new) not in self.cycles:
             self._wants_nothing(uid)
-            self._stranger(new)
+            self._patience.stranger(Stranger(key_of(new), uid, new.spec.schedulerName))
         else:
             self._wants_node(new)
 
@@ -229,19 +213,20 @@ class World:
         self._advance(now_s)
         decisions = self._decider.round(limit, now_s, stamp or Stamp())
         decisions.refusals.extend(self._missing_members(now_s))
-        decisions.strangers.extend(self._old_strangers(now_s))
+        decisions.strangers.extend(self._patience.overdue_strangers(now_s))
+        decisions.broken.extend(self._broken_plugins())
         return decisions
 
     def has_work(self, now_s: float) -> bool:
         """Whether `decide` would find something to do."""
         self._advance(now_s)
-        return self.queue.has_active or self.queue.has_dirty or self._next_word_s() <= now_s
+        word_s = self._patience.next_due_s()
+        return self.queue.has_active or self.queue.has_dirty or (word_s is not None and word_s <= now_s)
 
     def next_due_s(self) -> float | None:
         """When `decide` has something to do even if nothing is heard of until then."""
-        due = [self.queue.next_due_s(), self.assumed.next_expiry_s(), self._next_word_s()]
-        first_s = min((at for at in due if at is not None), default=math.inf)
-        return None if first_s == math.inf else first_s
+        due = [self.queue.next_due_s(), self.assumed.next_expiry_s(), self._patience.next_due_s()]
+        return min((at for at in due if at is not None), default=None)
 
     def bound(self, uid: str, now_s: float) -> None:
         """The binding is written, or may be: the watch will show it, or it expires."""
@@ -280,7 +265,7 @@ class World:
         uid, node = pod.metadata.uid, pod.spec.nodeName
         assumed = self.assumed.confirm(uid)
         self.queue.remove(uid)
-        self._no_stranger(uid)
+        self._patience.forget(uid)
         self.nominations.drop(uid)
         # Most news are of two kinds: how the pod does, and our own binding.
         known = old is not None and (bool(old.spec.nodeName) or assumed is not None)
@@ -311,8 +296,7 @@ class World:
         if waiting.gang is not None:
             self._join(pod, placed=waiting.uid in self.assumed)
             need = self.gangs.need(waiting.gang)
-            if self.queue.get(waiting.uid) is None and not self.queue.waiting_of(waiting.gang):
-                self._gathering[waiting.gang] = None
+            self._patience.gathers(waiting.gang, self.gangs.timeout_s(waiting.gang))
         self.queue.add(waiting, need)
 
     def _wants_nothing(self, uid: str, *, but_counts: bool = False) -> None:
@@ -322,7 +306,7 @@ class World:
             if self.nominations.drop(uid) is not None and waiting.gang is not None:
                 for other in self.queue.waiting_of(waiting.gang):  # without it the others' places are void
                     self._renounce(other.uid)
-        self._no_stranger(uid)
+        self._patience.forget(uid)
         if but_counts:
             return
         gang = self.gangs.remove(uid)
@@ -353,16 +337,6 @@ class World:
         if self.nominations.drop(uid) is not None:
             self.queue.renounce(uid)
 
-    def _stranger(self, pod: core.Pod) -> None:
-        uid = pod.metadata.uid
-        if uid not in self._strangers:
-            self._new_strangers[uid] = Stranger(key_of(pod), uid, pod.spec.schedulerName)
-
-    def _no_stranger(self, uid: str) -> None:
-        if self._strangers or self._new_strangers:
-            self._strangers.pop(uid, None)
-            self._new_strangers.pop(uid, None)
-
     def _profile_of(self, pod: core.Pod) -> str:
         return pod.spec.schedulerName or DEFAULT_SCHEDULER
 
@@ -383,16 +357,7 @@ class World:
         late = self.assumed.expired(now_s)
         if late:
             self.unbound([pod.uid for pod in late], now_s)
-        for gang in self._gathering:
-            if gang not in self._timed:
-                self._timed.add(gang)
-                heapq.heappush(self._overdue, (now_s + self.gangs.timeout_s(gang), gang))
-        self._gathering.clear()
-        for uid, stranger in self._new_strangers.items():
-            self._strangers[uid] = (stranger, now_s + STRANGER_AFTER_S)
-            if len(self._strangers) > STRANGERS_LIMIT:
-                self._strangers.popitem(last=False)
-        self._new_strangers.clear()
+        self._patience.begin(now_s)
         self.queue.flush(now_s)
         self._recover_plugins(now_s)
         if self._helped:
@@ -410,31 +375,28 @@ class World:
             self.snapshot.distrust()
             self._helped.add(ANYTHING)
 
+    def _broken_plugins(self) -> list[str]:
+        broken = []
+        for profile in self.profiles.values():
+            for plugin in profile.plugins:
+                if plugin.failures > plugin.reported:
+                    plugin.reported = plugin.failures
+                    broken.append(f"plug-in {plugin.name} of profile {profile.name} is cut out: {plugin.problem}")
+        return broken
+
     def _missing_members(self, now_s: float) -> list[Refused]:
         """Gangs that were not complete in time say so, and go on waiting."""
         told = []
-        while self._overdue and self._overdue[0][0] <= now_s:
-            _, gang = heapq.heappop(self._overdue)
+        for gang in self._patience.overdue_gangs(now_s):
             waiting = self.queue.waiting_of(gang)
             if not waiting:
-                self._timed.discard(gang)
                 continue
-            heapq.heappush(self._overdue, (now_s + self.gangs.timeout_s(gang), gang))
+            self._patience.gathers(gang, self.gangs.timeout_s(gang))
             if self.queue.state(waiting[0].uid) is State.GATHERING:
                 there, least = self.gangs.size(gang)
                 told.append(Refused(waiting, f"pod group {gang.name} has {there} of {least} members"))
+        self._patience.begin(now_s)
         return told
-
-    def _old_strangers(self, now_s: float) -> list[Stranger]:
-        old = []
-        while self._strangers and next(iter(self._strangers.values()))[1] <= now_s:
-            old.append(self._strangers.popitem(last=False)[1][0])
-        return old
-
-    def _next_word_s(self) -> float:
-        """When there is something to say of a gang or a stranger."""
-        gang_s = self._overdue[0][0] if self._overdue else math.inf
-        return min(gang_s, next(iter(self._strangers.values()))[1] if self._strangers else math.inf)
 
     def _help(self, event: ClusterEvent) -> None:
         self._helped |= event.value

@@ -12,9 +12,9 @@ from cluster.api.meta import key_of
 from cluster.scheduler.assumed import Assumed, AssumedPod
 from cluster.scheduler.facts import placed_pod
 from cluster.scheduler.filters import Refusal
-from cluster.scheduler.lots import GangKey, Lot, LotKey, State, Waiting
+from cluster.scheduler.lots import GangKey, Look, Lot, LotKey, Run, State, Waiting
 from cluster.scheduler.podclass import PodClasses
-from cluster.scheduler.queue import Look, Run, SchedulingQueue
+from cluster.scheduler.queue import SchedulingQueue
 from cluster.scheduler.refused import ClusterEvent
 from tests.unit.scheduler.build import make_pod
 
