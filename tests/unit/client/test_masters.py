@@ -196,7 +196,10 @@ async def test_a_write_whose_answer_is_lost_happens_once(scene: Scene) -> None:
     assert scene.handlers[1].asked["write"] == 1
 
 
-async def test_many_writes_move_together_and_each_happens_once(scene: Scene) -> None:
+async def test_many_writes_move_together_and_each_happens_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TRY_S", PATIENCE_S)  # on a busy machine a master that is well may take its time
     scene.handlers[0].loses_answers = True
     async with aclosing(scene.client()) as client:
         written = await asyncio.gather(*(client.write([operations.create(pod(f"p-{n}"))]) for n in range(200)))
@@ -226,8 +229,9 @@ async def test_when_no_master_answers_the_last_error_is_told_within_the_callers_
     for handler in scene.handlers:
         handler.refuses = True
     async with aclosing(scene.client()) as client:
-        with pytest.raises(Unavailable, match="nobody leads"):
-            await client.get(core.Pod, "p", "default", timeout_s=1.0)
+        # Whichever of them is at work when the time is over; what one of them said is told in any case.
+        with pytest.raises((Unavailable, DeadlineExceeded), match="nobody leads"):
+            await client.get(core.Pod, "p", "default", timeout_s=2.0)
         assert all(handler.asked["get"] >= 2 for handler in scene.handlers), "in rounds"
         for handler in scene.handlers:
             handler.is_mute = True
