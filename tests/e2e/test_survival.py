@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -120,7 +121,8 @@ def test_what_was_lost_with_the_machine_runs_again_and_strangers_are_not_touched
     podium_cluster.kill_process("node-1")
     podium_cluster.kill_process("node-1-spawner")
     for proc in alive(lost):
-        os.kill(proc.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # some end with the others
+            os.kill(proc.pid, signal.SIGKILL)
     podium_cluster.wait_until(lambda: not alive(lost), "nothing of the node is left")
     stranger = subprocess.Popen(["sleep", "1000"])
     try:
