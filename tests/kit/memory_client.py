@@ -170,7 +170,9 @@ class MemoryCluster:
         """Notes them, and returns the names of nodes that do not exist."""
         self.check()
         for heartbeat in heartbeats:
-            self.heartbeats[heartbeat.node] = heartbeat
+            said = wire.NodeHeartbeat()
+            said.CopyFrom(heartbeat)  # as on a wire: the caller may use its message again
+            self.heartbeats[heartbeat.node] = said
         self._notify()
         return [beat.node for beat in heartbeats if self.find(core.Node, beat.node) is None]
 

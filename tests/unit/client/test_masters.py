@@ -196,9 +196,7 @@ async def test_a_write_whose_answer_is_lost_happens_once(scene: Scene) -> None:
     assert scene.handlers[1].asked["write"] == 1
 
 
-async def test_many_writes_move_together_and_each_happens_once(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_many_writes_move_together_and_each_happens_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TRY_S", PATIENCE_S)  # on a busy machine a master that is well may take its time
     scene.handlers[0].loses_answers = True
     async with aclosing(scene.client()) as client:
