@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.scheduler.pools import MISSING, NOWHERE, Axis, Chooser, Chosen, Field, Pool, Role, first_of_tie
+from cluster.scheduler.axes import MISSING, NOWHERE, Axis, Chooser, Chosen, Field, Pool, Role, first_of_tie
 from cluster.scheduler.scores import BEST, level_weight
 from cluster.scheduler.snapshot import BoolArray, IntArray
 

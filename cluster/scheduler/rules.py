@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from cluster.scheduler.axes import MAX_BASE
 from cluster.scheduler.choosing import CompareWeights
 from cluster.scheduler.filters import FILTERS, Filter, Scope, feasible
 from cluster.scheduler.filters.affinity import INTER_POD_AFFINITY
@@ -18,7 +19,6 @@ from cluster.scheduler.filters.load import DATA_DIRECTORIES, HOST_PORTS, RESOURC
 from cluster.scheduler.filters.node import TAINT_TOLERATION
 from cluster.scheduler.filters.topology import TOPOLOGY_SPREAD
 from cluster.scheduler.podclass import PodClass
-from cluster.scheduler.pools import MAX_BASE
 from cluster.scheduler.scores import BEST
 from cluster.scheduler.scoring import Score, weighted
 from cluster.scheduler.settings import Weights

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from cluster.scheduler.encoding import LabelColumn, LabelColumns, TaintSets
 from cluster.scheduler.facts import NodeFacts, PlacedPod
-from cluster.scheduler.podclass import PodClass
+from cluster.scheduler.occupancy import Occupancy
 from cluster.scheduler.shape import HostPort, Shape, TaintTuple
 from cluster.scheduler.spread import SpreadSelectors
 from cluster.scheduler.tallies import Tallies
@@ -98,12 +98,11 @@ class Snapshot:
         self._facts: dict[int, NodeFacts] = {}
         self._pods: dict[str, tuple[int, PlacedPod]] = {}
         self._on_row: dict[int, set[str]] = {}
-        self._ports: dict[tuple[str, int], dict[int, Counter[str]]] = {}
-        self._directories: dict[str, Counter[int]] = {}
+        self._occupancy = Occupancy()
         self._vectors: dict[tuple[tuple[str, int], ...], IntArray] = {}
         self._journal: list[int] = []
         self._journal_start = 0
-        self._generation = self._nodes_version = self._directories_version = 0
+        self._generation = self._nodes_version = 0
         self.names_version = 0
         """Grows whenever a row gets a name or is given back."""
 
@@ -116,7 +115,7 @@ class Snapshot:
             self._nodes_version,
             self.names_version,
             tallies.namespaces.version,
-            self._directories_version,
+            self._occupancy.version,
             tallies.terms_version,
             self.selectors.version,
         )
@@ -152,7 +151,7 @@ class Snapshot:
         for resource, amount in facts.allocatable:
             self.allocatable[row, self.columns[resource]] = amount
         self._labels.set(row, facts)
-        self._announce(row, before, facts)
+        self._occupancy.announce(row, before, facts)
         self._nodes_version += 1
         self._changed((row,))
         return before
@@ -166,7 +165,7 @@ class Snapshot:
         self.alive[row] = False
         self.allocatable[row] = 0
         self._labels.set(row, None)
-        self._announce(row, before, None)
+        self._occupancy.announce(row, before, None)
         self._nodes_version += 1
         self._changed((row,))
         self._release(row)
@@ -187,7 +186,7 @@ class Snapshot:
 
     def directory_rows(self, name: str) -> Collection[int]:
         """Where a data directory (NAMESPACE/NAME) lies or is in use; empty: nowhere yet."""
-        return self._directories.get(name, {}).keys()
+        return self._occupancy.directory_rows(name)
 
     def distrust(self) -> None:
         """Everything that was computed from the nodes is void, though nothing here has changed."""
@@ -228,7 +227,7 @@ class Snapshot:
         self.tallies.add_many(pod_class, different, counts)
         if pod_class.shape.host_ports or pod_class.shape.directories:
             for row in rows:
-                self._occupy(row, pod_class, 1)
+                self._occupancy.use(row, pod_class, 1)
         self.arrivals += len(pods)
         self._changed(different.tolist())
 
@@ -275,7 +274,7 @@ class Snapshot:
 
     def port_users(self, port: HostPort) -> dict[int, Counter[str]]:
         """Who uses a host port of this protocol and number: row -> address -> how many."""
-        return self._ports.get((port.protocol, port.port), {})
+        return self._occupancy.port_users(port)
 
     def vector(self, shape: Shape) -> IntArray:
         """What a shape asks for, by column; what has no column is left out."""
@@ -331,42 +330,13 @@ class Snapshot:
         self.scored[row, CPU] += sign * shape.scored_cpu_milli
         self.scored[row, MEMORY] += sign * shape.scored_memory_bytes
         if shape.host_ports or shape.directories:
-            self._occupy(row, pod.pod_class, sign)
+            self._occupancy.use(row, pod.pod_class, sign)
         self.tallies.add(pod.pod_class, pod.terminating, row, sign)
         if sign > 0:
             self.arrivals += 1
         else:
             self.departures += 1
         self._changed((row,))
-
-    def _occupy(self, row: int, pod_class: PodClass, sign: int) -> None:
-        """Ports of the node and data directories."""
-        for port in pod_class.shape.host_ports:
-            users = self._ports.setdefault((port.protocol, port.port), {})
-            by_ip = users.setdefault(row, Counter())
-            by_ip[port.ip] += sign
-            if not by_ip[port.ip]:
-                del by_ip[port.ip]
-                if not by_ip:
-                    del users[row]
-        for name in pod_class.shape.directories:
-            self._lie(f"{pod_class.namespace}/{name}", row, sign)
-
-    def _announce(self, row: int, before: NodeFacts | None, after: NodeFacts | None) -> None:
-        for facts, sign in ((after, 1), (before, -1)):
-            for name in facts.directories if facts is not None else ():
-                self._lie(name, row, sign)
-
-    def _lie(self, directory: str, row: int, sign: int) -> None:
-        rows = self._directories.setdefault(directory, Counter())
-        there = rows[row] > 0
-        rows[row] += sign
-        if there != (rows[row] > 0):
-            self._directories_version += 1
-        if not rows[row]:
-            del rows[row]
-            if not rows:
-                del self._directories[directory]
 
     def _row(self, name: str) -> int:
         row = self._row_of.get(name)

@@ -14,11 +14,12 @@ import numpy as np
 
 from cluster.api.selectors import PodTerm
 from cluster.scheduler import dimensions, nodes
+from cluster.scheduler.axes import MAX_BASE, NOWHERE, Axis, Chooser, Field, Role
 from cluster.scheduler.choosing import chooser
 from cluster.scheduler.dimensions import Dimension
 from cluster.scheduler.filters.load import has_free_ports, holds_data, missing_resources, room
 from cluster.scheduler.podclass import PodClass
-from cluster.scheduler.pools import MAX_BASE, NOWHERE, Axis, Chooser, Entry, Field, Pools, Role, Taken
+from cluster.scheduler.pools import Entry, Pools, Taken
 from cluster.scheduler.rules import Rules
 from cluster.scheduler.snapshot import ALL_ROWS, CPU, MEMORY, PODS, BoolArray, IntArray, Rows, Snapshot
 from cluster.scheduler.ties import KEY_BITS

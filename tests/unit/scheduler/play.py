@@ -93,9 +93,9 @@ class Play:
             snapshot.scored.tolist(),
             {uid: (row, pod.name) for uid, (row, pod) in snapshot._pods.items()},
             {row: set(uids) for row, uids in snapshot._on_row.items()},
-            {port: {row: dict(by) for row, by in users.items()} for port, users in snapshot._ports.items()},
+            {port: {row: dict(by) for row, by in users.items()} for port, users in snapshot._occupancy._ports.items()},
             {key: dict(placed.rows) for key, placed in snapshot.tallies._placed.items()},
             tallies,
             dict(snapshot.priorities),
-            dict(snapshot._directories),
+            dict(snapshot._occupancy._directories),
         )
