@@ -122,15 +122,13 @@ class Informer(Generic[T]):
     # --- what the reflector tells (its Sink)
 
     def replace(self, objects: Sequence[T], revision: int) -> None:
-        gone = set(self.indexer.keys())
-        for obj in objects:
-            gone.discard(key_of(obj))
-        for key in gone:
+        keys = [key_of(obj) for obj in objects]
+        for key in set(self.indexer.keys()).difference(keys):
             self._forget(key, None)
-        for obj in objects:
+        for key, obj in zip(keys, objects, strict=True):
             # What has not changed since the state was last read is no news.
-            if self.indexer.get(key_of(obj)) != obj:
-                self._keep(obj)
+            if self.indexer.get(key) != obj:
+                self._keep(key, obj)
         self._tell_batch()
         if not self._synced.is_set():
             self._synced.set()
@@ -145,14 +143,14 @@ class Informer(Generic[T]):
         for event in events:
             obj = event.object
             assert obj is not None
+            key = key_of(obj)
             if event.type is EventType.DELETED:
-                self._forget(key_of(obj), obj)
+                self._forget(key, obj)
             else:
-                self._keep(obj)
+                self._keep(key, obj)
         self._tell_batch()
 
-    def _keep(self, obj: T) -> None:
-        key = key_of(obj)
+    def _keep(self, key: Key, obj: T) -> None:
         old = self.indexer.get(key)
         if old is not None and old.metadata.uid != obj.metadata.uid:
             self._forget(key, None)

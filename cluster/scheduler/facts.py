@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cluster.api.meta import from_time, is_terminating
+from cluster.api.meta import from_time
 from cluster.api.pods import amount
 from cluster.pb.v1 import core_pb2 as core
 from cluster.scheduler.podclass import PodClass, Terms, class_of
@@ -67,11 +67,12 @@ def facts_of(node: core.Node) -> NodeFacts:
 
 def placed_pod(pod: core.Pod, pod_class: PodClass | None = None) -> PlacedPod:
     """A pod as the snapshot counts it."""
+    meta, status = pod.metadata, pod.status
     return PlacedPod(
-        uid=pod.metadata.uid,
-        pod_class=pod_class if pod_class is not None else class_of(pod, placed=True),
-        terminating=is_terminating(pod),
-        name=pod.metadata.name,
-        priority=pod.spec.priority,
-        started_s=from_time(pod.status.startTime) if pod.status.HasField("startTime") else math.inf,
+        meta.uid,
+        pod_class if pod_class is not None else class_of(pod, placed=True),
+        meta.HasField("deletionTimestamp"),
+        meta.name,
+        pod.spec.priority,
+        from_time(status.startTime) if status.HasField("startTime") else math.inf,
     )

@@ -346,9 +346,13 @@ def _is_unique(codes: IntArray) -> bool:
     return int(np.bincount(codes[codes >= 0], minlength=1).max()) <= 1
 
 
-def _terms(snapshot: Snapshot, pod_class: PodClass) -> set[PodTerm]:
-    """The affinity terms of other pods that matter to the class."""
-    return {*dimensions.repelling_terms(snapshot, pod_class), *dimensions.speaking_terms(snapshot, pod_class)}
+def _terms(snapshot: Snapshot, pod_class: PodClass) -> tuple[frozenset[PodTerm], frozenset[PodTerm]]:
+    """The affinity terms of other pods that matter to the class: those that keep it away, and those that speak for or
+    against it. The same term may be of both kinds, and come to be of the other."""
+    return (
+        frozenset(dimensions.repelling_terms(snapshot, pod_class)),
+        frozenset(dimensions.speaking_terms(snapshot, pod_class)),
+    )
 
 
 def _scattered(values: IntArray, rows: IntArray, size: int) -> list[int]:

@@ -161,12 +161,15 @@ class World:
 
     def _arrives(self, old: core.Pod | None, new: core.Pod) -> int | None:
         """The row of the live node on which a pod runs of which nothing was known; None: it is another kind of news."""
-        if old is not None or not new.spec.nodeName or is_finished(new) or is_terminating(new):
+        if old is not None:
             return None
-        uid = new.metadata.uid
-        if self.snapshot.placed(uid) is not None or new.spec.HasField("podGroup") or uid in self.queue:
+        spec, uid = new.spec, new.metadata.uid
+        node = spec.nodeName
+        if not node or spec.HasField("podGroup") or is_finished(new) or is_terminating(new):
             return None
-        return self.snapshot.row_of(new.spec.nodeName)
+        if uid in self.queue or self.snapshot.placed(uid) is not None:
+            return None
+        return self.snapshot.row_of(node)
 
     def _take_in(self, arrived: dict[PodClass, tuple[list[PlacedPod], list[int]]]) -> None:
         for pods, rows in arrived.values():

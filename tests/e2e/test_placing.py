@@ -24,6 +24,12 @@ def message_of(cluster: Cluster, name: str) -> str:
     return found()[0]
 
 
+def with_spec(manifest: str, field: str) -> str:
+    """The manifest of a controller, with a field more in the spec of its pods."""
+    grace = "      terminationGracePeriodSeconds: 1\n"
+    return manifest.replace(grace, f"{grace}      {field}\n")
+
+
 @pytest.mark.podium(nodes=2, options=("--node-resource", "gpu=2", "--node-pods", "6"))
 def test_pods_go_where_they_fit_and_the_others_hear_why_not(podium_cluster: Cluster) -> None:
     cluster = podium_cluster
@@ -88,3 +94,60 @@ def test_labels_and_taints_of_nodes_steer_pods_and_survive_the_agent(podium_clus
     nodes = [found.spec.nodeName for found in cluster.pods("app=spread")]
     assert nodes.count("node-3") == 2, "as many in one zone as in the other"
     assert nodes.count("node-1") == nodes.count("node-2") == 1
+
+
+@pytest.mark.podium(nodes=3)
+def test_pods_keep_near_and_apart_as_they_say_and_go_where_their_data_lies(podium_cluster: Cluster) -> None:
+    cluster = podium_cluster
+    cluster.podium("label", "node", "node-1", "node-2", f"{ZONE}=a")
+    cluster.podium("label", "node", "node-3", f"{ZONE}=b")
+
+    def term(app: str, key: str) -> str:
+        selector = f"labelSelector: {{matchLabels: {{app: {app}}}}}"
+        return f"requiredDuringSchedulingIgnoredDuringExecution: [{{topologyKey: {key}, {selector}}}]"
+
+    cluster.apply(pod("db", "sleep 1000", spec="nodeSelector: {kubernetes.io/hostname: node-3}"))
+    cluster.wait("pod/db")
+    cluster.apply(pod("near", "sleep 1000", spec=f"affinity: {{podAffinity: {{{term('db', ZONE)}}}}}"))
+    cluster.apply(pod("apart", "sleep 1000", spec=f"affinity: {{podAntiAffinity: {{{term('db', ZONE)}}}}}"))
+    for name in ("near", "apart"):
+        cluster.wait(f"pod/{name}")
+    assert cluster.get("pod", "near").spec.nodeName == "node-3"
+    assert cluster.get("pod", "apart").spec.nodeName in ("node-1", "node-2")
+
+    anti = f"affinity: {{podAntiAffinity: {{{term('one-each', 'kubernetes.io/hostname')}}}}}"
+    cluster.apply(with_spec(sleeper("one-each", 4), anti))
+    cluster.wait_until(lambda: cluster.get("rc", "one-each").status.readyReplicas == 3, "three are ready")
+    [left] = [found.metadata.name for found in cluster.pods("app=one-each") if not found.spec.nodeName]
+    assert message_of(cluster, left) == "0/3 nodes are available: 3 node(s) didn't match pod anti-affinity rules."
+    told = cluster.podium("why", f"pod/{left}", check=False).stdout
+    assert "wants no pods with app=one-each near, and kubernetes.io/hostname=node-1 of node-1 has 1" in told
+    cluster.delete("pod", next(f.metadata.name for f in cluster.pods("app=one-each") if f.metadata.name != left))
+    cluster.wait_until(lambda: cluster.get("pod", left).spec.nodeName, "it gets the place")
+
+    even = (
+        "topologySpreadConstraints: [{maxSkew: 1, topologyKey: topology.kubernetes.io/zone, whenUnsatisfiable:"
+        " DoNotSchedule, labelSelector: {matchLabels: {app: even}}}]"
+    )
+    cluster.apply(with_spec(sleeper("even", 4), even))
+    cluster.wait("rc/even", ready=4)
+    assert [found.spec.nodeName for found in cluster.pods("app=even")].count("node-3") == 2
+
+    data = "volumes: [{name: store, dataDirectory: {name: store}}]"
+    mounted = "volumeMounts: [{name: store, mountPath: /store}]"
+    cluster.apply(pod("writer", "sleep 1000", spec=data, extra=mounted))
+    cluster.wait("pod/writer")
+    home = cluster.get("pod", "writer").spec.nodeName
+    for name in ("reader-1", "reader-2"):
+        cluster.apply(pod(name, "sleep 1000", spec=data, extra=mounted))
+        cluster.wait(f"pod/{name}")
+        assert cluster.get("pod", name).spec.nodeName == home
+    for name in ("writer", "reader-1", "reader-2"):
+        cluster.delete("pod", name)
+    cluster.wait_until(lambda: "default/store" in cluster.get("node", home).status.dataDirectories, "the node says so")
+    cluster.podium("cordon", home)
+    cluster.apply(pod("late", "sleep 1000", spec=data, extra=mounted))
+    words = message_of(cluster, "late")
+    assert "2 node(s) had volume node affinity conflict" in words
+    cluster.podium("uncordon", home)
+    cluster.wait("pod/late")

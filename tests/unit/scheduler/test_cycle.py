@@ -134,6 +134,20 @@ def test_the_first_of_a_run_decides_where_the_others_are_near() -> None:
     assert places in ({"n0", "n2"}, {"n1", "n3"})
 
 
+def test_a_term_that_spoke_against_a_class_and_now_keeps_it_away_is_heeded() -> None:
+    """The same words as preferred anti-affinity of one pod, and then as required anti-affinity of another."""
+    rig = Rig(nodes=3)
+    database = make_pod("db", labels={"app": "db"})
+    dislikes = make_pod("dislikes")
+    liked = dislikes.spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution.add(weight=1)
+    liked.podAffinityTerm.topologyKey = HOST
+    liked.podAffinityTerm.labelSelector.matchLabels["app"] = "db"
+    rig.snapshot.place(rig.stamp(dislikes), "n2")
+    assert "" not in rig.nodes_of(database, 8)
+    rig.snapshot.place(rig.stamp(away_from(make_pod("hates"), HOST, {"app": "db"})), "n0")
+    assert set(rig.nodes_of(database, 8)) <= {"n1", "n2"}
+
+
 def test_equal_nodes_fill_evenly() -> None:
     rig = Rig(8)
     for _ in range(4):  # what a single pod adds is less than a percent: the scores stay equal
