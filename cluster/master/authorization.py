@@ -74,7 +74,7 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("scheduler", "PodDisruptionBudget"): _any(*_READ),
     ("scheduler", "ReplicationController"): _any(*_READ),
     ("scheduler", "Service"): _any(*_READ),
-    ("scheduler", "Event"): _any("get", "create", "update", "patch"),
+    ("scheduler", "Event"): _any("get", "list", "create", "update", "patch"),
     ("scheduler", "Lease"): dict.fromkeys(("get", "create", "update"), Scope.BY_LEASE),
     ("proxy", "Service"): _any(*_READ),
     ("proxy", "Endpoints"): _any(*_READ),

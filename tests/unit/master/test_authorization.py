@@ -113,7 +113,7 @@ EXPECTED = {
     ("scheduler", "PodDisruptionBudget"): "get list watch",
     ("scheduler", "ReplicationController"): "get list watch",
     ("scheduler", "Service"): "get list watch",
-    ("scheduler", "Event"): "get create update patch",
+    ("scheduler", "Event"): "get list create update patch",
     ("proxy", "Service"): "get list watch",
     ("proxy", "Endpoints"): "get list watch",
     ("proxy", "Event"): "get create update patch",
