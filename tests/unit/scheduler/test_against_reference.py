@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -64,8 +66,9 @@ class Play:
         self.world.controller_changed(None, controller)
         self.waiting: dict[str, core.Pod] = {}
         self.helpful = (0, 0, 0)
-        self.said: dict[bytes, set[str]] = {}
-        """Why each class was refused since something happened that could help: a refusal that was given is kept."""
+        self.past: list[dict[str, core.Pod]] = []
+        """The pods that had a node, at each moment since something happened that could help: a refusal that was given
+        is kept until then, for the pods of its class that come later too."""
 
     @property
     def seed(self) -> int:
@@ -151,9 +154,8 @@ class Play:
         helpful = (snapshot.versions.nodes, snapshot.versions.namespaces, snapshot.departures)
         if helpful != self.helpful:
             self.helpful = helpful
-            self.said.clear()
-        for pod in self.waiting.values():
-            self.hear(pod)  # the queue may ask at this time
+            self.past.clear()
+        self.past.append(dict(self.reference.pods))
         first = self.world.records.made + 1
         self.world.decide(1000, 0.0)
         for decision in self.world.records.since(first):
@@ -164,7 +166,7 @@ class Play:
                 self.explain(pod)
             if isinstance(placement, Refusal):
                 assert expected.message
-                assert placement.message in self.hear(pod)
+                assert placement.message in self.refusals(pod)
                 continue
             assert isinstance(placement, Placement)
             assert expected.message == ""
@@ -178,15 +180,16 @@ class Play:
             bound.CopyFrom(self.waiting.pop(uid))
             bound.spec.nodeName = placement.node
             reference.pods[uid] = bound
+            self.past.append(dict(reference.pods))
             self.world.bound(uid, 0.0)
             if len(uid) % 2:
                 self.world.pod_changed(None, bound)  # the watch confirms some at once, others never
 
-    def hear(self, pod: core.Pod) -> set[str]:
-        """What may be said of a pod that does not fit."""
-        said = self.said.setdefault(likeness(pod), set())
-        said.add(self.reference.decide(pod).message)
-        return said
+    def refusals(self, pod: core.Pod) -> Iterator[str]:
+        """What may be said of a pod that does not fit: what is true now, and what was since something could help."""
+        yield self.reference.decide(pod).message
+        for pods in reversed(self.past):
+            yield replace(self.reference, pods=pods).decide(pod).message
 
     def winner(self, best: set[str]) -> str:
         """The rule for ties: the fewest pods (or the most), then the lowest draw."""
@@ -226,14 +229,6 @@ class Play:
                 taken = len(on) if resource == "pods" else sum(requests_of(pod).get(resource, 0) for pod in on)
                 assert snapshot.requested[row, column] == taken
                 assert snapshot.allocatable[row, column] == allocatable(node, resource)
-
-
-def likeness(pod: core.Pod) -> bytes:
-    """The same for pods of one class."""
-    alike = core.Pod()
-    alike.CopyFrom(pod)
-    alike.metadata.name = alike.metadata.uid = ""
-    return alike.SerializeToString(deterministic=True)
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
