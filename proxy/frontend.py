@@ -30,7 +30,13 @@ class Frontend:
     def update(self, route: Route) -> None:
         """Other endpoints or terms of affinity: from the next connection on, and for those on hold at once."""
         self.route = route
-        self.balancer.replace(route.targets, route.affinity_timeout_s, self._settings.affinity_entries)
+        self.balancer.replace(
+            route.targets,
+            route.affinity_timeout_s,
+            self._settings.affinity_entries,
+            terms=route.terms,
+            terminating=route.terminating,
+        )
         waiting, self._waiting = self._waiting, {}
         for callback in waiting.values():
             callback()

@@ -47,7 +47,7 @@ def default_traffic(spec: core.ServiceSpec) -> None:
 
 def _fill(message: core.OutlierDetection | core.ServiceHealthCheck, defaults: Mapping[str, int]) -> None:
     for field, value in defaults.items():
-        if not message.HasField(field):  # type: ignore[arg-type]
+        if not message.HasField(field):
             setattr(message, field, value)
 
 
@@ -61,7 +61,7 @@ def validate_traffic(report: Report, spec: core.ServiceSpec) -> None:
     if spec.HasField("healthCheck"):
         _validate_health(report, spec.healthCheck)
     for field in _TIMEOUTS:
-        if spec.timeouts.HasField(field):  # type: ignore[arg-type]
+        if spec.timeouts.HasField(field):
             _between(report, f"spec.timeouts.{field}", getattr(spec.timeouts, field), 1, MAX_TIMEOUT_S)
 
 
