@@ -25,10 +25,12 @@ from cluster.pb.v1 import core_pb2 as core
 from proxy.balancer import Target
 from proxy.datapath import DataPath
 from proxy.frontend import Frontend
-from proxy.listener import Listener, why_it_cannot_listen
-from proxy.routing import Changes, Route, RouteKey, RoutingTable, ServiceName, unserved_ports
+from proxy.listener import Listener
+from proxy.routing import UDP, Changes, Route, RouteKey, RoutingTable, ServiceName, unserved_ports
 from proxy.settings import DataPathSettings
+from proxy.sockets import why_it_cannot_listen
 from proxy.stats import Stats
+from proxy.udp import UdpListener
 
 _log = logging.getLogger("podium.proxy.server")
 
@@ -122,7 +124,7 @@ class ProxyServer:
                     new,
                     "Warning",
                     "UnsupportedProtocol",
-                    f"Port {port.port}/{port.protocol} is not served: the proxy speaks TCP only",
+                    f"Port {port.port}/{port.protocol} is not served: the proxy speaks TCP and UDP only",
                 )
 
     def _endpoints_changed(self, old: core.Endpoints | None, new: core.Endpoints | None) -> None:
@@ -138,10 +140,13 @@ class ProxyServer:
             self._close(key)
         for route in changes.open:
             frontend = Frontend(route, self._settings, self._stats.of(route.key))
-            served = self._served[route.key] = _Served(Listener(self._path, frontend), self._settings)
+            make = UdpListener if route.protocol == UDP else Listener
+            served = self._served[route.key] = _Served(make(self._path, frontend), self._settings)
             self._listen(served)
         for route in changes.update:
-            self._served[route.key].listener.frontend.update(route)
+            listener = self._served[route.key].listener
+            listener.frontend.update(route)
+            listener.changed()
 
     def _close(self, key: RouteKey) -> None:
         served = self._served.pop(key)
@@ -188,7 +193,7 @@ class _Served:
 
     __slots__ = ("backoff", "complained", "listener", "retry")
 
-    def __init__(self, listener: Listener, settings: DataPathSettings) -> None:
+    def __init__(self, listener: Listener | UdpListener, settings: DataPathSettings) -> None:
         self.listener = listener
         self.backoff = Backoff(_BIND_RETRY_MIN_S, settings.bind_retry_max_s)
         self.retry: asyncio.TimerHandle | None = None

@@ -8,6 +8,7 @@ from cluster.actor.clock import Clock
 from cluster.client.grpc_client import GrpcClusterClient
 from cluster.rpc.identity import Credentials
 from cluster.telemetry.metrics import Metrics
+from proxy.exposition import Exposition
 from proxy.limits import raise_file_limit
 from proxy.server import ProxyServer
 from proxy.settings import ProxySettings
@@ -34,7 +35,7 @@ class ProxyService:
         """Serves. Raises CredentialsError, and OSError if the metrics' socket cannot be made."""
         settings = self._settings
         stats = Stats()
-        self._metrics.register(stats)
+        self._metrics.register(Exposition(lambda: stats))
         if settings.metrics_socket is not None:
             await self._metrics.serve(settings.metrics_socket)
         self._client = GrpcClusterClient(settings.master, Credentials.load(settings.credentials), clock=self._clock)

@@ -28,6 +28,8 @@ class DataPathSettings:
     """At a time; 0: as many as the limit of open files allows."""
     backlog: int = 1024
     """Connections that the kernel keeps until they are accepted, per address."""
+    udp_flows: int = 4096
+    """Clients of a UDP port at a time; one more takes the place of the one that was silent longest."""
     bind_retry_max_s: float = 10.0
     """The longest pause between tries to listen on an address that is taken."""
     drain_s: float = 5.0

@@ -12,6 +12,7 @@ from cluster.actor.clock import SystemClock
 from cluster.api.errors import Unavailable
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.metrics import Metrics
+from proxy.exposition import Exposition
 from proxy.routing import RouteKey, ServiceName
 from proxy.server import ProxyServer
 from proxy.settings import DataPathSettings
@@ -178,10 +179,10 @@ async def test_an_address_is_taken_over_at_once() -> None:
         await until(lambda: second in it.proxy.listeners)
 
 
-async def test_headless_and_udp_services_have_no_listener() -> None:
+async def test_headless_services_and_other_protocols_have_no_listener() -> None:
     async with world() as it:
         it.put_service("headless", ip="None")
-        it.put_service("names", protocol="UDP")
+        it.put_service("names", protocol="SCTP")
         await until(lambda: ("names", "UnsupportedProtocol") in it.events())
         assert it.proxy.listeners == {}
 
@@ -211,5 +212,5 @@ async def test_metrics() -> None:
 
 def _metrics(stats: Stats) -> str:
     metrics = Metrics()
-    metrics.register(stats)
+    metrics.register(Exposition(lambda: stats))
     return metrics.render().decode()
