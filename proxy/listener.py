@@ -63,7 +63,9 @@ class Listener:
             self._pause.cancel()
             self._pause = None
         if self._socket is not None:
-            self._path.poller.retire(self._socket)
+            # There are copies of it, so closing this one alone would not end its events.
+            self._path.poller.unwatch(self._socket)
+            self._socket.close()
             self._socket = None
             self._path.add_listeners(-1)
 

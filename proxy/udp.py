@@ -107,7 +107,9 @@ class UdpListener:
             self._timer.cancel()
             self._timer = None
         if self._socket is not None:
-            self._path.poller.retire(self._socket)
+            # There are copies of it, so closing this one alone would not end its events.
+            self._path.poller.unwatch(self._socket)
+            self._socket.close()
             self._socket = None
             self._path.add_listeners(-1)
 

@@ -78,6 +78,7 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("scheduler", "Lease"): dict.fromkeys(("get", "create", "update"), Scope.BY_LEASE),
     ("proxy", "Service"): _any(*_READ),
     ("proxy", "Endpoints"): _any(*_READ),
+    ("proxy", "Node"): _any(*_READ),
     ("proxy", "Event"): _any("get", "create", "update", "patch"),
     ("node", "Node"): dict.fromkeys((*_READ, "create", "update", "patch", "update_status"), Scope.ITSELF),
     ("node", "Pod"): dict.fromkeys((*_READ, "update_status", "delete"), Scope.BOUND),

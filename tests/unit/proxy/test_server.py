@@ -12,10 +12,12 @@ from cluster.actor.clock import SystemClock
 from cluster.api.errors import Unavailable
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.metrics import Metrics
+from proxy.engine import Engine
 from proxy.exposition import Exposition
 from proxy.routing import RouteKey, ServiceName
-from proxy.server import ProxyServer
+from proxy.server import OneEngine, ProxyServer
 from proxy.settings import DataPathSettings
+from proxy.sockets import ListenSockets
 from proxy.stats import Stats
 from tests.kit.memory_client import MemoryCluster
 from tests.unit.proxy.rig import DEADLINE_S, Endpoint, Peer
@@ -81,7 +83,15 @@ async def world(*, started: bool = True) -> AsyncIterator[World]:
     clock, rng, stats = SystemClock(), random.Random(5), Stats()
     cluster = MemoryCluster(clock, rng)
     settings = DataPathSettings(hold_s=DEADLINE_S, drain_s=0.05, bind_retry_max_s=0.2)
-    proxy = ProxyServer(cluster.client("proxy"), settings, clock=clock, rng=rng, stats=stats, file_limit=1024)
+    engine = Engine(settings, clock=clock, rng=rng, stats=stats, file_limit=1024)
+    proxy = ProxyServer(
+        cluster.client("proxy"),
+        OneEngine(engine),
+        ListenSockets(1, settings.backlog),
+        settings,
+        clock=clock,
+        rng=rng,
+    )
     made = World(cluster, proxy, stats)
     try:
         if started:
