@@ -43,11 +43,17 @@ class StopAccepting:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """Count now; when the answer comes, all orders before have been carried out."""
+
+
+@dataclass(frozen=True, slots=True)
 class Counted:
     """The worker's answer, at intervals: all its counters, and how many connections it has."""
 
     stats: Stats
     connections: int
+    was_asked: bool = False
 
 
-Order = Open | Update | Close | Node | StopAccepting
+Order = Open | Update | Close | Node | StopAccepting | Report

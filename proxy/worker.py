@@ -23,7 +23,7 @@ from cluster.telemetry import log
 from proxy.access_log import AccessLog
 from proxy.engine import Engine
 from proxy.limits import raise_file_limit
-from proxy.orders import Close, Counted, Node, Open, Order, StopAccepting, Update
+from proxy.orders import Close, Counted, Node, Open, Order, Report, StopAccepting, Update
 from proxy.settings import HOLD_S, DataPathSettings
 from proxy.stats import Stats
 from proxy.wire import Wire
@@ -76,15 +76,17 @@ class Worker:
                 self._engine.set_node(name, core.Node.FromString(data))
             case StopAccepting():
                 self._engine.stop_accepting()
-                self._report()
+                self._report(was_asked=True)
+            case Report():
+                self._report(was_asked=True)
 
     async def _count(self) -> None:
         while True:
             self._report()
             await self._clock.sleep(COUNT_EVERY_S)
 
-    def _report(self) -> None:
-        self._wire.send(Counted(self._engine.observe(), len(self._engine)))
+    def _report(self, *, was_asked: bool = False) -> None:
+        self._wire.send(Counted(self._engine.observe(), len(self._engine), was_asked))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
 from cluster.pb.v1 import core_pb2 as core
 from proxy.merging import merged
-from proxy.orders import Close, Counted, Node, Open, StopAccepting, Update
+from proxy.orders import Close, Counted, Node, Open, Report, StopAccepting, Update
 from proxy.routing import Route, RouteKey
 from proxy.settings import ProxySettings
 from proxy.stats import Stats
@@ -47,6 +47,7 @@ class _Slot:
         self.process: asyncio.subprocess.Process | None = None
         self.counted: Counted | None = None
         self.gone = asyncio.Event()
+        self.answered = asyncio.Event()
         self.backoff = Backoff(_RESTART_MIN_S, _RESTART_MAX_S)
 
 
@@ -86,6 +87,18 @@ class Workers:
         for slot in self._slots:
             await self._start(slot)
             self._tasks.spawn(self._keep(slot), name=f"worker {slot.number}")
+
+    async def settled(self, timeout_s: float) -> None:
+        """Returns when all have done what they were told so far, or after that time."""
+        for slot in self._slots:
+            slot.answered.clear()
+        self._tell(Report())
+        try:
+            async with asyncio.timeout(timeout_s):
+                for slot in self._slots:
+                    await slot.answered.wait()
+        except TimeoutError:
+            _log.warning("not all workers answer yet")
 
     def open(self, route: Route, sockets: Sequence[Sequence[socket.socket]]) -> None:
         """All serve the route, each with its sockets."""
@@ -213,8 +226,10 @@ class Workers:
     def _heard(self, slot: _Slot, message: object) -> None:
         if isinstance(message, Counted):
             slot.counted = message
+            if message.was_asked:
+                slot.answered.set()
 
-    def _tell(self, order: Update | Close | Node | StopAccepting) -> None:
+    def _tell(self, order: Update | Close | Node | StopAccepting | Report) -> None:
         for slot in self._slots:
             if slot.wire is not None:
                 slot.wire.send(order)
