@@ -26,7 +26,7 @@ import struct
 from collections.abc import Callable
 
 from proxy.pipes import Pipe, PipePool
-from proxy.poller import BROKEN, ENDED, READ, WRITE, Poller
+from proxy.poller import BROKEN, DUPLEX, ENDED, READ, WRITE, Poller
 from proxy.stats import EndpointStats, Meter, PortStats
 
 BUFFER_BYTES = 1 << 16
@@ -55,6 +55,7 @@ class _Flow:
     """One direction: what `source` says is sent to `sink`."""
 
     __slots__ = (
+        "armed",
         "blocked",
         "ended",
         "full_reads",
@@ -88,6 +89,8 @@ class _Flow:
         self.in_pipe_bytes = 0
         self.blocked = False
         """The sink takes nothing: wait for WRITE."""
+        self.armed = False
+        """WRITE is reported: from the first time that it is waited for."""
         self.ended = False
         """The source said its last word, and all of it was sent."""
         self.passed_end = False
@@ -247,6 +250,9 @@ class Relay:
         except OSError:
             self._break()
             return
+        if flow.blocked and not flow.armed:
+            flow.armed = True
+            self._poller.rewatch(flow.sink, DUPLEX)
         if flow.ended and not flow.passed_end:
             flow.passed_end = True
             if self._up.ended and self._down.ended:
