@@ -88,6 +88,11 @@ class Connection:
         return self._frontend
 
     @property
+    def relay(self) -> Relay | None:
+        """While it is connected."""
+        return self._relay
+
+    @property
     def bytes_up(self) -> int:
         """From the client to the endpoint."""
         return 0 if self._relay is None else self._relay.bytes_up

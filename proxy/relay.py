@@ -209,6 +209,11 @@ class Relay:
         """It ended by a reset, not in order."""
 
     @property
+    def sockets(self) -> tuple[socket.SocketType, socket.SocketType]:
+        """The client's and the endpoint's."""
+        return self._client, self._backend
+
+    @property
     def bytes_up(self) -> int:
         """Of the client, that the endpoint's socket has taken."""
         return self._up.moved_bytes
