@@ -18,6 +18,7 @@ from cluster.testing import Cluster
 from cluster.up.layout import process_start_time
 from tests.e2e.test_faults_proxy import answers, draining_web, load_on
 from tests.e2e.workloads import fetch, web
+from tests.kit.processes import alive, family
 
 RESTARTS = 10
 
@@ -80,6 +81,30 @@ def test_a_proxy_that_is_killed_after_a_restart_comes_back(podium_cluster: Clust
     podium_cluster.wait_until(lambda: answers(address), "the service answers again")
     podium_cluster.podium("restart", "proxy")
     assert answers(address)
+
+
+@pytest.mark.podium(nodes=1, options=("--proxy-arg", "workers=2"))
+def test_workers_carry_connections_and_are_replaced_with_the_proxy(podium_cluster: Cluster) -> None:
+    podium_cluster.apply(web("web", 2))
+    podium_cluster.wait("svc/web", ready=2)
+    address = podium_cluster.address("web")
+    podium_cluster.wait_until(lambda: answers(address), "the service answers")
+    lasting = http.client.HTTPConnection(*address, timeout=20)
+    lasting.request("GET", "/")
+    lasting.getresponse().read()
+    before = family(podium_cluster.pid("proxy"))
+    assert len(before) == 3
+    with load_on(address) as load:
+        for _ in range(2):
+            seen = len(load.answers)
+            podium_cluster.podium("restart", "proxy")
+            podium_cluster.wait_until(partial(_has_more, load.answers, seen + 20), "the new workers answer")
+    assert load.failures == []
+    lasting.request("GET", "/")
+    lasting.getresponse().read()
+    assert len(alive(before)) == 3, "its worker still carries the connection"
+    lasting.close()
+    podium_cluster.wait_until(lambda: not alive(before), "the first proxy and its workers have ended")
 
 
 class Wrk:
