@@ -151,6 +151,12 @@ class Connection:
             return "first-byte"
         return ""
 
+    def has_been_silent_for(self, now: float) -> float:
+        """Seconds since it was connected, if nobody has said anything since; 0 otherwise."""
+        if self.connected_at is None or self.bytes_up or self.bytes_down:
+            return 0.0
+        return now - self.connected_at
+
     def tune_to_last(self) -> None:
         """It has lived for a while: from now on, peers that vanish are noticed."""
         if self._relay is not None and self._backend is not None:

@@ -395,6 +395,26 @@ def _service(service: core.Service) -> Iterable[str]:
         yield row("Port", f"{port.name or '<unset>'} {port.port}/{port.protocol} -> {target}")
     yield from rows("URL", urls_of(service))
     yield row("Session Affinity", service.spec.sessionAffinity)
+    yield from _traffic(service.spec)
+
+
+def _traffic(spec: core.ServiceSpec) -> Iterable[str]:
+    """What the service says of its traffic; nothing of what it leaves to the proxy."""
+    if spec.HasField("balancing"):
+        key = f" by {spec.balancing.hashKey}" if spec.balancing.hashKey else ""
+        yield row("Balancing", spec.balancing.policy + key)
+    if spec.trafficDistribution:
+        yield row("Traffic Distribution", spec.trafficDistribution)
+    for title, message in (
+        ("Outlier Detection", spec.outlierDetection),
+        ("Health Check", spec.healthCheck),
+        ("Timeouts", spec.timeouts),
+    ):
+        said = ", ".join(f"{field.name} {value}" for field, value in message.ListFields())
+        if said:
+            yield row(title, said)
+    if spec.accessLog:
+        yield row("Access Log", "true")
 
 
 async def _endpoints_of(source: Source, service: AnyObject) -> list[str]:
