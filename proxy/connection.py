@@ -255,14 +255,17 @@ class Connection:
         )
         if was_watched:
             poller.handle(self._backend, relay.backend_event)
-            relay.backend_event(READ | ENDED)
         else:
             poller.watch(self._backend, INPUT, relay.backend_event)
         if self._watched:
             poller.handle(self._client, relay.client_event)
-            relay.client_event(READ | ENDED)
         else:
             poller.watch(self._client, INPUT, relay.client_event)
+        # What was told to the handlers before is not told again. The first of these may end the relay.
+        if was_watched:
+            relay.backend_event(READ | ENDED)
+        if self._watched:
+            relay.client_event(READ | ENDED)
 
     def _watch_client(self) -> None:
         if not self._watched:
