@@ -35,7 +35,7 @@ from cluster.master.forwarding import Forwarding, Peer
 from cluster.master.heartbeats import Heartbeats
 from cluster.master.known import Facts, Prefixes
 from cluster.master.leadership import Leadership
-from cluster.master.paging import Place, page, read_token, write_token
+from cluster.master.paging import Asked, Place, Snapshots, page, read_token, write_token
 from cluster.master.travel import TimeTravel
 from cluster.master.watch_stream import reader_is_slow
 from cluster.master.write_stream import Call, serve
@@ -75,6 +75,7 @@ class ApiServer:
         self._backups = backups
         self._of_this_term: set[Callable[[ApiError], None]] = set()
         """How to end the streams that this master serves because it leads."""
+        self._snapshots = Snapshots()
         self._known = Facts(store, Prefixes())
         self._travel = TimeTravel(store, self.write)
 
@@ -129,8 +130,14 @@ class ApiServer:
         else:
             asked = await self._as_of(request)
             revision = store.revision if asked is None else asked
-        versions = await store.list_at(revision, kind.name, interest.namespace, interest.node)
+        show = Asked(store.store_id, revision, kind.name, interest.namespace, interest.node)
+        now_s = store.now()
+        versions = self._snapshots.find(show, now_s) if after is not None and revision >= store.oldest else None
+        if versions is None:
+            versions = await store.list_at(revision, show.kind, show.namespace, show.node)
         found = page(versions, request.limit, after, interest.matches)
+        if found.last is not None:
+            self._snapshots.keep(show, versions, now_s)
         return list_response(
             [(kind.name, version.data) for version in found.versions],
             revision,

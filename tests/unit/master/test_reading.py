@@ -11,13 +11,13 @@ from hypothesis import given
 from cluster.api.errors import BadRequest, Invalid, NotFound, StoreRewound, Unavailable
 from cluster.api.meta import Key
 from cluster.client import operations as ops
-from cluster.master.paging import Place, read_token, write_token
+from cluster.master.paging import Asked, Place, Snapshots, read_token, write_token
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
 from tests.kit.watch_validators import Seen, check
 from tests.unit.master.rig import Rig, pod, running
-from tests.unit.store.rig import Watching
+from tests.unit.store.rig import Watching, version
 
 ADMIN = Identity("admin")
 
@@ -208,3 +208,19 @@ async def test_a_node_that_was_deleted_is_forgotten(rig: Rig) -> None:
     batches = api.watch_heartbeats(ADMIN, wire.WatchHeartbeatsRequest())
     assert not (await anext(batches)).heartbeats
     await batches.aclose()
+
+
+def test_what_is_read_page_by_page_is_kept_for_its_readers_and_for_no_longer() -> None:
+    snapshots = Snapshots()
+    lists = {number: [version(number, f"x{number}")] for number in range(6)}
+    shows = {number: Asked("store", number, "Pod", "", "") for number in lists}
+    snapshots.keep(shows[0], lists[0], now_s=0.0)
+    assert snapshots.find(shows[0], 29.0) is lists[0]
+    assert snapshots.find(Asked("other", 0, "Pod", "", ""), 29.0) is None
+    snapshots.keep(shows[0], lists[0], now_s=29.0)
+    assert snapshots.find(shows[0], 58.0) is lists[0]
+    assert snapshots.find(shows[0], 60.0) is None
+    assert len(snapshots) == 0
+    for number, show in shows.items():
+        snapshots.keep(show, lists[number], now_s=61.0)
+    assert [snapshots.find(show, 62.0) is not None for show in shows.values()] == [False, False, *[True] * 4]
