@@ -14,6 +14,7 @@ from tests.bench import (  # noqa: F401 - imported for their registrations
     proxying,
     restarting,
     scheduling,
+    simulated,
     watching,
     whole,
     writing,
