@@ -35,7 +35,7 @@ from cluster.rpc.outcome import from_status
 T = TypeVar("T", bound=AnyObject)
 M_co = TypeVar("M_co", bound=Message, covariant=True)
 
-PAGE_SIZE = 500
+PAGE_SIZE = 1000
 """A list that is asked for as a whole is fetched in pages of so many."""
 
 _EVENT_TYPES: dict[int, EventType] = {

@@ -21,6 +21,8 @@ from cluster.api.meta import Key
 from cluster.store.version import Version
 
 _VERSION = 2
+PAGE_BYTES = 8 * 1024 * 1024
+"""A page of large objects ends here, before its limit."""
 SNAPSHOTS = 4
 """So many lists are kept for their readers ..."""
 SNAPSHOT_S = 30.0
@@ -106,7 +108,8 @@ class Page:
 def page(
     versions: Sequence[Version], limit: int, after: Key | None, matches: Callable[[AnyObject], bool] | None
 ) -> Page:
-    """At most `limit` (0: all) of the versions, which are sorted by key, that match and come after a key."""
+    """At most `limit` (0: all) of the versions, which are sorted by key, that match and come after a key; fewer if they
+    are large."""
     start = 0
     if after is not None:
         low, high = 0, len(versions)
@@ -118,13 +121,29 @@ def page(
                 high = middle
         start = low
     if matches is None:
-        end = start + limit if limit else len(versions)
-        found = versions[start:end] if start or end < len(versions) else versions
-        return Page(found, found[-1].key, len(versions) - end) if end < len(versions) else Page(found)
+        if not limit:
+            return Page(versions[start:] if start else versions)
+        found = versions[start : start + limit]
+        found = found[: _fitting(found)]
+        rest = len(versions) - start - len(found)
+        return Page(found, found[-1].key, rest) if rest else Page(found)
     matching: list[Version] = []
+    size = 0
     for index in range(start, len(versions)):
-        if matches(versions[index].parse()):
-            if limit and len(matching) == limit:
+        version = versions[index]
+        if matches(version.parse()):
+            if limit and matching and (len(matching) == limit or size + len(version.data) > PAGE_BYTES):
                 return Page(matching, matching[-1].key)
-            matching.append(versions[index])
+            matching.append(version)
+            size += len(version.data)
     return Page(matching)
+
+
+def _fitting(versions: Sequence[Version]) -> int:
+    """How many of them, from the first on, a page has room for; one at least."""
+    size = 0
+    for number, version in enumerate(versions):
+        size += len(version.data)
+        if size > PAGE_BYTES and number:
+            return number
+    return len(versions)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
 from cluster.api.errors import BadRequest, Invalid, NotFound, StoreRewound, Unavailable
+from cluster.api.kinds import AnyObject
 from cluster.api.meta import Key
 from cluster.client import operations as ops
-from cluster.master.paging import Asked, Place, Snapshots, read_token, write_token
+from cluster.master.paging import Asked, Place, Snapshots, page, read_token, write_token
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
@@ -224,3 +226,20 @@ def test_what_is_read_page_by_page_is_kept_for_its_readers_and_for_no_longer() -
     for number, show in shows.items():
         snapshots.keep(show, lists[number], now_s=61.0)
     assert [snapshots.find(show, 62.0) is not None for show in shows.values()] == [False, False, *[True] * 4]
+
+
+@pytest.mark.parametrize("matches", [None, lambda _: True])
+def test_a_page_of_large_objects_ends_before_its_limit(matches: Callable[[AnyObject], bool] | None) -> None:
+    large = [version(number, f"x{number:02}", app="x" * 1_000_000) for number in range(1, 21)]
+    after: Key | None = None
+    sizes = []
+    while True:
+        found = page(large, 15, after, matches)
+        sizes.append(len(found.versions))
+        if found.last is None:
+            break
+        after = found.last
+    assert sizes == [8, 8, 4]
+    huge = [version(number, f"x{number}", app="x" * 9_000_000) for number in range(1, 4)]
+    assert len(page(huge, 15, None, matches).versions) == 1
+    assert len(page(huge, 0, None, matches).versions) == 3
