@@ -13,12 +13,13 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 
-from cluster.api.errors import ApiError, BadRequest, Invalid, NotFound, StoreRewound, Unavailable
+from cluster.api.errors import ApiError, BadRequest, Forbidden, Invalid, NotFound, StoreRewound, Unavailable
 from cluster.api.fields import FieldSelector, parse_field_selector
 from cluster.api.kinds import AnyObject, Kind, kind_named
 from cluster.api.labels import Selector, parse_selector
 from cluster.api.meta import Key, from_time
-from cluster.master import watch_stream
+from cluster.api.names import dns1035_label_problems, dns1123_label_problems
+from cluster.master import service_watch, watch_stream
 from cluster.master.actor import WriterActor
 from cluster.master.admission import DEFAULT_NAMESPACE
 from cluster.master.answers import get_response
@@ -29,6 +30,7 @@ from cluster.master.authorization import (
     authorize_name,
     authorize_selection,
     authorize_write,
+    is_unrestricted,
 )
 from cluster.master.commands import Writer
 from cluster.master.forwarding import Forwarding, Peer
@@ -194,6 +196,46 @@ class ApiServer:
         if request.initial_state and request.HasField("after_revision"):
             raise BadRequest("initial_state and after_revision cannot be given together")
         return interest, request.after_revision if request.HasField("after_revision") else None
+
+    async def resolve(self, identity: Identity, request: wire.ResolveRequest) -> wire.ResolveResponse:
+        """Who is behind a service now. Raises NotFound, Forbidden, Unavailable."""
+        namespace, name = self._service_asked_for(identity, "get", request)
+        if not request.allow_stale:
+            await self._store.barrier()
+        service = service_watch.look(self._store.get, namespace, name)
+        if service is None:
+            raise NotFound(f'services "{name}" not found')
+        return wire.ResolveResponse(service=service, revision=self._store.revision, store_id=self._store.store_id)
+
+    async def watch_service(
+        self, identity: Identity, request: wire.ResolveRequest
+    ) -> AsyncGenerator[wire.ServiceUpdate, None]:
+        """See `service_watch.serve`. Raises Forbidden, Expired, Unavailable."""
+        namespace, name = self._service_asked_for(identity, "watch", request)
+        store, bundle = self._store, self._store.bundle(END_STREAM.get())
+        for number, kind in enumerate(service_watch.WATCHED):
+            one = wire.WatchRequest(kind=kind, namespace=namespace, field_selector=f"metadata.name={name}")
+            bundle.add(number, self._wish(identity, one)[0], fresh=not request.allow_stale)
+        updates = service_watch.serve(
+            bundle,
+            lambda: service_watch.look(store.get, namespace, name),
+            lambda: (store.store_id, store.revision),
+        )
+        async with aclosing(updates):
+            async for update in updates:
+                yield update
+
+    @staticmethod
+    def _service_asked_for(identity: Identity, verb: str, request: wire.ResolveRequest) -> tuple[str, str]:
+        """Its namespace and name, if this identity may read services and who is behind them. Raises BadRequest,
+        Forbidden."""
+        for kind in service_watch.WATCHED:
+            if not is_unrestricted(identity, verb, kind):
+                raise Forbidden(f"{identity} may not {verb} all {kind}, and so it may not resolve them")
+        namespace = request.namespace or DEFAULT_NAMESPACE
+        if dns1035_label_problems(request.name) or dns1123_label_problems(namespace):
+            raise BadRequest(f'"{request.name}" in "{namespace}" cannot be the name of a service')
+        return namespace, request.name
 
     async def _as_of(self, request: wire.GetRequest | wire.ListRequest) -> int | None:
         """The revision that is asked for, None: now; and now is as new as the log, unless stale answers are allowed."""

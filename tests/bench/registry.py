@@ -12,6 +12,7 @@ from tests.bench import (  # noqa: F401 - imported for their registrations
     journaling,
     placing,
     proxying,
+    resolving,
     restarting,
     scheduling,
     simulated,
