@@ -18,6 +18,7 @@ from proxy.datapath import DataPath, tune
 from proxy.frontend import Frontend
 from proxy.poller import READ
 from proxy.relay import reset
+from proxy.routing import NODE_PORT_HOST
 
 _BATCH = 64
 """Connections accepted per turn; more wait in the kernel's queue until the others had their turn."""
@@ -29,6 +30,11 @@ _PAUSE_MAX_S = 1.0
 def why_it_cannot_listen(address: Target, error: OSError) -> str:
     """Says what went wrong, why, and what helps."""
     what = f"Cannot listen on {address}"
+    if error.errno == errno.EADDRINUSE and address.ip == NODE_PORT_HOST:
+        return (
+            f"{what}: the port is in use, by another program or another cluster on this machine; "
+            "give the service another nodePort"
+        )
     if error.errno == errno.EADDRINUSE:
         return (
             f"{what}: the address is in use, probably by a program that listens on 0.0.0.0:{address.port}; "

@@ -1,9 +1,9 @@
 """The routing table: from services and endpoints to addresses that listen and targets behind them.
 
-A service with a cluster IP has one route per TCP port. Its targets are the ready addresses of the endpoints object of
-the same name, at the endpoint port that carries the service port's name: this is how one service leads to pods that
-listen on different ports. Endpoints without a service, and services that have no endpoints yet, are ordinary: watches
-of two kinds promise no order between them.
+A service with a cluster IP has one route per TCP port, and for each of its node ports another one, at 127.0.0.1. Their
+targets are the ready addresses of the endpoints object of the same name, at the endpoint port that carries the service
+port's name: this is how one service leads to pods that listen on different ports. Endpoints without a service, and
+services that have no endpoints yet, are ordinary: watches of two kinds promise no order between them.
 
 The table answers each change with what has to be done about it (`Changes`) and does nothing itself.
 """
@@ -14,14 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
+from cluster.api.services import has_address
 from cluster.pb.v1 import core_pb2 as core
 from proxy.balancer import Target
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-HEADLESS = "None"
 DEFAULT_AFFINITY_TIMEOUT_S = 10800
+NODE_PORT_HOST = "127.0.0.1"
+"""Where node ports are listened for: every program of this machine tries it, and no other machine reaches it."""
 
 
 class ServiceName(NamedTuple):
@@ -39,7 +41,7 @@ class RouteKey(NamedTuple):
 
     service: ServiceName
     port: str
-    """The port's name, or its number if it has no name."""
+    """The port's name, or its number if it has no name; for a node port with that behind it, as in "http:30080"."""
 
     def __str__(self) -> str:
         return f"{self.service}:{self.port}"
@@ -114,8 +116,9 @@ class RoutingTable:
 
 
 def routes_of(name: ServiceName, service: core.Service | None, endpoints: core.Endpoints | None) -> list[Route]:
-    """The routes of one service: none if it is headless, has no address yet, or is gone."""
-    if service is None or service.spec.clusterIP in ("", HEADLESS):
+    """The routes of one service: none if it is headless, stands for something outside, has no address yet, or is
+    gone."""
+    if service is None or not has_address(service.spec):
         return []
     affinity_timeout_s: float | None = None
     if service.spec.sessionAffinity == "ClientIP":
@@ -125,14 +128,23 @@ def routes_of(name: ServiceName, service: core.Service | None, endpoints: core.E
         )
     return [
         Route(
-            key=RouteKey(name, port.name or str(port.port)),
-            listen=Target(service.spec.clusterIP, port.port),
+            key=RouteKey(name, label),
+            listen=listen,
             targets=ready_targets(endpoints, port.name),
             affinity_timeout_s=affinity_timeout_s,
         )
         for port in service.spec.ports
         if is_tcp(port.protocol)
+        for label, listen in _places(service.spec.clusterIP, port)
     ]
+
+
+def _places(address: str, port: core.ServicePort) -> Iterator[tuple[str, Target]]:
+    """Where a port is listened for, each place with the word that names it."""
+    name = port.name or str(port.port)
+    yield name, Target(address, port.port)
+    if port.nodePort:
+        yield f"{name}:{port.nodePort}", Target(NODE_PORT_HOST, port.nodePort)
 
 
 def ready_targets(endpoints: core.Endpoints | None, port_name: str) -> tuple[Target, ...]:
@@ -159,7 +171,7 @@ def is_tcp(protocol: str) -> bool:
 
 def unserved_ports(service: core.Service) -> list[core.ServicePort]:
     """Ports of a service with an address that the proxy does not serve: any protocol but TCP."""
-    if service.spec.clusterIP in ("", HEADLESS):
+    if not has_address(service.spec):
         return []
     return [port for port in service.spec.ports if not is_tcp(port.protocol)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +13,8 @@ from cluster.actor.clock import SystemClock
 from cluster.api.errors import Unavailable
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.metrics import Metrics
+from proxy.balancer import Target
+from proxy.listener import why_it_cannot_listen
 from proxy.routing import RouteKey, ServiceName
 from proxy.server import ProxyServer
 from proxy.settings import DataPathSettings
@@ -176,6 +179,14 @@ async def test_an_address_is_taken_over_at_once() -> None:
         await until(lambda: ("second", "ListenFailed") in it.events())
         it.remove_service("first")
         await until(lambda: second in it.proxy.listeners)
+
+
+def test_a_node_port_that_is_taken_names_the_cure() -> None:
+    error = OSError(errno.EADDRINUSE, "in use")
+    assert why_it_cannot_listen(Target("127.0.0.1", 30080), error) == (
+        "Cannot listen on 127.0.0.1:30080: the port is in use, by another program or another cluster on this machine; "
+        "give the service another nodePort"
+    )
 
 
 async def test_headless_and_udp_services_have_no_listener() -> None:
