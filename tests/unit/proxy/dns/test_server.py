@@ -417,7 +417,7 @@ async def test_by_tcp_what_is_known_does_not_wait_for_what_is_not(monkeypatch: p
 )
 def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        DnsSettings(**({"master": "x:1", "credentials": Path(), "listen": "127.0.0.1:53"} | options))
+        DnsSettings("x:1", Path(), **({"listen": "127.0.0.1:53"} | options))
 
 
 def test_who_is_asked_may_be_written_in_a_file(tmp_path: Path) -> None:
