@@ -11,6 +11,7 @@ from typing import NoReturn
 from cluster.config.addresses import masters_argument
 from cluster.config.profiles import PROFILES
 from node_agent.eviction import parse_thresholds
+from node_agent.resolver_file import MACHINE
 from node_agent.settings import AgentSettings
 
 _EXAMPLE = """example:
@@ -116,6 +117,7 @@ def _make_parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser
     parser.add_argument("--dns", default="", metavar="HOST:PORT", help="where the cluster's names are answered for")
     parser.add_argument("--cluster-domain", default="cluster.local", metavar="NAME", help="what those names end with")
     parser.add_argument("--dns-forwards", action="store_true", help="other names are answered for there, too")
+    parser.add_argument("--resolv-conf", default=MACHINE, type=Path, help="of the machine (default: /etc/resolv.conf)")
     parser.add_argument("--hide", type=Path, help="directory that pods must not see (default: --dir)")
     parser.add_argument("--metrics-socket", type=Path, help="Unix socket that serves metrics and health")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
@@ -156,6 +158,7 @@ def _settings(flags: argparse.Namespace) -> AgentSettings:
         cgroups=flags.cgroups,
         hide=flags.hide,
         dns=flags.dns,
+        resolv_conf=flags.resolv_conf,
         cluster_domain=flags.cluster_domain,
         dns_forwards=flags.dns_forwards,
         lifetime=flags.lifetime,
