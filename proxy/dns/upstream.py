@@ -48,7 +48,7 @@ class Upstream:
         self._stats.forwarded += 1
         try:
             answer = await self._follow(ask) if ask.found else await self._forward(ask)
-        except (OSError, TimeoutError, dns.exception.DNSException, EOFError):
+        except (OSError, TimeoutError, EOFError, ValueError, dns.exception.DNSException):
             answer = None
         finally:
             self._under_way -= 1
@@ -82,7 +82,7 @@ class Upstream:
             return None
         message = dns.message.from_wire(heard)
         code = int(message.rcode())
-        return self._responder.compose(ask, code, tuple(message.answer)) if code < 16 else None
+        return self._responder.compose(ask, code, _about(name, message.answer)) if code < 16 else None
 
     async def _ask(self, message: bytes, end: int, *, over_tcp: bool) -> bytes | None:
         """The first answer that there is, under whatever id."""
@@ -101,6 +101,17 @@ class Upstream:
             if heard is not None:
                 return heard
         return None
+
+
+def _about(name: dns.name.Name, records: Sequence[dns.rrset.RRset]) -> tuple[dns.rrset.RRset, ...]:
+    """Those of this name, and of the names that it stands for: nobody was asked about others."""
+    names, found = {name}, []
+    for rrset in records:
+        if rrset.name in names:
+            found.append(rrset)
+            if rrset.rdtype == dns.rdatatype.CNAME:
+                names |= {record.target for record in rrset}
+    return tuple(found)
 
 
 def _answers(heard: bytes, wire: bytes, question: bytes) -> bool:

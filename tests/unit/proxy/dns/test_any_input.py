@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import random
+
 import dns.message
+import dns.rrset
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.pb.v1 import core_pb2 as core
 from proxy.dns.labels import dashed, labels_of, reverse_name, to_name, to_text, undashed
 from proxy.dns.responder import Ask, Responder
+from proxy.dns.settings import Server
+from proxy.dns.upstream import Upstream
 from tests.unit.proxy.dns.scene import Scene, endpoints, service
 
 SCENE = Scene(forwards=False).put(
@@ -75,6 +81,56 @@ def test_any_name_and_type_of_the_zone(labels: list[bytes], type_: int, over_udp
     name = b"".join(bytes((len(label),)) + label for label in labels) + tail
     wire = b"\x12\x34\x01\0\0\1\0\0\0\0\0\0" + name + type_.to_bytes(2, "big") + b"\0\1"
     check(SCENE.responder, wire, over_udp=over_udp)
+
+
+EXTERNAL = Scene(forwards=True).put(service("ext", external="www.example.com"))
+QUERY = dns.message.make_query("ext.default.svc.cluster.local", "A")
+
+
+def answer_of_others() -> bytes:
+    query = dns.message.make_query("www.example.com", "A", id=0)
+    answer = dns.message.make_response(query)
+    answer.answer.append(dns.rrset.from_text("www.example.com.", 60, "IN", "CNAME", "a.example.net."))
+    answer.answer.append(dns.rrset.from_text("a.example.net.", 60, "IN", "A", "192.0.2.1", "192.0.2.2"))
+    answer.answer.append(dns.rrset.from_text("web.default.svc.cluster.local.", 60, "IN", "A", "198.51.100.66"))
+    return answer.to_wire()
+
+
+async def follow(heard: bytes) -> dns.message.Message:
+    """What is answered when this is heard from others, the question's bytes being right."""
+    ask = EXTERNAL.responder.respond(QUERY.to_wire(), over_udp=True)
+    assert isinstance(ask, Ask)
+    others = Upstream((Server("127.0.0.1", 1),), EXTERNAL.responder, rng=random.Random(1), timeout_s=1.0)
+
+    async def hear(message: bytes, end: int, *, over_tcp: bool) -> bytes:
+        return heard
+
+    others._ask = hear  # type: ignore[method-assign]
+    reply = await others.answer(ask)
+    assert len(reply) <= 512
+    answer = dns.message.from_wire(reply)
+    assert QUERY.is_response(answer)
+    return answer
+
+
+async def test_what_others_say_of_names_that_nobody_asked_for_is_left_out() -> None:
+    answer = await follow(answer_of_others())
+    assert [rrset.name.to_text() for rrset in answer.answer] == [
+        *("ext.default.svc.cluster.local.", "www.example.com.", "a.example.net.")
+    ]
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(12, 200), st.integers(0, 255)), max_size=4), st.integers(0, 40), st.integers(0, 255)
+)
+def test_whatever_others_say_there_is_an_answer(faults: list[tuple[int, int]], cut: int, flags: int) -> None:
+    wire = bytearray(answer_of_others())
+    wire[3] = flags
+    for at, value in faults:
+        wire[at % len(wire)] = value
+    with pytest.raises(StopIteration):  # nothing is waited for
+        follow(bytes(wire[: len(wire) - cut])).send(None)
 
 
 NAMES = ("a", "b", "c")
