@@ -40,6 +40,15 @@ def to_text(name: Name) -> str:
     return ".".join(parts) or "."
 
 
+def below(label: str, name: Name) -> Name | None:
+    """The name with one more label before it, which may not hold a dot; None if there can be no such name."""
+    encoded = label.encode().lower()
+    size = len(encoded)
+    if not 0 < size <= MAX_LABEL or b"." in encoded or size + 1 + len(name) > MAX_NAME:
+        return None
+    return bytes((size,)) + encoded + name
+
+
 def labels_of(name: Name) -> list[bytes]:
     """Its labels, without the root's."""
     labels, at = [], 0

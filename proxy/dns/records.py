@@ -23,7 +23,7 @@ from ipaddress import IPv4Address
 from typing import ClassVar, TypeAlias
 
 from cluster.pb.v1 import core_pb2 as core
-from proxy.dns.labels import Name, dashed, reverse_name, to_name
+from proxy.dns.labels import Name, below, dashed, reverse_name, to_name
 
 HEADLESS = "None"
 TYPE_A, TYPE_NS, TYPE_CNAME, TYPE_SOA, TYPE_PTR, TYPE_TXT, TYPE_SRV, TYPE_ANY = 1, 2, 5, 6, 12, 16, 33, 255
@@ -102,39 +102,44 @@ def records_of(domain: str, service: core.Service | None, endpoints: core.Endpoi
     if service is None:
         return {}
     meta, spec = service.metadata, service.spec
-    name = f"{meta.name}.{meta.namespace}.svc.{domain}"
+    name = _name(f"{meta.name}.{meta.namespace}.svc.{domain}")
+    if name is None:
+        return {}
     if spec.type == "ExternalName":
         target = _name(spec.externalName)
-        return _sorted({name: {Cname(target)}} if target else {})
+        return {name: (Cname(target),)} if target else {}
     if spec.clusterIP == HEADLESS:
         return _sorted(_headless(name, service, endpoints))
     address = _address(spec.clusterIP)
-    own = _name(name)
-    if address is None or own is None:
+    if address is None:
         return {}
-    found: dict[str | Name, set[Record]] = {name: {A(address)}, reverse_name(spec.clusterIP): {Ptr(own)}}
+    found: dict[Name, set[Record]] = {name: {A(address)}, reverse_name(spec.clusterIP): {Ptr(name)}}
     for port in spec.ports:
         if port.name:
-            found.setdefault(_port_name(port.name, port.protocol, name), set()).add(Srv(port.port, own))
+            _add(found, _port_name(port.name, port.protocol, name), Srv(port.port, name))
     return _sorted(found)
 
 
-def _headless(name: str, service: core.Service, endpoints: core.Endpoints | None) -> dict[str | Name, set[Record]]:
-    found: dict[str | Name, set[Record]] = {}
+def _headless(name: Name, service: core.Service, endpoints: core.Endpoints | None) -> dict[Name, set[Record]]:
+    found: dict[Name, set[Record]] = {}
     for subset in endpoints.subsets if endpoints is not None else ():
+        ports = [(_port_name(port.name, port.protocol, name), port.port) for port in subset.ports if port.name]
         for endpoint in _serving(subset, publish_all=service.spec.publishNotReadyAddresses):
             address = _address(endpoint.ip)
-            host = f"{endpoint.hostname or dashed(endpoint.ip)}.{name}"
-            target = _name(host)
+            target = below(endpoint.hostname or dashed(endpoint.ip), name)
             if address is None or target is None:
                 continue
-            found.setdefault(name, set()).add(A(address))
-            found.setdefault(host, set()).add(A(address))
-            found.setdefault(reverse_name(endpoint.ip), set()).add(Ptr(target))
-            for port in subset.ports:
-                if port.name:
-                    found.setdefault(_port_name(port.name, port.protocol, name), set()).add(Srv(port.port, target))
+            _add(found, name, A(address))
+            _add(found, target, A(address))
+            _add(found, reverse_name(endpoint.ip), Ptr(target))
+            for port_name, number in ports:
+                _add(found, port_name, Srv(number, target))
     return found
+
+
+def _add(found: dict[Name, set[Record]], name: Name | None, record: Record) -> None:
+    if name is not None:
+        found.setdefault(name, set()).add(record)
 
 
 def _serving(subset: core.EndpointSubset, *, publish_all: bool) -> Iterable[core.EndpointAddress]:
@@ -143,17 +148,13 @@ def _serving(subset: core.EndpointSubset, *, publish_all: bool) -> Iterable[core
         yield from subset.notReadyAddresses
 
 
-def _port_name(port: str, protocol: str, name: str) -> str:
-    return f"_{port}._{(protocol or 'TCP').lower()}.{name}"
+def _port_name(port: str, protocol: str, name: Name) -> Name | None:
+    inner = below(f"_{(protocol or 'TCP').lower()}", name)
+    return below(f"_{port}", inner) if inner is not None else None
 
 
-def _sorted(found: dict[str | Name, set[Record]]) -> Records:
-    result: Records = {}
-    for text, records in found.items():
-        name = text if isinstance(text, bytes) else _name(text)
-        if name is not None:
-            result[name] = tuple(sorted(records, key=_order))
-    return result
+def _sorted(found: dict[Name, set[Record]]) -> Records:
+    return {name: tuple(sorted(records, key=_order)) for name, records in found.items()}
 
 
 def _order(record: Record) -> tuple[int, Record]:

@@ -1,9 +1,10 @@
 """From a message to its answer, and what is kept of it. Pure, and on the hot path: ten thousand times a second.
 
-An answer is put together by dnspython, once for each question; what is kept of it (`Kept`) are the bytes that follow
-the question. From then on an answer is four pieces, joined: the asker's id, flags, the question as the asker has
-written it (clients change the case of letters and look whether it comes back), and those bytes. They may be kept since
-nothing in them depends on when they are sent; when a name changes, what was kept of it is dropped.
+An answer is put together once for each question, by dnspython (but for a list of addresses, which is nothing but
+addresses); what is kept of it (`Kept`) are the bytes that follow the question. From then on an answer is four pieces,
+joined: the asker's id, flags, the question as the asker has written it (clients change the case of letters and look
+whether it comes back), and those bytes. They may be kept since nothing in them depends on when they are sent; when a
+name changes, what was kept of it is dropped.
 
     00 12 | 85 00 | 00 01 00 02 00 00 00 01 | question | c0 0c 00 01 00 01 ... | 00 00 29 ...
      id     flags          counts             as it came   records, kept           EDNS, if the asker speaks it
@@ -71,7 +72,7 @@ class Kept:
     """Answers and authorities."""
     additional: bytes = b""
     additional_count: int = 0
-    turn: int = 0
+    turn: int = -1
     """Where the addresses begin the next time; -1: they are not given in turn."""
     authoritative: int = _AA
     cut: int = 0
@@ -238,8 +239,20 @@ class Responder:
 
 
 def _kept(question: list[bytes], answer: Answer, ttl_s: int) -> Kept:
-    authority = answer.authority
+    authority, records = answer.authority, answer.records
+    if len(records) > 1 and all(isinstance(record, A) for _, record in records):
+        return _in_turn(sum(map(len, question)) + len(question) + 1, records, ttl_s)
     return _render(question, answer.records, answer.additional, authority, answer.code, (), ttl_s)
+
+
+def _in_turn(name_bytes: int, records: tuple[Owned, ...], ttl_s: int) -> Kept:
+    """Several addresses of the name that was asked for: all of one length, so that they can be given in any order. Each
+    points at the question, which begins after the header."""
+    room = (TCP_BYTES - _HEADER - name_bytes - 4 - len(_PLAIN_OPT)) // _A_BYTES
+    head = b"\xc0\x0c\0\1\0\1" + ttl_s.to_bytes(4, "big") + b"\0\4"
+    shown = records[:room]
+    data = b"".join(head + record.address for _, record in shown if isinstance(record, A))
+    return Kept(0, len(shown).to_bytes(2, "big") + b"\0\0", data, turn=0, cut=_TC if len(records) > room else 0)
 
 
 def _render(
@@ -277,14 +290,12 @@ def _render(
             break
     data = renderer.output.getvalue()
     _, answers, authorities, more = renderer.counts
-    in_turn = len(records) > 1 and not further and all(isinstance(record, A) for _, record in records)
     return Kept(
         code,
         answers.to_bytes(2, "big") + authorities.to_bytes(2, "big"),
         data[begin:middle],
         data[middle:],
         more,
-        turn=0 if in_turn else -1,
         cut=cut,
     )
 
