@@ -196,6 +196,8 @@ def test_a_service_without_selector_leads_to_whoever_is_written_down(shared_clus
         namespace,
     )
     made = shared_cluster.get("svc", "by-hand", namespace).spec
+    refused = shared_cluster.podium("port-forward", "svc/by-hand", "80", "-n", namespace, check=False)
+    assert refused.stderr.strip().endswith("is defined without a selector: there are no pods to forward to")
     for address in ((made.clusterIP, 80), ("127.0.0.1", made.ports[0].nodePort)):
         shared_cluster.wait_until(lambda a=address: text(a) == pod.metadata.name, f"{address} answers")  # type: ignore[misc]
 
