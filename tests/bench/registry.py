@@ -13,6 +13,7 @@ from tests.bench import (  # noqa: F401 - imported for their registrations
     naming,
     placing,
     proxying,
+    resolving,
     restarting,
     scheduling,
     watching,
