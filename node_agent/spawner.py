@@ -69,6 +69,8 @@ TRUSTED_DIRECTORY = "trusted"
 """In a node's directory: that of a second spawner, for trusted pods (`node_agent.runtime.trusting`)."""
 SHOWN = ("pods", "data", "memory")
 """What of the node's directory its pods may see; the last one may be a link to where it lies."""
+RESOLV_CONF = "resolv.conf"
+"""In a node's directory, if it is there: what all its pods find at /etc/resolv.conf."""
 PREPARE_LIMIT_S = 10.0
 """How long a program may prepare itself: what it waits for is a file system that does not answer."""
 SWEEP_LIMIT_S = 5.0
@@ -649,7 +651,9 @@ def main(argv: list[str]) -> int:
     line = lines.Line(lines.listen(directory_fd))
     shown = [os.path.realpath(os.path.join(directory, name)) for name in SHOWN]
     shown = [path for path in shown if os.path.isdir(path)]
-    launcher, confinement = confined(os.path.realpath(hidden), shown) if hidden else (None, {})
+    names = os.path.join(os.path.realpath(directory), RESOLV_CONF)
+    names = names if os.path.isfile(names) else ""
+    launcher, confinement = confined(os.path.realpath(hidden), shown, names) if hidden else (None, {})
     Spawner(
         line,
         records,

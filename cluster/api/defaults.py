@@ -4,7 +4,7 @@ Kubernetes' defaults, applied by the master before validation, and by the client
 a second time changes nothing. Quantities become canonical, so that "1000m" and "1" are the same bytes and an update
 that changes nothing is seen to change nothing.
 
-Left out: what Podium does not carry out (imagePullPolicy, dnsPolicy ...), and what needs to know the cluster (addresses
+Left out: what Podium does not carry out (imagePullPolicy ...), and what needs to know the cluster (addresses
 and tolerations by profile): that is the master's admission.
 """
 

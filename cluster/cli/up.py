@@ -80,14 +80,14 @@ class Steps:
     "--etcd-credentials",
     default="",
     metavar="DIR",
-    help="For --store: ca.crt, tls.crt and tls.key; default: no TLS.",
+    help="For --store: ca.crt, tls.crt, tls.key.",
 )
 @click.option(
     "--masters",
     default=1,
     show_default=True,
     type=click.IntRange(1, 9),
-    help="How many masters, and managers; more than one need --store.",
+    help="Several need --store.",
 )
 @click.option("--scheduler-config", default="", metavar="FILE", help="Profiles of the scheduler, as TOML.")
 @click.option(
@@ -95,6 +95,12 @@ class Steps:
     type=click.IntRange(FIRST_BLOCK, LAST_BLOCK),
     metavar="N",
     help="Own the addresses 127.N.0.0/16; default: any that are free.",
+)
+@click.option(
+    "--dns",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Option of the DNS server: port=1053.",
 )
 @click.option("--timeout", default=30.0, show_default=True, metavar="SECONDS", help="For nodes to be Ready.")
 @click.option("--keep", is_flag=True, help="Keep the state for the next `up`.")
@@ -126,12 +132,13 @@ def up_command(
     masters: int,
     scheduler_config: str,
     block: int | None,
+    dns: tuple[str, ...],
     timeout: float,
     keep: bool,
     lifetime: str,
     lifeline_fd: int | None,
 ) -> int:
-    """Start a cluster: master, controllers and scheduler, node agents, proxy, each a process of its own.
+    """Start a cluster: master, controllers and scheduler, node agents, proxy and DNS.
 
     On a cluster that runs already, starts what of it is down (a node agent that was killed, for example)."""
     from cluster.up.layout import cluster_dir
@@ -140,6 +147,7 @@ def up_command(
     _check_quantities(node_cpu, node_memory, node_resource)
     _check_agent_args(agent_arg)
     _check_hollow(nodes, hollow, hollow_arg)
+    _check_dns(dns)
     if not _given(ctx, "timeout"):
         timeout += hollow * _HOLLOW_START_S
     etcd_credentials = _check_store(store, etcd_credentials)
@@ -190,6 +198,7 @@ def up_command(
         block or 0,
         hollow,
         tuple(argument.lstrip("-") for argument in hollow_arg),
+        dns,
     )
     with _Interrupts(directory, patience=1) as interrupted:
         handle = start_supervisor(directory, options, detached=detach, clock=_CLOCK, lifeline_fd=lifeline_fd)
@@ -304,6 +313,19 @@ def _check_agent_args(arguments: tuple[str, ...]) -> None:
         check_further_flags([f"--{argument.lstrip('-')}" for argument in arguments])
     except FlagError as error:
         raise click.UsageError(f"--agent-arg: {error}") from error
+
+
+def _check_dns(options: tuple[str, ...]) -> None:
+    """Refuses what the DNS server would refuse, before anything is started."""
+    if not options:
+        return
+    from cluster.config.errors import ConfigError
+    from proxy.dns.flags import read_options
+
+    try:
+        read_options(options)
+    except ConfigError as error:
+        raise click.UsageError(f"--dns: {error}") from error
 
 
 def _check_scheduler_config(path: str, profile: str) -> str:

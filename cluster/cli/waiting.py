@@ -10,6 +10,7 @@ from cluster.api.conditions import is_pod_ready
 from cluster.api.kinds import AnyObject
 from cluster.api.labels import selector_from_map
 from cluster.api.owners import is_controlled_by
+from cluster.api.services import is_managed
 from cluster.cli.printers import pod_reason, pod_status
 from cluster.cli.urls import urls_of
 from cluster.client.informer import Informer
@@ -80,7 +81,7 @@ def _not_ready(
                     for pod in pods
                     if is_controlled_by(pod, live.metadata.uid) and not is_pod_ready(pod)
                 ][:3]
-        elif isinstance(obj, core.Service) and obj.spec.selector:
+        elif isinstance(obj, core.Service) and is_managed(obj.spec):
             selector = selector_from_map(obj.spec.selector)
             expected = any(
                 selector.matches(pod.metadata.labels)

@@ -1,8 +1,9 @@
 """The door: what each call of the service Cluster does. Authorises, translates, and leaves the work to others.
 
 Reads are answered from the store's memory, with the bytes of the objects as they were written; only selectors look
-inside. A watch or list that asks for the pods of one node (spec.nodeName=...) goes by the index. Before a read, the end
-of the log is asked for, unless the caller allows stale answers, or asks for a revision: that never changes.
+inside. A watch or list that asks for the pods of one node (spec.nodeName=...) goes by the index, a watch of one object
+(metadata.name=...) as well. Before a read, the end of the log is asked for, unless the caller allows stale answers, or
+asks for a revision: that never changes.
 
 What only the leader does (writes, heartbeats) is handed on to it, if this master is not the one.
 """
@@ -410,18 +411,19 @@ class ApiServer:
         authorize_selection(identity, verb, kind.name, fields.equals, labels.equals, self._known)
         namespace = _namespace(kind, request.namespace)
         node = fields.equals.get("spec.nodeName", "") if kind.name == "Pod" else ""
-        matches = _matcher(labels, fields, only_node=bool(node) and len(fields.terms) == 1)
+        name = fields.equals.get("metadata.name", "") if verb == "watch" and not node else ""
+        matches = _matcher(labels, fields, by_index=bool(node or name) and len(fields.terms) == 1)
         selector = f"{request.label_selector}\n{request.field_selector}" if matches is not None else ""
-        return Interest(kind.name, namespace, node, selector, matches)
+        return Interest(kind.name, namespace, node, name, selector, matches)
 
 
 def _by(identity: Identity, request: wire.WriteRequest) -> Writer:
     return Writer(identity, request.cause if request.HasField("cause") else None)
 
 
-def _matcher(labels: Selector, fields: FieldSelector, *, only_node: bool) -> Callable[[AnyObject], bool] | None:
-    """What selectors ask of an object, beyond what the index answers; None: nothing."""
-    by_labels, by_fields = not labels.is_empty, not fields.is_empty and not only_node
+def _matcher(labels: Selector, fields: FieldSelector, *, by_index: bool) -> Callable[[AnyObject], bool] | None:
+    """What selectors ask of an object, beyond what the index answers (`by_index`: the fields); None: nothing."""
+    by_labels, by_fields = not labels.is_empty, not fields.is_empty and not by_index
     if by_labels and by_fields:
         return lambda obj: labels.matches(obj.metadata.labels) and fields.matches(obj)
     if by_labels:

@@ -79,6 +79,10 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("proxy", "Service"): _any(*_READ),
     ("proxy", "Endpoints"): _any(*_READ),
     ("proxy", "Event"): _any("get", "create", "update", "patch"),
+    ("dns", "Service"): _any(*_READ),
+    ("dns", "Endpoints"): _any(*_READ),
+    ("dns", "Namespace"): _any(*_READ),
+    ("dns", "Pod"): _any(*_READ),
     ("node", "Node"): dict.fromkeys((*_READ, "create", "update", "patch", "update_status"), Scope.ITSELF),
     ("node", "Pod"): dict.fromkeys((*_READ, "update_status", "delete"), Scope.BOUND),
     ("node", "Service"): _any(*_READ),
@@ -95,7 +99,7 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
 }
 """(kind of identity, kind of object) -> verb -> with which objects. Absent: denied."""
 
-_CLIENTS = frozenset({"admin", "controllers", "scheduler", "node", "hollow", "proxy"})
+_CLIENTS = frozenset({"admin", "controllers", "scheduler", "node", "hollow", "proxy", "dns"})
 _EVERYONE = _CLIENTS | {"master"}
 
 CALLS: dict[str, frozenset[str]] = {

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from cluster.api.errors import Invalid
+from cluster.client import ServiceEndpoints
 from cluster.client.interface import ClusterClient
 from cluster.client.resolved import ServiceView
 from cluster.testing import Cluster
@@ -196,6 +197,8 @@ def test_a_service_without_selector_leads_to_whoever_is_written_down(shared_clus
         namespace,
     )
     made = shared_cluster.get("svc", "by-hand", namespace).spec
+    refused = shared_cluster.podium("port-forward", "svc/by-hand", "80", "-n", namespace, check=False)
+    assert refused.stderr.strip().endswith("is defined without a selector: there are no pods to forward to")
     for address in ((made.clusterIP, 80), ("127.0.0.1", made.ports[0].nodePort)):
         shared_cluster.wait_until(lambda a=address: text(a) == pod.metadata.name, f"{address} answers")  # type: ignore[misc]
 
@@ -231,8 +234,6 @@ def test_a_scaled_service_is_followed_by_name(shared_cluster: Cluster, namespace
     assert {each.pod: each.address for each in two.ready} == listed
 
     async def balanced(client: ClusterClient) -> list[str]:
-        from cluster.client import ServiceEndpoints
-
         async with ServiceEndpoints(client, "shop", namespace) as shop:
             await shop.wait_ready(10.0)
             answers = []
@@ -244,6 +245,24 @@ def test_a_scaled_service_is_followed_by_name(shared_cluster: Cluster, namespace
 
     answers = shared_cluster.run(balanced)
     assert sorted(answers) == sorted(2 * list(listed))
+
+
+def test_who_follows_a_service_gets_over_a_killed_master(podium_cluster: Cluster) -> None:
+    podium_cluster.apply(web("shop", 2))
+    podium_cluster.wait("svc/shop", ready=2)
+
+    async def follow(client: ClusterClient) -> None:
+        async with ServiceEndpoints(client, "shop") as shop, asyncio.timeout(60.0):
+            before = await shop.wait_ready(10.0)
+            await asyncio.to_thread(podium_cluster.kill_process, "master")
+            assert {shop.pick().pod for _ in range(4)} == {each.pod for each in before.ready}, "the last set stands"
+            await asyncio.to_thread(podium_cluster.wait, "rc/shop", ready=2)  # the supervisor has started another
+            await asyncio.to_thread(podium_cluster.scale, "shop", 3)
+            while shop.view is None or len(shop.view.ready) < 3:
+                await asyncio.sleep(0.05)
+            assert shop.view.revision > before.revision
+
+    podium_cluster.run(follow, timeout_s=90.0)
 
 
 def test_manifests_of_kubernetes_with_these_types_come_back_as_they_were(

@@ -728,8 +728,26 @@ class PodGroup(_message.Message):
     scheduleTimeoutSeconds: int
     def __init__(self, name: _Optional[str] = ..., minMember: _Optional[int] = ..., scheduleTimeoutSeconds: _Optional[int] = ...) -> None: ...
 
+class PodDNSConfigOption(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class PodDNSConfig(_message.Message):
+    __slots__ = ("nameservers", "searches", "options")
+    NAMESERVERS_FIELD_NUMBER: _ClassVar[int]
+    SEARCHES_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    nameservers: _containers.RepeatedScalarFieldContainer[str]
+    searches: _containers.RepeatedScalarFieldContainer[str]
+    options: _containers.RepeatedCompositeFieldContainer[PodDNSConfigOption]
+    def __init__(self, nameservers: _Optional[_Iterable[str]] = ..., searches: _Optional[_Iterable[str]] = ..., options: _Optional[_Iterable[_Union[PodDNSConfigOption, _Mapping]]] = ...) -> None: ...
+
 class PodSpec(_message.Message):
-    __slots__ = ("volumes", "containers", "restartPolicy", "terminationGracePeriodSeconds", "activeDeadlineSeconds", "nodeSelector", "nodeName", "securityContext", "hostname", "subdomain", "affinity", "schedulerName", "initContainers", "tolerations", "priorityClassName", "priority", "enableServiceLinks", "preemptionPolicy", "topologySpreadConstraints", "schedulingGates", "stopAfterDisconnectSeconds", "dependsOn", "securityProfile", "podGroup")
+    __slots__ = ("volumes", "containers", "restartPolicy", "terminationGracePeriodSeconds", "activeDeadlineSeconds", "dnsPolicy", "nodeSelector", "nodeName", "securityContext", "hostname", "subdomain", "affinity", "schedulerName", "initContainers", "tolerations", "priorityClassName", "priority", "dnsConfig", "enableServiceLinks", "preemptionPolicy", "topologySpreadConstraints", "schedulingGates", "stopAfterDisconnectSeconds", "dependsOn", "securityProfile", "podGroup")
     class NodeSelectorEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -742,6 +760,7 @@ class PodSpec(_message.Message):
     RESTARTPOLICY_FIELD_NUMBER: _ClassVar[int]
     TERMINATIONGRACEPERIODSECONDS_FIELD_NUMBER: _ClassVar[int]
     ACTIVEDEADLINESECONDS_FIELD_NUMBER: _ClassVar[int]
+    DNSPOLICY_FIELD_NUMBER: _ClassVar[int]
     NODESELECTOR_FIELD_NUMBER: _ClassVar[int]
     NODENAME_FIELD_NUMBER: _ClassVar[int]
     SECURITYCONTEXT_FIELD_NUMBER: _ClassVar[int]
@@ -753,6 +772,7 @@ class PodSpec(_message.Message):
     TOLERATIONS_FIELD_NUMBER: _ClassVar[int]
     PRIORITYCLASSNAME_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    DNSCONFIG_FIELD_NUMBER: _ClassVar[int]
     ENABLESERVICELINKS_FIELD_NUMBER: _ClassVar[int]
     PREEMPTIONPOLICY_FIELD_NUMBER: _ClassVar[int]
     TOPOLOGYSPREADCONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
@@ -766,6 +786,7 @@ class PodSpec(_message.Message):
     restartPolicy: str
     terminationGracePeriodSeconds: int
     activeDeadlineSeconds: int
+    dnsPolicy: str
     nodeSelector: _containers.ScalarMap[str, str]
     nodeName: str
     securityContext: PodSecurityContext
@@ -777,6 +798,7 @@ class PodSpec(_message.Message):
     tolerations: _containers.RepeatedCompositeFieldContainer[Toleration]
     priorityClassName: str
     priority: int
+    dnsConfig: PodDNSConfig
     enableServiceLinks: bool
     preemptionPolicy: str
     topologySpreadConstraints: _containers.RepeatedCompositeFieldContainer[TopologySpreadConstraint]
@@ -785,7 +807,7 @@ class PodSpec(_message.Message):
     dependsOn: _containers.RepeatedScalarFieldContainer[str]
     securityProfile: str
     podGroup: PodGroup
-    def __init__(self, volumes: _Optional[_Iterable[_Union[Volume, _Mapping]]] = ..., containers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., restartPolicy: _Optional[str] = ..., terminationGracePeriodSeconds: _Optional[int] = ..., activeDeadlineSeconds: _Optional[int] = ..., nodeSelector: _Optional[_Mapping[str, str]] = ..., nodeName: _Optional[str] = ..., securityContext: _Optional[_Union[PodSecurityContext, _Mapping]] = ..., hostname: _Optional[str] = ..., subdomain: _Optional[str] = ..., affinity: _Optional[_Union[Affinity, _Mapping]] = ..., schedulerName: _Optional[str] = ..., initContainers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., priorityClassName: _Optional[str] = ..., priority: _Optional[int] = ..., enableServiceLinks: _Optional[bool] = ..., preemptionPolicy: _Optional[str] = ..., topologySpreadConstraints: _Optional[_Iterable[_Union[TopologySpreadConstraint, _Mapping]]] = ..., schedulingGates: _Optional[_Iterable[_Union[PodSchedulingGate, _Mapping]]] = ..., stopAfterDisconnectSeconds: _Optional[int] = ..., dependsOn: _Optional[_Iterable[str]] = ..., securityProfile: _Optional[str] = ..., podGroup: _Optional[_Union[PodGroup, _Mapping]] = ...) -> None: ...
+    def __init__(self, volumes: _Optional[_Iterable[_Union[Volume, _Mapping]]] = ..., containers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., restartPolicy: _Optional[str] = ..., terminationGracePeriodSeconds: _Optional[int] = ..., activeDeadlineSeconds: _Optional[int] = ..., dnsPolicy: _Optional[str] = ..., nodeSelector: _Optional[_Mapping[str, str]] = ..., nodeName: _Optional[str] = ..., securityContext: _Optional[_Union[PodSecurityContext, _Mapping]] = ..., hostname: _Optional[str] = ..., subdomain: _Optional[str] = ..., affinity: _Optional[_Union[Affinity, _Mapping]] = ..., schedulerName: _Optional[str] = ..., initContainers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., priorityClassName: _Optional[str] = ..., priority: _Optional[int] = ..., dnsConfig: _Optional[_Union[PodDNSConfig, _Mapping]] = ..., enableServiceLinks: _Optional[bool] = ..., preemptionPolicy: _Optional[str] = ..., topologySpreadConstraints: _Optional[_Iterable[_Union[TopologySpreadConstraint, _Mapping]]] = ..., schedulingGates: _Optional[_Iterable[_Union[PodSchedulingGate, _Mapping]]] = ..., stopAfterDisconnectSeconds: _Optional[int] = ..., dependsOn: _Optional[_Iterable[str]] = ..., securityProfile: _Optional[str] = ..., podGroup: _Optional[_Union[PodGroup, _Mapping]] = ...) -> None: ...
 
 class ContainerStateWaiting(_message.Message):
     __slots__ = ("reason", "message")

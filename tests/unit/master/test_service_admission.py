@@ -15,7 +15,9 @@ from cluster.client import operations as ops
 from cluster.master.pools import NodePorts, Pool, ServiceAddresses
 from cluster.master.service_admission import ServiceAdmission
 from cluster.master.stage import Stage
+from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
+from cluster.rpc.identity import Identity
 from cluster.store.memory import MemoryJournal
 from cluster.store.mvcc import State
 from tests.unit.master.rig import Rig, running, service
@@ -177,6 +179,19 @@ async def test_what_is_taken_is_known_after_a_restart() -> None:
         assert node_ports((await made(rig, node_port("new"))).spec) == [FIRST + 1]
         with pytest.raises(Invalid, match="already allocated"):
             await made(rig, node_port("late", port("web", 80, 30080)))
+
+
+async def test_an_undo_of_a_deletion_takes_the_port_again_if_it_is_free(rig: Rig) -> None:
+    undo = wire.UndoRequest(kind="Service", namespace="default", name="svc")
+    await made(rig, node_port("svc", port("web", 80, 30080)))
+    await rig.write(ops.delete(SVC))
+    await rig.master.api.undo(Identity("admin"), undo)
+    assert taken(rig) == [30080]
+    await rig.write(ops.delete(SVC))
+    await made(rig, node_port("other", port("web", 80, 30080)))
+    with pytest.raises(Invalid, match="already allocated, to service default/other"):
+        await rig.master.api.undo(Identity("admin"), undo)
+    assert taken(rig) == [30080]
 
 
 def test_clusters_side_by_side_begin_apart_and_reach_every_port() -> None:

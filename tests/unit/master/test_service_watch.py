@@ -15,6 +15,7 @@ from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
 from cluster.rpc.servicer import END_STREAM
 from tests.unit.master.rig import Rig, running, service
+from tests.unit.master.several import several
 
 PATIENCE_S = 10.0
 ADMIN = Identity("admin")
@@ -118,6 +119,29 @@ async def test_what_changes_while_the_reader_is_busy_is_one_update(rig: Rig) -> 
     update = await news(updates)
     assert (ips(update), update.revision) == (["127.1.16.29"], rig.revision)
     await updates.aclose()
+
+
+async def test_a_master_that_does_not_lead_answers_with_nothing_older_than_what_was_acknowledged() -> None:
+    async with several(2) as cluster:
+        first, second = cluster.rigs
+        await first.create(service())
+        await cluster.settle()
+        cluster.journals[1].following.clear()
+        await first.create(behind("127.1.16.1"))
+        resolving = asyncio.create_task(second.master.api.resolve(ADMIN, SVC))
+        updates = watch(second)
+        watching = asyncio.create_task(heard(updates))
+        await cluster.settle()
+        assert not resolving.done()
+        assert not watching.done()
+        stale = await second.master.api.resolve(ADMIN, wire.ResolveRequest(name="svc", allow_stale=True))
+        assert list(stale.service.endpoints) == []
+        cluster.journals[1].following.set()
+        assert [each.address for each in (await resolving).service.endpoints] == ["127.1.16.1"]
+        assert ips(await watching) == ["127.1.16.1"]
+        await first.write(ops.update(behind("127.1.16.2")))
+        assert ips(await news(updates)) == ["127.1.16.2"]
+        await updates.aclose()
 
 
 async def test_a_quiet_service_gives_signs_of_life() -> None:
