@@ -27,6 +27,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--credentials", type=Path, metavar="DIR", help="directory with ca.crt, tls.crt, tls.key")
     parser.add_argument("--profile", help="timers: laptop (default), kubernetes or test")
     parser.add_argument("--metrics-socket", type=Path, metavar="PATH", help="serve metrics on this Unix socket")
+    parser.add_argument(
+        "--handover-socket", type=Path, metavar="PATH", help="take over from the proxy that listens here"
+    )
+    parser.add_argument("--finish-s", metavar="S", help="how long connections finish after that (default 600)")
+    parser.add_argument("--access-log", type=Path, metavar="FILE", help="for services with accessLog: true")
     parser.add_argument("--hold-s", metavar="S", help="how long connections wait for a ready endpoint (default 1)")
     parser.add_argument("--max-connections", metavar="N", help="at a time (default: by the limit of open files)")
     parser.add_argument("--log-level", help="debug, info (default), warning or error")

@@ -28,6 +28,8 @@ class DataPathSettings:
     """At a time; 0: as many as the limit of open files allows."""
     backlog: int = 1024
     """Connections that the kernel keeps until they are accepted, per address."""
+    udp_flows: int = 4096
+    """Clients of a UDP port at a time; one more takes the place of the one that was silent longest."""
     bind_retry_max_s: float = 10.0
     """The longest pause between tries to listen on an address that is taken."""
     drain_s: float = 5.0
@@ -46,6 +48,12 @@ class ProxySettings:
     """Timers; of them the proxy uses the grace of a stop, for connections that want to finish."""
     metrics_socket: Path | None = None
     """Unix socket that serves metrics and health; none: not served."""
+    handover_socket: Path | None = None
+    """Unix socket at which a successor gets the listening sockets; whoever starts with the same one takes over."""
+    finish_s: float = 600.0
+    """How long connections may go on when a successor has taken over; Envoy's."""
+    access_log: Path | None = None
+    """File for the lines of services with `accessLog`; none: they are not written."""
     hold_s: float = HOLD_S
     max_connections: int = 0
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -10,6 +10,7 @@ import ipaddress
 from cluster.api.labels import label_key_problems, label_value_problems
 from cluster.api.names import dns1123_label_problems
 from cluster.api.problems import Report
+from cluster.api.service_traffic import validate_weight
 from cluster.api.validation_meta import validate_labels_and_annotations
 from cluster.api.validation_pod import TAINT_EFFECTS, ip_address, validate_pod_spec
 from cluster.pb.v1 import core_pb2 as core
@@ -20,6 +21,7 @@ PHASES = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
 def validate_pod(report: Report, pod: core.Pod) -> None:
     """Specification, and the few fields of the status that others build on."""
     validate_pod_spec(report, pod.spec, "spec")
+    validate_weight(report, pod.metadata.annotations, "metadata.annotations")
     if pod.status.phase:
         report.one_of("status.phase", pod.status.phase, PHASES)
     for index, status in enumerate(pod.status.containerStatuses):
@@ -40,6 +42,7 @@ def validate_replication_controller(report: Report, rc: core.ReplicationControll
         report.required("spec.template")
         return
     validate_labels_and_annotations(report, spec.template.metadata, "spec.template.metadata")
+    validate_weight(report, spec.template.metadata.annotations, "spec.template.metadata.annotations")
     labels = spec.template.metadata.labels
     if any(labels.get(key) != value for key, value in spec.selector.items()):
         shown = ",".join(f"{key}={labels[key]}" for key in sorted(labels))

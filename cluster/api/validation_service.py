@@ -16,13 +16,13 @@ from collections.abc import Iterable
 from cluster.api.labels import label_key_problems
 from cluster.api.names import dns1123_label_problems, dns1123_subdomain_problems
 from cluster.api.problems import Report
+from cluster.api.service_traffic import validate_traffic
 from cluster.api.services import EXTERNAL_NAME, HEADLESS, NODE_PORT, NODE_PORTS, TYPES
 from cluster.api.validation_life import int_or_name
 from cluster.pb.v1 import core_pb2 as core
 
 MAX_AFFINITY_TIMEOUT_S = 86400
 PROTOCOLS = ("TCP", "UDP")
-TRAFFIC_DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
 
 _NO_BALANCER = (
     "there is no load balancer outside of the cluster: use NodePort, to be reached at 127.0.0.1 at a port of its own; "
@@ -47,8 +47,7 @@ def validate_service(report: Report, service: core.Service) -> None:
         if not 0 < timeout_s <= MAX_AFFINITY_TIMEOUT_S:
             message = f"must be greater than 0 and less than or equal to {MAX_AFFINITY_TIMEOUT_S}"
             report.invalid("spec.sessionAffinityConfig.clientIP.timeoutSeconds", timeout_s, message)
-    if spec.trafficDistribution:
-        report.one_of("spec.trafficDistribution", spec.trafficDistribution, TRAFFIC_DISTRIBUTIONS)
+    validate_traffic(report, spec)
 
 
 def _validate_ports(report: Report, spec: core.ServiceSpec) -> None:

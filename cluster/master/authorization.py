@@ -78,6 +78,7 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("scheduler", "Lease"): dict.fromkeys(("get", "create", "update"), Scope.BY_LEASE),
     ("proxy", "Service"): _any(*_READ),
     ("proxy", "Endpoints"): _any(*_READ),
+    ("proxy", "Node"): _any(*_READ),
     ("proxy", "Event"): _any("get", "create", "update", "patch"),
     ("dns", "Service"): _any(*_READ),
     ("dns", "Endpoints"): _any(*_READ),

@@ -1054,8 +1054,58 @@ class SessionAffinityConfig(_message.Message):
     clientIP: ClientIPConfig
     def __init__(self, clientIP: _Optional[_Union[ClientIPConfig, _Mapping]] = ...) -> None: ...
 
+class ServiceBalancing(_message.Message):
+    __slots__ = ("policy", "hashKey")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    HASHKEY_FIELD_NUMBER: _ClassVar[int]
+    policy: str
+    hashKey: str
+    def __init__(self, policy: _Optional[str] = ..., hashKey: _Optional[str] = ...) -> None: ...
+
+class OutlierDetection(_message.Message):
+    __slots__ = ("consecutiveFailures", "intervalSeconds", "baseEjectionSeconds", "maxEjectionSeconds", "maxEjectionPercent")
+    CONSECUTIVEFAILURES_FIELD_NUMBER: _ClassVar[int]
+    INTERVALSECONDS_FIELD_NUMBER: _ClassVar[int]
+    BASEEJECTIONSECONDS_FIELD_NUMBER: _ClassVar[int]
+    MAXEJECTIONSECONDS_FIELD_NUMBER: _ClassVar[int]
+    MAXEJECTIONPERCENT_FIELD_NUMBER: _ClassVar[int]
+    consecutiveFailures: int
+    intervalSeconds: int
+    baseEjectionSeconds: int
+    maxEjectionSeconds: int
+    maxEjectionPercent: int
+    def __init__(self, consecutiveFailures: _Optional[int] = ..., intervalSeconds: _Optional[int] = ..., baseEjectionSeconds: _Optional[int] = ..., maxEjectionSeconds: _Optional[int] = ..., maxEjectionPercent: _Optional[int] = ...) -> None: ...
+
+class ServiceHealthCheck(_message.Message):
+    __slots__ = ("intervalSeconds", "timeoutSeconds", "failureThreshold", "successThreshold", "httpPath")
+    INTERVALSECONDS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUTSECONDS_FIELD_NUMBER: _ClassVar[int]
+    FAILURETHRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    SUCCESSTHRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    HTTPPATH_FIELD_NUMBER: _ClassVar[int]
+    intervalSeconds: int
+    timeoutSeconds: int
+    failureThreshold: int
+    successThreshold: int
+    httpPath: str
+    def __init__(self, intervalSeconds: _Optional[int] = ..., timeoutSeconds: _Optional[int] = ..., failureThreshold: _Optional[int] = ..., successThreshold: _Optional[int] = ..., httpPath: _Optional[str] = ...) -> None: ...
+
+class ServiceTimeouts(_message.Message):
+    __slots__ = ("connectSeconds", "idleSeconds", "firstByteSeconds", "drainSeconds", "udpIdleSeconds")
+    CONNECTSECONDS_FIELD_NUMBER: _ClassVar[int]
+    IDLESECONDS_FIELD_NUMBER: _ClassVar[int]
+    FIRSTBYTESECONDS_FIELD_NUMBER: _ClassVar[int]
+    DRAINSECONDS_FIELD_NUMBER: _ClassVar[int]
+    UDPIDLESECONDS_FIELD_NUMBER: _ClassVar[int]
+    connectSeconds: int
+    idleSeconds: int
+    firstByteSeconds: int
+    drainSeconds: int
+    udpIdleSeconds: int
+    def __init__(self, connectSeconds: _Optional[int] = ..., idleSeconds: _Optional[int] = ..., firstByteSeconds: _Optional[int] = ..., drainSeconds: _Optional[int] = ..., udpIdleSeconds: _Optional[int] = ...) -> None: ...
+
 class ServiceSpec(_message.Message):
-    __slots__ = ("ports", "selector", "clusterIP", "type", "sessionAffinity", "externalName", "publishNotReadyAddresses", "sessionAffinityConfig", "trafficDistribution")
+    __slots__ = ("ports", "selector", "clusterIP", "type", "sessionAffinity", "externalName", "publishNotReadyAddresses", "sessionAffinityConfig", "trafficDistribution", "balancing", "outlierDetection", "healthCheck", "timeouts", "accessLog")
     class SelectorEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -1072,6 +1122,11 @@ class ServiceSpec(_message.Message):
     PUBLISHNOTREADYADDRESSES_FIELD_NUMBER: _ClassVar[int]
     SESSIONAFFINITYCONFIG_FIELD_NUMBER: _ClassVar[int]
     TRAFFICDISTRIBUTION_FIELD_NUMBER: _ClassVar[int]
+    BALANCING_FIELD_NUMBER: _ClassVar[int]
+    OUTLIERDETECTION_FIELD_NUMBER: _ClassVar[int]
+    HEALTHCHECK_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUTS_FIELD_NUMBER: _ClassVar[int]
+    ACCESSLOG_FIELD_NUMBER: _ClassVar[int]
     ports: _containers.RepeatedCompositeFieldContainer[ServicePort]
     selector: _containers.ScalarMap[str, str]
     clusterIP: str
@@ -1081,7 +1136,12 @@ class ServiceSpec(_message.Message):
     publishNotReadyAddresses: bool
     sessionAffinityConfig: SessionAffinityConfig
     trafficDistribution: str
-    def __init__(self, ports: _Optional[_Iterable[_Union[ServicePort, _Mapping]]] = ..., selector: _Optional[_Mapping[str, str]] = ..., clusterIP: _Optional[str] = ..., type: _Optional[str] = ..., sessionAffinity: _Optional[str] = ..., externalName: _Optional[str] = ..., publishNotReadyAddresses: _Optional[bool] = ..., sessionAffinityConfig: _Optional[_Union[SessionAffinityConfig, _Mapping]] = ..., trafficDistribution: _Optional[str] = ...) -> None: ...
+    balancing: ServiceBalancing
+    outlierDetection: OutlierDetection
+    healthCheck: ServiceHealthCheck
+    timeouts: ServiceTimeouts
+    accessLog: bool
+    def __init__(self, ports: _Optional[_Iterable[_Union[ServicePort, _Mapping]]] = ..., selector: _Optional[_Mapping[str, str]] = ..., clusterIP: _Optional[str] = ..., type: _Optional[str] = ..., sessionAffinity: _Optional[str] = ..., externalName: _Optional[str] = ..., publishNotReadyAddresses: _Optional[bool] = ..., sessionAffinityConfig: _Optional[_Union[SessionAffinityConfig, _Mapping]] = ..., trafficDistribution: _Optional[str] = ..., balancing: _Optional[_Union[ServiceBalancing, _Mapping]] = ..., outlierDetection: _Optional[_Union[OutlierDetection, _Mapping]] = ..., healthCheck: _Optional[_Union[ServiceHealthCheck, _Mapping]] = ..., timeouts: _Optional[_Union[ServiceTimeouts, _Mapping]] = ..., accessLog: _Optional[bool] = ...) -> None: ...
 
 class ServiceStatus(_message.Message):
     __slots__ = ()

@@ -116,6 +116,7 @@ EXPECTED = {
     ("scheduler", "Event"): "get list create update patch",
     ("proxy", "Service"): "get list watch",
     ("proxy", "Endpoints"): "get list watch",
+    ("proxy", "Node"): "get list watch",
     ("proxy", "Event"): "get create update patch",
     ("dns", "Service"): "get list watch",
     ("dns", "Endpoints"): "get list watch",

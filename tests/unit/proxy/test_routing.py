@@ -69,7 +69,6 @@ def test_a_node_port_is_listened_for_on_the_machine_too() -> None:
     web = service(
         "127.9.1.1",
         core.ServicePort(name="http", port=80, protocol="TCP", nodePort=30080),
-        port(53, "dns", "UDP"),
         type="NodePort",
     )
     routes = routes_of(WEB, web, endpoints(subset("127.9.16.1", http=8080)))
@@ -93,9 +92,12 @@ def test_a_service_that_stands_for_something_outside_has_no_route() -> None:
 
 
 def test_other_protocols_are_not_served_and_named() -> None:
-    dns = service("127.9.1.1", port(53, "dns", "UDP"), port(53, "dns-tcp"))
-    assert [route.key.port for route in routes_of(WEB, dns, None)] == ["dns-tcp"]
-    assert [unserved.name for unserved in unserved_ports(dns)] == ["dns"]
+    dns = service("127.9.1.1", port(53, "dns", "UDP"), port(53, "dns-tcp"), port(53, "other", "SCTP"))
+    assert [(route.key.port, route.protocol) for route in routes_of(WEB, dns, None)] == [
+        ("dns", "UDP"),
+        ("dns-tcp", "TCP"),
+    ]
+    assert [unserved.name for unserved in unserved_ports(dns)] == ["other"]
 
 
 def test_affinity_and_its_default_time() -> None:
