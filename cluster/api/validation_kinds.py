@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 
+from cluster.api.ambassadors import option_problems, policy_problems
 from cluster.api.labels import label_key_problems, label_value_problems
 from cluster.api.names import dns1123_label_problems, dns1123_subdomain_problems
 from cluster.api.problems import Report
@@ -91,6 +92,26 @@ def validate_service(report: Report, service: core.Service) -> None:
         if not 0 < timeout_s <= MAX_AFFINITY_TIMEOUT_S:
             message = f"must be greater than 0 and less than or equal to {MAX_AFFINITY_TIMEOUT_S}"
             report.invalid("spec.sessionAffinityConfig.clientIP.timeoutSeconds", timeout_s, message)
+    if spec.HasField("ambassador"):
+        _validate_ambassador(report, spec)
+
+
+def _validate_ambassador(report: Report, spec: core.ServiceSpec) -> None:
+    """A known name or one of the user's, its options, and nothing beside it that would have no effect."""
+    path, named = "spec.ambassador", spec.ambassador
+    if not named.policy:
+        report.required(f"{path}.policy")
+        return
+    report.check(f"{path}.policy", named.policy, policy_problems(named.policy))
+    for name, problem in option_problems(named.policy, named.options):
+        report.invalid(f"{path}.options[{name}]" if name else f"{path}.options", named.options.get(name, ""), problem)
+    if spec.clusterIP == HEADLESS or spec.type == "ExternalName":
+        report.forbidden(path, "connections to this service do not pass the proxy")
+    if spec.sessionAffinity == "ClientIP":
+        report.forbidden("spec.sessionAffinity", "the ambassador chooses the endpoints; must be None")
+    for index, port in enumerate(spec.ports):
+        if port.protocol not in ("", "TCP"):
+            report.forbidden(f"spec.ports[{index}].protocol", "a service with an ambassador has TCP ports only")
 
 
 def validate_endpoints(report: Report, endpoints: core.Endpoints) -> None:

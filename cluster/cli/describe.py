@@ -395,6 +395,9 @@ def _service(service: core.Service) -> Iterable[str]:
         yield row("Port", f"{port.name or '<unset>'} {port.port}/{port.protocol} -> {target}")
     yield from rows("URL", urls_of(service))
     yield row("Session Affinity", service.spec.sessionAffinity)
+    if service.spec.HasField("ambassador"):
+        yield row("Ambassador", service.spec.ambassador.policy)
+        yield from rows("  Options", pairs(service.spec.ambassador.options))
 
 
 async def _endpoints_of(source: Source, service: AnyObject) -> list[str]:

@@ -1024,8 +1024,23 @@ class SessionAffinityConfig(_message.Message):
     clientIP: ClientIPConfig
     def __init__(self, clientIP: _Optional[_Union[ClientIPConfig, _Mapping]] = ...) -> None: ...
 
+class ServiceAmbassador(_message.Message):
+    __slots__ = ("policy", "options")
+    class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    policy: str
+    options: _containers.ScalarMap[str, str]
+    def __init__(self, policy: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
 class ServiceSpec(_message.Message):
-    __slots__ = ("ports", "selector", "clusterIP", "type", "sessionAffinity", "publishNotReadyAddresses", "sessionAffinityConfig")
+    __slots__ = ("ports", "selector", "clusterIP", "type", "sessionAffinity", "publishNotReadyAddresses", "sessionAffinityConfig", "ambassador")
     class SelectorEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -1040,6 +1055,7 @@ class ServiceSpec(_message.Message):
     SESSIONAFFINITY_FIELD_NUMBER: _ClassVar[int]
     PUBLISHNOTREADYADDRESSES_FIELD_NUMBER: _ClassVar[int]
     SESSIONAFFINITYCONFIG_FIELD_NUMBER: _ClassVar[int]
+    AMBASSADOR_FIELD_NUMBER: _ClassVar[int]
     ports: _containers.RepeatedCompositeFieldContainer[ServicePort]
     selector: _containers.ScalarMap[str, str]
     clusterIP: str
@@ -1047,7 +1063,8 @@ class ServiceSpec(_message.Message):
     sessionAffinity: str
     publishNotReadyAddresses: bool
     sessionAffinityConfig: SessionAffinityConfig
-    def __init__(self, ports: _Optional[_Iterable[_Union[ServicePort, _Mapping]]] = ..., selector: _Optional[_Mapping[str, str]] = ..., clusterIP: _Optional[str] = ..., type: _Optional[str] = ..., sessionAffinity: _Optional[str] = ..., publishNotReadyAddresses: _Optional[bool] = ..., sessionAffinityConfig: _Optional[_Union[SessionAffinityConfig, _Mapping]] = ...) -> None: ...
+    ambassador: ServiceAmbassador
+    def __init__(self, ports: _Optional[_Iterable[_Union[ServicePort, _Mapping]]] = ..., selector: _Optional[_Mapping[str, str]] = ..., clusterIP: _Optional[str] = ..., type: _Optional[str] = ..., sessionAffinity: _Optional[str] = ..., publishNotReadyAddresses: _Optional[bool] = ..., sessionAffinityConfig: _Optional[_Union[SessionAffinityConfig, _Mapping]] = ..., ambassador: _Optional[_Union[ServiceAmbassador, _Mapping]] = ...) -> None: ...
 
 class ServiceStatus(_message.Message):
     __slots__ = ()
