@@ -6,22 +6,28 @@ It outlives its listener for as long as connections of it live, and tells those 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from proxy.balancer import Balancer
 from proxy.routing import Route
 from proxy.settings import DataPathSettings
 from proxy.stats import PortStats
 
+if TYPE_CHECKING:
+    from proxy.ambassadors.ambassador import Ambassador
+
 
 class Frontend:
     """What the connections of one service port share."""
 
-    __slots__ = ("_settings", "_waiting", "balancer", "route", "stats")
+    __slots__ = ("_settings", "_waiting", "ambassador", "balancer", "route", "stats")
 
     def __init__(self, route: Route, settings: DataPathSettings, stats: PortStats) -> None:
         self.route = route
         self.stats = stats
         self.balancer = Balancer()
+        self.ambassador: Ambassador | None = None
+        """Answers for the connections instead of the balancer."""
         self._settings = settings
         self._waiting: dict[int, Callable[[], None]] = {}
         """On hold, in the order of their coming; bounded by the number of connections."""

@@ -12,6 +12,7 @@ import errno
 import socket
 
 from cluster.actor.backoff import Backoff
+from proxy.ambassadors.connection import AmbassadorConnection
 from proxy.balancer import Target
 from proxy.connection import Connection
 from proxy.datapath import DataPath, tune
@@ -111,7 +112,10 @@ class Listener:
                 client.close()
                 continue
             client.setblocking(False)
-            Connection(path, frontend, client, address[0]).start()
+            if frontend.ambassador is not None:
+                AmbassadorConnection(path, frontend, frontend.ambassador, client, address).start()
+            else:
+                Connection(path, frontend, client, address[0]).start()
 
     def _rest(self) -> None:
         assert self._socket is not None

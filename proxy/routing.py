@@ -45,6 +45,21 @@ class RouteKey(NamedTuple):
         return f"{self.service}:{self.port}"
 
 
+class Named(NamedTuple):
+    """The ambassador that a service names."""
+
+    policy: str
+    options: tuple[tuple[str, str], ...]
+    """Sorted."""
+
+
+class Address(NamedTuple):
+    """A target, and what the endpoints object says of it: pod, node, labels, annotations."""
+
+    target: Target
+    known: core.EndpointAddress
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One port of a service: where to listen, and who is behind it."""
@@ -55,6 +70,10 @@ class Route:
     """Ready endpoints, sorted, each once."""
     affinity_timeout_s: float | None = None
     """How long a client sticks to its endpoint since its last connection; None: it does not."""
+    ambassador: Named | None = None
+    """Who answers for the connections; None: the balancer does."""
+    addresses: tuple[Address, ...] = ()
+    """The targets with all that is known of them; only if there is an ambassador, who goes by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +142,15 @@ def routes_of(name: ServiceName, service: core.Service | None, endpoints: core.E
         affinity_timeout_s = (
             configured.timeoutSeconds if configured.HasField("timeoutSeconds") else DEFAULT_AFFINITY_TIMEOUT_S
         )
+    named = ambassador_of(service)
     return [
         Route(
             key=RouteKey(name, port.name or str(port.port)),
             listen=Target(service.spec.clusterIP, port.port),
             targets=ready_targets(endpoints, port.name),
             affinity_timeout_s=affinity_timeout_s,
+            ambassador=named,
+            addresses=() if named is None else ready_addresses(endpoints, port.name),
         )
         for port in service.spec.ports
         if is_tcp(port.protocol)
@@ -150,6 +172,27 @@ def ready_targets(endpoints: core.Endpoints | None, port_name: str) -> tuple[Tar
             }
         )
     )
+
+
+def ready_addresses(endpoints: core.Endpoints | None, port_name: str) -> tuple[Address, ...]:
+    """As `ready_targets`, with what is known of each."""
+    if endpoints is None:
+        return ()
+    found = {
+        Target(address.ip, port.port): address
+        for subset in endpoints.subsets
+        for port in subset.ports
+        if port.name == port_name and is_tcp(port.protocol)
+        for address in subset.addresses
+    }
+    return tuple(Address(target, found[target]) for target in sorted(found))
+
+
+def ambassador_of(service: core.Service) -> Named | None:
+    """Whom the service names, if it does."""
+    if not service.spec.ambassador.policy:
+        return None
+    return Named(service.spec.ambassador.policy, tuple(sorted(service.spec.ambassador.options.items())))
 
 
 def is_tcp(protocol: str) -> bool:

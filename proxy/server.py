@@ -14,6 +14,7 @@ import asyncio
 import logging
 import random
 from dataclasses import replace
+from typing import Literal
 
 from cluster.actor.backoff import Backoff
 from cluster.actor.clock import Clock
@@ -22,6 +23,8 @@ from cluster.client.events import EventRecorder
 from cluster.client.informer import Informer
 from cluster.client.interface import ClusterClient
 from cluster.pb.v1 import core_pb2 as core
+from proxy.ambassadors.ambassador import Ambassadors
+from proxy.ambassadors.built_in import BUILT_IN
 from proxy.balancer import Target
 from proxy.datapath import DataPath
 from proxy.frontend import Frontend
@@ -62,6 +65,7 @@ class ProxyServer:
         self._services = Informer(client, core.Service, clock=clock, rng=rng)
         self._endpoints = Informer(client, core.Endpoints, clock=clock, rng=rng)
         self._recorder = EventRecorder(client, "proxy", clock=clock, rng=rng)
+        self._ambassadors = Ambassadors(settings.policies, BUILT_IN, clock=clock, rng=rng, tell=self._ambassador_event)
         self._path: DataPath | None = None
         self._stopped = asyncio.Event()
 
@@ -107,6 +111,7 @@ class ProxyServer:
             await path.drain(self._settings.drain_s)
         finally:
             path.close()
+            self._ambassadors.close()
             await self._recorder.stop()
 
     # --- Changes
@@ -138,15 +143,19 @@ class ProxyServer:
             self._close(key)
         for route in changes.open:
             frontend = Frontend(route, self._settings, self._stats.of(route.key))
+            self._ambassadors.serve(frontend)
             served = self._served[route.key] = _Served(Listener(self._path, frontend), self._settings)
             self._listen(served)
         for route in changes.update:
-            self._served[route.key].listener.frontend.update(route)
+            frontend = self._served[route.key].listener.frontend
+            frontend.update(route)
+            self._ambassadors.serve(frontend)
 
     def _close(self, key: RouteKey) -> None:
         served = self._served.pop(key)
         served.close()
         self._stats.forget(key)
+        self._ambassadors.forget(served.listener.frontend)
         route = served.route
         # Nobody will come for those that still wait for an endpoint; they end with their hold time.
         served.listener.frontend.update(replace(route, targets=()))
@@ -178,9 +187,12 @@ class ProxyServer:
             self._event(served, "Normal", "Listening", f"Listening on {served.route.listen}")
 
     def _event(self, served: _Served, type: str, reason: str, message: str) -> None:
-        service = self._table.service(served.route.key.service)
+        self._ambassador_event(served.route.key, "Warning" if type == "Warning" else "Normal", reason, message)
+
+    def _ambassador_event(self, key: RouteKey, type: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        service = self._table.service(key.service)
         if service is not None:
-            self._recorder.event(service, "Warning" if type == "Warning" else "Normal", reason, message)
+            self._recorder.event(service, type, reason, message)
 
 
 class _Served:

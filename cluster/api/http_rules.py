@@ -61,11 +61,11 @@ def parse_rules(options: Mapping[str, str]) -> list[HttpRule]:
     for name in sorted(options):
         if not name.startswith(PREFIX):
             continue
-        number = name.removeprefix(PREFIX)
-        if not (number.isascii() and number.isdigit() and len(number) <= 4):
+        digits = name.removeprefix(PREFIX)
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 4):
             raise ValueError(f"{name}: rules are numbered: {PREFIX}1 to {PREFIX}9999")
         try:
-            numbered.append((int(number), parse_rule(options[name])))
+            numbered.append((int(digits), parse_rule(options[name])))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     numbers = [number for number, _ in numbered]
