@@ -55,6 +55,10 @@ class HttpRule:
         )
 
 
+EVERYTHING_RULE: Final = HttpRule()
+"""Every request may go to any endpoint: what holds if there are no rules."""
+
+
 def parse_rules(options: Mapping[str, str]) -> list[HttpRule]:
     """The rules among the options, by their number. Raises ValueError, which names the option and what is wrong."""
     numbered: list[tuple[int, HttpRule]] = []

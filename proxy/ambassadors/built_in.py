@@ -7,11 +7,17 @@ from collections.abc import Callable, Mapping
 from proxy.ambassadors.policy import Policy
 
 
+def _http() -> type[Policy]:
+    from proxy.ambassadors.http import HttpPolicy
+
+    return HttpPolicy
+
+
 def _redis() -> type[Policy]:
     from proxy.ambassadors.redis import RedisPolicy
 
     return RedisPolicy
 
 
-BUILT_IN: Mapping[str, Callable[[], type[Policy]]] = {"redis": _redis}
+BUILT_IN: Mapping[str, Callable[[], type[Policy]]] = {"http": _http, "redis": _redis}
 """The same names as in `cluster.api.ambassadors`; a test compares them."""

@@ -121,3 +121,33 @@ def unprivileged() -> int | None:
         except KeyError:
             continue
     return 65534
+
+
+@contextmanager
+def nginx(directory: Path, name: str) -> Iterator[Server]:
+    """An nginx of one process: / says its name and what it was asked, /big is 20 MB, PUT /up/... takes files."""
+    directory.mkdir()
+    server = Server(free_port())
+    (directory / "www").mkdir()
+    (directory / "www" / "big").write_bytes(os.urandom(1 << 20) * 20)
+    (directory / "temp").mkdir()
+    temp = "\n".join(
+        f"{kind}_temp_path {directory}/temp/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (directory / "nginx.conf").write_text(f"""
+        daemon off; master_process off; pid {directory}/pid; error_log {directory}/error.log;
+        {"user root;" if os.geteuid() == 0 else ""}
+        events {{ worker_connections 256; }}
+        http {{
+            access_log {directory}/access.log; {temp} client_max_body_size 100m; keepalive_timeout 60;
+            server {{
+                listen 127.0.0.1:{server.port}; root {directory}/www;
+                location / {{ return 200 "{name} $request_method $request_uri $http_x_forwarded_for\\n"; }}
+                location /big {{ }}
+                location /up/ {{ dav_methods PUT; create_full_put_path on; }}
+            }}
+        }}
+    """)
+    with process([shutil.which("nginx") or "/usr/sbin/nginx", "-p", str(directory), "-c", "nginx.conf"], directory):
+        until(lambda: answers(server.port), f"nginx answers at {server.port}")
+        yield server
