@@ -13,11 +13,17 @@ def _http() -> type[Policy]:
     return HttpPolicy
 
 
+def _postgresql() -> type[Policy]:
+    from proxy.ambassadors.postgresql import PostgresqlPolicy
+
+    return PostgresqlPolicy
+
+
 def _redis() -> type[Policy]:
     from proxy.ambassadors.redis import RedisPolicy
 
     return RedisPolicy
 
 
-BUILT_IN: Mapping[str, Callable[[], type[Policy]]] = {"http": _http, "redis": _redis}
+BUILT_IN: Mapping[str, Callable[[], type[Policy]]] = {"http": _http, "postgresql": _postgresql, "redis": _redis}
 """The same names as in `cluster.api.ambassadors`; a test compares them."""
