@@ -8,6 +8,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -151,3 +152,60 @@ def nginx(directory: Path, name: str) -> Iterator[Server]:
     with process([shutil.which("nginx") or "/usr/sbin/nginx", "-p", str(directory), "-c", "nginx.conf"], directory):
         until(lambda: answers(server.port), f"nginx answers at {server.port}")
         yield server
+
+
+def _owned(directory: Path, user: int | None) -> None:
+    if user is not None:
+        for path in (directory, *directory.rglob("*")):
+            os.chown(path, user, -1)
+
+
+@contextmanager
+def postgres(*, replica_of: Server | None = None, login: str = "trust", password: str = "") -> Iterator[Server]:
+    """A PostgreSQL server, and a streaming replica of another one if wanted. `login`: how clients have to (pg_hba)."""
+    binaries, user = postgres_binaries(), unprivileged()
+    assert binaries is not None
+    # Not below pytest's directories, which are for their owner only.
+    directory = Path(tempfile.mkdtemp(prefix="podium-pg-", dir="/tmp"))
+    data, server = directory / "data", Server(free_port())
+    _owned(directory, user)
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": str(directory), "PGPASSWORD": password}
+
+    def must(*command: str) -> None:
+        subprocess.run(
+            command, cwd=directory, user=user, env=environment, check=True, capture_output=True, timeout=DEADLINE_S * 2
+        )
+
+    try:
+        if replica_of is None:
+            (directory / "password").write_text(password or "unused")
+            _owned(directory, user)
+            must(
+                *(str(binaries / "initdb"), "-D", str(data), "-U", "podium", "-A", "trust", "-N"),
+                *("--pwfile", str(directory / "password")),
+            )
+        else:
+            source = ("-h", "127.0.0.1", "-p", str(replica_of.port), "-U", "podium")
+            must(str(binaries / "pg_basebackup"), "-D", str(data), "-R", "-c", "fast", "-X", "stream", *source)
+        (data / "pg_hba.conf").write_text(
+            f"host replication podium 127.0.0.0/8 trust\nhost all podium 127.0.0.0/8 {login}\n"
+        )
+        command = [str(binaries / "postgres"), "-D", str(data), "-p", str(server.port), "-k", "", "-h", "127.0.0.1"]
+        for setting in (
+            "fsync=off",
+            "wal_level=replica",
+            "max_wal_senders=5",
+            "max_connections=40",
+            "shared_buffers=16MB",
+        ):
+            command += ["-c", setting]
+        with process(command, directory, user=user):
+            until(lambda: _is_ready(binaries, server.port), f"PostgreSQL is ready at {server.port}")
+            yield server
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _is_ready(binaries: Path, port: int) -> bool:
+    command = [str(binaries / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-q"]
+    return subprocess.run(command, check=False).returncode == 0
