@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--access-log", type=Path, metavar="FILE", help="for services with accessLog: true")
     parser.add_argument("--hold-s", metavar="S", help="how long connections wait for a ready endpoint (default 1)")
     parser.add_argument("--max-connections", metavar="N", help="at a time (default: by the limit of open files)")
+    parser.add_argument("--policies", type=Path, metavar="DIR", help="Python files with policies for ambassadors")
     parser.add_argument("--log-level", help="debug, info (default), warning or error")
     parser.add_argument("--lifeline-fd", type=int, metavar="FD", help="stop when this descriptor reads end of file")
     flags = vars(parser.parse_args(argv))

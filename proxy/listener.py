@@ -12,6 +12,7 @@ import errno
 import socket
 
 from cluster.actor.backoff import Backoff
+from proxy.ambassadors.connection import AmbassadorConnection
 from proxy.balancer import Target
 from proxy.connection import Connection
 from proxy.datapath import DataPath
@@ -95,7 +96,10 @@ class Listener:
                 client.close()
                 continue
             client.setblocking(False)
-            Connection(path, frontend, client, address, now).start()
+            if frontend.ambassador is not None:
+                AmbassadorConnection(path, frontend, frontend.ambassador, client, address).start()
+            else:
+                Connection(path, frontend, client, address, now).start()
         self._backoff.reset()
 
     def _rest(self) -> None:

@@ -52,6 +52,21 @@ class RouteKey(NamedTuple):
         return f"{self.service}:{self.port}"
 
 
+class Named(NamedTuple):
+    """The ambassador that a service names."""
+
+    policy: str
+    options: tuple[tuple[str, str], ...]
+    """Sorted."""
+
+
+class Address(NamedTuple):
+    """A target, and what the endpoints object says of it: pod, node, labels, annotations."""
+
+    target: Target
+    known: core.EndpointAddress
+
+
 @dataclass(frozen=True, slots=True)
 class HealthTerms:
     """How the proxy asks endpoints how they are."""
@@ -81,6 +96,10 @@ class Route:
     timeouts: Timeouts = field(default_factory=Timeouts)
     health: HealthTerms | None = None
     access_log: bool = False
+    ambassador: Named | None = None
+    """Who answers for the connections; None: the balancer does."""
+    addresses: tuple[Address, ...] = ()
+    """The targets with all that is known of them; only if there is an ambassador, who goes by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +174,7 @@ def routes_of(name: ServiceName, service: core.Service | None, endpoints: core.E
             configured.timeoutSeconds if configured.HasField("timeoutSeconds") else DEFAULT_AFFINITY_TIMEOUT_S
         )
     outliers, timeouts, health = _outliers(service.spec), _timeouts(service.spec), _health(service.spec)
+    named = ambassador_of(service)
     routes = []
     for port in service.spec.ports:
         protocol = port.protocol or TCP
@@ -162,6 +182,7 @@ def routes_of(name: ServiceName, service: core.Service | None, endpoints: core.E
             continue
         ready = addresses_of(endpoints, port.name, protocol)
         leaving = addresses_of(endpoints, port.name, protocol, terminating=True)
+        known = tuple(Address(target, ready[target]) for target in sorted(ready)) if named is not None else ()
         for label, listen in _places(service.spec.clusterIP, port):
             routes.append(
                 Route(
@@ -175,9 +196,18 @@ def routes_of(name: ServiceName, service: core.Service | None, endpoints: core.E
                     timeouts=timeouts,
                     health=health,
                     access_log=service.spec.accessLog,
+                    ambassador=named,
+                    addresses=known,
                 )
             )
     return routes
+
+
+def ambassador_of(service: core.Service) -> Named | None:
+    """Whom the service names, if it does."""
+    if not service.spec.ambassador.policy:
+        return None
+    return Named(service.spec.ambassador.policy, tuple(sorted(service.spec.ambassador.options.items())))
 
 
 def _places(address: str, port: core.ServicePort) -> Iterator[tuple[str, Target]]:

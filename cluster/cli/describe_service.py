@@ -53,6 +53,9 @@ def service(service: core.Service, found: core.Endpoints | None) -> Iterator[str
         yield row("Publish Not Ready", "true")
     if spec.trafficDistribution:
         yield row("Traffic Distribution", spec.trafficDistribution)
+    if spec.HasField("ambassador"):
+        yield row("Ambassador", spec.ambassador.policy)
+        yield from rows("  Options", pairs(spec.ambassador.options))
 
 
 def endpoints(endpoints: core.Endpoints) -> Iterable[str]:

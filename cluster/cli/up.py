@@ -90,6 +90,7 @@ class Steps:
     help="Several need --store.",
 )
 @click.option("--scheduler-config", default="", metavar="FILE", help="Profiles of the scheduler, as TOML.")
+@click.option("--policies", default="", metavar="DIR", help="Python files with policies for ambassadors.")
 @click.option(
     "--block",
     type=click.IntRange(FIRST_BLOCK, LAST_BLOCK),
@@ -131,6 +132,7 @@ def up_command(
     etcd_credentials: str,
     masters: int,
     scheduler_config: str,
+    policies: str,
     block: int | None,
     dns: tuple[str, ...],
     timeout: float,
@@ -152,6 +154,7 @@ def up_command(
         timeout += hollow * _HOLLOW_START_S
     etcd_credentials = _check_store(store, etcd_credentials)
     scheduler_config = _check_scheduler_config(scheduler_config, profile)
+    policies = _check_policies(policies)
     directory = cluster_dir(chosen_cluster(ctx) or "default")
     for path in manifests:
         if not Path(path).exists():
@@ -162,6 +165,7 @@ def up_command(
         running["hollow"] = state.hollow
         running |= {"store": state.store, "etcd_credentials": state.etcd_credentials, "block": state.block}
         running |= {"lifetime": state.lifetime, "scheduler_config": state.scheduler_config}
+        running["policies"] = state.policies
         _tell_what_is_ignored(ctx, running)
         return _start_stopped(directory, state, timeout)
 
@@ -173,6 +177,8 @@ def up_command(
             lifetime = state.lifetime
         if not _given(ctx, "scheduler_config"):
             scheduler_config = _check_scheduler_config(state.scheduler_config, profile)
+        if not _given(ctx, "policies"):
+            policies = _check_policies(state.policies)
         # Of a cluster that died a moment ago: it holds the addresses and the store.
         _end_remains(directory, state, now=False, pods=lifetime == "dev")
         store, etcd_credentials, masters = _as_kept(ctx, directory, state)
@@ -195,6 +201,7 @@ def up_command(
         lifetime,
         tuple(argument.lstrip("-") for argument in agent_arg),
         scheduler_config,
+        policies,
         block or 0,
         hollow,
         tuple(argument.lstrip("-") for argument in hollow_arg),
@@ -341,6 +348,16 @@ def _check_scheduler_config(path: str, profile: str) -> str:
         load_settings(PROFILES[profile], where)
     except ConfigError as error:
         raise click.UsageError(f"--scheduler-config: {error}") from error
+    return str(where)
+
+
+def _check_policies(path: str) -> str:
+    """The directory, from wherever the proxy looks."""
+    if not path:
+        return ""
+    where = Path(path).absolute()
+    if not where.is_dir():
+        raise click.UsageError(f"--policies: {where} is not a directory")
     return str(where)
 
 

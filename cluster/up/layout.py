@@ -65,6 +65,8 @@ class ClusterState:
     etcd_credentials: str = ""
     scheduler_config: str = ""
     """File with profiles and settings of the scheduler."""
+    policies: str = ""
+    """Directory with policies for ambassadors."""
     lifetime: str = "dev"
     """What becomes of pods when the `podium up` that started the cluster dies: "dev" (they end), "service"."""
     hollow: int = 0

@@ -38,6 +38,8 @@ class UpOptions:
     """Further options of each node agent, without their dashes: "no-cgroups", "eviction-hard=memory.available<1Gi"."""
     scheduler_config: str = ""
     """File with profiles and settings of the scheduler; empty: none."""
+    policies: str = ""
+    """Directory with policies for ambassadors; empty: the built-in ones only."""
     block: int = 0
     """Own the addresses 127.<block>.0.0/16; 0: those it had, or any that are free."""
     hollow: int = 0
@@ -181,6 +183,7 @@ def plan_cluster(
         (
             *("--master", addresses, "--credentials", str(directory.credentials("proxy"))),
             *("--metrics-socket", str(directory.metrics_socket("proxy"))),
+            *(("--policies", options.policies) if options.policies else ()),
             *common,
         ),
     )

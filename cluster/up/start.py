@@ -95,6 +95,7 @@ def supervise(directory: ClusterDir, options: UpOptions, lifeline_fd: int | None
         store=options.store,
         etcd_credentials=options.etcd_credentials,
         scheduler_config=options.scheduler_config,
+        policies=options.policies,
         started_at=clock.wall(),
         processes=[this_process("supervisor", "supervisor")],
         nodes=node_names(options.nodes),

@@ -1104,8 +1104,23 @@ class ServiceTimeouts(_message.Message):
     udpIdleSeconds: int
     def __init__(self, connectSeconds: _Optional[int] = ..., idleSeconds: _Optional[int] = ..., firstByteSeconds: _Optional[int] = ..., drainSeconds: _Optional[int] = ..., udpIdleSeconds: _Optional[int] = ...) -> None: ...
 
+class ServiceAmbassador(_message.Message):
+    __slots__ = ("policy", "options")
+    class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    policy: str
+    options: _containers.ScalarMap[str, str]
+    def __init__(self, policy: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
 class ServiceSpec(_message.Message):
-    __slots__ = ("ports", "selector", "clusterIP", "type", "sessionAffinity", "externalName", "publishNotReadyAddresses", "sessionAffinityConfig", "trafficDistribution", "balancing", "outlierDetection", "healthCheck", "timeouts", "accessLog")
+    __slots__ = ("ports", "selector", "clusterIP", "type", "sessionAffinity", "externalName", "publishNotReadyAddresses", "sessionAffinityConfig", "trafficDistribution", "balancing", "outlierDetection", "healthCheck", "timeouts", "ambassador", "accessLog")
     class SelectorEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -1126,6 +1141,7 @@ class ServiceSpec(_message.Message):
     OUTLIERDETECTION_FIELD_NUMBER: _ClassVar[int]
     HEALTHCHECK_FIELD_NUMBER: _ClassVar[int]
     TIMEOUTS_FIELD_NUMBER: _ClassVar[int]
+    AMBASSADOR_FIELD_NUMBER: _ClassVar[int]
     ACCESSLOG_FIELD_NUMBER: _ClassVar[int]
     ports: _containers.RepeatedCompositeFieldContainer[ServicePort]
     selector: _containers.ScalarMap[str, str]
@@ -1140,8 +1156,9 @@ class ServiceSpec(_message.Message):
     outlierDetection: OutlierDetection
     healthCheck: ServiceHealthCheck
     timeouts: ServiceTimeouts
+    ambassador: ServiceAmbassador
     accessLog: bool
-    def __init__(self, ports: _Optional[_Iterable[_Union[ServicePort, _Mapping]]] = ..., selector: _Optional[_Mapping[str, str]] = ..., clusterIP: _Optional[str] = ..., type: _Optional[str] = ..., sessionAffinity: _Optional[str] = ..., externalName: _Optional[str] = ..., publishNotReadyAddresses: _Optional[bool] = ..., sessionAffinityConfig: _Optional[_Union[SessionAffinityConfig, _Mapping]] = ..., trafficDistribution: _Optional[str] = ..., balancing: _Optional[_Union[ServiceBalancing, _Mapping]] = ..., outlierDetection: _Optional[_Union[OutlierDetection, _Mapping]] = ..., healthCheck: _Optional[_Union[ServiceHealthCheck, _Mapping]] = ..., timeouts: _Optional[_Union[ServiceTimeouts, _Mapping]] = ..., accessLog: _Optional[bool] = ...) -> None: ...
+    def __init__(self, ports: _Optional[_Iterable[_Union[ServicePort, _Mapping]]] = ..., selector: _Optional[_Mapping[str, str]] = ..., clusterIP: _Optional[str] = ..., type: _Optional[str] = ..., sessionAffinity: _Optional[str] = ..., externalName: _Optional[str] = ..., publishNotReadyAddresses: _Optional[bool] = ..., sessionAffinityConfig: _Optional[_Union[SessionAffinityConfig, _Mapping]] = ..., trafficDistribution: _Optional[str] = ..., balancing: _Optional[_Union[ServiceBalancing, _Mapping]] = ..., outlierDetection: _Optional[_Union[OutlierDetection, _Mapping]] = ..., healthCheck: _Optional[_Union[ServiceHealthCheck, _Mapping]] = ..., timeouts: _Optional[_Union[ServiceTimeouts, _Mapping]] = ..., ambassador: _Optional[_Union[ServiceAmbassador, _Mapping]] = ..., accessLog: _Optional[bool] = ...) -> None: ...
 
 class ServiceStatus(_message.Message):
     __slots__ = ()
