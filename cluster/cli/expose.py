@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cluster.cli.exits import CommandError, ExitCode
+from cluster.cli.exits import CommandError, ExitCode, say
 from cluster.cli.session import Session, cluster_option, namespace_option, run, targets
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def expose_command(
     own_labels, own_selector = _pairs("--labels", labels), _pairs("--selector", selector)
 
     async def body(session: Session) -> int:
+        from cluster.api.caveats import caveats
         from cluster.client import operations
 
         exposed = await session.client.get(kind.message, object_name, namespace)
@@ -91,7 +92,10 @@ def expose_command(
             click.echo(as_yaml([service], single=True))
             return ExitCode.OK
         written = await session.client.write([operations.create(service)])
-        click.echo(f"service/{written.outcomes[0].unwrap().metadata.name} exposed")
+        made = written.outcomes[0].unwrap()
+        click.echo(f"service/{made.metadata.name} exposed")
+        for caveat in caveats(made):
+            say(f"Warning: service/{made.metadata.name}: {caveat}")
         return ExitCode.OK
 
     return run(ctx, body)

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from cluster.api.errors import NotFound
+from cluster.api.errors import NotFound, Unavailable
 from cluster.api.meta import Key, revision_of
 from cluster.client import operations
 from cluster.client.interface import ClusterClient
 from cluster.client.resolved import EndpointState, ServiceView
 from cluster.pb.v1 import core_pb2 as core
-from tests.contract.client_kit import PATIENCE_S, create_pod, write
+from tests.contract.client_kit import PATIENCE_S, ClusterClientFactory, create_pod, write
 
 
 def service(name: str = "web", **spec: object) -> core.Service:
@@ -158,6 +158,19 @@ class ServiceContract:
                 await write(client, operations.update(made))
             view = await until(views, "127.5.16.1 READY {'http': 29}")
             assert view.revision >= 28
+
+    async def test_closing_the_client_ends_it(self, cluster_client_factory: ClusterClientFactory) -> None:
+        client = cluster_client_factory("admin")
+        async with client.watch_service("web") as views:
+            assert not (await anext(views)).exists
+            waiting = asyncio.ensure_future(anext(views))
+            await asyncio.sleep(0)
+            await client.close()
+            async with asyncio.timeout(PATIENCE_S):
+                with pytest.raises(Unavailable):
+                    await waiting
+        with pytest.raises(Unavailable):
+            await client.resolve("web")
 
     async def test_what_concerns_others_is_not_told(self, client: ClusterClient) -> None:
         await write(client, operations.create(service()))

@@ -76,7 +76,7 @@ def test_what_runs_is_exposed_at_a_node_port_and_found_by_its_url(shared_cluster
     space = ("-n", namespace)
     shared_cluster.apply(version("web", 2, 7000, app="web"), namespace)
     shared_cluster.wait("rc/web", namespace, ready=2)
-    expose = ("expose", "rc", "web", "--port", "80", "--target-port", "http", "--type", "NodePort", *space)
+    expose = ("expose", "rc", "web", "--port", "8080", "--target-port", "http", "--type", "NodePort", *space)
     manifest = shared_cluster.podium(*expose, "--dry-run").stdout
     assert "targetPort: http" in manifest
     assert shared_cluster.podium(*expose).stdout == "service/web exposed\n"
@@ -89,12 +89,12 @@ def test_what_runs_is_exposed_at_a_node_port_and_found_by_its_url(shared_cluster
     shared_cluster.wait_until(lambda: text(at_node), "the node port answers")
     pods = {pod.metadata.name for pod in shared_cluster.pods("app=web", namespace)}
     assert {text(at_node) for _ in range(4)} == pods
-    assert shared_cluster.podium("url", "web", "--port-name", "80", *space).stdout.strip() == url
+    assert shared_cluster.podium("url", "web", "--port-name", "8080", *space).stdout.strip() == url
     unknown = shared_cluster.podium("url", "web", "--port-name", "x", *space, check=False)
-    assert unknown.stderr.strip() == 'error: svc/web has no port "x"; it has: 80'
+    assert unknown.stderr.strip() == 'error: svc/web has no port "x"; it has: 8080'
 
     row = shared_cluster.podium("get", "svc", "web", "-o", "wide", *space).stdout.splitlines()[1].split()
-    assert row[1:5] == ["NodePort", made.clusterIP, "<none>", f"80:{number}/TCP"]
+    assert row[1:5] == ["NodePort", made.clusterIP, "<none>", f"8080:{number}/TCP"]
     assert row[-1] == "app=web,version=web"
     told = shared_cluster.podium("describe", "svc", "web", *space).stdout
     for line in (
@@ -106,21 +106,23 @@ def test_what_runs_is_exposed_at_a_node_port_and_found_by_its_url(shared_cluster
 
     taken = shared_cluster.podium(
         *("apply", "-f", "-", *space),
-        stdin=service("other", f"{{type: NodePort, ports: [{{port: 1, nodePort: {number}}}]}}"),
+        stdin=service("other", f"{{type: NodePort, ports: [{{port: 8081, nodePort: {number}}}]}}"),
         check=False,
     )
     assert taken.returncode == 1
     assert f"provided port is already allocated, to service {namespace}/web" in taken.stderr
     shared_cluster.patch("svc", "web", {"spec": {"type": "ClusterIP"}}, namespace)
     shared_cluster.wait_until(lambda: not listens(at_node), "the node port is let go")
-    assert text((made.clusterIP, 80)) in pods, "its own address stays"
-    shared_cluster.apply(service("other", f"{{type: NodePort, ports: [{{port: 1, nodePort: {number}}}]}}"), namespace)
+    assert text((made.clusterIP, 8080)) in pods, "its own address stays"
+    shared_cluster.apply(
+        service("other", f"{{type: NodePort, ports: [{{port: 8081, nodePort: {number}}}]}}"), namespace
+    )
     shared_cluster.wait_until(lambda: listens(at_node), "it is another service's now")
 
 
 def test_two_versions_listen_on_different_ports_behind_one_service(shared_cluster: Cluster, namespace: str) -> None:
     shared_cluster.apply(
-        service("app", "{selector: {app: app}, ports: [{name: web, port: 80, targetPort: http}]}")
+        service("app", "{selector: {app: app}, ports: [{name: web, port: 8080, targetPort: http}]}")
         + version("old", 2, 7000, app="app"),
         namespace,
     )
@@ -144,7 +146,7 @@ def test_two_versions_listen_on_different_ports_behind_one_service(shared_cluste
 def test_who_is_deleted_and_still_serves_is_told_apart(shared_cluster: Cluster, namespace: str) -> None:
     patience = "lifecycle: {preStop: {exec: {command: [sh, -c, 'while test ! -e $HOME/enough; do sleep 0.1; done']}}}"
     shared_cluster.apply(
-        service("app", "{selector: {app: app}, ports: [{port: 80, targetPort: http}]}")
+        service("app", "{selector: {app: app}, ports: [{port: 8080, targetPort: http}]}")
         + version("one", 1, 7000, app="app", extra=patience),
         namespace,
     )
@@ -192,14 +194,14 @@ def test_a_service_without_selector_leads_to_whoever_is_written_down(shared_clus
     (pod,) = shared_cluster.pods("app=old", namespace)
     subsets = f"[{{addresses: [{{ip: {pod.status.podIP}}}], ports: [{{port: 7000}}]}}]"
     shared_cluster.apply(
-        service("by-hand", "{type: NodePort, ports: [{port: 80}]}")
+        service("by-hand", "{type: NodePort, ports: [{port: 8080}]}")
         + f"{{apiVersion: v1, kind: Endpoints, metadata: {{name: by-hand}}, subsets: {subsets}}}",
         namespace,
     )
     made = shared_cluster.get("svc", "by-hand", namespace).spec
-    refused = shared_cluster.podium("port-forward", "svc/by-hand", "80", "-n", namespace, check=False)
+    refused = shared_cluster.podium("port-forward", "svc/by-hand", "8080", "-n", namespace, check=False)
     assert refused.stderr.strip().endswith("is defined without a selector: there are no pods to forward to")
-    for address in ((made.clusterIP, 80), ("127.0.0.1", made.ports[0].nodePort)):
+    for address in ((made.clusterIP, 8080), ("127.0.0.1", made.ports[0].nodePort)):
         shared_cluster.wait_until(lambda a=address: text(a) == pod.metadata.name, f"{address} answers")  # type: ignore[misc]
 
 

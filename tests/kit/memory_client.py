@@ -131,14 +131,16 @@ class MemoryCluster:
         service = self.find(core.Service, name, namespace)
         return None if service is None else resolved(service, self.find(core.Endpoints, name, namespace))
 
-    async def service_updates(self, namespace: str, name: str) -> AsyncGenerator[wire.ServiceUpdate, None]:
-        """At first, and after each change of the service, who is behind it."""
+    async def service_updates(
+        self, namespace: str, name: str, is_open: Callable[[], bool] = lambda: True
+    ) -> AsyncGenerator[wire.ServiceUpdate, None]:
+        """At first, and after each change of the service, who is behind it; while `is_open`."""
         self.check()
         told: wire.ResolvedService | None = None
         begun, epoch = False, self._epoch
         while True:
             changed = self._changed
-            if self._epoch != epoch:
+            if self._epoch != epoch or not is_open():
                 raise Unavailable("the connection broke")
             found = None if self._held and begun else self.resolved(namespace, name)
             if not begun or (found != told and not self._held):
@@ -338,7 +340,7 @@ class MemoryClient(Travels):
         self, name: str, namespace: str = "", *, allow_stale: bool = False
     ) -> AsyncIterator[AsyncIterator[ServiceView]]:
         self._check()
-        updates = self._cluster.service_updates(namespace or "default", name)
+        updates = self._cluster.service_updates(namespace or "default", name, lambda: not self._closed)
 
         async def views() -> AsyncGenerator[ServiceView, None]:
             async for update in updates:
