@@ -49,12 +49,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from node_agent.shared_names import SharedNames
+
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
 LAST_CAPABILITY = 63
 NOBODY = 65534
 SHARED_MEMORY = "/dev/shm"
-RESOLV_CONF = "/etc/resolv.conf"
 MAX_FILES = 65_536
 """Open at once in one process. Nothing that works gets there; the machine has room for some hundred thousand."""
 MAX_FILE_BYTES = 1 << 40
@@ -73,7 +74,7 @@ class NotConfined(Exception):
 # --- the spawner itself
 
 
-def confine_self(hidden: str, shown: Iterable[str], names: str = "") -> dict[str, Any]:
+def confine_self(hidden: str, shown: Iterable[str], names: SharedNames | None = None) -> dict[str, Any]:
     """Confines this process and all that it will start. Covers the directory `hidden`, and what others have in shared
     memory, but for those of `shown`, which are directories in either. `names` is a resolv.conf for all of them.
 
@@ -93,7 +94,7 @@ def confine_self(hidden: str, shown: Iterable[str], names: str = "") -> dict[str
         if os.geteuid():
             # Counted in the new user namespace only (Linux 5.14): what else the user runs does not matter.
             _limit(resource.RLIMIT_NPROC, MAX_PROCESSES)
-        if names:
+        if names is not None:
             named = _mount_names(names, missing)
         cover(hidden, shown, "mode=755,size=64k", read_only=True)
         covered = True
@@ -120,11 +121,11 @@ def confine_self(hidden: str, shown: Iterable[str], names: str = "") -> dict[str
     return {"mounts": mounts, "hidden": COVER if covered else "", "names": named, "missing": missing}
 
 
-def _mount_names(names: str, missing: list[str]) -> bool:
+def _mount_names(names: SharedNames, missing: list[str]) -> bool:
     """This file is /etc/resolv.conf from now on, wherever that leads."""
     try:
-        place_all([{"source": names, "target": os.path.realpath(RESOLV_CONF), "read_only": True}])
-    except (OSError, ValueError) as error:
+        names.mount()
+    except OSError as error:
         missing.append(f"pods have the machine's resolv.conf, without the cluster's names: {error}")
         return False
     return True

@@ -34,7 +34,6 @@ from cluster.api.pods import (
 from cluster.api.resolv_conf import ResolvConf
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.configuration import Configured
-from node_agent.confine import RESOLV_CONF
 from node_agent.environment import MissingConfiguration, Place, build_environment, command_line, left_out
 from node_agent.ownership import TEMPORARY, Owner, furnish, make_file, open_beneath
 from node_agent.patience import Patience
@@ -44,6 +43,7 @@ from node_agent.runtime.cgroups import Cgroups, Limits
 from node_agent.runtime.interface import Confinement, Mount, Program
 from node_agent.runtime.logs import log_path, remove_old_logs
 from node_agent.security import SYSTEM, Belongings, Profiles, contain
+from node_agent.shared_names import RESOLV_CONF
 from node_agent.volumes import Shelves, UnfitPath, data_directory, make_volume
 
 KUBERNETES_TERMINATION_LOG = "/dev/termination-log"
