@@ -188,6 +188,8 @@ def take_over(path: Path) -> Takeover:
         while True:
             message, fds, flags, _ = socket.recv_fds(connection, _MESSAGE_BYTES, _LOT)
             sockets = [socket.socket(fileno=fd) for fd in fds]
+            for sock in sockets:
+                sock.setblocking(False)  # Python does not know; a copy of it would make it block for everybody
             if message == _END:
                 return Takeover(connection, received)
             names = json.loads(message) if message else []

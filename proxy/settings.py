@@ -13,6 +13,7 @@ from cluster.config.profiles import PROFILES
 from proxy.dialing import DIAL_TIMEOUTS_S
 
 HOLD_S = 1.0
+MAX_WORKERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class ProxySettings:
     """Directory with ca.crt, tls.crt, tls.key."""
     profile: Literal["laptop", "kubernetes", "test"] = "laptop"
     """Timers; of them the proxy uses the grace of a stop, for connections that want to finish."""
+    workers: int = 1
+    """Processes that carry connections. 1: this one does; more: as many others, and this one tells them what to do."""
     metrics_socket: Path | None = None
     """Unix socket that serves metrics and health; none: not served."""
     handover_socket: Path | None = None
@@ -67,6 +70,8 @@ class ProxySettings:
         parse_masters(self.master)
         if self.policies is not None and not self.policies.is_dir():
             raise ConfigError(f"policies: {self.policies} is not a directory")
+        if not 1 <= self.workers <= MAX_WORKERS:
+            raise ValueError(f"workers: {self.workers} is not between 1 and {MAX_WORKERS}")
 
     def data_path(self) -> DataPathSettings:
         """What the connections need of it."""

@@ -48,6 +48,8 @@ class UpOptions:
     """Further options of the processes that play them, without their dashes: "zones=3"."""
     dns: tuple[str, ...] = ()
     """Options of the DNS server: "upstream=/etc/resolv.conf", "ttl-s=30", "port=1053"."""
+    proxy_args: tuple[str, ...] = ()
+    """Further options of the proxy, without their dashes: "workers=2"."""
 
 
 class Restart(Enum):
@@ -183,7 +185,9 @@ def plan_cluster(
         (
             *("--master", addresses, "--credentials", str(directory.credentials("proxy"))),
             *("--metrics-socket", str(directory.metrics_socket("proxy"))),
+            *("--handover-socket", str(directory.handover_socket), "--access-log", str(directory.access_log)),
             *(("--policies", options.policies) if options.policies else ()),
+            *(f"--{argument}" for argument in options.proxy_args),
             *common,
         ),
     )

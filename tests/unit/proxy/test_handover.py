@@ -51,6 +51,8 @@ async def test_many_sockets_of_both_kinds_and_the_word(tmp_path: Path) -> None:
     await taking.serving()
     assert old.taken.is_set()
     close(sockets)
+    with taking.sockets[0].sockets[0].dup() as copy:
+        assert not os.get_blocking(copy.fileno()), "that would hold everybody up who accepts from it"
     accepted, _ = taking.sockets[0].sockets[0].accept()
     accepted.sendall(b"hello")
     assert client.recv(5) == b"hello"
