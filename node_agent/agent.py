@@ -67,6 +67,8 @@ from node_agent.pod_state import FailAsked, StopAsked
 from node_agent.pod_worker import PodWorker, Surroundings, stop_of
 from node_agent.preparation import Host
 from node_agent.pressure import hands_of, watch_pressure
+from node_agent.resolver import Names
+from node_agent.resolver_file import LOOK_S, ResolverFile
 from node_agent.restart_policy import CrashBackoff
 from node_agent.runtime.cgroups import Cgroups
 from node_agent.runtime.interface import Runtime
@@ -138,6 +140,8 @@ class NodeAgent:
         self._node = Informer(client, core.Node, field_selector=by_name, clock=clock, rng=rng)
         self._pods = Informer(client, core.Pod, field_selector=f"spec.nodeName={settings.name}", clock=clock, rng=rng)
         self._services = Informer(client, core.Service, clock=clock, rng=rng)
+        names = Names(settings.dns, settings.cluster_domain, settings.dns_forwards)
+        self._resolver = ResolverFile(settings.dir, names, settings.resolv_conf)
         boot = boot_id()
         self._last_heard = LastHeard(settings.dir, boot)
         usage = Usage(clock, settings.dir.parent if settings.dir.parent.exists() else Path("/"))
@@ -183,6 +187,9 @@ class NodeAgent:
                 gid=os.getegid(),
                 allow_root=settings.allow_root,
                 ordinary=(NOBODY, NOBODY) if can_become(NOBODY) else None,
+                names=names,
+                machine_names=self._resolver.machine,
+                shares_names=lambda: runtime.names,
             ),
             backoff=CrashBackoff(
                 profile.crash_backoff_initial_s, profile.crash_backoff_max_s, profile.crash_backoff_reset_s
@@ -208,6 +215,7 @@ class NodeAgent:
         self._resources = node_object.capacity(
             self._machine, settings.cpu, settings.memory, settings.pods, settings.resources
         )
+        self._resolver.refresh()
         try:
             await self.runtime.start()
         except BaseException:
@@ -233,6 +241,7 @@ class NodeAgent:
         self._remove_leftovers()
         self._tasks.spawn(self._reconcile_forever(), name="reconcile pods")
         self._tasks.spawn(self._repair_forever(), name="keep the node's status")
+        self._tasks.spawn(self._refresh_names_forever(), name="keep the node's resolv.conf")
         self._tasks.spawn(self._watch_pressure(), name="watch what the node has left")
 
     async def run(self) -> None:
@@ -366,6 +375,9 @@ class NodeAgent:
         missing = [*self.runtime.missing, *self._cgroups.missing, *self._profiles.missing]
         if not self._has_memory:
             missing.append("secrets lie on the disk: there is no /dev/shm")
+        if self.settings.dns and not self._resolver.names.nameserver:
+            where = f"a resolv.conf cannot say {self.settings.dns}; programs find that in PODIUM_DNS"
+            missing.append(f"pods do not ask the cluster's DNS server by themselves: {where}")
         volumes = "namespace" if self.runtime.can_mount else "directory"
         enforcement = "cgroup" if self._cgroups.enforces else "rlimit"
         return core.Isolation(
@@ -547,6 +559,14 @@ class NodeAgent:
                 problem = await try_profile(self.runtime, profile, self._profiles, self.settings.dir, host.ordinary)
             if problem:
                 self._profiles = without(self._profiles, profile, problem)
+
+    async def _refresh_names_forever(self) -> None:
+        while True:
+            await self._clock.sleep(LOOK_S)
+            try:
+                self._resolver.refresh()
+            except OSError as error:
+                log.warning("the node's resolv.conf cannot be written", error=str(error))
 
     async def _watch_pressure(self) -> None:
         profile, memory = self.settings.profile, node_object.amounts(self._resources)[MEMORY]

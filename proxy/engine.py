@@ -10,6 +10,7 @@ owns the sockets: the server in the same process (server.py), or the server of s
 
 from __future__ import annotations
 
+import logging
 import random
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,8 @@ from dataclasses import dataclass, replace
 
 from cluster.actor.clock import Clock
 from cluster.pb.v1 import core_pb2 as core
+from proxy.ambassadors.ambassador import Ambassadors, Tell
+from proxy.ambassadors.built_in import BUILT_IN
 from proxy.connection import Connection
 from proxy.datapath import DataPath, Member
 from proxy.frontend import Frontend
@@ -29,6 +32,8 @@ from proxy.stats import Stats
 from proxy.sweeper import Sweeper
 from proxy.topology import Topology
 from proxy.udp import UdpListener
+
+_log = logging.getLogger("podium.proxy.engine")
 
 
 @dataclass(slots=True)
@@ -60,8 +65,10 @@ class Engine:
         file_limit: int,
         access_log: Callable[[Member], None] | None = None,
         is_one_of_several: bool = False,
+        tell: Tell | None = None,
     ) -> None:
-        """`is_one_of_several`: other engines serve the same ports, so clients stick by a hash that all agree on."""
+        """`is_one_of_several`: other engines serve the same ports, so clients stick by a hash that all agree on. `tell`
+        makes events of services of what ambassadors get wrong; by default that is logged."""
         self._settings = settings
         self._clock = clock
         self._rng = rng
@@ -72,6 +79,7 @@ class Engine:
         self.path = DataPath(settings, clock, stats, file_limit=file_limit)
         self.path.access_log = access_log
         self._sweeper = Sweeper(self.path, self.frontends)
+        self._ambassadors = Ambassadors(settings.policies, BUILT_IN, clock=clock, rng=rng, tell=tell or _log_it)
 
     def __len__(self) -> int:
         """Connections now."""
@@ -82,6 +90,7 @@ class Engine:
         route = self._as_served(route)
         frontend = Frontend(route, self._settings, self._stats.of(route.key), rng=self._rng, topology=self._topology)
         make = UdpListener if route.protocol == UDP else Listener
+        self._ambassadors.serve(frontend)
         served = self._served[route.key] = _Served(frontend, [make(self.path, frontend) for _ in socks])
         self._settle(served, None)
         for listener, sock in zip(served.listeners, socks, strict=True):
@@ -94,6 +103,7 @@ class Engine:
             return
         before = served.frontend.route
         served.frontend.update(self._as_served(route))
+        self._ambassadors.serve(served.frontend)
         for listener in served.listeners:
             listener.changed()
         self._settle(served, before)
@@ -106,6 +116,7 @@ class Engine:
         served.close()
         self._stats.forget(key)
         frontend = served.frontend
+        self._ambassadors.forget(frontend)
         # Nobody will come for those that still wait for an endpoint; they end with their hold time.
         before = frontend.route
         frontend.update(replace(before, targets=(), terminating=(), health=None))
@@ -135,6 +146,7 @@ class Engine:
         """Resets what is left. Twice is fine."""
         self.stop_accepting()
         self._sweeper.stop()
+        self._ambassadors.close()
         self.path.close()
 
     def frontends(self) -> Iterator[Frontend]:
@@ -176,6 +188,10 @@ class Engine:
             gone = {*before.targets, *before.terminating} - {*route.targets, *route.terminating}
             if gone:
                 self.path.poller.call_later(route.timeouts.drain_s, lambda: _cut(frontend, gone))
+
+
+def _log_it(key: RouteKey, type: str, reason: str, message: str) -> None:
+    _log.warning("%s: %s: %s", key, reason, message)
 
 
 def _cut(frontend: Frontend, gone: set[Target]) -> None:

@@ -11,7 +11,16 @@ from cluster.config.errors import ConfigError
 from cluster.config.settings import load
 from proxy.settings import ProxySettings
 
-_OF_THE_CLUSTER = ("master", "credentials", "profile", "metrics_socket", "handover_socket", "access_log", "lifeline_fd")
+_OF_THE_CLUSTER = (
+    "master",
+    "credentials",
+    "profile",
+    "metrics_socket",
+    "handover_socket",
+    "access_log",
+    "policies",
+    "lifeline_fd",
+)
 """What `podium up` itself says to its proxy."""
 
 
@@ -31,6 +40,7 @@ def make_parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -
     parser.add_argument("--handover-socket", type=Path, metavar="PATH", help="take over from the proxy at this socket")
     parser.add_argument("--finish-s", metavar="S", help="how long connections finish after that (default 600)")
     parser.add_argument("--access-log", type=Path, metavar="FILE", help="for services with accessLog: true")
+    parser.add_argument("--policies", type=Path, metavar="DIR", help="Python files with policies for ambassadors")
     parser.add_argument("--hold-s", metavar="S", help="how long connections wait for a ready endpoint (default 1)")
     parser.add_argument("--max-connections", metavar="N", help="at a time (default: by the limit of open files)")
     parser.add_argument("--log-level", help="debug, info (default), warning or error")

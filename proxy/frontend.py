@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from proxy.balancer import Balancer, Target
 from proxy.routing import Route
@@ -33,10 +33,14 @@ class Timed(Protocol):
         ...
 
 
+if TYPE_CHECKING:
+    from proxy.ambassadors.ambassador import Ambassador
+
+
 class Frontend:
     """What the connections of one service port share."""
 
-    __slots__ = ("_settings", "_waiting", "balancer", "dial_timeouts_s", "route", "stats", "timed")
+    __slots__ = ("_settings", "_waiting", "ambassador", "balancer", "dial_timeouts_s", "route", "stats", "timed")
 
     def __init__(
         self,
@@ -50,6 +54,8 @@ class Frontend:
         self.route = route
         self.stats = stats
         self.balancer = Balancer(load=self._load, rng=rng, topology=topology)
+        self.ambassador: Ambassador | None = None
+        """Answers for the connections instead of the balancer."""
         self.timed: set[Timed] | None = None
         """Its connections, if anybody has to look after their time."""
         self.dial_timeouts_s = settings.dial_timeouts_s

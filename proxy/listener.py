@@ -15,6 +15,7 @@ import errno
 import socket
 
 from cluster.actor.backoff import Backoff
+from proxy.ambassadors.connection import AmbassadorConnection
 from proxy.balancer import Target
 from proxy.connection import Connection
 from proxy.datapath import DataPath
@@ -104,7 +105,10 @@ class Listener:
                 client.close()
                 continue
             client.setblocking(False)
-            Connection(path, frontend, client, address, now).start()
+            if frontend.ambassador is not None:
+                AmbassadorConnection(path, frontend, frontend.ambassador, client, address).start()
+            else:
+                Connection(path, frontend, client, address, now).start()
         self._backoff.reset()
 
     def _make_room(self, now: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from proxy.routing import Route, RouteKey
 from proxy.stats import Stats
@@ -54,6 +55,16 @@ class Counted:
     stats: Stats
     connections: int
     was_asked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The worker has something to say of a service: an event."""
+
+    key: RouteKey
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
 
 
 Order = Open | Update | Close | Node | StopAccepting | Report

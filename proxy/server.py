@@ -18,7 +18,7 @@ import logging
 import random
 import socket
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from cluster.actor.backoff import Backoff
 from cluster.actor.clock import Clock
@@ -275,7 +275,7 @@ class ProxyServer:
         except OSError as error:
             if not failing.complained:
                 failing.complained = True
-                self._event(route.key, "Warning", "ListenFailed", why_it_cannot_listen(route.listen, error))
+                self.tell(route.key, "Warning", "ListenFailed", why_it_cannot_listen(route.listen, error))
             pause_s = failing.backoff.next()
             _log.warning("cannot listen for %s (again in %.1f s): %s", route.key, pause_s, error)
             failing.retry = asyncio.get_running_loop().call_later(pause_s, lambda: self._listen(failing))
@@ -284,12 +284,13 @@ class ProxyServer:
         self._failing.pop(route.key, None)
         self._engines.open(route, sockets)
         if failing.complained:
-            self._event(route.key, "Normal", "Listening", f"Listening on {route.listen}")
+            self.tell(route.key, "Normal", "Listening", f"Listening on {route.listen}")
 
-    def _event(self, key: RouteKey, type: str, reason: str, message: str) -> None:
+    def tell(self, key: RouteKey, type: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        """An event of the service that the route is of."""
         service = self._table.service(key.service)
         if service is not None:
-            self._recorder.event(service, "Warning" if type == "Warning" else "Normal", reason, message)
+            self._recorder.event(service, type, reason, message)
 
 
 class _Failing:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from cluster.actor.supervisor import STOP_TIMEOUT_S
 from cluster.config.addresses import parse_masters
+from cluster.config.errors import ConfigError
 from cluster.config.profiles import PROFILES
 from proxy.dialing import DIAL_TIMEOUTS_S
 
@@ -35,6 +36,8 @@ class DataPathSettings:
     """The longest pause between tries to listen on an address that is taken."""
     drain_s: float = 5.0
     """How long connections may go on after a stop; those that are left are reset."""
+    policies: Path | None = None
+    """Directory with the user's policies for ambassadors; none: the built-in ones only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,14 @@ class ProxySettings:
     """File for the lines of services with `accessLog`; none: they are not written."""
     hold_s: float = HOLD_S
     max_connections: int = 0
+    policies: Path | None = None
+    """Directory with policies for ambassadors, as module:Class names them."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def __post_init__(self) -> None:
         parse_masters(self.master)
+        if self.policies is not None and not self.policies.is_dir():
+            raise ConfigError(f"policies: {self.policies} is not a directory")
         if not 1 <= self.workers <= MAX_WORKERS:
             raise ValueError(f"workers: {self.workers} is not between 1 and {MAX_WORKERS}")
 
@@ -70,4 +77,6 @@ class ProxySettings:
         """What the connections need of it."""
         # The supervisor waits only so long for a child to stop.
         drain_s = min(PROFILES[self.profile].stop_grace_s, STOP_TIMEOUT_S - 1)
-        return DataPathSettings(hold_s=self.hold_s, max_connections=self.max_connections, drain_s=drain_s)
+        return DataPathSettings(
+            hold_s=self.hold_s, max_connections=self.max_connections, drain_s=drain_s, policies=self.policies
+        )

@@ -23,7 +23,7 @@ from cluster.telemetry import log
 from proxy.access_log import AccessLog
 from proxy.engine import Engine
 from proxy.limits import raise_file_limit
-from proxy.orders import Close, Counted, Node, Open, Order, Report, StopAccepting, Update
+from proxy.orders import Close, Counted, Node, Open, Order, Report, StopAccepting, Told, Update
 from proxy.settings import HOLD_S, DataPathSettings
 from proxy.stats import Stats
 from proxy.wire import Wire
@@ -45,6 +45,7 @@ class Worker:
             file_limit=raise_file_limit(),
             access_log=None if self._access_log is None else self._access_log.write,
             is_one_of_several=True,
+            tell=lambda key, type, reason, message: self._wire.send(Told(key, type, reason, message)),
         )
         self._ended = asyncio.Event()
         self._tasks = Tasks("worker")
@@ -97,10 +98,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--hold-s", type=float, default=HOLD_S)
     parser.add_argument("--max-connections", type=int, default=0)
     parser.add_argument("--access-log", type=Path)
+    parser.add_argument("--policies", type=Path)
     parser.add_argument("--log-level", default="info")
     flags = parser.parse_args(argv)
     log.setup(flags.name, flags.log_level)
-    settings = DataPathSettings(hold_s=flags.hold_s, max_connections=flags.max_connections)
+    settings = DataPathSettings(hold_s=flags.hold_s, max_connections=flags.max_connections, policies=flags.policies)
 
     async def live() -> None:
         await Worker(socket.socket(fileno=flags.wire), settings, flags.access_log).run()

@@ -22,8 +22,9 @@ from cluster.actor.backoff import Backoff
 from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
 from cluster.pb.v1 import core_pb2 as core
+from proxy.ambassadors.ambassador import Tell
 from proxy.merging import merged
-from proxy.orders import Close, Counted, Node, Open, Report, StopAccepting, Update
+from proxy.orders import Close, Counted, Node, Open, Report, StopAccepting, Told, Update
 from proxy.routing import Route, RouteKey
 from proxy.settings import ProxySettings
 from proxy.stats import Stats
@@ -60,11 +61,13 @@ class Workers:
         copies: Callable[[RouteKey], list[list[socket.socket]]],
         *,
         clock: Clock,
+        tell: Tell | None = None,
     ) -> None:
-        """`copies` gives the sockets of a route again, for each worker."""
+        """`copies` gives the sockets of a route again, for each worker; `tell` makes an event of a service."""
         self._settings = settings
         self._copies = copies
         self._clock = clock
+        self._tell_of = tell
         self._slots = [_Slot(number) for number in range(settings.workers)]
         self._routes: dict[RouteKey, Route] = {}
         self._nodes: dict[str, bytes] = {}
@@ -161,6 +164,8 @@ class Workers:
         arguments += ["--log-level", settings.log_level]
         if settings.access_log is not None:
             arguments += ["--access-log", str(_own_file(settings.access_log, slot.number + 1))]
+        if settings.policies is not None:
+            arguments += ["--policies", str(settings.policies)]
         try:
             slot.process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "proxy.worker", *arguments),
@@ -228,6 +233,8 @@ class Workers:
             slot.counted = message
             if message.was_asked:
                 slot.answered.set()
+        elif isinstance(message, Told) and self._tell_of is not None:
+            self._tell_of(message.key, message.type, message.reason, message.message)
 
     def _tell(self, order: Update | Close | Node | StopAccepting | Report) -> None:
         for slot in self._slots:

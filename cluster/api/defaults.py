@@ -4,7 +4,7 @@ Kubernetes' defaults, applied by the master before validation, and by the client
 a second time changes nothing. Quantities become canonical, so that "1000m" and "1" are the same bytes and an update
 that changes nothing is seen to change nothing.
 
-Left out: what Podium does not carry out (imagePullPolicy, dnsPolicy ...), and what needs to know the cluster (addresses
+Left out: what Podium does not carry out (imagePullPolicy ...), and what needs to know the cluster (addresses
 and tolerations by profile): that is the master's admission.
 """
 
@@ -168,6 +168,8 @@ def _default_service(spec: core.ServiceSpec) -> None:
     default_traffic(spec)
     for port in spec.ports:
         _default(port, "protocol", "TCP")
+        if not port.nodePort:
+            port.ClearField("nodePort")  # "0", as clients in Go send what is unset
         target = port.targetPort
         if not target.intVal and not target.strVal and port.HasField("port"):
             target.type = 0

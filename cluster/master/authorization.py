@@ -80,6 +80,10 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("proxy", "Endpoints"): _any(*_READ),
     ("proxy", "Node"): _any(*_READ),
     ("proxy", "Event"): _any("get", "create", "update", "patch"),
+    ("dns", "Service"): _any(*_READ),
+    ("dns", "Endpoints"): _any(*_READ),
+    ("dns", "Namespace"): _any(*_READ),
+    ("dns", "Pod"): _any(*_READ),
     ("node", "Node"): dict.fromkeys((*_READ, "create", "update", "patch", "update_status"), Scope.ITSELF),
     ("node", "Pod"): dict.fromkeys((*_READ, "update_status", "delete"), Scope.BOUND),
     ("node", "Service"): _any(*_READ),
@@ -96,7 +100,7 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
 }
 """(kind of identity, kind of object) -> verb -> with which objects. Absent: denied."""
 
-_CLIENTS = frozenset({"admin", "controllers", "scheduler", "node", "hollow", "proxy"})
+_CLIENTS = frozenset({"admin", "controllers", "scheduler", "node", "hollow", "proxy", "dns"})
 _EVERYONE = _CLIENTS | {"master"}
 
 CALLS: dict[str, frozenset[str]] = {
@@ -104,6 +108,8 @@ CALLS: dict[str, frozenset[str]] = {
     "/cluster.pb.v1.Cluster/List": _CLIENTS,
     "/cluster.pb.v1.Cluster/Watch": _CLIENTS,
     "/cluster.pb.v1.Cluster/WatchStream": _CLIENTS,
+    "/cluster.pb.v1.Cluster/Resolve": frozenset({"admin", "controllers", "node", "proxy"}),
+    "/cluster.pb.v1.Cluster/WatchService": frozenset({"admin", "controllers", "node", "proxy"}),
     "/cluster.pb.v1.Cluster/Write": _CLIENTS,
     "/cluster.pb.v1.Cluster/WriteStream": _CLIENTS,
     "/cluster.pb.v1.Cluster/History": frozenset({"admin"}),

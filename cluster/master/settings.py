@@ -34,7 +34,7 @@ class MasterSettings:
     """Where the blocks of addresses for pods begin, one block per node, up to the end of its /16."""
     stop_grace_s: float = 1.0
     """How long calls may take to finish when the master stops."""
-    ring_changes: int = 10_000
+    ring_changes: int = 50_000
     """Changes kept in memory, for watchers and pages of lists; older ones are read from disk."""
     ring_bytes: int = 16 * 1024 * 1024
     """And at most about this much memory for them."""

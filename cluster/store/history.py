@@ -82,12 +82,13 @@ class History:
         self._lock = aiorwlock.RWLock()
         self._pins: dict[object, tuple[int, float]] = {}
 
-    async def read(self, reader: object, after: int, now_s: float) -> list[Change]:
-        """The changes after a revision, about PIECE of them, and a pin at the last for `reader`. Raises Expired."""
+    async def read(self, reader: object, after: int, now_s: float, kind: str = "") -> list[Change]:
+        """The changes (of a kind, or all) after a revision, about PIECE of them, and a pin at the last for `reader`.
+        Fewer than PIECE: there are no more. Raises Expired."""
         async with self._lock.reader:
             self._check(after)
             async with self._reading(after):
-                rows = await self._journal.read(after, PIECE)
+                rows = await self._journal.read(after, PIECE, kind)
         changes = [_change(record, old) for record, old in rows]
         self._pins[reader] = (changes[-1].revision if changes else after, now_s)
         return changes

@@ -157,8 +157,9 @@ class Journal(Protocol):
         """
         ...
 
-    async def read(self, after: int, limit: int) -> Sequence[tuple[Record, Record | None]]:
-        """Changes after a revision that is not compacted, each with the record that it replaced, in order.
+    async def read(self, after: int, limit: int, kind: str = "") -> Sequence[tuple[Record, Record | None]]:
+        """Changes (of a kind, or all) after a revision that is not compacted, each with the record that it replaced, in
+        order.
 
         About `limit` of them, never part of a revision; empty: there are no more. Raises Compacted if another master
         has compacted it meanwhile, and Unreachable.

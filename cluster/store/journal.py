@@ -182,8 +182,8 @@ class SqliteJournal(Alone):
     async def head(self) -> int:
         return (self._writer.place if self._writer is not None else self._place).revision
 
-    async def read(self, after: int, limit: int) -> Sequence[tuple[Record, Record | None]]:
-        return await self._read(lambda db: queries.read(db, after, limit))
+    async def read(self, after: int, limit: int, kind: str = "") -> Sequence[tuple[Record, Record | None]]:
+        return await self._read(lambda db: queries.read(db, after, limit, kind))
 
     async def read_at(self, revision: int, kind: str, namespace: str) -> Sequence[Record]:
         return await self._read(lambda db: queries.read_at(db, revision, kind, namespace))

@@ -49,12 +49,12 @@ class MemoryJournal(Alone):
     async def head(self) -> int:
         return max(self._compacted, self._records[-1].revision if self._records else 0)
 
-    async def read(self, after: int, limit: int) -> Sequence[tuple[Record, Record | None]]:
+    async def read(self, after: int, limit: int, kind: str = "") -> Sequence[tuple[Record, Record | None]]:
         last: dict[Key, Record] = {}
         found: list[tuple[Record, Record | None]] = []
         for record in self._records:
             key = Key(record.kind, record.namespace, record.name)
-            if record.revision > after:
+            if record.revision > after and kind in ("", record.kind):
                 if len(found) >= limit and record.revision != found[-1][0].revision:
                     break
                 found.append((record, last.get(key) if record.previous else None))

@@ -45,20 +45,22 @@ def newest(db: sqlite3.Connection, until: int) -> tuple[int, bytes] | None:
     return None if row is None else (revision_of(row[0]), row[1])
 
 
-def read(db: sqlite3.Connection, after: int, limit: int) -> list[tuple[Record, Record | None]]:
-    """See Journal.read."""
+def read(db: sqlite3.Connection, after: int, limit: int, kind: str) -> list[tuple[Record, Record | None]]:
+    """See Journal.read. The log is gone through in order; rows of other kinds are passed over where they lie."""
+    of_kind = "AND +log.kind = ? " if kind else ""  # the plus: no index, of which the order would have to be made anew
     text = (
         f"SELECT {_LOG}, {_OLD} FROM log LEFT JOIN log AS old ON log.previous > 0 AND old.kind = log.kind "
         "AND old.namespace = log.namespace AND old.name = log.name "
         "AND old.id BETWEEN ? * log.previous AND ? * log.previous + ? WHERE log.id BETWEEN ? AND ? "
-        "ORDER BY log.id LIMIT ?"
+        f"{of_kind}ORDER BY log.id LIMIT ?"
     )
     scale = first_id(1)
-    rows = db.execute(text, (scale, scale, scale - 1, first_id(after + 1), (1 << 63) - 1, limit)).fetchall()
+    kinds = (kind,) if kind else ()
+    rows = db.execute(text, (scale, scale, scale - 1, first_id(after + 1), (1 << 63) - 1, *kinds, limit)).fetchall()
     if len(rows) == limit:  # the rest of the revision that the limit may have cut
         last = rows[-1][0]
         end = first_id(revision_of(last) + 1) - 1
-        rows += db.execute(text, (scale, scale, scale - 1, last + 1, end, -1)).fetchall()
+        rows += db.execute(text, (scale, scale, scale - 1, last + 1, end, *kinds, -1)).fetchall()
     return [(checked(row[:_WIDTH]), checked(row[_WIDTH:]) if row[_WIDTH] is not None else None) for row in rows]
 
 

@@ -64,9 +64,10 @@ BARRIER_S = 3.0
 class StoreSettings:
     """Limits of a store."""
 
-    ring_changes: int = 10_000
-    """Changes kept in memory for watchers and snapshots."""
-    ring_bytes: int = 16 * 1024 * 1024
+    ring_changes: int = 50_000
+    """Changes kept in memory for watchers and snapshots: some seconds of the fastest writing, for as long as a watcher
+    may stay away before it is asked for on disk."""
+    ring_bytes: int = 32 * 1024 * 1024
     """And at most about this much memory for them."""
     bookmark_interval_s: float = 5.0
     """A watcher that has nothing to hear of is told the revision this often."""
@@ -111,6 +112,10 @@ class Store:
         """The newest durable revision that is known here."""
         return self.state.revision
 
+    def now(self) -> float:
+        """Seconds of a clock that never jumps."""
+        return self._clock.monotonic()
+
     @property
     def oldest(self) -> int:
         """The oldest revision that can be listed, or watched from."""
@@ -131,6 +136,7 @@ class Store:
             await self._load(opening)
         self._tasks.spawn(self._follow(), name="store.following")
         self._tasks.spawn(self._keep_house(), name="store.housekeeping")
+        self._tasks.spawn(self._forget_history(), name="store.compaction")
 
     async def stop(self) -> None:
         """Ends all watches with Unavailable and closes the journal. Twice is fine."""
@@ -371,13 +377,13 @@ class Store:
     # --- housekeeping
 
     async def _keep_house(self) -> None:
-        """Sweeps slow watchers, sends bookmarks, compacts: each at its interval."""
-        compacted = told = self._clock.monotonic()
+        """Sweeps slow watchers and sends bookmarks, each at its interval; it waits for nothing else, so that a watcher
+        with nothing to hear of is told so in time whatever the disk does."""
+        told = self._clock.monotonic()
         owed = 0.0
         while True:
             longest_s = SWEEP_EVERY_S if self._watchers.pending else _IDLE_SWEEP_EVERY_S
-            intervals_s = self._settings.bookmark_interval_s, self._settings.compact_interval_s
-            await self._clock.sleep(min(longest_s, *intervals_s))
+            await self._clock.sleep(min(longest_s, self._settings.bookmark_interval_s))
             now = self._clock.monotonic()
             self._watchers.sweep(self.ring.horizon, now)
             count = len(self._watchers)
@@ -390,15 +396,17 @@ class Store:
             elif now - told >= round_s:
                 told, owed = now, 0.0
                 self._watchers.mark_bookmarks(count)
-            if now - compacted >= self._settings.compact_interval_s:
-                compacted = now
-                await self._compact(now)
 
-    async def _compact(self, now_s: float) -> None:
-        if not self.leading:
-            return
+    async def _forget_history(self) -> None:
+        """Compacts at its interval. After a great burst that takes a while: a piece at a time, between the writes."""
+        while True:
+            await self._clock.sleep(self._settings.compact_interval_s)
+            if self.leading:
+                await self._compact()
+
+    async def _compact(self) -> None:
         try:
-            await self.history.compact(self.revision, self._clock.wall(), now_s)
+            await self.history.compact(self.revision, self._clock.wall(), self._clock.monotonic())
         except DiskFull:
             pass  # forgetting needs space, too; reads and watches live on, and there will be another time
         except (NotLeading, Unreachable, Undecided) as error:

@@ -20,7 +20,7 @@ from typing import Protocol
 from cluster.actor.clock import Clock
 from cluster.api.errors import ApiError, BadRequest, StoreRewound
 from cluster.store import encoding
-from cluster.store.history import History
+from cluster.store.history import PIECE, History
 from cluster.store.mvcc import State
 from cluster.store.ring import Ring
 from cluster.store.version import Change, Version
@@ -127,6 +127,8 @@ class Watches:
             watcher.wants_bookmark = not initial_state
             if initial_state:
                 present = source.state.list(interest.kind, interest.namespace, interest.node)
+                if interest.name:
+                    present = [version for version in present if version.key.name == interest.name]
                 async with aclosing(self._initial(watcher, interest, present)) as batches:
                     async for batch in batches:
                         yield batch
@@ -145,19 +147,23 @@ class Watches:
         source, reader = self._source, object()
         try:
             while watcher.last_revision < source.ring.horizon:
-                read = await source.history.read(reader, watcher.last_revision, self._clock.monotonic())
+                shown, now_s = source.state.revision, self._clock.monotonic()
+                read = await source.history.read(reader, watcher.last_revision, now_s, interest.kind)
                 # A log that is shared may be further on than what is shown here; that comes when it is.
-                changes = [change for change in read if change.revision <= source.state.revision]
-                if not changes:
-                    return
-                for revision, batch in _batches(_events(interest, changes)):
+                changes = [change for change in read if change.revision <= shown]
+                end = changes[-1].revision if changes and len(read) >= PIECE else shown
+                said = list(_batches(_events(interest, changes)))
+                if watcher.wants_bookmark:  # on the way, too, so that who breaks off does not begin where it began
+                    watcher.wants_bookmark = False
+                    said.append((end, encoding.event(encoding.BOOKMARK, end)))
+                for revision, batch in said:
                     watcher.last_revision = revision
                     self._watchers.handing(watcher, self._clock.monotonic())
                     yield batch
                     self._watchers.taken(watcher)
                     if watcher.ended is not None:
                         raise watcher.ended
-                watcher.last_revision = changes[-1].revision
+                watcher.last_revision = end
         finally:
             source.history.unpin(reader)
 

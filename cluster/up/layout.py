@@ -29,7 +29,7 @@ class Process:
 
     name: str
     role: str
-    """master, manager, node-agent, hollow, proxy, supervisor."""
+    """master, manager, node-agent, hollow, proxy, dns, supervisor."""
     pid: int
     start_time: int
     """From /proc/<pid>/stat, in clock ticks since boot: tells a process from a later one with the same pid."""
@@ -65,10 +65,16 @@ class ClusterState:
     etcd_credentials: str = ""
     scheduler_config: str = ""
     """File with profiles and settings of the scheduler."""
+    policies: str = ""
+    """Directory with policies for ambassadors."""
     lifetime: str = "dev"
     """What becomes of pods when the `podium up` that started the cluster dies: "dev" (they end), "service"."""
     hollow: int = 0
     """How many nodes are only played, by processes of the cluster itself."""
+    dns: str = ""
+    """Where names are answered for, host:port; empty: nowhere."""
+    cluster_domain: str = "cluster.local"
+    """What those names end with."""
 
     @property
     def masters(self) -> list[str]:

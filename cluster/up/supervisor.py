@@ -42,6 +42,8 @@ MODULES_OF_OTHERS = (
     "proxy.server",
     "proxy.__main__",
 )
+MODULES_OF_DNS = ("proxy.dns.__main__",)
+"""Nobody waits for names: what they need is imported when all others are on their way."""
 _HOPELESS_CRASHES = 3
 """A daemon that crashed so often in a row will hardly start the next time."""
 _STOP_MARGIN_S = 5.0
@@ -137,6 +139,10 @@ class ClusterSupervisor:
                 if child.spec.role == "master":
                     self._start(child)
             preload(MODULES_OF_OTHERS)
+            for child in self._children.values():
+                if not child.pid and child.restart_at is None and child.spec.role != "dns":
+                    self._start(child)
+            preload(MODULES_OF_DNS)
             for child in self._children.values():
                 if not child.pid and child.restart_at is None:
                     self._start(child)

@@ -22,7 +22,7 @@ def tell(line: str) -> None:
 async def measure(names: list[str], runs: int | None) -> tuple[list[Result], list[str]]:
     """The results, and the names of those that failed."""
     results, failed = [], []
-    for name in names:
+    for number, name in enumerate(names):
         chosen = BENCHMARKS[name]
         tell(f"{name}: {chosen.what}")
         try:
@@ -32,6 +32,10 @@ async def measure(names: list[str], runs: int | None) -> tuple[list[Result], lis
         except Exception:
             traceback.print_exc()
             failed.append(name)
+        finally:
+            shared = chosen.shares
+            if shared is not None and all(BENCHMARKS[later].shares is not shared for later in names[number + 1 :]):
+                await shared.close()
     return results, failed
 
 

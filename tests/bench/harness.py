@@ -21,7 +21,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
+T = TypeVar("T")
 Measure = Callable[[], Awaitable[float]]
 
 
@@ -33,6 +35,27 @@ class Sides:
     peer: Measure | None = None
     peer_name: str = ""
     """Of the peer that belongs here, also if it is not installed."""
+
+
+class Shared(Generic[T]):
+    """What takes long to set up, and several benchmarks measure one after the other: made for the first of them."""
+
+    def __init__(self, make: Callable[[], AbstractAsyncContextManager[T]]) -> None:
+        self._make = make
+        self._open: tuple[AbstractAsyncContextManager[T], T] | None = None
+
+    async def get(self) -> T:
+        """What was made; it stays until `close`, which whoever runs the benchmarks calls after the last of them."""
+        if self._open is None:
+            context = self._make()
+            self._open = context, await context.__aenter__()
+        return self._open[1]
+
+    async def close(self) -> None:
+        """Twice is fine."""
+        if self._open is not None:
+            (context, _), self._open = self._open, None
+            await context.__aexit__(None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +73,22 @@ class Benchmark:
     runs: int = 5
     warm_up: bool = True
     """Whether a first run is made that does not count."""
+    shares: Shared[Any] | None = None
+    """What it has in common with its neighbours."""
 
 
 BENCHMARKS: dict[str, Benchmark] = {}
 
 
 def benchmark(
-    name: str, *, unit: str, what: str, aim: str = "", runs: int = 5, warm_up: bool = True
+    name: str,
+    *,
+    unit: str,
+    what: str,
+    aim: str = "",
+    runs: int = 5,
+    warm_up: bool = True,
+    shares: Shared[Any] | None = None,
 ) -> Callable[[Callable[[], AbstractAsyncContextManager[Sides]]], Callable[[], AbstractAsyncContextManager[Sides]]]:
     """Registers the decorated stage under this name."""
 
@@ -65,7 +97,7 @@ def benchmark(
     ) -> Callable[[], AbstractAsyncContextManager[Sides]]:
         if name in BENCHMARKS:
             raise ValueError(f"there are two benchmarks named {name}")
-        BENCHMARKS[name] = Benchmark(name, unit, what, stage, aim, runs, warm_up)
+        BENCHMARKS[name] = Benchmark(name, unit, what, stage, aim, runs, warm_up, shares)
         return stage
 
     return register

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from cluster.actor.tasks import Tasks
 from cluster.api.meta import Key, key_of
 from cluster.client import operations
 from cluster.client.grpc_client import GrpcClusterClient
@@ -19,7 +18,6 @@ from tests.bench.stage import Stage, stage
 
 NODES = 500
 PODS = 1000
-HEARTBEAT_S = 0.5
 TIMEOUT_S = 60.0
 
 
@@ -49,36 +47,6 @@ def make_pod(name: str, owner_uid: str = "") -> core.Pod:
     container.resources.requests["cpu"].string = "100m"
     container.resources.requests["memory"].string = "64Mi"
     return pod
-
-
-class HollowNodes:
-    """Nodes that register, say that they are ready and send heartbeats, and do nothing else."""
-
-    def __init__(self, client: GrpcClusterClient, count: int) -> None:
-        self._client = client
-        self._names = [f"hollow-{i}" for i in range(count)]
-        self._tasks = Tasks("hollow nodes")
-
-    async def start(self) -> None:
-        """Returns when no node is tainted any more."""
-        nodes = [make_node(name) for name in self._names]
-        await write(self._client, [operations.create(node) for node in nodes])
-        await write(self._client, [operations.update_status(node) for node in nodes])
-        self._tasks.spawn(self._beat(), name="heartbeats")
-        async with asyncio.timeout(TIMEOUT_S):
-            while any(node.spec.taints for node in (await self._client.list(core.Node)).items):
-                await asyncio.sleep(0.1)
-
-    async def stop(self) -> None:
-        await self._tasks.cancel_all()
-
-    async def _beat(self) -> None:
-        sequence = 0
-        async with self._client.heartbeats() as line:
-            while True:
-                sequence += 1
-                await line.beat([wire.NodeHeartbeat(node=name, sequence=sequence) for name in self._names])
-                await asyncio.sleep(HEARTBEAT_S)
 
 
 async def write(client: GrpcClusterClient, writes: Sequence[wire.Operation], batch: int = 100) -> None:
@@ -132,15 +100,16 @@ class Observer:
 
 @asynccontextmanager
 async def idle_cluster(scene: Stage) -> AsyncIterator[tuple[GrpcClusterClient, Observer]]:
-    """A master and a manager with 500 idle nodes, a client, and somebody who watches the pods."""
+    """A master and a manager with 500 idle hollow nodes, a client, and somebody who watches the pods."""
     async with AsyncExitStack() as stack:
         await scene.start_master()
         await scene.start_manager()
         client = scene.client()
         stack.push_async_callback(client.close)
-        nodes = HollowNodes(client, NODES)
-        stack.push_async_callback(nodes.stop)
-        await nodes.start()
+        await scene.start_hollow(NODES)
+        async with asyncio.timeout(TIMEOUT_S):
+            while any(node.spec.taints for node in (await client.list(core.Node)).items):
+                await asyncio.sleep(0.1)
         observer = Observer(client)
         stack.push_async_callback(observer.stop)
         await observer.start()
@@ -201,11 +170,7 @@ async def scaled_to_1000_pods_500_nodes() -> AsyncIterator[Sides]:
             await observer.until_bound(PODS)
             taken = time.perf_counter() - begun
             await scale(0)
-            # No agent is there to end the pods gracefully.
-            async with asyncio.timeout(TIMEOUT_S):
-                while keys := observer.keys:
-                    await client.write([operations.delete(key, grace_period_s=0) for key in keys[:200]])
-                    await asyncio.sleep(0.05)
+            await observer.until_empty()
             return taken
 
         yield Sides(ours)

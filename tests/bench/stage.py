@@ -94,9 +94,9 @@ class Stage:
             *("--credentials", str(self.credentials("proxy"))),
         )
 
-    async def start(self, *arguments: str) -> None:
+    async def start(self, *arguments: str, name: str = "") -> None:
         """Starts a Python daemon and returns at its READY line. Raises Unavailable with the log if it does not come."""
-        name = arguments[2] if arguments[1] == "cluster" else arguments[1]
+        name = name or (arguments[2] if arguments[1] == "cluster" else arguments[1])
         log = self.directory / f"{name}.log"
         with log.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
@@ -116,6 +116,13 @@ class Stage:
                         raise Unavailable(f"{name} ended: {log.read_text(errors='replace')[-2000:]}")
         except TimeoutError:
             raise Unavailable(f"{name} was not ready: {log.read_text(errors='replace')[-2000:]}") from None
+
+    async def kill(self, name: str) -> None:
+        """Kills the daemon of that name, the latest, and forgets it."""
+        found = next(entry for entry in reversed(self._processes) if entry[0] == name)
+        found[1].kill()
+        await found[1].wait()
+        self._processes.remove(found)
 
     async def stop(self) -> None:
         """Ends the daemons, the last one first."""

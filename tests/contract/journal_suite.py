@@ -154,6 +154,20 @@ class JournalSuite:
             assert [record.revision for record, _ in await journal.read(0, 2)] == [1] + [2] * 9
             assert [record.revision for record, _ in await journal.read(2, 3)] == [3]
 
+    async def test_reading_one_kind_passes_over_the_others(self, tmp_path: Path) -> None:
+        kinds = ("Pod", "Pod", "Service", "Pod", "Node")
+        log = [made(n, f"x{n % 3}", kind=kinds[n % 5]) for n in range(1, 41)]
+        together = [made(41, f"y{n}", position=n, kind=kinds[n]) for n in range(5)]
+        async with self.opened(tmp_path) as (journal, _):
+            await journal.append(log)
+            await journal.append(together)
+            for kind in (*kinds, "Endpoints"):
+                wanted = [record for record in [*log, *together] if record.kind == kind and record.revision > 3]
+                seen: list[Record] = []
+                while found := await journal.read(seen[-1].revision if seen else 3, 4, kind):
+                    seen += [record for record, _ in found]
+                assert seen == wanted
+
     async def test_what_is_kept_of_one_object(self, tmp_path: Path) -> None:
         history = [
             made(1, "a"),

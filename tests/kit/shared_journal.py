@@ -131,9 +131,9 @@ class SharedJournal:
             raise Undecided("no answer within 5 s")
         await asyncio.sleep(0)  # followers, and our own echo, may be sooner than the answer
 
-    async def read(self, after: int, limit: int) -> Sequence[tuple[Record, Record | None]]:
+    async def read(self, after: int, limit: int, kind: str = "") -> Sequence[tuple[Record, Record | None]]:
         self._check(after)
-        return await self.log.memory.read(after, limit)
+        return await self.log.memory.read(after, limit, kind)
 
     async def read_at(self, revision: int, kind: str, namespace: str) -> Sequence[Record]:
         self._check(revision)

@@ -276,10 +276,10 @@ class EtcdJournal:
     async def head(self) -> int:
         return (await self._front.read()).head.revision
 
-    async def read(self, after: int, limit: int) -> Sequence[tuple[Record, Record | None]]:
+    async def read(self, after: int, limit: int, kind: str = "") -> Sequence[tuple[Record, Record | None]]:
         """See interface.Journal.read. Raises Compacted, Unreachable; a master that follows may learn of a compaction
         only by this."""
-        return await self._reader.read(after, limit)
+        return await self._reader.read(after, limit, kind)
 
     async def read_at(self, revision: int, kind: str, namespace: str) -> Sequence[Record]:
         """See interface.Journal.read_at: reads the log from its beginning. Raises Compacted, Unreachable."""

@@ -149,7 +149,7 @@ class Reader:
 
     # --- questions
 
-    async def read(self, after: int, limit: int) -> Sequence[tuple[Record, Record | None]]:
+    async def read(self, after: int, limit: int, kind: str = "") -> Sequence[tuple[Record, Record | None]]:
         """See interface.Journal.read. Raises Compacted."""
 
         async def attempt(seen: Seen) -> Sequence[tuple[Record, Record | None]]:
@@ -157,7 +157,11 @@ class Reader:
             records: list[Record] = []
             async with aclosing(self.walk(after + 1, seen.head.revision, seen.revision)) as pages:
                 async for page in pages:
-                    records += [record for chunk in page for record in chunk.records if record.revision > after]
+                    records += [
+                        record
+                        for record in chain.from_iterable(chunk.records for chunk in page)
+                        if record.revision > after and kind in ("", record.kind)
+                    ]
                     if len(records) > limit:
                         end = next((n for n in range(limit, len(records)) if _ends(records, n)), len(records))
                         del records[end:]

@@ -25,7 +25,7 @@ WEB = Key("Pod", "default", "web")
 OTHER = Key("Pod", "default", "other")
 N1, N2 = Key("Node", "", "n1"), Key("Node", "", "n2")
 H1, REAL = Key("Node", "", "h-1"), Key("Node", "", "h-real")
-OTHERS = ("controllers", "scheduler", "node:n1", "hollow:h", "proxy", "master")
+OTHERS = ("controllers", "scheduler", "node:n1", "hollow:h", "proxy", "dns", "master")
 
 SERVICES: list[ServiceDescriptor] = [
     *wire.DESCRIPTOR.services_by_name.values(),
@@ -118,6 +118,10 @@ EXPECTED = {
     ("proxy", "Endpoints"): "get list watch",
     ("proxy", "Node"): "get list watch",
     ("proxy", "Event"): "get create update patch",
+    ("dns", "Service"): "get list watch",
+    ("dns", "Endpoints"): "get list watch",
+    ("dns", "Namespace"): "get list watch",
+    ("dns", "Pod"): "get list watch",
     ("node", "Node"): "get list watch create update patch update_status",
     ("node", "Pod"): "get list watch update_status delete",
     ("node", "Service"): "get list watch",

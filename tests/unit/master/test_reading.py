@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
 from cluster.api.errors import BadRequest, Invalid, NotFound, StoreRewound, Unavailable
+from cluster.api.kinds import AnyObject
 from cluster.api.meta import Key
 from cluster.client import operations as ops
-from cluster.master.paging import Place, read_token, write_token
+from cluster.master.paging import Asked, Place, Snapshots, page, read_token, write_token
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
 from tests.kit.watch_validators import Seen, check
 from tests.unit.master.rig import Rig, pod, running
-from tests.unit.store.rig import Watching
+from tests.unit.store.rig import Watching, version
 
 ADMIN = Identity("admin")
 
@@ -29,6 +31,24 @@ async def listed(rig: Rig, **request: object) -> wire.ListResponse:
 
 def names(response: wire.ListResponse) -> list[str]:
     return [item.pod.metadata.name for item in response.items]
+
+
+async def test_a_watch_of_one_object_by_name_hears_of_it_alone(rig: Rig) -> None:
+    for name in ("a", "b"):
+        await rig.pod(name)
+    for selector in ("metadata.name=a", "metadata.name=a,metadata.name!=b", "metadata.name=a,metadata.name=b"):
+        request = wire.WatchRequest(kind="Pod", field_selector=selector, initial_state=True)
+        batches = rig.master.api.watch(Identity("admin"), request)
+        first = wire.WatchBatch.FromString(await anext(batches)).events
+        expected = [] if selector.endswith("=b") and "!" not in selector else ["a"]
+        assert [event.object.pod.metadata.name for event in first if event.HasField("object")] == expected
+        await rig.write(ops.patch(Key("Pod", "default", "b"), {"metadata": {"labels": {"n": str(rig.revision)}}}))
+        await rig.write(ops.patch(Key("Pod", "default", "a"), {"metadata": {"labels": {"n": str(rig.revision)}}}))
+        if expected:
+            (event,) = wire.WatchBatch.FromString(await anext(batches)).events
+            assert (event.object.pod.metadata.name, event.revision) == ("a", rig.revision)
+        await batches.aclose()
+    assert rig.master.store.watchers == 0
 
 
 async def test_get(rig: Rig) -> None:
@@ -208,3 +228,36 @@ async def test_a_node_that_was_deleted_is_forgotten(rig: Rig) -> None:
     batches = api.watch_heartbeats(ADMIN, wire.WatchHeartbeatsRequest())
     assert not (await anext(batches)).heartbeats
     await batches.aclose()
+
+
+def test_what_is_read_page_by_page_is_kept_for_its_readers_and_for_no_longer() -> None:
+    snapshots = Snapshots()
+    lists = {number: [version(number, f"x{number}")] for number in range(6)}
+    shows = {number: Asked("store", number, "Pod", "", "") for number in lists}
+    snapshots.keep(shows[0], lists[0], now_s=0.0)
+    assert snapshots.find(shows[0], 29.0) is lists[0]
+    assert snapshots.find(Asked("other", 0, "Pod", "", ""), 29.0) is None
+    snapshots.keep(shows[0], lists[0], now_s=29.0)
+    assert snapshots.find(shows[0], 58.0) is lists[0]
+    assert snapshots.find(shows[0], 60.0) is None
+    assert len(snapshots) == 0
+    for number, show in shows.items():
+        snapshots.keep(show, lists[number], now_s=61.0)
+    assert [snapshots.find(show, 62.0) is not None for show in shows.values()] == [False, False, *[True] * 4]
+
+
+@pytest.mark.parametrize("matches", [None, lambda _: True])
+def test_a_page_of_large_objects_ends_before_its_limit(matches: Callable[[AnyObject], bool] | None) -> None:
+    large = [version(number, f"x{number:02}", app="x" * 1_000_000) for number in range(1, 21)]
+    after: Key | None = None
+    sizes = []
+    while True:
+        found = page(large, 15, after, matches)
+        sizes.append(len(found.versions))
+        if found.last is None:
+            break
+        after = found.last
+    assert sizes == [8, 8, 4]
+    huge = [version(number, f"x{number}", app="x" * 9_000_000) for number in range(1, 4)]
+    assert len(page(huge, 15, None, matches).versions) == 1
+    assert len(page(huge, 0, None, matches).versions) == 3

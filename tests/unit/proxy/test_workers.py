@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from cluster.actor.clock import SystemClock
+from cluster.pb.v1 import core_pb2 as core
 from proxy.merging import merged
 from proxy.policies import Target
-from proxy.routing import Route
+from proxy.routing import Address, Named, Route
 from proxy.settings import ProxySettings
 from proxy.sockets import ListenSockets
 from proxy.stats import Stats
@@ -28,7 +29,10 @@ class Scene(Parties):
         super().__init__()
         settings = ProxySettings("127.0.0.1:1", Path("/"), workers=2, hold_s=DEADLINE_S)
         self.sockets = ListenSockets(2, 128)
-        self.workers = Workers(settings, self.sockets.copies, clock=SystemClock())
+        self.told: list[tuple[object, ...]] = []
+        self.workers = Workers(
+            settings, self.sockets.copies, clock=SystemClock(), tell=lambda *words: self.told.append(words)
+        )
         self.route = Route(KEY, Target("127.0.0.1", 0), ())
 
     async def start(self) -> None:
@@ -100,6 +104,21 @@ async def test_clients_stick_whichever_worker_serves_them() -> None:
             await it.connect()
         accepted = await _all_accepted(endpoints, 20)
         assert sorted(accepted) == [0, 0, 20]
+
+
+async def test_ambassadors_answer_in_workers_and_their_events_come_here() -> None:
+    async with scene() as it:
+        endpoint = it.endpoint()
+        known = (Address(endpoint.target, core.EndpointAddress(ip=endpoint.target.ip)),)
+        it.lead_to(endpoint, ambassador=Named("nobody:Knows", ()), addresses=known)
+        await it.until(lambda: len(it.told) == 2)
+        assert {(words[0], words[2]) for words in it.told} == {(KEY, "NoPolicy")}
+        it.lead_to(endpoint, ambassador=Named("http", ()), addresses=known)
+        await it.workers.settled(DEADLINE_S)
+        client = await it.connect()
+        await client.say(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+        behind = await endpoint.accept()
+        assert (await behind.hear(10)).startswith(b"GET /x HTT")
 
 
 async def test_draining() -> None:

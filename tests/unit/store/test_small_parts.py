@@ -177,6 +177,29 @@ async def test_a_disk_that_fails_while_forgetting_is_told_of() -> None:
     await store.stop()
 
 
+class _Slow(MemoryJournal):
+    """A disk that takes for ever to forget."""
+
+    async def compact(self, revision: int, limit: int) -> bool:
+        await asyncio.Event().wait()
+        return True
+
+
+async def test_watchers_hear_that_there_is_nothing_while_the_disk_is_slow_to_forget() -> None:
+    clock = VirtualClock()
+    store = Store(_Slow("s"), StoreSettings(window=Window(revisions=1, slack=1)), clock)
+    store.leading = True
+    await store.start()
+    for _ in range(5):
+        await Script(store).put("a")
+    watching = Watching(store.watch(Interest("Service")))
+    await watching.until(5)
+    await clock.run_for(60.0)
+    assert len(watching.recording.events) >= 12
+    await watching.close()
+    await store.stop()
+
+
 class _Held(MemoryJournal):
     """A disk that is not ready until it is told so."""
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 import pytest
 
 from cluster.api.errors import ApiError, Expired
+from cluster.pb.v1.cluster_pb2 import WatchBatch
 from cluster.store.memory import MemoryJournal
 from cluster.store.store import Store, StoreSettings
-from cluster.store.version import Change
+from cluster.store.version import Change, Record
 from cluster.store.watchers import Interest
 from tests.kit.clock import VirtualClock
 from tests.unit.store.rig import Script
@@ -126,6 +127,40 @@ async def test_memory_stays_flat_under_readers_who_do_not_read(store: Store) -> 
     for stalled in readers:
         await stalled.batches.aclose()
     assert (store.watchers, store._watchers.lanes) == (0, 0)
+
+
+class Counting(MemoryJournal):
+    """Notes what was read of the log, and lets time go by meanwhile."""
+
+    clock: VirtualClock
+
+    def __init__(self) -> None:
+        super().__init__("s")
+        self.kinds: list[str] = []
+
+    async def read(self, after: int, limit: int, kind: str = "") -> Sequence[tuple[Record, Record | None]]:
+        self.kinds.append(kind)
+        found = await super().read(after, limit, kind)
+        await self.clock.run_for(7.0)
+        return found
+
+
+async def test_who_was_away_for_long_reads_its_own_kind_only_and_is_told_how_far_it_is() -> None:
+    journal, clock = Counting(), VirtualClock()
+    journal.clock = clock
+    store = Store(journal, StoreSettings(ring_changes=10), clock)
+    await store.start()
+    await fill(store, 1200)
+    absent = Interest("Pod", node="nowhere")
+    for interest, bookmarks in ((Interest("Service"), [1200]), (absent, [501, 1001, 1200, 1200])):
+        journal.kinds.clear()
+        batches, said = store.watch(interest, after=1), list[WatchBatch]()
+        for _ in bookmarks:
+            said.append(WatchBatch.FromString(await anext(batches)))
+        await batches.aclose()
+        assert set(journal.kinds) == {interest.kind}
+        assert [[event.revision for event in batch.events] for batch in said] == [[number] for number in bookmarks]
+    await store.stop()
 
 
 async def test_five_thousand_idle_watchers_get_their_bookmarks_in_time_and_not_all_at_once(store: Store) -> None:
