@@ -54,6 +54,8 @@ class Counted:
 
     stats: Stats
     connections: int
+    accepts: bool
+    """It may get more of them."""
     was_asked: bool = False
 
 

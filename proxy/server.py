@@ -166,11 +166,16 @@ class ProxyServer:
         self._endpoints.add_handler(self._endpoints_changed)
         self._nodes.add_handler(self._node_changed)
         await self._recorder.start()
+        # Endpoints first: an address that is listened on before it is known who is behind it keeps clients waiting.
         await self._endpoints.start()
-        await self._services.start()
         try:
             await self._endpoints.wait_synced(first_sync_s)
+        except DeadlineExceeded:
+            pass  # nor will it answer about services
+        await self._services.start()
+        try:
             await self._services.wait_synced(first_sync_s)
+            await self._endpoints.wait_synced(first_sync_s)
         except DeadlineExceeded:
             _log.warning("the master does not answer; services are served as soon as it does")
             return False

@@ -47,6 +47,7 @@ class Worker:
             is_one_of_several=True,
             tell=lambda key, type, reason, message: self._wire.send(Told(key, type, reason, message)),
         )
+        self._accepts = True
         self._ended = asyncio.Event()
         self._tasks = Tasks("worker")
         self._wire = Wire(sock, self._obey, self._ended.set)
@@ -76,6 +77,7 @@ class Worker:
             case Node(name, bytes(data)):
                 self._engine.set_node(name, core.Node.FromString(data))
             case StopAccepting():
+                self._accepts = False
                 self._engine.stop_accepting()
                 self._report(was_asked=True)
             case Report():
@@ -87,7 +89,7 @@ class Worker:
             await self._clock.sleep(COUNT_EVERY_S)
 
     def _report(self, *, was_asked: bool = False) -> None:
-        self._wire.send(Counted(self._engine.observe(), len(self._engine), was_asked))
+        self._wire.send(Counted(self._engine.observe(), len(self._engine), self._accepts, was_asked))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -51,6 +51,12 @@ class _Slot:
         self.answered = asyncio.Event()
         self.backoff = Backoff(_RESTART_MIN_S, _RESTART_MAX_S)
 
+    def is_busy(self) -> bool:
+        """It has connections; or it has not said since it was told to accept no more that it has none."""
+        if self.wire is None:
+            return False
+        return self.counted is None or self.counted.accepts or self.counted.connections > 0
+
 
 class Workers:
     """So many engines in processes of their own."""
@@ -137,13 +143,11 @@ class Workers:
         """All let their connections finish. Twice is fine."""
         self._accepts = False
         self._tell(StopAccepting())
-        for slot in self._slots:
-            slot.counted = None if slot.wire is not None else slot.counted
 
     async def drain(self, grace_s: float) -> None:
         """Returns when no worker has a connection any more, or after the grace period."""
         deadline = self._clock.monotonic() + grace_s
-        while any(slot.wire and (slot.counted is None or slot.counted.connections) for slot in self._slots):
+        while any(slot.is_busy() for slot in self._slots):
             if self._clock.monotonic() >= deadline:
                 return
             await self._clock.sleep(min(_DRAIN_LOOK_S, grace_s))

@@ -137,6 +137,19 @@ async def test_draining() -> None:
         await draining
 
 
+async def test_a_report_from_before_is_not_believed_when_draining() -> None:
+    async with scene() as it:
+        it.lead_to(it.endpoint())
+        await it.until(lambda: all(slot.counted for slot in it.workers._slots))
+        slot = it.workers._slots[0]
+        assert slot.counted is not None
+        assert slot.counted.accepts
+        assert slot.is_busy(), "it had none when it said so, and may have got some since"
+        it.workers.stop_accepting()
+        await it.workers.drain(DEADLINE_S)
+        assert not slot.is_busy()
+
+
 async def _all_accepted(endpoints: list[Endpoint], count: int) -> list[int]:
     accepted = [0] * len(endpoints)
 
