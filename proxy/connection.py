@@ -16,7 +16,7 @@ from proxy.balancer import Target
 from proxy.datapath import DataPath, keep_alive
 from proxy.dialing import Dial, DialPlan, GiveUp, Hold
 from proxy.frontend import Frontend
-from proxy.poller import BROKEN, DUPLEX, ENDED, READ, WRITE
+from proxy.poller import BROKEN, DUPLEX, ENDED, INPUT, READ, WRITE
 from proxy.relay import Relay, reset
 from proxy.stats import EndpointStats
 
@@ -86,6 +86,11 @@ class Connection:
     def frontend(self) -> Frontend:
         """The port that it came to."""
         return self._frontend
+
+    @property
+    def relay(self) -> Relay | None:
+        """While it is connected."""
+        return self._relay
 
     @property
     def bytes_up(self) -> int:
@@ -246,17 +251,17 @@ class Connection:
             poller.handle(self._backend, relay.backend_event)
             relay.backend_event(READ | ENDED)
         else:
-            poller.watch(self._backend, DUPLEX, relay.backend_event)
+            poller.watch(self._backend, INPUT, relay.backend_event)
         if self._watched:
             poller.handle(self._client, relay.client_event)
             relay.client_event(READ | ENDED)
         else:
-            poller.watch(self._client, DUPLEX, relay.client_event)
+            poller.watch(self._client, INPUT, relay.client_event)
 
     def _watch_client(self) -> None:
         if not self._watched:
             self._watched = True
-            self._path.poller.watch(self._client, DUPLEX, self._client_event)
+            self._path.poller.watch(self._client, INPUT, self._client_event)
 
     # --- What happens meanwhile
 

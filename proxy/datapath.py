@@ -21,8 +21,9 @@ _KEEPALIVE_IDLE_S = 60
 _KEEPALIVE_INTERVAL_S = 10
 _KEEPALIVE_PROBES = 6
 _USER_TIMEOUT_MS = 300_000
-"""For data that a peer does not take. The kernel's own 15 minutes hold what vanished for too long; much less would cut
-off whoever was paused for a while, which is no failure here."""
+"""For data that a peer does not take, and for probes that it does not answer, whose number counts no more. The kernel's
+own 15 minutes hold what vanished for too long; much less would cut off whoever was paused for a while with data on its
+way, which is no failure here."""
 
 
 def tune(sock: socket.SocketType) -> None:

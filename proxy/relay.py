@@ -26,7 +26,7 @@ import struct
 from collections.abc import Callable
 
 from proxy.pipes import Pipe, PipePool
-from proxy.poller import BROKEN, ENDED, READ, WRITE, Poller
+from proxy.poller import BROKEN, DUPLEX, ENDED, READ, WRITE, Poller
 from proxy.stats import EndpointStats, Meter, PortStats
 
 BUFFER_BYTES = 1 << 16
@@ -55,6 +55,7 @@ class _Flow:
     """One direction: what `source` says is sent to `sink`."""
 
     __slots__ = (
+        "armed",
         "blocked",
         "ended",
         "full_reads",
@@ -88,6 +89,8 @@ class _Flow:
         self.in_pipe_bytes = 0
         self.blocked = False
         """The sink takes nothing: wait for WRITE."""
+        self.armed = False
+        """WRITE is reported: from the first time that it is waited for."""
         self.ended = False
         """The source said its last word, and all of it was sent."""
         self.passed_end = False
@@ -206,6 +209,11 @@ class Relay:
         """It ended by a reset, not in order."""
 
     @property
+    def sockets(self) -> tuple[socket.SocketType, socket.SocketType]:
+        """The client's and the endpoint's."""
+        return self._client, self._backend
+
+    @property
     def bytes_up(self) -> int:
         """Of the client, that the endpoint's socket has taken."""
         return self._up.moved_bytes
@@ -247,6 +255,9 @@ class Relay:
         except OSError:
             self._break()
             return
+        if flow.blocked and not flow.armed:
+            flow.armed = True
+            self._poller.rewatch(flow.sink, DUPLEX)
         if flow.ended and not flow.passed_end:
             flow.passed_end = True
             if self._up.ended and self._down.ended:

@@ -12,6 +12,7 @@ from tests.bench import (  # noqa: F401 - imported for their registrations
     journaling,
     naming,
     placing,
+    proxy_scale,
     proxying,
     resolving,
     restarting,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ from cluster.testing import Cluster
 from cluster.up.layout import process_start_time
 from tests.e2e.test_faults_proxy import answers, draining_web, load_on
 from tests.e2e.workloads import fetch, web
+from tests.kit.processes import alive, family
 
 RESTARTS = 10
 
@@ -80,6 +83,30 @@ def test_a_proxy_that_is_killed_after_a_restart_comes_back(podium_cluster: Clust
     assert answers(address)
 
 
+@pytest.mark.podium(nodes=1, options=("--proxy-arg", "workers=2"))
+def test_workers_carry_connections_and_are_replaced_with_the_proxy(podium_cluster: Cluster) -> None:
+    podium_cluster.apply(web("web", 2))
+    podium_cluster.wait("svc/web", ready=2)
+    address = podium_cluster.address("web")
+    podium_cluster.wait_until(lambda: answers(address), "the service answers")
+    lasting = http.client.HTTPConnection(*address, timeout=20)
+    lasting.request("GET", "/")
+    lasting.getresponse().read()
+    before = family(podium_cluster.pid("proxy"))
+    assert len(before) == 3
+    with load_on(address) as load:
+        for _ in range(2):
+            seen = len(load.answers)
+            podium_cluster.podium("restart", "proxy")
+            podium_cluster.wait_until(partial(_has_more, load.answers, seen + 20), "the new workers answer")
+    assert load.failures == []
+    lasting.request("GET", "/")
+    lasting.getresponse().read()
+    assert len(alive(before)) == 3, "its worker still carries the connection"
+    lasting.close()
+    podium_cluster.wait_until(lambda: not alive(before), "the first proxy and its workers have ended")
+
+
 class Wrk:
     """wrk, until told to stop."""
 
@@ -137,3 +164,25 @@ def _has_more(answers: list[str], count: int) -> bool:
 
 def _is_alive(pid: int) -> bool:
     return process_start_time(pid) != 0
+
+
+@pytest.mark.podium(nodes=1)
+def test_top_services_and_the_access_log(podium_cluster: Cluster) -> None:
+    podium_cluster.apply(
+        web("web", 2).replace("selector: {app: web}\n  ports", "accessLog: true\n  selector: {app: web}\n  ports", 1)
+    )
+    podium_cluster.wait("svc/web", ready=2)
+    address = podium_cluster.address("web")
+    podium_cluster.wait_until(lambda: answers(address), "the service answers")
+    with load_on(address):
+        table = podium_cluster.podium("top", "services", "--interval", "0.5").stdout.splitlines()
+        by_endpoint = podium_cluster.podium("top", "services", "--endpoints").stdout.splitlines()
+    assert table[0].split()[:6] == ["NAME", "PORT", "ACTIVE", "CONN/s", "IN/s", "OUT/s"]
+    assert table[1].split()[:2] == ["web", "8080"]
+    assert float(table[1].split()[3]) > 0
+    assert len(by_endpoint) == 3
+    assert all(line.endswith("fit") for line in by_endpoint[1:])
+    (log,) = Path(podium_cluster.home).rglob("access.log")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    pods = {f"{pod.status.podIP}:8080" for pod in podium_cluster.pods("app=web")}
+    assert {line["endpoint"] for line in lines if line["outcome"] == "closed"} == pods
