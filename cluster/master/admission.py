@@ -75,6 +75,8 @@ class Admission:
             obj.ClearField("status")
         elif isinstance(obj, core.PriorityClass):
             check_only_default(stage, obj)
+        elif isinstance(obj, core.Fault):
+            _fault(stage, obj)
         elif isinstance(obj, core.Namespace):
             obj.status.phase = "Active"
 
@@ -210,3 +212,17 @@ def _give_back(stage: Stage, pool: Pool, number: int | None) -> None:
     if number is not None and pool.is_taken(number):
         pool.give_back(number)
         stage.claim(lambda: pool.take(number))
+
+
+def _fault(stage: Stage, fault: core.Fault) -> None:
+    """A fault begins when it is made, and ends when it says. What it is about must be there: nobody would notice."""
+    target = fault.spec.target
+    for path, kind, name in (("service", "Service", target.service), ("node", "Node", target.node)):
+        namespace = fault.metadata.namespace if kind == "Service" else ""
+        if name and stage.get(Key(kind, namespace, name)) is None:
+            problem = FieldError(f"spec.target.{path}", f'Not found: "{name}"')
+            raise Invalid(f"Fault is about what is not there: {problem}", causes=[problem])
+    fault.ClearField("status")
+    fault.status.phase = "Active"
+    fault.status.startedAt.CopyFrom(to_time(stage.now_s))
+    fault.status.endsAt.CopyFrom(to_time(stage.now_s + fault.spec.durationSeconds))
