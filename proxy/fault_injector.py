@@ -2,8 +2,8 @@
 
 The data path asks it at three places, and only while a fault is active: when a client was accepted, before an endpoint
 is dialled, and when an endpoint has answered. What is there already when a fault begins is reset (`reset`) or frozen
-(`halfOpen`, `partition`: nobody is told, and it goes on afterwards); delays and bandwidth are for connections that begin
-while the fault is active, for bytes that are under way in the kernel cannot be slowed down.
+(`halfOpen`, `partition`: nobody is told, and it goes on afterwards); delays and bandwidth are for connections that
+begin while the fault is active, for bytes that are under way in the kernel cannot be slowed down.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class FaultInjector:
         """An endpoint is not dialled, as if it had refused."""
         return self._faults.refuses(service, self._place(service, target))
 
-    def detour(self, service: ServiceName, target: Target, endpoint: socket.socket) -> socket.socket:
+    def detour(self, service: ServiceName, target: Target, endpoint: socket.SocketType) -> socket.SocketType:
         """What the relay gets instead of the endpoint's socket: the same one if nothing happens to the connection.
         Neither is watched by the poller."""
         place = self._place(service, target)

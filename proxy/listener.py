@@ -15,34 +15,17 @@ from cluster.actor.backoff import Backoff
 from proxy.ambassadors.connection import AmbassadorConnection
 from proxy.balancer import Target
 from proxy.connection import Connection
-from proxy.datapath import DataPath, tune
+from proxy.datapath import DataPath
 from proxy.frontend import Frontend
 from proxy.poller import READ
 from proxy.relay import reset
+from proxy.sockets import bind
 
 _BATCH = 64
 """Connections accepted per turn; more wait in the kernel's queue until the others had their turn."""
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE_MIN_S = 0.02
 _PAUSE_MAX_S = 1.0
-
-
-def why_it_cannot_listen(address: Target, error: OSError) -> str:
-    """Says what went wrong, why, and what helps."""
-    what = f"Cannot listen on {address}"
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"{what}: the address is in use, probably by a program that listens on 0.0.0.0:{address.port}; "
-            "stop it, let it listen on one address only, or give the service another port"
-        )
-    if error.errno == errno.EACCES:
-        return (
-            f"{what}: low ports are for privileged users only; give the service a port from 1024 up, "
-            f"or allow it with: sysctl net.ipv4.ip_unprivileged_port_start={address.port}"
-        )
-    if error.errno == errno.EADDRNOTAVAIL:
-        return f"{what}: this is not an address of this machine"
-    return f"{what}: {error.strerror or error}"
 
 
 class Listener:
@@ -66,17 +49,11 @@ class Listener:
         assert self._socket is not None
         return Target(*self._socket.getsockname())
 
-    def open(self) -> None:
-        """Listens from now on. Raises OSError if the address is taken or may not be used."""
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tune(sock)
-            sock.bind(self.frontend.route.listen)
-            sock.listen(self._path.settings.backlog)
-        except OSError:
-            sock.close()
-            raise
+    def open(self, sock: socket.socket | None = None) -> None:
+        """Listens from now on, with that socket or one of its own. Raises OSError if it cannot have one."""
+        if sock is None:
+            route = self.frontend.route
+            sock = bind(route.listen, route.protocol, backlog=self._path.settings.backlog)
         self._socket = sock
         self._path.poller.watch(sock, READ, self._accept)
         self._path.add_listeners(1)
@@ -87,25 +64,32 @@ class Listener:
             self._pause.cancel()
             self._pause = None
         if self._socket is not None:
-            self._path.poller.retire(self._socket)
+            # There are copies of it, so closing this one alone would not end its events.
+            self._path.poller.unwatch(self._socket)
+            self._socket.close()
             self._socket = None
             self._path.add_listeners(-1)
+
+    def changed(self) -> None:
+        """The endpoints are others than before: established connections are left alone."""
 
     def _accept(self, _events: int) -> None:
         if self._socket is None:
             return
-        accept, path, frontend = self._socket.accept, self._path, self.frontend
+        # What `accept` itself does, less the calls that find out what is known of such a socket.
+        accept, path, frontend = self._socket._accept, self._path, self.frontend  # type: ignore[attr-defined]
+        now = path.clock.monotonic()
         for _ in range(_BATCH):
             try:
-                client, address = accept()
+                fd, address = accept()
             except BlockingIOError:
-                return
+                break
             except OSError as error:
                 if error.errno in _NO_DESCRIPTORS:
                     self._rest()
                     return
                 continue  # this client is gone already
-            self._backoff.reset()
+            client = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, 0, fd)
             if path.is_full():
                 frontend.stats.refused_limit += 1
                 reset(client)
@@ -113,9 +97,10 @@ class Listener:
                 continue
             client.setblocking(False)
             if frontend.ambassador is not None:
-                AmbassadorConnection(path, frontend, frontend.ambassador, client, address).start()
+                AmbassadorConnection(path, frontend, frontend.ambassador, client, address, now).start()
             else:
-                Connection(path, frontend, client, address[0]).start()
+                Connection(path, frontend, client, address, now).start()
+        self._backoff.reset()
 
     def _rest(self) -> None:
         assert self._socket is not None

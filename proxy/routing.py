@@ -1,9 +1,9 @@
 """The routing table: from services and endpoints to addresses that listen and targets behind them.
 
-A service with a cluster IP has one route per TCP port. Its targets are the ready addresses of the endpoints object of
-the same name, at the endpoint port that carries the service port's name: this is how one service leads to pods that
-listen on different ports. Endpoints without a service, and services that have no endpoints yet, are ordinary: watches
-of two kinds promise no order between them.
+A service with a cluster IP has one route per port, of TCP or UDP. Its targets are the ready addresses of the endpoints
+object of the same name, at the endpoint port that carries the service port's name: this is how one service leads to
+pods that listen on different ports. Endpoints without a service, and services that have no endpoints yet, are ordinary:
+watches of two kinds promise no order between them.
 
 The table answers each change with what has to be done about it (`Changes`) and does nothing itself.
 """
@@ -14,13 +14,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
+from cluster.api.service_traffic import DEFAULT_WEIGHT, OUTLIER_DEFAULTS, weight_of
 from cluster.pb.v1 import core_pb2 as core
-from proxy.balancer import Target
+from proxy.balancer import Target, Terms
+from proxy.outlier import OutlierTerms
+from proxy.timeouts import UDP_IDLE_S, Timeouts
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 HEADLESS = "None"
+TCP, UDP = "TCP", "UDP"
+PROTOCOLS = (TCP, UDP)
 DEFAULT_AFFINITY_TIMEOUT_S = 10800
 
 
@@ -61,6 +66,18 @@ class Address(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class HealthTerms:
+    """How the proxy asks endpoints how they are."""
+
+    interval_s: float
+    timeout_s: float
+    failure_threshold: int
+    success_threshold: int
+    http_path: str = ""
+    """Empty: connecting is enough."""
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One port of a service: where to listen, and who is behind it."""
 
@@ -70,6 +87,13 @@ class Route:
     """Ready endpoints, sorted, each once."""
     affinity_timeout_s: float | None = None
     """How long a client sticks to its endpoint since its last connection; None: it does not."""
+    protocol: str = "TCP"
+    terminating: tuple[Target, ...] = ()
+    """Endpoints that serve, but whose pods are being deleted."""
+    terms: Terms = field(default_factory=Terms)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    health: HealthTerms | None = None
+    access_log: bool = False
     ambassador: Named | None = None
     """Who answers for the connections; None: the balancer does."""
     addresses: tuple[Address, ...] = ()
@@ -122,7 +146,7 @@ class RoutingTable:
         before = self._routes.get(name, {})
         after = {route.key: route for route in routes_of(name, self._services.get(name), self._endpoints.get(name))}
         _put(self._routes, name, after or None)
-        moved = {key for key in before.keys() & after.keys() if before[key].listen != after[key].listen}
+        moved = {key for key in before.keys() & after.keys() if _where(before[key]) != _where(after[key])}
         return Changes(
             close=tuple(key for key in before if key not in after or key in moved),
             open=tuple(route for key, route in after.items() if key not in before or key in moved),
@@ -130,6 +154,10 @@ class RoutingTable:
                 route for key, route in after.items() if key in before and key not in moved and route != before[key]
             ),
         )
+
+
+def _where(route: Route) -> tuple[Target, str]:
+    return (route.listen, route.protocol)
 
 
 def routes_of(name: ServiceName, service: core.Service | None, endpoints: core.Endpoints | None) -> list[Route]:
@@ -142,50 +170,105 @@ def routes_of(name: ServiceName, service: core.Service | None, endpoints: core.E
         affinity_timeout_s = (
             configured.timeoutSeconds if configured.HasField("timeoutSeconds") else DEFAULT_AFFINITY_TIMEOUT_S
         )
-    named = ambassador_of(service)
-    return [
-        Route(
-            key=RouteKey(name, port.name or str(port.port)),
-            listen=Target(service.spec.clusterIP, port.port),
-            targets=ready_targets(endpoints, port.name),
-            affinity_timeout_s=affinity_timeout_s,
-            ambassador=named,
-            addresses=() if named is None else ready_addresses(endpoints, port.name),
+    outliers, timeouts, health = _outliers(service.spec), _timeouts(service.spec), _health(service.spec)
+    routes = []
+    for port in service.spec.ports:
+        protocol = port.protocol or TCP
+        if protocol not in PROTOCOLS:
+            continue
+        ready = addresses_of(endpoints, port.name, protocol)
+        leaving = addresses_of(endpoints, port.name, protocol, terminating=True)
+        named = ambassador_of(service) if protocol == TCP else None
+        routes.append(
+            Route(
+                key=RouteKey(name, port.name or str(port.port)),
+                listen=Target(service.spec.clusterIP, port.port),
+                targets=tuple(sorted(ready)),
+                affinity_timeout_s=affinity_timeout_s,
+                protocol=protocol,
+                terminating=tuple(sorted(leaving.keys() - ready)),
+                terms=_terms(service.spec, ready, outliers),
+                timeouts=timeouts,
+                health=health,
+                access_log=service.spec.accessLog,
+                ambassador=named,
+                addresses=() if named is None else _known(ready or leaving),
+            )
         )
-        for port in service.spec.ports
-        if is_tcp(port.protocol)
-    ]
+    return routes
 
 
-def ready_targets(endpoints: core.Endpoints | None, port_name: str) -> tuple[Target, ...]:
-    """Where the port of that name is served by a ready pod: sorted, each once."""
+def addresses_of(
+    endpoints: core.Endpoints | None, port_name: str, protocol: str, *, terminating: bool = False
+) -> dict[Target, core.EndpointAddress]:
+    """Where the port of that name is served by a ready pod, or by one that is being deleted."""
     if endpoints is None:
-        return ()
-    return tuple(
-        sorted(
-            {
-                Target(address.ip, port.port)
-                for subset in endpoints.subsets
-                for port in subset.ports
-                if port.name == port_name and is_tcp(port.protocol)
-                for address in subset.addresses
-            }
-        )
-    )
-
-
-def ready_addresses(endpoints: core.Endpoints | None, port_name: str) -> tuple[Address, ...]:
-    """As `ready_targets`, with what is known of each."""
-    if endpoints is None:
-        return ()
-    found = {
+        return {}
+    return {
         Target(address.ip, port.port): address
         for subset in endpoints.subsets
         for port in subset.ports
-        if port.name == port_name and is_tcp(port.protocol)
-        for address in subset.addresses
+        if port.name == port_name and (port.protocol or TCP) == protocol
+        for address in (subset.terminatingAddresses if terminating else subset.addresses)
     }
-    return tuple(Address(target, found[target]) for target in sorted(found))
+
+
+def _terms(spec: core.ServiceSpec, ready: dict[Target, core.EndpointAddress], outliers: OutlierTerms) -> Terms:
+    policy = spec.balancing.policy or "RoundRobin"
+    weights: dict[Target, int] = {}
+    if policy == "Weighted":
+        weights = {target: weight_of(address.annotations) for target, address in ready.items()}
+    return Terms(
+        policy=policy,
+        weights={target: weight for target, weight in weights.items() if weight != DEFAULT_WEIGHT},
+        prefer=spec.trafficDistribution,
+        nodes={target: address.nodeName for target, address in ready.items()} if spec.trafficDistribution else {},
+        outliers=outliers,
+    )
+
+
+def _outliers(spec: core.ServiceSpec) -> OutlierTerms:
+    terms = spec.outlierDetection
+
+    def value(name: str) -> int:
+        number: int = getattr(terms, name) if terms.HasField(name) else OUTLIER_DEFAULTS[name]
+        return number
+
+    return OutlierTerms(
+        consecutive_failures=value("consecutiveFailures"),
+        interval_s=value("intervalSeconds"),
+        base_s=value("baseEjectionSeconds"),
+        max_s=value("maxEjectionSeconds"),
+        max_percent=value("maxEjectionPercent"),
+    )
+
+
+def _timeouts(spec: core.ServiceSpec) -> Timeouts:
+    given = spec.timeouts
+    return Timeouts(
+        connect_s=given.connectSeconds if given.HasField("connectSeconds") else None,
+        idle_s=given.idleSeconds if given.HasField("idleSeconds") else None,
+        first_byte_s=given.firstByteSeconds if given.HasField("firstByteSeconds") else None,
+        drain_s=given.drainSeconds if given.HasField("drainSeconds") else None,
+        udp_idle_s=given.udpIdleSeconds if given.HasField("udpIdleSeconds") else UDP_IDLE_S,
+    )
+
+
+def _health(spec: core.ServiceSpec) -> HealthTerms | None:
+    if not spec.HasField("healthCheck"):
+        return None
+    check = spec.healthCheck
+    return HealthTerms(
+        interval_s=check.intervalSeconds,
+        timeout_s=check.timeoutSeconds,
+        failure_threshold=check.failureThreshold,
+        success_threshold=check.successThreshold,
+        http_path=check.httpPath,
+    )
+
+
+def _known(addresses: dict[Target, core.EndpointAddress]) -> tuple[Address, ...]:
+    return tuple(Address(target, addresses[target]) for target in sorted(addresses))
 
 
 def ambassador_of(service: core.Service) -> Named | None:
@@ -195,16 +278,11 @@ def ambassador_of(service: core.Service) -> Named | None:
     return Named(service.spec.ambassador.policy, tuple(sorted(service.spec.ambassador.options.items())))
 
 
-def is_tcp(protocol: str) -> bool:
-    """TCP is what is meant when nothing is said."""
-    return protocol in ("", "TCP")
-
-
 def unserved_ports(service: core.Service) -> list[core.ServicePort]:
-    """Ports of a service with an address that the proxy does not serve: any protocol but TCP."""
+    """Ports of a service with an address that the proxy does not serve: any protocol but TCP and UDP."""
     if service.spec.clusterIP in ("", HEADLESS):
         return []
-    return [port for port in service.spec.ports if not is_tcp(port.protocol)]
+    return [port for port in service.spec.ports if (port.protocol or TCP) not in PROTOCOLS]
 
 
 def _put(table: dict[K, V], key: K, value: V | None) -> None:

@@ -13,6 +13,7 @@ from cluster.config.profiles import PROFILES
 from proxy.dialing import DIAL_TIMEOUTS_S
 
 HOLD_S = 1.0
+MAX_WORKERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class DataPathSettings:
     """At a time; 0: as many as the limit of open files allows."""
     backlog: int = 1024
     """Connections that the kernel keeps until they are accepted, per address."""
+    udp_flows: int = 4096
+    """Clients of a UDP port at a time; one more takes the place of the one that was silent longest."""
     bind_retry_max_s: float = 10.0
     """The longest pause between tries to listen on an address that is taken."""
     drain_s: float = 5.0
@@ -47,8 +50,16 @@ class ProxySettings:
     """Directory with ca.crt, tls.crt, tls.key."""
     profile: Literal["laptop", "kubernetes", "test"] = "laptop"
     """Timers; of them the proxy uses the grace of a stop, for connections that want to finish."""
+    workers: int = 1
+    """Processes that carry connections. 1: this one does; more: as many others, and this one tells them what to do."""
     metrics_socket: Path | None = None
     """Unix socket that serves metrics and health; none: not served."""
+    handover_socket: Path | None = None
+    """Unix socket at which a successor gets the listening sockets; whoever starts with the same one takes over."""
+    finish_s: float = 600.0
+    """How long connections may go on when a successor has taken over; Envoy's."""
+    access_log: Path | None = None
+    """File for the lines of services with `accessLog`; none: they are not written."""
     hold_s: float = HOLD_S
     max_connections: int = 0
     policies: Path | None = None
@@ -59,6 +70,8 @@ class ProxySettings:
         parse_masters(self.master)
         if self.policies is not None and not self.policies.is_dir():
             raise ConfigError(f"policies: {self.policies} is not a directory")
+        if not 1 <= self.workers <= MAX_WORKERS:
+            raise ValueError(f"workers: {self.workers} is not between 1 and {MAX_WORKERS}")
 
     def data_path(self) -> DataPathSettings:
         """What the connections need of it."""

@@ -26,7 +26,7 @@ _READ_BYTES = 1 << 16
 _ROUNDS = 16
 
 
-def connected_pair() -> tuple[socket.socket, socket.socket]:
+def connected_pair() -> tuple[socket.SocketType, socket.socket]:
     """Two ends of a TCP connection of this process: only those can be reset. Raises OSError."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -46,9 +46,9 @@ def connected_pair() -> tuple[socket.socket, socket.socket]:
 class _Lane:
     """One direction."""
 
-    __slots__ = ("due", "ended", "free_at", "held", "held_bytes", "hungry", "sink", "source", "timer", "said_end")
+    __slots__ = ("due", "ended", "free_at", "held", "held_bytes", "hungry", "said_end", "sink", "source", "timer")
 
-    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+    def __init__(self, source: socket.SocketType, sink: socket.SocketType) -> None:
         self.source = source
         self.sink = sink
         self.held: deque[tuple[float, bytes]] = deque()
@@ -70,8 +70,8 @@ class Stretch:
         self,
         poller: Poller,
         clock: Clock,
-        near: socket.socket,
-        far: socket.socket,
+        near: socket.SocketType,
+        far: socket.SocketType,
         effect: Effect,
         rng: random.Random,
         on_end: Callable[[Stretch], None],

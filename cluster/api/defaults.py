@@ -17,6 +17,7 @@ from cluster.api.kinds import AnyObject, kind_of
 from cluster.api.priorities import PREEMPT_LOWER_PRIORITY
 from cluster.api.quantities import canonical
 from cluster.api.remembered import remembered
+from cluster.api.service_traffic import default_traffic
 from cluster.pb.v1 import core_pb2 as core
 
 DEFAULT_NAMESPACE = "default"
@@ -166,6 +167,7 @@ def _default_service(spec: core.ServiceSpec) -> None:
             spec.sessionAffinityConfig.clientIP.timeoutSeconds = AFFINITY_TIMEOUT_S
     elif spec.sessionAffinity == "None":
         spec.ClearField("sessionAffinityConfig")
+    default_traffic(spec)
     for port in spec.ports:
         _default(port, "protocol", "TCP")
         target = port.targetPort

@@ -1,7 +1,7 @@
 """The rules of the other kinds: replication controllers, services, endpoints, nodes, events, namespaces, leases.
 
-Kubernetes' rules, narrowed to what Podium carries out: services of type ClusterIP, ports of TCP. What is narrower says
-so in its message. Addresses of endpoints may be loopback ones: here they are.
+Kubernetes' rules, narrowed to what Podium carries out: services of type ClusterIP, ports of TCP and UDP. What is
+narrower says so in its message. Addresses of endpoints may be loopback ones: here they are.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from cluster.api.ambassadors import option_problems, policy_problems
 from cluster.api.labels import label_key_problems, label_value_problems
 from cluster.api.names import dns1123_label_problems, dns1123_subdomain_problems
 from cluster.api.problems import Report
+from cluster.api.service_traffic import validate_traffic, validate_weight
 from cluster.api.validation_life import int_or_name
 from cluster.api.validation_meta import validate_labels_and_annotations
 from cluster.api.validation_pod import PROTOCOLS, TAINT_EFFECTS, ip_address, validate_pod_spec
@@ -26,6 +27,7 @@ PHASES = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
 def validate_pod(report: Report, pod: core.Pod) -> None:
     """Specification, and the few fields of the status that others build on."""
     validate_pod_spec(report, pod.spec, "spec")
+    validate_weight(report, pod.metadata.annotations, "metadata.annotations")
     if pod.status.phase:
         report.one_of("status.phase", pod.status.phase, PHASES)
     for index, status in enumerate(pod.status.containerStatuses):
@@ -46,6 +48,7 @@ def validate_replication_controller(report: Report, rc: core.ReplicationControll
         report.required("spec.template")
         return
     validate_labels_and_annotations(report, spec.template.metadata, "spec.template.metadata")
+    validate_weight(report, spec.template.metadata.annotations, "spec.template.metadata.annotations")
     labels = spec.template.metadata.labels
     if any(labels.get(key) != value for key, value in spec.selector.items()):
         shown = ",".join(f"{key}={labels[key]}" for key in sorted(labels))
@@ -80,7 +83,7 @@ def validate_service(report: Report, service: core.Service) -> None:
                 report.duplicate(f"{path}.port", f"{port.port}/{port.protocol}")
             numbers.add((port.protocol, port.port))
             int_or_name(report, f"{path}.targetPort", port.targetPort)
-        report.one_of(f"{path}.protocol", port.protocol, ("TCP",), "Podium does not carry out other protocols")
+        report.one_of(f"{path}.protocol", port.protocol, ("TCP", "UDP"), "Podium does not carry out other protocols")
     if spec.clusterIP not in ("", HEADLESS):
         try:
             ipaddress.IPv4Address(spec.clusterIP)
@@ -92,6 +95,7 @@ def validate_service(report: Report, service: core.Service) -> None:
         if not 0 < timeout_s <= MAX_AFFINITY_TIMEOUT_S:
             message = f"must be greater than 0 and less than or equal to {MAX_AFFINITY_TIMEOUT_S}"
             report.invalid("spec.sessionAffinityConfig.clientIP.timeoutSeconds", timeout_s, message)
+    validate_traffic(report, spec)
     if spec.HasField("ambassador"):
         _validate_ambassador(report, spec)
 
@@ -109,6 +113,11 @@ def _validate_ambassador(report: Report, spec: core.ServiceSpec) -> None:
         report.forbidden(path, "connections to this service do not pass the proxy")
     if spec.sessionAffinity == "ClientIP":
         report.forbidden("spec.sessionAffinity", "the ambassador chooses the endpoints; must be None")
+    for field in ("balancing", "outlierDetection", "healthCheck"):
+        if spec.HasField(field):
+            report.forbidden(f"spec.{field}", "the ambassador chooses the endpoints")
+    if spec.trafficDistribution:
+        report.forbidden("spec.trafficDistribution", "the ambassador chooses the endpoints")
     for index, port in enumerate(spec.ports):
         if port.protocol not in ("", "TCP"):
             report.forbidden(f"spec.ports[{index}].protocol", "a service with an ambassador has TCP ports only")
@@ -118,9 +127,14 @@ def validate_endpoints(report: Report, endpoints: core.Endpoints) -> None:
     """Addresses and ports of each subset."""
     for index, subset in enumerate(endpoints.subsets):
         path = f"subsets[{index}]"
-        if not subset.addresses and not subset.notReadyAddresses:
+        lists = {
+            "addresses": subset.addresses,
+            "notReadyAddresses": subset.notReadyAddresses,
+            "terminatingAddresses": subset.terminatingAddresses,
+        }
+        if not any(lists.values()):
             report.required(path, "must specify `addresses` or `notReadyAddresses`")
-        for field, addresses in (("addresses", subset.addresses), ("notReadyAddresses", subset.notReadyAddresses)):
+        for field, addresses in lists.items():
             for position, address in enumerate(addresses):
                 where = f"{path}.{field}[{position}]"
                 ip_address(report, f"{where}.ip", address.ip)

@@ -70,6 +70,7 @@ class Steps:
 )
 @click.option("--node-resource", multiple=True, metavar="NAME=QTY", help="A further resource of each node: gpu=2.")
 @click.option("--agent-arg", multiple=True, metavar="ARG", help="Option of each node agent: no-cgroups.")
+@click.option("--proxy-arg", multiple=True, metavar="ARG", help="Option of the proxy: workers=2.")
 @click.option(
     "--store",
     default="",
@@ -120,6 +121,7 @@ def up_command(
     node_pods: int,
     node_resource: tuple[str, ...],
     agent_arg: tuple[str, ...],
+    proxy_arg: tuple[str, ...],
     hollow: int,
     hollow_arg: tuple[str, ...],
     store: str,
@@ -141,6 +143,7 @@ def up_command(
 
     _check_quantities(node_cpu, node_memory, node_resource)
     _check_agent_args(agent_arg)
+    _check_proxy_args(proxy_arg)
     _check_hollow(nodes, hollow, hollow_arg)
     if not _given(ctx, "timeout"):
         timeout += hollow * _HOLLOW_START_S
@@ -197,6 +200,7 @@ def up_command(
         block or 0,
         hollow,
         tuple(argument.lstrip("-") for argument in hollow_arg),
+        proxy_args=tuple(argument.lstrip("-") for argument in proxy_arg),
     )
     with _Interrupts(directory, patience=1) as interrupted:
         handle = start_supervisor(directory, options, detached=detach, clock=_CLOCK, lifeline_fd=lifeline_fd)
@@ -311,6 +315,17 @@ def _check_agent_args(arguments: tuple[str, ...]) -> None:
         check_further_flags([f"--{argument.lstrip('-')}" for argument in arguments])
     except FlagError as error:
         raise click.UsageError(f"--agent-arg: {error}") from error
+
+
+def _check_proxy_args(arguments: tuple[str, ...]) -> None:
+    """Refuses what the proxy would refuse, before anything is started."""
+    from cluster.config.errors import ConfigError
+    from proxy.flags import check_further_flags
+
+    try:
+        check_further_flags([f"--{argument.lstrip('-')}" for argument in arguments])
+    except ConfigError as error:
+        raise click.UsageError(f"--proxy-arg: {error}") from error
 
 
 def _check_scheduler_config(path: str, profile: str) -> str:

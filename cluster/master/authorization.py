@@ -80,6 +80,7 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("proxy", "Service"): _any(*_READ),
     ("proxy", "Endpoints"): _any(*_READ),
     ("proxy", "Fault"): _any(*_READ),
+    ("proxy", "Node"): _any(*_READ),
     ("proxy", "Event"): _any("get", "create", "update", "patch"),
     ("node", "Node"): dict.fromkeys((*_READ, "create", "update", "patch", "update_status"), Scope.ITSELF),
     ("node", "Pod"): dict.fromkeys((*_READ, "update_status", "delete"), Scope.BOUND),

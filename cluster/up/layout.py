@@ -115,6 +115,16 @@ class ClusterDir:
     def metrics_socket(self, process: str) -> Path:
         return self.path / "run" / f"{process}.metrics.sock"
 
+    @property
+    def handover_socket(self) -> Path:
+        """Where a proxy hands its listening sockets to its successor."""
+        return self.path / "run" / "proxy.handover.sock"
+
+    @property
+    def access_log(self) -> Path:
+        """The lines of services with `accessLog: true`."""
+        return self.path / "log" / "access.log"
+
     def create(self) -> None:
         """Makes the directory and its rooms, 0700 each; refuses one that others can read or that is a link."""
         make_private_dir(self.path)

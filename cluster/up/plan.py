@@ -46,6 +46,8 @@ class UpOptions:
     """Nodes that are only played, beside the others."""
     hollow_args: tuple[str, ...] = ()
     """Further options of the processes that play them, without their dashes: "zones=3"."""
+    proxy_args: tuple[str, ...] = ()
+    """Further options of the proxy, without their dashes: "workers=2"."""
 
 
 class Restart(Enum):
@@ -166,6 +168,8 @@ def plan_cluster(options: UpOptions, directory: ClusterDir, block: AddressBlock)
             *("--master", addresses, "--credentials", str(directory.credentials("proxy"))),
             *("--metrics-socket", str(directory.metrics_socket("proxy"))),
             *(("--policies", options.policies) if options.policies else ()),
+            *("--handover-socket", str(directory.handover_socket), "--access-log", str(directory.access_log)),
+            *(f"--{argument}" for argument in options.proxy_args),
             *common,
         ),
     )

@@ -29,7 +29,7 @@ class Channel:
         "sock",
     )
 
-    def __init__(self, name: str, sock: socket.socket | None = None, *, mirror: bool = False) -> None:
+    def __init__(self, name: str, sock: socket.SocketType | None = None, *, mirror: bool = False) -> None:
         self.name = name
         self.sock = sock
         self.mirror = mirror

@@ -28,6 +28,7 @@ from proxy.ambassadors.channel import Channel
 from proxy.ambassadors.chosen import Chosen
 from proxy.ambassadors.dialer import Dialer
 from proxy.ambassadors.guard import Fault
+from proxy.balancer import Target
 from proxy.datapath import DataPath
 from proxy.frontend import Frontend
 from proxy.poller import BROKEN, DUPLEX, ENDED, READ, WRITE
@@ -80,11 +81,27 @@ class AmbassadorConnection:
         path: DataPath,
         frontend: Frontend,
         ambassador: Ambassador,
-        client: socket.socket,
+        client: socket.SocketType,
         address: tuple[str, int],
+        now: float,
     ) -> None:
         self._path = path
+        self.frontend = frontend
+        """The port that it came to."""
         self._stats = frontend.stats
+        self.address = address
+        """The client's."""
+        self.began_at = now
+        self.connected_at: float | None = None
+        self.first_byte_at: float | None = None
+        """Of an endpoint."""
+        self.outcome = "closed"
+        """How it ended, for the access log."""
+        self.target: Target | None = None
+        """The endpoint that it was connected to first."""
+        self._moved_up = self._moved_down = 0
+        self._seen_bytes = 0
+        self._idle_since = now
         self._ambassador = ambassador
         self._engagement = ambassador.engagement
         key = ambassador.key
@@ -115,6 +132,8 @@ class AmbassadorConnection:
         self._path.joined(self)
         self._stats.accepted += 1
         self._stats.active += 1
+        if self.frontend.timed is not None:
+            self.frontend.timed.add(self)
         if self._engagement.is_out():
             self.abort()
             return
@@ -136,6 +155,34 @@ class AmbassadorConnection:
             if channel.sock is not None:
                 reset(channel.sock)
         self._finish()
+
+    @property
+    def bytes_up(self) -> int:
+        """To endpoints."""
+        return self._moved_up + (0 if self._relay is None else self._relay.bytes_up)
+
+    @property
+    def bytes_down(self) -> int:
+        """To the client."""
+        return self._moved_down + (0 if self._relay is None else self._relay.bytes_down)
+
+    def cut(self, reason: str) -> None:
+        """Ends it, since it took too long for something."""
+        self.outcome = reason
+        self.abort()
+
+    def overdue(self, now: float) -> str:
+        """Asked now and then, if its service has time-outs: why it is to be cut; empty if it is not."""
+        timeouts = self.frontend.route.timeouts
+        moved = self.bytes_up + self.bytes_down
+        if moved != self._seen_bytes:
+            self._seen_bytes = moved
+            self._idle_since = now
+        if timeouts.idle_s is not None and now - self._idle_since >= timeouts.idle_s:
+            return "idle"
+        if not moved and timeouts.first_byte_s is not None and now - self.began_at >= timeouts.first_byte_s:
+            return "first-byte"
+        return ""
 
     def endpoints_changed(self) -> None:
         """Asks again where that was waited for, and tells the session."""
@@ -309,9 +356,11 @@ class AmbassadorConnection:
 
     def _sent(self, channel: Channel, count: int) -> None:
         if channel is self._client:
-            self._stats.bytes_to_clients += count
+            self._stats.down.bytes += count
+            self._moved_down += count
         else:
-            self._stats.bytes_to_endpoints += count
+            self._stats.up.bytes += count
+            self._moved_up += count
 
     def _close(self) -> None:
         """The rest to the client, and the end; all others are gone at once."""
@@ -352,6 +401,7 @@ class AmbassadorConnection:
                 self._path,
                 self._stats,
                 found,
+                self.frontend.dial_timeouts_s,
                 lambda sock, endpoint, watched: self._connected(name, sock, endpoint, watched),
                 lambda: self._not_connected(name),
             )
@@ -366,10 +416,13 @@ class AmbassadorConnection:
                 self._opening[name].cancel()
                 self._dial(name)
 
-    def _connected(self, name: str, sock: socket.socket, endpoint: say.Endpoint, watched: bool) -> None:
+    def _connected(self, name: str, sock: socket.SocketType, endpoint: say.Endpoint, watched: bool) -> None:
         channel = self._backends[name]
         del self._opening[name]
         channel.sock = sock
+        if self.target is None:
+            self.target = Target(*endpoint.address)
+            self.connected_at = self._path.clock.monotonic()
         if watched:
             self._path.poller.handle(sock, lambda events: self._backend_event(channel, events))
         else:
@@ -467,6 +520,7 @@ class AmbassadorConnection:
         elif data:
             if not channel.mirror:
                 assert self._session is not None
+                self._first_byte()
                 self._tell(self._session.from_backend, channel.name, data)
         else:
             name, session = channel.name, self._session
@@ -487,7 +541,7 @@ class AmbassadorConnection:
     def _broke_off(self, channel: Channel) -> None:
         if channel is self._client:
             self._stats.resets += 1
-            self.abort()
+            self.cut("reset")
         else:
             self._drop(channel.name)
             if not channel.mirror:
@@ -510,7 +564,7 @@ class AmbassadorConnection:
             return
         if events & BROKEN:
             self._stats.resets += 1
-            self.abort()
+            self.cut("reset")
             return
         if events & WRITE:
             self._sent(self._client, self._client.flush())
@@ -563,7 +617,9 @@ class AmbassadorConnection:
             self._drop(name)
         self._leave()
         poller = self._path.poller
-        relay = self._relay = Relay(poller, self._path.pipes, self._stats, client, backend, self._relay_ended)
+        relay = self._relay = Relay(
+            poller, self._path.pipes, self._stats, client, backend, self._relay_ended, self._first_byte
+        )
         poller.handle(client, relay.client_event)
         poller.handle(backend, relay.backend_event)
         relay.client_event(READ | ENDED)
@@ -602,10 +658,23 @@ class AmbassadorConnection:
         self._gone()
 
     def _relay_ended(self) -> None:
-        self._relay = None
         self._over = True
+        relay, self._relay = self._relay, None  # no circle of references: garbage collection has nothing to look for
+        if relay is not None:
+            self._moved_up += relay.bytes_up
+            self._moved_down += relay.bytes_down
+            if relay.is_broken and self.outcome == "closed":
+                self.outcome = "reset"
         self._gone()
 
     def _gone(self) -> None:
         self._stats.active -= 1
+        if self.frontend.timed is not None:
+            self.frontend.timed.discard(self)
+        if self.frontend.route.access_log:
+            self._path.log_access(self)
         self._path.left(self)
+
+    def _first_byte(self) -> None:
+        if self.first_byte_at is None:
+            self.first_byte_at = self._path.clock.monotonic()

@@ -1039,8 +1039,58 @@ class ServiceAmbassador(_message.Message):
     options: _containers.ScalarMap[str, str]
     def __init__(self, policy: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
+class ServiceBalancing(_message.Message):
+    __slots__ = ("policy", "hashKey")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    HASHKEY_FIELD_NUMBER: _ClassVar[int]
+    policy: str
+    hashKey: str
+    def __init__(self, policy: _Optional[str] = ..., hashKey: _Optional[str] = ...) -> None: ...
+
+class OutlierDetection(_message.Message):
+    __slots__ = ("consecutiveFailures", "intervalSeconds", "baseEjectionSeconds", "maxEjectionSeconds", "maxEjectionPercent")
+    CONSECUTIVEFAILURES_FIELD_NUMBER: _ClassVar[int]
+    INTERVALSECONDS_FIELD_NUMBER: _ClassVar[int]
+    BASEEJECTIONSECONDS_FIELD_NUMBER: _ClassVar[int]
+    MAXEJECTIONSECONDS_FIELD_NUMBER: _ClassVar[int]
+    MAXEJECTIONPERCENT_FIELD_NUMBER: _ClassVar[int]
+    consecutiveFailures: int
+    intervalSeconds: int
+    baseEjectionSeconds: int
+    maxEjectionSeconds: int
+    maxEjectionPercent: int
+    def __init__(self, consecutiveFailures: _Optional[int] = ..., intervalSeconds: _Optional[int] = ..., baseEjectionSeconds: _Optional[int] = ..., maxEjectionSeconds: _Optional[int] = ..., maxEjectionPercent: _Optional[int] = ...) -> None: ...
+
+class ServiceHealthCheck(_message.Message):
+    __slots__ = ("intervalSeconds", "timeoutSeconds", "failureThreshold", "successThreshold", "httpPath")
+    INTERVALSECONDS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUTSECONDS_FIELD_NUMBER: _ClassVar[int]
+    FAILURETHRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    SUCCESSTHRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    HTTPPATH_FIELD_NUMBER: _ClassVar[int]
+    intervalSeconds: int
+    timeoutSeconds: int
+    failureThreshold: int
+    successThreshold: int
+    httpPath: str
+    def __init__(self, intervalSeconds: _Optional[int] = ..., timeoutSeconds: _Optional[int] = ..., failureThreshold: _Optional[int] = ..., successThreshold: _Optional[int] = ..., httpPath: _Optional[str] = ...) -> None: ...
+
+class ServiceTimeouts(_message.Message):
+    __slots__ = ("connectSeconds", "idleSeconds", "firstByteSeconds", "drainSeconds", "udpIdleSeconds")
+    CONNECTSECONDS_FIELD_NUMBER: _ClassVar[int]
+    IDLESECONDS_FIELD_NUMBER: _ClassVar[int]
+    FIRSTBYTESECONDS_FIELD_NUMBER: _ClassVar[int]
+    DRAINSECONDS_FIELD_NUMBER: _ClassVar[int]
+    UDPIDLESECONDS_FIELD_NUMBER: _ClassVar[int]
+    connectSeconds: int
+    idleSeconds: int
+    firstByteSeconds: int
+    drainSeconds: int
+    udpIdleSeconds: int
+    def __init__(self, connectSeconds: _Optional[int] = ..., idleSeconds: _Optional[int] = ..., firstByteSeconds: _Optional[int] = ..., drainSeconds: _Optional[int] = ..., udpIdleSeconds: _Optional[int] = ...) -> None: ...
+
 class ServiceSpec(_message.Message):
-    __slots__ = ("ports", "selector", "clusterIP", "type", "sessionAffinity", "publishNotReadyAddresses", "sessionAffinityConfig", "ambassador")
+    __slots__ = ("ports", "selector", "clusterIP", "type", "sessionAffinity", "publishNotReadyAddresses", "sessionAffinityConfig", "trafficDistribution", "balancing", "outlierDetection", "healthCheck", "timeouts", "ambassador", "accessLog")
     class SelectorEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -1055,7 +1105,13 @@ class ServiceSpec(_message.Message):
     SESSIONAFFINITY_FIELD_NUMBER: _ClassVar[int]
     PUBLISHNOTREADYADDRESSES_FIELD_NUMBER: _ClassVar[int]
     SESSIONAFFINITYCONFIG_FIELD_NUMBER: _ClassVar[int]
+    TRAFFICDISTRIBUTION_FIELD_NUMBER: _ClassVar[int]
+    BALANCING_FIELD_NUMBER: _ClassVar[int]
+    OUTLIERDETECTION_FIELD_NUMBER: _ClassVar[int]
+    HEALTHCHECK_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUTS_FIELD_NUMBER: _ClassVar[int]
     AMBASSADOR_FIELD_NUMBER: _ClassVar[int]
+    ACCESSLOG_FIELD_NUMBER: _ClassVar[int]
     ports: _containers.RepeatedCompositeFieldContainer[ServicePort]
     selector: _containers.ScalarMap[str, str]
     clusterIP: str
@@ -1063,8 +1119,14 @@ class ServiceSpec(_message.Message):
     sessionAffinity: str
     publishNotReadyAddresses: bool
     sessionAffinityConfig: SessionAffinityConfig
+    trafficDistribution: str
+    balancing: ServiceBalancing
+    outlierDetection: OutlierDetection
+    healthCheck: ServiceHealthCheck
+    timeouts: ServiceTimeouts
     ambassador: ServiceAmbassador
-    def __init__(self, ports: _Optional[_Iterable[_Union[ServicePort, _Mapping]]] = ..., selector: _Optional[_Mapping[str, str]] = ..., clusterIP: _Optional[str] = ..., type: _Optional[str] = ..., sessionAffinity: _Optional[str] = ..., publishNotReadyAddresses: _Optional[bool] = ..., sessionAffinityConfig: _Optional[_Union[SessionAffinityConfig, _Mapping]] = ..., ambassador: _Optional[_Union[ServiceAmbassador, _Mapping]] = ...) -> None: ...
+    accessLog: bool
+    def __init__(self, ports: _Optional[_Iterable[_Union[ServicePort, _Mapping]]] = ..., selector: _Optional[_Mapping[str, str]] = ..., clusterIP: _Optional[str] = ..., type: _Optional[str] = ..., sessionAffinity: _Optional[str] = ..., publishNotReadyAddresses: _Optional[bool] = ..., sessionAffinityConfig: _Optional[_Union[SessionAffinityConfig, _Mapping]] = ..., trafficDistribution: _Optional[str] = ..., balancing: _Optional[_Union[ServiceBalancing, _Mapping]] = ..., outlierDetection: _Optional[_Union[OutlierDetection, _Mapping]] = ..., healthCheck: _Optional[_Union[ServiceHealthCheck, _Mapping]] = ..., timeouts: _Optional[_Union[ServiceTimeouts, _Mapping]] = ..., ambassador: _Optional[_Union[ServiceAmbassador, _Mapping]] = ..., accessLog: _Optional[bool] = ...) -> None: ...
 
 class ServiceStatus(_message.Message):
     __slots__ = ()
@@ -1121,14 +1183,16 @@ class EndpointPort(_message.Message):
     def __init__(self, name: _Optional[str] = ..., port: _Optional[int] = ..., protocol: _Optional[str] = ...) -> None: ...
 
 class EndpointSubset(_message.Message):
-    __slots__ = ("addresses", "notReadyAddresses", "ports")
+    __slots__ = ("addresses", "notReadyAddresses", "ports", "terminatingAddresses")
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     NOTREADYADDRESSES_FIELD_NUMBER: _ClassVar[int]
     PORTS_FIELD_NUMBER: _ClassVar[int]
+    TERMINATINGADDRESSES_FIELD_NUMBER: _ClassVar[int]
     addresses: _containers.RepeatedCompositeFieldContainer[EndpointAddress]
     notReadyAddresses: _containers.RepeatedCompositeFieldContainer[EndpointAddress]
     ports: _containers.RepeatedCompositeFieldContainer[EndpointPort]
-    def __init__(self, addresses: _Optional[_Iterable[_Union[EndpointAddress, _Mapping]]] = ..., notReadyAddresses: _Optional[_Iterable[_Union[EndpointAddress, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[EndpointPort, _Mapping]]] = ...) -> None: ...
+    terminatingAddresses: _containers.RepeatedCompositeFieldContainer[EndpointAddress]
+    def __init__(self, addresses: _Optional[_Iterable[_Union[EndpointAddress, _Mapping]]] = ..., notReadyAddresses: _Optional[_Iterable[_Union[EndpointAddress, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[EndpointPort, _Mapping]]] = ..., terminatingAddresses: _Optional[_Iterable[_Union[EndpointAddress, _Mapping]]] = ...) -> None: ...
 
 class Endpoints(_message.Message):
     __slots__ = ("metadata", "subsets")

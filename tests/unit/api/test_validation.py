@@ -406,7 +406,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ),
     (
         SERVICE,
-        spec(ports=[{"port": 1, "protocol": "UDP"}]),
+        spec(ports=[{"port": 1, "protocol": "SCTP"}]),
         "spec.ports[0].protocol",
         "does not carry out other protocols",
     ),

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.balancer import Balancer, RoundRobin, Target
+from proxy.balancer import Balancer, RoundRobin, Target, Terms
 from proxy.session import Affinity
 
 A, B, C, D, E = (Target(f"127.0.16.{n}", 8080) for n in range(1, 6))
@@ -123,3 +123,45 @@ def test_affinity_is_switched_on_and_off() -> None:
     assert [balancer.choose("127.0.0.1", 0.0) for _ in range(2)] == [A, A]
     balancer.replace([A, B], None, 100)
     assert {balancer.choose("127.0.0.1", 0.0) for _ in range(2)} == {A, B}
+
+
+def test_an_ejected_endpoint_is_passed_over_unless_it_is_all_there_is() -> None:
+    balancer = Balancer([A, B])
+    assert [balancer.failed("", A, 0.0) for _ in range(5)] == [False] * 4 + [True]
+    assert {balancer.choose("", 1.0) for _ in range(4)} == {B}
+    assert balancer.choose("", 1.0, {B}) == A
+    assert {balancer.choose("", 41.0) for _ in range(4)} == {A, B}
+
+
+def test_clients_leave_an_endpoint_that_is_unfit() -> None:
+    balancer = Balancer([A, B], Affinity(60, 100))
+    assert balancer.choose("127.0.0.1", 0.0) == A
+    balancer.unhealthy = frozenset({A})
+    assert balancer.choose("127.0.0.1", 0.0) == B
+    balancer.unhealthy = frozenset()
+    assert balancer.choose("127.0.0.1", 0.0) == B, "and stay where they are then"
+
+
+def test_those_that_are_going_serve_when_nobody_is_ready() -> None:
+    balancer = Balancer([A])
+    balancer.replace([A], None, 10, terminating=[B, C])
+    assert [balancer.choose("", 0.0) for _ in range(2)] == [A, A]
+    assert balancer.choose("", 0.0, {A}) == B, "everybody else has refused"
+    balancer.replace([], None, 10, terminating=[B, C])
+    assert {balancer.choose("", 0.0) for _ in range(2)} == {B, C}
+    assert len(balancer) == 2
+    balancer.replace([], None, 10)
+    assert balancer.choose("", 0.0) is None
+    assert len(balancer) == 0
+
+
+def test_the_policy_changes_while_serving() -> None:
+    loads = {A: 2, B: 0, C: 1}
+    balancer = Balancer([A, B, C], load=loads.__getitem__)
+    assert [balancer.choose("", 0.0) for _ in range(3)] == [A, B, C]
+    balancer.replace([A, B, C], None, 10, terms=Terms(policy="LeastConnections"))
+    assert [balancer.choose("", 0.0) for _ in range(2)] == [B, B]
+    balancer.replace([A, B], None, 10, terms=Terms(policy="Weighted", weights={A: 3}))
+    assert Counter(balancer.choose("", 0.0) for _ in range(8)) == {A: 6, B: 2}
+    balancer.replace([A, B], None, 10, terms=Terms(policy="Weighted", weights={B: 0}))
+    assert {balancer.choose("", 0.0) for _ in range(8)} == {A}

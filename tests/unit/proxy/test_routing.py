@@ -66,9 +66,12 @@ def test_headless_and_addressless_services_have_no_route() -> None:
 
 
 def test_other_protocols_are_not_served_and_named() -> None:
-    dns = service("127.9.1.1", port(53, "dns", "UDP"), port(53, "dns-tcp"))
-    assert [route.key.port for route in routes_of(WEB, dns, None)] == ["dns-tcp"]
-    assert [unserved.name for unserved in unserved_ports(dns)] == ["dns"]
+    dns = service("127.9.1.1", port(53, "dns", "UDP"), port(53, "dns-tcp"), port(53, "other", "SCTP"))
+    assert [(route.key.port, route.protocol) for route in routes_of(WEB, dns, None)] == [
+        ("dns", "UDP"),
+        ("dns-tcp", "TCP"),
+    ]
+    assert [unserved.name for unserved in unserved_ports(dns)] == ["other"]
 
 
 def test_affinity_and_its_default_time() -> None:
