@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cluster.actor.clock import Clock
+from cluster.api.meta import Key
 from cluster.pb.v1 import core_pb2 as core
 from proxy.ambassadors.ambassador import Ambassadors, Kind
 from proxy.ambassadors.built_in import BUILT_IN
@@ -125,6 +126,10 @@ class Engine:
     def set_node(self, name: str, node: core.Node | None) -> None:
         """Where clients and endpoints are."""
         self._topology.set_node(name, node)
+
+    def set_fault(self, key: Key, fault: core.Fault | None, ips: frozenset[str]) -> None:
+        """Something goes wrong on purpose, at these addresses if it is about some only; None: no longer."""
+        self.path.faults.set_fault(key, fault, ips)
 
     def observe(self) -> Stats:
         """The counters, with what is known only when somebody asks."""

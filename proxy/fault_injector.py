@@ -12,18 +12,19 @@ import asyncio
 import random
 import socket
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cluster.actor.clock import Clock
-from cluster.api.meta import Key, key_of
+from cluster.api.meta import Key
 from cluster.pb.v1 import core_pb2 as core
 from proxy.balancer import Target
-from proxy.faults import Fault, Faults, Place
+from proxy.faults import Fault, Faults
 from proxy.poller import Poller
 from proxy.routing import ServiceName
 from proxy.shaping import Stretch, connected_pair
 
 
+@runtime_checkable
 class Disturbed(Protocol):
     """A connection, as seen from here."""
 
@@ -42,7 +43,7 @@ class Disturbed(Protocol):
 
 
 class FaultInjector:
-    """One for a data path. `places` says which pod and node a target of a service is."""
+    """One for a data path."""
 
     def __init__(self, poller: Poller, clock: Clock, members: Callable[[], Iterable[Disturbed]]) -> None:
         self._poller = poller
@@ -50,27 +51,24 @@ class FaultInjector:
         self._members = members
         self._faults = Faults()
         self._timers: dict[Key, asyncio.TimerHandle] = {}
-        self._stretches: dict[Stretch, tuple[ServiceName, Place]] = {}
+        self._stretches: dict[Stretch, tuple[ServiceName, str]] = {}
         self._frozen: dict[int, tuple[Disturbed, Key]] = {}
-        self.places: Callable[[ServiceName, Target], Place] = lambda _service, _target: Place()
         self.active = False
         """There are faults: ask."""
 
-    def changed(self, old: core.Fault | None, new: core.Fault | None) -> None:
-        """A Fault object came, or went."""
-        if new is None:
-            if old is not None:
-                self._end(key_of(old))
+    def set_fault(self, key: Key, fault: core.Fault | None, ips: frozenset[str]) -> None:
+        """A Fault object is there, and about these addresses; or it is gone."""
+        if fault is None:
+            self._end(key)
             return
         now = self._clock.wall()
-        fault = self._faults.begin(new, now)
-        if fault is None:
-            return
-        self.active = True
-        self._cancel(fault.key)
-        self._timers[fault.key] = self._poller.call_later(fault.ends_at - now, lambda: self._end(fault.key))
+        begun = self._faults.begin(fault, ips, random.Random(fault.spec.seed), now)
         self._reshape()
-        self._disturb(fault)
+        if begun is not None:
+            self.active = True
+            self._cancel(key)
+            self._timers[key] = self._poller.call_later(begun.ends_at - now, lambda: self._end(key))
+            self._disturb(begun)
 
     def refuses(self, service: ServiceName) -> bool:
         """A client that was accepted is reset instead."""
@@ -78,22 +76,21 @@ class FaultInjector:
 
     def cuts(self, service: ServiceName, target: Target) -> bool:
         """An endpoint is not dialled, as if it had refused."""
-        return self._faults.refuses(service, self._place(service, target))
+        return self._faults.refuses(service, target.ip)
 
     def detour(self, service: ServiceName, target: Target, endpoint: socket.SocketType) -> socket.SocketType:
         """What the relay gets instead of the endpoint's socket: the same one if nothing happens to the connection.
         Neither is watched by the poller."""
-        place = self._place(service, target)
-        effect = self._faults.effect(service, place)
+        effect = self._faults.effect(service, target.ip)
         if effect.is_nothing:
             return endpoint
         try:
             mine, relays = connected_pair()
         except OSError:
             return endpoint  # out of descriptors; a fault shall not make it worse
-        rng = random.Random(self._faults.seed(service, place))
+        rng = random.Random(self._faults.seed(service, target.ip))
         stretch = Stretch(self._poller, self._clock, mine, endpoint, effect, rng, self._gone)
-        self._stretches[stretch] = (service, place)
+        self._stretches[stretch] = (service, target.ip)
         stretch.start()
         return relays
 
@@ -105,23 +102,19 @@ class FaultInjector:
             stretch.abort()
         self.active = False
 
-    def _place(self, service: ServiceName, target: Target) -> Place:
-        return self.places(service, target)
-
     def _gone(self, stretch: Stretch) -> None:
         self._stretches.pop(stretch, None)
 
     def _reshape(self) -> None:
-        for stretch, (service, place) in list(self._stretches.items()):
-            stretch.change(self._faults.effect(service, place))
+        for stretch, (service, ip) in list(self._stretches.items()):
+            stretch.change(self._faults.effect(service, ip))
 
     def _disturb(self, fault: Fault) -> None:
         """Those that are there already."""
         spec = fault.object.spec
         for member in list(self._members()):
             service, target = member.link
-            place = Place() if target is None else self._place(service, target)
-            if not fault.concerns(service, place):
+            if not fault.concerns(service, "" if target is None else target.ip):
                 continue
             if spec.reset:
                 member.abort()

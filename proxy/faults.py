@@ -7,28 +7,22 @@ luck. A fault is heeded until its end, whether its object is gone by then or not
     of a service            every connection to it
     of a service and a pod  those that lead to this pod
     of a node (partition)   those that lead to a pod of this node
+
+Which addresses a pod or a node has is told from outside, and may change while the fault lasts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from random import Random
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from cluster.api.meta import Key, from_time, key_of
 from cluster.pb.v1 import core_pb2 as core
 from proxy.routing import ServiceName
 
-
-class Place(NamedTuple):
-    """Where a connection leads: to a pod of a node. Empty: not known."""
-
-    pod: str = ""
-    node: str = ""
-
-
-NOWHERE = Place()
+if TYPE_CHECKING:
+    from random import Random
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +50,25 @@ NO_EFFECT = Effect()
 class Fault:
     """One object, and its dice."""
 
-    __slots__ = ("dice", "ends_at", "key", "object")
+    __slots__ = ("dice", "ends_at", "ips", "is_narrow", "key", "object")
 
-    def __init__(self, fault: core.Fault) -> None:
+    def __init__(self, fault: core.Fault, ips: frozenset[str], dice: Random) -> None:
         self.object = fault
         self.key = key_of(fault)
         self.ends_at = from_time(fault.status.endsAt)
         """Seconds since 1970."""
-        self.dice = Random(fault.spec.seed)
+        self.dice = dice
+        self.is_narrow = bool(fault.spec.target.pod or fault.spec.target.node)
+        """It is about some of a service's endpoints, or about pods of many services."""
+        self.ips = ips
+        """The addresses of those, now."""
 
-    def concerns(self, service: ServiceName, place: Place) -> bool:
-        """It is about connections to that service that lead there."""
+    def concerns(self, service: ServiceName, ip: str) -> bool:
+        """It is about connections to that service that lead to that address; empty: wherever they lead."""
         target = self.object.spec.target
-        if target.node:
-            return self.object.spec.partition and place.node == target.node
-        if target.service != service.name or self.object.metadata.namespace != service.namespace:
+        if target.service and (target.service, self.object.metadata.namespace) != (service.name, service.namespace):
             return False
-        return not target.pod or target.pod == place.pod
+        return ip in self.ips if self.is_narrow else True
 
 
 class Faults:
@@ -84,11 +80,15 @@ class Faults:
     def __len__(self) -> int:
         return len(self._faults)
 
-    def begin(self, fault: core.Fault, now: float) -> Fault | None:
-        """A fault is there; None if it is over, or known already. `now` in seconds since 1970."""
-        made = Fault(fault)
-        known = self._faults.get(made.key)
-        if made.ends_at <= now or (known is not None and known.object.metadata.uid == fault.metadata.uid):
+    def begin(self, fault: core.Fault, ips: frozenset[str], dice: Random, now: float) -> Fault | None:
+        """A fault is there, about these addresses. None: it is over, or known; then its addresses are these now.
+        `now` in seconds since 1970, `dice` of its seed."""
+        known = self._faults.get(key_of(fault))
+        if known is not None and known.object.metadata.uid == fault.metadata.uid:
+            known.ips = ips
+            return None
+        made = Fault(fault, ips, dice)
+        if made.ends_at <= now:
             return None
         self._faults[made.key] = made
         return made
@@ -97,37 +97,33 @@ class Faults:
         """It is over; None if that was known."""
         return self._faults.pop(key, None)
 
-    def refuses(self, service: ServiceName, place: Place = NOWHERE) -> bool:
-        """Whether a new connection is refused; throws the dice. Without a place: before it is known where it leads,
-        for those that are about the whole service; with one, for those that are about that place."""
+    def refuses(self, service: ServiceName, ip: str = "") -> bool:
+        """Whether a new connection is refused; throws the dice. Without an address: before it is known where it leads,
+        for faults of the whole service; with one, for those that are about that address."""
         refused = False
-        for fault in self._of(service, place):
+        for fault in self._of(service, ip):
             spec = fault.object.spec
-            is_narrow = bool(spec.target.pod or spec.target.node)
-            if is_narrow != (place is not NOWHERE):
-                continue
-            if spec.lossPercent and fault.dice.random() * 100 < spec.lossPercent:
-                refused = True
-            refused = refused or spec.refuse or bool(spec.target.node)
+            if fault.is_narrow == bool(ip):
+                lost = spec.lossPercent > 0 and fault.dice.random() * 100 < spec.lossPercent
+                refused = refused or lost or spec.refuse or spec.partition
         return refused
 
-    def effect(self, service: ServiceName, place: Place) -> Effect:
+    def effect(self, service: ServiceName, ip: str) -> Effect:
         """What happens to a connection, once it is known where it leads."""
         delay_ms = jitter_ms = bandwidth = 0
         half_open = breaks = False
-        for fault in self._of(service, place):
+        for fault in self._of(service, ip):
             spec = fault.object.spec
             delay_ms += spec.delayMilliseconds
             jitter_ms += spec.jitterMilliseconds
-            rate = spec.bandwidthBytesPerSecond
-            bandwidth = min(filter(None, (bandwidth, rate)), default=0)
+            bandwidth = min(filter(None, (bandwidth, spec.bandwidthBytesPerSecond)), default=0)
             half_open = half_open or spec.halfOpen or spec.partition
             breaks = breaks or spec.reset
         return Effect(delay_ms / 1000, jitter_ms / 1000, bandwidth, half_open, breaks)
 
-    def seed(self, service: ServiceName, place: Place) -> int:
+    def seed(self, service: ServiceName, ip: str) -> int:
         """For the dice of one connection."""
-        return sum(fault.dice.getrandbits(32) for fault in self._of(service, place))
+        return sum(fault.dice.getrandbits(32) for fault in self._of(service, ip))
 
-    def _of(self, service: ServiceName, place: Place) -> Iterable[Fault]:
-        return [fault for fault in self._faults.values() if fault.concerns(service, place)]
+    def _of(self, service: ServiceName, ip: str) -> Iterable[Fault]:
+        return [fault for fault in self._faults.values() if fault.concerns(service, ip)]

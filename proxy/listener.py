@@ -95,6 +95,10 @@ class Listener:
                 reset(client)
                 client.close()
                 continue
+            if path.faults.active and path.faults.refuses(frontend.route.key.service):
+                reset(client)
+                client.close()
+                continue
             client.setblocking(False)
             if frontend.ambassador is not None:
                 AmbassadorConnection(path, frontend, frontend.ambassador, client, address, now).start()

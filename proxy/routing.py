@@ -10,7 +10,7 @@ The table answers each change with what has to be done about it (`Changes`) and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -132,6 +132,16 @@ class RoutingTable:
         """The service of that name, as last seen."""
         return self._services.get(name)
 
+    def addresses_of(self, namespace: str, target: core.FaultTarget) -> frozenset[str]:
+        """The addresses of the pod behind the service, or of all pods of the node, that a fault is about; none if it is
+        about all of the service."""
+        if target.node:
+            return _ips(self._endpoints.values(), lambda address: address.nodeName == target.node)
+        endpoints = self._endpoints.get(ServiceName(namespace, target.service))
+        if not target.pod or endpoints is None:
+            return frozenset()
+        return _ips([endpoints], lambda address: address.targetRef.name == target.pod)
+
     def set_service(self, name: ServiceName, service: core.Service | None) -> Changes:
         """The service is now this, or gone."""
         _put(self._services, name, service)
@@ -154,6 +164,16 @@ class RoutingTable:
                 route for key, route in after.items() if key in before and key not in moved and route != before[key]
             ),
         )
+
+
+def _ips(endpoints: Iterable[core.Endpoints], wanted: Callable[[core.EndpointAddress], bool]) -> frozenset[str]:
+    return frozenset(
+        address.ip
+        for each in endpoints
+        for subset in each.subsets
+        for address in (*subset.addresses, *subset.notReadyAddresses, *subset.terminatingAddresses)
+        if wanted(address)
+    )
 
 
 def _where(route: Route) -> tuple[Target, str]:

@@ -24,6 +24,7 @@ from cluster.actor.backoff import Backoff
 from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
 from cluster.api.errors import DeadlineExceeded
+from cluster.api.meta import Key, key_of
 from cluster.client.events import EventRecorder
 from cluster.client.informer import Informer
 from cluster.client.interface import ClusterClient
@@ -75,6 +76,10 @@ class Engines(Protocol):
         """Where clients and endpoints are."""
         ...
 
+    def set_fault(self, key: Key, fault: core.Fault | None, ips: frozenset[str]) -> None:
+        """Something goes wrong on purpose, at these addresses if it is about some only; None: no longer."""
+        ...
+
     def observe(self) -> Stats:
         """The counters of all."""
         ...
@@ -98,6 +103,7 @@ class OneEngine:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.update, self.close, self.set_node = engine.update, engine.close, engine.set_node
+        self.set_fault = engine.set_fault
         self.observe, self.stop_accepting = engine.observe, engine.stop_accepting
         self.drain, self.stop = engine.drain, engine.stop
 
@@ -145,6 +151,7 @@ class ProxyServer:
         self._services = Informer(client, core.Service, clock=clock, rng=rng)
         self._endpoints = Informer(client, core.Endpoints, clock=clock, rng=rng)
         self._nodes = Informer(client, core.Node, clock=clock, rng=rng)
+        self._faults = Informer(client, core.Fault, clock=clock, rng=rng)
         self._watches_nodes = False
         self._recorder = EventRecorder(client, "proxy", clock=clock, rng=rng)
         self._tasks = Tasks("proxy server")
@@ -172,9 +179,11 @@ class ProxyServer:
         self._services.add_handler(self._service_changed)
         self._endpoints.add_handler(self._endpoints_changed)
         self._nodes.add_handler(self._node_changed)
+        self._faults.add_handler(self._fault_changed)
         await self._recorder.start()
         await self._endpoints.start()
         await self._services.start()
+        await self._faults.start()
         try:
             await self._endpoints.wait_synced(first_sync_s)
             await self._services.wait_synced(first_sync_s)
@@ -215,6 +224,7 @@ class ProxyServer:
         await self._services.stop()
         await self._endpoints.stop()
         await self._nodes.stop()
+        await self._faults.stop()
 
     # --- Changes
 
@@ -237,6 +247,16 @@ class ProxyServer:
         assert endpoints is not None
         name = ServiceName(endpoints.metadata.namespace, endpoints.metadata.name)
         self._apply(self._table.set_endpoints(name, new))
+        for fault in self._faults.indexer.list():
+            self._fault_changed(None, fault)  # the pods that it is about may be others now
+
+    def _fault_changed(self, old: core.Fault | None, new: core.Fault | None) -> None:
+        fault = new if new is not None else old
+        assert fault is not None
+        if self._is_serving:
+            self._engines.set_fault(
+                key_of(fault), new, self._table.addresses_of(fault.metadata.namespace, fault.spec.target)
+            )
 
     def _node_changed(self, old: core.Node | None, new: core.Node | None) -> None:
         node = new if new is not None else old

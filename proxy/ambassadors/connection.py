@@ -33,6 +33,7 @@ from proxy.datapath import DataPath
 from proxy.frontend import Frontend
 from proxy.poller import BROKEN, DUPLEX, ENDED, READ, WRITE
 from proxy.relay import Relay, reset
+from proxy.routing import ServiceName
 
 FIRST_BYTES: Final = 1 << 16
 """More is not looked at to choose an endpoint."""
@@ -124,6 +125,8 @@ class AmbassadorConnection:
         self._relay: Relay | None = None
         self._over = False
         self._queued = False
+        self._frozen = False
+        """By a fault."""
 
     # --- From outside
 
@@ -165,6 +168,19 @@ class AmbassadorConnection:
     def bytes_down(self) -> int:
         """To the client."""
         return self._moved_down + (0 if self._relay is None else self._relay.bytes_down)
+
+    @property
+    def link(self) -> tuple[ServiceName, Target | None]:
+        """Its service, and where it leads, if it leads to one endpoint only."""
+        return self.frontend.route.key.service, self.target if self._relay is not None else None
+
+    def freeze(self, frozen: bool) -> None:
+        """Nothing passes; or it does again."""
+        if self._relay is not None:
+            self._relay.freeze(frozen)
+        else:
+            self._frozen = frozen
+            self._run()
 
     def cut(self, reason: str) -> None:
         """Ends it, since it took too long for something."""
@@ -400,7 +416,7 @@ class AmbassadorConnection:
             opening.dialer = Dialer(
                 self._path,
                 self._stats,
-                found,
+                self._within_reach(found),
                 self.frontend.dial_timeouts_s,
                 lambda sock, endpoint, watched: self._connected(name, sock, endpoint, watched),
                 lambda: self._not_connected(name),
@@ -408,6 +424,13 @@ class AmbassadorConnection:
             opening.dialer.start()
         else:
             self._not_connected(name)
+
+    def _within_reach(self, candidates: Sequence[say.Endpoint]) -> Sequence[say.Endpoint]:
+        """Those that no fault has cut off."""
+        faults, service = self._path.faults, self.frontend.route.key.service
+        if not faults.active:
+            return candidates
+        return [each for each in candidates if not faults.cuts(service, Target(*each.address))]
 
     def _dial_again(self) -> None:
         """Other endpoints: perhaps there is somebody now for who waits."""
@@ -419,6 +442,12 @@ class AmbassadorConnection:
     def _connected(self, name: str, sock: socket.SocketType, endpoint: say.Endpoint, watched: bool) -> None:
         channel = self._backends[name]
         del self._opening[name]
+        faults = self._path.faults
+        if faults.active:
+            if watched:
+                self._path.poller.unwatch(sock)
+                watched = False
+            sock = faults.detour(self.frontend.route.key.service, Target(*endpoint.address), sock)
         channel.sock = sock
         if self.target is None:
             self.target = Target(*endpoint.address)
@@ -481,7 +510,7 @@ class AmbassadorConnection:
             return False
         if channel is self._client and self._closing:
             return True  # to throw it away
-        if not channel.enabled or self._splice is not None or self._waiting:
+        if not channel.enabled or self._splice is not None or self._waiting or self._frozen:
             return False
         if channel is self._client:
             return all(backend.mirror or backend.out_bytes <= HIGH_BYTES for backend in self._backends.values())
@@ -603,7 +632,7 @@ class AmbassadorConnection:
 
     def _try_to_splice(self) -> None:
         """Hands both sockets to a relay, once nothing of what was asked for before is left to be done."""
-        if self._splice is None or self._over or self._client.out:
+        if self._splice is None or self._over or self._client.out or self._frozen:
             return
         channel = self._backends.get(self._splice)
         if channel is None or channel.sock is None or channel.out or channel.broken:
