@@ -41,7 +41,7 @@ def _seconds(address: tuple[str, int]) -> float:
 
 
 def _faults(cluster: Cluster, namespace: str) -> list[core.Fault]:
-    return cluster.list("faults", namespace)  # type: ignore[return-value]
+    return cluster.list("faults", namespace)
 
 
 def test_a_service_becomes_slow_and_quick_again_by_itself(served: tuple[Cluster, str, tuple[str, int]]) -> None:
@@ -117,7 +117,7 @@ def test_half_open_says_nothing_until_it_is_over(served: tuple[Cluster, str, tup
 def test_what_makes_no_sense(shared_cluster: Cluster, namespace: str) -> None:
     for words, message in (
         (("svc/none", "--reset", "--for", "5s"), "Not found"),
-        (("svc/web", "--for", "5s"), "at least one of"),
+        (("node/node-1", "--for", "5s"), "at least one of"),
         (("svc/web", "--reset", "--for", "2h"), "a number with ms, s or m"),
         (("rc/web", "--reset", "--for", "2s"), "one service or one node"),
         (("node/node-1", "--delay", "5ms", "--for", "2s"), "goes with the target `service`"),

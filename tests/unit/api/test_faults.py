@@ -32,7 +32,7 @@ def test_what_it_may_say(patch: dict[str, Any]) -> None:
         (spec(durationSeconds=3601), "spec.durationSeconds", "from 1 to 3600"),
         (spec(target=None), "spec.target", "exactly one of"),
         (spec(target={"node": "n"}), "spec.target", "exactly one of"),
-        (spec(target={"service": "a/b"}), "spec.target.service", "RFC 1035"),
+        (spec(target={"service": "a/b"}), "spec.target.service", "DNS-1035"),
         (spec(target={"service": None, "node": "n", "pod": "p"}, partition=True), "spec.target.pod", "goes with"),
         (spec(delayMilliseconds=None), "spec", "at least one of delayMilliseconds"),
         (spec(delayMilliseconds=60_001), "spec.delayMilliseconds", "from 1 to 60000"),

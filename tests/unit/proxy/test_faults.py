@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from typing import Any
 
 import pytest
 
@@ -21,12 +22,12 @@ WEB = KEY.service
 
 def made(
     name: str = "f", *, pod: str = "", node: str = "", service: str = "web", uid: str = "u", ends_at: float = 1000.0,
-    **spec: int,
+    **spec: Any,
 ) -> core.Fault:  # fmt: skip
     target = core.FaultTarget(node=node) if node else core.FaultTarget(service=service, pod=pod)
     return core.Fault(
         metadata=core.ObjectMeta(namespace="default", name=name, uid=uid),
-        spec=core.FaultSpec(target=target, seed=spec.pop("seed", 1), **spec),  # type: ignore[arg-type]
+        spec=core.FaultSpec(target=target, seed=spec.pop("seed", 1), **spec),
         status=core.FaultStatus(phase="Active", endsAt=to_time(ends_at)),
     )
 
@@ -95,7 +96,7 @@ def test_a_fault_that_is_over_or_known_does_not_begin() -> None:
 # --- On the data path
 
 
-def begin(it: Rig, name: str = "f", *, ips: frozenset[str] = frozenset(), seconds: float = 60.0, **spec: int) -> Key:
+def begin(it: Rig, name: str = "f", *, ips: frozenset[str] = frozenset(), seconds: float = 60.0, **spec: Any) -> Key:
     fault = made(name, ends_at=time.time() + seconds, **spec)
     it.path.faults.set_fault(key_of(fault), fault, ips)
     return key_of(fault)
