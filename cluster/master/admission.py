@@ -222,6 +222,12 @@ def _fault(stage: Stage, fault: core.Fault) -> None:
         if name and stage.get(Key(kind, namespace, name)) is None:
             problem = FieldError(f"spec.target.{path}", f'Not found: "{name}"')
             raise Invalid(f"Fault is about what is not there: {problem}", causes=[problem])
+    if target.node:
+        version = stage.get(Key("Node", "", target.node))
+        node = None if version is None else version.parse()
+        if isinstance(node, core.Node) and is_hollow(node):
+            problem = FieldError("spec.target.node", f'Invalid value: "{target.node}": this node is only played')
+            raise Invalid(f"Fault is about what cannot go wrong: {problem}", causes=[problem])
     fault.ClearField("status")
     fault.status.phase = "Active"
     fault.status.startedAt.CopyFrom(to_time(stage.now_s))

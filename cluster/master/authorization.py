@@ -85,6 +85,7 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("node", "Node"): dict.fromkeys((*_READ, "create", "update", "patch", "update_status"), Scope.ITSELF),
     ("node", "Pod"): dict.fromkeys((*_READ, "update_status", "delete"), Scope.BOUND),
     ("node", "Service"): _any(*_READ),
+    ("node", "Fault"): _any("list", "watch"),
     ("node", "Endpoints"): _any(*_READ),
     ("node", "ReplicationController"): _any("get"),
     ("node", "ConfigMap"): {"get": Scope.USED},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 
+import psutil
 import pytest
 
 from cluster.pb.v1 import core_pb2 as core
@@ -125,3 +126,50 @@ def test_what_makes_no_sense(shared_cluster: Cluster, namespace: str) -> None:
         refused = shared_cluster.podium("fault", *words, "-n", namespace, check=False)
         assert refused.returncode != 0
         assert message in refused.stderr, refused.stderr
+
+
+def _ready(cluster: Cluster, node: str) -> str:
+    conditions = cluster.get("node", node).status.conditions
+    return next((condition.status for condition in conditions if condition.type == "Ready"), "")
+
+
+@pytest.mark.podium(nodes=2)
+def test_a_node_is_cut_off_and_comes_back_by_itself(podium_cluster: Cluster) -> None:
+    cluster = podium_cluster
+    service = (
+        "{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {selector: {app: web}, ports: [{port: 8080}]}}"
+    )
+    cluster.apply(f"{service}\n---\n" + web("web", {"stable": 2}))
+    cluster.wait("svc/web", ready=2)
+    address = cluster.address("web")
+    cluster.wait_until(lambda: _answers(address), "it answers")
+    by_node = {pod.spec.nodeName: pod.metadata.name for pod in cluster.pods("app=web")}
+    assert set(by_node) == {"node-1", "node-2"}
+    cluster.podium("fault", "node/node-2", "--partition", "--for", "8s", "--name", "cut")
+    cluster.wait_until(lambda: _ready(cluster, "node-2") == "Unknown", "the master hears nothing of it")
+    assert {fetch(address)[1] for _ in range(6)} == {by_node["node-1"]}
+    refused = cluster.podium("logs", by_node["node-2"], check=False)
+    assert refused.returncode != 0, "and it answers nobody"
+    cluster.wait_until(lambda: _ready(cluster, "node-2") == "True", "it comes back")
+    cluster.wait_until(lambda: not cluster.list("faults"), "the fault is gone")
+    cluster.wait("svc/web", ready=2)
+
+
+@pytest.mark.podium(nodes=2)
+def test_a_node_stands_still_and_wakes_up_with_its_pods(podium_cluster: Cluster) -> None:
+    cluster = podium_cluster
+    cluster.apply(web("web", {"stable": 2}))
+    cluster.wait("rc/web-stable", ready=2)
+    (pod,) = (pod for pod in cluster.pods("app=web") if pod.spec.nodeName == "node-2")
+    (pid,) = cluster.pod_pids(pod.metadata.name)
+    agent = cluster.pid("node-2")
+    cluster.podium("fault", "node/node-2", "--pause", "--for", "6s", "--name", "still")
+    cluster.wait_until(lambda: _stopped(pid) and _stopped(agent), "agent and pod stand still")
+    cluster.wait_until(lambda: _ready(cluster, "node-2") == "Unknown", "the master hears nothing of it")
+    cluster.wait_until(lambda: _ready(cluster, "node-2") == "True", "it wakes up")
+    cluster.wait_until(lambda: not cluster.list("faults"), "the fault is gone")
+    assert cluster.pid("node-2") == agent
+
+
+def _stopped(pid: int) -> bool:
+    return psutil.Process(pid).status() == psutil.STATUS_STOPPED

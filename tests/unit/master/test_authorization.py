@@ -123,6 +123,7 @@ EXPECTED = {
     ("node", "Node"): "get list watch create update patch update_status",
     ("node", "Pod"): "get list watch update_status delete",
     ("node", "Service"): "get list watch",
+    ("node", "Fault"): "list watch",
     ("node", "Endpoints"): "get list watch",
     ("node", "ReplicationController"): "get",
     ("node", "ConfigMap"): "get",
