@@ -41,6 +41,8 @@ _log = logging.getLogger("podium.proxy.server")
 _FIRST_SYNC_S = 2.0
 """How long `start` waits for the first state; the master may be away, and then the routes come later."""
 _BIND_RETRY_MIN_S = 0.2
+_SETTLE_S = 20.0
+"""For workers to start, and to open what they are told to."""
 
 Tell = Callable[[RouteKey, Literal["Normal", "Warning"], str, str], None]
 """Type, reason and message of an event about the service of a port."""
@@ -59,6 +61,10 @@ class Engines(Protocol):
 
     tell: Tell
     """Makes an event of a service; set before the start."""
+
+    async def settled(self, timeout_s: float) -> None:
+        """Returns when all have done what they were told so far, or after that time."""
+        ...
 
     def open(self, route: Route, sockets: Sequence[Sequence[socket.socket]]) -> None:
         """Serves the route; of the sockets, which are its own, there are some for each worker."""
@@ -122,6 +128,9 @@ class OneEngine:
 
     async def start(self) -> None:
         """It is there already."""
+
+    async def settled(self, timeout_s: float) -> None:
+        """What it is told, it does at once."""
 
     def open(self, route: Route, sockets: Sequence[Sequence[socket.socket]]) -> None:
         """Serves the route."""
@@ -191,6 +200,7 @@ class ProxyServer:
             _log.warning("the master does not answer; services are served as soon as it does")
             return False
         self._sockets.drop_inherited()
+        await self._engines.settled(_SETTLE_S)
         return True
 
     async def run(self) -> None:

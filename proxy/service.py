@@ -22,6 +22,7 @@ from proxy.server import Engines, OneEngine, ProxyServer
 from proxy.settings import ProxySettings
 from proxy.sockets import ListenSockets
 from proxy.stats import Stats
+from proxy.workers import Workers
 
 _log = logging.getLogger("podium.proxy.service")
 
@@ -52,9 +53,9 @@ class ProxyService:
         settings = self._settings
         file_limit = raise_file_limit()
         credentials = Credentials.load(settings.credentials)
-        sockets = ListenSockets(1, settings.data_path().backlog)
+        sockets = ListenSockets(settings.workers, settings.data_path().backlog)
         await self._ask_for_sockets(sockets)
-        engines = self._make_engines(file_limit)
+        engines = self._make_engines(sockets, file_limit)
         self._client = GrpcClusterClient(settings.master, credentials, clock=self._clock)
         self._server = ProxyServer(
             self._client, engines, sockets, settings.data_path(), clock=self._clock, rng=self._rng
@@ -93,8 +94,10 @@ class ProxyService:
         if self._access_log is not None:
             self._access_log.close()
 
-    def _make_engines(self, file_limit: int) -> Engines:
+    def _make_engines(self, sockets: ListenSockets, file_limit: int) -> Engines:
         settings = self._settings
+        if settings.workers > 1:
+            return Workers(settings, sockets.copies, clock=self._clock)
         if settings.access_log is not None:
             self._access_log = AccessLog(settings.access_log, self._clock)
         engine = Engine(

@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "debug": ("exec", "Run a command as a container would run"),
     "cp": ("cp", "Copy files to and from a container"),
     "port-forward": ("port_forward", "Forward local ports to a pod"),
-    "top": ("top", "Show what pods and nodes use"),
+    "top": ("top", "Show what pods, nodes and services use"),
     "run": ("run", "Run a command as a pod, or as several"),
     "restart": ("run", "Replace the pods of controllers, one by one"),
     "events": ("events", "List what happened"),

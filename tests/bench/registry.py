@@ -11,6 +11,7 @@ from tests.bench import (  # noqa: F401 - imported for their registrations
     foretelling,
     journaling,
     placing,
+    proxy_scale,
     proxying,
     restarting,
     scheduling,

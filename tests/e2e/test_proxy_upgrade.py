@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -137,3 +139,25 @@ def _has_more(answers: list[str], count: int) -> bool:
 
 def _is_alive(pid: int) -> bool:
     return process_start_time(pid) != 0
+
+
+@pytest.mark.podium(nodes=1)
+def test_top_services_and_the_access_log(podium_cluster: Cluster) -> None:
+    podium_cluster.apply(
+        web("web", 2).replace("selector: {app: web}\n  ports", "accessLog: true\n  selector: {app: web}\n  ports", 1)
+    )
+    podium_cluster.wait("svc/web", ready=2)
+    address = podium_cluster.address("web")
+    podium_cluster.wait_until(lambda: answers(address), "the service answers")
+    with load_on(address):
+        table = podium_cluster.podium("top", "services", "--interval", "0.5").stdout.splitlines()
+        by_endpoint = podium_cluster.podium("top", "services", "--endpoints").stdout.splitlines()
+    assert table[0].split()[:6] == ["NAME", "PORT", "ACTIVE", "CONN/s", "IN/s", "OUT/s"]
+    assert table[1].split()[:2] == ["web", "8080"]
+    assert float(table[1].split()[3]) > 0
+    assert len(by_endpoint) == 3
+    assert all(line.endswith("fit") for line in by_endpoint[1:])
+    (log,) = Path(podium_cluster.home).rglob("access.log")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    pods = {f"{pod.status.podIP}:8080" for pod in podium_cluster.pods("app=web")}
+    assert {line["endpoint"] for line in lines if line["outcome"] == "closed"} == pods
