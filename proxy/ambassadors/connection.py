@@ -23,7 +23,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from proxy.ambassadors import policy as say
+from proxy.ambassadors.account import Account
 from proxy.ambassadors.ambassador import Ambassador
+from proxy.ambassadors.answers import check_actions, check_decision, check_endpoints
 from proxy.ambassadors.channel import Channel
 from proxy.ambassadors.chosen import Chosen
 from proxy.ambassadors.dialer import Dialer
@@ -74,7 +76,7 @@ class _Opening:
             self.timer = None
 
 
-class AmbassadorConnection:
+class AmbassadorConnection(Account):
     """One client. It belongs to its `DataPath` from `start` until its end."""
 
     def __init__(
@@ -86,23 +88,9 @@ class AmbassadorConnection:
         address: tuple[str, int],
         now: float,
     ) -> None:
+        super().__init__(frontend, address, now)
         self._path = path
-        self.frontend = frontend
-        """The port that it came to."""
         self._stats = frontend.stats
-        self.address = address
-        """The client's."""
-        self.began_at = now
-        self.connected_at: float | None = None
-        self.first_byte_at: float | None = None
-        """Of an endpoint."""
-        self.outcome = "closed"
-        """How it ended, for the access log."""
-        self.target: Target | None = None
-        """The endpoint that it was connected to first."""
-        self._moved_up = self._moved_down = 0
-        self._seen_bytes = 0
-        self._idle_since = now
         self._ambassador = ambassador
         self._engagement = ambassador.engagement
         key = ambassador.key
@@ -112,6 +100,8 @@ class AmbassadorConnection:
         self._session: say.Session | None = None
         self._waiting = False
         """`Wait`: to be asked again when the endpoints change."""
+        self._wait_until: float | None = None
+        """However often they change."""
         self._backends: dict[str, Channel] = {}
         self._opening: dict[str, _Opening] = {}
         self._todo: deque[say.Action] = deque()
@@ -122,7 +112,6 @@ class AmbassadorConnection:
         """For the first bytes, the session's timer, or the farewell: never two of them."""
         self._closing = False
         self._splice: str | None = None
-        self._relay: Relay | None = None
         self._over = False
         self._queued = False
         self._frozen = False
@@ -143,7 +132,6 @@ class AmbassadorConnection:
         assert self._client.sock is not None
         self._path.poller.watch(self._client.sock, DUPLEX, self._client_event)
         self._ambassador.watchers.add(self)
-        self._set_timer(FIRST_BYTES_S, self.abort)
         self._decide()
         self._run()
 
@@ -160,16 +148,6 @@ class AmbassadorConnection:
         self._finish()
 
     @property
-    def bytes_up(self) -> int:
-        """To endpoints."""
-        return self._moved_up + (0 if self._relay is None else self._relay.bytes_up)
-
-    @property
-    def bytes_down(self) -> int:
-        """To the client."""
-        return self._moved_down + (0 if self._relay is None else self._relay.bytes_down)
-
-    @property
     def link(self) -> tuple[ServiceName, Target | None]:
         """Its service, and where it leads, if it leads to one endpoint only."""
         return self.frontend.route.key.service, self.target if self._relay is not None else None
@@ -181,24 +159,6 @@ class AmbassadorConnection:
         else:
             self._frozen = frozen
             self._run()
-
-    def cut(self, reason: str) -> None:
-        """Ends it, since it took too long for something."""
-        self.outcome = reason
-        self.abort()
-
-    def overdue(self, now: float) -> str:
-        """Asked now and then, if its service has time-outs: why it is to be cut; empty if it is not."""
-        timeouts = self.frontend.route.timeouts
-        moved = self.bytes_up + self.bytes_down
-        if moved != self._seen_bytes:
-            self._seen_bytes = moved
-            self._idle_since = now
-        if timeouts.idle_s is not None and now - self._idle_since >= timeouts.idle_s:
-            return "idle"
-        if not moved and timeouts.first_byte_s is not None and now - self.began_at >= timeouts.first_byte_s:
-            return "first-byte"
-        return ""
 
     def endpoints_changed(self) -> None:
         """Asks again where that was waited for, and tells the session."""
@@ -221,17 +181,23 @@ class AmbassadorConnection:
         try:
             name = f"{engagement.name}.open"
             decision = engagement.guard.call(name, engagement.policy.open, self._info, endpoints, self._first)
-            self._check_decision(decision)
+            check_decision(engagement.name, decision, endpoints)
         except Fault as fault:
             self._fault(fault)
             return
         if isinstance(decision, say.NeedMore):
-            if len(self._first) >= FIRST_BYTES or self._client.ended:
+            left_s = self.began_at + FIRST_BYTES_S - self._path.clock.monotonic()
+            if len(self._first) >= FIRST_BYTES or self._client.ended or left_s <= 0:
                 self.abort()
+            else:
+                self._set_timer(left_s, self.abort)
         elif isinstance(decision, say.Wait):
+            now = self._path.clock.monotonic()
+            if self._wait_until is None:
+                self._wait_until = now + self._path.settings.hold_s
+                self._stats.held += 1
             self._waiting = True
-            self._stats.held += 1
-            self._set_timer(self._path.settings.hold_s, self._waited_enough)
+            self._set_timer(max(0.0, self._wait_until - now), self._waited_enough)
         elif isinstance(decision, say.Refuse):
             self._set_timer(None)
             self._todo.extend([say.ToClient(decision.answer), say.Close()] if decision.answer else [say.Abort()])
@@ -247,35 +213,13 @@ class AmbassadorConnection:
             if self._client.ended:
                 self._calls.append(self._tell_client_ended)
 
-    def _check_decision(self, decision: object) -> None:
-        if not isinstance(decision, say.NeedMore | say.Wait | say.Choose | say.Refuse | say.Serve):
-            raise Fault(f"{self._engagement.name}.open answered {type(decision).__name__}, which is no decision")
-        if isinstance(decision, say.Choose):
-            self._check_endpoints("open", decision.candidates)
-            self._check_endpoints("open", decision.mirrors)
-            if decision.rewritten is not None and not isinstance(decision.rewritten, bytes):
-                raise Fault("open rewrote the first bytes with what are no bytes")
-        elif isinstance(decision, say.Refuse) and not isinstance(decision.answer, bytes):
-            raise Fault("open refused with what are no bytes")
-        elif isinstance(decision, say.Serve) and not isinstance(decision.session, say.Session):
-            raise Fault("open serves with what is no Session")
-
-    def _check_endpoints(self, what: str, found: object) -> None:
-        if not isinstance(found, list | tuple):
-            raise Fault(f"{what} answered {type(found).__name__} instead of a list of endpoints")
-        known = {endpoint.address for endpoint in self._ambassador.endpoints}
-        for each in found:
-            if not isinstance(each, say.Endpoint) or each.address not in known:
-                raise Fault(f"{what} answered {str(each)[:60]!r}, which is none of the endpoints")
-
     def _tell(self, method: Callable[..., Sequence[say.Action]], *args: object) -> None:
         """Calls the session; its answer joins what is to be done."""
         if self._over or self._closing:
             return
         try:
             actions = self._engagement.guard.call(f"{self._engagement.name}.{method.__name__}", method, *args)
-            if not isinstance(actions, list | tuple):
-                raise Fault(f"{method.__name__} answered {type(actions).__name__} instead of a list of actions")
+            check_actions(method.__name__, actions)
         except Fault as fault:
             self._fault(fault)
             return
@@ -322,7 +266,10 @@ class AmbassadorConnection:
         if self._closing and not isinstance(action, say.Abort):
             return
         if isinstance(action, say.ToClient):
-            self._send(self._client, action.data)
+            said = [action.data]
+            while self._todo and isinstance(self._todo[0], say.ToClient):
+                said.append(self._todo.popleft().data)  # type: ignore[union-attr]
+            self._send(self._client, said[0] if len(said) == 1 else _joined(said))
         elif isinstance(action, say.ToBackend):
             channel = self._backends.get(action.backend)
             if channel is not None:  # else it has failed meanwhile, and the session is about to hear of it
@@ -406,7 +353,7 @@ class AmbassadorConnection:
         try:
             what = f"{self._engagement.name}.candidates"
             found = self._engagement.guard.call(what, session.candidates, name, self._ambassador.endpoints)
-            self._check_endpoints("candidates", found)
+            check_endpoints("candidates", found, self._ambassador.endpoints)
         except Fault as fault:
             self._fault(fault)
             return
@@ -689,11 +636,7 @@ class AmbassadorConnection:
     def _relay_ended(self) -> None:
         self._over = True
         relay, self._relay = self._relay, None  # no circle of references: garbage collection has nothing to look for
-        if relay is not None:
-            self._moved_up += relay.bytes_up
-            self._moved_down += relay.bytes_down
-            if relay.is_broken and self.outcome == "closed":
-                self.outcome = "reset"
+        self._settle_account(relay)
         self._gone()
 
     def _gone(self) -> None:
@@ -707,3 +650,11 @@ class AmbassadorConnection:
     def _first_byte(self) -> None:
         if self.first_byte_at is None:
             self.first_byte_at = self._path.clock.monotonic()
+
+
+def _joined(said: list[bytes]) -> bytes:
+    """One system call instead of several."""
+    try:
+        return b"".join(said)
+    except TypeError:
+        raise Fault("was asked to send what are no bytes") from None

@@ -485,3 +485,18 @@ async def test_tells_in_events() -> None:
 
 _WORDS = (Abort, Close, CloseBackend, EndClient, ReadBackend, ReadClient, SetTimer, Splice, Tell)
 """What the clients' lines may say beside what is used above."""
+
+
+async def test_waiting_has_one_end_however_often_the_endpoints_change() -> None:
+    async with ambassador_rig({"line": ByLine}, hold_s=0.1) as it:
+        one = it.endpoint()
+        it.serve("line")
+        client = await it.connect()
+        await client.say(b"fast\n")
+        await it.until(lambda: it.stats.held == 1)
+        for number in range(20):
+            it.label((one, {"role": f"other-{number}"}))
+            await asyncio.sleep(0.01)
+        with pytest.raises(ConnectionResetError):
+            await client.hear_all()
+        assert it.stats.held == 1
