@@ -120,7 +120,7 @@ def service(name: str, policy: str, options: dict[str, str]) -> str:
     listed = ", ".join(f"{key!r}: {value!r}" for key, value in options.items())
     return (
         f"{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{selector: {{app: {name}}}, "
-        f"ports: [{{port: 80, targetPort: 8080}}], ambassador: {{policy: {policy!r}, options: {{{listed}}}}}}}}}\n"
+        f"ports: [{{port: 8080}}], ambassador: {{policy: {policy!r}, options: {{{listed}}}}}}}}}\n"
     )
 
 
