@@ -222,6 +222,10 @@ def _fault(stage: Stage, fault: core.Fault) -> None:
         if name and stage.get(Key(kind, namespace, name)) is None:
             problem = FieldError(f"spec.target.{path}", f'Not found: "{name}"')
             raise Invalid(f"Fault is about what is not there: {problem}", causes=[problem])
+    service = stage.get(Key("Service", fault.metadata.namespace, target.service)) if target.service else None
+    found = None if service is None else service.parse()
+    if isinstance(found, core.Service):
+        _check_passes_the_proxy(found)
     if target.node:
         version = stage.get(Key("Node", "", target.node))
         node = None if version is None else version.parse()
@@ -232,3 +236,15 @@ def _fault(stage: Stage, fault: core.Fault) -> None:
     fault.status.phase = "Active"
     fault.status.startedAt.CopyFrom(to_time(stage.now_s))
     fault.status.endsAt.CopyFrom(to_time(stage.now_s + fault.spec.durationSeconds))
+
+
+def _check_passes_the_proxy(service: core.Service) -> None:
+    """Nobody could carry out a fault of a service whose connections do not pass the proxy. Raises Invalid."""
+    why = ""
+    if service.spec.clusterIP == "None" or service.spec.type == "ExternalName":
+        why = "connections to this service do not pass the proxy"
+    elif all(port.protocol == "UDP" for port in service.spec.ports):
+        why = "this service has no port of TCP"
+    if why:
+        problem = FieldError("spec.target.service", f'Invalid value: "{service.metadata.name}": {why}')
+        raise Invalid(f"Fault is about what cannot go wrong: {problem}", causes=[problem])

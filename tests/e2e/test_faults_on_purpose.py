@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -116,8 +117,11 @@ def test_half_open_says_nothing_until_it_is_over(served: tuple[Cluster, str, tup
 
 
 def test_what_makes_no_sense(shared_cluster: Cluster, namespace: str) -> None:
+    headless = "{apiVersion: v1, kind: Service, metadata: {name: head}, spec: {clusterIP: None, selector: {a: b}}}"
+    shared_cluster.apply(headless, namespace)
     for words, message in (
         (("svc/none", "--reset", "--for", "5s"), "Not found"),
+        (("svc/head", "--reset", "--for", "5s"), "do not pass the proxy"),
         (("node/node-1", "--for", "5s"), "at least one of"),
         (("svc/web", "--reset", "--for", "2h"), "a number with ms, s or m"),
         (("rc/web", "--reset", "--for", "2s"), "one service or one node"),
@@ -173,3 +177,13 @@ def test_a_node_stands_still_and_wakes_up_with_its_pods(podium_cluster: Cluster)
 
 def _stopped(pid: int) -> bool:
     return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+
+
+def test_a_cluster_is_stopped_while_a_node_stands_still(tmp_path: Path) -> None:
+    with Cluster.start(nodes=1, home=tmp_path / "podium") as cluster:
+        cluster.apply(web("web", {"stable": 1}))
+        cluster.wait("rc/web-stable", ready=1)
+        agent = cluster.pid("node-1")
+        cluster.podium("fault", "node/node-1", "--pause", "--for", "10m", "--name", "still")
+        cluster.wait_until(lambda: _stopped(agent), "it stands still")
+    # And nothing is left: the fixture looks.
