@@ -10,7 +10,7 @@ The table answers each change with what has to be done about it (`Changes`) and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -134,6 +134,16 @@ class RoutingTable:
         """The service of that name, as last seen."""
         return self._services.get(name)
 
+    def addresses_of(self, namespace: str, target: core.FaultTarget) -> frozenset[str]:
+        """The addresses of the pod behind the service, or of all pods of the node, that a fault is about; none if it is
+        about all of the service."""
+        if target.node:
+            return _ips(self._endpoints.values(), lambda address: address.nodeName == target.node)
+        endpoints = self._endpoints.get(ServiceName(namespace, target.service))
+        if not target.pod or endpoints is None:
+            return frozenset()
+        return _ips([endpoints], lambda address: address.targetRef.name == target.pod)
+
     def set_service(self, name: ServiceName, service: core.Service | None) -> Changes:
         """The service is now this, or gone."""
         _put(self._services, name, service)
@@ -156,6 +166,16 @@ class RoutingTable:
                 route for key, route in after.items() if key in before and key not in moved and route != before[key]
             ),
         )
+
+
+def _ips(endpoints: Iterable[core.Endpoints], wanted: Callable[[core.EndpointAddress], bool]) -> frozenset[str]:
+    return frozenset(
+        address.ip
+        for each in endpoints
+        for subset in each.subsets
+        for address in (*subset.addresses, *subset.notReadyAddresses, *subset.terminatingAddresses)
+        if wanted(address)
+    )
 
 
 def _where(route: Route) -> tuple[Target, str]:
@@ -182,7 +202,8 @@ def routes_of(name: ServiceName, service: core.Service | None, endpoints: core.E
             continue
         ready = addresses_of(endpoints, port.name, protocol)
         leaving = addresses_of(endpoints, port.name, protocol, terminating=True)
-        known = tuple(Address(target, ready[target]) for target in sorted(ready)) if named is not None else ()
+        named = ambassador_of(service) if protocol == TCP else None
+        known = () if named is None else _known(ready or leaving)
         for label, listen in _places(service.spec.clusterIP, port):
             routes.append(
                 Route(
@@ -285,6 +306,10 @@ def _health(spec: core.ServiceSpec) -> HealthTerms | None:
         success_threshold=check.successThreshold,
         http_path=check.httpPath,
     )
+
+
+def _known(addresses: dict[Target, core.EndpointAddress]) -> tuple[Address, ...]:
+    return tuple(Address(target, addresses[target]) for target in sorted(addresses))
 
 
 def unserved_ports(service: core.Service) -> list[core.ServicePort]:

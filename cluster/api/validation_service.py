@@ -25,14 +25,7 @@ from cluster.pb.v1 import core_pb2 as core
 MAX_AFFINITY_TIMEOUT_S = 86400
 PROTOCOLS = ("TCP", "UDP")
 
-_NOT_BESIDE_AN_AMBASSADOR = (
-    "trafficDistribution",
-    "balancing",
-    "outlierDetection",
-    "healthCheck",
-    "timeouts",
-    "accessLog",
-)
+_NOT_BESIDE_AN_AMBASSADOR = ("trafficDistribution", "balancing", "outlierDetection", "healthCheck")
 _NO_BALANCER = (
     "there is no load balancer outside of the cluster: use NodePort, to be reached at 127.0.0.1 at a port of its own; "
     "every program on this machine reaches the address of a ClusterIP service as well"
@@ -129,7 +122,7 @@ def _validate_ambassador(report: Report, spec: core.ServiceSpec) -> None:
         report.forbidden("spec.sessionAffinity", "the ambassador chooses the endpoints; must be None")
     for field in _NOT_BESIDE_AN_AMBASSADOR:
         if spec.HasField(field):
-            report.forbidden(f"spec.{field}", "has no effect on a service whose connections an ambassador answers for")
+            report.forbidden(f"spec.{field}", "the ambassador chooses the endpoints")
     for index, port in enumerate(spec.ports):
         if port.protocol not in ("", "TCP"):
             report.forbidden(f"spec.ports[{index}].protocol", "a service with an ambassador has TCP ports only")

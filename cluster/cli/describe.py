@@ -88,6 +88,7 @@ async def _describe(source: Source, kind: Kind, obj: AnyObject) -> str:
         "Secret": _secret,
         "PriorityClass": priority_class,
         "PodDisruptionBudget": disruption_budget,
+        "Fault": _fault,
     }
     if kind.name in writers:
         lines += writers[kind.name](obj)
@@ -382,6 +383,17 @@ def _controller(rc: core.ReplicationController) -> Iterable[str]:
     for container in rc.spec.template.spec.containers:
         yield row(f"Container {container.name}", " ".join([*container.command, *container.args]) or container.image)
     yield from conditions(status.conditions)
+
+
+def _fault(fault: core.Fault) -> Iterable[str]:
+    from cluster.api.faults import fault_target, fault_words
+
+    yield row("Target", fault_target(fault))
+    yield row("What", fault_words(fault))
+    yield row("Seed", str(fault.spec.seed))
+    yield row("Status", fault.status.phase)
+    yield row("Started At", when(fault.status.startedAt))
+    yield row("Ends At", when(fault.status.endsAt))
 
 
 async def _service(source: Source, service: core.Service) -> list[str]:

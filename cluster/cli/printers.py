@@ -12,6 +12,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from cluster.api.conditions import get_condition, is_node_ready, is_pod_ready
+from cluster.api.faults import fault_target, fault_words
 from cluster.api.hollow import is_hollow
 from cluster.api.json import object_to_json
 from cluster.api.kinds import AnyObject, Kind, kind_of
@@ -246,6 +247,14 @@ COLUMNS: dict[str, Columns] = {
         ("MIN AVAILABLE", lambda o, _: int_or_string(o.spec, "minAvailable")),
         ("MAX UNAVAILABLE", lambda o, _: int_or_string(o.spec, "maxUnavailable")),
         ("ALLOWED DISRUPTIONS", lambda o, _: str(o.status.disruptionsAllowed)),
+        _AGE,
+    ),
+    "Fault": (
+        _NAME,
+        ("TARGET", lambda o, _: fault_target(o)),
+        ("WHAT", lambda o, _: fault_words(o)),
+        ("STATUS", lambda o, _: o.status.phase),
+        ("ENDS IN", lambda o, now: age(from_time(o.status.endsAt) - now)),
         _AGE,
     ),
 }

@@ -75,7 +75,7 @@ class Steps:
     "--store",
     default="",
     metavar="URL",
-    help="Keep the state in etcd: etcd://HOST:PORT,HOST:PORT,.../PREFIX; default: in the cluster's directory (SQLite).",
+    help="Keep the state at etcd://HOST:PORT,.../PREFIX; default: in the cluster's directory (SQLite).",
 )
 @click.option(
     "--etcd-credentials",

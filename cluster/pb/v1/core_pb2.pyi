@@ -1554,3 +1554,61 @@ class PodDisruptionBudget(_message.Message):
     spec: PodDisruptionBudgetSpec
     status: PodDisruptionBudgetStatus
     def __init__(self, metadata: _Optional[_Union[ObjectMeta, _Mapping]] = ..., spec: _Optional[_Union[PodDisruptionBudgetSpec, _Mapping]] = ..., status: _Optional[_Union[PodDisruptionBudgetStatus, _Mapping]] = ...) -> None: ...
+
+class FaultTarget(_message.Message):
+    __slots__ = ("service", "pod", "node")
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    POD_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    service: str
+    pod: str
+    node: str
+    def __init__(self, service: _Optional[str] = ..., pod: _Optional[str] = ..., node: _Optional[str] = ...) -> None: ...
+
+class FaultSpec(_message.Message):
+    __slots__ = ("target", "durationSeconds", "seed", "delayMilliseconds", "jitterMilliseconds", "bandwidthBytesPerSecond", "lossPercent", "halfOpen", "refuse", "reset", "partition", "pause")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    DURATIONSECONDS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    DELAYMILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    JITTERMILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    BANDWIDTHBYTESPERSECOND_FIELD_NUMBER: _ClassVar[int]
+    LOSSPERCENT_FIELD_NUMBER: _ClassVar[int]
+    HALFOPEN_FIELD_NUMBER: _ClassVar[int]
+    REFUSE_FIELD_NUMBER: _ClassVar[int]
+    RESET_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_FIELD_NUMBER: _ClassVar[int]
+    target: FaultTarget
+    durationSeconds: int
+    seed: int
+    delayMilliseconds: int
+    jitterMilliseconds: int
+    bandwidthBytesPerSecond: int
+    lossPercent: int
+    halfOpen: bool
+    refuse: bool
+    reset: bool
+    partition: bool
+    pause: bool
+    def __init__(self, target: _Optional[_Union[FaultTarget, _Mapping]] = ..., durationSeconds: _Optional[int] = ..., seed: _Optional[int] = ..., delayMilliseconds: _Optional[int] = ..., jitterMilliseconds: _Optional[int] = ..., bandwidthBytesPerSecond: _Optional[int] = ..., lossPercent: _Optional[int] = ..., halfOpen: _Optional[bool] = ..., refuse: _Optional[bool] = ..., reset: _Optional[bool] = ..., partition: _Optional[bool] = ..., pause: _Optional[bool] = ...) -> None: ...
+
+class FaultStatus(_message.Message):
+    __slots__ = ("phase", "startedAt", "endsAt")
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    STARTEDAT_FIELD_NUMBER: _ClassVar[int]
+    ENDSAT_FIELD_NUMBER: _ClassVar[int]
+    phase: str
+    startedAt: Time
+    endsAt: Time
+    def __init__(self, phase: _Optional[str] = ..., startedAt: _Optional[_Union[Time, _Mapping]] = ..., endsAt: _Optional[_Union[Time, _Mapping]] = ...) -> None: ...
+
+class Fault(_message.Message):
+    __slots__ = ("metadata", "spec", "status")
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    metadata: ObjectMeta
+    spec: FaultSpec
+    status: FaultStatus
+    def __init__(self, metadata: _Optional[_Union[ObjectMeta, _Mapping]] = ..., spec: _Optional[_Union[FaultSpec, _Mapping]] = ..., status: _Optional[_Union[FaultStatus, _Mapping]] = ...) -> None: ...
