@@ -162,6 +162,12 @@ class Connection:
             return "first-byte"
         return ""
 
+    def has_been_silent_for(self, now: float) -> float:
+        """Seconds since it was connected, if nobody has said anything since; 0 otherwise."""
+        if self.connected_at is None or self.bytes_up or self.bytes_down:
+            return 0.0
+        return now - self.connected_at
+
     def tune_to_last(self) -> None:
         """It has lived for a while: from now on, peers that vanish are noticed."""
         if self._relay is not None and self._backend is not None:
@@ -269,14 +275,17 @@ class Connection:
         )
         if was_watched:
             poller.handle(self._backend, relay.backend_event)
-            relay.backend_event(READ | ENDED)
         else:
             poller.watch(self._backend, INPUT, relay.backend_event)
         if self._watched:
             poller.handle(self._client, relay.client_event)
-            relay.client_event(READ | ENDED)
         else:
             poller.watch(self._client, INPUT, relay.client_event)
+        # What was told to the handlers before is not told again. The first of these may end the relay.
+        if was_watched:
+            relay.backend_event(READ | ENDED)
+        if self._watched:
+            relay.client_event(READ | ENDED)
 
     def _watch_client(self) -> None:
         if not self._watched:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Protocol
 
 from cluster.actor.clock import Clock
@@ -67,7 +68,8 @@ class DataPath:
         self.poller = Poller()
         self.pipes = PipePool(PIPES)
         self._file_limit = file_limit
-        self._members: set[Member] = set()
+        self._members: dict[Member, None] = {}
+        """In the order of their coming."""
         self._empty: asyncio.Event | None = None
         """While somebody waits for the last connection's end."""
         self.faults = FaultInjector(self.poller, clock, self._disturbed)
@@ -88,17 +90,21 @@ class DataPath:
         allowed = connections_allowed(self._file_limit, self.stats.listeners)
         self.stats.connections_limit = min(self.settings.max_connections or allowed, allowed)
 
+    def oldest(self, count: int) -> Iterator[Member]:
+        """So many of those that have been here longest."""
+        return iter(tuple(islice(self._members, count)))
+
     def is_full(self) -> bool:
         """One more connection is too many."""
         return len(self._members) >= self.stats.connections_limit
 
     def joined(self, member: Member) -> None:
         """A connection begins."""
-        self._members.add(member)
+        self._members[member] = None
 
     def left(self, member: Member) -> None:
         """A connection is over."""
-        self._members.discard(member)
+        self._members.pop(member, None)
         if self._empty is not None and not self._members:
             self._empty.set()
 

@@ -3,6 +3,9 @@
 asyncio's own accept loop, at the file limit, stops accepting for a second at a time and logs every failure; clients
 hang meanwhile. Here connections beyond the limit are accepted and reset at once, so that a client knows, and only if
 descriptors run out in spite of that, accepting rests, for longer each time.
+
+Whoever opens connections and says nothing can fill the proxy, but not keep others out: one on which nobody has said
+anything for 10 s makes room for a new one when the limit is reached.
 """
 
 from __future__ import annotations
@@ -24,6 +27,11 @@ from proxy.sockets import bind
 _BATCH = 64
 """Connections accepted per turn; more wait in the kernel's queue until the others had their turn."""
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_SILENT_S = 10.0
+"""A connection without a first byte for so long goes, if another one wants its place."""
+_LOOK_AT = 1000
+_ROOM = 16
+_LOOK_AGAIN_S = 0.25
 _PAUSE_MIN_S = 0.02
 _PAUSE_MAX_S = 1.0
 
@@ -37,6 +45,7 @@ class Listener:
         self._socket: socket.socket | None = None
         self._backoff = Backoff(_PAUSE_MIN_S, _PAUSE_MAX_S)
         self._pause: asyncio.TimerHandle | None = None
+        self._no_room_until = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -90,7 +99,7 @@ class Listener:
                     return
                 continue  # this client is gone already
             client = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, 0, fd)
-            if path.is_full():
+            if path.is_full() and not self._make_room(now):
                 frontend.stats.refused_limit += 1
                 reset(client)
                 client.close()
@@ -105,6 +114,22 @@ class Listener:
             else:
                 Connection(path, frontend, client, address, now).start()
         self._backoff.reset()
+
+    def _make_room(self, now: float) -> bool:
+        """Ends a few connections on which nobody has ever said anything. False: there are none."""
+        if now < self._no_room_until:
+            return False
+        silent = [
+            member
+            for member in self._path.oldest(_LOOK_AT)
+            if isinstance(member, Connection) and member.has_been_silent_for(now) >= _SILENT_S
+        ]
+        for connection in silent[:_ROOM]:
+            connection.frontend.stats.timed_out_first_byte += 1
+            connection.cut("first-byte")
+        if not silent:
+            self._no_room_until = now + _LOOK_AGAIN_S
+        return bool(silent)
 
     def _rest(self) -> None:
         assert self._socket is not None

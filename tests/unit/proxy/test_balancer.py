@@ -165,3 +165,40 @@ def test_the_policy_changes_while_serving() -> None:
     assert Counter(balancer.choose("", 0.0) for _ in range(8)) == {A: 6, B: 2}
     balancer.replace([A, B], None, 10, terms=Terms(policy="Weighted", weights={B: 0}))
     assert {balancer.choose("", 0.0) for _ in range(8)} == {A}
+
+
+events = st.tuples(st.sampled_from(["endpoints", "fails", "ill", "choose", "choose"]), targets, targets)
+POLICIES = st.sampled_from(["RoundRobin", "LeastConnections", "PowerOfTwoChoices", "Weighted", "ConsistentHash"])
+
+
+@given(policy=POLICIES, sticky=st.booleans(), story=st.lists(events, max_size=40))
+@settings(max_examples=150, deadline=None)
+def test_somebody_who_is_there_is_chosen_whatever_has_happened(
+    policy: str, sticky: bool, story: list[tuple[str, list[Target], list[Target]]]
+) -> None:
+    balancer = Balancer(terms=Terms(policy=policy))
+    ready: list[Target] = []
+    going: list[Target] = []
+    now = 0.0
+    for what, some, others in story:
+        now += 1.0
+        if what == "endpoints":
+            ready, going = some, [target for target in others if target not in some]
+            balancer.replace(ready, 5 if sticky else None, 3, terminating=going)
+        elif what == "fails":
+            for target in some:
+                for _ in range(5):
+                    balancer.failed("127.0.0.1", target, now)
+        elif what == "ill":
+            balancer.unhealthy = frozenset(some) & frozenset(ready)
+        else:
+            chosen = balancer.choose("127.0.0.1", now, some)
+            left = [target for target in (*ready, *going) if target not in some]
+            if not left:
+                assert chosen is None
+            elif set(ready) - set(some):
+                assert chosen in set(ready) - set(some), "those that are going come last"
+                fit = set(ready) - set(some) - balancer.unhealthy - balancer.outliers.out(now)
+                assert not fit or chosen in fit
+            else:
+                assert chosen in left

@@ -144,6 +144,27 @@ async def test_the_sweeper_does_it_by_itself(monkeypatch: pytest.MonkeyPatch) ->
         assert await is_cut(client)
 
 
+async def test_who_says_nothing_makes_room_when_there_is_none() -> None:
+    async with scene() as it:
+        endpoint = it.endpoint()
+        it.update(endpoint)
+        (silent, _), (client, behind) = await it.pair(endpoint), await it.pair(endpoint)
+        await client.say(b"!")
+        assert await behind.hear(1) == b"!"
+        it.stats.connections_limit = 2
+        it.clock.now = 9.0
+        with pytest.raises(ConnectionResetError):  # nobody has been silent for long enough
+            await (await it.connect()).hear(1)
+        assert it.stats.ports[KEY].refused_limit == 1
+        it.clock.now = 10.0
+        newcomer, its_end = await it.pair(endpoint)
+        assert await is_cut(silent)
+        for one, other in ((client, behind), (newcomer, its_end)):
+            await one.say(b"fine")
+            assert await other.hear(4) == b"fine"
+        assert it.stats.ports[KEY].timed_out_first_byte == 1
+
+
 async def test_draining_ends_connections_to_endpoints_that_are_gone_and_have_not_come_back() -> None:
     async with scene() as it:
         gone, back, stays = it.endpoint(), it.endpoint(), it.endpoint()
