@@ -82,7 +82,7 @@ def build_environment(
         "PATH": place.path,
         "LANG": place.lang,
         "HOME": place.home,
-        "HOSTNAME": pod.metadata.name,
+        "HOSTNAME": pod.spec.hostname or pod.metadata.name,
         "PYTHONUNBUFFERED": "1",
     }
     if not pod.spec.HasField("enableServiceLinks") or pod.spec.enableServiceLinks:

@@ -99,6 +99,12 @@ class _CutCalls:
     async def list(self, request: wire.ListRequest, timeout_s: float) -> wire.ListResponse:
         return await self._partition.passing(lambda: self._calls.list(request, timeout_s))
 
+    async def resolve(self, request: wire.ResolveRequest, timeout_s: float) -> wire.ResolveResponse:
+        return await self._partition.passing(lambda: self._calls.resolve(request, timeout_s))
+
+    def watch_service(self, request: wire.ResolveRequest) -> AbstractAsyncContextManager[Answers[wire.ServiceUpdate]]:
+        return self._heard(lambda: self._calls.watch_service(request))
+
     async def write(self, request: wire.WriteRequest, timeout_s: float) -> wire.WriteResponse:
         return await self._partition.passing(lambda: self._calls.write(request, timeout_s))
 

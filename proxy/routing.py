@@ -1,9 +1,9 @@
 """The routing table: from services and endpoints to addresses that listen and targets behind them.
 
-A service with a cluster IP has one route per port, of TCP or UDP. Its targets are the ready addresses of the endpoints
-object of the same name, at the endpoint port that carries the service port's name: this is how one service leads to
-pods that listen on different ports. Endpoints without a service, and services that have no endpoints yet, are ordinary:
-watches of two kinds promise no order between them.
+A service with a cluster IP has one route per port, of TCP or UDP, and for each of its node ports another one, at
+127.0.0.1. Their targets are the ready addresses of the endpoints object of the same name, at the endpoint port that
+carries the service port's name: this is how one service leads to pods that listen on different ports. Endpoints without
+a service, and services that have no endpoints yet, are ordinary: watches of two kinds promise no order between them.
 
 The table answers each change with what has to be done about it (`Changes`) and does nothing itself.
 """
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from cluster.api.service_traffic import DEFAULT_WEIGHT, OUTLIER_DEFAULTS, weight_of
+from cluster.api.services import has_address
 from cluster.pb.v1 import core_pb2 as core
 from proxy.balancer import Target, Terms
 from proxy.outlier import OutlierTerms
@@ -23,10 +24,11 @@ from proxy.timeouts import UDP_IDLE_S, Timeouts
 K = TypeVar("K")
 V = TypeVar("V")
 
-HEADLESS = "None"
 TCP, UDP = "TCP", "UDP"
 PROTOCOLS = (TCP, UDP)
 DEFAULT_AFFINITY_TIMEOUT_S = 10800
+NODE_PORT_HOST = "127.0.0.1"
+"""Where node ports are listened for: every program of this machine tries it, and no other machine reaches it."""
 
 
 class ServiceName(NamedTuple):
@@ -44,7 +46,7 @@ class RouteKey(NamedTuple):
 
     service: ServiceName
     port: str
-    """The port's name, or its number if it has no name."""
+    """The port's name, or its number if it has no name; for a node port with that behind it, as in "http:30080"."""
 
     def __str__(self) -> str:
         return f"{self.service}:{self.port}"
@@ -181,8 +183,9 @@ def _where(route: Route) -> tuple[Target, str]:
 
 
 def routes_of(name: ServiceName, service: core.Service | None, endpoints: core.Endpoints | None) -> list[Route]:
-    """The routes of one service: none if it is headless, has no address yet, or is gone."""
-    if service is None or service.spec.clusterIP in ("", HEADLESS):
+    """The routes of one service: none if it is headless, stands for something outside, has no address yet, or is
+    gone."""
+    if service is None or not has_address(service.spec):
         return []
     affinity_timeout_s: float | None = None
     if service.spec.sessionAffinity == "ClientIP":
@@ -199,10 +202,10 @@ def routes_of(name: ServiceName, service: core.Service | None, endpoints: core.E
         ready = addresses_of(endpoints, port.name, protocol)
         leaving = addresses_of(endpoints, port.name, protocol, terminating=True)
         named = ambassador_of(service) if protocol == TCP else None
-        routes.append(
+        routes += [
             Route(
-                key=RouteKey(name, port.name or str(port.port)),
-                listen=Target(service.spec.clusterIP, port.port),
+                key=RouteKey(name, label),
+                listen=listen,
                 targets=tuple(sorted(ready)),
                 affinity_timeout_s=affinity_timeout_s,
                 protocol=protocol,
@@ -214,8 +217,17 @@ def routes_of(name: ServiceName, service: core.Service | None, endpoints: core.E
                 ambassador=named,
                 addresses=() if named is None else _known(ready or leaving),
             )
-        )
+            for label, listen in _places(service.spec.clusterIP, port)
+        ]
     return routes
+
+
+def _places(address: str, port: core.ServicePort) -> Iterator[tuple[str, Target]]:
+    """Where a port is listened for, each place with the word that names it."""
+    name = port.name or str(port.port)
+    yield name, Target(address, port.port)
+    if port.nodePort:
+        yield f"{name}:{port.nodePort}", Target(NODE_PORT_HOST, port.nodePort)
 
 
 def addresses_of(
@@ -300,7 +312,7 @@ def ambassador_of(service: core.Service) -> Named | None:
 
 def unserved_ports(service: core.Service) -> list[core.ServicePort]:
     """Ports of a service with an address that the proxy does not serve: any protocol but TCP and UDP."""
-    if service.spec.clusterIP in ("", HEADLESS):
+    if not has_address(service.spec):
         return []
     return [port for port in service.spec.ports if (port.protocol or TCP) not in PROTOCOLS]
 

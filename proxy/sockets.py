@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from proxy.datapath import tune
 from proxy.policies import Target
-from proxy.routing import UDP, Route, RouteKey
+from proxy.routing import NODE_PORT_HOST, UDP, Route, RouteKey
 
 UDP_BUFFER_BYTES = 1 << 20
 """Datagrams that wait for their turn; the kernel gives what it allows (net.core.rmem_max)."""
@@ -48,6 +48,11 @@ def bind(address: Target, protocol: str, *, backlog: int, shared: bool = False) 
 def why_it_cannot_listen(address: Target, error: OSError) -> str:
     """Says what went wrong, why, and what helps."""
     what = f"Cannot listen on {address}"
+    if error.errno == errno.EADDRINUSE and address.ip == NODE_PORT_HOST:
+        return (
+            f"{what}: the port is in use, by another program or another cluster on this machine; "
+            "give the service another nodePort"
+        )
     if error.errno == errno.EADDRINUSE:
         return (
             f"{what}: the address is in use, probably by a program that listens on 0.0.0.0:{address.port}; "

@@ -170,6 +170,8 @@ def _default_service(spec: core.ServiceSpec) -> None:
     default_traffic(spec)
     for port in spec.ports:
         _default(port, "protocol", "TCP")
+        if not port.nodePort:
+            port.ClearField("nodePort")  # "0", as clients in Go send what is unset
         target = port.targetPort
         if not target.intVal and not target.strVal and port.HasField("port"):
             target.type = 0

@@ -18,7 +18,7 @@ DEFAULT_WEIGHT = 1
 MAX_WEIGHT = 1000
 POLICIES = ("RoundRobin", "LeastConnections", "PowerOfTwoChoices", "Weighted", "ConsistentHash")
 CLIENT_IP = "ClientIP"
-DISTRIBUTIONS = ("PreferSameZone", "PreferSameNode", "PreferClose")
+DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
 """PreferClose is the older name of PreferSameZone."""
 OUTLIER_DEFAULTS = {
     "consecutiveFailures": 5,

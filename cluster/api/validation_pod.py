@@ -78,6 +78,9 @@ def _validate_pod_spec(report: Report, spec: core.PodSpec, path: str, restart_po
     report.one_of(f"{path}.restartPolicy", spec.restartPolicy, restart_policies)
     report.at_least(f"{path}.terminationGracePeriodSeconds", spec.terminationGracePeriodSeconds, 0)
     report.labels(f"{path}.nodeSelector", spec.nodeSelector)
+    for field in ("hostname", "subdomain"):
+        if getattr(spec, field):
+            report.check(f"{path}.{field}", getattr(spec, field), dns1123_label_problems(getattr(spec, field)))
     if spec.nodeName:
         report.check(f"{path}.nodeName", spec.nodeName, dns1123_subdomain_problems(spec.nodeName))
     if spec.schedulerName:

@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "events": ("events", "List what happened"),
     "label": ("label", "Set or remove labels"),
     "wait": ("wait", "Wait for a condition"),
+    "expose": ("expose", "Make a service for pods that run already"),
     "url": ("url", "Print the address of a service"),
     "why": ("why", "Say why a pod is where it is, or why it is nowhere"),
     "plan": ("what_if", "Show what apply would do, and what would come of it"),

@@ -152,7 +152,11 @@ def _labels(labels: Any) -> str:
 
 
 def _service_ports(service: core.Service) -> str:
-    return ",".join(f"{port.port}/{port.protocol}" for port in service.spec.ports) or NONE
+    """As kubectl: "80/TCP", and with a node port "80:30080/TCP"."""
+    numbers = (
+        (port, f"{port.port}:{port.nodePort}" if port.nodePort else f"{port.port}") for port in service.spec.ports
+    )
+    return ",".join(f"{number}/{port.protocol}" for port, number in numbers) or NONE
 
 
 def endpoints_text(endpoints: core.Endpoints, limit: int = 3) -> str:
@@ -215,7 +219,7 @@ COLUMNS: dict[str, Columns] = {
         _NAME,
         ("TYPE", lambda o, _: o.spec.type),
         ("CLUSTER-IP", lambda o, _: o.spec.clusterIP or NONE),
-        ("EXTERNAL-IP", lambda o, _: NONE),
+        ("EXTERNAL-IP", lambda o, _: o.spec.externalName or NONE),
         ("PORT(S)", lambda o, _: _service_ports(o)),
         _AGE,
     ),

@@ -107,6 +107,8 @@ CALLS: dict[str, frozenset[str]] = {
     "/cluster.pb.v1.Cluster/List": _CLIENTS,
     "/cluster.pb.v1.Cluster/Watch": _CLIENTS,
     "/cluster.pb.v1.Cluster/WatchStream": _CLIENTS,
+    "/cluster.pb.v1.Cluster/Resolve": frozenset({"admin", "controllers", "node", "proxy"}),
+    "/cluster.pb.v1.Cluster/WatchService": frozenset({"admin", "controllers", "node", "proxy"}),
     "/cluster.pb.v1.Cluster/Write": _CLIENTS,
     "/cluster.pb.v1.Cluster/WriteStream": _CLIENTS,
     "/cluster.pb.v1.Cluster/History": frozenset({"admin"}),

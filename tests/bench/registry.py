@@ -13,6 +13,7 @@ from tests.bench import (  # noqa: F401 - imported for their registrations
     placing,
     proxy_scale,
     proxying,
+    resolving,
     restarting,
     scheduling,
     watching,

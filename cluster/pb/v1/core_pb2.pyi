@@ -729,7 +729,7 @@ class PodGroup(_message.Message):
     def __init__(self, name: _Optional[str] = ..., minMember: _Optional[int] = ..., scheduleTimeoutSeconds: _Optional[int] = ...) -> None: ...
 
 class PodSpec(_message.Message):
-    __slots__ = ("volumes", "containers", "restartPolicy", "terminationGracePeriodSeconds", "activeDeadlineSeconds", "nodeSelector", "nodeName", "securityContext", "affinity", "schedulerName", "initContainers", "tolerations", "priorityClassName", "priority", "enableServiceLinks", "preemptionPolicy", "topologySpreadConstraints", "schedulingGates", "stopAfterDisconnectSeconds", "dependsOn", "securityProfile", "podGroup")
+    __slots__ = ("volumes", "containers", "restartPolicy", "terminationGracePeriodSeconds", "activeDeadlineSeconds", "nodeSelector", "nodeName", "securityContext", "hostname", "subdomain", "affinity", "schedulerName", "initContainers", "tolerations", "priorityClassName", "priority", "enableServiceLinks", "preemptionPolicy", "topologySpreadConstraints", "schedulingGates", "stopAfterDisconnectSeconds", "dependsOn", "securityProfile", "podGroup")
     class NodeSelectorEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -745,6 +745,8 @@ class PodSpec(_message.Message):
     NODESELECTOR_FIELD_NUMBER: _ClassVar[int]
     NODENAME_FIELD_NUMBER: _ClassVar[int]
     SECURITYCONTEXT_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    SUBDOMAIN_FIELD_NUMBER: _ClassVar[int]
     AFFINITY_FIELD_NUMBER: _ClassVar[int]
     SCHEDULERNAME_FIELD_NUMBER: _ClassVar[int]
     INITCONTAINERS_FIELD_NUMBER: _ClassVar[int]
@@ -767,6 +769,8 @@ class PodSpec(_message.Message):
     nodeSelector: _containers.ScalarMap[str, str]
     nodeName: str
     securityContext: PodSecurityContext
+    hostname: str
+    subdomain: str
     affinity: Affinity
     schedulerName: str
     initContainers: _containers.RepeatedCompositeFieldContainer[Container]
@@ -781,7 +785,7 @@ class PodSpec(_message.Message):
     dependsOn: _containers.RepeatedScalarFieldContainer[str]
     securityProfile: str
     podGroup: PodGroup
-    def __init__(self, volumes: _Optional[_Iterable[_Union[Volume, _Mapping]]] = ..., containers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., restartPolicy: _Optional[str] = ..., terminationGracePeriodSeconds: _Optional[int] = ..., activeDeadlineSeconds: _Optional[int] = ..., nodeSelector: _Optional[_Mapping[str, str]] = ..., nodeName: _Optional[str] = ..., securityContext: _Optional[_Union[PodSecurityContext, _Mapping]] = ..., affinity: _Optional[_Union[Affinity, _Mapping]] = ..., schedulerName: _Optional[str] = ..., initContainers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., priorityClassName: _Optional[str] = ..., priority: _Optional[int] = ..., enableServiceLinks: _Optional[bool] = ..., preemptionPolicy: _Optional[str] = ..., topologySpreadConstraints: _Optional[_Iterable[_Union[TopologySpreadConstraint, _Mapping]]] = ..., schedulingGates: _Optional[_Iterable[_Union[PodSchedulingGate, _Mapping]]] = ..., stopAfterDisconnectSeconds: _Optional[int] = ..., dependsOn: _Optional[_Iterable[str]] = ..., securityProfile: _Optional[str] = ..., podGroup: _Optional[_Union[PodGroup, _Mapping]] = ...) -> None: ...
+    def __init__(self, volumes: _Optional[_Iterable[_Union[Volume, _Mapping]]] = ..., containers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., restartPolicy: _Optional[str] = ..., terminationGracePeriodSeconds: _Optional[int] = ..., activeDeadlineSeconds: _Optional[int] = ..., nodeSelector: _Optional[_Mapping[str, str]] = ..., nodeName: _Optional[str] = ..., securityContext: _Optional[_Union[PodSecurityContext, _Mapping]] = ..., hostname: _Optional[str] = ..., subdomain: _Optional[str] = ..., affinity: _Optional[_Union[Affinity, _Mapping]] = ..., schedulerName: _Optional[str] = ..., initContainers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., priorityClassName: _Optional[str] = ..., priority: _Optional[int] = ..., enableServiceLinks: _Optional[bool] = ..., preemptionPolicy: _Optional[str] = ..., topologySpreadConstraints: _Optional[_Iterable[_Union[TopologySpreadConstraint, _Mapping]]] = ..., schedulingGates: _Optional[_Iterable[_Union[PodSchedulingGate, _Mapping]]] = ..., stopAfterDisconnectSeconds: _Optional[int] = ..., dependsOn: _Optional[_Iterable[str]] = ..., securityProfile: _Optional[str] = ..., podGroup: _Optional[_Union[PodGroup, _Mapping]] = ...) -> None: ...
 
 class ContainerStateWaiting(_message.Message):
     __slots__ = ("reason", "message")
@@ -1001,16 +1005,20 @@ class ReplicationController(_message.Message):
     def __init__(self, metadata: _Optional[_Union[ObjectMeta, _Mapping]] = ..., spec: _Optional[_Union[ReplicationControllerSpec, _Mapping]] = ..., status: _Optional[_Union[ReplicationControllerStatus, _Mapping]] = ...) -> None: ...
 
 class ServicePort(_message.Message):
-    __slots__ = ("name", "protocol", "port", "targetPort")
+    __slots__ = ("name", "protocol", "port", "targetPort", "nodePort", "appProtocol")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     PORT_FIELD_NUMBER: _ClassVar[int]
     TARGETPORT_FIELD_NUMBER: _ClassVar[int]
+    NODEPORT_FIELD_NUMBER: _ClassVar[int]
+    APPPROTOCOL_FIELD_NUMBER: _ClassVar[int]
     name: str
     protocol: str
     port: int
     targetPort: IntOrString
-    def __init__(self, name: _Optional[str] = ..., protocol: _Optional[str] = ..., port: _Optional[int] = ..., targetPort: _Optional[_Union[IntOrString, _Mapping]] = ...) -> None: ...
+    nodePort: int
+    appProtocol: str
+    def __init__(self, name: _Optional[str] = ..., protocol: _Optional[str] = ..., port: _Optional[int] = ..., targetPort: _Optional[_Union[IntOrString, _Mapping]] = ..., nodePort: _Optional[int] = ..., appProtocol: _Optional[str] = ...) -> None: ...
 
 class ClientIPConfig(_message.Message):
     __slots__ = ("timeoutSeconds",)
@@ -1090,7 +1098,7 @@ class ServiceTimeouts(_message.Message):
     def __init__(self, connectSeconds: _Optional[int] = ..., idleSeconds: _Optional[int] = ..., firstByteSeconds: _Optional[int] = ..., drainSeconds: _Optional[int] = ..., udpIdleSeconds: _Optional[int] = ...) -> None: ...
 
 class ServiceSpec(_message.Message):
-    __slots__ = ("ports", "selector", "clusterIP", "type", "sessionAffinity", "publishNotReadyAddresses", "sessionAffinityConfig", "trafficDistribution", "balancing", "outlierDetection", "healthCheck", "timeouts", "ambassador", "accessLog")
+    __slots__ = ("ports", "selector", "clusterIP", "type", "sessionAffinity", "externalName", "publishNotReadyAddresses", "sessionAffinityConfig", "trafficDistribution", "balancing", "outlierDetection", "healthCheck", "timeouts", "ambassador", "accessLog")
     class SelectorEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -1103,6 +1111,7 @@ class ServiceSpec(_message.Message):
     CLUSTERIP_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     SESSIONAFFINITY_FIELD_NUMBER: _ClassVar[int]
+    EXTERNALNAME_FIELD_NUMBER: _ClassVar[int]
     PUBLISHNOTREADYADDRESSES_FIELD_NUMBER: _ClassVar[int]
     SESSIONAFFINITYCONFIG_FIELD_NUMBER: _ClassVar[int]
     TRAFFICDISTRIBUTION_FIELD_NUMBER: _ClassVar[int]
@@ -1117,6 +1126,7 @@ class ServiceSpec(_message.Message):
     clusterIP: str
     type: str
     sessionAffinity: str
+    externalName: str
     publishNotReadyAddresses: bool
     sessionAffinityConfig: SessionAffinityConfig
     trafficDistribution: str
@@ -1126,7 +1136,7 @@ class ServiceSpec(_message.Message):
     timeouts: ServiceTimeouts
     ambassador: ServiceAmbassador
     accessLog: bool
-    def __init__(self, ports: _Optional[_Iterable[_Union[ServicePort, _Mapping]]] = ..., selector: _Optional[_Mapping[str, str]] = ..., clusterIP: _Optional[str] = ..., type: _Optional[str] = ..., sessionAffinity: _Optional[str] = ..., publishNotReadyAddresses: _Optional[bool] = ..., sessionAffinityConfig: _Optional[_Union[SessionAffinityConfig, _Mapping]] = ..., trafficDistribution: _Optional[str] = ..., balancing: _Optional[_Union[ServiceBalancing, _Mapping]] = ..., outlierDetection: _Optional[_Union[OutlierDetection, _Mapping]] = ..., healthCheck: _Optional[_Union[ServiceHealthCheck, _Mapping]] = ..., timeouts: _Optional[_Union[ServiceTimeouts, _Mapping]] = ..., ambassador: _Optional[_Union[ServiceAmbassador, _Mapping]] = ..., accessLog: _Optional[bool] = ...) -> None: ...
+    def __init__(self, ports: _Optional[_Iterable[_Union[ServicePort, _Mapping]]] = ..., selector: _Optional[_Mapping[str, str]] = ..., clusterIP: _Optional[str] = ..., type: _Optional[str] = ..., sessionAffinity: _Optional[str] = ..., externalName: _Optional[str] = ..., publishNotReadyAddresses: _Optional[bool] = ..., sessionAffinityConfig: _Optional[_Union[SessionAffinityConfig, _Mapping]] = ..., trafficDistribution: _Optional[str] = ..., balancing: _Optional[_Union[ServiceBalancing, _Mapping]] = ..., outlierDetection: _Optional[_Union[OutlierDetection, _Mapping]] = ..., healthCheck: _Optional[_Union[ServiceHealthCheck, _Mapping]] = ..., timeouts: _Optional[_Union[ServiceTimeouts, _Mapping]] = ..., ambassador: _Optional[_Union[ServiceAmbassador, _Mapping]] = ..., accessLog: _Optional[bool] = ...) -> None: ...
 
 class ServiceStatus(_message.Message):
     __slots__ = ()
@@ -1173,14 +1183,16 @@ class EndpointAddress(_message.Message):
     def __init__(self, ip: _Optional[str] = ..., targetRef: _Optional[_Union[ObjectReference, _Mapping]] = ..., hostname: _Optional[str] = ..., nodeName: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class EndpointPort(_message.Message):
-    __slots__ = ("name", "port", "protocol")
+    __slots__ = ("name", "port", "protocol", "appProtocol")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PORT_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    APPPROTOCOL_FIELD_NUMBER: _ClassVar[int]
     name: str
     port: int
     protocol: str
-    def __init__(self, name: _Optional[str] = ..., port: _Optional[int] = ..., protocol: _Optional[str] = ...) -> None: ...
+    appProtocol: str
+    def __init__(self, name: _Optional[str] = ..., port: _Optional[int] = ..., protocol: _Optional[str] = ..., appProtocol: _Optional[str] = ...) -> None: ...
 
 class EndpointSubset(_message.Message):
     __slots__ = ("addresses", "notReadyAddresses", "ports", "terminatingAddresses")

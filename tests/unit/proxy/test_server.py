@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -14,10 +15,11 @@ from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.metrics import Metrics
 from proxy.engine import Engine
 from proxy.exposition import Exposition
+from proxy.policies import Target
 from proxy.routing import RouteKey, ServiceName
 from proxy.server import OneEngine, ProxyServer
 from proxy.settings import DataPathSettings
-from proxy.sockets import ListenSockets
+from proxy.sockets import ListenSockets, why_it_cannot_listen
 from proxy.stats import Stats
 from tests.kit.memory_client import MemoryCluster
 from tests.unit.proxy.rig import DEADLINE_S, Endpoint, Peer
@@ -187,6 +189,14 @@ async def test_an_address_is_taken_over_at_once() -> None:
         await until(lambda: ("second", "ListenFailed") in it.events())
         it.remove_service("first")
         await until(lambda: second in it.proxy.listeners)
+
+
+def test_a_node_port_that_is_taken_names_the_cure() -> None:
+    error = OSError(errno.EADDRINUSE, "in use")
+    assert why_it_cannot_listen(Target("127.0.0.1", 30080), error) == (
+        "Cannot listen on 127.0.0.1:30080: the port is in use, by another program or another cluster on this machine; "
+        "give the service another nodePort"
+    )
 
 
 async def test_headless_services_and_other_protocols_have_no_listener() -> None:
