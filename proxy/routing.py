@@ -194,7 +194,6 @@ def routes_of(name: ServiceName, service: core.Service | None, endpoints: core.E
             configured.timeoutSeconds if configured.HasField("timeoutSeconds") else DEFAULT_AFFINITY_TIMEOUT_S
         )
     outliers, timeouts, health = _outliers(service.spec), _timeouts(service.spec), _health(service.spec)
-    named = ambassador_of(service)
     routes = []
     for port in service.spec.ports:
         protocol = port.protocol or TCP
@@ -203,32 +202,24 @@ def routes_of(name: ServiceName, service: core.Service | None, endpoints: core.E
         ready = addresses_of(endpoints, port.name, protocol)
         leaving = addresses_of(endpoints, port.name, protocol, terminating=True)
         named = ambassador_of(service) if protocol == TCP else None
-        known = () if named is None else _known(ready or leaving)
-        for label, listen in _places(service.spec.clusterIP, port):
-            routes.append(
-                Route(
-                    key=RouteKey(name, label),
-                    listen=listen,
-                    targets=tuple(sorted(ready)),
-                    affinity_timeout_s=affinity_timeout_s,
-                    protocol=protocol,
-                    terminating=tuple(sorted(leaving.keys() - ready)),
-                    terms=_terms(service.spec, ready, outliers),
-                    timeouts=timeouts,
-                    health=health,
-                    access_log=service.spec.accessLog,
-                    ambassador=named,
-                    addresses=known,
-                )
+        routes += [
+            Route(
+                key=RouteKey(name, label),
+                listen=listen,
+                targets=tuple(sorted(ready)),
+                affinity_timeout_s=affinity_timeout_s,
+                protocol=protocol,
+                terminating=tuple(sorted(leaving.keys() - ready)),
+                terms=_terms(service.spec, ready, outliers),
+                timeouts=timeouts,
+                health=health,
+                access_log=service.spec.accessLog,
+                ambassador=named,
+                addresses=() if named is None else _known(ready or leaving),
             )
+            for label, listen in _places(service.spec.clusterIP, port)
+        ]
     return routes
-
-
-def ambassador_of(service: core.Service) -> Named | None:
-    """Whom the service names, if it does."""
-    if not service.spec.ambassador.policy:
-        return None
-    return Named(service.spec.ambassador.policy, tuple(sorted(service.spec.ambassador.options.items())))
 
 
 def _places(address: str, port: core.ServicePort) -> Iterator[tuple[str, Target]]:
@@ -306,6 +297,13 @@ def _health(spec: core.ServiceSpec) -> HealthTerms | None:
         success_threshold=check.successThreshold,
         http_path=check.httpPath,
     )
+
+
+def ambassador_of(service: core.Service) -> Named | None:
+    """Whom the service names, if it does."""
+    if not service.spec.ambassador.policy:
+        return None
+    return Named(service.spec.ambassador.policy, tuple(sorted(service.spec.ambassador.options.items())))
 
 
 def _known(addresses: dict[Target, core.EndpointAddress]) -> tuple[Address, ...]:

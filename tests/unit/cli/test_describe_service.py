@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from cluster.cli.describe import _service
+from cluster.cli import describe_service
 from cluster.pb.v1 import core_pb2 as core
 
 
 def lines(spec: core.ServiceSpec) -> dict[str, str]:
-    described = [line.split(":", 1) for line in _service(core.Service(spec=spec))]
+    described = [line.split(":", 1) for line in describe_service.service(core.Service(spec=spec), None)]
     return {title.strip(): text.strip() for title, text in described}
 
 
