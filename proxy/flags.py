@@ -43,7 +43,6 @@ def make_parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -
     parser.add_argument("--policies", type=Path, metavar="DIR", help="Python files with policies for ambassadors")
     parser.add_argument("--hold-s", metavar="S", help="how long connections wait for a ready endpoint (default 1)")
     parser.add_argument("--max-connections", metavar="N", help="at a time (default: by the limit of open files)")
-    parser.add_argument("--policies", type=Path, metavar="DIR", help="Python files with policies for ambassadors")
     parser.add_argument("--log-level", help="debug, info (default), warning or error")
     parser.add_argument("--lifeline-fd", type=int, metavar="FD", help="stop when this descriptor reads end of file")
     return parser
