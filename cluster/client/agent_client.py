@@ -14,7 +14,8 @@ from typing import TypeAlias
 
 from cluster.pb.v1 import agent_pb2
 from cluster.rpc.channel import Channels
-from cluster.rpc.identity import Credentials
+from cluster.rpc.identity import Credentials, Identity
+from cluster.rpc.servicer import ON_BEHALF_OF
 from cluster.rpc.stub import NodeAgentStub
 
 STATS_TIMEOUT_S = 10.0
@@ -26,10 +27,12 @@ Input: TypeAlias = bytes | signal.Signals | agent_pb2.TerminalSize
 class NodeAgentClient:
     """A connection to one node agent. Nothing is connected before the first call."""
 
-    def __init__(self, address: str, credentials: Credentials) -> None:
-        """`address` is the agent's "host:port", as the Node says: InternalIP and kubeletEndpoint."""
+    def __init__(self, address: str, credentials: Credentials, *, on_behalf_of: Identity | None = None) -> None:
+        """`address` is the agent's "host:port", as the Node says: InternalIP and kubeletEndpoint. `on_behalf_of`: see
+        GrpcClusterClient."""
         self._channels = Channels(address, credentials)
-        self._stub = NodeAgentStub(self._channels)
+        metadata = [(ON_BEHALF_OF, str(on_behalf_of))] if on_behalf_of is not None else []
+        self._stub = NodeAgentStub(self._channels, metadata)
 
     async def logs(
         self,

@@ -96,7 +96,7 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
 """(kind of identity, kind of object) -> verb -> with which objects. Absent: denied."""
 
 _CLIENTS = frozenset({"admin", "controllers", "scheduler", "node", "hollow", "proxy"})
-_EVERYONE = _CLIENTS | {"master"}
+_EVERYONE = _CLIENTS | {"master", "kubernetes"}
 
 CALLS: dict[str, frozenset[str]] = {
     "/cluster.pb.v1.Cluster/Get": _CLIENTS,
@@ -108,7 +108,7 @@ CALLS: dict[str, frozenset[str]] = {
     "/cluster.pb.v1.Cluster/History": frozenset({"admin"}),
     "/cluster.pb.v1.Cluster/Undo": frozenset({"admin"}),
     "/cluster.pb.v1.Cluster/Trace": frozenset({"admin"}),
-    "/cluster.pb.v1.Cluster/StoreStatus": _EVERYONE,
+    "/cluster.pb.v1.Cluster/StoreStatus": _CLIENTS | {"master"},
     "/cluster.pb.v1.Cluster/Backup": frozenset({"admin"}),
     "/cluster.pb.v1.Cluster/Heartbeat": frozenset({"admin", "node", "hollow"}),
     "/cluster.pb.v1.Cluster/WatchHeartbeats": frozenset({"admin", "controllers"}),
