@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Sequence
 
 from cluster.actor.clock import SystemClock
+from cluster.api.columns import pod_reason, pod_status
 from cluster.api.conditions import is_pod_ready
 from cluster.api.kinds import AnyObject
 from cluster.api.labels import selector_from_map
 from cluster.api.owners import is_controlled_by
-from cluster.cli.printers import pod_reason, pod_status
 from cluster.client.informer import Informer
 from cluster.client.interface import ClusterClient
 from cluster.pb.v1 import core_pb2 as core

@@ -141,4 +141,6 @@ class Masters:
 
     def _connect(self) -> Master:
         address = self.addresses[self._number]
-        return Master(address, self._credentials, self._clock, self.leave, watchful=self.several, metadata=self._metadata)
+        return Master(
+            address, self._credentials, self._clock, self.leave, watchful=self.several, metadata=self._metadata
+        )

@@ -6,9 +6,9 @@ stream runs in a task of its own, so that the server, or its handler, can end it
 stopping") instead of cutting it off; a cancelled call is always re-raised as cancelled, since swallowing that leaks
 memory in gRPC.
 
-A call may be made for somebody else, and then has the rights of who made it, not of who carries it. That is believed of
-two identities only: a `master` hands calls on to another master, and `kubernetes` (who serves Kubernetes' REST API) calls
-for those who call it; never for a master or for itself, and nothing that its API does not need.
+A call may be made for somebody else, and then has the rights of who made it, not of who carries it. That is believed
+of two identities only: a `master` hands calls on to another master, and `kubernetes` (who serves Kubernetes' REST API)
+calls for those who call it; never for a master or for itself, and nothing that its API does not need.
 """
 
 from __future__ import annotations

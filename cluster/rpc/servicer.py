@@ -26,8 +26,8 @@ CALLER: ContextVar[Identity] = ContextVar("caller")
 """Who calls; set by the server's gate before any behaviour runs."""
 
 ON_BEHALF_OF = "podium-on-behalf-of"
-"""Metadata of a call that is made for somebody else: the identity that made it. Believed of a master, which hands a call
-on to another, and of who serves Kubernetes' REST API; of anybody else it is refused."""
+"""Metadata of a call that is made for somebody else: the identity that made it. Believed of a master, which hands a
+call on to another, and of who serves Kubernetes' REST API; of anybody else it is refused."""
 
 FORWARDED: ContextVar[bool] = ContextVar("forwarded", default=False)
 """Whether another master handed this call on; CALLER is who made it. Such a call is not handed on again."""
