@@ -35,6 +35,18 @@ Problems: TypeAlias = list[FieldError]
 Parse: TypeAlias = Callable[[Any, Where, Problems], Any]
 """Reads one value (never None). What it returns is of no use once it has added to the problems."""
 
+
+class Lenient(list[FieldError]):
+    """Problems, for a reader who goes on without the fields that no message has: they do not count as problems."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unknown: list[FieldError] = []
+        """Fields that nobody knows."""
+        self.not_carried_out: list[tuple[str, Any]] = []
+        """Fields of Kubernetes that Podium does not carry out: their paths, and what they say."""
+
+
 _TIMES = (core.Time.DESCRIPTOR.full_name, core.MicroTime.DESCRIPTOR.full_name)
 _QUANTITY = core.Quantity.DESCRIPTOR.full_name
 _INT_OR_STRING = core.IntOrString.DESCRIPTOR.full_name
@@ -138,12 +150,20 @@ class MessageParser:
     def _unknown(self, key: Any, value: Any, where: Where, problems: Problems) -> None:
         if key in self._reserved:
             # Empty asks for nothing: `resources: {}`, `loadBalancer: {}`, as Kubernetes' own tools print it.
-            if value not in (None, {}, []):
+            if value in (None, {}, []):
+                return
+            if isinstance(problems, Lenient):
+                problems.not_carried_out.append((path_of((where, key)), value))
+            else:
                 note(problems, (where, key), NOT_CARRIED_OUT, "FieldValueForbidden")
             return
         text = str(key)[:80]
         hint = _similar(text, [*(self._fields or ()), *self._reserved])
-        note(problems, (where, text), f'unknown field; did you mean "{hint}"?' if hint else "unknown field")
+        note(
+            problems.unknown if isinstance(problems, Lenient) else problems,
+            (where, text),
+            f'unknown field; did you mean "{hint}"?' if hint else "unknown field",
+        )
 
 
 @cache
