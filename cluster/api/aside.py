@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -45,11 +45,11 @@ _QUIET: dict[str, tuple[Any, ...]] = {
 """By the field's name: values that are what happens anyway."""
 
 
-def keep(obj: AnyObject, found: Iterable[tuple[str, Any]]) -> list[str]:
-    """Puts these fields (path, value) aside with the object, instead of what was aside before. Returns warnings.
-
-    Raises Invalid if it is too much.
+def keep(obj: AnyObject, found: Iterable[tuple[str, Any]], before: Mapping[str, Any] | None = None) -> list[str]:
+    """Puts these fields (path, value) aside with the object, instead of what was aside before. Returns warnings, but
+    not of what was there `before`, as `kept` says. Raises Invalid if it is too much.
     """
+    known = before or {}
     fields = {path: value for path, value in found if path not in _SERVER_OWNED}
     if not fields:
         if ANNOTATION in obj.metadata.annotations:
@@ -59,7 +59,16 @@ def keep(obj: AnyObject, found: Iterable[tuple[str, Any]]) -> list[str]:
     if len(text) > MAX_BYTES:
         raise Invalid(f"fields that Podium does not carry out take {len(text)} characters; the most is {MAX_BYTES}")
     obj.metadata.annotations[ANNOTATION] = text
-    return [f"{path}: {NOT_CARRIED_OUT}" for path, value in fields.items() if not _asks_for_nothing(path, value)]
+    return [
+        f"{path}: {NOT_CARRIED_OUT}"
+        for path, value in fields.items()
+        if not _asks_for_nothing(path, value) and known.get(path) != value
+    ]
+
+
+def kept(obj: AnyObject) -> dict[str, Any]:
+    """What is aside with an object: values by their paths."""
+    return _parsed(obj.metadata.annotations[ANNOTATION]) if ANNOTATION in obj.metadata.annotations else {}
 
 
 def restore(data: dict[str, Any]) -> None:
@@ -73,13 +82,16 @@ def restore(data: dict[str, Any]) -> None:
     text = annotations.pop(ANNOTATION)
     if not annotations:
         del metadata["annotations"]
+    for path, value in _parsed(text).items():
+        _place(data, path, value)
+
+
+def _parsed(text: str) -> dict[str, Any]:
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError):
-        return  # somebody has written there: it means nothing
-    if isinstance(fields, dict):
-        for path, value in fields.items():
-            _place(data, path, value)
+        return {}  # somebody has written there: it means nothing
+    return fields if isinstance(fields, dict) else {}
 
 
 def _place(data: dict[str, Any], path: str, value: Any) -> None:

@@ -89,6 +89,7 @@ class Steps:
     type=click.IntRange(1, 9),
     help="How many masters, and managers; more than one need --store.",
 )
+@click.option("--rest", is_flag=True, help="Serve Kubernetes' API from the start.")
 @click.option("--scheduler-config", default="", metavar="FILE", help="Profiles of the scheduler, as TOML.")
 @click.option(
     "--block",
@@ -124,6 +125,7 @@ def up_command(
     store: str,
     etcd_credentials: str,
     masters: int,
+    rest: bool,
     scheduler_config: str,
     block: int | None,
     timeout: float,
@@ -154,6 +156,7 @@ def up_command(
         running["hollow"] = state.hollow
         running |= {"store": state.store, "etcd_credentials": state.etcd_credentials, "block": state.block}
         running |= {"lifetime": state.lifetime, "scheduler_config": state.scheduler_config}
+        running["rest"] = any(process.role == "kubernetes" for process in state.processes)
         _tell_what_is_ignored(ctx, running)
         return _start_stopped(directory, state, timeout)
 
@@ -190,6 +193,7 @@ def up_command(
         block or 0,
         hollow,
         tuple(argument.lstrip("-") for argument in hollow_arg),
+        rest,
     )
     with _Interrupts(directory, patience=1) as interrupted:
         handle = start_supervisor(directory, options, detached=detach, clock=_CLOCK, lifeline_fd=lifeline_fd)
@@ -197,7 +201,7 @@ def up_command(
             from cluster.cli.upview import View
 
             with View(directory, handle, interrupted) as view:
-                ready = view.bring_up(nodes, hollow, manifests, timeout, steps)
+                ready = view.bring_up(nodes, hollow, manifests, timeout, steps, rest=rest)
                 if ready:
                     steps.done(f"lifetime {lifetime}", _LIFETIMES[lifetime])
                 if ready and not detach:

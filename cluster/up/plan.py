@@ -13,6 +13,9 @@ from cluster.up import hollow
 from cluster.up.addresses import AddressBlock
 from cluster.up.layout import ClusterDir
 
+KUBERNETES = "kubernetes"
+"""The process that serves Kubernetes' REST API."""
+
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
@@ -44,6 +47,8 @@ class UpOptions:
     """Nodes that are only played, beside the others."""
     hollow_args: tuple[str, ...] = ()
     """Further options of the processes that play them, without their dashes: "zones=3"."""
+    rest: bool = False
+    """Serve Kubernetes' REST API from the beginning, and not only when somebody asks for it."""
 
 
 class Restart(Enum):
@@ -65,6 +70,8 @@ class ChildSpec:
     argv: tuple[str, ...]
     address: str = ""
     restart: Restart = Restart.ALWAYS
+    on_demand: bool = False
+    """It is started when somebody asks for it by its name, and not before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +173,22 @@ def plan_cluster(options: UpOptions, directory: ClusterDir, block: AddressBlock)
             *common,
         ),
     )
+    kubernetes = ChildSpec(
+        KUBERNETES,
+        "kubernetes",
+        "cluster.__main__",
+        (
+            *("kubernetes", "--master", addresses, "--listen", block.kubernetes),
+            *("--credentials", str(directory.credentials("kubernetes"))),
+        ),
+        block.kubernetes,
+        on_demand=not options.rest,
+    )
     played = _hollow_nodes(options, directory, block, addresses)
     names = tuple(agent.name for agent in (*agents, *played))
     return ClusterPlan(
-        (*masters, *agents, *played, *managers, proxy),
-        (tuple(each.name for each in managers), (*names, "proxy"), tuple(each.name for each in masters)),
+        (*masters, *agents, *played, *managers, proxy, kubernetes),
+        ((KUBERNETES, *(each.name for each in managers)), (*names, "proxy"), tuple(each.name for each in masters)),
     )
 
 

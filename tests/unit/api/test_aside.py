@@ -52,6 +52,14 @@ def test_what_asks_for_something_is_warned_of() -> None:
     ], "the default of dnsPolicy is what happens anyway"
 
 
+def test_nobody_is_warned_again_of_what_was_there_before() -> None:
+    obj, warnings = stored(POD)
+    reading = read_object(POD)
+    assert aside.keep(reading.object, reading.not_carried_out, aside.kept(obj)) == []
+    changed = [(path, 7 if "fsGroup" in path else value) for path, value in reading.not_carried_out]
+    assert aside.keep(reading.object, changed, aside.kept(obj)) == [warnings[1]]
+
+
 def test_a_field_that_is_taken_out_is_no_longer_aside() -> None:
     obj, _ = stored(POD)
     assert aside.ANNOTATION in obj.metadata.annotations

@@ -19,18 +19,25 @@ def block() -> AddressBlock:
 
 def test_every_daemon_has_its_own_credentials_and_address(block: AddressBlock) -> None:
     plan = plan_cluster(UpOptions(nodes=2), ClusterDir(Path("/c/demo")), block)
-    assert [child.name for child in plan.children] == ["master", "node-1", "node-2", "manager", "proxy"]
+    assert [child.name for child in plan.children] == ["master", "node-1", "node-2", "manager", "proxy", "kubernetes"]
     assert [child.address for child in plan.children] == [
         "127.42.0.1:6443",
         "127.42.0.10:10250",
         "127.42.0.11:10250",
         "127.42.0.1:10259",
         "",
+        "127.42.0.251:6443",
     ]
     agent = plan.children[1]
     assert "/c/demo/pki/node-node-1" in agent.argv
     assert "/c/demo/nodes/node-1" in agent.argv
     assert agent.argv[agent.argv.index("--hide") + 1] == "/c", "pods see no other cluster of this user either"
+
+
+@pytest.mark.parametrize("rest", [True, False])
+def test_kubernetes_api_costs_nothing_until_somebody_asks(block: AddressBlock, rest: bool) -> None:
+    plan = plan_cluster(UpOptions(nodes=1, rest=rest), ClusterDir(Path("/c/demo")), block)
+    assert [child.name for child in plan.children if child.on_demand] == ([] if rest else ["kubernetes"])
 
 
 def test_only_agents_stay_dead(block: AddressBlock) -> None:
@@ -41,12 +48,13 @@ def test_only_agents_stay_dead(block: AddressBlock) -> None:
         "node-1": Restart.NEVER,
         "manager": Restart.ALWAYS,
         "proxy": Restart.ALWAYS,
+        "kubernetes": Restart.ALWAYS,
     }
 
 
 def test_the_manager_stops_before_the_agents_and_the_master_last(block: AddressBlock) -> None:
     plan = plan_cluster(UpOptions(nodes=2), ClusterDir(Path("/c/demo")), block)
-    assert plan.stop_order == (("manager",), ("node-1", "node-2", "proxy"), ("master",))
+    assert plan.stop_order == (("kubernetes", "manager"), ("node-1", "node-2", "proxy"), ("master",))
 
 
 def test_several_masters_share_a_store_and_everybody_knows_them_all(block: AddressBlock) -> None:
@@ -55,6 +63,7 @@ def test_several_masters_share_a_store_and_everybody_knows_them_all(block: Addre
     names = [child.name for child in plan.children]
     assert names == [
         *("master-1", "master-2", "master-3", "node-1", "manager-1", "manager-2", "manager-3", "proxy"),
+        "kubernetes",
     ]
     addresses = "127.42.0.1:6443,127.42.0.2:6443,127.42.0.3:6443"
     for child in plan.children:
@@ -103,7 +112,7 @@ def test_hollow_nodes_are_further_daemons_that_share_an_identity_and_an_address(
     options = UpOptions(nodes=0, hollow=6000, hollow_args=("zones=3", "events"), profile="kubernetes")
     plan = plan_cluster(options, ClusterDir(Path("/c/demo")), block)
     assert [child.name for child in plan.children] == [
-        *("master", "hollow.1", "hollow.2", "hollow.3", "manager", "proxy")
+        *("master", "hollow.1", "hollow.2", "hollow.3", "manager", "proxy", "kubernetes")
     ]
     assert plan.stop_order[1] == ("hollow.1", "hollow.2", "hollow.3", "proxy")
     second = list(plan.children[2].argv)
