@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -49,6 +50,13 @@ MAX_CLIENTS = 256
 """Callers whose connection to the master is kept."""
 _STOP_S = 2.0
 _JSON = "application/json"
+_KEEPALIVE = (
+    ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 30),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPINTVL), 10),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPCNT), 3),
+)
+"""Of connections; accepted ones have what the listening one has. A watcher that was cut off is gone after a minute."""
 
 Connect = Callable[[Identity], ClusterClient]
 """Makes a client that calls with the rights of an identity."""
@@ -97,15 +105,27 @@ class KubernetesServer:
         self._stopping = asyncio.Event()
         self._runner: web.ServerRunner | None = None
 
+    @property
+    def watches(self) -> int:
+        """How many there are."""
+        return len(self._watching)
+
     # --- life
 
     async def start(self) -> None:
         """Binds and serves. Raises OSError."""
         host, _, port = self._address.rpartition(":")
-        server = web.Server(self._handle, access_log=None, keepalive_timeout=KEEPALIVE_S, max_line_size=16384)
+        # A caller who goes away is noticed: nobody works on for it, and its watch ends.
+        server = web.Server(
+            self._handle,
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=KEEPALIVE_S,
+            max_line_size=16384,
+        )
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_STOP_S)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, int(port), ssl_context=self._tls, backlog=512)
+        site = web.SockSite(self._runner, _listener(host, int(port)), ssl_context=self._tls, backlog=512)
         await site.start()
         bound = self._runner.addresses[0]
         self._on_bound(f"{bound[0]}:{bound[1]}")
@@ -222,6 +242,8 @@ class KubernetesServer:
                 async with asyncio.timeout(WRITE_TIMEOUT_S):
                     await response.write(text)
             await response.write_eof()
+        except ConnectionError:
+            pass  # the reader has gone
         except TimeoutError:
             if request.transport is not None:
                 request.transport.abort()  # it reads nothing; what it has not taken is not to be kept for it
@@ -229,6 +251,21 @@ class KubernetesServer:
             self._watching.discard(watching)
             await lines.aclose()
         return response
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """A bound socket, whose connections notice when the other end has vanished without a word. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for option, value in _KEEPALIVE:
+            listener.setsockopt(*option, value)
+        listener.bind((host.strip("[]"), port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 async def _read(request: web.BaseRequest) -> bytes:

@@ -76,7 +76,7 @@ def test_several_masters_share_a_store_and_everybody_knows_them_all(block: Addre
             assert words[words.index("--master") + 1] == addresses
         assert ("--leader-elect" in words) == (child.role == "manager")
     assert plan.stop_order == (
-        ("manager-1", "manager-2", "manager-3"),
+        ("kubernetes", "manager-1", "manager-2", "manager-3"),
         ("node-1", "proxy"),
         ("master-1", "master-2", "master-3"),
     )
