@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequen
 from typing import TypeAlias
 
 from cluster.pb.v1 import agent_pb2
+from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.channel import Channels
 from cluster.rpc.identity import Credentials, Identity
 from cluster.rpc.servicer import ON_BEHALF_OF
@@ -22,6 +23,13 @@ STATS_TIMEOUT_S = 10.0
 
 Input: TypeAlias = bytes | signal.Signals | agent_pb2.TerminalSize
 """What goes to a command: what it reads, signals, the new size of its terminal."""
+
+
+def agent_address(node: core.Node) -> str:
+    """Where a node's agent serves, "host:port"; empty if the node does not say."""
+    host = next((each.address for each in node.status.addresses if each.type == "InternalIP"), "")
+    port = node.status.daemonEndpoints.kubeletEndpoint.Port
+    return f"{host}:{port}" if host and port else ""
 
 
 class NodeAgentClient:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
+from cluster.api.errors import Unavailable
 from cluster.api.kinds import AnyObject
+from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
 from cluster.kubernetes.encoding import Encoder
 from cluster.kubernetes.negotiation import Accepted, Form
@@ -28,6 +30,11 @@ class Answer:
     warnings: list[str] = field(default_factory=list)
 
 
+def no_agents(address: str) -> NodeAgentClient:
+    """Where there are none, as in tests."""
+    raise Unavailable(f"there is no way to the agent at {address}")
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """See above."""
@@ -44,6 +51,10 @@ class Call:
     content_type: str = ""
     body: bytes = b""
     timeout_s: float = TIMEOUT_S
+    commands: tuple[str, ...] = ()
+    """What is to be run: the parameter `command`, which is given for each word."""
+    reach: Callable[[str], NodeAgentClient] = no_agents
+    """Makes a client of the node agent at an address, with the caller's rights."""
 
     @property
     def namespace(self) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from cluster.actor import daemon
 from cluster.actor.clock import SystemClock
 from cluster.actor.supervisor import ChildSpec, Supervisor
+from cluster.client.agent_client import NodeAgentClient
 from cluster.client.grpc_client import GrpcClusterClient
 from cluster.config.addresses import masters_argument
 from cluster.kubernetes.authentication import Authentication
@@ -64,6 +65,7 @@ def main(argv: Sequence[str]) -> int:
                 tls,
                 Authentication(cluster, TokenChecker(credentials.ca, cluster, clock)),
                 lambda caller: GrpcClusterClient(flags.master, credentials, on_behalf_of=caller),
+                lambda caller, address: NodeAgentClient(address, credentials, on_behalf_of=caller),
                 clock=clock,
                 rng=random.Random(),
                 on_bound=lambda address: bound.update(address=address),

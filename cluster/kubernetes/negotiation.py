@@ -33,14 +33,14 @@ class Accepted:
     version: str = "v1"
 
 
-_PLAIN = Accepted(Form.PLAIN)
+PLAIN = Accepted(Form.PLAIN)
 _JSON = ("application/json", "application/*", "*/*")
 
 
 def negotiate(header: str, *, discovery: bool = False) -> Accepted:
     """The form to answer in; with `discovery`, which only discovery has. Raises Refused (406)."""
     if not header:
-        return _PLAIN
+        return PLAIN
     for media in header.split(","):
         kind, *parameters = (part.strip() for part in media.split(";"))
         if kind not in _JSON:
@@ -50,7 +50,7 @@ def negotiate(header: str, *, discovery: bool = False) -> Accepted:
             continue
         wanted = given.get("as", "")
         if not wanted:
-            return _PLAIN
+            return PLAIN
         version = given.get("v", "")
         if discovery:
             if (

@@ -65,8 +65,11 @@ def _subresources(kind: Kind, group: str, version: str) -> tuple[Subresource, ..
     found = []
     if kind.name == "Pod":
         found += [
+            Subresource("attach", "PodAttachOptions", "", "v1", ("create", "get")),
             Subresource("binding", "Binding", "", "v1", ("create",)),
             Subresource("eviction", "Eviction", "policy", "v1", ("create",)),
+            Subresource("exec", "PodExecOptions", "", "v1", ("create", "get")),
+            Subresource("log", "Pod", "", "v1", ("get",)),
         ]
     if kind.name == "ReplicationController":
         found.append(Subresource("scale", "Scale", "autoscaling", "v1", _CHANGED))

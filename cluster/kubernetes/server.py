@@ -25,13 +25,14 @@ from multidict import MultiDict
 from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
 from cluster.api.errors import ApiError, BadRequest, Internal, Overloaded, Unavailable
+from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
-from cluster.kubernetes import query, routing
+from cluster.kubernetes import pod_streams, query, routing
 from cluster.kubernetes.authentication import Authentication
 from cluster.kubernetes.bodies import MAX_BYTES
 from cluster.kubernetes.call import TIMEOUT_S, Answer, Call
 from cluster.kubernetes.encoding import Encoder
-from cluster.kubernetes.negotiation import negotiate
+from cluster.kubernetes.negotiation import PLAIN, negotiate
 from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
 from cluster.kubernetes.statuses import Refused, code_of, failure, retry_after_s
 from cluster.kubernetes.tables import Tables
@@ -43,6 +44,8 @@ _log = logging.getLogger("podium.kubernetes")
 MAX_CALLS = 600
 """At the same time, watches apart. What is more is refused, so that what was begun is done in time."""
 MAX_WATCHES = 5_000
+MAX_STREAMS = 500
+"""Logs that are followed and commands that run."""
 WRITE_TIMEOUT_S = 30.0
 KEEPALIVE_S = 75.0
 """How long a connection may be idle."""
@@ -60,6 +63,10 @@ _KEEPALIVE = (
 
 Connect = Callable[[Identity], ClusterClient]
 """Makes a client that calls with the rights of an identity."""
+Reach = Callable[[Identity, str], NodeAgentClient]
+"""Makes one of the node agent at an address, with such rights."""
+NOT_JSON = ("log", "exec", "attach")
+"""Subresources whose answers are not: the header Accept does not matter."""
 
 
 def tls_context(directory: Path) -> ssl.SSLContext:
@@ -83,6 +90,7 @@ class KubernetesServer:
         tls: ssl.SSLContext,
         authentication: Authentication,
         connect: Connect,
+        reach: Reach,
         *,
         clock: Clock,
         rng: random.Random,
@@ -93,6 +101,7 @@ class KubernetesServer:
         self._tls = tls
         self._authentication = authentication
         self._connect = connect
+        self._reach = reach
         self._clock = clock
         self._rng = rng
         self._on_bound = on_bound
@@ -100,6 +109,7 @@ class KubernetesServer:
         self._tables = Tables(self._encoder)
         self._clients: dict[Identity, ClusterClient] = {}
         self._calls = 0
+        self._streams = 0
         self._watching: set[Watching] = set()
         self._tasks = Tasks("kubernetes")
         self._stopping = asyncio.Event()
@@ -162,6 +172,8 @@ class KubernetesServer:
                 return about
             target = target_of(parts)
             call = await self._call(request, target, identity)
+            if target.subresource in ("log", "exec", "attach"):
+                return await self._stream(request, call)
             if routing.is_watch(call, request.method):
                 return await self._watch(request, call)
             return await self._answer(call, request.method)
@@ -195,7 +207,7 @@ class KubernetesServer:
         return Call(
             target,
             words,
-            negotiate(headers.get("Accept", "")),
+            PLAIN if target.subresource in NOT_JSON else negotiate(headers.get("Accept", "")),
             self._client(identity),
             self._encoder,
             self._tables,
@@ -203,6 +215,8 @@ class KubernetesServer:
             content_type=headers.get("Content-Type", ""),
             body=await _read(request) if writes else b"",
             timeout_s=min(query.duration_s(words, "timeout") or TIMEOUT_S, 60.0),
+            commands=tuple(request.rel_url.query.getall("command", ())),
+            reach=lambda address: self._reach(identity, address),
         )
 
     def _client(self, identity: Identity) -> ClusterClient:
@@ -224,6 +238,21 @@ class KubernetesServer:
             return _response(await routing.answer(call, method))
         finally:
             self._calls -= 1
+
+    async def _stream(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        """What goes on for as long as a log is followed or a command runs."""
+        if call.target.subresource == "log" and request.method != "GET":
+            raise routing.not_allowed(request.method)
+        if request.method not in ("GET", "POST"):
+            raise routing.not_allowed(request.method)
+        if self._streams >= MAX_STREAMS:
+            raise Overloaded("too many logs and commands at the same time, please try again later")
+        self._streams += 1
+        try:
+            is_log = call.target.subresource == "log"
+            return await (pod_streams.logs(call, request) if is_log else pod_streams.converse(call, request))
+        finally:
+            self._streams -= 1
 
     async def _watch(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         if self._stopping.is_set():

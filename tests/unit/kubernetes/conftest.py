@@ -45,6 +45,8 @@ class Api:
         self.directory = directory
         self.cluster = cluster
         self.callers: list[str] = []
+        self.agent: Any = None
+        """Stands for the agent of every node."""
         make_ca(directory / "ca", "demo")
         credentials = self.issue("kubernetes", HOST)
         self.address = ""
@@ -53,6 +55,7 @@ class Api:
             tls_context(directory / "kubernetes"),
             Authentication("demo", TokenChecker(credentials.ca, "demo")),
             self._connect,
+            self._reach,
             clock=SystemClock(),
             rng=random.Random(1),
             on_bound=lambda address: setattr(self, "address", address),
@@ -62,6 +65,11 @@ class Api:
     def _connect(self, identity: Identity) -> Any:
         self.callers.append(str(identity))
         return self.cluster.client(str(identity))
+
+    def _reach(self, identity: Identity, address: str) -> Any:
+        assert self.agent is not None, "the test has no agent"
+        self.callers.append(f"{identity} at {address}")
+        return self.agent
 
     def issue(self, identity: str, *hosts: str, authority: str = "ca") -> Credentials:
         directory = self.directory / identity.replace(":", "-")
