@@ -6,6 +6,7 @@ clients would not understand. Pure.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from cluster.api.errors import (
@@ -28,6 +29,7 @@ _AS_KUBERNETES: dict[type[ApiError], tuple[str, int]] = {
     StoreRewound: ("Expired", 410),
 }
 _RETRY_AFTER_S = 1
+_BEGINNING = re.compile(r'[A-Za-z]+ "([^"]+)" (?:is invalid|already exists)')
 
 
 class Refused(ApiError):
@@ -62,8 +64,8 @@ def failure(error: ApiError, target: Target | None = None) -> dict[str, Any]:
     }
     details: dict[str, Any] = {}
     if target is not None:
-        if target.name:
-            details["name"] = target.name
+        if name := target.name or _named(error):
+            details["name"] = name
         if target.resource.group:
             details["group"] = target.resource.group
         details["kind"] = target.resource.kind.name if isinstance(error, Invalid) else target.resource.plural
@@ -99,6 +101,12 @@ def retry_after_s(error: ApiError) -> int:
 def expired_event(error: ApiError) -> bool:
     """Whether a watch that ended so has to begin with a list again."""
     return isinstance(error, StoreRewound) or (isinstance(error, Expired) and not error.last_revision)
+
+
+def _named(error: ApiError) -> str:
+    """The object that an error is about which the path does not name, as it was to be created: Pod "web" is invalid."""
+    found = _BEGINNING.match(error.message)
+    return found[1] if found is not None else ""
 
 
 def _message(error: ApiError, target: Target | None) -> str:

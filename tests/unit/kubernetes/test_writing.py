@@ -35,6 +35,7 @@ async def test_create(api: Api, cluster: MemoryCluster) -> None:
     assert cluster.find(core.Pod, "web") is not None
     again = await api.ask("POST", PODS, manifest())
     assert (again.code, again.reason) == (409, "AlreadyExists")
+    assert again.body["details"] == {"name": "web", "kind": "pods"}
 
 
 async def test_create_with_a_generated_name(api: Api) -> None:
