@@ -36,6 +36,9 @@ _OTHERS: dict[str, type[Message]] = {
     "Binding": bodies.Binding,
     "Eviction": bodies.Eviction,
     "Scale": bodies.Scale,
+    "SelfSubjectAccessReview": bodies.SelfSubjectAccessReview,
+    "SelfSubjectReview": bodies.SelfSubjectReview,
+    "SelfSubjectRulesReview": bodies.SelfSubjectRulesReview,
 }
 _POINTERS = frozenset(
     (

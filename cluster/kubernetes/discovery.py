@@ -12,9 +12,15 @@ from importlib.metadata import version as installed_version
 from typing import Any
 
 from cluster.kubernetes.resources import GROUP_VERSIONS, VERBS, Resource, Subresource, resources_of
+from cluster.kubernetes.reviews import GROUPS as REVIEW_GROUPS
+from cluster.kubernetes.reviews import REVIEWS, Review
 
 MAJOR, MINOR = "1", "36"
 """Whose API this is: kubectl warns of servers that are further than one minor version away."""
+
+
+_GROUP_VERSIONS = (*GROUP_VERSIONS, *((group, "v1") for group in REVIEW_GROUPS))
+"""Those of the kinds, and of what can only be asked."""
 
 
 def version() -> dict[str, str]:
@@ -55,12 +61,16 @@ def api_group(group: str) -> dict[str, Any] | None:
 
 def api_resources(group: str, version: str) -> dict[str, Any] | None:
     """GET /api/v1 and /apis/GROUP/VERSION; None if there is none of that name."""
-    if (group, version) not in GROUP_VERSIONS:
+    if (group, version) not in _GROUP_VERSIONS:
         return None
     resources: list[dict[str, Any]] = []
     for row in resources_of(group, version):
         resources.append(_resource(row))
         resources += [_subresource(row, each) for each in row.subresources]
+    for review in REVIEWS:
+        if (review.group, "v1") == (group, version):
+            shown = {"name": review.plural, "singularName": review.kind.lower(), "namespaced": False}
+            resources.append({**shown, "kind": review.kind, "verbs": ["create"]})
     return {
         "kind": "APIResourceList",
         "apiVersion": "v1",
@@ -82,7 +92,10 @@ def aggregated(core: bool, form: str) -> dict[str, Any]:
                 "versions": [
                     {
                         "version": version,
-                        "resources": [_discovered(row) for row in resources_of(group, version)],
+                        "resources": [
+                            *(_discovered(row) for row in resources_of(group, version)),
+                            *(_discovered_review(each) for each in REVIEWS if (each.group, "v1") == (group, version)),
+                        ],
                         "freshness": "Current",
                     }
                     for version in _versions(group)
@@ -94,11 +107,11 @@ def aggregated(core: bool, form: str) -> dict[str, Any]:
 
 
 def _groups() -> list[str]:
-    return list(dict.fromkeys(group for group, _ in GROUP_VERSIONS if group))
+    return list(dict.fromkeys(group for group, _ in _GROUP_VERSIONS if group))
 
 
 def _versions(group: str) -> list[str]:
-    return [version for each, version in GROUP_VERSIONS if each == group]
+    return [version for each, version in _GROUP_VERSIONS if each == group]
 
 
 def _group(group: str) -> dict[str, Any]:
@@ -156,3 +169,13 @@ def _discovered(row: Resource) -> dict[str, Any]:
             for part in row.subresources
         ]
     return found
+
+
+def _discovered_review(review: Review) -> dict[str, Any]:
+    return {
+        "resource": review.plural,
+        "responseKind": {"group": review.group, "version": "v1", "kind": review.kind},
+        "scope": "Cluster",
+        "singularResource": review.kind.lower(),
+        "verbs": ["create"],
+    }

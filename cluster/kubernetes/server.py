@@ -27,7 +27,7 @@ from cluster.actor.tasks import Tasks
 from cluster.api.errors import ApiError, BadRequest, Internal, Overloaded, Unavailable
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
-from cluster.kubernetes import pod_streams, query, routing
+from cluster.kubernetes import pod_streams, query, reviews, routing
 from cluster.kubernetes.authentication import Authentication
 from cluster.kubernetes.bodies import MAX_BYTES
 from cluster.kubernetes.call import TIMEOUT_S, Answer, Call
@@ -170,6 +170,8 @@ class KubernetesServer:
             identity = self._authentication.who(certificate, request.headers.get("Authorization", ""))
             if (about := self._about(request, parts)) is not None:
                 return about
+            if (review := reviews.BY_PARTS.get(tuple(parts))) is not None:
+                return await self._review(request, review, identity)
             target = target_of(parts)
             call = await self._call(request, target, identity)
             if target.subresource in ("log", "exec", "attach"):
@@ -199,6 +201,15 @@ class KubernetesServer:
         document, media = found
         body = document if isinstance(document, bytes) else orjson.dumps(document)
         return web.Response(body=body, headers={"Content-Type": media, "Vary": "Accept"})
+
+    async def _review(self, request: web.BaseRequest, review: reviews.Review, identity: Identity) -> web.Response:
+        """What somebody asks about itself."""
+        if request.method != "POST":
+            raise routing.not_allowed(request.method)
+        body = await _read(request)
+        media = request.headers.get("Content-Type", "")
+        answered = reviews.read(review, identity.kind, str(identity), media, body)
+        return web.Response(body=orjson.dumps(answered), status=201, headers={"Content-Type": _JSON})
 
     async def _call(self, request: web.BaseRequest, target: Target, identity: Identity) -> Call:
         words = _query(request)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from cluster.pb.v1 import core_pb2 as cluster_dot_pb_dot_v1_dot_core__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63luster/pb/v1/kubernetes.proto\x12\rcluster.pb.v1\x1a\x18\x63luster/pb/v1/core.proto\",\n\x08TypeMeta\x12\x12\n\napiVersion\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\"o\n\x07Unknown\x12)\n\x08typeMeta\x18\x01 \x01(\x0b\x32\x17.cluster.pb.v1.TypeMeta\x12\x0b\n\x03raw\x18\x02 \x01(\x0c\x12\x17\n\x0f\x63ontentEncoding\x18\x03 \x01(\t\x12\x13\n\x0b\x63ontentType\x18\x04 \x01(\t\";\n\x13\x44\x65letePreconditions\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x17\n\x0fresourceVersion\x18\x02 \x01(\t\"\xe5\x01\n\rDeleteOptions\x12\x1a\n\x12gracePeriodSeconds\x18\x01 \x01(\x03\x12\x39\n\rpreconditions\x18\x02 \x01(\x0b\x32\".cluster.pb.v1.DeletePreconditions\x12\x18\n\x10orphanDependents\x18\x03 \x01(\x08\x12\x19\n\x11propagationPolicy\x18\x04 \x01(\t\x12\x0e\n\x06\x64ryRun\x18\x05 \x03(\t\x12\x38\n0ignoreStoreReadErrorWithClusterBreakingPotential\x18\x06 \x01(\x08\"f\n\x07\x42inding\x12+\n\x08metadata\x18\x01 \x01(\x0b\x32\x19.cluster.pb.v1.ObjectMeta\x12.\n\x06target\x18\x02 \x01(\x0b\x32\x1e.cluster.pb.v1.ObjectReference\"l\n\x08\x45viction\x12+\n\x08metadata\x18\x01 \x01(\x0b\x32\x19.cluster.pb.v1.ObjectMeta\x12\x33\n\rdeleteOptions\x18\x02 \x01(\x0b\x32\x1c.cluster.pb.v1.DeleteOptions\"\x1d\n\tScaleSpec\x12\x10\n\x08replicas\x18\x01 \x01(\x05\"1\n\x0bScaleStatus\x12\x10\n\x08replicas\x18\x01 \x01(\x05\x12\x10\n\x08selector\x18\x02 \x01(\t\"\x88\x01\n\x05Scale\x12+\n\x08metadata\x18\x01 \x01(\x0b\x32\x19.cluster.pb.v1.ObjectMeta\x12&\n\x04spec\x18\x02 \x01(\x0b\x32\x18.cluster.pb.v1.ScaleSpec\x12*\n\x06status\x18\x03 \x01(\x0b\x32\x1a.cluster.pb.v1.ScaleStatus')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63luster/pb/v1/kubernetes.proto\x12\rcluster.pb.v1\x1a\x18\x63luster/pb/v1/core.proto\",\n\x08TypeMeta\x12\x12\n\napiVersion\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\"o\n\x07Unknown\x12)\n\x08typeMeta\x18\x01 \x01(\x0b\x32\x17.cluster.pb.v1.TypeMeta\x12\x0b\n\x03raw\x18\x02 \x01(\x0c\x12\x17\n\x0f\x63ontentEncoding\x18\x03 \x01(\t\x12\x13\n\x0b\x63ontentType\x18\x04 \x01(\t\";\n\x13\x44\x65letePreconditions\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x17\n\x0fresourceVersion\x18\x02 \x01(\t\"\xe5\x01\n\rDeleteOptions\x12\x1a\n\x12gracePeriodSeconds\x18\x01 \x01(\x03\x12\x39\n\rpreconditions\x18\x02 \x01(\x0b\x32\".cluster.pb.v1.DeletePreconditions\x12\x18\n\x10orphanDependents\x18\x03 \x01(\x08\x12\x19\n\x11propagationPolicy\x18\x04 \x01(\t\x12\x0e\n\x06\x64ryRun\x18\x05 \x03(\t\x12\x38\n0ignoreStoreReadErrorWithClusterBreakingPotential\x18\x06 \x01(\x08\"f\n\x07\x42inding\x12+\n\x08metadata\x18\x01 \x01(\x0b\x32\x19.cluster.pb.v1.ObjectMeta\x12.\n\x06target\x18\x02 \x01(\x0b\x32\x1e.cluster.pb.v1.ObjectReference\"l\n\x08\x45viction\x12+\n\x08metadata\x18\x01 \x01(\x0b\x32\x19.cluster.pb.v1.ObjectMeta\x12\x33\n\rdeleteOptions\x18\x02 \x01(\x0b\x32\x1c.cluster.pb.v1.DeleteOptions\"\x1d\n\tScaleSpec\x12\x10\n\x08replicas\x18\x01 \x01(\x05\"1\n\x0bScaleStatus\x12\x10\n\x08replicas\x18\x01 \x01(\x05\x12\x10\n\x08selector\x18\x02 \x01(\t\"\x88\x01\n\x05Scale\x12+\n\x08metadata\x18\x01 \x01(\x0b\x32\x19.cluster.pb.v1.ObjectMeta\x12&\n\x04spec\x18\x02 \x01(\x0b\x32\x18.cluster.pb.v1.ScaleSpec\x12*\n\x06status\x18\x03 \x01(\x0b\x32\x1a.cluster.pb.v1.ScaleStatus\"\x8a\x01\n\x12ResourceAttributes\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04verb\x18\x02 \x01(\t\x12\r\n\x05group\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x10\n\x08resource\x18\x05 \x01(\t\x12\x13\n\x0bsubresource\x18\x06 \x01(\t\x12\x0c\n\x04name\x18\x07 \x01(\t\"3\n\x15NonResourceAttributes\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04verb\x18\x02 \x01(\t\"\xa1\x01\n\x1bSelfSubjectAccessReviewSpec\x12=\n\x12resourceAttributes\x18\x01 \x01(\x0b\x32!.cluster.pb.v1.ResourceAttributes\x12\x43\n\x15nonResourceAttributes\x18\x02 \x01(\x0b\x32$.cluster.pb.v1.NonResourceAttributes\"e\n\x19SubjectAccessReviewStatus\x12\x0f\n\x07\x61llowed\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x17\n\x0f\x65valuationError\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65nied\x18\x04 \x01(\x08\"\xba\x01\n\x17SelfSubjectAccessReview\x12+\n\x08metadata\x18\x01 \x01(\x0b\x32\x19.cluster.pb.v1.ObjectMeta\x12\x38\n\x04spec\x18\x02 \x01(\x0b\x32*.cluster.pb.v1.SelfSubjectAccessReviewSpec\x12\x38\n\x06status\x18\x03 \x01(\x0b\x32(.cluster.pb.v1.SubjectAccessReviewStatus\"/\n\x1aSelfSubjectRulesReviewSpec\x12\x11\n\tnamespace\x18\x01 \x01(\t\"Z\n\x0cResourceRule\x12\r\n\x05verbs\x18\x01 \x03(\t\x12\x11\n\tapiGroups\x18\x02 \x03(\t\x12\x11\n\tresources\x18\x03 \x03(\t\x12\x15\n\rresourceNames\x18\x04 \x03(\t\"9\n\x0fNonResourceRule\x12\r\n\x05verbs\x18\x01 \x03(\t\x12\x17\n\x0fnonResourceURLs\x18\x02 \x03(\t\"\xb5\x01\n\x18SubjectRulesReviewStatus\x12\x32\n\rresourceRules\x18\x01 \x03(\x0b\x32\x1b.cluster.pb.v1.ResourceRule\x12\x38\n\x10nonResourceRules\x18\x02 \x03(\x0b\x32\x1e.cluster.pb.v1.NonResourceRule\x12\x12\n\nincomplete\x18\x03 \x01(\x08\x12\x17\n\x0f\x65valuationError\x18\x04 \x01(\t\"\xb7\x01\n\x16SelfSubjectRulesReview\x12+\n\x08metadata\x18\x01 \x01(\x0b\x32\x19.cluster.pb.v1.ObjectMeta\x12\x37\n\x04spec\x18\x02 \x01(\x0b\x32).cluster.pb.v1.SelfSubjectRulesReviewSpec\x12\x37\n\x06status\x18\x03 \x01(\x0b\x32\'.cluster.pb.v1.SubjectRulesReviewStatus\"9\n\x08UserInfo\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x0e\n\x06groups\x18\x03 \x03(\t\"D\n\x17SelfSubjectReviewStatus\x12)\n\x08userInfo\x18\x01 \x01(\x0b\x32\x17.cluster.pb.v1.UserInfo\"x\n\x11SelfSubjectReview\x12+\n\x08metadata\x18\x01 \x01(\x0b\x32\x19.cluster.pb.v1.ObjectMeta\x12\x36\n\x06status\x18\x02 \x01(\x0b\x32&.cluster.pb.v1.SelfSubjectReviewStatus')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,4 +50,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCALESTATUS']._serialized_end=821
   _globals['_SCALE']._serialized_start=824
   _globals['_SCALE']._serialized_end=960
+  _globals['_RESOURCEATTRIBUTES']._serialized_start=963
+  _globals['_RESOURCEATTRIBUTES']._serialized_end=1101
+  _globals['_NONRESOURCEATTRIBUTES']._serialized_start=1103
+  _globals['_NONRESOURCEATTRIBUTES']._serialized_end=1154
+  _globals['_SELFSUBJECTACCESSREVIEWSPEC']._serialized_start=1157
+  _globals['_SELFSUBJECTACCESSREVIEWSPEC']._serialized_end=1318
+  _globals['_SUBJECTACCESSREVIEWSTATUS']._serialized_start=1320
+  _globals['_SUBJECTACCESSREVIEWSTATUS']._serialized_end=1421
+  _globals['_SELFSUBJECTACCESSREVIEW']._serialized_start=1424
+  _globals['_SELFSUBJECTACCESSREVIEW']._serialized_end=1610
+  _globals['_SELFSUBJECTRULESREVIEWSPEC']._serialized_start=1612
+  _globals['_SELFSUBJECTRULESREVIEWSPEC']._serialized_end=1659
+  _globals['_RESOURCERULE']._serialized_start=1661
+  _globals['_RESOURCERULE']._serialized_end=1751
+  _globals['_NONRESOURCERULE']._serialized_start=1753
+  _globals['_NONRESOURCERULE']._serialized_end=1810
+  _globals['_SUBJECTRULESREVIEWSTATUS']._serialized_start=1813
+  _globals['_SUBJECTRULESREVIEWSTATUS']._serialized_end=1994
+  _globals['_SELFSUBJECTRULESREVIEW']._serialized_start=1997
+  _globals['_SELFSUBJECTRULESREVIEW']._serialized_end=2180
+  _globals['_USERINFO']._serialized_start=2182
+  _globals['_USERINFO']._serialized_end=2239
+  _globals['_SELFSUBJECTREVIEWSTATUS']._serialized_start=2241
+  _globals['_SELFSUBJECTREVIEWSTATUS']._serialized_end=2309
+  _globals['_SELFSUBJECTREVIEW']._serialized_start=2311
+  _globals['_SELFSUBJECTREVIEW']._serialized_end=2431
 # @@protoc_insertion_point(module_scope)

@@ -12,8 +12,9 @@ from cluster.api.errors import ApiError, Forbidden
 from cluster.api.kinds import BY_NAME, AnyObject
 from cluster.api.leases import COMPONENT_LEASES
 from cluster.api.meta import Key
+from cluster.api.rights import CALLS, TABLE, VERBS
 from cluster.client import operations as ops
-from cluster.master.authorization import CALLS, TABLE, VERBS, authorize_call, authorize_write
+from cluster.master.authorization import authorize_call, authorize_write
 from cluster.pb.v1 import agent_pb2
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
