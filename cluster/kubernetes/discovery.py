@@ -15,8 +15,9 @@ from cluster.kubernetes.resources import GROUP_VERSIONS, VERBS, Resource, Subres
 from cluster.kubernetes.reviews import GROUPS as REVIEW_GROUPS
 from cluster.kubernetes.reviews import REVIEWS, Review
 
-MAJOR, MINOR = "1", "36"
-"""Whose API this is: kubectl warns of servers that are further than one minor version away."""
+MAJOR, MINOR = "1", "35"
+"""Whose API this is. kubectl, asked for versions, warns of servers that are further than one minor version away; some
+libraries always warn of those that are newer than they are."""
 
 
 _GROUP_VERSIONS = (*GROUP_VERSIONS, *((group, "v1") for group in REVIEW_GROUPS))
