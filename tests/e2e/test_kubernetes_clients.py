@@ -1,4 +1,4 @@
-"""Clients of Kubernetes in Python, unmodified, on a real cluster: the official one, kr8s, lightkube, a kopf operator."""
+"""Clients of Kubernetes in Python, unmodified, on a real cluster: the official one, kr8s, lightkube, an operator."""
 
 from __future__ import annotations
 
