@@ -44,7 +44,7 @@ _FIRST_S = 0.05
 async def logs(call: Call, request: web.BaseRequest) -> web.StreamResponse:
     """GET pods/NAME/log. Raises ApiError as long as nothing was sent."""
     words = call.query
-    pod, agent = await _agent(call, words.get("container", ""))
+    pod, agent = await agent_of(call, words.get("container", ""))
     try:
         since_s = query.number(words, "sinceSeconds")
         since = call.now_s - since_s if since_s is not None else None
@@ -119,7 +119,7 @@ async def converse(call: Call, request: web.BaseRequest) -> web.StreamResponse:
     flags = {name: query.flag(words, name) for name in ("stdin", "stdout", "stderr", "tty")}
     if not any(flags[name] for name in ("stdin", "stdout", "stderr")):
         raise BadRequest("you must specify at least 1 of stdin, stdout, stderr")
-    pod, agent = await _agent(call, words.get("container", ""))
+    pod, agent = await agent_of(call, words.get("container", ""))
     try:
         container = _container(pod, words.get("container", ""))
         socket = web.WebSocketResponse(protocols=PROTOCOLS, max_msg_size=MAX_FRAME)
@@ -236,7 +236,7 @@ def exited(code: int) -> dict[str, Any]:
 # --- where
 
 
-async def _agent(call: Call, container: str) -> tuple[core.Pod, NodeAgentClient]:
+async def agent_of(call: Call, container: str) -> tuple[core.Pod, NodeAgentClient]:
     """The pod, and its node's agent. Raises ApiError."""
     name = call.target.name
     pod = await call.client.get(core.Pod, name, call.namespace, timeout_s=call.timeout_s)

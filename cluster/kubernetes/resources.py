@@ -70,6 +70,7 @@ def _subresources(kind: Kind, group: str, version: str) -> tuple[Subresource, ..
             Subresource("eviction", "Eviction", "policy", "v1", ("create",)),
             Subresource("exec", "PodExecOptions", "", "v1", ("create", "get")),
             Subresource("log", "Pod", "", "v1", ("get",)),
+            Subresource("portforward", "PodPortForwardOptions", "", "v1", ("create", "get")),
         ]
     if kind.name == "ReplicationController":
         found.append(Subresource("scale", "Scale", "autoscaling", "v1", _CHANGED))

@@ -27,7 +27,7 @@ from cluster.actor.tasks import Tasks
 from cluster.api.errors import ApiError, BadRequest, Internal, Overloaded, Unavailable
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
-from cluster.kubernetes import pod_streams, query, reviews, routing
+from cluster.kubernetes import pod_streams, port_forwarding, query, reviews, routing
 from cluster.kubernetes.authentication import Authentication
 from cluster.kubernetes.bodies import MAX_BYTES
 from cluster.kubernetes.call import TIMEOUT_S, Answer, Call
@@ -65,7 +65,7 @@ Connect = Callable[[Identity], ClusterClient]
 """Makes a client that calls with the rights of an identity."""
 Reach = Callable[[Identity, str], NodeAgentClient]
 """Makes one of the node agent at an address, with such rights."""
-NOT_JSON = ("log", "exec", "attach")
+NOT_JSON = ("log", "exec", "attach", "portforward")
 """Subresources whose answers are not: the header Accept does not matter."""
 
 
@@ -174,7 +174,7 @@ class KubernetesServer:
                 return await self._review(request, review, identity)
             target = target_of(parts)
             call = await self._call(request, target, identity)
-            if target.subresource in ("log", "exec", "attach"):
+            if target.subresource in NOT_JSON:
                 return await self._stream(request, call)
             if routing.is_watch(call, request.method):
                 return await self._watch(request, call)
@@ -260,8 +260,11 @@ class KubernetesServer:
             raise Overloaded("too many logs and commands at the same time, please try again later")
         self._streams += 1
         try:
-            is_log = call.target.subresource == "log"
-            return await (pod_streams.logs(call, request) if is_log else pod_streams.converse(call, request))
+            if call.target.subresource == "log":
+                return await pod_streams.logs(call, request)
+            if call.target.subresource == "portforward":
+                return await port_forwarding.forward(call, request)
+            return await pod_streams.converse(call, request)
         finally:
             self._streams -= 1
 

@@ -7,7 +7,9 @@ numbers in front are exit codes where 0 is not expected.
 from __future__ import annotations
 
 import json
+import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +64,10 @@ STORIES: dict[str, Story] = {
         ("api-versions", r"^policy/v1$"),
         ("api-resources", r"^poddisruptionbudgets +pdb +policy/v1 +true +PodDisruptionBudget"),
         ("api-resources --namespaced=false -o name", r"^nodes$"),
+        ("auth can-i delete nodes", r"^yes$"),
+        ("auth can-i create deployments.apps", r"^no", 1),
+        ("auth can-i --list", r"^pods +\[\] +\[\] +\[create delete"),
+        ("auth whoami", r"^Username +admin$"),
         ("get --raw /nothing", r"could not find the requested resource|page not found", 1),
         ("get nothing", r"the server doesn't have a resource type \"nothing\"", 1),
     ],
@@ -276,6 +282,36 @@ def test_changes_are_watched(kubectl: Kubectl) -> None:
         watching.wait(10)
         watching.stdout.close()  # type: ignore[union-attr]
     kubectl.expect("delete configmap watched-0 watched-1 watched-2", "deleted")
+
+
+def test_a_port_is_forwarded(cluster: Cluster, kubectl: Kubectl) -> None:
+    program = (
+        "import http.server, os\n"
+        "address = os.environ['POD_IP'], 8080\n"
+        "http.server.ThreadingHTTPServer(address, http.server.SimpleHTTPRequestHandler).serve_forever()"
+    )
+    container = {
+        "name": "main",
+        "command": [sys.executable, "-c", program],
+        "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+        "ports": [{"containerPort": 8080}],
+    }
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "http"}, "spec": {"containers": [container]}}
+    (kubectl.directory / "http.json").write_text(json.dumps(pod))
+    kubectl.expect("apply -f http.json", "created")
+    kubectl.expect("wait --for=condition=Ready pod/http --timeout=20s", "condition met")
+    forwarding = kubectl.start("port-forward", "pod/http", ":8080", "--address", "127.0.0.1")
+    try:
+        assert forwarding.stdout is not None
+        port = int(forwarding.stdout.readline().partition(":")[2].partition(" ")[0])
+        for _ in range(5):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as response:
+                assert b"Directory listing" in response.read()
+    finally:
+        forwarding.terminate()
+        forwarding.wait(10)
+        forwarding.stdout.close()  # type: ignore[union-attr]
+    kubectl.expect("delete pod http --now", "deleted")
 
 
 def test_a_node_is_drained(cluster: Cluster, kubectl: Kubectl) -> None:
