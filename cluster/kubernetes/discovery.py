@@ -8,20 +8,38 @@ from __future__ import annotations
 
 import platform
 import sys
+from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from typing import Any
 
 from cluster.kubernetes.resources import GROUP_VERSIONS, VERBS, Resource, Subresource, resources_of
-from cluster.kubernetes.reviews import GROUPS as REVIEW_GROUPS
-from cluster.kubernetes.reviews import REVIEWS, Review
+from cluster.kubernetes.reviews import REVIEWS
 
 MAJOR, MINOR = "1", "35"
 """Whose API this is. kubectl, asked for versions, warns of servers that are further than one minor version away; some
 libraries always warn of those that are newer than they are."""
 
 
-_GROUP_VERSIONS = (*GROUP_VERSIONS, *((group, "v1") for group in REVIEW_GROUPS))
-"""Those of the kinds, and of what can only be asked."""
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Something that is served beside the kinds of objects: what can only be asked, or only be read."""
+
+    plural: str
+    singular: str
+    kind: str
+    group: str
+    version: str
+    namespaced: bool
+    verbs: tuple[str, ...]
+
+
+OTHERS = (
+    *(Other(each.plural, each.kind.lower(), each.kind, each.group, "v1", False, ("create",)) for each in REVIEWS),
+    Other("endpointslices", "endpointslice", "EndpointSlice", "discovery.k8s.io", "v1", True, ("get", "list")),
+    Other("nodes", "", "NodeMetrics", "metrics.k8s.io", "v1beta1", False, ("get", "list")),
+    Other("pods", "", "PodMetrics", "metrics.k8s.io", "v1beta1", True, ("get", "list")),
+)
+_GROUP_VERSIONS = tuple(dict.fromkeys((*GROUP_VERSIONS, *((each.group, each.version) for each in OTHERS))))
 
 
 def version() -> dict[str, str]:
@@ -68,10 +86,10 @@ def api_resources(group: str, version: str) -> dict[str, Any] | None:
     for row in resources_of(group, version):
         resources.append(_resource(row))
         resources += [_subresource(row, each) for each in row.subresources]
-    for review in REVIEWS:
-        if (review.group, "v1") == (group, version):
-            shown = {"name": review.plural, "singularName": review.kind.lower(), "namespaced": False}
-            resources.append({**shown, "kind": review.kind, "verbs": ["create"]})
+    for other in OTHERS:
+        if (other.group, other.version) == (group, version):
+            shown = {"name": other.plural, "singularName": other.singular, "namespaced": other.namespaced}
+            resources.append({**shown, "kind": other.kind, "verbs": list(other.verbs)})
     return {
         "kind": "APIResourceList",
         "apiVersion": "v1",
@@ -95,7 +113,11 @@ def aggregated(core: bool, form: str) -> dict[str, Any]:
                         "version": version,
                         "resources": [
                             *(_discovered(row) for row in resources_of(group, version)),
-                            *(_discovered_review(each) for each in REVIEWS if (each.group, "v1") == (group, version)),
+                            *(
+                                _discovered_other(each)
+                                for each in OTHERS
+                                if (each.group, each.version) == (group, version)
+                            ),
                         ],
                         "freshness": "Current",
                     }
@@ -172,11 +194,11 @@ def _discovered(row: Resource) -> dict[str, Any]:
     return found
 
 
-def _discovered_review(review: Review) -> dict[str, Any]:
+def _discovered_other(other: Other) -> dict[str, Any]:
     return {
-        "resource": review.plural,
-        "responseKind": {"group": review.group, "version": "v1", "kind": review.kind},
-        "scope": "Cluster",
-        "singularResource": review.kind.lower(),
-        "verbs": ["create"],
+        "resource": other.plural,
+        "responseKind": {"group": other.group, "version": other.version, "kind": other.kind},
+        "scope": "Namespaced" if other.namespaced else "Cluster",
+        "singularResource": other.singular,
+        "verbs": list(other.verbs),
     }

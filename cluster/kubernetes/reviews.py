@@ -24,7 +24,6 @@ from cluster.kubernetes.bodies import read_dict
 from cluster.kubernetes.resources import BY_PATH, RESOURCES, VERBS, Resource
 from cluster.pb.v1 import kubernetes_pb2 as bodies
 
-GROUPS = ("authentication.k8s.io", "authorization.k8s.io")
 _CALLS_OF = {"log": "Logs", "exec": "Exec", "attach": "Attach", "portforward": "PortForward"}
 _WRITES_OF = {"binding": ("create", "bind"), "eviction": ("create", "evict")}
 

@@ -27,10 +27,11 @@ from cluster.actor.tasks import Tasks
 from cluster.api.errors import ApiError, BadRequest, Internal, Overloaded, Unavailable
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
-from cluster.kubernetes import pod_streams, port_forwarding, query, reviews, routing
+from cluster.kubernetes import derived, pod_streams, port_forwarding, query, reviews, routing
 from cluster.kubernetes.authentication import Authentication
 from cluster.kubernetes.bodies import MAX_BYTES
 from cluster.kubernetes.call import TIMEOUT_S, Answer, Call
+from cluster.kubernetes.discovery import Other
 from cluster.kubernetes.encoding import Encoder
 from cluster.kubernetes.negotiation import PLAIN, negotiate
 from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
@@ -172,6 +173,8 @@ class KubernetesServer:
                 return about
             if (review := reviews.BY_PARTS.get(tuple(parts))) is not None:
                 return await self._review(request, review, identity)
+            if (found := derived.derived_of(parts)) is not None:
+                return await self._derived(request, *found, identity)
             target = target_of(parts)
             call = await self._call(request, target, identity)
             if target.subresource in NOT_JSON:
@@ -210,6 +213,28 @@ class KubernetesServer:
         media = request.headers.get("Content-Type", "")
         answered = reviews.read(review, identity.kind, str(identity), media, body)
         return web.Response(body=orjson.dumps(answered), status=201, headers={"Content-Type": _JSON})
+
+    async def _derived(
+        self, request: web.BaseRequest, row: Other, namespace: str, name: str, identity: Identity
+    ) -> web.Response:
+        """What is made of other things when it is asked for."""
+        if request.method != "GET" or query.flag(_query(request), "watch"):
+            raise routing.not_allowed("watch" if request.method == "GET" else request.method)
+        if self._calls >= MAX_CALLS:
+            raise Overloaded("too many requests at the same time, please try again later")
+        self._calls += 1
+        try:
+            asked = derived.Asked(
+                self._client(identity),
+                lambda address: self._reach(identity, address),
+                self._clock.wall(),
+                namespace,
+                name,
+            )
+            document = await derived.read(row, asked, _query(request))
+        finally:
+            self._calls -= 1
+        return web.Response(body=orjson.dumps(document), headers={"Content-Type": _JSON})
 
     async def _call(self, request: web.BaseRequest, target: Target, identity: Identity) -> Call:
         words = _query(request)

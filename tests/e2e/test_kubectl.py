@@ -86,6 +86,7 @@ STORIES: dict[str, Story] = {
         ("cordon node-2", r"node/node-2 cordoned"),
         ("get node node-2", r"Ready,SchedulingDisabled"),
         ("uncordon node-2", r"node/node-2 uncordoned"),
+        ("top nodes", r"^node-1 +\d+m"),
         ("explain node.spec.taints", r"(?s)KIND: +Node.*effect\s+<string>"),
     ],
     "a life of an application": [
@@ -106,6 +107,8 @@ STORIES: dict[str, Story] = {
         ("-n life get svc,ep", r"(?s)service/web +ClusterIP.*endpoints/web"),
         ("-n life describe rc web", r"(?s)Replicas: +2 current / 2 desired.*SuccessfulCreate"),
         ("-n life describe svc web", r"(?s)Selector: +app=web.*Port: +http +80/TCP.*TargetPort: +8080/TCP"),
+        ("-n life top pods", r"^web-\S+ +\d+m +\d+Mi"),
+        ("-n life get endpointslices", r"^web-0|No resources"),
         (
             "-n life describe pods -l app=web",
             r"(?s)Name: +web-.*Status: +Running.*Controlled By: +ReplicationController/web",
