@@ -28,7 +28,7 @@ MAX_BYTES = 64 * 1024
 """Of what is put aside for one object."""
 
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
-_SERVER_OWNED = ("metadata.managedFields", "metadata.selfLink", "metadata.clusterName")
+_SERVER_OWNED = ("metadata.selfLink", "metadata.clusterName")
 """Kubernetes' server writes these itself; a client that sends them back asks for nothing."""
 _QUIET: dict[str, tuple[Any, ...]] = {
     "dnsPolicy": ("ClusterFirst",),

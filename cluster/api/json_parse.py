@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias
@@ -50,6 +51,7 @@ class Lenient(list[FieldError]):
 _TIMES = (core.Time.DESCRIPTOR.full_name, core.MicroTime.DESCRIPTOR.full_name)
 _QUANTITY = core.Quantity.DESCRIPTOR.full_name
 _INT_OR_STRING = core.IntOrString.DESCRIPTOR.full_name
+_FIELDS = core.FieldsV1.DESCRIPTOR.full_name
 _INTEGERS = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
@@ -175,6 +177,8 @@ def parser(descriptor: Descriptor) -> Parse:
         return _parse_quantity
     if descriptor.full_name == _INT_OR_STRING:
         return _parse_int_or_string
+    if descriptor.full_name == _FIELDS:
+        return _parse_fields
     return MessageParser(descriptor)
 
 
@@ -323,6 +327,13 @@ def _parse_int_or_string(value: Any, where: Where, problems: Problems) -> dict[s
         return {"type": 0, "intVal": value}
     note(problems, where, f"must be a whole number of 32 bits or a string, not {describe(value)}")
     return {}
+
+
+def _parse_fields(value: Any, where: Where, problems: Problems) -> dict[str, bytes]:
+    if not isinstance(value, dict):
+        note(problems, where, f"must be an object, not {describe(value)}")
+        return {}
+    return {"Raw": json.dumps(value, separators=(",", ":"), sort_keys=True).encode()} if value else {}
 
 
 def _reserved_names(descriptor: Descriptor) -> list[str]:

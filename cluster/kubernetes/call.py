@@ -10,6 +10,7 @@ import orjson
 
 from cluster.api.errors import Unavailable
 from cluster.api.kinds import AnyObject
+from cluster.api.times import format_time
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
 from cluster.kubernetes.encoding import Encoder
@@ -53,8 +54,19 @@ class Call:
     timeout_s: float = TIMEOUT_S
     commands: tuple[str, ...] = ()
     """What is to be run: the parameter `command`, which is given for each word."""
+    user_agent: str = ""
     reach: Callable[[str], NodeAgentClient] = no_agents
     """Makes a client of the node agent at an address, with the caller's rights."""
+
+    @property
+    def manager(self) -> str:
+        """Who answers for what is written: as the request says, or by the program that sent it."""
+        return (self.query.get("fieldManager") or self.user_agent.partition("/")[0] or "unknown")[:128]
+
+    @property
+    def time(self) -> str:
+        """Now, as JSON."""
+        return format_time(int(self.now_s))
 
     @property
     def namespace(self) -> str:

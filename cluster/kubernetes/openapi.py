@@ -22,7 +22,7 @@ from google.protobuf.descriptor_pb2 import DescriptorProto
 
 from cluster.api.json_print import is_inline, map_entry
 from cluster.kubernetes.discovery import version as server_version
-from cluster.kubernetes.patching import JSON_PATCH, MERGE, STRATEGIC, merge_key, merges_values
+from cluster.kubernetes.patching import APPLY, JSON_PATCH, MERGE, STRATEGIC, merge_key, merges_values
 from cluster.kubernetes.paths import NoSuchPath
 from cluster.kubernetes.resources import GROUP_VERSIONS, RESOURCES, Resource, resources_of
 from cluster.pb.v1 import core_pb2 as core
@@ -45,6 +45,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     core.Time.DESCRIPTOR.full_name: {"type": "string", "format": "date-time"},
     core.MicroTime.DESCRIPTOR.full_name: {"type": "string", "format": "date-time"},
     core.Quantity.DESCRIPTOR.full_name: {"oneOf": [{"type": "string"}, {"type": "number"}]},
+    core.FieldsV1.DESCRIPTOR.full_name: {"type": "object"},
     core.IntOrString.DESCRIPTOR.full_name: {
         "format": "int-or-string",
         "oneOf": [{"type": "integer"}, {"type": "string"}],
@@ -174,7 +175,7 @@ def _operation(row: Resource, action: str, path: str, form: int) -> dict[str, An
         "x-kubernetes-group-version-kind": _gvk(row),
     }
     if action == "patch":
-        medias = [JSON_PATCH, MERGE, STRATEGIC]
+        medias = [JSON_PATCH, MERGE, STRATEGIC, APPLY]
         if form == 3:
             found["requestBody"] = {"content": {media: {"schema": {"type": "object"}} for media in medias}}
         else:
@@ -321,7 +322,7 @@ def _v2_protobuf() -> bytes:
         for path, is_home in _collections(row):
             if not is_home:
                 continue
-            operation = b"".join(_text(7, media) for media in (JSON_PATCH, MERGE, STRATEGIC))
+            operation = b"".join(_text(7, media) for media in (JSON_PATCH, MERGE, STRATEGIC, APPLY))
             operation += b"".join(_query_parameter(name) for name in ("dryRun", "fieldManager", "fieldValidation"))
             operation += _extension("x-kubernetes-action", "patch\n")
             operation += _extension("x-kubernetes-group-version-kind", gvk)

@@ -128,7 +128,7 @@ def _json_patch(target: dict[str, Any], patch: Any) -> dict[str, Any]:
 # --- strategic merge
 
 
-def _field(descriptor: Descriptor | None, name: str) -> tuple[str, FieldDescriptor] | None:
+def field_named(descriptor: Descriptor | None, name: str) -> tuple[str, FieldDescriptor] | None:
     """A field by its name in JSON, and the message it is of; those of inline messages are found as well."""
     if descriptor is None:
         return None
@@ -136,7 +136,7 @@ def _field(descriptor: Descriptor | None, name: str) -> tuple[str, FieldDescript
     if field is not None and not is_inline(field):
         return descriptor.name, field
     for inline in descriptor.fields:
-        if is_inline(inline) and (found := _field(inline.message_type, name)) is not None:
+        if is_inline(inline) and (found := field_named(inline.message_type, name)) is not None:
             return found
     return None
 
@@ -175,14 +175,14 @@ def _merge_object(target: Any, patch: dict[str, Any], descriptor: Descriptor | N
         if value is None:
             merged.pop(key, None)
         elif isinstance(value, dict):
-            merged[key] = _merge_object(merged.get(key), value, _message(_field(descriptor, key)), where)
+            merged[key] = _merge_object(merged.get(key), value, _message(field_named(descriptor, key)), where)
         elif isinstance(value, list):
-            merged[key] = _merge_list(merged.get(key), value, _field(descriptor, key), where)
+            merged[key] = _merge_list(merged.get(key), value, field_named(descriptor, key), where)
         else:
             merged[key] = value
     for name, order in orders.items():
         if isinstance(merged.get(name), list):
-            merged[name] = _ordered(merged[name], order, _field(descriptor, name), f"{path}.{name}")
+            merged[name] = _ordered(merged[name], order, field_named(descriptor, name), f"{path}.{name}")
     return merged
 
 

@@ -249,6 +249,7 @@ class KubernetesServer:
             self._tables,
             self._clock.wall(),
             content_type=headers.get("Content-Type", ""),
+            user_agent=headers.get("User-Agent", ""),
             body=await _read(request) if writes else b"",
             timeout_s=min(query.duration_s(words, "timeout") or TIMEOUT_S, 60.0),
             commands=tuple(request.rel_url.query.getall("command", ())),

@@ -15,17 +15,18 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from cluster.api import aside
-from cluster.api.errors import BadRequest, Conflict, Invalid
+from cluster.api.errors import AlreadyExists, BadRequest, Conflict, Invalid, NotFound
 from cluster.api.json import message_from_json, read_object, to_json
 from cluster.api.json_parse import MAX_PROBLEMS
 from cluster.api.kinds import AnyObject
 from cluster.api.labels import selector_from_map
 from cluster.api.meta import Key
 from cluster.client import operations
-from cluster.kubernetes import patching, query, reading
+from cluster.kubernetes import applying, patching, query, reading
 from cluster.kubernetes.bodies import media_type, read_body, read_dict
 from cluster.kubernetes.call import Answer, Call
 from cluster.kubernetes.encoding import plain
+from cluster.kubernetes.resources import BY_KIND
 from cluster.kubernetes.statuses import Refused, success
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
@@ -49,13 +50,60 @@ class _Given:
 async def create(call: Call) -> Answer:
     """POST to a collection."""
     given = _object(call, read_dict(call.content_type, call.body, call.target.resource.kind.name))
+    del given.object.metadata.managedFields[:]  # nobody has applied it yet
     obj = await _write(call, operations.create(given.object))
     return Answer(call.one(obj), 201, given.warnings)
 
 
+async def _apply(call: Call) -> Answer:
+    """PATCH with what a manager wants of the object: server-side apply (applying.py)."""
+    if call.target.subresource:
+        raise Refused(415, "UnsupportedMediaType", "server-side apply is for whole objects")
+    if not call.query.get("fieldManager"):
+        raise BadRequest("fieldManager: Required value: is required for apply patch")
+    kind = call.target.resource.kind
+    wanted = read_dict("application/yaml", call.body, kind.name)
+    if not isinstance(wanted.get("metadata", {}), dict) or not isinstance(wanted.get("kind"), str):
+        raise BadRequest("what is applied must have apiVersion, kind and metadata")
+    if wanted.get("metadata", {}).get("managedFields"):
+        raise BadRequest("metadata.managedFields must be nil")
+    named = wanted.get("metadata", {}).get("resourceVersion")
+    # Of the right kind, at the right place, and made of fields that there are, before it is merged with anything.
+    asked = _object(call, wanted)
+    for attempt in range(1, _TRIES + 1):
+        current: AnyObject | None = None
+        try:
+            current = await call.client.get(kind.message, call.target.name, call.namespace, timeout_s=call.timeout_s)
+        except NotFound:
+            if named:
+                raise
+        live = plain(current, exact=True) if current is not None else None
+        merged = applying.apply(
+            live,
+            plain(asked.object, exact=True),
+            call.target.resource.descriptor,
+            call.manager,
+            force=query.flag(call.query, "force"),
+            now=call.time,
+        )
+        given = _object(call, merged, aside.kept(current) if current is not None else None)
+        try:
+            operation = operations.create(given.object) if current is None else _update(call, given.object)
+            obj = await _write(call, operation)
+        except (Conflict, AlreadyExists):
+            if attempt == _TRIES or named:
+                raise
+            continue
+        return Answer(call.one(obj), 201 if current is None else 200, asked.warnings)
+    raise AssertionError("the last attempt returns or raises")
+
+
 async def update(call: Call) -> Answer:
     """PUT of an object, or of its status."""
-    given = _object(call, read_dict(call.content_type, call.body, call.target.resource.kind.name))
+    data = read_dict(call.content_type, call.body, call.target.resource.kind.name)
+    if not call.target.subresource:
+        data = await _noted(call, data)
+    given = _object(call, data)
     if not given.object.metadata.resourceVersion and not _may_be_blind(call):
         raise Invalid("metadata.resourceVersion: must be specified for an update")
     obj = await _write(call, _update(call, given.object))
@@ -66,7 +114,7 @@ async def patch(call: Call) -> Answer:
     """PATCH of an object, or of its status."""
     media = media_type(call.content_type)
     if media == patching.APPLY:
-        raise Refused(415, "UnsupportedMediaType", "server-side apply is not served: use apply without --server-side")
+        return await _apply(call)
     wanted = _read_patch(call, media)
     kind = call.target.resource.kind
     for attempt in range(1, _TRIES + 1):
@@ -77,6 +125,8 @@ async def patch(call: Call) -> Answer:
         named = meta.get("resourceVersion") if isinstance(meta, dict) else None
         if isinstance(meta, dict) and not named:
             patched["metadata"] = {**meta, "resourceVersion": current.metadata.resourceVersion}
+        if not call.target.subresource:
+            patched = applying.noted(before, patched, call.target.resource.descriptor, call.manager, now=call.time)
         given = _object(call, patched, aside.kept(current))
         try:
             obj = await _write(call, _update(call, given.object))
@@ -189,6 +239,15 @@ async def scale(call: Call, method: str) -> Answer:
         changed = core.ReplicationController()
         changed.CopyFrom(current)
         changed.spec.replicas = given.spec.replicas
+        if current.metadata.managedFields:
+            row = BY_KIND["ReplicationController"]
+            noted = applying.noted(
+                plain(current, exact=True), plain(changed, exact=True), row.descriptor, call.manager, now=call.time
+            )
+            reading_ = read_object(noted)
+            assert isinstance(reading_.object, core.ReplicationController)
+            changed = reading_.object
+            aside.keep(changed, reading_.not_carried_out)
         if method == "PUT":
             changed.metadata.resourceVersion = given.metadata.resourceVersion
         try:
@@ -219,6 +278,19 @@ def _scale_of(rc: core.ReplicationController) -> dict[str, Any]:
 
 
 # --- steps
+
+
+async def _noted(call: Call, data: dict[str, Any]) -> dict[str, Any]:
+    """What replaces an object, with who answers for which fields of it, if that is kept of this one."""
+    kind = call.target.resource.kind
+    try:
+        current = await call.client.get(kind.message, call.target.name, call.namespace, timeout_s=call.timeout_s)
+    except NotFound:
+        return data  # that is for the master to say
+    if not current.metadata.managedFields and not (data.get("metadata") or {}).get("managedFields"):
+        return data
+    live = plain(current, exact=True)
+    return applying.noted(live, data, call.target.resource.descriptor, call.manager, now=call.time)
 
 
 def _read_patch(call: Call, media: str) -> Any:

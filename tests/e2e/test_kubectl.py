@@ -205,6 +205,20 @@ STORIES: dict[str, Story] = {
         ("get leases -A", r"NAME|No resources found"),
         ("create configmap bad_name --from-literal=a=b", r"is invalid|Invalid value", 1),
     ],
+    "applied by the server": [
+        ("apply --server-side -f mine.yaml", r"configmap/shared serverside-applied"),
+        ("apply --server-side -f mine.yaml", r"configmap/shared serverside-applied"),
+        ("apply --server-side --field-manager=other -f theirs.yaml", r'conflict with "kubectl": .data.a', 1),
+        ("apply --server-side --field-manager=other -f theirs.yaml --force-conflicts", r"serverside-applied"),
+        ("get cm shared -o jsonpath={.data}", r'\{"a":"theirs","b":"mine","c":"theirs"\}'),
+        ("get cm shared -o yaml --show-managed-fields", r"(?s)manager: kubectl.*manager: other|manager: other"),
+        ("apply --server-side -f mine.yaml", r'conflict with "other": .data.a', 1),
+        ("diff --server-side --force-conflicts -f mine.yaml", r"a: mine", 1),
+        ("apply --server-side --dry-run=server --force-conflicts -f mine.yaml", r"\(server dry run\)"),
+        ("get cm shared -o jsonpath={.data.a}", r"^theirs$"),
+        ("label cm shared x=y", r"configmap/shared labeled"),
+        ("delete cm shared", r"deleted"),
+    ],
     "what is wrong is said": [
         ("apply -f unknown.yaml", r'strict decoding error: unknown field "spec.contaners"', 1),
         ("apply -f unknown.yaml --validate=warn", r'(?s)Warning: unknown field "spec.contaners".*pod/typo created'),
@@ -227,6 +241,8 @@ FILES = {
     "extra.yaml": POD.replace("name: lone,", "name: extra,").replace("spec:", "spec:\n  hostNetwork: true", 1),
     "invalid.yaml": POD.replace("name: lone,", "name: bad,").replace("spec:", "spec:\n  restartPolicy: Sometimes", 1),
     "broken.yaml": "a: b: c",
+    "mine.yaml": "{apiVersion: v1, kind: ConfigMap, metadata: {name: shared}, data: {a: mine, b: mine}}",
+    "theirs.yaml": "{apiVersion: v1, kind: ConfigMap, metadata: {name: shared}, data: {a: theirs, c: theirs}}",
 }
 
 

@@ -193,7 +193,6 @@ async def test_patches_that_are_refused(api: Api, cluster: MemoryCluster) -> Non
         (MERGE, [], 400),
         (JSON_PATCH, {}, 400),
         ("application/json", {}, 415),
-        ("application/apply-patch+yaml", {}, 415),
         (MERGE, {"metadata": {"name": "other"}}, 400),
         (MERGE, {"kind": "Node"}, 400),
         (MERGE, {"spec": {"containers": None}}, 422),
