@@ -7,13 +7,16 @@ numbers in front are exit codes where 0 is not expected.
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cluster.testing import Cluster
 from tests.e2e.conftest import assert_nothing_left
@@ -382,3 +385,34 @@ def test_the_process_comes_back_when_it_was_killed(cluster: Cluster, kubectl: Ku
     cluster.wait_until(lambda: kubectl.run("get", "nodes").code == 0, "kubectl works again")
     said = json.loads(kubectl.expect("get nodes -o json", "node-1").out)
     assert len(said["items"]) == 2
+
+
+def test_a_node_may_do_what_a_node_may_and_no_more(cluster: Cluster, kubectl: Kubectl, tmp_path: Path) -> None:
+    """The same rights as over gRPC: they are those of the certificate that is shown."""
+    pki = cluster.directory / "pki"
+
+    def answer(identity: str, path: str, method: str = "GET") -> tuple[int, str]:
+        context = ssl.create_default_context(cafile=str(pki / "admin" / "ca.crt"))
+        if identity:
+            context.load_cert_chain(pki / identity / "tls.crt", pki / identity / "tls.key")
+        server = yaml.safe_load(kubectl.config.read_text())["clusters"][0]["cluster"]["server"]
+        request = urllib.request.Request(server + path, method=method)
+        try:
+            with urllib.request.urlopen(request, context=context, timeout=10) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    secrets = "/api/v1/namespaces/default/secrets"
+    assert answer("admin", secrets)[0] == 200
+    for identity in ("node-node-1", "proxy", "scheduler"):
+        code, said = answer(identity, secrets)
+        assert (code, json.loads(said)["reason"]) == (403, "Forbidden"), identity
+    assert answer("node-node-1", "/api/v1/nodes?fieldSelector=metadata.name%3Dnode-1")[0] == 200
+    assert answer("node-node-1", "/api/v1/nodes")[0] == 403
+    assert answer("node-node-1", "/api/v1/nodes/node-2", "DELETE")[0] == 403
+    assert answer("node-node-1", "/api/v1/pods?watch=1&timeoutSeconds=1")[0] == 403
+    assert answer("", secrets)[0] == 401
+    for identity in ("master", "kubernetes"):
+        code, said = answer(identity, secrets)
+        assert code == 403, f"{identity}: {said}"
