@@ -20,6 +20,7 @@ from typing import Any
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from multidict import MultiDict
 
 from cluster.actor.clock import Clock
@@ -41,6 +42,11 @@ from cluster.kubernetes.watching import Watching
 from cluster.rpc.identity import Identity
 
 _log = logging.getLogger("podium.kubernetes")
+_http_log = logging.getLogger("podium.kubernetes.http")
+"""For aiohttp; what somebody sends that is no HTTP is answered with 400, and is nobody's news here."""
+_http_log.addFilter(
+    lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | ConnectionError))
+)
 
 MAX_CALLS = 600
 """At the same time, watches apart. What is more is refused, so that what was begun is done in time."""
@@ -131,6 +137,7 @@ class KubernetesServer:
             self._handle,
             handler_cancellation=True,
             access_log=None,
+            logger=_http_log,
             keepalive_timeout=KEEPALIVE_S,
             max_line_size=16384,
         )

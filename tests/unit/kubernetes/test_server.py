@@ -150,7 +150,9 @@ async def test_so_has_a_body_whose_length_is_not_said(api: Api) -> None:
         b"GET /api/%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\nHost: a\r\n\r\n",
     ],
 )
-async def test_requests_that_are_no_http_get_400_or_nothing(api: Api, request_bytes: bytes) -> None:
+async def test_requests_that_are_no_http_get_400_or_nothing(
+    api: Api, request_bytes: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     host, _, port = api.address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port), ssl=api.trust("admin"))
     writer.write(request_bytes)
@@ -159,6 +161,7 @@ async def test_requests_that_are_no_http_get_400_or_nothing(api: Api, request_by
     writer.close()
     assert not answer or answer.split(b" ")[1] in (b"400", b"405", b"404", b"414", b"431"), answer[:200]
     assert b"Traceback" not in answer
+    assert "Traceback" not in caplog.text, "it is no news of ours"
     assert (await api.get(PODS)).code == 200, "and it serves on"
 
 
