@@ -5,8 +5,7 @@ caller's rights there too.
 
 exec and attach are WebSockets whose binary frames begin with a channel: 0 standard input, 1 output, 2 error, 3 the
 outcome (a Status), 4 the size of the terminal. In v5.channel.k8s.io the frame 255, N says that channel N has ended;
-before it, there is no way to say so. SPDY, which came before WebSockets, is not served for these: kubectl 1.30 and
-later need it no more.
+before it, there is no way to say so. kubectl before 1.30 knows only SPDY: see spdy_exec.py.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from cluster.actor.tasks import Tasks
 from cluster.api.errors import ApiError, BadRequest
 from cluster.api.times import parse_time
 from cluster.client.agent_client import NodeAgentClient, agent_address
-from cluster.kubernetes import query
+from cluster.kubernetes import query, spdy_exec
 from cluster.kubernetes.call import Call
 from cluster.kubernetes.statuses import failure, success
 from cluster.pb.v1 import agent_pb2
@@ -122,6 +121,8 @@ async def converse(call: Call, request: web.BaseRequest) -> web.StreamResponse:
     pod, agent = await agent_of(call, words.get("container", ""))
     try:
         container = _container(pod, words.get("container", ""))
+        if spdy_exec.wants_spdy(request):
+            return await _by_spdy(call, request, agent, container, flags)
         socket = web.WebSocketResponse(protocols=PROTOCOLS, max_msg_size=MAX_FRAME)
         if request.method != "GET" or not socket.can_prepare(request):
             raise BadRequest("unable to upgrade: a WebSocket of v5.channel.k8s.io or v4.channel.k8s.io is needed")
@@ -152,6 +153,33 @@ async def converse(call: Call, request: web.BaseRequest) -> web.StreamResponse:
         return socket
     finally:
         await agent.close()
+
+
+async def _by_spdy(
+    call: Call, request: web.BaseRequest, agent: NodeAgentClient, container: str, flags: dict[str, bool]
+) -> web.StreamResponse:
+    """The same for callers that know no WebSockets. Never returns: the connection is HTTP no more."""
+    wire = spdy_exec.take_over(request, spdy_exec.PROTOCOL)
+    try:
+        wanted = {"error", *(name for name in ("stdin", "stdout") if flags[name])}
+        wanted |= {"resize"} if flags["tty"] else {"stderr"} if flags["stderr"] else set()
+        session = spdy_exec.ExecSession(wire, wanted, call.target)
+        await session.run(
+            lambda inputs: agent.exec(
+                call.namespace,
+                call.target.name,
+                call.commands,
+                container=container,
+                stdin=inputs if flags["stdin"] or flags["tty"] else None,
+                tty=flags["tty"],
+                attach=call.target.subresource == "attach",
+            ),
+            exited,
+            _size,
+        )
+    finally:
+        wire.close()
+    raise ConnectionResetError("the connection was taken over, and has ended")
 
 
 async def _inputs(waiting: asyncio.Queue[Any]) -> AsyncIterator[Any]:

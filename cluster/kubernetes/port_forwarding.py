@@ -2,6 +2,7 @@
 
 kubectl (1.31 and later) opens a WebSocket of SPDY/3.1+portforward.k8s.io and speaks SPDY in it (spdy.py): for each
 connection that somebody makes to it, a stream for errors and one for data, with the same `requestid` and the `port`.
+Before that it spoke SPDY on the connection itself (spdy_exec.py).
 
 The older way, of the Python clients, is a WebSocket of v4.channel.k8s.io with `?ports=A,B`: the frames of the i-th port
 begin with the channel 2i (data) or 2i+1 (errors), and the first of each channel from here says the port, little-endian.
@@ -22,7 +23,7 @@ from aiohttp import WSMsgType, web
 from cluster.actor.tasks import Tasks
 from cluster.api.errors import ApiError, BadRequest
 from cluster.client.agent_client import NodeAgentClient
-from cluster.kubernetes import spdy
+from cluster.kubernetes import spdy, spdy_exec
 from cluster.kubernetes.call import Call
 from cluster.kubernetes.pod_streams import MAX_FRAME, agent_of
 
@@ -44,6 +45,8 @@ async def forward(call: Call, request: web.BaseRequest) -> web.StreamResponse:
     try:
         if pod.status.phase != "Running":
             raise BadRequest(f"unable to forward port because pod is not running. Current status={pod.status.phase}")
+        if spdy_exec.wants_spdy(request):
+            return await _by_spdy(call, request, agent)
         protocols = (SPDY, CHANNELS) if ports else (SPDY,)
         socket = web.WebSocketResponse(protocols=protocols, max_msg_size=2 * MAX_FRAME)
         if request.method != "GET" or not socket.can_prepare(request):
@@ -52,7 +55,7 @@ async def forward(call: Call, request: web.BaseRequest) -> web.StreamResponse:
         tasks = Tasks("port-forward")
         try:
             if socket.ws_protocol == SPDY:
-                await _Tunnel(call, agent, socket, tasks).serve()
+                await _Tunnel(call, agent, _SocketWire(socket), tasks).serve()
             elif ports:
                 await _serve_channels(call, agent, socket, tasks, ports)
             else:
@@ -63,6 +66,33 @@ async def forward(call: Call, request: web.BaseRequest) -> web.StreamResponse:
         return socket
     finally:
         await agent.close()
+
+
+async def _by_spdy(call: Call, request: web.BaseRequest, agent: NodeAgentClient) -> web.StreamResponse:
+    """For kubectl before 1.31. Never returns: the connection is HTTP no more."""
+    wire = spdy_exec.take_over(request, "portforward.k8s.io")
+    tasks = Tasks("port-forward")
+    try:
+        await _Tunnel(call, agent, wire, tasks).serve()
+    finally:
+        await tasks.cancel_all()
+        wire.close()
+    raise ConnectionResetError("the connection was taken over, and has ended")
+
+
+class _SocketWire:
+    """SPDY inside of a WebSocket."""
+
+    def __init__(self, socket: web.WebSocketResponse) -> None:
+        self._socket = socket
+
+    async def send(self, content: bytes) -> None:
+        await self._socket.send_bytes(content)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        async for message in self._socket:
+            if message.type is WSMsgType.BINARY:
+                yield message.data
 
 
 def _ports(text: str) -> list[int]:
@@ -109,10 +139,10 @@ async def _carry(
 
 
 class _Tunnel:
-    """SPDY inside of a WebSocket."""
+    """Connections to ports by SPDY, whatever carries that."""
 
-    def __init__(self, call: Call, agent: NodeAgentClient, socket: web.WebSocketResponse, tasks: Tasks) -> None:
-        self._call, self._agent, self._socket, self._tasks = call, agent, socket, tasks
+    def __init__(self, call: Call, agent: NodeAgentClient, wire: spdy_exec.Wire, tasks: Tasks) -> None:
+        self._call, self._agent, self._wire, self._tasks = call, agent, wire, tasks
         self._spdy = spdy.SpdyServer()
         self._requests: dict[str, _Connection] = {}
         self._by_stream: dict[int, _Connection] = {}
@@ -121,21 +151,16 @@ class _Tunnel:
 
     async def serve(self) -> None:
         """Until the caller goes, or says something that is not SPDY."""
-        async for message in self._socket:
-            if message.type is not WSMsgType.BINARY:
-                continue
-            try:
-                for event in self._spdy.receive(message.data):
+        try:
+            async for data in self._wire.pieces():
+                for event in self._spdy.receive(data):
                     await self._on(event)
-            except spdy.ProtocolError as error:
-                await self._socket.close(code=1002, message=str(error).encode()[:120])
-                return
-            except ConnectionError:
-                return  # the caller has gone
+        except (spdy.ProtocolError, ConnectionError):
+            return
 
     async def _on(self, event: spdy.Event) -> None:
         if isinstance(event, spdy.Reply):
-            await self._socket.send_bytes(event.content)
+            await self._wire.send(event.content)
         elif isinstance(event, spdy.Opened):
             await self._opened(event)
         elif isinstance(event, spdy.Data):
@@ -149,11 +174,11 @@ class _Tunnel:
         kind, port = event.headers.get("streamtype", ""), event.headers.get("port", "")
         request = event.headers.get("requestid", "")
         if kind not in ("error", "data") or not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65536):
-            await self._socket.send_bytes(self._spdy.reset(event.stream))
+            await self._wire.send(self._spdy.reset(event.stream))
             return
         connection = self._requests.setdefault(request, _Connection(int(port)))
         self._by_stream[event.stream] = connection
-        await self._socket.send_bytes(self._spdy.accept(event.stream))
+        await self._wire.send(self._spdy.accept(event.stream))
         if kind == "error":
             connection.error = event.stream
         else:
@@ -174,7 +199,7 @@ class _Tunnel:
                     await connection.waiting.put(None)
         except TimeoutError:
             self._end(connection.data)
-            await self._socket.send_bytes(self._spdy.reset(connection.data))
+            await self._wire.send(self._spdy.reset(connection.data))
 
     async def _serve(self, connection: _Connection) -> None:
         try:
@@ -182,10 +207,10 @@ class _Tunnel:
                 self._call,
                 self._agent,
                 connection,
-                lambda piece: self._socket.send_bytes(self._spdy.data(connection.data, piece)),
+                lambda piece: self._wire.send(self._spdy.data(connection.data, piece)),
             )
             text = f"an error occurred forwarding port {connection.port}: {problem}" if problem else ""
-            await self._socket.send_bytes(
+            await self._wire.send(
                 self._spdy.data(connection.error, text.encode(), end=True)
                 + self._spdy.data(connection.data, b"", end=True)
             )

@@ -376,6 +376,11 @@ def test_another_kubectl_of_the_machine_works_as_well(cluster: Cluster, kubectl:
     other.expect("apply -f web.yaml", "replicationcontroller/web created")
     other.expect("create configmap other --from-literal=a=b", "configmap/other created")
     other.expect("scale rc web --replicas=1", "scaled")
+    other.expect("wait --for=condition=Ready pod -l app=web --timeout=20s", "condition met")
+    name = other.expect("get pods -l app=web -o name", "pod/web").out.split()[0].removeprefix("pod/")
+    other.expect(f"exec {name} -- echo hello", "^hello$")
+    other.expect(f"exec -i {name} -- cat", r"\Athere\Z", stdin="there")
+    other.expect(f"logs {name}", "^ready$")
     other.expect("delete -f web.yaml", "deleted")
     other.expect("delete configmap other", "deleted")
 
