@@ -127,9 +127,9 @@ def _head(kind: Kind, obj: AnyObject) -> Iterable[str]:
 
 
 def _pod(pod: core.Pod) -> Iterable[str]:
+    from cluster.api.columns import pod_status
     from cluster.api.pods import security_profile
     from cluster.cli.describe_placement import standing, wishes
-    from cluster.cli.printers import pod_status
 
     yield row("Node", f"{pod.spec.nodeName}/{pod.status.hostIP}" if pod.spec.nodeName else "")
     yield from standing(pod)
@@ -440,8 +440,9 @@ def _lease(lease: core.Lease) -> Iterable[str]:
 
 async def _events(source: Source, kind: Kind, obj: AnyObject) -> list[str]:
     from cluster.actor.clock import SystemClock
+    from cluster.api.columns import age
     from cluster.api.meta import from_time
-    from cluster.cli.printers import age, align, clean
+    from cluster.cli.printers import align, clean
     from cluster.pb.v1 import core_pb2 as core
 
     selector = f"involvedObject.kind={kind.name},involvedObject.name={obj.metadata.name}"

@@ -57,6 +57,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fsck": ("fsck", "Check the store of a cluster that does not run, or a backup"),
     "doctor": ("doctor", "Say what this machine has for running pods, and lacks"),
     "cluster-info": ("info", "Name every process, with role, pid and address"),
+    "kubeconfig": ("kubeconfig", "Print what kubectl needs to talk to a cluster"),
     "version": ("info", "Print versions"),
 }
 

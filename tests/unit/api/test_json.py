@@ -155,7 +155,7 @@ def test_every_message_of_the_protocol_has_a_plan() -> None:
         for name in file.DESCRIPTOR.message_types_by_name:
             cls = getattr(file, name)
             to_json(cls())
-            if cls not in (core.Time, core.MicroTime, core.Quantity, core.IntOrString):
+            if cls not in (core.Time, core.MicroTime, core.Quantity, core.IntOrString, core.FieldsV1):
                 assert message_from_json(cls, {}) == cls()
 
 
