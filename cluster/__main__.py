@@ -21,7 +21,13 @@ def _manager(argv: list[str]) -> int:
     return run(argv)
 
 
-ROLES: dict[str, Callable[[list[str]], int]] = {"master": _master, "manager": _manager}
+def _kubernetes(argv: list[str]) -> int:
+    from cluster.kubernetes.main import main as run
+
+    return run(argv)
+
+
+ROLES: dict[str, Callable[[list[str]], int]] = {"master": _master, "manager": _manager, "kubernetes": _kubernetes}
 
 
 def main(argv: list[str]) -> int:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cluster.actor.clock import Clock
+from proxy.ambassadors.connection import AmbassadorConnection
 from proxy.connection import Connection
 from proxy.datapath import Member
 
@@ -40,7 +41,7 @@ class AccessLog:
 
     def write(self, member: Member) -> None:
         """A line for this one."""
-        if isinstance(member, Connection):
+        if isinstance(member, Connection | AmbassadorConnection):
             line = json.dumps(entry(member, self._clock.wall(), self._clock.monotonic()))
             self._handler.handle(logging.LogRecord("access", logging.INFO, "", 0, line, None, None))
 
@@ -54,7 +55,9 @@ class AccessLog:
             _log.warning("the access log cannot be written: %s", self._handler.baseFilename, exc_info=True)
 
 
-def entry(connection: Connection, wall: float, now: float) -> dict[str, str | int | float | None]:
+def entry(
+    connection: Connection | AmbassadorConnection, wall: float, now: float
+) -> dict[str, str | int | float | None]:
     """What is said of a connection that ends now."""
     key = connection.frontend.route.key
     connected_at = connection.connected_at

@@ -123,7 +123,8 @@ class Balancer:
         target = self._affinity.get(client, now)
         if target is None or target in avoid or target in unfit:
             target = self._pick(client, avoid, unfit)
-            if target is not None:
+            # One that is going serves once, while no other answers; nobody sticks to it if there is a ready one.
+            if target is not None and (not self._targets or target in self._targets):
                 self._affinity.put(client, target, now)
         return target
 

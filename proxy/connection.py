@@ -18,6 +18,7 @@ from proxy.dialing import Dial, DialPlan, GiveUp, Hold
 from proxy.frontend import Frontend
 from proxy.poller import BROKEN, DUPLEX, ENDED, INPUT, READ, WRITE
 from proxy.relay import Relay, reset
+from proxy.routing import ServiceName
 from proxy.stats import EndpointStats
 
 _NEW_SOCKET = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
@@ -91,6 +92,16 @@ class Connection:
     def relay(self) -> Relay | None:
         """While it is connected."""
         return self._relay
+
+    @property
+    def link(self) -> tuple[ServiceName, Target | None]:
+        """Its service, and where it leads, if that is known."""
+        return self._frontend.route.key.service, self.target
+
+    def freeze(self, frozen: bool) -> None:
+        """Nothing passes; or it does again."""
+        if self._relay is not None:
+            self._relay.freeze(frozen)
 
     @property
     def bytes_up(self) -> int:
@@ -190,6 +201,10 @@ class Connection:
 
     def _dial(self, target: Target) -> bool:
         """False: refused, take the next step. Otherwise it is a relay, is being connected, or was given up."""
+        faults = self._path.faults
+        if faults.active and faults.cuts(self._frontend.route.key.service, target):
+            self._frontend.failed(target)
+            return False
         if is_address(target[0]):  # of a pod that is only played: nobody is there, and nothing shall be sent
             self._frontend.failed(target)
             return False
@@ -250,6 +265,11 @@ class Connection:
         stats.active += 1
         frontend.stats.dial.observe(now - self.began_at)
         poller = path.poller
+        if path.faults.active:
+            if was_watched:
+                poller.unwatch(self._backend)
+                was_watched = False
+            self._backend = path.faults.detour(frontend.route.key.service, self._target, self._backend)
         relay = self._relay = Relay(
             poller, path.pipes, stats, self._client, self._backend, self._ended, self._first_byte
         )

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Protocol
 
 from cluster.actor.clock import Clock
+from proxy.fault_injector import Disturbed, FaultInjector
 from proxy.limits import PIPES, connections_allowed
 from proxy.pipes import PipePool
 from proxy.poller import Poller
@@ -71,6 +72,8 @@ class DataPath:
         """In the order of their coming."""
         self._empty: asyncio.Event | None = None
         """While somebody waits for the last connection's end."""
+        self.faults = FaultInjector(self.poller, clock, self._disturbed)
+        """What goes wrong on purpose; asked only while something does."""
         self.access_log: Callable[[Member], None] | None = None
         self.add_listeners(0)
 
@@ -105,6 +108,10 @@ class DataPath:
         if self._empty is not None and not self._members:
             self._empty.set()
 
+    def _disturbed(self) -> list[Disturbed]:
+        """Those with whom something may go wrong."""
+        return [member for member in self._members if isinstance(member, Disturbed)]
+
     def log_access(self, member: Member) -> None:
         """A connection of a service that wants a line for each is over."""
         if self.access_log is not None:
@@ -125,5 +132,6 @@ class DataPath:
         """Resets what is left and ends all watching. Twice is fine."""
         for member in list(self._members):
             member.abort()
+        self.faults.close()
         self.pipes.close()
         self.poller.close()

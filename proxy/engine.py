@@ -10,16 +10,17 @@ owns the sockets: the server in the same process (server.py), or the server of s
 
 from __future__ import annotations
 
-import logging
 import random
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cluster.actor.clock import Clock
+from cluster.api.meta import Key
 from cluster.pb.v1 import core_pb2 as core
-from proxy.ambassadors.ambassador import Ambassadors, Tell
+from proxy.ambassadors.ambassador import Ambassadors, Kind
 from proxy.ambassadors.built_in import BUILT_IN
+from proxy.ambassadors.connection import AmbassadorConnection
 from proxy.connection import Connection
 from proxy.datapath import DataPath, Member
 from proxy.frontend import Frontend
@@ -32,8 +33,6 @@ from proxy.stats import Stats
 from proxy.sweeper import Sweeper
 from proxy.topology import Topology
 from proxy.udp import UdpListener
-
-_log = logging.getLogger("podium.proxy.engine")
 
 
 @dataclass(slots=True)
@@ -65,10 +64,8 @@ class Engine:
         file_limit: int,
         access_log: Callable[[Member], None] | None = None,
         is_one_of_several: bool = False,
-        tell: Tell | None = None,
     ) -> None:
-        """`is_one_of_several`: other engines serve the same ports, so clients stick by a hash that all agree on. `tell`
-        makes events of services of what ambassadors get wrong; by default that is logged."""
+        """`is_one_of_several`: other engines serve the same ports, so clients stick by a hash that all agree on."""
         self._settings = settings
         self._clock = clock
         self._rng = rng
@@ -76,10 +73,14 @@ class Engine:
         self._is_one_of_several = is_one_of_several
         self._served: dict[RouteKey, _Served] = {}
         self._topology = Topology()
+        self.tell: Callable[[RouteKey, Kind, str, str], None] = lambda _key, _kind, _reason, _message: None
+        """Makes an event of a service; set by whoever drives this."""
+        self._ambassadors = Ambassadors(
+            settings.policies, BUILT_IN, clock=clock, rng=rng, tell=lambda *words: self.tell(*words)
+        )
         self.path = DataPath(settings, clock, stats, file_limit=file_limit)
         self.path.access_log = access_log
         self._sweeper = Sweeper(self.path, self.frontends)
-        self._ambassadors = Ambassadors(settings.policies, BUILT_IN, clock=clock, rng=rng, tell=tell or _log_it)
 
     def __len__(self) -> int:
         """Connections now."""
@@ -89,8 +90,8 @@ class Engine:
         """Serves the route with these sockets, which are its own from now on."""
         route = self._as_served(route)
         frontend = Frontend(route, self._settings, self._stats.of(route.key), rng=self._rng, topology=self._topology)
-        make = UdpListener if route.protocol == UDP else Listener
         self._ambassadors.serve(frontend)
+        make = UdpListener if route.protocol == UDP else Listener
         served = self._served[route.key] = _Served(frontend, [make(self.path, frontend) for _ in socks])
         self._settle(served, None)
         for listener, sock in zip(served.listeners, socks, strict=True):
@@ -126,6 +127,10 @@ class Engine:
         """Where clients and endpoints are."""
         self._topology.set_node(name, node)
 
+    def set_fault(self, key: Key, fault: core.Fault | None, ips: frozenset[str]) -> None:
+        """Something goes wrong on purpose, at these addresses if it is about some only; None: no longer."""
+        self.path.faults.set_fault(key, fault, ips)
+
     def observe(self) -> Stats:
         """The counters, with what is known only when somebody asks."""
         now = self._clock.monotonic()
@@ -146,8 +151,8 @@ class Engine:
         """Resets what is left. Twice is fine."""
         self.stop_accepting()
         self._sweeper.stop()
-        self._ambassadors.close()
         self.path.close()
+        self._ambassadors.close()
 
     def frontends(self) -> Iterator[Frontend]:
         """All ports that are served now."""
@@ -182,16 +187,14 @@ class Engine:
             frontend.timed = None
         elif frontend.timed is None:
             frontend.timed = {
-                member for member in self.path if isinstance(member, Connection) and member.frontend is frontend
+                member
+                for member in self.path
+                if isinstance(member, Connection | AmbassadorConnection) and member.frontend is frontend
             }
         if before is not None and route.timeouts.drain_s is not None:
             gone = {*before.targets, *before.terminating} - {*route.targets, *route.terminating}
             if gone:
                 self.path.poller.call_later(route.timeouts.drain_s, lambda: _cut(frontend, gone))
-
-
-def _log_it(key: RouteKey, type: str, reason: str, message: str) -> None:
-    _log.warning("%s: %s: %s", key, reason, message)
 
 
 def _cut(frontend: Frontend, gone: set[Target]) -> None:

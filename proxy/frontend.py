@@ -54,11 +54,11 @@ class Frontend:
         self.route = route
         self.stats = stats
         self.balancer = Balancer(load=self._load, rng=rng, topology=topology)
-        self.ambassador: Ambassador | None = None
-        """Answers for the connections instead of the balancer."""
         self.timed: set[Timed] | None = None
         """Its connections, if anybody has to look after their time."""
         self.dial_timeouts_s = settings.dial_timeouts_s
+        self.ambassador: Ambassador | None = None
+        """Answers for the connections instead of the balancer."""
         self._settings = settings
         self._waiting: dict[int, Callable[[], None]] = {}
         """On hold, in the order of their coming; bounded by the number of connections."""

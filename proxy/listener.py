@@ -104,9 +104,13 @@ class Listener:
                 reset(client)
                 client.close()
                 continue
+            if path.faults.active and path.faults.refuses(frontend.route.key.service):
+                reset(client)
+                client.close()
+                continue
             client.setblocking(False)
             if frontend.ambassador is not None:
-                AmbassadorConnection(path, frontend, frontend.ambassador, client, address).start()
+                AmbassadorConnection(path, frontend, frontend.ambassador, client, address, now).start()
             else:
                 Connection(path, frontend, client, address, now).start()
         self._backoff.reset()

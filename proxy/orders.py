@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from cluster.api.meta import Key
 from proxy.routing import Route, RouteKey
 from proxy.stats import Stats
 
@@ -39,6 +40,25 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """Something goes wrong on purpose, at these addresses if it is about some only; None: no longer."""
+
+    key: Key
+    fault: bytes | None
+    ips: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A worker has something to say about the service of a port: type, reason and message of an event."""
+
+    key: RouteKey
+    kind: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class StopAccepting:
     """Let connections finish; say `Counted` when the last one has, and go on counting."""
 
@@ -59,14 +79,4 @@ class Counted:
     was_asked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """The worker has something to say of a service: an event."""
-
-    key: RouteKey
-    type: Literal["Normal", "Warning"]
-    reason: str
-    message: str
-
-
-Order = Open | Update | Close | Node | StopAccepting | Report
+Order = Open | Update | Close | Node | Fault | StopAccepting | Report

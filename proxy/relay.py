@@ -183,7 +183,19 @@ class _Flow:
 class Relay:
     """A client and its endpoint, connected. Ends by itself; `on_end` is called once, whatever ends it."""
 
-    __slots__ = ("_backend", "_client", "_down", "_on_end", "_over", "_pipes", "_poller", "_stats", "_up", "is_broken")
+    __slots__ = (
+        "_backend",
+        "_client",
+        "_down",
+        "_on_end",
+        "_over",
+        "_pipes",
+        "_poller",
+        "_stats",
+        "_up",
+        "is_broken",
+        "is_frozen",
+    )
 
     def __init__(
         self,
@@ -205,6 +217,7 @@ class Relay:
         self._down = _Flow(backend, client, stats.down, on_first)
         self._on_end = on_end
         self._over = False
+        self.is_frozen = False
         self.is_broken = False
         """It ended by a reset, not in order."""
 
@@ -230,6 +243,16 @@ class Relay:
     def backend_event(self, events: int) -> None:
         """The poller's call for the endpoint's socket."""
         self._event(events, self._down, self._up)
+
+    def freeze(self, frozen: bool) -> None:
+        """Nothing passes, and nobody is told, until it goes on: what is said meanwhile waits in the kernel."""
+        if self._over or frozen == self.is_frozen:
+            return
+        self.is_frozen = frozen
+        for sock, handler in ((self._client, self.client_event), (self._backend, self.backend_event)):
+            self._poller.unwatch(sock)
+            if not frozen:
+                self._poller.watch(sock, DUPLEX, handler)  # says at once what there is to say
 
     def abort(self) -> None:
         """Ends it now; both sides see a reset."""
@@ -278,7 +301,8 @@ class Relay:
 
     def _go_on(self, flow: _Flow) -> None:
         flow.queued = False
-        self._move(flow, to_the_end=True)
+        if not self.is_frozen:
+            self._move(flow, to_the_end=True)
 
     def _break(self) -> None:
         if not self._over:

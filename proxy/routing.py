@@ -10,7 +10,7 @@ The table answers each change with what has to be done about it (`Changes`) and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -134,6 +134,16 @@ class RoutingTable:
         """The service of that name, as last seen."""
         return self._services.get(name)
 
+    def addresses_of(self, namespace: str, target: core.FaultTarget) -> frozenset[str]:
+        """The addresses of the pod behind the service, or of all pods of the node, that a fault is about; none if it is
+        about all of the service."""
+        if target.node:
+            return _ips(self._endpoints.values(), lambda address: address.nodeName == target.node)
+        endpoints = self._endpoints.get(ServiceName(namespace, target.service))
+        if not target.pod or endpoints is None:
+            return frozenset()
+        return _ips([endpoints], lambda address: address.targetRef.name == target.pod)
+
     def set_service(self, name: ServiceName, service: core.Service | None) -> Changes:
         """The service is now this, or gone."""
         _put(self._services, name, service)
@@ -158,6 +168,16 @@ class RoutingTable:
         )
 
 
+def _ips(endpoints: Iterable[core.Endpoints], wanted: Callable[[core.EndpointAddress], bool]) -> frozenset[str]:
+    return frozenset(
+        address.ip
+        for each in endpoints
+        for subset in each.subsets
+        for address in (*subset.addresses, *subset.notReadyAddresses, *subset.terminatingAddresses)
+        if wanted(address)
+    )
+
+
 def _where(route: Route) -> tuple[Target, str]:
     return (route.listen, route.protocol)
 
@@ -174,7 +194,6 @@ def routes_of(name: ServiceName, service: core.Service | None, endpoints: core.E
             configured.timeoutSeconds if configured.HasField("timeoutSeconds") else DEFAULT_AFFINITY_TIMEOUT_S
         )
     outliers, timeouts, health = _outliers(service.spec), _timeouts(service.spec), _health(service.spec)
-    named = ambassador_of(service)
     routes = []
     for port in service.spec.ports:
         protocol = port.protocol or TCP
@@ -182,32 +201,25 @@ def routes_of(name: ServiceName, service: core.Service | None, endpoints: core.E
             continue
         ready = addresses_of(endpoints, port.name, protocol)
         leaving = addresses_of(endpoints, port.name, protocol, terminating=True)
-        known = tuple(Address(target, ready[target]) for target in sorted(ready)) if named is not None else ()
-        for label, listen in _places(service.spec.clusterIP, port):
-            routes.append(
-                Route(
-                    key=RouteKey(name, label),
-                    listen=listen,
-                    targets=tuple(sorted(ready)),
-                    affinity_timeout_s=affinity_timeout_s,
-                    protocol=protocol,
-                    terminating=tuple(sorted(leaving.keys() - ready)),
-                    terms=_terms(service.spec, ready, outliers),
-                    timeouts=timeouts,
-                    health=health,
-                    access_log=service.spec.accessLog,
-                    ambassador=named,
-                    addresses=known,
-                )
+        named = ambassador_of(service) if protocol == TCP else None
+        routes += [
+            Route(
+                key=RouteKey(name, label),
+                listen=listen,
+                targets=tuple(sorted(ready)),
+                affinity_timeout_s=affinity_timeout_s,
+                protocol=protocol,
+                terminating=tuple(sorted(leaving.keys() - ready)),
+                terms=_terms(service.spec, ready, outliers),
+                timeouts=timeouts,
+                health=health,
+                access_log=service.spec.accessLog,
+                ambassador=named,
+                addresses=() if named is None else _known(ready or leaving),
             )
+            for label, listen in _places(service.spec.clusterIP, port)
+        ]
     return routes
-
-
-def ambassador_of(service: core.Service) -> Named | None:
-    """Whom the service names, if it does."""
-    if not service.spec.ambassador.policy:
-        return None
-    return Named(service.spec.ambassador.policy, tuple(sorted(service.spec.ambassador.options.items())))
 
 
 def _places(address: str, port: core.ServicePort) -> Iterator[tuple[str, Target]]:
@@ -285,6 +297,17 @@ def _health(spec: core.ServiceSpec) -> HealthTerms | None:
         success_threshold=check.successThreshold,
         http_path=check.httpPath,
     )
+
+
+def ambassador_of(service: core.Service) -> Named | None:
+    """Whom the service names, if it does."""
+    if not service.spec.ambassador.policy:
+        return None
+    return Named(service.spec.ambassador.policy, tuple(sorted(service.spec.ambassador.options.items())))
+
+
+def _known(addresses: dict[Target, core.EndpointAddress]) -> tuple[Address, ...]:
+    return tuple(Address(target, addresses[target]) for target in sorted(addresses))
 
 
 def unserved_ports(service: core.Service) -> list[core.ServicePort]:

@@ -17,13 +17,14 @@ import asyncio
 import logging
 import random
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 from cluster.actor.backoff import Backoff
 from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
 from cluster.api.errors import DeadlineExceeded
+from cluster.api.meta import Key, key_of
 from cluster.client.events import EventRecorder
 from cluster.client.informer import Informer
 from cluster.client.interface import ClusterClient
@@ -43,6 +44,9 @@ _BIND_RETRY_MIN_S = 0.2
 _SETTLE_S = 20.0
 """For workers to start, and to open what they are told to."""
 
+Tell = Callable[[RouteKey, Literal["Normal", "Warning"], str, str], None]
+"""Type, reason and message of an event about the service of a port."""
+
 
 class Engines(Protocol):
     """Those who serve: one engine in this process, or many elsewhere."""
@@ -54,6 +58,9 @@ class Engines(Protocol):
     async def start(self) -> None:
         """Returns when routes may be opened."""
         ...
+
+    tell: Tell
+    """Makes an event of a service; set before the start."""
 
     async def settled(self, timeout_s: float) -> None:
         """Returns when all have done what they were told so far, or after that time."""
@@ -73,6 +80,10 @@ class Engines(Protocol):
 
     def set_node(self, name: str, node: core.Node | None) -> None:
         """Where clients and endpoints are."""
+        ...
+
+    def set_fault(self, key: Key, fault: core.Fault | None, ips: frozenset[str]) -> None:
+        """Something goes wrong on purpose, at these addresses if it is about some only; None: no longer."""
         ...
 
     def observe(self) -> Stats:
@@ -98,8 +109,18 @@ class OneEngine:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.update, self.close, self.set_node = engine.update, engine.close, engine.set_node
+        self.set_fault = engine.set_fault
         self.observe, self.stop_accepting = engine.observe, engine.stop_accepting
         self.drain, self.stop = engine.drain, engine.stop
+
+    @property
+    def tell(self) -> Tell:
+        """Makes an event of a service."""
+        return self._engine.tell
+
+    @tell.setter
+    def tell(self, tell: Tell) -> None:
+        self._engine.tell = tell
 
     def __len__(self) -> int:
         """Connections now."""
@@ -131,6 +152,7 @@ class ProxyServer:
     ) -> None:
         self._settings = settings
         self._engines = engines
+        engines.tell = self._event
         self._sockets = sockets
         self._table = RoutingTable()
         self._failing: dict[RouteKey, _Failing] = {}
@@ -138,6 +160,7 @@ class ProxyServer:
         self._services = Informer(client, core.Service, clock=clock, rng=rng)
         self._endpoints = Informer(client, core.Endpoints, clock=clock, rng=rng)
         self._nodes = Informer(client, core.Node, clock=clock, rng=rng)
+        self._faults = Informer(client, core.Fault, clock=clock, rng=rng)
         self._watches_nodes = False
         self._recorder = EventRecorder(client, "proxy", clock=clock, rng=rng)
         self._tasks = Tasks("proxy server")
@@ -165,18 +188,22 @@ class ProxyServer:
         self._services.add_handler(self._service_changed)
         self._endpoints.add_handler(self._endpoints_changed)
         self._nodes.add_handler(self._node_changed)
+        self._faults.add_handler(self._fault_changed)
         await self._recorder.start()
         # Endpoints first: an address that is listened on before it is known who is behind it keeps clients waiting.
         await self._endpoints.start()
         try:
             await self._endpoints.wait_synced(first_sync_s)
+            has_answered = True
         except DeadlineExceeded:
-            pass  # nor will it answer about services
+            has_answered = False
         await self._services.start()
+        await self._faults.start()
         try:
-            await self._services.wait_synced(first_sync_s)
-            await self._endpoints.wait_synced(first_sync_s)
+            await self._services.wait_synced(first_sync_s if has_answered else 0.0)
         except DeadlineExceeded:
+            has_answered = False
+        if not has_answered:
             _log.warning("the master does not answer; services are served as soon as it does")
             return False
         self._sockets.drop_inherited()
@@ -214,6 +241,7 @@ class ProxyServer:
         await self._services.stop()
         await self._endpoints.stop()
         await self._nodes.stop()
+        await self._faults.stop()
 
     # --- Changes
 
@@ -236,6 +264,16 @@ class ProxyServer:
         assert endpoints is not None
         name = ServiceName(endpoints.metadata.namespace, endpoints.metadata.name)
         self._apply(self._table.set_endpoints(name, new))
+        for fault in self._faults.indexer.list():
+            self._fault_changed(None, fault)  # the pods that it is about may be others now
+
+    def _fault_changed(self, old: core.Fault | None, new: core.Fault | None) -> None:
+        fault = new if new is not None else old
+        assert fault is not None
+        if self._is_serving:
+            self._engines.set_fault(
+                key_of(fault), new, self._table.addresses_of(fault.metadata.namespace, fault.spec.target)
+            )
 
     def _node_changed(self, old: core.Node | None, new: core.Node | None) -> None:
         node = new if new is not None else old
@@ -280,7 +318,7 @@ class ProxyServer:
         except OSError as error:
             if not failing.complained:
                 failing.complained = True
-                self.tell(route.key, "Warning", "ListenFailed", why_it_cannot_listen(route.listen, error))
+                self._event(route.key, "Warning", "ListenFailed", why_it_cannot_listen(route.listen, error))
             pause_s = failing.backoff.next()
             _log.warning("cannot listen for %s (again in %.1f s): %s", route.key, pause_s, error)
             failing.retry = asyncio.get_running_loop().call_later(pause_s, lambda: self._listen(failing))
@@ -289,10 +327,9 @@ class ProxyServer:
         self._failing.pop(route.key, None)
         self._engines.open(route, sockets)
         if failing.complained:
-            self.tell(route.key, "Normal", "Listening", f"Listening on {route.listen}")
+            self._event(route.key, "Normal", "Listening", f"Listening on {route.listen}")
 
-    def tell(self, key: RouteKey, type: Literal["Normal", "Warning"], reason: str, message: str) -> None:
-        """An event of the service that the route is of."""
+    def _event(self, key: RouteKey, type: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         service = self._table.service(key.service)
         if service is not None:
             self._recorder.event(service, type, reason, message)

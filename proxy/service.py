@@ -7,7 +7,6 @@ import logging
 import os
 import random
 import signal
-from typing import Literal
 
 from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
@@ -19,7 +18,6 @@ from proxy.engine import Engine
 from proxy.exposition import Exposition
 from proxy.handover import SERVING_S, HandoverError, HandoverServer, Takeover, take_over
 from proxy.limits import raise_file_limit
-from proxy.routing import RouteKey
 from proxy.server import Engines, OneEngine, ProxyServer
 from proxy.settings import ProxySettings
 from proxy.sockets import ListenSockets
@@ -99,7 +97,7 @@ class ProxyService:
     def _make_engines(self, sockets: ListenSockets, file_limit: int) -> Engines:
         settings = self._settings
         if settings.workers > 1:
-            return Workers(settings, sockets.copies, clock=self._clock, tell=self._tell)
+            return Workers(settings, sockets.copies, clock=self._clock)
         if settings.access_log is not None:
             self._access_log = AccessLog(settings.access_log, self._clock)
         engine = Engine(
@@ -109,7 +107,6 @@ class ProxyService:
             stats=Stats(),
             file_limit=file_limit,
             access_log=None if self._access_log is None else self._access_log.write,
-            tell=self._tell,
         )
         return OneEngine(engine)
 
@@ -123,10 +120,6 @@ class ProxyService:
             _log.info("%s", error)
             return
         sockets.inherit(self._takeover.sockets)
-
-    def _tell(self, key: RouteKey, type: Literal["Normal", "Warning"], reason: str, message: str) -> None:
-        if self._server is not None:
-            self._server.tell(key, type, reason, message)
 
     def _taken_over(self) -> None:
         self._tasks.spawn(self._finish(), name="finish")

@@ -23,7 +23,7 @@ from cluster.telemetry import log
 from proxy.access_log import AccessLog
 from proxy.engine import Engine
 from proxy.limits import raise_file_limit
-from proxy.orders import Close, Counted, Node, Open, Order, Report, StopAccepting, Told, Update
+from proxy.orders import Close, Counted, Fault, Node, Open, Order, Report, StopAccepting, Told, Update
 from proxy.settings import HOLD_S, DataPathSettings
 from proxy.stats import Stats
 from proxy.wire import Wire
@@ -45,8 +45,8 @@ class Worker:
             file_limit=raise_file_limit(),
             access_log=None if self._access_log is None else self._access_log.write,
             is_one_of_several=True,
-            tell=lambda key, type, reason, message: self._wire.send(Told(key, type, reason, message)),
         )
+        self._engine.tell = lambda *words: self._wire.send(Told(*words))
         self._accepts = True
         self._ended = asyncio.Event()
         self._tasks = Tasks("worker")
@@ -76,6 +76,10 @@ class Worker:
                 self._engine.set_node(name, None)
             case Node(name, bytes(data)):
                 self._engine.set_node(name, core.Node.FromString(data))
+            case Fault(key, None, ips):
+                self._engine.set_fault(key, None, ips)
+            case Fault(key, bytes(data), ips):
+                self._engine.set_fault(key, core.Fault.FromString(data), ips)
             case StopAccepting():
                 self._accepts = False
                 self._engine.stop_accepting()

@@ -17,14 +17,15 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from cluster.actor.backoff import Backoff
 from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
+from cluster.api.meta import Key
 from cluster.pb.v1 import core_pb2 as core
-from proxy.ambassadors.ambassador import Tell
 from proxy.merging import merged
-from proxy.orders import Close, Counted, Node, Open, Report, StopAccepting, Told, Update
+from proxy.orders import Close, Counted, Fault, Node, Open, Report, StopAccepting, Told, Update
 from proxy.routing import Route, RouteKey
 from proxy.settings import ProxySettings
 from proxy.stats import Stats
@@ -67,16 +68,17 @@ class Workers:
         copies: Callable[[RouteKey], list[list[socket.socket]]],
         *,
         clock: Clock,
-        tell: Tell | None = None,
     ) -> None:
-        """`copies` gives the sockets of a route again, for each worker; `tell` makes an event of a service."""
+        """`copies` gives the sockets of a route again, for each worker."""
         self._settings = settings
         self._copies = copies
         self._clock = clock
-        self._tell_of = tell
         self._slots = [_Slot(number) for number in range(settings.workers)]
         self._routes: dict[RouteKey, Route] = {}
         self._nodes: dict[str, bytes] = {}
+        self._faults: dict[Key, Fault] = {}
+        self.tell: Callable[[RouteKey, Literal["Normal", "Warning"], str, str], None] = lambda *_: None
+        """Makes an event of a service; set before the start."""
         self._gone = Stats()
         """Counters of workers that have ended."""
         self._accepts = True
@@ -135,6 +137,15 @@ class Workers:
             self._nodes[name] = data
         self._tell(Node(name, data))
 
+    def set_fault(self, key: Key, fault: core.Fault | None, ips: frozenset[str]) -> None:
+        """Something goes wrong on purpose; each worker throws its own dice."""
+        order = Fault(key, None if fault is None else fault.SerializeToString(), ips)
+        if fault is None:
+            self._faults.pop(key, None)
+        else:
+            self._faults[key] = order
+        self._tell(order)
+
     def observe(self) -> Stats:
         """The sum of the last reports."""
         return merged([self._gone, *(slot.counted.stats for slot in self._slots if slot.counted is not None)])
@@ -187,6 +198,8 @@ class Workers:
         slot.wire = Wire(mine, lambda message, _: self._heard(slot, message), slot.gone.set)
         for name, data in self._nodes.items():
             slot.wire.send(Node(name, data))
+        for fault in self._faults.values():
+            slot.wire.send(fault)
         for route in list(self._routes.values()):
             shares = self._copies(route.key)
             for number, share_of in enumerate(shares):
@@ -237,10 +250,10 @@ class Workers:
             slot.counted = message
             if message.was_asked:
                 slot.answered.set()
-        elif isinstance(message, Told) and self._tell_of is not None:
-            self._tell_of(message.key, message.type, message.reason, message.message)
+        elif isinstance(message, Told):
+            self.tell(message.key, message.kind, message.reason, message.message)
 
-    def _tell(self, order: Update | Close | Node | StopAccepting | Report) -> None:
+    def _tell(self, order: Update | Close | Node | Fault | StopAccepting | Report) -> None:
         for slot in self._slots:
             if slot.wire is not None:
                 slot.wire.send(order)

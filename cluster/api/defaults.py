@@ -42,6 +42,8 @@ def apply_defaults(obj: AnyObject) -> None:
             obj.status.phase = "Pending"
     elif isinstance(obj, core.ReplicationController):
         _default_replication_controller(obj)
+    elif isinstance(obj, core.Fault):
+        _default(obj.spec, "seed", 1)
     elif isinstance(obj, core.Service):
         _default_service(obj.spec)
     elif isinstance(obj, core.Endpoints):

@@ -85,6 +85,7 @@ _NOISE = frozenset(
         "metadata.generation",
         "metadata.actor",
         "metadata.cause",
+        "metadata.managedFields",
     }
 )
 

@@ -12,12 +12,13 @@ quantities and times.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
 from cluster.api.errors import BadRequest, FieldError, Invalid
-from cluster.api.json_parse import MAX_PROBLEMS, Problems, describe, parser
+from cluster.api.json_parse import MAX_PROBLEMS, Lenient, Problems, describe, parser
 from cluster.api.json_print import printer
 from cluster.api.kinds import BY_NAME, AnyObject, kind_named, kind_of
 
@@ -52,11 +53,33 @@ def message_from_json(cls: type[M], data: Any, path: str = "") -> M:
     return message
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An object, and what was said about it in fields that its message does not have."""
+
+    object: AnyObject
+    unknown: list[FieldError]
+    """Fields that nobody knows; at most MAX_PROBLEMS of them."""
+    not_carried_out: list[tuple[str, Any]]
+    """Fields of Kubernetes that Podium does not carry out: paths and values."""
+
+
 def object_from_json(data: Any) -> AnyObject:
     """Reads an object of any kind, as `apiVersion` and `kind` say. Raises Invalid with a FieldError per problem."""
+    return _read_object(data, [])
+
+
+def read_object(data: Any) -> Reading:
+    """The same for a caller who decides what becomes of fields that the message does not have: they are no problem
+    here, and nothing of them is lost but what stands in fields that nobody knows."""
+    problems = Lenient()
+    obj = _read_object(data, problems)
+    return Reading(obj, problems.unknown, problems.not_carried_out)
+
+
+def _read_object(data: Any, problems: Problems) -> AnyObject:
     if not isinstance(data, dict):
         raise Invalid(f"an object is expected, not {describe(data)}")
-    problems: Problems = []
     name = data.get("kind")
     if not isinstance(name, str) or not name:
         raise _invalid([FieldError("kind", "is required, such as Pod", "FieldValueRequired")])

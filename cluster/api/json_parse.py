@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias
@@ -35,9 +36,22 @@ Problems: TypeAlias = list[FieldError]
 Parse: TypeAlias = Callable[[Any, Where, Problems], Any]
 """Reads one value (never None). What it returns is of no use once it has added to the problems."""
 
+
+class Lenient(list[FieldError]):
+    """Problems, for a reader who goes on without the fields that no message has: they do not count as problems."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unknown: list[FieldError] = []
+        """Fields that nobody knows."""
+        self.not_carried_out: list[tuple[str, Any]] = []
+        """Fields of Kubernetes that Podium does not carry out: their paths, and what they say."""
+
+
 _TIMES = (core.Time.DESCRIPTOR.full_name, core.MicroTime.DESCRIPTOR.full_name)
 _QUANTITY = core.Quantity.DESCRIPTOR.full_name
 _INT_OR_STRING = core.IntOrString.DESCRIPTOR.full_name
+_FIELDS = core.FieldsV1.DESCRIPTOR.full_name
 _INTEGERS = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
@@ -138,12 +152,20 @@ class MessageParser:
     def _unknown(self, key: Any, value: Any, where: Where, problems: Problems) -> None:
         if key in self._reserved:
             # Empty asks for nothing: `resources: {}`, `loadBalancer: {}`, as Kubernetes' own tools print it.
-            if value not in (None, {}, []):
+            if value in (None, {}, []):
+                return
+            if isinstance(problems, Lenient):
+                problems.not_carried_out.append((path_of((where, key)), value))
+            else:
                 note(problems, (where, key), NOT_CARRIED_OUT, "FieldValueForbidden")
             return
         text = str(key)[:80]
         hint = _similar(text, [*(self._fields or ()), *self._reserved])
-        note(problems, (where, text), f'unknown field; did you mean "{hint}"?' if hint else "unknown field")
+        note(
+            problems.unknown if isinstance(problems, Lenient) else problems,
+            (where, text),
+            f'unknown field; did you mean "{hint}"?' if hint else "unknown field",
+        )
 
 
 @cache
@@ -155,6 +177,8 @@ def parser(descriptor: Descriptor) -> Parse:
         return _parse_quantity
     if descriptor.full_name == _INT_OR_STRING:
         return _parse_int_or_string
+    if descriptor.full_name == _FIELDS:
+        return _parse_fields
     return MessageParser(descriptor)
 
 
@@ -303,6 +327,13 @@ def _parse_int_or_string(value: Any, where: Where, problems: Problems) -> dict[s
         return {"type": 0, "intVal": value}
     note(problems, where, f"must be a whole number of 32 bits or a string, not {describe(value)}")
     return {}
+
+
+def _parse_fields(value: Any, where: Where, problems: Problems) -> dict[str, bytes]:
+    if not isinstance(value, dict):
+        note(problems, where, f"must be an object, not {describe(value)}")
+        return {}
+    return {"Raw": json.dumps(value, separators=(",", ":"), sort_keys=True).encode()} if value else {}
 
 
 def _reserved_names(descriptor: Descriptor) -> list[str]:

@@ -9,6 +9,7 @@ is set. Differences from plain messages, all by type or by option:
     Quantity        "100m"
     IntOrString     8080 or "http"
     (inline)        its fields appear among those of the message around it
+    FieldsV1        the JSON that it holds
     bytes           base64
     map             keys in order
 The way back is `cluster.api.json_parse`; the words for objects are in `cluster.api.json`.
@@ -17,6 +18,7 @@ The way back is `cluster.api.json_parse`; the words for objects are in `cluster.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeAlias
@@ -33,6 +35,7 @@ _TIME = core.Time.DESCRIPTOR.full_name
 _MICRO_TIME = core.MicroTime.DESCRIPTOR.full_name
 _QUANTITY = core.Quantity.DESCRIPTOR.full_name
 _INT_OR_STRING = core.IntOrString.DESCRIPTOR.full_name
+_FIELDS = core.FieldsV1.DESCRIPTOR.full_name
 
 
 @cache
@@ -46,6 +49,8 @@ def printer(descriptor: Descriptor, exact: bool) -> Print:
         return _print_quantity
     if descriptor.full_name == _INT_OR_STRING:
         return _print_int_or_string
+    if descriptor.full_name == _FIELDS:
+        return _print_fields
     # Keyed by the descriptors themselves: to ask each for its number would take as long as all the rest.
     plan: dict[FieldDescriptor, tuple[str, Print | None]] = {}
 
@@ -112,6 +117,13 @@ def _print_quantity(value: core.Quantity) -> str:
 
 def _print_int_or_string(value: core.IntOrString) -> int | str:
     return value.strVal if value.type == 1 else value.intVal
+
+
+def _print_fields(value: core.FieldsV1) -> Any:
+    try:
+        return json.loads(value.Raw) if value.Raw else {}
+    except ValueError:
+        return {}  # of no use to anybody
 
 
 def map_entry(field: FieldDescriptor) -> Descriptor | None:

@@ -27,6 +27,7 @@ AnyObject: TypeAlias = (
     | core.Secret
     | core.PriorityClass
     | core.PodDisruptionBudget
+    | core.Fault
 )
 """An API object: every one has `metadata`; all but Endpoints, Event, ConfigMap, Secret and PriorityClass have `spec`,
 and those but Lease `status`."""
@@ -81,6 +82,7 @@ KINDS: tuple[Kind, ...] = (
         ("pdb",),
         api_version="policy/v1",
     ),
+    Kind("Fault", "faults", core.Fault, "fault", api_version="podium.dev/v1"),
 )
 
 BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}

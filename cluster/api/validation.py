@@ -22,6 +22,7 @@ from cluster.api.json_parse import NOT_CARRIED_OUT
 from cluster.api.kinds import AnyObject, kind_of
 from cluster.api.problems import Report
 from cluster.api.validation_config import validate_config_map, validate_config_update, validate_secret
+from cluster.api.validation_fault import validate_fault, validate_fault_update
 from cluster.api.validation_kinds import (
     validate_event,
     validate_lease,
@@ -56,6 +57,7 @@ _RULES: dict[type[AnyObject], Callable[[Report, Any], None]] = {
     core.Secret: validate_secret,
     core.PriorityClass: validate_priority_class,
     core.PodDisruptionBudget: validate_disruption_budget,
+    core.Fault: validate_fault,
 }
 
 
@@ -91,6 +93,8 @@ def validate_update(new: AnyObject, old: AnyObject) -> list[FieldError]:
         validate_config_update(report, new, old)
     elif isinstance(new, core.PriorityClass) and isinstance(old, core.PriorityClass):
         validate_priority_class_update(report, new, old)
+    elif isinstance(new, core.Fault) and isinstance(old, core.Fault):
+        validate_fault_update(report, new, old)
     elif isinstance(new, core.Node) and isinstance(old, core.Node) and _replaced(new.spec.podCIDR, old.spec.podCIDR):
         report.forbidden("spec.podCIDR", "node updates may not change podCIDR except from empty to valid")
     return report.errors

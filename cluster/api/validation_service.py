@@ -13,26 +13,18 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
-from cluster.api.ambassadors import option_problems, policy_problems
 from cluster.api.labels import label_key_problems
 from cluster.api.names import dns1123_label_problems, dns1123_subdomain_problems
 from cluster.api.problems import Report
 from cluster.api.service_traffic import validate_traffic
 from cluster.api.services import EXTERNAL_NAME, HEADLESS, NODE_PORT, NODE_PORTS, TYPES
+from cluster.api.validation_ambassador import validate_ambassador
 from cluster.api.validation_life import int_or_name
 from cluster.pb.v1 import core_pb2 as core
 
 MAX_AFFINITY_TIMEOUT_S = 86400
 PROTOCOLS = ("TCP", "UDP")
 
-_NOT_BESIDE_AN_AMBASSADOR = (
-    "trafficDistribution",
-    "balancing",
-    "outlierDetection",
-    "healthCheck",
-    "timeouts",
-    "accessLog",
-)
 _NO_BALANCER = (
     "there is no load balancer outside of the cluster: use NodePort, to be reached at 127.0.0.1 at a port of its own; "
     "every program on this machine reaches the address of a ClusterIP service as well"
@@ -58,7 +50,7 @@ def validate_service(report: Report, service: core.Service) -> None:
             report.invalid("spec.sessionAffinityConfig.clientIP.timeoutSeconds", timeout_s, message)
     validate_traffic(report, spec)
     if spec.HasField("ambassador"):
-        _validate_ambassador(report, spec)
+        validate_ambassador(report, spec)
 
 
 def _validate_ports(report: Report, spec: core.ServiceSpec) -> None:
@@ -112,27 +104,6 @@ def _validate_address(report: Report, spec: core.ServiceSpec) -> None:
             ipaddress.IPv4Address(address)
         except ValueError:
             report.invalid("spec.clusterIP", address, "must be empty, 'None', or a valid IPv4 address")
-
-
-def _validate_ambassador(report: Report, spec: core.ServiceSpec) -> None:
-    """A known name or one of the user's, its options, and nothing beside it that would have no effect."""
-    path, named = "spec.ambassador", spec.ambassador
-    if not named.policy:
-        report.required(f"{path}.policy")
-        return
-    report.check(f"{path}.policy", named.policy, policy_problems(named.policy))
-    for name, problem in option_problems(named.policy, named.options):
-        report.invalid(f"{path}.options[{name}]" if name else f"{path}.options", named.options.get(name, ""), problem)
-    if spec.clusterIP == HEADLESS or spec.type == EXTERNAL_NAME:
-        report.forbidden(path, "connections to this service do not pass the proxy")
-    if spec.sessionAffinity == "ClientIP":
-        report.forbidden("spec.sessionAffinity", "the ambassador chooses the endpoints; must be None")
-    for field in _NOT_BESIDE_AN_AMBASSADOR:
-        if spec.HasField(field):
-            report.forbidden(f"spec.{field}", "has no effect on a service whose connections an ambassador answers for")
-    for index, port in enumerate(spec.ports):
-        if port.protocol not in ("", "TCP"):
-            report.forbidden(f"spec.ports[{index}].protocol", "a service with an ambassador has TCP ports only")
 
 
 def _validate_external_name(report: Report, spec: core.ServiceSpec) -> None:

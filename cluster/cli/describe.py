@@ -88,6 +88,7 @@ async def _describe(source: Source, kind: Kind, obj: AnyObject) -> str:
         "Secret": _secret,
         "PriorityClass": priority_class,
         "PodDisruptionBudget": disruption_budget,
+        "Fault": _fault,
     }
     if kind.name in writers:
         lines += writers[kind.name](obj)
@@ -126,9 +127,9 @@ def _head(kind: Kind, obj: AnyObject) -> Iterable[str]:
 
 
 def _pod(pod: core.Pod) -> Iterable[str]:
+    from cluster.api.columns import pod_status
     from cluster.api.pods import security_profile
     from cluster.cli.describe_placement import standing, wishes
-    from cluster.cli.printers import pod_status
 
     yield row("Node", f"{pod.spec.nodeName}/{pod.status.hostIP}" if pod.spec.nodeName else "")
     yield from standing(pod)
@@ -384,6 +385,17 @@ def _controller(rc: core.ReplicationController) -> Iterable[str]:
     yield from conditions(status.conditions)
 
 
+def _fault(fault: core.Fault) -> Iterable[str]:
+    from cluster.api.faults import fault_target, fault_words
+
+    yield row("Target", fault_target(fault))
+    yield row("What", fault_words(fault))
+    yield row("Seed", str(fault.spec.seed))
+    yield row("Status", fault.status.phase)
+    yield row("Started At", when(fault.status.startedAt))
+    yield row("Ends At", when(fault.status.endsAt))
+
+
 async def _service(source: Source, service: core.Service) -> list[str]:
     from cluster.api.errors import NotFound
     from cluster.cli import describe_service
@@ -428,8 +440,9 @@ def _lease(lease: core.Lease) -> Iterable[str]:
 
 async def _events(source: Source, kind: Kind, obj: AnyObject) -> list[str]:
     from cluster.actor.clock import SystemClock
+    from cluster.api.columns import age
     from cluster.api.meta import from_time
-    from cluster.cli.printers import age, align, clean
+    from cluster.cli.printers import align, clean
     from cluster.pb.v1 import core_pb2 as core
 
     selector = f"involvedObject.kind={kind.name},involvedObject.name={obj.metadata.name}"

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from cluster.api.columns import int_or_string
 from cluster.api.selectors import label_selector, pod_selector_of
-from cluster.cli.printers import int_or_string
 from cluster.cli.rows import conditions, row, rows
 from cluster.pb.v1 import core_pb2 as core
 

@@ -51,19 +51,19 @@ def service(service: core.Service, found: core.Endpoints | None) -> Iterator[str
     yield row("Session Affinity", affinity)
     if spec.publishNotReadyAddresses:
         yield row("Publish Not Ready", "true")
-    if spec.trafficDistribution:
-        yield row("Traffic Distribution", spec.trafficDistribution)
     yield from _traffic(spec)
     if spec.HasField("ambassador"):
         yield row("Ambassador", spec.ambassador.policy)
         yield from rows("  Options", pairs(spec.ambassador.options))
 
 
-def _traffic(spec: core.ServiceSpec) -> Iterable[str]:
+def _traffic(spec: core.ServiceSpec) -> Iterator[str]:
     """What the service says of its traffic; nothing of what it leaves to the proxy."""
     if spec.HasField("balancing"):
         key = f" by {spec.balancing.hashKey}" if spec.balancing.hashKey else ""
         yield row("Balancing", spec.balancing.policy + key)
+    if spec.trafficDistribution:
+        yield row("Traffic Distribution", spec.trafficDistribution)
     for title, message in (
         ("Outlier Detection", spec.outlierDetection),
         ("Health Check", spec.healthCheck),

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from cluster.api.columns import NONE, age
 from cluster.api.kinds import BY_NAME
 from cluster.cli.exits import ExitCode
 from cluster.cli.past import object_text
-from cluster.cli.printers import NONE, age, align, clean
+from cluster.cli.printers import align, clean
 from cluster.simulation.report import (
     AppliedObject,
     NodeStory,

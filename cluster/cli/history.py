@@ -74,9 +74,10 @@ def table(
     entries: Sequence[wire.HistoryEntry], now_s: float, namespace: str, *, wide: bool = False, headers: bool = True
 ) -> str:
     """A line per entry; `wide`: the time instead of the age, and every field."""
+    from cluster.api.columns import NONE, age
     from cluster.api.meta import from_time
     from cluster.cli import past
-    from cluster.cli.printers import NONE, age, align, clean
+    from cluster.cli.printers import align, clean
 
     rows = [["REVISION", "TIME" if wide else "AGE", "WHO", "CAUSE", "CHANGE"]] if headers else []
     for entry in entries:

@@ -224,15 +224,13 @@ def _has_started(pod: core.Pod) -> bool:
 
 async def agent_of(session: Session, node_name: str, known: dict[str, NodeAgentClient]) -> NodeAgentClient:
     """The client of a node's agent; made once. Raises CommandError if the node tells no address."""
-    from cluster.client.agent_client import NodeAgentClient
+    from cluster.client.agent_client import NodeAgentClient, agent_address
     from cluster.pb.v1 import core_pb2 as core
     from cluster.rpc.identity import Credentials
 
     if node_name not in known:
-        node = await session.client.get(core.Node, node_name)
-        host = next((a.address for a in node.status.addresses if a.type == "InternalIP"), "")
-        port = node.status.daemonEndpoints.kubeletEndpoint.Port
-        if not host or not port:
+        address = agent_address(await session.client.get(core.Node, node_name))
+        if not address:
             raise CommandError(f"node {node_name} tells no address of its agent")
-        known[node_name] = NodeAgentClient(f"{host}:{port}", Credentials.load(session.directory.credentials("admin")))
+        known[node_name] = NodeAgentClient(address, Credentials.load(session.directory.credentials("admin")))
     return known[node_name]

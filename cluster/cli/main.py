@@ -50,12 +50,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "uncordon": ("nodes", "Take new pods on a node again"),
     "drain": ("drain", "Move the pods off a node"),
     "rebalance": ("rebalance", "Move pods that had better be on other nodes"),
+    "fault": ("fault", "Let something go wrong on purpose, for a while"),
     "hollow": ("hollow", "Play nodes that run nothing, by the thousand"),
     "backup": ("backup", "Write everything that a cluster keeps into a file"),
     "restore": ("restore", "Make a cluster what it was when it was backed up"),
     "fsck": ("fsck", "Check the store of a cluster that does not run, or a backup"),
     "doctor": ("doctor", "Say what this machine has for running pods, and lacks"),
     "cluster-info": ("info", "Name every process, with role, pid and address"),
+    "kubeconfig": ("kubeconfig", "Print what kubectl needs to talk to a cluster"),
     "version": ("info", "Print versions"),
 }
 

@@ -14,7 +14,8 @@ _WIDTH = 19
 
 def row(title: str, value: object, indent: int = 0) -> str:
     """One line; "<none>" where there is nothing to say."""
-    from cluster.cli.printers import NONE, clean
+    from cluster.api.columns import NONE
+    from cluster.cli.printers import clean
 
     text = clean(str(value)) if value not in ("", None) else NONE
     return f"{' ' * indent}{(title + ':').ljust(_WIDTH - indent - 1)} {text}"

@@ -132,7 +132,7 @@ async def _stay(session: Session, pod: core.Pod, *, with_stdin: bool, tty: bool,
 
 async def _begun(session: Session, pod: core.Pod, timeout: float) -> core.Pod:
     """The pod, as soon as its container runs or has ended. Raises CommandError."""
-    from cluster.cli.printers import pod_status
+    from cluster.api.columns import pod_status
 
     try:
         async with asyncio.timeout(timeout):

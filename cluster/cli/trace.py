@@ -54,9 +54,10 @@ def trace_command(ctx: click.Context, what: str, output: str, namespace: str) ->
 
 def text(steps: Sequence[wire.TraceStep], namespace: str) -> str:
     """A line per step, and how long it took from the first to the last."""
+    from cluster.api.columns import NONE
     from cluster.api.meta import from_time
     from cluster.cli import past
-    from cluster.cli.printers import NONE, align, clean
+    from cluster.cli.printers import align, clean
 
     if not steps:
         return "nothing is known of how it came to be"
@@ -87,7 +88,7 @@ def text(steps: Sequence[wire.TraceStep], namespace: str) -> str:
 
 def duration(seconds: float) -> str:
     """With the digits that matter: 0, 4ms, 1.25s, 3m20s, 2h."""
-    from cluster.cli.printers import age
+    from cluster.api.columns import age
 
     if seconds <= 0:
         return "0"

@@ -75,7 +75,7 @@ class Steps:
     "--store",
     default="",
     metavar="URL",
-    help="Keep the state in etcd: etcd://HOST:PORT,HOST:PORT,.../PREFIX; default: in the cluster's directory (SQLite).",
+    help="Keep the state at etcd://HOST:PORT,.../PREFIX; default: in the cluster's directory (SQLite).",
 )
 @click.option(
     "--etcd-credentials",
@@ -90,6 +90,7 @@ class Steps:
     type=click.IntRange(1, 9),
     help="Several need --store.",
 )
+@click.option("--rest", is_flag=True, help="Serve Kubernetes' API from the start.")
 @click.option("--scheduler-config", default="", metavar="FILE", help="Profiles of the scheduler, as TOML.")
 @click.option("--policies", default="", metavar="DIR", help="Python files with policies for ambassadors.")
 @click.option(
@@ -133,6 +134,7 @@ def up_command(
     store: str,
     etcd_credentials: str,
     masters: int,
+    rest: bool,
     scheduler_config: str,
     policies: str,
     block: int | None,
@@ -169,6 +171,7 @@ def up_command(
         running |= {"store": state.store, "etcd_credentials": state.etcd_credentials, "block": state.block}
         running |= {"lifetime": state.lifetime, "scheduler_config": state.scheduler_config}
         running["policies"] = state.policies
+        running["rest"] = any(process.role == "kubernetes" for process in state.processes)
         _tell_what_is_ignored(ctx, running)
         return _start_stopped(directory, state, timeout)
 
@@ -210,6 +213,7 @@ def up_command(
         tuple(argument.lstrip("-") for argument in hollow_arg),
         dns,
         proxy_args=tuple(argument.lstrip("-") for argument in proxy_arg),
+        rest=rest,
     )
     with _Interrupts(directory, patience=1) as interrupted:
         handle = start_supervisor(directory, options, detached=detach, clock=_CLOCK, lifeline_fd=lifeline_fd)
@@ -217,7 +221,7 @@ def up_command(
             from cluster.cli.upview import View
 
             with View(directory, handle, interrupted) as view:
-                ready = view.bring_up(nodes, hollow, manifests, timeout, steps)
+                ready = view.bring_up(nodes, hollow, manifests, timeout, steps, rest=rest)
                 if ready:
                     steps.done(f"lifetime {lifetime}", _LIFETIMES[lifetime])
                 if ready and not detach:

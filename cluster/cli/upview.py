@@ -52,8 +52,11 @@ class View:
     def __exit__(self, *_: object) -> None:
         self._runner.close()
 
-    def bring_up(self, nodes: int, hollow: int, manifests: Sequence[str], timeout: float, steps: Steps) -> bool:
-        """Waits for every node to be Ready, hollow ones too, then applies the manifests and waits for their pods.
+    def bring_up(
+        self, nodes: int, hollow: int, manifests: Sequence[str], timeout: float, steps: Steps, *, rest: bool = False
+    ) -> bool:
+        """Waits for every node to be Ready, hollow ones too, then applies the manifests and waits for their pods; with
+        `rest`, waits for Kubernetes' API, too.
 
         Returns False if the user interrupted. Raises CommandError, with what the daemons said, if it does not come up.
         """
@@ -78,6 +81,11 @@ class View:
                 steps.done("nodes", f"{' and '.join(filter(None, (real, played)))} Ready")
                 if state.store:
                     await _warn_of_other_addresses(client, state.block)
+                while rest and not (served := _served_at(directory)):
+                    check()
+                    await asyncio.sleep(_TICK_S)
+                if rest:
+                    steps.done("kubernetes", f"API at https://{served}; kubectl needs: podium kubeconfig")
                 for path in manifests:
                     await _apply(client, path, timeout, steps)
             finally:
@@ -128,6 +136,13 @@ def _running(directory: ClusterDir) -> set[str]:
     """The processes that have said READY."""
     state = directory.read_state()
     return {process.name for process in state.processes if process.state == "running"} if state is not None else set()
+
+
+def _served_at(directory: ClusterDir) -> str:
+    """Where Kubernetes' API is served; empty if it is not yet."""
+    state = directory.read_state()
+    processes = state.processes if state is not None else []
+    return next((each.address for each in processes if each.role == "kubernetes" and each.state == "running"), "")
 
 
 def _masters_run(directory: ClusterDir) -> bool:

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Sequence
 
 from cluster.actor.clock import SystemClock
+from cluster.api.columns import pod_reason, pod_status
 from cluster.api.conditions import is_pod_ready
 from cluster.api.kinds import AnyObject
 from cluster.api.labels import selector_from_map
 from cluster.api.owners import is_controlled_by
 from cluster.api.services import is_managed
-from cluster.cli.printers import pod_reason, pod_status
 from cluster.cli.urls import urls_of
 from cluster.client.informer import Informer
 from cluster.client.interface import ClusterClient

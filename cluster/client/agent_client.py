@@ -13,8 +13,10 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequen
 from typing import TypeAlias
 
 from cluster.pb.v1 import agent_pb2
+from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.channel import Channels
-from cluster.rpc.identity import Credentials
+from cluster.rpc.identity import Credentials, Identity
+from cluster.rpc.servicer import ON_BEHALF_OF
 from cluster.rpc.stub import NodeAgentStub
 
 STATS_TIMEOUT_S = 10.0
@@ -23,13 +25,22 @@ Input: TypeAlias = bytes | signal.Signals | agent_pb2.TerminalSize
 """What goes to a command: what it reads, signals, the new size of its terminal."""
 
 
+def agent_address(node: core.Node) -> str:
+    """Where a node's agent serves, "host:port"; empty if the node does not say."""
+    host = next((each.address for each in node.status.addresses if each.type == "InternalIP"), "")
+    port = node.status.daemonEndpoints.kubeletEndpoint.Port
+    return f"{host}:{port}" if host and port else ""
+
+
 class NodeAgentClient:
     """A connection to one node agent. Nothing is connected before the first call."""
 
-    def __init__(self, address: str, credentials: Credentials) -> None:
-        """`address` is the agent's "host:port", as the Node says: InternalIP and kubeletEndpoint."""
+    def __init__(self, address: str, credentials: Credentials, *, on_behalf_of: Identity | None = None) -> None:
+        """`address` is the agent's "host:port", as the Node says: InternalIP and kubeletEndpoint. `on_behalf_of`: see
+        GrpcClusterClient."""
         self._channels = Channels(address, credentials)
-        self._stub = NodeAgentStub(self._channels)
+        metadata = [(ON_BEHALF_OF, str(on_behalf_of))] if on_behalf_of is not None else []
+        self._stub = NodeAgentStub(self._channels, metadata)
 
     async def logs(
         self,

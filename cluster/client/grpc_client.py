@@ -26,7 +26,8 @@ from cluster.client.interface import DEFAULT_TIMEOUT_S, HeartbeatLine
 from cluster.client.masters import Masters
 from cluster.config.addresses import parse_masters
 from cluster.pb.v1 import cluster_pb2 as wire
-from cluster.rpc.identity import Credentials
+from cluster.rpc.identity import Credentials, Identity
+from cluster.rpc.servicer import ON_BEHALF_OF
 from cluster.rpc.stream import ResponseStream
 from cluster.rpc.stub import ClusterStub
 
@@ -40,11 +41,21 @@ class GrpcClusterClient(CallingClient):
     """See above, and `ClusterClient` for what each method promises."""
 
     def __init__(
-        self, address: str, credentials: Credentials, *, clock: Clock | None = None, rng: random.Random | None = None
+        self,
+        address: str,
+        credentials: Credentials,
+        *,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+        on_behalf_of: Identity | None = None,
     ) -> None:
-        """`address` is the master's "host:port", or those of several, with commas between. Raises ConfigError."""
+        """`address` is the master's "host:port", or those of several, with commas between. Raises ConfigError.
+
+        `on_behalf_of`: whose rights every call has, for the identity `kubernetes` (see cluster.rpc.gate).
+        """
         clock = clock or SystemClock()
-        super().__init__(_GrpcCalls(Masters(parse_masters(address), credentials, clock, rng)), clock)
+        metadata = [(ON_BEHALF_OF, str(on_behalf_of))] if on_behalf_of is not None else []
+        super().__init__(_GrpcCalls(Masters(parse_masters(address), credentials, clock, rng, metadata)), clock)
 
 
 class _GrpcCalls:

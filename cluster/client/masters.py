@@ -32,7 +32,7 @@ from cluster.client.shared_watches import SharedWatches
 from cluster.client.write_stream import WriteStream
 from cluster.rpc.channel import Channels
 from cluster.rpc.identity import Credentials
-from cluster.rpc.stub import ClusterStub
+from cluster.rpc.stub import ClusterStub, Metadata
 
 R = TypeVar("R")
 
@@ -53,12 +53,14 @@ class Master:
         on_break: Callable[[Master], None],
         *,
         watchful: bool = False,
+        metadata: Metadata = (),
     ) -> None:
-        """`on_break` is told when it is not to be reached; `watchful`: that is noticed soon."""
+        """`on_break` is told when it is not to be reached; `watchful`: that is noticed soon; `metadata` goes with every
+        call."""
         self.address = address
         self._channels = Channels(address, credentials, watchful=watchful)
         self._on_break = on_break
-        self.stub = ClusterStub(self._channels)
+        self.stub = ClusterStub(self._channels, metadata)
         self.writes = WriteStream(self.stub)
         self.watches = SharedWatches(self.stub, clock, self._watches_broke)
 
@@ -77,12 +79,18 @@ class Masters:
     """See the head of this file. Use from one event loop; nothing is connected before the first use."""
 
     def __init__(
-        self, addresses: Sequence[str], credentials: Credentials, clock: Clock, rng: random.Random | None = None
+        self,
+        addresses: Sequence[str],
+        credentials: Credentials,
+        clock: Clock,
+        rng: random.Random | None = None,
+        metadata: Metadata = (),
     ) -> None:
         self.addresses = tuple(addresses)
         self.several = len(self.addresses) > 1
         self._credentials = credentials
         self._clock = clock
+        self._metadata = metadata
         self._rng = rng or random.Random()
         self._number = self._rng.randrange(len(self.addresses))
         self._tasks = Tasks("masters")
@@ -133,4 +141,6 @@ class Masters:
 
     def _connect(self) -> Master:
         address = self.addresses[self._number]
-        return Master(address, self._credentials, self._clock, self.leave, watchful=self.several)
+        return Master(
+            address, self._credentials, self._clock, self.leave, watchful=self.several, metadata=self._metadata
+        )

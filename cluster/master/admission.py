@@ -27,6 +27,7 @@ from cluster.api.kinds import AnyObject, kind_of
 from cluster.api.meta import Key, is_terminating, to_time
 from cluster.api.pods import POD_SCHEDULED, SCHEDULING_GATED, qos_class
 from cluster.api.remembered import remembered
+from cluster.master.fault_rules import begin_fault
 from cluster.master.pools import PodBlocks
 from cluster.master.priorities import check_only_default, keep_priority, set_priority
 from cluster.master.service_admission import ServiceAdmission, give_back, take
@@ -76,6 +77,8 @@ class Admission:
             obj.ClearField("status")
         elif isinstance(obj, core.PriorityClass):
             check_only_default(stage, obj)
+        elif isinstance(obj, core.Fault):
+            begin_fault(stage, obj)
         elif isinstance(obj, core.Namespace):
             obj.status.phase = "Active"
 

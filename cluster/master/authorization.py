@@ -1,10 +1,10 @@
 """Who may do what: one table, verb x kind x identity, and what is not in it is denied.
 
 `CALLS` says which identities may make which call at all; a call that has no row is nobody's. `TABLE` says what they may
-do with objects of a kind, and for nodes, with which of them: a node agent is the part of the cluster that is most
-easily stolen (it runs other people's programs), so it reads and writes nothing but itself and the pods bound to it.
-Changes are judged on the object before and the object after. The idea is that of Kubernetes' node authorizer and
-NodeRestriction.
+do with objects of a kind (both are in `cluster.api.rights`), and for nodes, with which of them: a node agent is the
+part of the cluster that is most easily stolen (it runs other people's programs), so it reads and writes nothing but
+itself and the pods bound to it. Changes are judged on the object before and the object after. The idea is that of
+Kubernetes' node authorizer and NodeRestriction.
 
 Who plays hollow nodes (`cluster.api.hollow`) may do for them what an agent may do for its node, and remove them; but it
 reads no configuration. They are those of its prefix, by name and by label: a real node of such a name is none of them.
@@ -15,7 +15,6 @@ Pure: identity and objects in, nothing or Forbidden out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from enum import Enum
 from typing import Protocol
 
 from cluster.api import hollow
@@ -25,112 +24,10 @@ from cluster.api.kinds import BY_NAME, AnyObject
 from cluster.api.leases import COMPONENT_LEASES
 from cluster.api.meta import Key
 from cluster.api.pods import config_references
+from cluster.api.rights import CALLS, TABLE, Scope
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
-
-
-class Scope(Enum):
-    """With which objects a verb is allowed."""
-
-    ANY = "any"
-    ITSELF = "its own Node, or those it plays"
-    BOUND = "pods bound to these"
-    ABOUT = "events about these and the pods bound to them"
-    SCHEDULED = (
-        "where a pod has its place, or loses it: the conditions PodScheduled and DisruptionTarget, nominatedNodeName"
-    )
-    BY_LEASE = "the lease that it runs by"
-    USED = "what pods bound to it take their configuration from"
-
-
-_READ = ("get", "list", "watch")
-_WRITE = ("create", "update", "patch", "update_status", "delete")
-VERBS = (*_READ, *_WRITE, "bind", "evict")
-
-
-def _any(*verbs: str) -> dict[str, Scope]:
-    return dict.fromkeys(verbs, Scope.ANY)
-
-
-TABLE: dict[tuple[str, str], dict[str, Scope]] = {
-    **{("admin", kind): _any(*VERBS) for kind in BY_NAME},
-    ("controllers", "Pod"): _any(*_READ, *_WRITE, "evict"),
-    ("controllers", "ReplicationController"): _any(*_READ, "update", "patch", "update_status", "delete"),
-    ("controllers", "Service"): _any(*_READ, "delete"),
-    ("controllers", "Endpoints"): _any(*_READ, "create", "update", "patch", "delete"),
-    ("controllers", "Node"): _any(*_READ, "update", "patch", "update_status"),
-    ("controllers", "Namespace"): _any(*_READ, "update", "patch", "update_status", "delete"),
-    ("controllers", "Event"): _any(*_READ, "create", "update", "patch", "delete"),
-    ("controllers", "ConfigMap"): _any(*_READ, "delete"),
-    ("controllers", "Secret"): _any("list", "watch", "delete"),
-    ("controllers", "Lease"): {**_any(*_READ, "delete"), "create": Scope.BY_LEASE, "update": Scope.BY_LEASE},
-    ("controllers", "PriorityClass"): _any(*_READ),
-    ("controllers", "PodDisruptionBudget"): _any(*_READ, "update_status", "delete"),
-    ("scheduler", "Pod"): {**_any(*_READ, "bind", "delete"), "update_status": Scope.SCHEDULED},
-    ("scheduler", "Node"): _any(*_READ),
-    ("scheduler", "Namespace"): _any(*_READ),
-    ("scheduler", "PriorityClass"): _any(*_READ),
-    ("scheduler", "PodDisruptionBudget"): _any(*_READ),
-    ("scheduler", "ReplicationController"): _any(*_READ),
-    ("scheduler", "Service"): _any(*_READ),
-    ("scheduler", "Event"): _any("get", "list", "create", "update", "patch"),
-    ("scheduler", "Lease"): dict.fromkeys(("get", "create", "update"), Scope.BY_LEASE),
-    ("proxy", "Service"): _any(*_READ),
-    ("proxy", "Endpoints"): _any(*_READ),
-    ("proxy", "Node"): _any(*_READ),
-    ("proxy", "Event"): _any("get", "create", "update", "patch"),
-    ("dns", "Service"): _any(*_READ),
-    ("dns", "Endpoints"): _any(*_READ),
-    ("dns", "Namespace"): _any(*_READ),
-    ("dns", "Pod"): _any(*_READ),
-    ("node", "Node"): dict.fromkeys((*_READ, "create", "update", "patch", "update_status"), Scope.ITSELF),
-    ("node", "Pod"): dict.fromkeys((*_READ, "update_status", "delete"), Scope.BOUND),
-    ("node", "Service"): _any(*_READ),
-    ("node", "Endpoints"): _any(*_READ),
-    ("node", "ReplicationController"): _any("get"),
-    ("node", "ConfigMap"): {"get": Scope.USED},
-    ("node", "Secret"): {"get": Scope.USED},
-    ("node", "Event"): dict.fromkeys(("get", "create", "update", "patch"), Scope.ABOUT),
-    ("hollow", "Node"): dict.fromkeys((*_READ, "create", "patch", "update_status", "delete"), Scope.ITSELF),
-    ("hollow", "Pod"): dict.fromkeys((*_READ, "update_status", "delete"), Scope.BOUND),
-    ("hollow", "Endpoints"): _any("get"),
-    ("hollow", "ReplicationController"): _any("get"),
-    ("hollow", "Event"): dict.fromkeys(("get", "create", "update", "patch"), Scope.ABOUT),
-}
-"""(kind of identity, kind of object) -> verb -> with which objects. Absent: denied."""
-
-_CLIENTS = frozenset({"admin", "controllers", "scheduler", "node", "hollow", "proxy", "dns"})
-_EVERYONE = _CLIENTS | {"master"}
-
-CALLS: dict[str, frozenset[str]] = {
-    "/cluster.pb.v1.Cluster/Get": _CLIENTS,
-    "/cluster.pb.v1.Cluster/List": _CLIENTS,
-    "/cluster.pb.v1.Cluster/Watch": _CLIENTS,
-    "/cluster.pb.v1.Cluster/WatchStream": _CLIENTS,
-    "/cluster.pb.v1.Cluster/Resolve": frozenset({"admin", "controllers", "node", "proxy"}),
-    "/cluster.pb.v1.Cluster/WatchService": frozenset({"admin", "controllers", "node", "proxy"}),
-    "/cluster.pb.v1.Cluster/Write": _CLIENTS,
-    "/cluster.pb.v1.Cluster/WriteStream": _CLIENTS,
-    "/cluster.pb.v1.Cluster/History": frozenset({"admin"}),
-    "/cluster.pb.v1.Cluster/Undo": frozenset({"admin"}),
-    "/cluster.pb.v1.Cluster/Trace": frozenset({"admin"}),
-    "/cluster.pb.v1.Cluster/StoreStatus": _EVERYONE,
-    "/cluster.pb.v1.Cluster/Backup": frozenset({"admin"}),
-    "/cluster.pb.v1.Cluster/Heartbeat": frozenset({"admin", "node", "hollow"}),
-    "/cluster.pb.v1.Cluster/WatchHeartbeats": frozenset({"admin", "controllers"}),
-    "/cluster.pb.v1.NodeAgent/Logs": frozenset({"admin"}),
-    "/cluster.pb.v1.NodeAgent/Exec": frozenset({"admin"}),
-    "/cluster.pb.v1.NodeAgent/Attach": frozenset({"admin"}),
-    "/cluster.pb.v1.NodeAgent/PortForward": frozenset({"admin"}),
-    "/cluster.pb.v1.NodeAgent/Stats": frozenset({"admin"}),
-    "/grpc.health.v1.Health/Check": _EVERYONE,
-    "/grpc.health.v1.Health/List": _EVERYONE,
-    "/grpc.health.v1.Health/Watch": _EVERYONE,
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": _EVERYONE,
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _EVERYONE,
-}
-"""Full name of a call -> the kinds of identity that may make it. Absent: nobody."""
 
 _NODE_LABEL_DOMAINS = ("kubernetes.io", "topology.kubernetes.io", "podium.dev")
 _ADMIN_LABEL_DOMAIN = "node-restriction.kubernetes.io"

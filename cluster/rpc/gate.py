@@ -6,8 +6,9 @@ stream runs in a task of its own, so that the server, or its handler, can end it
 stopping") instead of cutting it off; a cancelled call is always re-raised as cancelled, since swallowing that leaks
 memory in gRPC.
 
-A master may hand a call on to another, and says for whom. That is believed of the identity `master` only; the call then
-has the rights of who made it, not the master's.
+A call may be made for somebody else, and then has the rights of who made it, not of who carries it. That is believed
+of two identities only: a `master` hands calls on to another master, and `kubernetes` (who serves Kubernetes' REST API)
+calls for those who call it; never for a master or for itself, and nothing that its API does not need.
 """
 
 from __future__ import annotations
@@ -47,11 +48,14 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         write_timeouts_s: Mapping[str, float],
         forwarded: Collection[str] = (),
         on_error: Callable[[ApiError], None] | None = None,
+        represented: Collection[str] = (),
     ) -> None:
-        """`forwarded`: what a master may call on behalf of others; `on_error` may complete errors before they leave."""
+        """`forwarded`: what a master may call on behalf of others, `represented`: what `kubernetes` may; `on_error` may
+        complete errors before they leave."""
         self._authorize = authorize
         self._forwarded = forwarded
         self._on_error = on_error
+        self._represented = represented
         self._write_timeouts_s = write_timeouts_s
         self._wrapped: dict[str, grpc.RpcMethodHandler] = {}
         self._tasks = Tasks("rpc server")
@@ -170,10 +174,11 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             raise Unauthenticated(found)
         for key, value in context.invocation_metadata() or ():
             if key == ON_BEHALF_OF:
-                if method not in self._forwarded:
+                is_master = found.kind == "master"
+                if method not in (self._forwarded if is_master else self._represented):
                     raise Forbidden(f"{method} is not called on behalf of others")
                 found = _on_behalf_of(found, value)
-                FORWARDED.set(True)
+                FORWARDED.set(is_master)
                 break
         self._authorize(found, method, request)
         CALLER.set(found)
@@ -258,12 +263,15 @@ async def _close(messages: AsyncIterator[Any]) -> None:
 
 def _on_behalf_of(caller: Identity, text: str | bytes) -> Identity:
     """For whom a call was handed on. Raises Forbidden."""
-    if caller.kind != "master":
+    if caller.kind not in ("master", "kubernetes"):
         raise Forbidden(f"{caller} may not call on behalf of others")
     try:
-        return Identity.parse(text if isinstance(text, str) else text.decode())
+        represented = Identity.parse(text if isinstance(text, str) else text.decode())
     except ValueError as error:
         raise Forbidden(f"a call on behalf of nobody: {error}") from error
+    if caller.kind == "kubernetes" and represented.kind in ("master", "kubernetes"):
+        raise Forbidden(f"{caller} may not call on behalf of {represented}")
+    return represented
 
 
 def _identity_in(cluster: str, uri: bytes) -> Identity | str:

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-KINDS = ("admin", "controllers", "scheduler", "node", "hollow", "proxy", "dns", "master")
+KINDS = ("admin", "controllers", "scheduler", "node", "hollow", "proxy", "dns", "master", "kubernetes")
 """Who there is. A node's identity carries the node's name, that of who plays hollow nodes their prefix; of each other
-kind there is one."""
+kind there is one. `kubernetes` serves Kubernetes' REST API: it has no rights, but speaks for those whose certificate or
+token it has checked."""
 
 _CLUSTER = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _NODE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
@@ -156,6 +157,22 @@ def make_ca(directory: str | Path, cluster: str, *, clock: Clock | None = None) 
     _write_pair(directory, "ca", key, builder, key)
 
 
+def read_authority(directory: str | Path) -> tuple[str, EllipticCurvePrivateKey]:
+    """The cluster that an authority is of, and its key. Raises CredentialsError if they cannot be read."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    directory = Path(directory)
+    key = serialization.load_pem_private_key(_read(directory / "ca.key", secret=True), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    ca = x509.load_pem_x509_certificate(_read(directory / "ca.crt", secret=False))
+    (root,) = ca.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
+        x509.UniformResourceIdentifier
+    )
+    return root.removeprefix("spiffe://"), key
+
+
 def issue(
     ca_directory: str | Path,
     directory: str | Path,
@@ -171,22 +188,17 @@ def issue(
     An earlier certificate in the directory is replaced. Raises CredentialsError if the authority cannot be read.
     """
     from cryptography import x509
-    from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
     ca_directory = Path(ca_directory)
     ca_pem = _read(ca_directory / "ca.crt", secret=False)
-    ca_key = serialization.load_pem_private_key(_read(ca_directory / "ca.key", secret=True), None)
-    assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
+    cluster, ca_key = read_authority(ca_directory)
     ca = x509.load_pem_x509_certificate(ca_pem)
-    (root,) = ca.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
-        x509.UniformResourceIdentifier
-    )
     key = ec.generate_private_key(ec.SECP256R1())
     # A common name has room for 64 characters, and identifies nobody anyway.
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, str(identity)[:64])])
-    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(identity.uri(root.removeprefix("spiffe://")))]
+    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(identity.uri(cluster))]
     names.extend(_host(host) for host in hosts)
     usages = [ExtendedKeyUsageOID.CLIENT_AUTH] + ([ExtendedKeyUsageOID.SERVER_AUTH] if hosts else [])
     builder = _builder(subject, ca.subject, key, (clock or SystemClock()).wall(), lifetime_s)

@@ -67,7 +67,8 @@ class RpcServer:
             method: limit_s for service in self._services for method, limit_s in service.write_timeouts_s.items()
         }
         forwarded = frozenset[str]().union(*(service.forwarded for service in self._services))
-        self._gate = Gate(cluster, self._authorize, timeouts_s, forwarded, self._on_error)
+        represented = frozenset[str]().union(*(service.represented for service in self._services))
+        self._gate = Gate(cluster, self._authorize, timeouts_s, forwarded, self._on_error, represented)
         server = grpc.aio.server(
             interceptors=[self._gate],
             options=options.SERVER,

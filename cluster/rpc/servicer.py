@@ -26,7 +26,8 @@ CALLER: ContextVar[Identity] = ContextVar("caller")
 """Who calls; set by the server's gate before any behaviour runs."""
 
 ON_BEHALF_OF = "podium-on-behalf-of"
-"""Metadata of a call that one master hands on to another: the identity that made it. Of anybody else it is refused."""
+"""Metadata of a call that is made for somebody else: the identity that made it. Believed of a master, which hands a
+call on to another, and of who serves Kubernetes' REST API; of anybody else it is refused."""
 
 FORWARDED: ContextVar[bool] = ContextVar("forwarded", default=False)
 """Whether another master handed this call on; CALLER is who made it. Such a call is not handed on again."""
@@ -37,6 +38,12 @@ listens, as when a handler is called without a server."""
 
 FORWARDED_METHODS = ("Write", "WriteStream", "Undo", "Heartbeat", "WatchHeartbeats")
 """What only the master that leads can do; the others hand it on."""
+REPRESENTED_METHODS = (
+    *("Get", "List", "Watch", "WatchStream", "Write", "WriteStream"),
+    *("Logs", "Exec", "Attach", "PortForward", "Stats"),
+)
+"""What who serves Kubernetes' REST API may call for those who call it, and nothing else: what that API can say."""
+
 HEARTBEAT_WRITE_TIMEOUT_S = 5.0
 """A reader that takes nothing for this long is closed. Logs may be paged by a person: no limit."""
 BACKUP_WRITE_TIMEOUT_S = 10.0
@@ -56,6 +63,8 @@ class Service:
     """By full method name: how long one message may wait for its reader."""
     forwarded: frozenset[str] = frozenset()
     """By full method name: what a master may hand on to another."""
+    represented: frozenset[str] = frozenset()
+    """By full method name: what the identity `kubernetes` may call for others."""
 
 
 def cluster_service(handler: ClusterHandler) -> Service:
@@ -90,6 +99,11 @@ def _service(descriptor: ServiceDescriptor, handler: object, write_timeouts_s: M
             method.name: _method(method, getattr(handler, _snake_case(method.name))) for method in descriptor.methods
         },
         write_timeouts_s={f"/{descriptor.full_name}/{name}": limit_s for name, limit_s in write_timeouts_s.items()},
+        represented=frozenset(
+            f"/{descriptor.full_name}/{method.name}"
+            for method in descriptor.methods
+            if method.name in REPRESENTED_METHODS
+        ),
     )
 
 

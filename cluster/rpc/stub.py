@@ -154,8 +154,8 @@ class ClusterStub(_Stub):
 class NodeAgentStub(_Stub):
     """The service NodeAgent; see agent.proto."""
 
-    def __init__(self, channels: Channels) -> None:
-        super().__init__(channels, NODE_AGENT)
+    def __init__(self, channels: Channels, metadata: Metadata = ()) -> None:
+        super().__init__(channels, NODE_AGENT, metadata)
 
     def logs(self, request: agent_pb2.LogsRequest) -> ResponseStream[agent_pb2.LogsChunk]:
         return self._stream("Logs", request)

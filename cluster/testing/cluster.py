@@ -29,7 +29,7 @@ from cluster.api.labels import selector_from_map
 from cluster.api.manifest import read_manifests, read_path
 from cluster.api.meta import Key, from_time
 from cluster.client import operations
-from cluster.client.agent_client import NodeAgentClient
+from cluster.client.agent_client import NodeAgentClient, agent_address
 from cluster.client.apply import apply_manifests
 from cluster.client.interface import ClusterClient
 from cluster.pb.v1 import core_pb2 as core
@@ -329,9 +329,7 @@ class Cluster:
         return ExecResult(result.returncode, result.stdout, result.stderr)
 
     def _with_agent(self, pod: str, namespace: str, body: Callable[[NodeAgentClient], Any]) -> Any:
-        node = self.get("node", self.get("pod", pod, namespace).spec.nodeName)
-        host = next(address.address for address in node.status.addresses if address.type == "InternalIP")
-        address = f"{host}:{node.status.daemonEndpoints.kubeletEndpoint.Port}"
+        address = agent_address(self.get("node", self.get("pod", pod, namespace).spec.nodeName))
 
         async def connected(_: ClusterClient) -> Any:
             agent = NodeAgentClient(address, Credentials.load(self._credentials))

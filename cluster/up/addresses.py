@@ -7,6 +7,7 @@ the claim port owns block B, for as long as its process lives; nothing is writte
     127.B.0.1 ...         master, up to nine   127.B.1.0 - 127.B.15.255     services
     127.B.0.10 ...        node agents          127.B.16.0 - 127.B.255.127   pods, a /25 for each node
     127.B.0.250           hollow nodes, all of them
+    127.B.0.251           Kubernetes' REST API
     127.B.0.253           names (DNS)
 """
 
@@ -68,6 +69,11 @@ class AddressBlock:
     @property
     def dns_host(self) -> str:
         return f"{self.prefix}.0.253"
+
+    @property
+    def kubernetes(self) -> str:
+        """Where Kubernetes' REST API is served: at the port that it is known by."""
+        return f"{self.prefix}.0.251:{MASTER_PORT}"
 
     @property
     def service_cidr(self) -> str:

@@ -29,7 +29,7 @@ class Process:
 
     name: str
     role: str
-    """master, manager, node-agent, hollow, proxy, dns, supervisor."""
+    """master, manager, node-agent, hollow, proxy, dns, kubernetes, supervisor."""
     pid: int
     start_time: int
     """From /proc/<pid>/stat, in clock ticks since boot: tells a process from a later one with the same pid."""

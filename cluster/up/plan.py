@@ -13,6 +13,9 @@ from cluster.up import hollow
 from cluster.up.addresses import DNS_PORT, AddressBlock
 from cluster.up.layout import ClusterDir
 
+KUBERNETES = "kubernetes"
+"""The process that serves Kubernetes' REST API."""
+
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
@@ -50,6 +53,8 @@ class UpOptions:
     """Options of the DNS server: "upstream=/etc/resolv.conf", "ttl-s=30", "port=1053"."""
     proxy_args: tuple[str, ...] = ()
     """Further options of the proxy, without their dashes: "workers=2"."""
+    rest: bool = False
+    """Serve Kubernetes' REST API from the beginning, and not only when somebody asks for it."""
 
 
 class Restart(Enum):
@@ -71,6 +76,8 @@ class ChildSpec:
     argv: tuple[str, ...]
     address: str = ""
     restart: Restart = Restart.ALWAYS
+    on_demand: bool = False
+    """It is started when somebody asks for it by its name, and not before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +210,26 @@ def plan_cluster(
         ),
         names_at,
     )
+    kubernetes = ChildSpec(
+        KUBERNETES,
+        "kubernetes",
+        "cluster.__main__",
+        (
+            *("kubernetes", "--master", addresses, "--listen", block.kubernetes),
+            *("--credentials", str(directory.credentials("kubernetes"))),
+        ),
+        block.kubernetes,
+        on_demand=not options.rest,
+    )
     played = _hollow_nodes(options, directory, block, addresses)
     names = tuple(agent.name for agent in (*agents, *played))
     return ClusterPlan(
-        (*masters, *agents, *played, *managers, proxy, names_server),
-        (tuple(each.name for each in managers), (*names, "proxy", "dns"), tuple(each.name for each in masters)),
+        (*masters, *agents, *played, *managers, proxy, names_server, kubernetes),
+        (
+            (KUBERNETES, *(each.name for each in managers)),
+            (*names, "proxy", "dns"),
+            tuple(each.name for each in masters),
+        ),
     )
 
 

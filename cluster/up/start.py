@@ -138,10 +138,10 @@ def make_certificates(directory: ClusterDir, state: ClusterState, block: Address
         make_ca(ca, directory.name)
     # Managers answer for the scheduler at the addresses of the masters.
     serving = [*(address.partition(":")[0] for address in state.masters), "localhost"]
-    hosts = {"master": serving, "scheduler": serving}
+    hosts = {"master": serving, "scheduler": serving, "kubernetes": [block.kubernetes.partition(":")[0], "localhost"]}
     for index, node in enumerate(state.nodes):
         hosts[f"node:{node}"] = [block.agent(index).partition(":")[0], node]
-    identities = ["master", "admin", "controllers", "scheduler", "proxy", "dns"]
+    identities = ["master", "admin", "controllers", "scheduler", "proxy", "dns", "kubernetes"]
     identities += [f"node:{node}" for node in state.nodes]
     if state.hollow:
         identities.append(f"hollow:{PREFIX}")

@@ -67,6 +67,8 @@ class Child:
     last_exit: str = ""
     served: bool = False
     """It has said READY in one of its lives."""
+    asked_for: bool = True
+    """False: it is there for when somebody asks, and nobody has."""
     refused: bool = False
     """A master that never served has said why not and ended: its store is unfit or out of reach, and stays so."""
 
@@ -111,7 +113,7 @@ class ClusterSupervisor:
         self._life = os.pipe2(os.O_CLOEXEC)
         """Read end, of which every daemon has a copy, and write end, which nobody else has."""
         self._budget = budget or RestartBudget()
-        self._children = {spec.name: Child(spec) for spec in plan.children}
+        self._children = {spec.name: Child(spec, asked_for=not spec.on_demand) for spec in plan.children}
         self._retiring: dict[int, str] = {}
         """Pids of those that have a successor, with its name; they end by themselves."""
         self._selector = selectors.DefaultSelector()
@@ -140,11 +142,11 @@ class ClusterSupervisor:
                     self._start(child)
             preload(MODULES_OF_OTHERS)
             for child in self._children.values():
-                if not child.pid and child.restart_at is None and child.spec.role != "dns":
+                if not child.pid and child.restart_at is None and child.asked_for and child.spec.role != "dns":
                     self._start(child)
             preload(MODULES_OF_DNS)
             for child in self._children.values():
-                if not child.pid and child.restart_at is None:
+                if not child.pid and child.restart_at is None and child.asked_for:
                     self._start(child)
             while not self._stopping:
                 self._wait(self._until_restart())
@@ -338,7 +340,7 @@ class ClusterSupervisor:
     def _publish(self) -> None:
         """Writes cluster.json."""
         processes = [process for process in self._state.processes if process.role == "supervisor"]
-        for child in self._children.values():
+        for child in self._asked_for():
             start_time = process_start_time(child.pid) if child.pid else 0
             spec = child.spec
             processes.append(
@@ -424,6 +426,8 @@ class ClusterSupervisor:
                 connection.close()
                 return
             if operation == "start":
+                if name := message.get("name"):
+                    self._children[name].asked_for = True
                 if not self._stopping:
                     self._start_stopped()
             elif operation != "status":
@@ -434,9 +438,12 @@ class ClusterSupervisor:
         connection.close()
 
     def _start_stopped(self) -> None:
-        for child in self._children.values():
+        for child in self._asked_for():
             if not child.pid and not self._is_held(child):
                 self._start(child)
+
+    def _asked_for(self) -> list[Child]:
+        return [child for child in self._children.values() if child.asked_for]
 
     def _status(self) -> dict[str, Any]:
         return {
@@ -453,7 +460,7 @@ class ClusterSupervisor:
                     or (not child.pid and child.restart_at is None),
                     "log": str(self._directory.log(child.spec.name)),
                 }
-                for child in self._children.values()
+                for child in self._asked_for()
             ]
         }
 

@@ -23,7 +23,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from proxy.ambassadors import policy as say
+from proxy.ambassadors.account import Account
 from proxy.ambassadors.ambassador import Ambassador
+from proxy.ambassadors.answers import check_actions, check_decision, check_endpoints
 from proxy.ambassadors.channel import Channel
 from proxy.ambassadors.chosen import Chosen
 from proxy.ambassadors.dialer import Dialer
@@ -33,6 +35,7 @@ from proxy.frontend import Frontend
 from proxy.policies import Target
 from proxy.poller import BROKEN, DUPLEX, ENDED, READ, WRITE
 from proxy.relay import Relay, reset
+from proxy.routing import ServiceName
 from proxy.stats import EndpointStats
 
 FIRST_BYTES: Final = 1 << 16
@@ -74,7 +77,7 @@ class _Opening:
             self.timer = None
 
 
-class AmbassadorConnection:
+class AmbassadorConnection(Account):
     """One client. It belongs to its `DataPath` from `start` until its end."""
 
     def __init__(
@@ -84,7 +87,9 @@ class AmbassadorConnection:
         ambassador: Ambassador,
         client: socket.SocketType,
         address: tuple[str, int],
+        now: float,
     ) -> None:
+        super().__init__(frontend, address, now)
         self._path = path
         self._stats = frontend.stats
         self._ambassador = ambassador
@@ -96,6 +101,8 @@ class AmbassadorConnection:
         self._session: say.Session | None = None
         self._waiting = False
         """`Wait`: to be asked again when the endpoints change."""
+        self._wait_until: float | None = None
+        """However often they change."""
         self._backends: dict[str, Channel] = {}
         self._opening: dict[str, _Opening] = {}
         self._todo: deque[say.Action] = deque()
@@ -106,9 +113,10 @@ class AmbassadorConnection:
         """For the first bytes, the session's timer, or the farewell: never two of them."""
         self._closing = False
         self._splice: str | None = None
-        self._relay: Relay | None = None
         self._over = False
         self._queued = False
+        self._frozen = False
+        """By a fault."""
 
     # --- From outside
 
@@ -117,13 +125,14 @@ class AmbassadorConnection:
         self._path.joined(self)
         self._stats.accepted += 1
         self._stats.active += 1
+        if self.frontend.timed is not None:
+            self.frontend.timed.add(self)
         if self._engagement.is_out():
             self.abort()
             return
         assert self._client.sock is not None
         self._path.poller.watch(self._client.sock, DUPLEX, self._client_event)
         self._ambassador.watchers.add(self)
-        self._set_timer(FIRST_BYTES_S, self.abort)
         self._decide()
         self._run()
 
@@ -138,6 +147,19 @@ class AmbassadorConnection:
             if channel.sock is not None:
                 reset(channel.sock)
         self._finish()
+
+    @property
+    def link(self) -> tuple[ServiceName, Target | None]:
+        """Its service, and where it leads, if it leads to one endpoint only."""
+        return self.frontend.route.key.service, self.target if self._relay is not None else None
+
+    def freeze(self, frozen: bool) -> None:
+        """Nothing passes; or it does again."""
+        if self._relay is not None:
+            self._relay.freeze(frozen)
+        else:
+            self._frozen = frozen
+            self._run()
 
     def endpoints_changed(self) -> None:
         """Asks again where that was waited for, and tells the session."""
@@ -160,17 +182,23 @@ class AmbassadorConnection:
         try:
             name = f"{engagement.name}.open"
             decision = engagement.guard.call(name, engagement.policy.open, self._info, endpoints, self._first)
-            self._check_decision(decision)
+            check_decision(engagement.name, decision, endpoints)
         except Fault as fault:
             self._fault(fault)
             return
         if isinstance(decision, say.NeedMore):
-            if len(self._first) >= FIRST_BYTES or self._client.ended:
+            left_s = self.began_at + FIRST_BYTES_S - self._path.clock.monotonic()
+            if len(self._first) >= FIRST_BYTES or self._client.ended or left_s <= 0:
                 self.abort()
+            else:
+                self._set_timer(left_s, self.abort)
         elif isinstance(decision, say.Wait):
+            now = self._path.clock.monotonic()
+            if self._wait_until is None:
+                self._wait_until = now + self._path.settings.hold_s
+                self._stats.held += 1
             self._waiting = True
-            self._stats.held += 1
-            self._set_timer(self._path.settings.hold_s, self._waited_enough)
+            self._set_timer(max(0.0, self._wait_until - now), self._waited_enough)
         elif isinstance(decision, say.Refuse):
             self._set_timer(None)
             self._todo.extend([say.ToClient(decision.answer), say.Close()] if decision.answer else [say.Abort()])
@@ -186,35 +214,13 @@ class AmbassadorConnection:
             if self._client.ended:
                 self._calls.append(self._tell_client_ended)
 
-    def _check_decision(self, decision: object) -> None:
-        if not isinstance(decision, say.NeedMore | say.Wait | say.Choose | say.Refuse | say.Serve):
-            raise Fault(f"{self._engagement.name}.open answered {type(decision).__name__}, which is no decision")
-        if isinstance(decision, say.Choose):
-            self._check_endpoints("open", decision.candidates)
-            self._check_endpoints("open", decision.mirrors)
-            if decision.rewritten is not None and not isinstance(decision.rewritten, bytes):
-                raise Fault("open rewrote the first bytes with what are no bytes")
-        elif isinstance(decision, say.Refuse) and not isinstance(decision.answer, bytes):
-            raise Fault("open refused with what are no bytes")
-        elif isinstance(decision, say.Serve) and not isinstance(decision.session, say.Session):
-            raise Fault("open serves with what is no Session")
-
-    def _check_endpoints(self, what: str, found: object) -> None:
-        if not isinstance(found, list | tuple):
-            raise Fault(f"{what} answered {type(found).__name__} instead of a list of endpoints")
-        known = {endpoint.address for endpoint in self._ambassador.endpoints}
-        for each in found:
-            if not isinstance(each, say.Endpoint) or each.address not in known:
-                raise Fault(f"{what} answered {str(each)[:60]!r}, which is none of the endpoints")
-
     def _tell(self, method: Callable[..., Sequence[say.Action]], *args: object) -> None:
         """Calls the session; its answer joins what is to be done."""
         if self._over or self._closing:
             return
         try:
             actions = self._engagement.guard.call(f"{self._engagement.name}.{method.__name__}", method, *args)
-            if not isinstance(actions, list | tuple):
-                raise Fault(f"{method.__name__} answered {type(actions).__name__} instead of a list of actions")
+            check_actions(method.__name__, actions)
         except Fault as fault:
             self._fault(fault)
             return
@@ -261,7 +267,10 @@ class AmbassadorConnection:
         if self._closing and not isinstance(action, say.Abort):
             return
         if isinstance(action, say.ToClient):
-            self._send(self._client, action.data)
+            said = [action.data]
+            while self._todo and isinstance(self._todo[0], say.ToClient):
+                said.append(self._todo.popleft().data)  # type: ignore[union-attr]
+            self._send(self._client, said[0] if len(said) == 1 else _joined(said))
         elif isinstance(action, say.ToBackend):
             channel = self._backends.get(action.backend)
             if channel is not None:  # else it has failed meanwhile, and the session is about to hear of it
@@ -310,10 +319,13 @@ class AmbassadorConnection:
             raise Fault(f"{channel.out_bytes} bytes wait to be sent: a session is to send on no more than it was told")
 
     def _sent(self, channel: Channel, count: int) -> None:
-        if channel.seat is not None:
-            channel.seat.up.bytes += count
-        else:
+        if channel is self._client:
             self._stats.down.bytes += count
+            self._moved_down += count
+        else:
+            if channel.seat is not None:
+                channel.seat.up.bytes += count
+            self._moved_up += count
 
     def _close(self) -> None:
         """The rest to the client, and the end; all others are gone at once."""
@@ -343,7 +355,7 @@ class AmbassadorConnection:
         try:
             what = f"{self._engagement.name}.candidates"
             found = self._engagement.guard.call(what, session.candidates, name, self._ambassador.endpoints)
-            self._check_endpoints("candidates", found)
+            check_endpoints("candidates", found, self._ambassador.endpoints)
         except Fault as fault:
             self._fault(fault)
             return
@@ -353,13 +365,21 @@ class AmbassadorConnection:
             opening.dialer = Dialer(
                 self._path,
                 self._stats,
-                found,
+                self._within_reach(found),
+                self.frontend.dial_timeouts_s,
                 lambda sock, endpoint, watched: self._connected(name, sock, endpoint, watched),
                 lambda: self._not_connected(name),
             )
             opening.dialer.start()
         else:
             self._not_connected(name)
+
+    def _within_reach(self, candidates: Sequence[say.Endpoint]) -> Sequence[say.Endpoint]:
+        """Those that no fault has cut off."""
+        faults, service = self._path.faults, self.frontend.route.key.service
+        if not faults.active:
+            return candidates
+        return [each for each in candidates if not faults.cuts(service, Target(*each.address))]
 
     def _dial_again(self) -> None:
         """Other endpoints: perhaps there is somebody now for who waits."""
@@ -368,13 +388,22 @@ class AmbassadorConnection:
                 self._opening[name].cancel()
                 self._dial(name)
 
-    def _connected(self, name: str, sock: socket.socket, endpoint: say.Endpoint, watched: bool) -> None:
+    def _connected(self, name: str, sock: socket.SocketType, endpoint: say.Endpoint, watched: bool) -> None:
         channel = self._backends[name]
         del self._opening[name]
+        faults = self._path.faults
+        if faults.active:
+            if watched:
+                self._path.poller.unwatch(sock)
+                watched = False
+            sock = faults.detour(self.frontend.route.key.service, Target(*endpoint.address), sock)
         channel.sock = sock
-        seat = channel.seat = self._stats.endpoint(Target(endpoint.ip, endpoint.port))
+        seat = channel.seat = self._stats.endpoint(Target(*endpoint.address))
         seat.connections += 1
         seat.active += 1
+        if self.target is None:
+            self.target = Target(*endpoint.address)
+            self.connected_at = self._path.clock.monotonic()
         if watched:
             self._path.poller.handle(sock, lambda events: self._backend_event(channel, events))
         else:
@@ -435,7 +464,7 @@ class AmbassadorConnection:
             return False
         if channel is self._client and self._closing:
             return True  # to throw it away
-        if not channel.enabled or self._splice is not None or self._waiting:
+        if not channel.enabled or self._splice is not None or self._waiting or self._frozen:
             return False
         if channel is self._client:
             return all(backend.mirror or backend.out_bytes <= HIGH_BYTES for backend in self._backends.values())
@@ -474,6 +503,7 @@ class AmbassadorConnection:
         elif data:
             if not channel.mirror:
                 assert self._session is not None
+                self._first_byte()
                 self._tell(self._session.from_backend, channel.name, data)
         else:
             name, session = channel.name, self._session
@@ -494,7 +524,7 @@ class AmbassadorConnection:
     def _broke_off(self, channel: Channel) -> None:
         if channel is self._client:
             self._stats.resets += 1
-            self.abort()
+            self.cut("reset")
         else:
             self._drop(channel.name)
             if not channel.mirror:
@@ -517,7 +547,7 @@ class AmbassadorConnection:
             return
         if events & BROKEN:
             self._stats.resets += 1
-            self.abort()
+            self.cut("reset")
             return
         if events & WRITE:
             self._sent(self._client, self._client.flush())
@@ -556,7 +586,7 @@ class AmbassadorConnection:
 
     def _try_to_splice(self) -> None:
         """Hands both sockets to a relay, once nothing of what was asked for before is left to be done."""
-        if self._splice is None or self._over or self._client.out:
+        if self._splice is None or self._over or self._client.out or self._frozen:
             return
         channel = self._backends.get(self._splice)
         if channel is None or channel.sock is None or channel.out or channel.broken:
@@ -571,7 +601,15 @@ class AmbassadorConnection:
             self._drop(name)
         self._leave()
         poller = self._path.poller
-        relay = self._relay = Relay(poller, self._path.pipes, seat, client, backend, lambda: self._relay_ended(seat))
+        relay = self._relay = Relay(
+            poller,
+            self._path.pipes,
+            seat,
+            client,
+            backend,
+            lambda: self._relay_ended(seat),
+            self._first_byte,
+        )
         poller.handle(client, relay.client_event)
         poller.handle(backend, relay.backend_event)
         relay.client_event(READ | ENDED)
@@ -611,10 +649,27 @@ class AmbassadorConnection:
 
     def _relay_ended(self, seat: EndpointStats) -> None:
         seat.active -= 1
-        self._relay = None
         self._over = True
+        relay, self._relay = self._relay, None  # no circle of references: garbage collection has nothing to look for
+        self._settle_account(relay)
         self._gone()
 
     def _gone(self) -> None:
         self._stats.active -= 1
+        if self.frontend.timed is not None:
+            self.frontend.timed.discard(self)
+        if self.frontend.route.access_log:
+            self._path.log_access(self)
         self._path.left(self)
+
+    def _first_byte(self) -> None:
+        if self.first_byte_at is None:
+            self.first_byte_at = self._path.clock.monotonic()
+
+
+def _joined(said: list[bytes]) -> bytes:
+    """One system call instead of several."""
+    try:
+        return b"".join(said)
+    except TypeError:
+        raise Fault("was asked to send what are no bytes") from None

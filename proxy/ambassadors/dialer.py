@@ -29,6 +29,7 @@ class Dialer:
         "_path",
         "_sock",
         "_stats",
+        "_timeouts_s",
         "_timer",
         "_tries",
     )
@@ -38,7 +39,8 @@ class Dialer:
         path: DataPath,
         stats: PortStats,
         candidates: Sequence[Endpoint],
-        on_connected: Callable[[socket.socket, Endpoint, bool], None],
+        timeouts_s: Sequence[float],
+        on_connected: Callable[[socket.SocketType, Endpoint, bool], None],
         on_failed: Callable[[], None],
     ) -> None:
         """`on_connected` gets the socket, and whether the poller watches it already."""
@@ -47,14 +49,15 @@ class Dialer:
         self._candidates = list(candidates)
         self._on_connected = on_connected
         self._on_failed = on_failed
-        self._sock: socket.socket | None = None
+        self._sock: socket.SocketType | None = None
         self._endpoint: Endpoint | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timeouts_s = timeouts_s
         self._tries = 0
 
     def start(self) -> None:
         """Begins; a callback may come at once."""
-        while self._candidates and self._tries < len(self._path.settings.dial_timeouts_s):
+        while self._candidates and self._tries < len(self._timeouts_s):
             endpoint = self._candidates.pop(0)
             if not is_address(endpoint.ip):  # of a pod that is only played: nobody is there
                 try:
@@ -71,7 +74,7 @@ class Dialer:
                 if error == errno.EALREADY:
                     self._sock, self._endpoint = sock, endpoint
                     self._path.poller.watch(sock, DUPLEX, self._event)
-                    timeout_s = self._path.settings.dial_timeouts_s[self._tries]
+                    timeout_s = self._timeouts_s[self._tries]
                     self._timer = self._path.poller.call_later(timeout_s, self._timed_out)
                     return
                 sock.close()

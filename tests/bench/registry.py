@@ -10,6 +10,7 @@ from tests.bench import (  # noqa: F401 - imported for their registrations
     failing_over,
     foretelling,
     journaling,
+    kubernetes,
     naming,
     placing,
     proxy_scale,

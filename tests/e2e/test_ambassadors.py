@@ -120,7 +120,7 @@ def service(name: str, policy: str, options: dict[str, str]) -> str:
     listed = ", ".join(f"{key!r}: {value!r}" for key, value in options.items())
     return (
         f"{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{selector: {{app: {name}}}, "
-        f"ports: [{{port: 80, targetPort: 8080}}], ambassador: {{policy: {policy!r}, options: {{{listed}}}}}}}}}\n"
+        f"ports: [{{port: 8080}}], ambassador: {{policy: {policy!r}, options: {{{listed}}}}}}}}}\n"
     )
 
 
@@ -212,6 +212,24 @@ def test_a_policy_of_ones_own_is_reloaded_and_cut_out_and_takes_nothing_down(tmp
             stream.flush()
             assert stream.readline().endswith(b"heard to the end\n")
             stream.close()
+
+
+def test_several_workers_carry_ambassadors_and_faults(tmp_path: Path) -> None:
+    policies = tmp_path / "policies"
+    shutil.copytree(EXAMPLE, policies)
+    options = ("--policies", str(policies), "--proxy-arg", "workers=2")
+    with Cluster.start(nodes=1, home=tmp_path / "podium", options=options) as cluster:
+        cluster.apply(EXAMPLE / "shards.yaml")
+        cluster.wait("svc/tenants", ready=2)
+        address = cluster.address("tenants")
+        cluster.wait_until(lambda: say(address, b"alice\n"), "it answers")
+        assert len({say(address, b"alice\n").split()[0] for _ in range(20)}) == 1
+        cluster.podium("fault", "svc/tenants", "--refuse", "--for", "10m", "--name", "shut")
+        cluster.wait_until(lambda: not any(say(address, b"alice\n") for _ in range(10)), "no worker serves")
+        cluster.podium("delete", "fault", "shut")
+        cluster.wait_until(lambda: all(say(address, b"alice\n") for _ in range(10)), "all serve")
+        _exchange(policies / "shards.py", "tenant = line.strip()", "tenant = line.strop()")
+        cluster.wait_until(lambda: not say(address, b"bob\n") and "AttributeError" in _told(cluster), "cut out")
 
 
 def _exchange(path: Path, old: str, new: str) -> None:

@@ -65,8 +65,32 @@ class OwnerReference(_message.Message):
     blockOwnerDeletion: bool
     def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., uid: _Optional[str] = ..., apiVersion: _Optional[str] = ..., controller: _Optional[bool] = ..., blockOwnerDeletion: _Optional[bool] = ...) -> None: ...
 
+class FieldsV1(_message.Message):
+    __slots__ = ("Raw",)
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    Raw: bytes
+    def __init__(self, Raw: _Optional[bytes] = ...) -> None: ...
+
+class ManagedFieldsEntry(_message.Message):
+    __slots__ = ("manager", "operation", "apiVersion", "time", "fieldsType", "fieldsV1", "subresource")
+    MANAGER_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    APIVERSION_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    FIELDSTYPE_FIELD_NUMBER: _ClassVar[int]
+    FIELDSV1_FIELD_NUMBER: _ClassVar[int]
+    SUBRESOURCE_FIELD_NUMBER: _ClassVar[int]
+    manager: str
+    operation: str
+    apiVersion: str
+    time: Time
+    fieldsType: str
+    fieldsV1: FieldsV1
+    subresource: str
+    def __init__(self, manager: _Optional[str] = ..., operation: _Optional[str] = ..., apiVersion: _Optional[str] = ..., time: _Optional[_Union[Time, _Mapping]] = ..., fieldsType: _Optional[str] = ..., fieldsV1: _Optional[_Union[FieldsV1, _Mapping]] = ..., subresource: _Optional[str] = ...) -> None: ...
+
 class ObjectMeta(_message.Message):
-    __slots__ = ("name", "generateName", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "labels", "annotations", "ownerReferences", "finalizers", "actor", "cause")
+    __slots__ = ("name", "generateName", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "labels", "annotations", "ownerReferences", "finalizers", "managedFields", "actor", "cause")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +118,7 @@ class ObjectMeta(_message.Message):
     ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
     OWNERREFERENCES_FIELD_NUMBER: _ClassVar[int]
     FINALIZERS_FIELD_NUMBER: _ClassVar[int]
+    MANAGEDFIELDS_FIELD_NUMBER: _ClassVar[int]
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
     name: str
@@ -109,9 +134,10 @@ class ObjectMeta(_message.Message):
     annotations: _containers.ScalarMap[str, str]
     ownerReferences: _containers.RepeatedCompositeFieldContainer[OwnerReference]
     finalizers: _containers.RepeatedScalarFieldContainer[str]
+    managedFields: _containers.RepeatedCompositeFieldContainer[ManagedFieldsEntry]
     actor: str
     cause: Cause
-    def __init__(self, name: _Optional[str] = ..., generateName: _Optional[str] = ..., namespace: _Optional[str] = ..., uid: _Optional[str] = ..., resourceVersion: _Optional[str] = ..., generation: _Optional[int] = ..., creationTimestamp: _Optional[_Union[Time, _Mapping]] = ..., deletionTimestamp: _Optional[_Union[Time, _Mapping]] = ..., deletionGracePeriodSeconds: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., ownerReferences: _Optional[_Iterable[_Union[OwnerReference, _Mapping]]] = ..., finalizers: _Optional[_Iterable[str]] = ..., actor: _Optional[str] = ..., cause: _Optional[_Union[Cause, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., generateName: _Optional[str] = ..., namespace: _Optional[str] = ..., uid: _Optional[str] = ..., resourceVersion: _Optional[str] = ..., generation: _Optional[int] = ..., creationTimestamp: _Optional[_Union[Time, _Mapping]] = ..., deletionTimestamp: _Optional[_Union[Time, _Mapping]] = ..., deletionGracePeriodSeconds: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., ownerReferences: _Optional[_Iterable[_Union[OwnerReference, _Mapping]]] = ..., finalizers: _Optional[_Iterable[str]] = ..., managedFields: _Optional[_Iterable[_Union[ManagedFieldsEntry, _Mapping]]] = ..., actor: _Optional[str] = ..., cause: _Optional[_Union[Cause, _Mapping]] = ...) -> None: ...
 
 class ObjectReference(_message.Message):
     __slots__ = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
@@ -1554,3 +1580,61 @@ class PodDisruptionBudget(_message.Message):
     spec: PodDisruptionBudgetSpec
     status: PodDisruptionBudgetStatus
     def __init__(self, metadata: _Optional[_Union[ObjectMeta, _Mapping]] = ..., spec: _Optional[_Union[PodDisruptionBudgetSpec, _Mapping]] = ..., status: _Optional[_Union[PodDisruptionBudgetStatus, _Mapping]] = ...) -> None: ...
+
+class FaultTarget(_message.Message):
+    __slots__ = ("service", "pod", "node")
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    POD_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    service: str
+    pod: str
+    node: str
+    def __init__(self, service: _Optional[str] = ..., pod: _Optional[str] = ..., node: _Optional[str] = ...) -> None: ...
+
+class FaultSpec(_message.Message):
+    __slots__ = ("target", "durationSeconds", "seed", "delayMilliseconds", "jitterMilliseconds", "bandwidthBytesPerSecond", "lossPercent", "halfOpen", "refuse", "reset", "partition", "pause")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    DURATIONSECONDS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    DELAYMILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    JITTERMILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    BANDWIDTHBYTESPERSECOND_FIELD_NUMBER: _ClassVar[int]
+    LOSSPERCENT_FIELD_NUMBER: _ClassVar[int]
+    HALFOPEN_FIELD_NUMBER: _ClassVar[int]
+    REFUSE_FIELD_NUMBER: _ClassVar[int]
+    RESET_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_FIELD_NUMBER: _ClassVar[int]
+    target: FaultTarget
+    durationSeconds: int
+    seed: int
+    delayMilliseconds: int
+    jitterMilliseconds: int
+    bandwidthBytesPerSecond: int
+    lossPercent: int
+    halfOpen: bool
+    refuse: bool
+    reset: bool
+    partition: bool
+    pause: bool
+    def __init__(self, target: _Optional[_Union[FaultTarget, _Mapping]] = ..., durationSeconds: _Optional[int] = ..., seed: _Optional[int] = ..., delayMilliseconds: _Optional[int] = ..., jitterMilliseconds: _Optional[int] = ..., bandwidthBytesPerSecond: _Optional[int] = ..., lossPercent: _Optional[int] = ..., halfOpen: _Optional[bool] = ..., refuse: _Optional[bool] = ..., reset: _Optional[bool] = ..., partition: _Optional[bool] = ..., pause: _Optional[bool] = ...) -> None: ...
+
+class FaultStatus(_message.Message):
+    __slots__ = ("phase", "startedAt", "endsAt")
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    STARTEDAT_FIELD_NUMBER: _ClassVar[int]
+    ENDSAT_FIELD_NUMBER: _ClassVar[int]
+    phase: str
+    startedAt: Time
+    endsAt: Time
+    def __init__(self, phase: _Optional[str] = ..., startedAt: _Optional[_Union[Time, _Mapping]] = ..., endsAt: _Optional[_Union[Time, _Mapping]] = ...) -> None: ...
+
+class Fault(_message.Message):
+    __slots__ = ("metadata", "spec", "status")
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    metadata: ObjectMeta
+    spec: FaultSpec
+    status: FaultStatus
+    def __init__(self, metadata: _Optional[_Union[ObjectMeta, _Mapping]] = ..., spec: _Optional[_Union[FaultSpec, _Mapping]] = ..., status: _Optional[_Union[FaultStatus, _Mapping]] = ...) -> None: ...

@@ -80,7 +80,11 @@ def test_outlier_detection_may_be_switched_off() -> None:
         ({"healthCheck": {"httpPath": "/a\r\nHost: b"}}, "spec.healthCheck.httpPath", "control characters"),
         ({"timeouts": {"idleSeconds": 0}}, "spec.timeouts.idleSeconds", "between 1"),
         ({"timeouts": {"connectSeconds": -5}}, "spec.timeouts.connectSeconds", "between 1"),
-        ({"ports": [{"port": 1, "protocol": "SCTP"}]}, "spec.ports[0].protocol", "Podium carries out no other"),
+        (
+            {"ports": [{"port": 1, "protocol": "SCTP"}]},
+            "spec.ports[0].protocol",
+            "Podium carries out no other",
+        ),
     ],
 )
 def test_what_is_refused(spec: dict[str, Any], path: str, message: str) -> None:

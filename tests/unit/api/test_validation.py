@@ -69,7 +69,13 @@ BUDGET: dict[str, Any] = {
     "metadata": {"name": "web"},
     "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}},
 }
-ALL = [POD, RC, SERVICE, NODE, NAMESPACE, ENDPOINTS, EVENT, LEASE, PRIORITY, BUDGET]
+FAULT: dict[str, Any] = {
+    "apiVersion": "podium.dev/v1",
+    "kind": "Fault",
+    "metadata": {"name": "slow"},
+    "spec": {"target": {"service": "web"}, "durationSeconds": 30, "delayMilliseconds": 200},
+}
+ALL = [POD, RC, SERVICE, NODE, NAMESPACE, ENDPOINTS, EVENT, LEASE, PRIORITY, BUDGET, FAULT]
 
 
 def made(data: dict[str, Any], patch: dict[str, Any] | None = None) -> Any:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cluster.api import hollow
+from cluster.api import columns, hollow
 from cluster.api.kinds import BY_NAME, KINDS
 from cluster.cli import describe, printers
 from cluster.pb.v1 import core_pb2 as core
@@ -27,7 +27,7 @@ from cluster.pb.v1 import core_pb2 as core
     ],
 )
 def test_ages_are_written_as_kubectl_does(seconds: float, text: str) -> None:
-    assert printers.age(seconds) == text
+    assert columns.age(seconds) == text
 
 
 def pod(name: str = "web-1", **status: object) -> core.Pod:
@@ -56,13 +56,13 @@ def test_a_table_of_pods() -> None:
 
 def test_the_status_of_a_pod_is_what_says_most() -> None:
     crashing = container(waiting=core.ContainerStateWaiting(reason="CrashLoopBackOff"))
-    assert printers.pod_status(pod(phase="Running", containerStatuses=[crashing])) == "CrashLoopBackOff"
+    assert columns.pod_status(pod(phase="Running", containerStatuses=[crashing])) == "CrashLoopBackOff"
     ended = container(terminated=core.ContainerStateTerminated(exitCode=3, reason="Error"))
-    assert printers.pod_status(pod(phase="Failed", containerStatuses=[ended])) == "Error"
+    assert columns.pod_status(pod(phase="Failed", containerStatuses=[ended])) == "Error"
     leaving = pod(phase="Running")
     leaving.metadata.deletionTimestamp.seconds = 5
-    assert printers.pod_status(leaving) == "Terminating"
-    assert printers.pod_status(pod(phase="Failed", reason="OutOfcpu")) == "OutOfcpu"
+    assert columns.pod_status(leaving) == "Terminating"
+    assert columns.pod_status(pod(phase="Failed", reason="OutOfcpu")) == "OutOfcpu"
 
 
 @pytest.mark.parametrize(("initialized", "restarts"), [("True", "3"), ("False", "10"), ("", "10")])
@@ -83,9 +83,9 @@ def test_restarts_of_init_containers_count_while_they_are_at_work_and_those_of_s
 def test_a_pod_that_gates_hold_back_says_so() -> None:
     gated = pod(phase="Pending")
     gated.status.conditions.add(type="PodScheduled", status="False", reason="SchedulingGated")
-    assert printers.pod_status(gated) == "SchedulingGated"
+    assert columns.pod_status(gated) == "SchedulingGated"
     gated.status.conditions[0].reason = "Unschedulable"
-    assert printers.pod_status(gated) == "Pending"
+    assert columns.pod_status(gated) == "Pending"
 
 
 def test_a_wide_table_of_pods_says_where_they_are_nominated() -> None:
@@ -133,7 +133,7 @@ def test_a_lease_is_described() -> None:
 
 
 def test_every_kind_has_columns() -> None:
-    assert set(printers.COLUMNS) == {kind.name for kind in KINDS}
+    assert set(columns.COLUMNS) == {kind.name for kind in KINDS}
 
 
 def test_json_is_the_object_or_a_list() -> None:
@@ -154,9 +154,9 @@ def test_of_a_pod_with_a_container_that_is_done_and_one_that_runs_the_latter_cou
     done = container(terminated=core.ContainerStateTerminated(reason="Completed"))
     runs = container(running=core.ContainerStateRunning())
     both = pod(phase="Running", containerStatuses=[done, runs])
-    assert printers.pod_status(both) == "NotReady"
+    assert columns.pod_status(both) == "NotReady"
     both.status.conditions.add(type="Ready", status="True")
-    assert printers.pod_status(both) == "Running"
+    assert columns.pod_status(both) == "Running"
 
 
 def test_lines_that_follow_a_table_stand_in_its_columns() -> None:

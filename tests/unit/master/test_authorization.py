@@ -12,8 +12,9 @@ from cluster.api.errors import ApiError, Forbidden
 from cluster.api.kinds import BY_NAME, AnyObject
 from cluster.api.leases import COMPONENT_LEASES
 from cluster.api.meta import Key
+from cluster.api.rights import CALLS, TABLE, VERBS
 from cluster.client import operations as ops
-from cluster.master.authorization import CALLS, TABLE, VERBS, authorize_call, authorize_write
+from cluster.master.authorization import authorize_call, authorize_write
 from cluster.pb.v1 import agent_pb2
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
@@ -105,6 +106,7 @@ EXPECTED = {
     ("controllers", "Secret"): "list watch delete",
     ("controllers", "PriorityClass"): "get list watch",
     ("controllers", "PodDisruptionBudget"): "get list watch update_status delete",
+    ("controllers", "Fault"): "get list watch delete",
     ("scheduler", "Lease"): "get create update",
     ("scheduler", "Pod"): "get list watch bind update_status delete",
     ("scheduler", "Node"): "get list watch",
@@ -117,6 +119,7 @@ EXPECTED = {
     ("proxy", "Service"): "get list watch",
     ("proxy", "Endpoints"): "get list watch",
     ("proxy", "Node"): "get list watch",
+    ("proxy", "Fault"): "get list watch",
     ("proxy", "Event"): "get create update patch",
     ("dns", "Service"): "get list watch",
     ("dns", "Endpoints"): "get list watch",
@@ -125,6 +128,7 @@ EXPECTED = {
     ("node", "Node"): "get list watch create update patch update_status",
     ("node", "Pod"): "get list watch update_status delete",
     ("node", "Service"): "get list watch",
+    ("node", "Fault"): "list watch",
     ("node", "Endpoints"): "get list watch",
     ("node", "ReplicationController"): "get",
     ("node", "ConfigMap"): "get",
@@ -668,3 +672,10 @@ async def test_who_may_do_nothing_with_a_kind_does_not_learn_what_exists(rig: Ri
 async def test_nobody_but_admin_makes_services(rig: Rig, who: str) -> None:
     with pytest.raises(Forbidden):
         await rig.create(core.Service(metadata=core.ObjectMeta(name="x")), who)
+
+
+def test_who_serves_kubernetes_api_has_no_rights_of_its_own() -> None:
+    """It calls with those of who calls it (cluster.rpc.gate); without a caller, it may ask for health and no more."""
+    assert not [kind for who, kind in TABLE if who == "kubernetes"]
+    allowed = {call for call, who in CALLS.items() if "kubernetes" in who}
+    assert all(call.startswith(("/grpc.health.", "/grpc.reflection.")) for call in allowed), allowed

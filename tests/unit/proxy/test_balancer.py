@@ -155,6 +155,13 @@ def test_those_that_are_going_serve_when_nobody_is_ready() -> None:
     assert len(balancer) == 0
 
 
+def test_nobody_sticks_to_one_that_is_going_when_a_ready_one_is_back() -> None:
+    balancer = Balancer([A], Affinity(60, 100))
+    balancer.replace([A], 60, 10, terminating=[A, B])
+    assert balancer.choose("127.0.0.1", 0.0, {A}) == B
+    assert balancer.choose("127.0.0.1", 1.0) == A
+
+
 def test_the_policy_changes_while_serving() -> None:
     loads = {A: 2, B: 0, C: 1}
     balancer = Balancer([A, B, C], load=loads.__getitem__)

@@ -69,6 +69,7 @@ def test_a_node_port_is_listened_for_on_the_machine_too() -> None:
     web = service(
         "127.9.1.1",
         core.ServicePort(name="http", port=80, protocol="TCP", nodePort=30080),
+        port(53, "dns", "SCTP"),
         type="NodePort",
     )
     routes = routes_of(WEB, web, endpoints(subset("127.9.16.1", http=8080)))

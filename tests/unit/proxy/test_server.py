@@ -13,9 +13,9 @@ from cluster.actor.clock import SystemClock
 from cluster.api.errors import Unavailable
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.metrics import Metrics
-from proxy.balancer import Target
 from proxy.engine import Engine
 from proxy.exposition import Exposition
+from proxy.policies import Target
 from proxy.routing import RouteKey, ServiceName
 from proxy.server import OneEngine, ProxyServer
 from proxy.settings import DataPathSettings

@@ -30,9 +30,8 @@ class Scene(Parties):
         settings = ProxySettings("127.0.0.1:1", Path("/"), workers=2, hold_s=DEADLINE_S)
         self.sockets = ListenSockets(2, 128)
         self.told: list[tuple[object, ...]] = []
-        self.workers = Workers(
-            settings, self.sockets.copies, clock=SystemClock(), tell=lambda *words: self.told.append(words)
-        )
+        self.workers = Workers(settings, self.sockets.copies, clock=SystemClock())
+        self.workers.tell = lambda *words: self.told.append(words)
         self.route = Route(KEY, Target("127.0.0.1", 0), ())
 
     async def start(self) -> None:

@@ -78,6 +78,35 @@ async def test_only_what_the_leader_must_do_is_handed_on(address: str, authority
     await channels.close()
 
 
+async def test_who_serves_kubernetes_api_calls_for_those_who_call_it(
+    address: str, authority: Authority, handler: Listening
+) -> None:
+    for whom in ("admin", "node:n1", "controllers"):
+        assert (await write(address, authority, "kubernetes", whom)).revision == 7
+    assert handler.written == [("admin", False), ("node:n1", False), ("controllers", False)], "may be handed on again"
+    authority.denied.add("node:n1")
+    with pytest.raises(Forbidden, match="node:n1 may not call"):
+        await write(address, authority, "kubernetes", "node:n1")
+
+
+@pytest.mark.parametrize("whom", ["master", "kubernetes"])
+async def test_but_never_for_a_master_or_for_itself(
+    address: str, authority: Authority, handler: Listening, whom: str
+) -> None:
+    with pytest.raises(Forbidden, match=f"kubernetes may not call on behalf of {whom}"):
+        await write(address, authority, "kubernetes", whom)
+    assert handler.written == []
+
+
+async def test_and_nothing_that_this_api_does_not_need(address: str, authority: Authority) -> None:
+    channels = Channels(address, authority.issue("kubernetes"))
+    stub = ClusterStub(channels, [(ON_BEHALF_OF, "admin")])
+    for call, request in (("Undo", wire.UndoRequest()), ("History", wire.HistoryRequest())):
+        with pytest.raises(Forbidden, match=f"{call} is not called on behalf of others"):
+            await getattr(stub, call.lower())(request, TIMEOUT_S)
+    await channels.close()
+
+
 class Ending(ScriptedHandler):
     """Ends its streams itself, while a message is on its way."""
 

@@ -20,7 +20,9 @@ def block() -> AddressBlock:
 
 def test_every_daemon_has_its_own_credentials_and_address(block: AddressBlock) -> None:
     plan = plan_cluster(UpOptions(nodes=2), ClusterDir(Path("/c/demo")), block)
-    assert [child.name for child in plan.children] == ["master", "node-1", "node-2", "manager", "proxy", "dns"]
+    assert [child.name for child in plan.children] == [
+        *("master", "node-1", "node-2", "manager", "proxy", "dns", "kubernetes")
+    ]
     assert [child.address for child in plan.children] == [
         "127.42.0.1:6443",
         "127.42.0.10:10250",
@@ -28,11 +30,18 @@ def test_every_daemon_has_its_own_credentials_and_address(block: AddressBlock) -
         "127.42.0.1:10259",
         "",
         "127.42.0.253:53",
+        "127.42.0.251:6443",
     ]
     agent = plan.children[1]
     assert "/c/demo/pki/node-node-1" in agent.argv
     assert "/c/demo/nodes/node-1" in agent.argv
     assert agent.argv[agent.argv.index("--hide") + 1] == "/c", "pods see no other cluster of this user either"
+
+
+@pytest.mark.parametrize("rest", [True, False])
+def test_kubernetes_api_costs_nothing_until_somebody_asks(block: AddressBlock, rest: bool) -> None:
+    plan = plan_cluster(UpOptions(nodes=1, rest=rest), ClusterDir(Path("/c/demo")), block)
+    assert [child.name for child in plan.children if child.on_demand] == ([] if rest else ["kubernetes"])
 
 
 def test_only_agents_stay_dead(block: AddressBlock) -> None:
@@ -44,12 +53,13 @@ def test_only_agents_stay_dead(block: AddressBlock) -> None:
         "manager": Restart.ALWAYS,
         "proxy": Restart.ALWAYS,
         "dns": Restart.ALWAYS,
+        "kubernetes": Restart.ALWAYS,
     }
 
 
 def test_the_manager_stops_before_the_agents_and_the_master_last(block: AddressBlock) -> None:
     plan = plan_cluster(UpOptions(nodes=2), ClusterDir(Path("/c/demo")), block)
-    assert plan.stop_order == (("manager",), ("node-1", "node-2", "proxy", "dns"), ("master",))
+    assert plan.stop_order == (("kubernetes", "manager"), ("node-1", "node-2", "proxy", "dns"), ("master",))
 
 
 def test_several_masters_share_a_store_and_everybody_knows_them_all(block: AddressBlock) -> None:
@@ -58,6 +68,7 @@ def test_several_masters_share_a_store_and_everybody_knows_them_all(block: Addre
     names = [child.name for child in plan.children]
     assert names == [
         *("master-1", "master-2", "master-3", "node-1", "manager-1", "manager-2", "manager-3", "proxy", "dns"),
+        "kubernetes",
     ]
     addresses = "127.42.0.1:6443,127.42.0.2:6443,127.42.0.3:6443"
     for child in plan.children:
@@ -70,7 +81,7 @@ def test_several_masters_share_a_store_and_everybody_knows_them_all(block: Addre
             assert words[words.index("--master") + 1] == addresses
         assert ("--leader-elect" in words) == (child.role == "manager")
     assert plan.stop_order == (
-        ("manager-1", "manager-2", "manager-3"),
+        ("kubernetes", "manager-1", "manager-2", "manager-3"),
         ("node-1", "proxy", "dns"),
         ("master-1", "master-2", "master-3"),
     )
@@ -105,7 +116,7 @@ def test_capacity_is_handed_to_agents_only_if_asked_for(block: AddressBlock) -> 
 def test_agents_know_where_names_are_answered_for(block: AddressBlock) -> None:
     options = UpOptions(nodes=1, dns=("upstream=1.1.1.1", "cluster-domain=corp.example", "ttl-s=30"))
     plan = plan_cluster(options, ClusterDir(Path("/c/demo")), block, dns_port=10053)
-    agent, dns = plan.children[1].argv, plan.children[-1].argv
+    agent, dns = plan.children[1].argv, plan.children[-2].argv
     assert agent[agent.index("--dns") + 1] == dns[dns.index("--listen") + 1] == "127.42.0.253:10053"
     assert agent[agent.index("--cluster-domain") + 1] == dns[dns.index("--cluster-domain") + 1] == "corp.example"
     assert "--dns-forwards" in agent
@@ -115,9 +126,9 @@ def test_agents_know_where_names_are_answered_for(block: AddressBlock) -> None:
 
 def test_the_port_of_names_can_be_chosen(block: AddressBlock) -> None:
     plan = plan_cluster(UpOptions(nodes=1, dns=("port=1053",)), ClusterDir(Path("/c/demo")), block)
-    assert plan.children[-1].address == "127.42.0.253:1053"
+    assert plan.children[-2].address == "127.42.0.253:1053"
     assert "--dns-forwards" not in plan.children[1].argv
-    parse_dns_flags(plan.children[-1].argv, {})
+    parse_dns_flags(plan.children[-2].argv, {})
 
 
 def test_port_53_is_left_to_who_has_it_already() -> None:
@@ -135,7 +146,7 @@ def test_hollow_nodes_are_further_daemons_that_share_an_identity_and_an_address(
     options = UpOptions(nodes=0, hollow=6000, hollow_args=("zones=3", "events"), profile="kubernetes")
     plan = plan_cluster(options, ClusterDir(Path("/c/demo")), block)
     assert [child.name for child in plan.children] == [
-        *("master", "hollow.1", "hollow.2", "hollow.3", "manager", "proxy", "dns")
+        *("master", "hollow.1", "hollow.2", "hollow.3", "manager", "proxy", "dns", "kubernetes")
     ]
     assert plan.stop_order[1] == ("hollow.1", "hollow.2", "hollow.3", "proxy", "dns")
     second = list(plan.children[2].argv)

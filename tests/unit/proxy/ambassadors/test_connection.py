@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,6 +38,7 @@ from proxy.ambassadors.policy import (
     ToClient,
     Wait,
 )
+from tests.unit.proxy import rig as rig_module
 from tests.unit.proxy.ambassadors.rig import ambassador_rig
 
 
@@ -485,3 +488,67 @@ async def test_tells_in_events() -> None:
 
 _WORDS = (Abort, Close, CloseBackend, EndClient, ReadBackend, ReadClient, SetTimer, Splice, Tell)
 """What the clients' lines may say beside what is used above."""
+
+
+async def test_waiting_has_one_end_however_often_the_endpoints_change() -> None:
+    async with ambassador_rig({"line": ByLine}, hold_s=0.1) as it:
+        one = it.endpoint()
+        it.serve("line")
+        client = await it.connect()
+        await client.say(b"fast\n")
+        await it.until(lambda: it.stats.held == 1)
+        for number in range(20):
+            it.label((one, {"role": f"other-{number}"}))
+            await asyncio.sleep(0.01)
+        with pytest.raises(ConnectionResetError):
+            await client.hear_all()
+        assert it.stats.held == 1
+
+
+@pytest.mark.parametrize("policy", ["pump", "line"])
+async def test_clients_and_endpoints_come_go_and_break_off_at_random(policy: str) -> None:
+    """Whatever they do, every connection ends, no descriptor is left, and nobody is at fault."""
+    rng = random.Random(11)
+    before = len(os.listdir("/proc/self/fd"))
+
+    async def serve(endpoint: rig_module.Endpoint) -> None:
+        while True:
+            backend = await endpoint.accept()
+            tasks.append(asyncio.ensure_future(talk(backend)))
+
+    async def talk(peer: rig_module.Peer) -> None:
+        with contextlib.suppress(OSError):
+            for _ in range(rng.randrange(4)):
+                await peer.say(bytes(rng.choice([1, 100, 200_000])))
+                await asyncio.sleep(0)
+            if rng.random() < 0.3:
+                peer.end()
+            if rng.random() < 0.5:
+                async with asyncio.timeout(0.05 * rng.random()):
+                    await peer.hear_all()
+        with contextlib.suppress(OSError):
+            (peer.break_off if rng.random() < 0.5 else peer.close)()
+
+    async def visit() -> None:
+        with contextlib.suppress(OSError):
+            client = await it.connect()
+            await client.say(b"fast\n")
+            await talk(client)
+
+    tasks: list[asyncio.Future[None]] = []
+    async with ambassador_rig({"pump": Pump, "line": ByLine}) as it:
+        endpoint = it.endpoint()
+        it.serve(policy)
+        it.label((endpoint, {"role": "fast"}))
+        tasks.append(asyncio.ensure_future(serve(endpoint)))
+        for _ in range(20):
+            await asyncio.gather(*(visit() for _ in range(15)))
+        for task in tasks[1:]:
+            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+                await task
+        tasks[0].cancel()
+        await it.until(lambda: it.stats.active == 0)
+        assert it.stats.accepted == 300
+        assert it.events == []
+        assert not it.ambassadors._served[it.frontend.route.key].watchers
+    assert len(os.listdir("/proc/self/fd")) <= before + 1

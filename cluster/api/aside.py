@@ -1,0 +1,121 @@
+"""Fields of Kubernetes that Podium does not carry out, put aside with the object that they were written in.
+
+Manifests that people have say more than Podium does: `hostNetwork`, `imagePullSecrets`, `fsGroup`. Podium's own
+commands refuse them; Kubernetes' REST API takes them, warns, and shows them again to whoever reads the object there, so
+that nothing is lost on the way from one tool to the next. They stand in an annotation, as JSON, by their paths:
+
+    podium.dev/not-carried-out: {"spec.containers[0].imagePullPolicy":"Always","spec.hostNetwork":true}
+
+So they are there for everyone to see, and whoever removes a container, or changes the order, loses no more than what
+was put aside for it: a path that leads nowhere is passed over. What asks for nothing (`hostNetwork: false`) is kept as
+well, but is not worth a warning. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Any
+
+from cluster.api.errors import Invalid
+from cluster.api.json_parse import NOT_CARRIED_OUT
+from cluster.api.kinds import AnyObject
+
+ANNOTATION = "podium.dev/not-carried-out"
+MAX_BYTES = 64 * 1024
+"""Of what is put aside for one object."""
+
+_STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
+_SERVER_OWNED = ("metadata.selfLink", "metadata.clusterName")
+"""Kubernetes' server writes these itself; a client that sends them back asks for nothing."""
+_QUIET: dict[str, tuple[Any, ...]] = {
+    "dnsPolicy": ("ClusterFirst",),
+    "imagePullPolicy": ("IfNotPresent",),
+    "serviceAccountName": ("default",),
+    "serviceAccount": ("default",),
+    "ipFamilyPolicy": ("SingleStack",),
+    "ipFamilies": (["IPv4"],),
+    "externalTrafficPolicy": ("Cluster",),
+    "internalTrafficPolicy": ("Cluster",),
+    "allocateLoadBalancerNodePorts": (True,),
+    "phase": ("Active",),
+}
+"""By the field's name: values that are what happens anyway."""
+
+
+def keep(obj: AnyObject, found: Iterable[tuple[str, Any]], before: Mapping[str, Any] | None = None) -> list[str]:
+    """Puts these fields (path, value) aside with the object, instead of what was aside before. Returns warnings, but
+    not of what was there `before`, as `kept` says. Raises Invalid if it is too much.
+    """
+    known = before or {}
+    fields = {path: value for path, value in found if path not in _SERVER_OWNED}
+    if not fields:
+        if ANNOTATION in obj.metadata.annotations:
+            del obj.metadata.annotations[ANNOTATION]
+        return []
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    if len(text) > MAX_BYTES:
+        raise Invalid(f"fields that Podium does not carry out take {len(text)} characters; the most is {MAX_BYTES}")
+    obj.metadata.annotations[ANNOTATION] = text
+    return [
+        f"{path}: {NOT_CARRIED_OUT}"
+        for path, value in fields.items()
+        if not _asks_for_nothing(path, value) and known.get(path) != value
+    ]
+
+
+def kept(obj: AnyObject) -> dict[str, Any]:
+    """What is aside with an object: values by their paths."""
+    return _parsed(obj.metadata.annotations[ANNOTATION]) if ANNOTATION in obj.metadata.annotations else {}
+
+
+def restore(data: dict[str, Any]) -> None:
+    """Puts what was aside back where it was written, in an object as JSON, and takes the annotation away."""
+    metadata = data.get("metadata")
+    if not isinstance(metadata, dict):
+        return
+    annotations = metadata.get("annotations")
+    if not isinstance(annotations, dict) or ANNOTATION not in annotations:
+        return
+    text = annotations.pop(ANNOTATION)
+    if not annotations:
+        del metadata["annotations"]
+    for path, value in _parsed(text).items():
+        _place(data, path, value)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}  # somebody has written there: it means nothing
+    return fields if isinstance(fields, dict) else {}
+
+
+def _place(data: dict[str, Any], path: str, value: Any) -> None:
+    steps: list[str | int] = [int(index) if index else name for name, index in _STEP.findall(path)]
+    if not steps or not isinstance(steps[-1], str):
+        return
+    place: Any = data
+    for step, following in pairwise(steps):
+        if isinstance(step, int):
+            if not isinstance(place, list) or step >= len(place):
+                return
+            place = place[step]
+        elif not isinstance(place, dict):
+            return
+        elif step in place:
+            place = place[step]
+        elif isinstance(following, str):
+            place = place.setdefault(step, {})  # it held nothing else
+        else:
+            return
+    if isinstance(place, dict):
+        place.setdefault(steps[-1], value)
+
+
+def _asks_for_nothing(path: str, value: Any) -> bool:
+    name = path.rpartition(".")[2]
+    return value in (False, "", 0) or any(value == quiet for quiet in _QUIET.get(name, ()))

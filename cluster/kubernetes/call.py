@@ -1,0 +1,102 @@
+"""A request on its way: what it is about, who asks, and what helps to answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+
+from cluster.api.errors import Unavailable
+from cluster.api.kinds import AnyObject
+from cluster.api.times import format_time
+from cluster.client.agent_client import NodeAgentClient
+from cluster.client.interface import ClusterClient
+from cluster.kubernetes.encoding import Encoder
+from cluster.kubernetes.negotiation import Accepted, Form
+from cluster.kubernetes.paths import Target
+from cluster.kubernetes.tables import Tables
+
+TIMEOUT_S = 30.0
+"""Of a call to the master, unless the request says how long it may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes out."""
+
+    body: bytes
+    code: int = 200
+    warnings: list[str] = field(default_factory=list)
+
+
+def no_agents(address: str) -> NodeAgentClient:
+    """Where there are none, as in tests."""
+    raise Unavailable(f"there is no way to the agent at {address}")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """See above."""
+
+    target: Target
+    query: Mapping[str, str]
+    accepted: Accepted
+    client: ClusterClient
+    """With the caller's rights."""
+    encoder: Encoder
+    tables: Tables
+    now_s: float
+    """Seconds since 1970."""
+    content_type: str = ""
+    body: bytes = b""
+    timeout_s: float = TIMEOUT_S
+    commands: tuple[str, ...] = ()
+    """What is to be run: the parameter `command`, which is given for each word."""
+    user_agent: str = ""
+    reach: Callable[[str], NodeAgentClient] = no_agents
+    """Makes a client of the node agent at an address, with the caller's rights."""
+
+    @property
+    def manager(self) -> str:
+        """Who answers for what is written: as the request says, or by the program that sent it."""
+        return (self.query.get("fieldManager") or self.user_agent.partition("/")[0] or "unknown")[:128]
+
+    @property
+    def time(self) -> str:
+        """Now, as JSON."""
+        return format_time(int(self.now_s))
+
+    @property
+    def namespace(self) -> str:
+        return self.target.namespace
+
+    def one(self, obj: AnyObject) -> bytes:
+        """An object in the form that the caller wants."""
+        if self.accepted.form is Form.TABLE:
+            metadata = {"resourceVersion": obj.metadata.resourceVersion}
+            return self.table([obj], metadata)
+        if self.accepted.form is Form.METADATA:
+            return self.encoder.metadata(obj)
+        return self.encoder.json(obj)
+
+    def table(self, objects: list[Any], metadata: dict[str, Any], *, headings: bool = True) -> bytes:
+        """Objects as a table."""
+        return self.tables.table(
+            self.target.resource.kind,
+            objects,
+            self.now_s,
+            metadata,
+            version=self.accepted.version,
+            include=self.query.get("includeObject", "") or "Metadata",
+            headings=headings,
+        )
+
+    def at(self, now_s: float) -> Call:
+        """The same, answered at another time."""
+        return replace(self, now_s=now_s)
+
+    def answer(self, data: Any, code: int = 200) -> Answer:
+        """JSON of something that is no object of the table."""
+        return Answer(orjson.dumps(data), code)

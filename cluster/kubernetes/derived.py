@@ -1,0 +1,203 @@
+"""Kinds that are not stored but made of what is, whenever somebody asks: to be read, and no more.
+
+    discovery.k8s.io/v1   endpointslices     the Endpoints of a service, for `kubectl describe service`
+    metrics.k8s.io/v1beta1   nodes, pods     what they use, looked at by the nodes' agents, for `kubectl top`
+
+Discovery says that they can be got and listed; everything else is not allowed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.api.errors import ApiError, NotFound
+from cluster.api.hollow import is_hollow
+from cluster.api.json import to_json
+from cluster.api.labels import parse_selector
+from cluster.api.times import format_time
+from cluster.client.agent_client import NodeAgentClient, agent_address
+from cluster.client.interface import ClusterClient
+from cluster.kubernetes.discovery import OTHERS, Other
+from cluster.pb.v1 import agent_pb2
+from cluster.pb.v1 import core_pb2 as core
+
+WINDOW = "500ms"
+"""Over which an agent looks at what processor time is used."""
+_AT_ONCE = 50
+"""Agents that are asked at the same time."""
+_SERVICE_NAME = "kubernetes.io/service-name"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked for, and by whom."""
+
+    client: ClusterClient
+    """With the caller's rights."""
+    reach: Callable[[str], NodeAgentClient]
+    now_s: float
+    namespace: str = ""
+    name: str = ""
+    """Empty: all of them."""
+
+
+def derived_of(parts: list[str]) -> tuple[Other, str, str] | None:
+    """The kind, namespace and name at a path; None if there is none of these."""
+    if len(parts) < 4 or parts[0] != "apis":
+        return None
+    group, version, rest = parts[1], parts[2], parts[3:]
+    namespace = ""
+    if rest[0] == "namespaces" and len(rest) > 2:
+        namespace, rest = rest[1], rest[2:]
+    row = _BY_PATH.get((group, version, rest[0]))
+    if row is None or len(rest) > 2 or (namespace and not row.namespaced):
+        return None
+    name = rest[1] if len(rest) > 1 else ""
+    return None if name and row.namespaced and not namespace else (row, namespace, name)
+
+
+async def read(row: Other, asked: Asked, query: Mapping[str, str]) -> dict[str, Any]:
+    """One of them, or those that the label selector chooses. Raises NotFound, BadRequest."""
+    selector = parse_selector(query.get("labelSelector", ""))
+    found = await _FIND[row.group, row.plural](asked)
+    api_version = f"{row.group}/{row.version}"
+    if asked.name:
+        for item in found:
+            if item["metadata"]["name"] == asked.name:
+                return {"kind": row.kind, "apiVersion": api_version, **item}
+        raise NotFound(f'{row.plural}.{row.group} "{asked.name}" not found')
+    items = [item for item in found if selector.matches(item["metadata"].get("labels", {}))]
+    return {
+        "kind": f"{row.kind}List",
+        "apiVersion": api_version,
+        "metadata": {},
+        "items": [{"kind": row.kind, "apiVersion": api_version, **item} for item in items],
+    }
+
+
+# --- slices of endpoints
+
+
+async def _slices(asked: Asked) -> list[dict[str, Any]]:
+    listed = await asked.client.list(core.Endpoints, asked.namespace)
+    return [
+        _slice(endpoints, index, subset) for endpoints in listed.items for index, subset in enumerate(endpoints.subsets)
+    ]
+
+
+def _slice(endpoints: core.Endpoints, index: int, subset: core.EndpointSubset) -> dict[str, Any]:
+    meta = endpoints.metadata
+    metadata: dict[str, Any] = {
+        "name": f"{meta.name}-{index}",
+        "namespace": meta.namespace,
+        "uid": meta.uid,
+        "resourceVersion": meta.resourceVersion,
+        "labels": {_SERVICE_NAME: meta.name, "endpointslice.kubernetes.io/managed-by": "podium"},
+    }
+    if meta.HasField("creationTimestamp"):
+        metadata["creationTimestamp"] = to_json(meta.creationTimestamp)
+    addresses = [(each, True) for each in subset.addresses] + [(each, False) for each in subset.notReadyAddresses]
+    is_v6 = any(":" in each.ip for each, _ in addresses)
+    return {
+        "metadata": metadata,
+        "addressType": "IPv6" if is_v6 else "IPv4",
+        "endpoints": [_endpoint(each, ready=ready) for each, ready in addresses],
+        # kubectl looks at all three without asking whether they are there.
+        "ports": [{"name": each.name, "port": each.port, "protocol": each.protocol or "TCP"} for each in subset.ports],
+    }
+
+
+def _endpoint(address: core.EndpointAddress, *, ready: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "addresses": [address.ip],
+        "conditions": {"ready": ready, "serving": ready, "terminating": False},
+    }
+    if address.nodeName:
+        found["nodeName"] = address.nodeName
+    if address.HasField("targetRef"):
+        found["targetRef"] = to_json(address.targetRef)
+    return found
+
+
+# --- metrics
+
+
+async def _pod_metrics(asked: Asked) -> list[dict[str, Any]]:
+    labels = {
+        (pod.metadata.namespace, pod.metadata.name): dict(pod.metadata.labels)
+        for pod in (await asked.client.list(core.Pod, asked.namespace)).items
+    }
+    found = []
+    for _, stats in await _stats(asked, asked.namespace):
+        for pod in stats.pods:
+            if pod.containers and (pod.namespace, pod.pod) in labels:
+                found.append(
+                    {
+                        "metadata": {
+                            "name": pod.pod,
+                            "namespace": pod.namespace,
+                            "labels": labels[pod.namespace, pod.pod],
+                            "creationTimestamp": format_time(int(asked.now_s)),
+                        },
+                        "timestamp": format_time(int(asked.now_s)),
+                        "window": WINDOW,
+                        "containers": [{"name": each.name, "usage": _usage([each.usage])} for each in pod.containers],
+                    }
+                )
+    return sorted(found, key=lambda item: (item["metadata"]["namespace"], item["metadata"]["name"]))
+
+
+async def _node_metrics(asked: Asked) -> list[dict[str, Any]]:
+    return [
+        {
+            "metadata": {
+                "name": node.metadata.name,
+                "labels": dict(node.metadata.labels),
+                "creationTimestamp": format_time(int(asked.now_s)),
+            },
+            "timestamp": format_time(int(asked.now_s)),
+            "window": WINDOW,
+            "usage": _usage([each.usage for pod in stats.pods for each in pod.containers]),
+        }
+        for node, stats in await _stats(asked, "")
+    ]
+
+
+async def _stats(asked: Asked, namespace: str) -> list[tuple[core.Node, agent_pb2.StatsResponse]]:
+    """What the agents of all nodes say; those that do not answer, and nodes that are only played, are left out.
+
+    Raises Forbidden if the caller may not ask them.
+    """
+    nodes = [node for node in (await asked.client.list(core.Node)).items if not is_hollow(node) and agent_address(node)]
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def ask(node: core.Node) -> agent_pb2.StatsResponse | ApiError:
+        try:
+            async with turns, aclosing(asked.reach(agent_address(node))) as agent:
+                return await agent.stats(namespace)
+        except ApiError as error:
+            return error
+
+    answers = await asyncio.gather(*(ask(node) for node in nodes))
+    for answer in answers:
+        if isinstance(answer, ApiError) and answer.code in (401, 403):
+            raise answer
+    return [(node, answer) for node, answer in zip(nodes, answers, strict=True) if not isinstance(answer, ApiError)]
+
+
+def _usage(usages: list[agent_pb2.Usage]) -> dict[str, str]:
+    nanocores = round(sum(usage.cpu_cores for usage in usages) * 1e9)
+    return {"cpu": f"{nanocores}n", "memory": f"{sum(usage.memory_bytes for usage in usages) // 1024}Ki"}
+
+
+_FIND: dict[tuple[str, str], Callable[[Asked], Awaitable[list[dict[str, Any]]]]] = {
+    ("discovery.k8s.io", "endpointslices"): _slices,
+    ("metrics.k8s.io", "nodes"): _node_metrics,
+    ("metrics.k8s.io", "pods"): _pod_metrics,
+}
+"""(group, plural) -> those of a namespace, or of all, without kind and apiVersion."""
+_BY_PATH = {(row.group, row.version, row.plural): row for row in OTHERS if (row.group, row.plural) in _FIND}

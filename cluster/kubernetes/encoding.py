@@ -1,0 +1,95 @@
+"""Objects as the bytes that go out: each version of an object is encoded once.
+
+To print an object as JSON takes ten times as long as to read it from the master, so what was printed is kept: for each
+object its last version, by uid, as much as fits MAX_BYTES; the oldest goes first. A list is then made by putting bytes
+together. What is kept is the same for everyone: who may read it was decided by the master before it came here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from cluster.api import aside
+from cluster.api.json import object_to_json, to_json
+from cluster.api.kinds import AnyObject
+
+MAX_BYTES = 64 * 1024 * 1024
+"""Of encoded objects that are kept."""
+
+
+def plain(obj: AnyObject, *, exact: bool = False) -> dict[str, Any]:
+    """An object as Kubernetes shows it, with the fields that Podium does not carry out where they were written."""
+    data = object_to_json(obj, exact=exact)
+    if aside.ANNOTATION in obj.metadata.annotations:
+        aside.restore(data)
+    return data
+
+
+def metadata_of(obj: AnyObject) -> dict[str, Any]:
+    """Its metadata, without what is put aside."""
+    found: dict[str, Any] = to_json(obj.metadata)
+    if aside.ANNOTATION in obj.metadata.annotations:
+        data = {"metadata": found}
+        aside.restore(data)
+        found = data["metadata"]
+    return found
+
+
+def dumps(data: Any) -> bytes:
+    """JSON."""
+    return orjson.dumps(data)
+
+
+class Encoder:
+    """Encodes objects, and remembers; see above. Every method may be called with any object at any time."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._kept: dict[str, tuple[str, bytes]] = {}
+        self._metadata: dict[str, tuple[str, bytes]] = {}
+
+    def json(self, obj: AnyObject) -> bytes:
+        """The object."""
+        return self._encode(self._kept, obj, plain)
+
+    def metadata(self, obj: AnyObject) -> bytes:
+        """A PartialObjectMetadata."""
+        return self._encode(self._metadata, obj, _partial)
+
+    def _encode(self, kept: dict[str, tuple[str, bytes]], obj: AnyObject, build: Any) -> bytes:
+        meta = obj.metadata
+        uid, version = meta.uid, meta.resourceVersion
+        found = kept.get(uid)
+        if found is not None and found[0] == version:
+            return found[1]
+        data = orjson.dumps(build(obj))
+        if uid and version:
+            if found is not None:
+                self._bytes -= len(found[1])
+                del kept[uid]  # so that it is the youngest again
+            kept[uid] = (version, data)
+            self._bytes += len(data)
+            while self._bytes > self._max_bytes:
+                self._forget(kept if len(kept) > 1 else self._kept if self._kept is not kept else self._metadata)
+        return data
+
+    def _forget(self, kept: dict[str, tuple[str, bytes]]) -> None:
+        if not kept:
+            self._bytes = 0
+            return
+        oldest = next(iter(kept))
+        self._bytes -= len(kept.pop(oldest)[1])
+
+
+def _partial(obj: AnyObject) -> dict[str, Any]:
+    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata_of(obj)}
+
+
+def list_of(kind: str, api_version: str, metadata: dict[str, Any], items: Iterable[bytes]) -> bytes:
+    """A list, put together from what was encoded before."""
+    head = orjson.dumps({"kind": kind, "apiVersion": api_version, "metadata": metadata})
+    return b'%s,"items":[%s]}' % (head[:-1], b",".join(items))

@@ -1,0 +1,76 @@
+"""`python -m cluster kubernetes`: flags to a supervised server of Kubernetes' REST API."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import ssl
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster.actor import daemon
+from cluster.actor.clock import SystemClock
+from cluster.actor.supervisor import ChildSpec, Supervisor
+from cluster.client.agent_client import NodeAgentClient
+from cluster.client.grpc_client import GrpcClusterClient
+from cluster.config.addresses import masters_argument
+from cluster.kubernetes.authentication import Authentication
+from cluster.kubernetes.server import KubernetesServer, tls_context
+from cluster.rpc.identity import Credentials, CredentialsError
+from cluster.rpc.tokens import TokenChecker
+from cluster.telemetry import log
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serves until a signal, or the end of the lifeline, stops it. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        "python -m cluster kubernetes", description="Serves Kubernetes' REST API, for kubectl and the like."
+    )
+    parser.add_argument(
+        "--master",
+        required=True,
+        type=masters_argument,
+        metavar="HOST:PORT[,...]",
+        help="where the master serves, or where each of several does",
+    )
+    parser.add_argument("--listen", required=True, metavar="HOST:PORT", help="address to serve at; HTTPS")
+    parser.add_argument(
+        "--credentials",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="ca.crt, tls.crt and tls.key of the identity kubernetes, whose certificate must name the host",
+    )
+    parser.add_argument("--lifeline-fd", type=int, metavar="FD", help="stop when this descriptor ends")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    flags = parser.parse_args(argv)
+    log.setup("kubernetes", flags.log_level)
+    try:
+        credentials = Credentials.load(flags.credentials)
+        cluster, identity = credentials.who()
+        if identity.kind != "kubernetes":
+            raise CredentialsError(f"the certificate is of {identity}, not of kubernetes")
+        tls = tls_context(flags.credentials)
+    except (CredentialsError, ssl.SSLError, OSError) as error:
+        print(f"kubernetes: {error}", file=sys.stderr)
+        return 2
+    bound: dict[str, str] = {}
+    clock = SystemClock()
+
+    async def make() -> Supervisor:
+        def server() -> KubernetesServer:
+            return KubernetesServer(
+                flags.listen,
+                tls,
+                Authentication(cluster, TokenChecker(credentials.ca, cluster, clock)),
+                lambda caller: GrpcClusterClient(flags.master, credentials, on_behalf_of=caller),
+                lambda caller, address: NodeAgentClient(address, credentials, on_behalf_of=caller),
+                clock=clock,
+                rng=random.Random(),
+                on_bound=lambda address: bound.update(address=address),
+            )
+
+        return Supervisor("kubernetes", [ChildSpec("server", server)])
+
+    return daemon.run(make, name="kubernetes", ready=lambda: bound, lifeline_fd=flags.lifeline_fd, stop_grace_s=5.0)

@@ -1,0 +1,331 @@
+"""OpenAPI documents, made from the descriptors: what objects look like, for those who check, explain and apply.
+
+    /openapi/v3                 an index: a document for each group and version
+    /openapi/v3/api/v1          schemas of its kinds, and which paths there are
+    /openapi/v2                 the paths alone, in protobuf (nothing else is read by kubectl); or all of it as JSON
+
+kubectl asks these before it sends anything: whether the server validates fields itself (a PATCH with the parameter
+fieldValidation), which lists are maps in disguise, and what `explain` shows. Fields of Kubernetes that Podium does not
+carry out are in the schemas, too: they are kept, with a warning. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import orjson
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor_pb2 import DescriptorProto
+
+from cluster.api.json_print import is_inline, map_entry
+from cluster.kubernetes.discovery import version as server_version
+from cluster.kubernetes.patching import APPLY, JSON_PATCH, MERGE, STRATEGIC, merge_key, merges_values
+from cluster.kubernetes.paths import NoSuchPath
+from cluster.kubernetes.resources import GROUP_VERSIONS, RESOURCES, Resource, resources_of
+from cluster.pb.v1 import core_pb2 as core
+
+V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+_JSON = "application/json"
+_NOT_CARRIED_OUT = "A field of Kubernetes that Podium does not carry out: it is kept with the object, and warned of."
+
+_SCALARS: dict[int, dict[str, Any]] = {
+    FieldDescriptor.CPPTYPE_STRING: {"type": "string"},
+    FieldDescriptor.CPPTYPE_BOOL: {"type": "boolean"},
+    FieldDescriptor.CPPTYPE_INT32: {"type": "integer", "format": "int32"},
+    FieldDescriptor.CPPTYPE_UINT32: {"type": "integer", "format": "int64"},
+    FieldDescriptor.CPPTYPE_INT64: {"type": "integer", "format": "int64"},
+    FieldDescriptor.CPPTYPE_UINT64: {"type": "integer", "format": "int64"},
+    FieldDescriptor.CPPTYPE_DOUBLE: {"type": "number", "format": "double"},
+    FieldDescriptor.CPPTYPE_FLOAT: {"type": "number", "format": "float"},
+}
+_SPECIAL: dict[str, dict[str, Any]] = {
+    core.Time.DESCRIPTOR.full_name: {"type": "string", "format": "date-time"},
+    core.MicroTime.DESCRIPTOR.full_name: {"type": "string", "format": "date-time"},
+    core.Quantity.DESCRIPTOR.full_name: {"oneOf": [{"type": "string"}, {"type": "number"}]},
+    core.FieldsV1.DESCRIPTOR.full_name: {"type": "object"},
+    core.IntOrString.DESCRIPTOR.full_name: {
+        "format": "int-or-string",
+        "oneOf": [{"type": "integer"}, {"type": "string"}],
+    },
+}
+_META = frozenset(
+    ("ObjectMeta", "OwnerReference", "LabelSelector", "LabelSelectorRequirement", "Condition", "Time", "MicroTime")
+)
+
+
+def document(parts: list[str], accept: str) -> tuple[bytes, str]:
+    """The document at /openapi/PARTS, and its type. Raises NoSuchPath."""
+    if parts == ["v2"]:
+        if "proto-openapi" in accept:
+            return _v2_protobuf(), V2_PROTOBUF
+        return _v2_json(), _JSON
+    if parts[:1] == ["v3"]:
+        if len(parts) == 1:
+            return _v3_index(), _JSON
+        name = "/".join(parts[1:])
+        if name in _names():
+            return _v3(name), _JSON
+    raise NoSuchPath
+
+
+def _names() -> dict[str, tuple[str, str]]:
+    """api/v1, apis/policy/v1 ... -> group and version."""
+    return {
+        f"apis/{group}/{version}" if group else f"api/{version}": (group, version) for group, version in GROUP_VERSIONS
+    }
+
+
+@cache
+def _v3_index() -> bytes:
+    paths = {}
+    for name in _names():
+        digest = hashlib.sha256(_v3(name)).hexdigest()[:32].upper()
+        paths[name] = {"serverRelativeURL": f"/openapi/v3/{name}?hash={digest}"}
+    return orjson.dumps({"paths": paths})
+
+
+@cache
+def _v3(name: str) -> bytes:
+    rows = resources_of(*_names()[name])
+    return orjson.dumps(
+        {
+            "openapi": "3.0.0",
+            "info": _info(),
+            "paths": dict(_paths(rows, 3)),
+            "components": {"schemas": _schemas(rows, "#/components/schemas/")},
+        }
+    )
+
+
+@cache
+def _v2_json() -> bytes:
+    rows = list(RESOURCES)
+    return orjson.dumps(
+        {
+            "swagger": "2.0",
+            "info": _info(),
+            "paths": dict(_paths(rows, 2)),
+            "definitions": _schemas(rows, "#/definitions/"),
+        }
+    )
+
+
+def _info() -> dict[str, str]:
+    return {"title": "Kubernetes", "version": server_version()["gitVersion"]}
+
+
+# --- paths
+
+
+def _collections(row: Resource) -> Iterator[tuple[str, bool]]:
+    """Paths of the collection, and whether objects are created and found below it."""
+    root = f"/apis/{row.group}/{row.version}" if row.group else f"/api/{row.version}"
+    if row.kind.namespaced:
+        yield f"{root}/namespaces/{{namespace}}/{row.plural}", True
+        yield f"{root}/{row.plural}", False
+    else:
+        yield f"{root}/{row.plural}", True
+
+
+def _paths(rows: list[Resource], form: int) -> Iterator[tuple[str, Any]]:
+    """Paths with their operations, in version 2 or 3 of OpenAPI."""
+    for row in rows:
+        for path, is_home in _collections(row):
+            collection = {"get": _operation(row, "list", path, form)}
+            if is_home:
+                collection["post"] = _operation(row, "post", path, form)
+                collection["delete"] = _operation(row, "deletecollection", path, form)
+            yield path, collection
+            if is_home:
+                item = f"{path}/{{name}}"
+                yield (
+                    item,
+                    {word: _operation(row, word, item, form) for word in ("get", "put", "patch", "delete")},
+                )
+
+
+def _operation(row: Resource, action: str, path: str, form: int) -> dict[str, Any]:
+    def parameter(name: str, place: str) -> dict[str, Any]:
+        found: dict[str, Any] = {"name": name, "in": place}
+        if place == "path":
+            found["required"] = True
+        return found | ({"schema": {"type": "string"}} if form == 3 else {"type": "string"})
+
+    names = [name for name in ("namespace", "name") if f"{{{name}}}" in path]
+    parameters = [parameter(name, "path") for name in names]
+    if action in ("post", "put", "patch"):
+        parameters += [parameter(name, "query") for name in ("dryRun", "fieldManager", "fieldValidation")]
+    scope = "Namespaced" if "namespace" in names else ""
+    place = {"list": "", "post": "", "deletecollection": "Collection"}.get(action, "")
+    verb = {"get": "read", "put": "replace", "post": "create", "deletecollection": "delete"}.get(action, action)
+    group = (row.group.partition(".")[0] or "core").title()
+    everywhere = "ForAllNamespaces" if row.kind.namespaced and not scope else ""
+    schema = {"$ref": ("#/components/schemas/" if form == 3 else "#/definitions/") + _schema_name(row.descriptor)}
+    answer: dict[str, Any] = {"description": "OK"}
+    if action not in ("list", "deletecollection"):
+        answer |= {"content": {_JSON: {"schema": schema}}} if form == 3 else {"schema": schema}
+    found: dict[str, Any] = {
+        "operationId": f"{verb}{group}{row.version.title()}{place}{scope}{row.kind.name}{everywhere}",
+        "parameters": parameters,
+        "responses": {"200": answer, "401": {"description": "Unauthorized"}},
+        "x-kubernetes-action": action,
+        "x-kubernetes-group-version-kind": _gvk(row),
+    }
+    if action == "patch":
+        medias = [JSON_PATCH, MERGE, STRATEGIC, APPLY]
+        if form == 3:
+            found["requestBody"] = {"content": {media: {"schema": {"type": "object"}} for media in medias}}
+        else:
+            found["consumes"] = medias
+    elif action in ("post", "put"):
+        if form == 3:
+            found["requestBody"] = {"content": {_JSON: {"schema": schema}}, "required": True}
+        else:
+            parameters.append({"name": "body", "in": "body", "required": True, "schema": schema})
+    return found
+
+
+def _gvk(row: Resource) -> dict[str, str]:
+    return {"group": row.group, "version": row.version, "kind": row.kind.name}
+
+
+# --- schemas
+
+
+def _schema_name(descriptor: Descriptor) -> str:
+    name = descriptor.name
+    if name in _META:
+        return f"io.k8s.apimachinery.pkg.apis.meta.v1.{name}"
+    owner = next((each for each in RESOURCES if name.startswith(each.kind.name) and each.group), None)
+    group = (owner.group.partition(".")[0] if owner is not None else "") or "core"
+    return f"io.k8s.api.{group}.v1.{name}"
+
+
+def _schemas(rows: list[Resource], prefix: str) -> dict[str, Any]:
+    """The schemas of these kinds and of all that they are made of."""
+    found: dict[str, Any] = {}
+    waiting = [row.descriptor for row in rows]
+    top = {row.descriptor.full_name: row for row in rows}
+    while waiting:
+        descriptor = waiting.pop()
+        name = _schema_name(descriptor)
+        if name in found:
+            continue
+        schema, inner = _schema(descriptor, prefix)
+        row = top.get(descriptor.full_name)
+        if row is not None:
+            schema["x-kubernetes-group-version-kind"] = [_gvk(row)]
+            schema["properties"] = {
+                "apiVersion": {"type": "string"},
+                "kind": {"type": "string"},
+                **schema["properties"],
+            }
+        found[name] = schema
+        waiting += inner
+    return dict(sorted(found.items()))
+
+
+def _schema(descriptor: Descriptor, prefix: str) -> tuple[dict[str, Any], list[Descriptor]]:
+    properties: dict[str, Any] = {}
+    inner: list[Descriptor] = []
+    _add_properties(descriptor, prefix, properties, inner)
+    return {"type": "object", "properties": dict(sorted(properties.items()))}, inner
+
+
+def _add_properties(descriptor: Descriptor, prefix: str, properties: dict[str, Any], inner: list[Descriptor]) -> None:
+    for field in descriptor.fields:
+        if is_inline(field):
+            assert field.message_type is not None
+            _add_properties(field.message_type, prefix, properties, inner)
+        else:
+            properties[field.name] = _property(descriptor, field, prefix, inner)
+    proto = DescriptorProto()
+    descriptor.CopyToProto(proto)
+    for name in proto.reserved_name:
+        properties.setdefault(name, {"description": _NOT_CARRIED_OUT, "x-kubernetes-preserve-unknown-fields": True})
+
+
+def _property(descriptor: Descriptor, field: FieldDescriptor, prefix: str, inner: list[Descriptor]) -> dict[str, Any]:
+    entry = map_entry(field)
+    if entry is not None:
+        return {"type": "object", "additionalProperties": _value(entry.fields_by_name["value"], prefix, inner)}
+    value = _value(field, prefix, inner)
+    if not field.is_repeated:
+        return value
+    found: dict[str, Any] = {"type": "array", "items": value}
+    key = merge_key(descriptor.name, field.name)
+    if key is not None:
+        found |= {
+            "x-kubernetes-list-map-keys": [key],
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-patch-merge-key": key,
+            "x-kubernetes-patch-strategy": "merge",
+        }
+    elif merges_values(descriptor.name, field.name):
+        found |= {"x-kubernetes-list-type": "set", "x-kubernetes-patch-strategy": "merge"}
+    else:
+        found["x-kubernetes-list-type"] = "atomic"
+    return found
+
+
+def _value(field: FieldDescriptor, prefix: str, inner: list[Descriptor]) -> dict[str, Any]:
+    message = field.message_type
+    if message is not None:
+        special = _SPECIAL.get(message.full_name)
+        if special is not None:
+            return dict(special)
+        inner.append(message)
+        return {"$ref": prefix + _schema_name(message)}
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return {"type": "string", "format": "byte"}
+    return dict(_SCALARS.get(field.cpp_type, {"type": "string"}))
+
+
+# --- version 2 in protobuf (gnostic's openapi.v2.Document): just enough of it, written by hand
+
+
+def _bytes(number: int, content: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _text(number: int, text: str) -> bytes:
+    return _bytes(number, text.encode())
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _extension(name: str, yaml: str) -> bytes:
+    """NamedAny: a vendor extension, whose value is YAML."""
+    return _bytes(13, _text(1, name) + _bytes(2, _text(2, yaml)))
+
+
+def _query_parameter(name: str) -> bytes:
+    """ParametersItem.parameter.non_body_parameter.query_parameter_sub_schema."""
+    return _bytes(8, _bytes(1, _bytes(2, _bytes(3, _text(2, "query") + _text(4, name) + _text(6, "string")))))
+
+
+@cache
+def _v2_protobuf() -> bytes:
+    paths = b""
+    for row in RESOURCES:
+        gvk = "".join(f"{key}: {value or chr(34) * 2}\n" for key, value in _gvk(row).items())
+        for path, is_home in _collections(row):
+            if not is_home:
+                continue
+            operation = b"".join(_text(7, media) for media in (JSON_PATCH, MERGE, STRATEGIC, APPLY))
+            operation += b"".join(_query_parameter(name) for name in ("dryRun", "fieldManager", "fieldValidation"))
+            operation += _extension("x-kubernetes-action", "patch\n")
+            operation += _extension("x-kubernetes-group-version-kind", gvk)
+            paths += _bytes(2, _text(1, f"{path}/{{name}}") + _bytes(2, _bytes(7, operation)))
+    info = _info()
+    return _text(1, "2.0") + _bytes(2, _text(1, info["title"]) + _text(2, info["version"])) + _bytes(8, paths)

@@ -1,0 +1,65 @@
+"""What the query of a request says: `?limit=500&watch=1&dryRun=All`.
+
+Parameters that this server does not know are passed over, as Kubernetes does; values that make no sense are refused.
+Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from cluster.api.errors import BadRequest, Invalid
+
+_TRUE, _FALSE = ("true", "1", "t", "T", "TRUE", "True"), ("", "false", "0", "f", "F", "FALSE", "False")
+_DURATION = re.compile(r"(?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+|0")
+_PART = re.compile(r"(\d+(?:\.\d*)?)(ns|us|µs|ms|s|m|h)")
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def flag(query: Mapping[str, str], name: str) -> bool:
+    """A parameter that is true or false; false if it is absent. Raises BadRequest."""
+    value = query.get(name, "")
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    raise BadRequest(f'{name}="{value[:40]}" must be true or false')
+
+
+def number(query: Mapping[str, str], name: str) -> int | None:
+    """A whole number that is not negative; None if it is absent. Raises BadRequest."""
+    value = query.get(name, "")
+    if not value:
+        return None
+    if not (value.isascii() and value.isdecimal() and len(value) <= 18):
+        raise BadRequest(f'{name}="{value[:40]}" must be a whole number')
+    return int(value)
+
+
+def duration_s(query: Mapping[str, str], name: str) -> float | None:
+    """A duration as Go writes it, 30s or 1m30s, in seconds; None if it is absent. Raises BadRequest."""
+    value = query.get(name, "")
+    if not value:
+        return None
+    if len(value) > 40 or not _DURATION.fullmatch(value):
+        raise BadRequest(f'{name}="{value[:40]}" must be a duration, such as 30s')
+    return sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(value))
+
+
+def dry_run(query: Mapping[str, str]) -> bool:
+    """Whether nothing is to be written. Raises Invalid for another value than All."""
+    value = query.get("dryRun", "")
+    if value not in ("", "All"):
+        raise Invalid(f'dryRun: Unsupported value: "{value[:40]}": supported values: "All"')
+    return value == "All"
+
+
+def field_validation(query: Mapping[str, str]) -> str:
+    """Strict, Warn or Ignore; Warn if nothing is said. Raises Invalid."""
+    value = query.get("fieldValidation", "") or "Warn"
+    if value not in ("Strict", "Warn", "Ignore"):
+        raise Invalid(
+            f'fieldValidation: Unsupported value: "{value[:40]}": supported values: "Ignore", "Warn", "Strict"'
+        )
+    return value

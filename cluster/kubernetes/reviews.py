@@ -1,0 +1,145 @@
+"""May I, what may I, who am I: questions of a caller about itself, which are posted like objects and stored nowhere.
+
+    authorization.k8s.io/v1   selfsubjectaccessreviews    kubectl auth can-i VERB KIND
+                              selfsubjectrulesreviews     kubectl auth can-i --list
+    authentication.k8s.io/v1  selfsubjectreviews          kubectl auth whoami
+
+The answers are read from the same table that the master judges by (`cluster.api.rights`). Where the master looks at the
+object as well (a node may read the pods bound to it, and no others), the answer is yes, with what is to be heeded.
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import Message
+
+from cluster.api.errors import BadRequest, Invalid
+from cluster.api.json import message_from_json, to_json
+from cluster.api.rights import CALLS, TABLE, Scope
+from cluster.kubernetes.bodies import read_dict
+from cluster.kubernetes.resources import BY_PATH, RESOURCES, VERBS, Resource
+from cluster.pb.v1 import kubernetes_pb2 as bodies
+
+_CALLS_OF = {"log": "Logs", "exec": "Exec", "attach": "Attach", "portforward": "PortForward"}
+_WRITES_OF = {"binding": ("create", "bind"), "eviction": ("create", "evict")}
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """A kind of question."""
+
+    plural: str
+    kind: str
+    group: str
+    message: type[Message]
+    answer: Callable[[str, str, Any], None]
+    """Called with the kind and the name of the caller's identity, and the message, whose status it fills in."""
+
+
+def read(review: Review, identity_kind: str, identity: str, content_type: str, body: bytes) -> dict[str, Any]:
+    """The question with its answer. Raises BadRequest, Invalid, Refused."""
+    data = read_dict(content_type, body, review.kind)
+    if data.get("kind") not in (None, "", review.kind):
+        raise BadRequest(f'a "{review.kind}" is expected, not "{str(data["kind"])[:80]}"')
+    content = {key: value for key, value in data.items() if key not in ("kind", "apiVersion", "status")}
+    try:
+        message = message_from_json(review.message, content)
+    except Invalid as error:
+        raise BadRequest(f"{review.kind}: {error.message}", causes=error.causes) from error
+    review.answer(identity_kind, identity, message)
+    return {"kind": review.kind, "apiVersion": f"{review.group}/v1", **to_json(message)}
+
+
+def _access(identity_kind: str, identity: str, review: bodies.SelfSubjectAccessReview) -> None:
+    spec = review.spec
+    if spec.HasField("resourceAttributes") == spec.HasField("nonResourceAttributes"):
+        raise Invalid("spec: exactly one of resourceAttributes and nonResourceAttributes must be given")
+    status = review.status
+    if spec.HasField("nonResourceAttributes"):
+        # Discovery and health are for everyone who is somebody.
+        status.allowed = spec.nonResourceAttributes.verb in ("get", "head")
+        return
+    wanted = spec.resourceAttributes
+    if wanted.resource == "*" or wanted.verb == "*":
+        whole = [_may(identity_kind, row, verb, "") for row in RESOURCES for verb in VERBS]
+        status.allowed = all(scope is Scope.ANY for scope in whole)
+        return
+    row = BY_PATH.get((wanted.group, wanted.version or "v1", wanted.resource))
+    row = row or next((each for each in RESOURCES if each.plural == wanted.resource and not wanted.group), None)
+    if row is None:
+        status.allowed = False
+        status.reason = f'there are no "{wanted.resource[:80]}" here'
+        return
+    scope = _may(identity_kind, row, wanted.verb, wanted.subresource)
+    status.allowed = scope is not None
+    if scope is None:
+        status.reason = f"{identity} may not {wanted.verb} {row.plural}"
+    elif scope is not Scope.ANY:
+        status.reason = f"but only {scope.value}"
+
+
+def _may(identity_kind: str, row: Resource, verb: str, subresource: str) -> Scope | None:
+    """With which objects an identity may do that; None: with none."""
+    if subresource in _CALLS_OF:
+        allowed = identity_kind in CALLS[f"/cluster.pb.v1.NodeAgent/{_CALLS_OF[subresource]}"]
+        return Scope.ANY if allowed and row.subresource(subresource) is not None and verb in ("get", "create") else None
+    if subresource in _WRITES_OF:
+        given, verb_there = _WRITES_OF[subresource]
+        verb = verb_there if verb == given else ""
+    elif subresource == "status":
+        verb = {"update": "update_status", "patch": "update_status"}.get(verb, verb if verb == "get" else "")
+    elif subresource not in ("", "scale"):
+        return None
+    rights = TABLE.get((identity_kind, row.kind.name), {})
+    if verb == "deletecollection":
+        return rights.get("delete") if "list" in rights else None
+    return rights.get(verb)
+
+
+def _rules(identity_kind: str, identity: str, review: bodies.SelfSubjectRulesReview) -> None:
+    status = review.status
+    for row in RESOURCES:
+        verbs = [verb for verb in VERBS if _may(identity_kind, row, verb, "") is not None]
+        if verbs:
+            status.resourceRules.add(verbs=verbs, apiGroups=[row.group], resources=[row.plural])
+        for part in row.subresources:
+            verbs = [verb for verb in part.verbs if _may(identity_kind, row, verb, part.name) is not None]
+            if verbs:
+                status.resourceRules.add(verbs=verbs, apiGroups=[row.group], resources=[f"{row.plural}/{part.name}"])
+    for review_ in REVIEWS:
+        status.resourceRules.add(verbs=["create"], apiGroups=[review_.group], resources=[review_.plural])
+    urls = ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version"]
+    status.nonResourceRules.add(verbs=["get"], nonResourceURLs=urls)
+    restricted = [verbs for (who, _), verbs in TABLE.items() if who == identity_kind]
+    status.incomplete = any(scope is not Scope.ANY for verbs in restricted for scope in verbs.values())
+
+
+def _who(identity_kind: str, identity: str, review: bodies.SelfSubjectReview) -> None:
+    user = review.status.userInfo
+    user.username = identity
+    user.groups.extend(["system:authenticated", f"podium:{identity_kind}"])
+
+
+REVIEWS = (
+    Review("selfsubjectreviews", "SelfSubjectReview", "authentication.k8s.io", bodies.SelfSubjectReview, _who),
+    Review(
+        "selfsubjectaccessreviews",
+        "SelfSubjectAccessReview",
+        "authorization.k8s.io",
+        bodies.SelfSubjectAccessReview,
+        _access,
+    ),
+    Review(
+        "selfsubjectrulesreviews",
+        "SelfSubjectRulesReview",
+        "authorization.k8s.io",
+        bodies.SelfSubjectRulesReview,
+        _rules,
+    ),
+)
+BY_PARTS: dict[tuple[str, ...], Review] = {("apis", each.group, "v1", each.plural): each for each in REVIEWS}
+"""By the parts of the path that they are posted to."""

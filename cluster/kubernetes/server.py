@@ -1,0 +1,396 @@
+"""HTTP over TLS: takes requests, finds out who asks, answers.
+
+    async with: await server.start(); await server.run(); await server.stop()
+
+Limits: a body of 3 MiB, MAX_CALLS requests at a time and MAX_WATCHES watches; beyond them the answer is 429, and try
+again. A reader of a watch that takes nothing for WRITE_TIMEOUT_S is cut off. Whatever goes wrong is answered as a
+Status, never with a traceback; what should not go wrong is logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from multidict import MultiDict
+
+from cluster.actor.clock import Clock
+from cluster.actor.tasks import Tasks
+from cluster.api.errors import ApiError, BadRequest, Internal, Overloaded, Unavailable
+from cluster.client.agent_client import NodeAgentClient
+from cluster.client.interface import ClusterClient
+from cluster.kubernetes import derived, pod_streams, port_forwarding, query, reviews, routing
+from cluster.kubernetes.authentication import Authentication
+from cluster.kubernetes.bodies import MAX_BYTES
+from cluster.kubernetes.call import TIMEOUT_S, Answer, Call
+from cluster.kubernetes.discovery import Other
+from cluster.kubernetes.encoding import Encoder
+from cluster.kubernetes.negotiation import PLAIN, negotiate
+from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
+from cluster.kubernetes.statuses import Refused, code_of, failure, retry_after_s
+from cluster.kubernetes.tables import Tables
+from cluster.kubernetes.watching import Watching
+from cluster.rpc.identity import Identity
+
+_log = logging.getLogger("podium.kubernetes")
+_http_log = logging.getLogger("podium.kubernetes.http")
+"""For aiohttp; what somebody sends that is no HTTP is answered with 400, and is nobody's news here."""
+_http_log.addFilter(
+    lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | ConnectionError))
+)
+
+MAX_CALLS = 600
+"""At the same time, watches apart. What is more is refused, so that what was begun is done in time."""
+MAX_WATCHES = 5_000
+MAX_STREAMS = 500
+"""Logs that are followed and commands that run."""
+WRITE_TIMEOUT_S = 30.0
+KEEPALIVE_S = 75.0
+"""How long a connection may be idle."""
+MAX_CLIENTS = 256
+"""Callers whose connection to the master is kept."""
+_STOP_S = 2.0
+_JSON = "application/json"
+_KEEPALIVE = (
+    ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 30),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPINTVL), 10),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPCNT), 3),
+)
+"""Of connections; accepted ones have what the listening one has. A watcher that was cut off is gone after a minute."""
+
+Connect = Callable[[Identity], ClusterClient]
+"""Makes a client that calls with the rights of an identity."""
+Reach = Callable[[Identity, str], NodeAgentClient]
+"""Makes one of the node agent at an address, with such rights."""
+NOT_JSON = ("log", "exec", "attach", "portforward")
+"""Subresources whose answers are not: the header Accept does not matter."""
+
+
+def tls_context(directory: Path) -> ssl.SSLContext:
+    """For a server with that certificate, whose clients may show one of the same authority. HTTP/1.1 only: upgrades and
+    watches need it. Raises OSError, ssl.SSLError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(directory / "tls.crt", directory / "tls.key")
+    context.load_verify_locations(directory / "ca.crt")
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class KubernetesServer:
+    """A service (see cluster.actor.supervisor) that answers at one address."""
+
+    def __init__(
+        self,
+        address: str,
+        tls: ssl.SSLContext,
+        authentication: Authentication,
+        connect: Connect,
+        reach: Reach,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        on_bound: Callable[[str], None] = lambda address: None,
+    ) -> None:
+        """`address` is "host:port"; port 0 lets the system choose, and `on_bound` is told."""
+        self._address = address
+        self._tls = tls
+        self._authentication = authentication
+        self._connect = connect
+        self._reach = reach
+        self._clock = clock
+        self._rng = rng
+        self._on_bound = on_bound
+        self._encoder = Encoder()
+        self._tables = Tables(self._encoder)
+        self._clients: dict[Identity, ClusterClient] = {}
+        self._calls = 0
+        self._streams = 0
+        self._watching: set[Watching] = set()
+        self._tasks = Tasks("kubernetes")
+        self._stopping = asyncio.Event()
+        self._runner: web.ServerRunner | None = None
+
+    @property
+    def watches(self) -> int:
+        """How many there are."""
+        return len(self._watching)
+
+    # --- life
+
+    async def start(self) -> None:
+        """Binds and serves. Raises OSError."""
+        host, _, port = self._address.rpartition(":")
+        # A caller who goes away is noticed: nobody works on for it, and its watch ends.
+        server = web.Server(
+            self._handle,
+            handler_cancellation=True,
+            access_log=None,
+            logger=_http_log,
+            keepalive_timeout=KEEPALIVE_S,
+            max_line_size=16384,
+        )
+        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_STOP_S)
+        await self._runner.setup()
+        site = web.SockSite(self._runner, _listener(host, int(port)), ssl_context=self._tls, backlog=512)
+        await site.start()
+        bound = self._runner.addresses[0]
+        self._on_bound(f"{bound[0]}:{bound[1]}")
+
+    async def run(self) -> None:
+        """Nothing to wait for but the end."""
+        await self._stopping.wait()
+
+    async def stop(self) -> None:
+        """Ends watches, lets calls finish for a moment, closes everything. Twice is fine."""
+        self._stopping.set()
+        for watching in self._watching:
+            watching.close()
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+        await self._tasks.cancel_all()
+        clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
+            await client.close()
+
+    # --- a request
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        target: Target | None = None
+        try:
+            parts = parts_of(request.rel_url.raw_path)
+            if parts and parts[0] in routing.HEALTH:
+                return web.Response(text="ok")
+            transport = request.transport
+            certificate = transport.get_extra_info("peercert") if transport is not None else None
+            identity = self._authentication.who(certificate, request.headers.get("Authorization", ""))
+            if (about := self._about(request, parts)) is not None:
+                return about
+            if (review := reviews.BY_PARTS.get(tuple(parts))) is not None:
+                return await self._review(request, review, identity)
+            if (found := derived.derived_of(parts)) is not None:
+                return await self._derived(request, *found, identity)
+            target = target_of(parts)
+            call = await self._call(request, target, identity)
+            if target.subresource in NOT_JSON:
+                return await self._stream(request, call)
+            if routing.is_watch(call, request.method):
+                return await self._watch(request, call)
+            return await self._answer(call, request.method)
+        except NoSuchPath:
+            return web.Response(text="404 page not found\n", status=404)
+        except ApiError as error:
+            return _refusal(error, target)
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except web.HTTPException as error:
+            return _refusal(Refused(error.status, "BadRequest", error.reason), target)
+        except Exception:
+            _log.exception("%s %s failed", request.method, request.rel_url.raw_path[:200])
+            return _refusal(Internal("an internal error; the log of the process kubernetes tells more"), target)
+
+    def _about(self, request: web.BaseRequest, parts: list[str]) -> web.Response | None:
+        """Discovery and the like; None if the path is about objects."""
+        found = routing.about_the_server(parts, request.headers.get("Accept", ""), self._address)
+        if found is None:
+            return None
+        if request.method != "GET":
+            raise routing.not_allowed(request.method)
+        document, media = found
+        body = document if isinstance(document, bytes) else orjson.dumps(document)
+        return web.Response(body=body, headers={"Content-Type": media, "Vary": "Accept"})
+
+    async def _review(self, request: web.BaseRequest, review: reviews.Review, identity: Identity) -> web.Response:
+        """What somebody asks about itself."""
+        if request.method != "POST":
+            raise routing.not_allowed(request.method)
+        body = await _read(request)
+        media = request.headers.get("Content-Type", "")
+        answered = reviews.read(review, identity.kind, str(identity), media, body)
+        return web.Response(body=orjson.dumps(answered), status=201, headers={"Content-Type": _JSON})
+
+    async def _derived(
+        self, request: web.BaseRequest, row: Other, namespace: str, name: str, identity: Identity
+    ) -> web.Response:
+        """What is made of other things when it is asked for."""
+        if request.method != "GET" or query.flag(_query(request), "watch"):
+            raise routing.not_allowed("watch" if request.method == "GET" else request.method)
+        if self._calls >= MAX_CALLS:
+            raise Overloaded("too many requests at the same time, please try again later")
+        self._calls += 1
+        try:
+            asked = derived.Asked(
+                self._client(identity),
+                lambda address: self._reach(identity, address),
+                self._clock.wall(),
+                namespace,
+                name,
+            )
+            document = await derived.read(row, asked, _query(request))
+        finally:
+            self._calls -= 1
+        return web.Response(body=orjson.dumps(document), headers={"Content-Type": _JSON})
+
+    async def _call(self, request: web.BaseRequest, target: Target, identity: Identity) -> Call:
+        words = _query(request)
+        headers = request.headers
+        writes = request.method in ("POST", "PUT", "PATCH", "DELETE")
+        return Call(
+            target,
+            words,
+            PLAIN if target.subresource in NOT_JSON else negotiate(headers.get("Accept", "")),
+            self._client(identity),
+            self._encoder,
+            self._tables,
+            self._clock.wall(),
+            content_type=headers.get("Content-Type", ""),
+            user_agent=headers.get("User-Agent", ""),
+            body=await _read(request) if writes else b"",
+            timeout_s=min(query.duration_s(words, "timeout") or TIMEOUT_S, 60.0),
+            commands=tuple(request.rel_url.query.getall("command", ())),
+            reach=lambda address: self._reach(identity, address),
+        )
+
+    def _client(self, identity: Identity) -> ClusterClient:
+        """The client of a caller; of many callers, those of the latest are kept."""
+        client = self._clients.pop(identity, None)
+        if client is None:
+            client = self._connect(identity)
+            if len(self._clients) >= MAX_CLIENTS:
+                oldest = next(iter(self._clients))
+                self._tasks.spawn(self._clients.pop(oldest).close(), name=f"close the client of {oldest}")
+        self._clients[identity] = client
+        return client
+
+    async def _answer(self, call: Call, method: str) -> web.Response:
+        if self._calls >= MAX_CALLS:
+            raise Overloaded("too many requests at the same time, please try again later")
+        self._calls += 1
+        try:
+            return _response(await routing.answer(call, method))
+        finally:
+            self._calls -= 1
+
+    async def _stream(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        """What goes on for as long as a log is followed or a command runs."""
+        if call.target.subresource == "log" and request.method != "GET":
+            raise routing.not_allowed(request.method)
+        if request.method not in ("GET", "POST"):
+            raise routing.not_allowed(request.method)
+        if self._streams >= MAX_STREAMS:
+            raise Overloaded("too many logs and commands at the same time, please try again later")
+        self._streams += 1
+        try:
+            if call.target.subresource == "log":
+                return await pod_streams.logs(call, request)
+            if call.target.subresource == "portforward":
+                return await port_forwarding.forward(call, request)
+            return await pod_streams.converse(call, request)
+        finally:
+            self._streams -= 1
+
+    async def _watch(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        if self._stopping.is_set():
+            raise Unavailable("the server is stopping")
+        if len(self._watching) >= MAX_WATCHES:
+            raise Overloaded("too many watches at the same time, please try again later")
+        watching = Watching(call, self._clock, self._rng)
+        self._watching.add(watching)
+        lines = watching.lines()
+        try:
+            await anext(lines)
+            response = web.StreamResponse(headers={"Content-Type": _JSON})
+            response.enable_chunked_encoding()
+            await response.prepare(request)
+            async for text in lines:
+                async with asyncio.timeout(WRITE_TIMEOUT_S):
+                    await response.write(text)
+            await response.write_eof()
+        except ConnectionError:
+            pass  # the reader has gone
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()  # it reads nothing; what it has not taken is not to be kept for it
+        finally:
+            self._watching.discard(watching)
+            await lines.aclose()
+        return response
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """A bound socket, whose connections notice when the other end has vanished without a word. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for option, value in _KEEPALIVE:
+            listener.setsockopt(*option, value)
+        listener.bind((host.strip("[]"), port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+async def _read(request: web.BaseRequest) -> bytes:
+    """The body. Raises Refused (413) for one that is too large."""
+    length = request.content_length
+    if length is not None and length > MAX_BYTES:
+        raise _too_large()
+    parts, size = [], 0
+    async for part in request.content.iter_any():
+        size += len(part)
+        if size > MAX_BYTES:
+            raise _too_large()
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _too_large() -> Refused:
+    return Refused(413, "RequestEntityTooLarge", f"Request entity too large: limit is {MAX_BYTES}")
+
+
+def _query(request: web.BaseRequest) -> Mapping[str, str]:
+    """The parameters; selectors that are given several times must all hold. Raises BadRequest."""
+    found: dict[str, str] = {}
+    parameters: Any = request.rel_url.query
+    for key, value in parameters.items():
+        if "\0" in value:
+            raise BadRequest("a parameter holds a zero byte")
+        found[key] = f"{found[key]},{value}" if key in found and key.endswith("Selector") and value else value
+    return found
+
+
+def _response(answer: Answer) -> web.Response:
+    headers: MultiDict[str] = MultiDict()
+    headers["Content-Type"] = _JSON
+    for warning in answer.warnings:
+        headers.add("Warning", f'299 - "{_quoted(warning)}"')
+    return web.Response(body=answer.body, status=answer.code, headers=headers)
+
+
+def _quoted(text: str) -> str:
+    """Text that may stand in quotes in a header."""
+    clean = "".join(char if char.isprintable() and char.isascii() else "?" for char in text[:500])
+    return clean.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _refusal(error: ApiError, target: Target | None) -> web.Response:
+    headers = {"Content-Type": _JSON}
+    if seconds := retry_after_s(error):
+        headers["Retry-After"] = str(seconds)
+    if error.code == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="podium"'
+    return web.Response(body=orjson.dumps(failure(error, target)), status=code_of(error), headers=headers)

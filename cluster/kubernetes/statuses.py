@@ -1,0 +1,116 @@
+"""What went wrong, as Kubernetes says it: a Status with code, reason and details.
+
+The errors of `cluster.api.errors` have Kubernetes' reasons already, but for a few that only Podium knows, and that its
+clients would not understand. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from cluster.api.errors import (
+    Aborted,
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    Expired,
+    Invalid,
+    NotFound,
+    Overloaded,
+    StoreRewound,
+    TooManyRequests,
+)
+from cluster.kubernetes.paths import Target
+
+_AS_KUBERNETES: dict[type[ApiError], tuple[str, int]] = {
+    Aborted: ("Conflict", 409),
+    Overloaded: ("TooManyRequests", 429),
+    StoreRewound: ("Expired", 410),
+}
+_RETRY_AFTER_S = 1
+_BEGINNING = re.compile(r'[A-Za-z]+ "([^"]+)" (?:is invalid|already exists)')
+
+
+class Refused(ApiError):
+    """A request that HTTP itself has a code for: a method, a type of content."""
+
+    def __init__(self, code: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+
+
+def success(details: dict[str, Any] | None = None, code: int = 200) -> dict[str, Any]:
+    """That something was done which has no other answer."""
+    status: dict[str, Any] = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+    if details:
+        status["details"] = details
+    if code != 200:
+        status["code"] = code
+    return status
+
+
+def failure(error: ApiError, target: Target | None = None) -> dict[str, Any]:
+    """The Status of an error, about an object or a collection if the request named one."""
+    reason, code = _AS_KUBERNETES.get(type(error), (error.reason, error.code))
+    status: dict[str, Any] = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": _message(error, target),
+        "reason": reason,
+    }
+    details: dict[str, Any] = {}
+    if target is not None:
+        if name := target.name or _named(error):
+            details["name"] = name
+        if target.resource.group:
+            details["group"] = target.resource.group
+        details["kind"] = target.resource.kind.name if isinstance(error, Invalid) else target.resource.plural
+    if error.causes:
+        details["causes"] = [
+            {
+                key: value
+                for key, value in (("reason", cause.reason), ("message", cause.message), ("field", cause.path))
+                if value
+            }
+            for cause in error.causes
+        ]
+    if retry_after := retry_after_s(error):
+        details["retryAfterSeconds"] = retry_after
+    if details:
+        status["details"] = details
+    status["code"] = code
+    return status
+
+
+def code_of(error: ApiError) -> int:
+    """The HTTP code that goes with it."""
+    return _AS_KUBERNETES.get(type(error), ("", error.code))[1]
+
+
+def retry_after_s(error: ApiError) -> int:
+    """What the header Retry-After says; 0: nothing."""
+    if error.retry_after_s or isinstance(error, TooManyRequests):
+        return error.retry_after_s or _RETRY_AFTER_S
+    return _RETRY_AFTER_S if isinstance(error, Overloaded) else 0
+
+
+def expired_event(error: ApiError) -> bool:
+    """Whether a watch that ended so has to begin with a list again."""
+    return isinstance(error, StoreRewound) or (isinstance(error, Expired) and not error.last_revision)
+
+
+def _named(error: ApiError) -> str:
+    """The object that an error is about which the path does not name, as it was to be created: Pod "web" is invalid."""
+    found = _BEGINNING.match(error.message)
+    return found[1] if found is not None else ""
+
+
+def _message(error: ApiError, target: Target | None) -> str:
+    """Kubernetes names the group as well: poddisruptionbudgets.policy "web" not found."""
+    if target is not None and target.resource.group and isinstance(error, NotFound | AlreadyExists | Conflict):
+        return error.message.replace(f'{target.resource.plural} "', f'{target.resource.qualified} "', 1)
+    return error.message

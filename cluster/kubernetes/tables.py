@@ -1,0 +1,169 @@
+"""Objects as Kubernetes' Table: what `kubectl get` shows.
+
+The columns are those of `cluster.api.columns`, which the terminal shows as well, but where Kubernetes' own differ.
+Cells are text that is ready to be shown. What does not depend on the time is encoded once for each version of an
+object, with gaps for the ages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import orjson
+
+from cluster.api.columns import COLUMNS, NONE, WIDE, age, age_of
+from cluster.api.kinds import AnyObject, Kind
+from cluster.api.meta import from_time
+from cluster.kubernetes.encoding import Encoder
+from cluster.pb.v1 import core_pb2 as core
+
+Cell: TypeAlias = Callable[[Any, float], str]
+
+MAX_ROWS = 50_000
+"""Of which the cells are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One of them."""
+
+    name: str
+    cell: Cell
+    """Of an object, at a time."""
+    priority: int = 0
+    """1: shown only when asked for more (-o wide)."""
+    ages: bool = False
+    """The cell is another one a while later."""
+
+
+_WORDS = {"Ip": "IP", "Os": "OS"}
+_NAMES = {"Preemptionpolicy": "Preemption-Policy", "Node": "Node", "Internal-Ip": "Internal-IP"}
+
+
+def _titled(heading: str) -> str:
+    """INTERNAL-IP as Kubernetes writes it: Internal-IP."""
+    name = "-".join(_WORDS.get(word, word) for word in heading.title().split("-"))
+    return _NAMES.get(name, name)
+
+
+def _when(field: str) -> Cell:
+    def cell(event: core.Event, now_s: float) -> str:
+        return age(now_s - from_time(getattr(event, field))) if event.HasField(field) else "<unknown>"
+
+    return cell
+
+
+_EVENT_COLUMNS = (
+    Column("Last Seen", COLUMNS["Event"][0][1], ages=True),
+    Column("Type", lambda o, _: o.type),
+    Column("Reason", lambda o, _: o.reason),
+    Column("Object", COLUMNS["Event"][3][1]),
+    Column("Subobject", lambda o, _: o.involvedObject.fieldPath, 1),
+    Column("Source", WIDE["Event"][0][1], 1),
+    Column("Message", lambda o, _: o.message.strip()),
+    Column("First Seen", _when("firstTimestamp"), 1, ages=True),
+    Column("Count", lambda o, _: str(o.count), 1),
+    Column("Name", lambda o, _: o.metadata.name, 1),
+)
+_NOT_OF_KUBERNETES = {("Pod", "REASON"), ("Node", "ENFORCE"), ("PriorityClass", "PREEMPTIONPOLICY")}
+_MORE: dict[str, tuple[Column, ...]] = {
+    "Pod": (Column("Readiness Gates", lambda o, _: NONE, 1),),
+    "PriorityClass": (Column("PreemptionPolicy", lambda o, _: o.preemptionPolicy),),
+}
+
+
+def columns_of(kind: Kind) -> tuple[Column, ...]:
+    """The columns of a kind, wide ones included."""
+    if kind.name == "Event":
+        return _EVENT_COLUMNS
+    found = [
+        Column(_titled(heading), cell, priority, ages=cell is age_of)
+        for priority, columns in ((0, COLUMNS[kind.name]), (1, WIDE.get(kind.name, ())))
+        for heading, cell in columns
+        if (kind.name, heading) not in _NOT_OF_KUBERNETES
+    ]
+    return (*found, *_MORE.get(kind.name, ()))
+
+
+def definitions(columns: Sequence[Column]) -> list[dict[str, Any]]:
+    """As a Table says them."""
+    return [
+        {
+            "name": column.name,
+            "type": "string",
+            "format": "name" if column.name == "Name" else "",
+            "description": "",
+            "priority": column.priority,
+        }
+        for column in columns
+    ]
+
+
+class Tables:
+    """Makes tables, and remembers the cells of each object's last version."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._columns: dict[str, tuple[Column, ...]] = {}
+        self._rows: dict[str, tuple[str, list[bytes]]] = {}
+
+    def table(
+        self,
+        kind: Kind,
+        objects: Iterable[AnyObject],
+        now_s: float,
+        metadata: dict[str, Any],
+        *,
+        version: str = "v1",
+        include: str = "Metadata",
+        headings: bool = True,
+    ) -> bytes:
+        """A Table. `include`: how much of each object its row has, Metadata, Object or None."""
+        columns = self._columns.get(kind.name) or self._columns.setdefault(kind.name, columns_of(kind))
+        head = orjson.dumps(
+            {
+                "kind": "Table",
+                "apiVersion": f"meta.k8s.io/{version}",
+                "metadata": metadata,
+                "columnDefinitions": definitions(columns) if headings else [],
+            }
+        )
+        ages = [column for column in columns if column.ages]
+        rows = []
+        for obj in objects:
+            texts = self._cells(columns, obj)
+            cells = texts[0]
+            for column, text in zip(ages, texts[1:], strict=True):
+                cells += orjson.dumps(column.cell(obj, now_s)) + text
+            if include == "None":
+                rows.append(b'{"cells":[%s],"object":null}' % cells)
+            else:
+                shown = self._encoder.json(obj) if include == "Object" else self._encoder.metadata(obj)
+                rows.append(b'{"cells":[%s],"object":%s}' % (cells, shown))
+        return b'%s,"rows":[%s]}' % (head[:-1], b",".join(rows))
+
+    def _cells(self, columns: Sequence[Column], obj: AnyObject) -> list[bytes]:
+        """The text of the cells before the first age, between the first and the second ..., after the last."""
+        meta = obj.metadata
+        uid, version = meta.uid, meta.resourceVersion
+        found = self._rows.get(uid)
+        if found is not None and found[0] == version:
+            return found[1]
+        texts, text = [], b""
+        for number, column in enumerate(columns):
+            if number:
+                text += b","
+            if column.ages:
+                texts.append(text)
+                text = b""
+            else:
+                text += orjson.dumps(column.cell(obj, 0.0))
+        texts.append(text)
+        if uid and version:
+            self._rows.pop(uid, None)
+            self._rows[uid] = (version, texts)
+            if len(self._rows) > MAX_ROWS:
+                del self._rows[next(iter(self._rows))]
+        return texts

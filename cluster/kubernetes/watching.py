@@ -1,0 +1,199 @@
+"""Watches: a line of JSON for each change, for as long as the caller listens.
+
+    {"type":"ADDED","object":{...}}         also for each object that there is, where resourceVersion is absent or 0
+    {"type":"MODIFIED","object":{...}}
+    {"type":"DELETED","object":{...}}       its last content, with the version of the deletion
+    {"type":"BOOKMARK","object":{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"12"}}}
+    {"type":"ERROR","object":{"kind":"Status","code":410,...}}      the end: list again
+
+All watches of a caller share one stream from the master (`ClusterClient.listen`), so a thousand of them cost a master
+no more than one does. What a reader has not taken yet waits in a queue of MAX_WAITING events; a reader that lets it
+overflow is cut off, and goes on from the last version that it has seen, so it misses nothing. The same happens when the
+stream from the master breaks. A watch ends by itself after `timeoutSeconds`, or after half an hour to an hour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from cluster.actor.clock import Clock
+from cluster.api.errors import ApiError, BadRequest
+from cluster.client.interface import EventType, WatchEvent
+from cluster.kubernetes import query
+from cluster.kubernetes.call import Call
+from cluster.kubernetes.negotiation import Form
+from cluster.kubernetes.statuses import expired_event, failure
+
+MAX_WAITING = 20_000
+"""Events that wait for one reader, besides those that there are in the beginning."""
+BOOKMARK_EVERY_S = 60.0
+"""For those who allow them: whoever resumes from one finds the history still kept."""
+LEAST_S, MOST_S = 1800.0, 3600.0
+"""How long a watch lasts whose caller does not say."""
+FIRST_NEWS_S = 0.1
+"""How long the head of the answer waits for what would make it an error."""
+
+
+class Watching:
+    """One watch, between the master's stream and the reader. See the head of this file."""
+
+    def __init__(self, call: Call, clock: Clock, rng: random.Random) -> None:
+        """Raises BadRequest for a query that makes no sense."""
+        words = call.query
+        self._call = call
+        self._clock = clock
+        since = query.number(words, "resourceVersion")
+        self._initial = not since
+        self._since = since or 0
+        self._marks_end = query.flag(words, "sendInitialEvents")
+        if self._marks_end and not (self._initial and words.get("resourceVersionMatch") == "NotOlderThan"):
+            raise BadRequest("sendInitialEvents needs resourceVersionMatch=NotOlderThan and no resourceVersion, or 0")
+        self._bookmarks = query.flag(words, "allowWatchBookmarks")
+        limit_s = query.number(words, "timeoutSeconds")
+        self._ends_at_s = clock.monotonic() + (limit_s or rng.uniform(LEAST_S, MOST_S))
+        self._waiting: deque[WatchEvent[Any]] = deque()
+        self._news = asyncio.Event()
+        self._error: ApiError | None = None
+        self._overflowed = False
+        self._closed = False
+        self._begun = not self._initial
+        self._headings = True
+        self._bookmark_at_s = clock.monotonic() + BOOKMARK_EVERY_S
+        self._revision = self._since
+        """All up to here was sent."""
+
+    # --- what the master says
+
+    def heard(self, batch: Sequence[WatchEvent[Any]], store_id: str) -> None:
+        """See WatchListener."""
+        self._waiting.extend(batch)
+        if self._begun and len(self._waiting) > MAX_WAITING:
+            self._overflowed = True
+        self._news.set()
+
+    def ended(self, error: ApiError) -> None:
+        """See WatchListener."""
+        self._error = error
+        self._news.set()
+
+    def close(self) -> None:
+        """Ends it, as if its time were over."""
+        self._closed = True
+        self._news.set()
+
+    # --- what the reader gets
+
+    async def lines(self) -> AsyncGenerator[bytes, None]:
+        """The lines, as they come, several at a time. Begins with an empty one when it is clear that there is an answer
+        to give; before that it raises what the master says instead (Forbidden, Expired ...)."""
+        words, target = self._call.query, self._call.target
+        field_selector = words.get("fieldSelector", "")
+        if target.name:
+            field_selector = ",".join(filter(None, (field_selector, f"metadata.name={target.name}")))
+        stop = self._call.client.listen(
+            target.resource.kind.message,
+            self,
+            target.namespace,
+            label_selector=words.get("labelSelector", ""),
+            field_selector=field_selector,
+            after_revision=None if self._initial else self._since,
+            initial_state=self._initial,
+            allow_stale=words.get("resourceVersion") == "0",
+        )
+        try:
+            await self._wait(FIRST_NEWS_S)
+            if self._error is not None and not self._waiting:
+                raise self._error
+            yield b""
+            while True:
+                if self._overflowed or self._closed:
+                    return
+                if self._waiting:
+                    text = self._take()
+                    if text:
+                        yield text
+                    continue
+                if self._error is not None:
+                    if expired_event(self._error) or (self._error.code < 500 and self._error.code != 410):
+                        yield _line("ERROR", orjson.dumps(failure(self._error, target)))
+                    return
+                now_s = self._clock.monotonic()
+                if now_s >= self._ends_at_s:
+                    if self._bookmarks and self._revision:
+                        yield self._bookmark()
+                    return
+                if self._bookmarks and now_s >= self._bookmark_at_s:
+                    self._bookmark_at_s = now_s + BOOKMARK_EVERY_S
+                    if self._revision:
+                        yield self._bookmark()
+                until_s = min(self._ends_at_s, self._bookmark_at_s) if self._bookmarks else self._ends_at_s
+                await self._wait(until_s - now_s)
+        finally:
+            stop()
+
+    async def _wait(self, timeout_s: float) -> None:
+        """For news, or for so long."""
+        if self._waiting or self._error is not None or self._closed:
+            return
+        self._news.clear()
+        try:
+            async with asyncio.timeout(max(0.0, timeout_s)):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    def _take(self, most: int = 200) -> bytes:
+        """Lines of the next events."""
+        lines: list[bytes] = []
+        while self._waiting and len(lines) < most:
+            event = self._waiting.popleft()
+            self._revision = max(self._revision, event.revision)
+            if event.type is EventType.INITIAL_STATE_END:
+                self._begun = True
+                if self._marks_end:
+                    lines.append(self._bookmark({"k8s.io/initial-events-end": "true"}))
+            elif event.object is not None:
+                lines.append(_line(event.type.value, self._encode(event)))
+        return b"".join(lines)
+
+    def _encode(self, event: WatchEvent[Any]) -> bytes:
+        obj: Any = event.object
+        if event.type is EventType.DELETED and obj.metadata.resourceVersion != str(event.revision):
+            last = type(obj)()
+            last.CopyFrom(obj)
+            last.metadata.resourceVersion = str(event.revision)
+            obj = last
+        if self._call.accepted.form is not Form.TABLE:
+            return self._call.one(obj)
+        headings, self._headings = self._headings, False
+        metadata = {"resourceVersion": obj.metadata.resourceVersion}
+        return self._call.at(self._clock.wall()).table([obj], metadata, headings=headings)
+
+    def _bookmark(self, annotations: Mapping[str, str] | None = None) -> bytes:
+        kind = self._call.target.resource.kind
+        metadata: dict[str, Any] = {"resourceVersion": str(self._revision), "creationTimestamp": None}
+        if annotations:
+            metadata["annotations"] = dict(annotations)
+        shown: dict[str, Any] = {"kind": kind.name, "apiVersion": kind.api_version, "metadata": metadata}
+        if self._call.accepted.form is Form.METADATA:
+            shown |= {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
+        if self._call.accepted.form is Form.TABLE:
+            row = {"cells": [], "object": {**shown, "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}}
+            shown = {
+                "kind": "Table",
+                "apiVersion": f"meta.k8s.io/{self._call.accepted.version}",
+                "metadata": metadata,
+                "columnDefinitions": [],
+                "rows": [row],
+            }
+        return _line("BOOKMARK", orjson.dumps(shown))
+
+
+def _line(word: str, obj: bytes) -> bytes:
+    return b'{"type":"%s","object":%s}\n' % (word.encode(), obj)

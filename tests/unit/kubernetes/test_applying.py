@@ -1,0 +1,295 @@
+"""Server-side apply: who answers for what, what goes away, and what is a conflict."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.api.errors import Conflict
+from cluster.kubernetes import applying
+from cluster.kubernetes.fields import fields_of, from_fields_v1, readable, to_fields_v1
+from cluster.kubernetes.patching import APPLY, MERGE
+from cluster.kubernetes.resources import BY_KIND
+from tests.unit.kubernetes.conftest import Api, Reply
+
+POD = BY_KIND["Pod"].descriptor
+SERVICE = BY_KIND["Service"].descriptor
+
+
+def pod(labels: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"name": "web"}
+    if labels is not None:
+        metadata["labels"] = labels
+    found: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
+    return {**found, "spec": spec} if spec else found
+
+
+def container(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, **more}
+
+
+def apply(live: dict[str, Any] | None, wanted: dict[str, Any], name: str, force: bool = False) -> dict[str, Any]:
+    before = copy.deepcopy((live, wanted))
+    outcome = applying.apply(live, wanted, POD, name, force=force, now="2026-01-01T00:00:00Z")
+    assert (live, wanted) == before, "what was there is left alone"
+    return outcome
+
+
+def owned(data: dict[str, Any]) -> dict[str, list[str]]:
+    """Managers, and the fields that they answer for."""
+    return {
+        f"{manager.name} {manager.operation}": sorted(map(readable, paths))
+        for manager, paths in applying.managers_of(data).items()
+    }
+
+
+def test_the_paths_of_an_object() -> None:
+    data = pod(
+        {"a": "b"},
+        containers=[container("main", command=["x"], ports=[{"containerPort": 80}], env=[{"name": "A", "value": "1"}])],
+        nodeSelector={"disk": "ssd"},
+        hostNetwork=True,
+    )
+    data["metadata"] |= {"finalizers": ["x/y"], "uid": "1", "resourceVersion": "2"}
+    data["status"] = {"phase": "Running"}
+    assert sorted(map(readable, fields_of(data, POD))) == sorted(
+        [
+            ".metadata.labels.a",
+            '.metadata.finalizers[="x/y"]',
+            '.spec.containers[name="main"]',
+            '.spec.containers[name="main"].name',
+            '.spec.containers[name="main"].command',
+            '.spec.containers[name="main"].ports[containerPort=80,protocol="TCP"]',
+            '.spec.containers[name="main"].ports[containerPort=80,protocol="TCP"].containerPort',
+            '.spec.containers[name="main"].env[name="A"]',
+            '.spec.containers[name="main"].env[name="A"].name',
+            '.spec.containers[name="main"].env[name="A"].value',
+            ".spec.nodeSelector",
+            ".spec.hostNetwork",
+        ]
+    )
+
+
+def test_sets_are_written_as_kubernetes_does() -> None:
+    paths = fields_of(pod({"a": "b"}, containers=[container("main", image="x")]), POD)
+    written = to_fields_v1(paths)
+    assert written == {
+        "f:metadata": {"f:labels": {"f:a": {}}},
+        "f:spec": {"f:containers": {'k:{"name":"main"}': {".": {}, "f:image": {}, "f:name": {}}}},
+    }
+    assert from_fields_v1(written) == paths
+
+
+@given(st.recursive(st.none() | st.text(max_size=3), lambda x: st.dictionaries(st.text(max_size=4), x, max_size=3)))
+def test_what_somebody_else_wrote_there_does_no_harm(data: Any) -> None:
+    for path in from_fields_v1(data):
+        assert path
+
+
+def test_the_first_to_apply_answers_for_what_it_applied() -> None:
+    made = apply(None, pod({"a": "b"}, containers=[container("main")]), "one")
+    assert owned(made) == {
+        "one Apply": [".metadata.labels.a", '.spec.containers[name="main"]', '.spec.containers[name="main"].name']
+    }
+
+
+def test_what_was_there_before_the_first_apply_is_somebodys() -> None:
+    live = pod({"a": "b", "x": "y"}, containers=[container("main", image="1")])
+    with pytest.raises(Conflict) as conflict:
+        apply(live, pod({"a": "c"}), "one")
+    assert conflict.value.message == (
+        'Apply failed with 1 conflict: conflict with "before-first-apply" using v1: .metadata.labels.a'
+    )
+    assert [(cause.path, cause.reason) for cause in conflict.value.causes] == [
+        (".metadata.labels.a", "FieldManagerConflict")
+    ]
+    same = apply(live, pod({"a": "b"}), "one")
+    assert owned(same)["one Apply"] == [".metadata.labels.a"], "who wants what is there has it together"
+    forced = apply(live, pod({"a": "c"}), "one", force=True)
+    assert forced["metadata"]["labels"] == {"a": "c", "x": "y"}
+    assert ".metadata.labels.a" not in owned(forced)["before-first-apply Update"]
+
+
+def test_what_is_no_longer_applied_goes_away() -> None:
+    first = apply(
+        None,
+        pod({"a": "b", "c": "d"}, containers=[container("main", image="1", env=[{"name": "A"}, {"name": "B"}])]),
+        "one",
+    )
+    second = apply(first, pod({"a": "b"}, containers=[container("main", env=[{"name": "B"}])]), "one")
+    assert second["metadata"]["labels"] == {"a": "b"}
+    assert second["spec"]["containers"] == [container("main", env=[{"name": "B"}])]
+    third = apply(second, pod({"a": "b"}), "one")
+    assert third["spec"]["containers"] == []
+
+
+def test_unless_somebody_else_answers_for_it_too() -> None:
+    first = apply(None, pod({"a": "b"}, containers=[container("main", image="1")]), "one")
+    both = apply(first, pod({"a": "b"}, containers=[container("main", image="1"), container("side")]), "two")
+    assert [each["name"] for each in both["spec"]["containers"]] == ["main", "side"]
+    left = apply(both, pod(), "one")
+    assert left["metadata"]["labels"] == {"a": "b"}
+    assert left["spec"]["containers"] == [container("main", image="1"), container("side")]
+    assert list(owned(left)) == ["two Apply"]
+    gone = apply(left, pod(), "two")
+    assert gone["spec"]["containers"] == []
+
+
+def test_an_item_stays_as_long_as_somebody_has_a_part_of_it() -> None:
+    first = apply(None, pod(containers=[container("main", image="1")]), "one")
+    second = apply(first, pod(containers=[container("main", command=["x"])]), "two")
+    left = apply(second, pod(), "one")
+    assert left["spec"]["containers"] == [container("main", command=["x"])]
+
+
+def test_fields_that_others_have_are_a_conflict_only_if_they_change() -> None:
+    first = apply(None, pod(priority=1, hostNetwork=True), "one")
+    with pytest.raises(Conflict, match=r'conflict with "one": \.spec\.priority'):
+        apply(first, pod(priority=2, hostNetwork=True), "two")
+    forced = apply(first, pod(priority=2, hostNetwork=True), "two", force=True)
+    assert owned(forced) == {
+        "one Apply": [".spec.hostNetwork"],
+        "two Apply": [".spec.hostNetwork", ".spec.priority"],
+    }
+
+
+def test_to_apply_the_same_again_changes_nothing() -> None:
+    wanted = pod({"a": "b"}, containers=[container("main", ports=[{"containerPort": 80}])])
+    first = apply(None, wanted, "one")
+    again = applying.apply(first, wanted, POD, "one", force=False, now="2027-01-01T00:00:00Z")
+    assert again == first, "not even the time"
+
+
+def test_an_update_notes_who_has_changed_what() -> None:
+    first = apply(None, pod({"a": "b", "c": "d"}), "one")
+    changed = copy.deepcopy(first)
+    changed["metadata"]["labels"] = {"a": "x", "new": "y"}
+    noted = applying.noted(first, changed, POD, "editor", now="2026-01-02T00:00:00Z")
+    assert owned(noted) == {"editor Update": [".metadata.labels.a", ".metadata.labels.new"]}
+    with pytest.raises(Conflict, match='conflict with "editor" using v1'):
+        apply(noted, pod({"a": "b"}), "one")
+
+
+def test_of_an_object_that_nobody_has_applied_nothing_is_noted() -> None:
+    live = pod({"a": "b"})
+    noted = applying.noted(live, pod({"a": "c"}), POD, "editor", now="")
+    assert "managedFields" not in noted["metadata"]
+
+
+@pytest.mark.parametrize("emptied", [[], [{}]])
+def test_who_empties_the_list_ends_the_tracking(emptied: list[Any]) -> None:
+    first = apply(None, pod({"a": "b"}), "one")
+    changed = {**first, "metadata": {**first["metadata"], "managedFields": emptied}}
+    assert "managedFields" not in applying.noted(first, changed, POD, "editor", now="")["metadata"]
+
+
+def test_ports_are_told_apart_by_number_and_protocol() -> None:
+    def service(*ports: dict[str, Any]) -> dict[str, Any]:
+        return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": list(ports)}}
+
+    live = service({"port": 53, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"})
+    merged = applying.apply(
+        live, service({"port": 53, "protocol": "UDP", "name": "dns"}), SERVICE, "one", force=False, now=""
+    )
+    assert merged["spec"]["ports"] == [
+        {"port": 53, "protocol": "UDP", "name": "dns"},
+        {"port": 53, "protocol": "TCP"},
+    ]
+
+
+_labels = st.dictionaries(st.sampled_from("abc"), st.sampled_from("12"), max_size=3)
+_steps = st.lists(st.tuples(st.sampled_from(("one", "two")), _labels, st.booleans()), max_size=8)
+
+
+@given(_steps)
+def test_what_is_wanted_is_there_and_nothing_else(
+    steps: list[tuple[str, dict[str, str], bool]],
+) -> None:
+    live: dict[str, Any] | None = None
+    wanted: dict[str, dict[str, str]] = {}
+    for name, labels, force in steps:
+        try:
+            live = apply(live, pod(labels), name, force)
+        except Conflict:
+            assert not force
+            continue
+        wanted[name] = labels
+        found = live["metadata"].get("labels", {})
+        assert labels.items() <= found.items()
+        assert set(found) <= {key for labels in wanted.values() for key in labels}
+
+
+# --- over HTTP
+
+PODS = "/api/v1/namespaces/default/pods"
+
+
+async def send(api: Api, manager: str, body: Any, **query: str) -> Reply:
+    parameters = {"fieldManager": manager, **query}
+    return await api.ask("PATCH", f"{PODS}/web", body, headers={"Content-Type": APPLY}, params=parameters)
+
+
+def real(**labels: str) -> dict[str, Any]:
+    return pod(labels, containers=[container("main", command=["sleep"])])
+
+
+async def test_an_object_is_made_changed_and_fought_about(api: Api) -> None:
+    made = await send(api, "one", real(a="b"))
+    assert made.code == 201
+    version = made.body["metadata"]["resourceVersion"]
+    again = await send(api, "one", real(a="b"))
+    assert (again.code, again.body["metadata"]["resourceVersion"]) == (200, version), "nothing has changed"
+    refused = await send(api, "two", real(a="c"))
+    assert (refused.code, refused.reason) == (409, "Conflict")
+    assert refused.body["details"]["causes"] == [
+        {"reason": "FieldManagerConflict", "message": 'conflict with "one"', "field": ".metadata.labels.a"}
+    ]
+    assert (await send(api, "two", real(a="c"), force="true")).body["metadata"]["labels"] == {"a": "c"}
+    await api.ask(
+        "PATCH",
+        f"{PODS}/web",
+        {"metadata": {"labels": {"a": "d"}}},
+        headers={"Content-Type": MERGE},
+        params={"fieldManager": "editor"},
+    )
+    assert 'conflict with "editor"' in (await send(api, "two", real(a="c"))).body["message"]
+    shown = (await api.get(f"{PODS}/web")).body
+    del shown["metadata"]["managedFields"]
+    shown["metadata"]["labels"]["a"] = "e"
+    replaced = await api.ask("PUT", f"{PODS}/web", shown, headers={"User-Agent": "robot/1.0"})
+    managers = [entry["manager"] for entry in replaced.body["metadata"]["managedFields"]]
+    assert managers == ["one", "two", "robot"]
+
+
+async def test_yaml_dry_runs_and_quantities(api: Api) -> None:
+    body = b"apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  containers:\n  - {name: m, command: [x]}\n"
+    assert (await send(api, "one", body, dryRun="All")).code == 201
+    assert (await api.get(f"{PODS}/web")).code == 404
+    resources = {"requests": {"cpu": "0.5"}}
+    wanted = pod(containers=[container("m", command=["x"], resources=resources)])
+    first = await send(api, "one", wanted)
+    assert first.body["spec"]["containers"][0]["resources"] == {"requests": {"cpu": "500m"}}
+    second = await send(api, "two", wanted)
+    assert second.code == 200, "0.5 and 500m are the same"
+
+
+async def test_what_cannot_be_applied(api: Api) -> None:
+    for body, query, code in (
+        (real(), {"fieldManager": ""}, 400),
+        ([], {}, 400),
+        ({}, {}, 400),
+        ({**real(), "metadata": {"name": "other"}}, {}, 400),
+        ({**real(), "metadata": {"name": "web", "managedFields": [{"manager": "x"}]}}, {}, 400),
+        (pod(contaners=[]), {"fieldValidation": "Strict"}, 400),
+        (pod(containers=7), {}, 422),
+        (pod(), {}, 422),
+    ):
+        assert (await send(api, "one", body, **query)).code == code, body
+    status = await api.ask(
+        "PATCH", f"{PODS}/web/status", real(), headers={"Content-Type": APPLY}, params={"fieldManager": "one"}
+    )
+    assert status.code == 415

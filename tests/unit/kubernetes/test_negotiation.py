@@ -1,0 +1,80 @@
+"""In which form an answer is wanted, and what the query says."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.api.errors import BadRequest, Invalid
+from cluster.kubernetes import query
+from cluster.kubernetes.negotiation import Accepted, Form, negotiate
+from cluster.kubernetes.statuses import Refused
+
+TABLE = (
+    "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"
+)
+DISCOVERY = (
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
+    "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"
+)
+
+
+@pytest.mark.parametrize(
+    ("header", "discovery", "accepted"),
+    [
+        ("", False, Accepted(Form.PLAIN)),
+        ("*/*", False, Accepted(Form.PLAIN)),
+        ("application/json", False, Accepted(Form.PLAIN)),
+        (TABLE, False, Accepted(Form.TABLE)),
+        ("application/json;as=Table;v=v1beta1;g=meta.k8s.io", False, Accepted(Form.TABLE, "v1beta1")),
+        ("application/json;as=Table;v=v9;g=meta.k8s.io, application/json", False, Accepted(Form.PLAIN)),
+        ("application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", False, Accepted(Form.METADATA)),
+        ("application/vnd.kubernetes.protobuf,application/json", False, Accepted(Form.PLAIN)),
+        (DISCOVERY, True, Accepted(Form.DISCOVERY, "v2")),
+        (DISCOVERY, False, Accepted(Form.PLAIN)),
+        ("application/json, */*", True, Accepted(Form.PLAIN)),
+        ("text/html, application/json;q=0.9", False, Accepted(Form.PLAIN)),
+    ],
+)
+def test_the_first_form_that_is_served_is_taken(header: str, discovery: bool, accepted: Accepted) -> None:
+    assert negotiate(header, discovery=discovery) == accepted
+
+
+@pytest.mark.parametrize("header", ["text/html", "application/vnd.kubernetes.protobuf", "application/json;q=0", ";;,"])
+def test_what_is_not_served_is_not_acceptable(header: str) -> None:
+    with pytest.raises(Refused) as refused:
+        negotiate(header)
+    assert (refused.value.code, refused.value.reason) == (406, "NotAcceptable")
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("false", False), ("0", False), ("", False)])
+def test_flags(text: str, value: bool) -> None:
+    assert query.flag({"watch": text}, "watch") is value
+    assert query.flag({}, "watch") is False
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30s", 30.0), ("1m30s", 90.0), ("500ms", 0.5), ("0", 0.0), ("1.5h", 5400)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert query.duration_s({"timeout": text}, "timeout") == seconds
+
+
+@pytest.mark.parametrize("text", ["yes", "-1", "1.5", "١", "9" * 30, "x" * 100])
+def test_what_makes_no_sense_is_refused(text: str) -> None:
+    with pytest.raises(BadRequest):
+        query.number({"limit": text}, "limit")
+    with pytest.raises(BadRequest):
+        query.flag({"watch": text}, "watch")
+    with pytest.raises(BadRequest):
+        query.duration_s({"timeout": text}, "timeout")
+
+
+def test_dry_run_and_field_validation() -> None:
+    assert query.dry_run({"dryRun": "All"})
+    assert not query.dry_run({})
+    assert query.field_validation({}) == "Warn"
+    assert query.field_validation({"fieldValidation": "Strict"}) == "Strict"
+    with pytest.raises(Invalid, match='supported values: "All"'):
+        query.dry_run({"dryRun": "client"})
+    with pytest.raises(Invalid, match="fieldValidation"):
+        query.field_validation({"fieldValidation": "strict"})

@@ -1,0 +1,140 @@
+"""get and list: objects, tables, pages, selectors, versions."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.api.kinds import KINDS
+from cluster.kubernetes.resources import RESOURCES
+from cluster.pb.v1 import core_pb2 as core
+from tests.kit.memory_client import MemoryCluster
+from tests.unit.kubernetes.conftest import Api, pod
+
+PODS = "/api/v1/namespaces/default/pods"
+TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"}
+
+
+async def test_an_object(api: Api, cluster: MemoryCluster) -> None:
+    stored = cluster.put(pod("web", app="web"))
+    reply = await api.get(f"{PODS}/web")
+    assert reply.code == 200
+    assert reply.body["kind"] == "Pod"
+    assert reply.body["apiVersion"] == "v1"
+    assert reply.body["metadata"]["labels"] == {"app": "web"}
+    assert reply.body["metadata"]["resourceVersion"] == stored.metadata.resourceVersion
+
+
+async def test_no_object(api: Api) -> None:
+    reply = await api.get(f"{PODS}/web")
+    assert (reply.code, reply.reason) == (404, "NotFound")
+    assert reply.body["message"] == 'pods "web" not found'
+    assert reply.body["details"] == {"name": "web", "kind": "pods"}
+    reply = await api.get("/apis/policy/v1/namespaces/default/poddisruptionbudgets/web")
+    assert reply.body["message"] == 'poddisruptionbudgets.policy "web" not found'
+    assert reply.body["details"]["group"] == "policy"
+
+
+async def test_lists_of_every_kind(api: Api) -> None:
+    assert len(RESOURCES) == len(KINDS)
+    for row in RESOURCES:
+        root = f"/apis/{row.group}/{row.version}" if row.group else f"/api/{row.version}"
+        for headers in ({}, TABLE):
+            reply = await api.get(f"{root}/{row.plural}", headers=headers)
+            assert reply.code == 200, row.plural
+            assert reply.body["kind"] == ("Table" if headers else f"{row.kind.name}List")
+            assert reply.body["metadata"]["resourceVersion"].isdigit()
+
+
+async def test_selectors(api: Api, cluster: MemoryCluster) -> None:
+    for number, tier in enumerate(("front", "back", "front")):
+        cluster.put(pod(f"p{number}", tier=tier))
+    cluster.put(pod("elsewhere", "other", tier="front"))
+
+    async def names(query: str) -> list[str]:
+        reply = await api.get(f"/api/v1/pods?{query}")
+        assert reply.code == 200, reply.body
+        return [item["metadata"]["name"] for item in reply.body["items"]]
+
+    assert await names("labelSelector=tier%3Dfront") == ["p0", "p2", "elsewhere"]
+    assert await names("labelSelector=tier%3Dfront&labelSelector=!absent") == ["p0", "p2", "elsewhere"]
+    assert await names("labelSelector=tier+in+(back),tier") == ["p1"]
+    assert await names("fieldSelector=metadata.name%3Dp1") == ["p1"]
+    assert await names("fieldSelector=metadata.namespace%21%3Ddefault") == ["elsewhere"]
+    assert (await api.get("/api/v1/pods?fieldSelector=spec.nope%3D1")).code == 400
+    assert (await api.get("/api/v1/pods?labelSelector=%3D%3D")).code == 400
+
+
+async def test_pages_are_of_one_snapshot(api: Api, cluster: MemoryCluster) -> None:
+    for number in range(5):
+        cluster.put(pod(f"p{number}"))
+    first = (await api.get(f"{PODS}?limit=2")).body
+    assert first["metadata"]["remainingItemCount"] == 3
+    cluster.put(pod("a-new-one"))
+    names = [item["metadata"]["name"] for item in first["items"]]
+    token = first["metadata"]["continue"]
+    while token:
+        reply = await api.get(PODS, params={"limit": "2", "continue": token})
+        assert reply.body["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+        names += [item["metadata"]["name"] for item in reply.body["items"]]
+        token = reply.body["metadata"].get("continue")
+    assert names == [f"p{number}" for number in range(5)]
+
+
+async def test_versions(api: Api, cluster: MemoryCluster) -> None:
+    version = int(cluster.put(pod("web")).metadata.resourceVersion)
+    cluster.put(pod("later"))
+
+    async def count(**query: str) -> int:
+        return len((await api.get(PODS, params=query)).body["items"])
+
+    assert await count() == await count(resourceVersion="0") == await count(resourceVersion=str(version)) == 2
+    assert await count(resourceVersion=str(version), resourceVersionMatch="Exact") == 1
+    ahead = await api.get(PODS, params={"resourceVersion": str(version + 99)})
+    assert (ahead.code, ahead.reason) == (504, "Timeout")
+    assert "Too large resource version" in ahead.body["message"]
+    for query in ({"resourceVersion": "x"}, {"resourceVersionMatch": "Exact"}, {"limit": "-1"}, {"limit": "many"}):
+        assert (await api.get(PODS, params=query)).code == 400, query
+
+
+async def test_a_table(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("web"))
+    reply = await api.get(PODS, headers=TABLE)
+    names = [column["name"] for column in reply.body["columnDefinitions"]]
+    assert names == [
+        *("Name", "Ready", "Status", "Restarts", "Age", "IP", "Node", "Nominated Node", "Readiness Gates"),
+    ]
+    assert [column["priority"] for column in reply.body["columnDefinitions"]] == [0] * 5 + [1] * 4
+    (row,) = reply.body["rows"]
+    assert row["cells"][:4] == ["web", "0/1", "Pending", "0"]
+    assert row["object"]["kind"] == "PartialObjectMetadata"
+    assert row["object"]["metadata"]["name"] == "web"
+    assert "spec" not in row["object"]
+    plain = await api.get(f"{PODS}/web?includeObject=Object", headers=TABLE)
+    assert plain.body["rows"][0]["object"]["kind"] == "Pod"
+    bare = await api.get(f"{PODS}/web?includeObject=None", headers=TABLE)
+    assert bare.body["rows"][0]["object"] is None
+
+
+async def test_metadata_alone(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("web"))
+    headers = {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
+    reply = await api.get(PODS, headers=headers)
+    assert reply.body["kind"] == "PartialObjectMetadataList"
+    assert list(reply.body["items"][0]) == ["kind", "apiVersion", "metadata"]
+
+
+async def test_what_is_encoded_once_is_not_shown_for_another_version(api: Api, cluster: MemoryCluster) -> None:
+    stored = cluster.put(pod("web"))
+    for phase in ("Running", "Succeeded"):
+        changed = core.Pod()
+        changed.CopyFrom(stored)
+        changed.status.phase = phase
+        cluster.put(changed)
+        assert (await api.get(f"{PODS}/web")).body["status"]["phase"] == phase
+        assert (await api.get(f"{PODS}/web", headers=TABLE)).body["rows"][0]["cells"][2] == phase
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/vnd.kubernetes.protobuf"])
+async def test_forms_that_are_not_served(api: Api, accept: str) -> None:
+    reply = await api.get(PODS, headers={"Accept": accept})
+    assert (reply.code, reply.reason) == (406, "NotAcceptable")

@@ -1,0 +1,175 @@
+"""Who may ask, what is answered when something is wrong, and what cannot be done to the server."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from cluster.api.errors import Forbidden, Overloaded, StoreRewound, Unavailable
+from cluster.rpc.identity import Identity, issue, make_ca
+from cluster.rpc.tokens import issue_token
+from tests.kit.memory_client import MemoryCluster
+from tests.unit.kubernetes.conftest import Api, manifest, pod
+
+PODS = "/api/v1/namespaces/default/pods"
+
+
+async def as_nobody(api: Api, **headers: str) -> tuple[int, dict[str, str]]:
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=api.trust())) as session,
+        session.get(f"https://{api.address}{PODS}", headers=headers) as response,
+    ):
+        return response.status, await response.json()
+
+
+async def test_a_certificate_says_who_asks(api: Api) -> None:
+    assert (await api.get(PODS)).code == 200
+    assert api.callers == ["admin"]
+
+
+async def test_without_certificate_and_token_nobody_is_told_anything(api: Api) -> None:
+    for headers in (
+        {},
+        {"Authorization": "Bearer "},
+        {"Authorization": "Basic YTpi"},
+        {"Authorization": "Bearer a.b.c"},
+    ):
+        code, status = await as_nobody(api, **headers)
+        assert (code, status["reason"], status["kind"]) == (401, "Unauthorized", "Status")
+    assert api.callers == []
+
+
+async def test_a_token_says_who_asks(api: Api) -> None:
+    token = issue_token(api.directory / "ca", Identity("node", "n1"), lifetime_s=60)
+    code, _ = await as_nobody(api, Authorization=f"Bearer {token}")
+    assert code == 200
+    assert api.callers == ["node:n1"]
+
+
+async def test_a_token_of_another_cluster_is_worth_nothing(api: Api, tmp_path: Path) -> None:
+    make_ca(tmp_path / "other", "demo")
+    token = issue_token(tmp_path / "other", Identity("admin"), lifetime_s=60)
+    assert (await as_nobody(api, Authorization=f"Bearer {token}"))[0] == 401
+
+
+async def test_a_certificate_of_another_authority_does_not_get_through(api: Api, tmp_path: Path) -> None:
+    make_ca(tmp_path / "other", "demo")
+    issue(tmp_path / "other", tmp_path / "stranger", Identity("admin"))
+    context = ssl.create_default_context(cafile=str(api.directory / "ca" / "ca.crt"))
+    context.load_cert_chain(tmp_path / "stranger" / "tls.crt", tmp_path / "stranger" / "tls.key")
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session:
+        with pytest.raises(aiohttp.ClientError):
+            await session.get(f"https://{api.address}{PODS}")
+    assert api.callers == []
+
+
+async def test_health_is_anybodys_to_ask(api: Api) -> None:
+    for path in ("/healthz", "/livez", "/readyz", "/readyz/ping"):
+        reply = await api.get(path)
+        assert (reply.code, reply.body) == (200, "ok")
+
+
+async def test_what_the_master_refuses_is_a_status(api: Api, cluster: MemoryCluster) -> None:
+    for error, code, reason in (
+        (Forbidden("no"), 403, "Forbidden"),
+        (Overloaded("later"), 429, "TooManyRequests"),
+        (StoreRewound("other"), 410, "Expired"),
+        (Unavailable("gone"), 503, "ServiceUnavailable"),
+    ):
+        cluster.fail_next(error)
+        reply = await api.get(f"{PODS}/web")
+        assert (reply.code, reply.reason, reply.body["code"]) == (code, reason, code)
+        assert ("Retry-After" in reply.headers) == (code == 429)
+
+
+async def test_a_bug_is_no_traceback(api: Api, cluster: MemoryCluster) -> None:
+    def stumble(actor: str, operations: object) -> None:
+        raise KeyError("secret detail")
+
+    cluster.on_write = stumble
+    reply = await api.ask("POST", PODS, manifest())
+    assert (reply.code, reply.reason) == (500, "InternalError")
+    assert "secret detail" not in str(reply.body)
+    assert "Traceback" not in str(reply.body)
+
+
+async def test_paths_that_are_not_served(api: Api) -> None:
+    for path in ("/", "/nothing", "/api/v1/nothing", "/apis/apps/v1", "/apis/nothing.example", "/openapi/v4"):
+        reply = await api.get(path)
+        assert (reply.code, reply.body) == (404, "404 page not found\n"), path
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/v1/pods"),
+        ("PUT", PODS),
+        ("PATCH", PODS),
+        ("POST", f"{PODS}/web"),
+        ("DELETE", f"{PODS}/web/status"),
+        ("GET", f"{PODS}/web/eviction"),
+        ("DELETE", "/api/v1/namespaces/default/replicationcontrollers/web/scale"),
+        ("POST", "/version"),
+        ("OPTIONS", PODS),
+    ],
+)
+async def test_methods_that_are_not_allowed(api: Api, method: str, path: str) -> None:
+    reply = await api.ask(method, path)
+    assert (reply.code, reply.reason) == (405, "MethodNotAllowed")
+
+
+async def test_bodies_have_a_limit(api: Api) -> None:
+    reply = await api.ask("POST", PODS, b"x" * (3 * 1024 * 1024 + 1))
+    assert (reply.code, reply.reason) == (413, "RequestEntityTooLarge")
+
+
+async def test_so_has_a_body_whose_length_is_not_said(api: Api) -> None:
+    async def endless() -> object:
+        for _ in range(100):
+            yield b"x" * 65536
+
+    reply = await api.ask("POST", PODS, data=endless())
+    assert reply.code == 413
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /api HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET /api HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+        b"GET /api HTTP/1.1\r\nHost : a\r\n\r\n",
+        b"GET /api HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n",
+        b"GET /api HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
+        b"NOT HTTP AT ALL\r\n\r\n",
+        b"GET /" + b"a" * 70000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /api HTTP/1.1\r\n" + b"".join(b"X-%d: %s\r\n" % (n, b"a" * 500) for n in range(400)) + b"\r\n",
+        b"GET /api/%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\nHost: a\r\n\r\n",
+    ],
+)
+async def test_requests_that_are_no_http_get_400_or_nothing(
+    api: Api, request_bytes: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, _, port = api.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port), ssl=api.trust("admin"))
+    writer.write(request_bytes)
+    async with asyncio.timeout(10):
+        answer = await reader.read(65536)
+    writer.close()
+    assert not answer or answer.split(b" ")[1] in (b"400", b"405", b"404", b"414", b"431"), answer[:200]
+    assert b"Traceback" not in answer
+    assert "Traceback" not in caplog.text, "it is no news of ours"
+    assert (await api.get(PODS)).code == 200, "and it serves on"
+
+
+async def test_stopping_ends_watches_and_calls(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("web"))
+    async with api.stream(f"{PODS}?watch=1") as response:
+        assert await response.content.readline()
+        async with asyncio.timeout(5):
+            await api.server.stop()
+            assert await response.content.readline() == b""
+    await api.server.stop()

@@ -1,0 +1,174 @@
+"""watch: what is told, in which order, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from cluster.api.errors import Forbidden
+from cluster.kubernetes import watching
+from cluster.pb.v1 import core_pb2 as core
+from tests.kit.memory_client import MemoryCluster
+from tests.unit.kubernetes.conftest import Api, pod
+
+PODS = "/api/v1/namespaces/default/pods"
+
+
+async def events(response: Any, count: int) -> list[dict[str, Any]]:
+    """So many events."""
+    found: list[dict[str, Any]] = []
+    async with asyncio.timeout(10):
+        while len(found) < count:
+            line = await response.content.readline()
+            assert line, f"the watch ended after {found}"
+            found.append(json.loads(line))
+    return found
+
+
+def told(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(event["type"], event["object"]["metadata"].get("name", "")) for event in found]
+
+
+def relabelled(stored: core.Pod, **labels: str) -> core.Pod:
+    changed = core.Pod()
+    changed.CopyFrom(stored)
+    changed.metadata.labels.clear()
+    changed.metadata.labels.update(labels)
+    return changed
+
+
+async def test_what_there_is_and_then_what_happens(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("a"))
+    async with api.stream(f"{PODS}?watch=1") as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"] == "application/json"
+        assert told(await events(response, 1)) == [("ADDED", "a")]
+        stored = cluster.put(pod("b"))
+        cluster.put(relabelled(stored, x="y"))
+        cluster.put(pod("elsewhere", "other"))
+        cluster.remove(stored)
+        found = await events(response, 3)
+    assert told(found) == [("ADDED", "b"), ("MODIFIED", "b"), ("DELETED", "b")]
+    versions = [int(event["object"]["metadata"]["resourceVersion"]) for event in found]
+    assert versions == sorted(versions)
+    assert versions[-1] == cluster.store.revision, "a deletion has the version of the deletion"
+
+
+async def test_after_a_version_each_change_is_told_once(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("a"))
+    version = (await api.get(PODS)).body["metadata"]["resourceVersion"]
+    cluster.put(pod("b"))
+    async with api.stream(f"{PODS}?watch=true&resourceVersion={version}") as response:
+        assert told(await events(response, 1)) == [("ADDED", "b")]
+        cluster.put(pod("c"))
+        assert told(await events(response, 1)) == [("ADDED", "c")]
+
+
+async def test_selectors(api: Api, cluster: MemoryCluster) -> None:
+    stored = cluster.put(pod("a", tier="back"))
+    async with api.stream(f"{PODS}?watch=1&labelSelector=tier%3Dfront") as response:
+        stored = cluster.put(relabelled(stored, tier="front"))
+        stored = cluster.put(relabelled(stored, tier="front", x="y"))
+        cluster.put(relabelled(stored, tier="back"))
+        assert told(await events(response, 3)) == [("ADDED", "a"), ("MODIFIED", "a"), ("DELETED", "a")]
+
+
+async def test_one_object(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("a"))
+    cluster.put(pod("b"))
+    async with api.stream(f"{PODS}/b?watch=1") as response:
+        assert told(await events(response, 1)) == [("ADDED", "b")]
+
+
+async def test_a_version_that_is_no_longer_kept(api: Api, cluster: MemoryCluster) -> None:
+    version = cluster.put(pod("a")).metadata.resourceVersion
+    cluster.put(pod("b"))
+    cluster.compact()
+    reply = await api.get(f"{PODS}?watch=1&resourceVersion={version}")
+    assert (reply.code, reply.reason) == (410, "Expired")
+
+
+async def test_when_the_store_is_another_one_the_list_begins_anew(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("a"))
+    async with api.stream(f"{PODS}?watch=1") as response:
+        await events(response, 1)
+        cluster.break_watches()
+        assert await response.content.readline() == b"", "it ends, and the client goes on from what it has seen"
+
+
+async def test_it_ends_when_its_time_is_over(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("a"))
+    async with api.stream(f"{PODS}?watch=1&timeoutSeconds=1&allowWatchBookmarks=true") as response:
+        found = await events(response, 2)
+        assert told(found) == [("ADDED", "a"), ("BOOKMARK", "")]
+        assert found[1]["object"]["metadata"]["resourceVersion"] == str(cluster.store.revision)
+        assert await response.content.readline() == b""
+
+
+async def test_the_end_of_what_there_is_can_be_marked(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("a"))
+    query = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    async with api.stream(f"{PODS}?{query}") as response:
+        found = await events(response, 2)
+    assert told(found) == [("ADDED", "a"), ("BOOKMARK", "")]
+    assert found[1]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+    assert (await api.get(f"{PODS}?watch=1&sendInitialEvents=true")).code == 400
+
+
+async def test_as_tables_with_one_head(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("a"))
+    headers = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    async with api.stream(f"{PODS}?watch=1", headers=headers) as response:
+        (first,) = await events(response, 1)
+        cluster.put(pod("b"))
+        (second,) = await events(response, 1)
+    assert first["object"]["kind"] == second["object"]["kind"] == "Table"
+    assert first["object"]["columnDefinitions"]
+    assert second["object"]["columnDefinitions"] == []
+    assert second["object"]["rows"][0]["cells"][0] == "b"
+
+
+async def test_who_may_not_watch_is_told_before_anything_else(api: Api, cluster: MemoryCluster) -> None:
+    cluster.fail_next(Forbidden("not you"))
+    reply = await api.get(f"{PODS}?watch=1")
+    assert (reply.code, reply.reason) == (403, "Forbidden")
+
+
+async def test_a_thousand_watches_of_one_client(api: Api, cluster: MemoryCluster) -> None:
+    api.session.connector._limit = 0  # type: ignore[union-attr]
+    streams = [api.stream(f"{PODS}?watch=1&labelSelector=n%3D{number % 10}") for number in range(1000)]
+    async with asyncio.timeout(60):
+        responses = [
+            response
+            for start in range(0, 1000, 100)
+            for response in await asyncio.gather(*(stream.__aenter__() for stream in streams[start : start + 100]))
+        ]
+        assert {response.status for response in responses} == {200}
+        cluster.put(pod("a", n="3"))
+        chosen = responses[3::10]
+        assert len(chosen) == 100
+        lines = await asyncio.gather(*(response.content.readline() for response in chosen))
+        assert len(set(lines)) == 1
+        for response in responses:
+            response.close()
+        while api.server.watches:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_reader_that_takes_nothing_is_cut_off(api: Api, cluster: MemoryCluster, monkeypatch: Any) -> None:
+    monkeypatch.setattr(watching, "MAX_WAITING", 100)
+    async with api.stream(f"{PODS}?watch=1") as response:
+        cluster.put(pod("a"))
+        await events(response, 1)
+        cluster.hold_watches()
+        stored = pod("b")
+        stored.metadata.annotations["x"] = "y" * 20_000
+        for number in range(300):
+            stored.metadata.labels["n"] = str(number)
+            stored = cluster.put(stored)
+        cluster.release_watches()
+        async with asyncio.timeout(10):
+            while line := await response.content.readline():
+                assert json.loads(line)["type"] in ("ADDED", "MODIFIED")
+    assert not api.server.watches

@@ -1,0 +1,323 @@
+"""create, update, patch, delete, and the subresources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cluster.api.errors import TooManyRequests
+from cluster.client.interface import ClusterClient
+from cluster.kubernetes.patching import JSON_PATCH, MERGE, STRATEGIC
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
+from tests.kit.memory_client import MemoryCluster
+from tests.unit.kubernetes.conftest import Api, Reply, manifest, pod
+
+PODS = "/api/v1/namespaces/default/pods"
+RCS = "/api/v1/namespaces/default/replicationcontrollers"
+
+
+def rc(replicas: int = 1) -> dict[str, Any]:
+    template = {"metadata": {"labels": {"app": "web"}}, "spec": manifest()["spec"]}
+    spec = {"replicas": replicas, "selector": {"app": "web"}, "template": template}
+    return {"apiVersion": "v1", "kind": "ReplicationController", "metadata": {"name": "web"}, "spec": spec}
+
+
+async def patch(api: Api, path: str, media: str, body: Any) -> Reply:
+    return await api.ask("PATCH", path, body, headers={"Content-Type": media})
+
+
+async def test_create(api: Api, cluster: MemoryCluster) -> None:
+    reply = await api.ask("POST", PODS, manifest())
+    assert (reply.code, reply.body["kind"]) == (201, "Pod")
+    assert reply.body["spec"]["restartPolicy"] == "Always", "defaults are applied"
+    assert cluster.find(core.Pod, "web") is not None
+    again = await api.ask("POST", PODS, manifest())
+    assert (again.code, again.reason) == (409, "AlreadyExists")
+    assert again.body["details"] == {"name": "web", "kind": "pods"}
+
+
+async def test_create_with_a_generated_name(api: Api) -> None:
+    body = manifest()
+    body["metadata"] = {"generateName": "web-"}
+    names = {(await api.ask("POST", PODS, body)).body["metadata"]["name"] for _ in range(3)}
+    assert len(names) == 3
+    assert all(name.startswith("web-") and len(name) == 9 for name in names)
+
+
+async def test_a_dry_run_writes_nothing(api: Api, cluster: MemoryCluster) -> None:
+    assert (await api.ask("POST", f"{PODS}?dryRun=All", manifest())).code == 201
+    assert cluster.find(core.Pod, "web") is None
+    cluster.put(pod("web"))
+    assert (await patch(api, f"{PODS}/web?dryRun=All", MERGE, {"metadata": {"labels": {"a": "b"}}})).code == 200
+    assert (await api.ask("DELETE", f"{PODS}/web", {"dryRun": ["All"]})).code == 200
+    assert (await api.ask("DELETE", f"{PODS}/web?dryRun=All")).code == 200
+    assert (await api.ask("DELETE", f"{PODS}?dryRun=All")).code == 200
+    found = cluster.find(core.Pod, "web")
+    assert found is not None
+    assert not found.metadata.labels
+    assert (await api.ask("POST", f"{PODS}?dryRun=some", manifest("other"))).code == 422
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        ({"kind": "Service"}, 400, 'the object is a "Service"'),
+        ({"apiVersion": "v2"}, 400, 'the object is of "v2"'),
+        ({"metadata": {"name": "web", "namespace": "other"}}, 400, "does not match the namespace"),
+        ({"metadata": {"name": "web", "resourceVersion": "7"}}, 422, "resourceVersion"),
+        ({"spec": {}}, 422, "spec.containers"),
+        ({"spec": {"containers": 7}}, 422, "must be a list"),
+        ({"metadata": 7}, 422, "must be an object"),
+    ],
+)
+async def test_objects_that_are_refused(api: Api, change: dict[str, Any], code: int, words: str) -> None:
+    reply = await api.ask("POST", PODS, {**manifest(), **change})
+    assert reply.code == code, reply.body
+    assert words in reply.body["message"]
+
+
+async def test_an_invalid_object_names_what_is_wrong(api: Api) -> None:
+    reply = await api.ask("POST", PODS, manifest(restartPolicy="Sometimes"))
+    assert (reply.code, reply.reason) == (422, "Invalid")
+    assert reply.body["message"].startswith('Pod "web" is invalid: spec.restartPolicy')
+    assert [cause["field"] for cause in reply.body["details"]["causes"]] == ["spec.restartPolicy"]
+
+
+async def test_unknown_fields(api: Api, cluster: MemoryCluster) -> None:
+    body = manifest(contaners=[], x=1)
+    strict = await api.ask("POST", f"{PODS}?fieldValidation=Strict", body)
+    assert strict.code == 400
+    assert 'strict decoding error: unknown field "spec.contaners", unknown field "spec.x"' in strict.body["message"]
+    assert cluster.find(core.Pod, "web") is None
+    warned = await api.ask("POST", f"{PODS}?fieldValidation=Warn", body)
+    assert warned.code == 201
+    assert warned.headers.getall("Warning") == [
+        '299 - "unknown field \\"spec.contaners\\""',
+        '299 - "unknown field \\"spec.x\\""',
+    ]
+    body["metadata"] = {"name": "quiet"}
+    ignored = await api.ask("POST", f"{PODS}?fieldValidation=Ignore", body)
+    assert ignored.code == 201
+    assert "Warning" not in ignored.headers
+
+
+async def test_fields_that_podium_does_not_carry_out_are_kept(api: Api) -> None:
+    reply = await api.ask(
+        "POST", f"{PODS}?fieldValidation=Strict", manifest(hostNetwork=True, dnsPolicy="ClusterFirst")
+    )
+    assert reply.code == 201
+    assert reply.headers.getall("Warning") == [
+        '299 - "spec.hostNetwork: is a field of Kubernetes that Podium does not carry out"'
+    ]
+    assert reply.body["spec"]["hostNetwork"] is True
+    assert reply.body["spec"]["dnsPolicy"] == "ClusterFirst"
+    assert "annotations" not in reply.body["metadata"]
+    labelled = await patch(api, f"{PODS}/web", MERGE, {"metadata": {"labels": {"a": "b"}}})
+    assert "Warning" not in labelled.headers, "nobody is warned of what is there already"
+    gone = await patch(api, f"{PODS}/web", JSON_PATCH, [{"op": "remove", "path": "/spec/hostNetwork"}])
+    assert gone.code == 200
+    assert "hostNetwork" not in gone.body["spec"]
+    assert gone.body["spec"]["dnsPolicy"] == "ClusterFirst"
+
+
+async def test_update(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("web"))
+    shown = (await api.get(f"{PODS}/web")).body
+    shown["metadata"]["labels"] = {"a": "b"}
+    updated = await api.ask("PUT", f"{PODS}/web", shown)
+    assert updated.code == 200
+    assert updated.body["metadata"]["labels"] == {"a": "b"}
+    stale = await api.ask("PUT", f"{PODS}/web", {**shown, "metadata": {**shown["metadata"], "labels": {"a": "c"}}})
+    assert (stale.code, stale.reason) == (409, "Conflict")
+    assert "please apply your changes to the latest version and try again" in stale.body["message"]
+    assert (await api.ask("PUT", f"{PODS}/other", shown)).code == 400
+    assert (await api.ask("PUT", f"{PODS}/gone", manifest("gone"))).code == 404
+
+
+async def test_the_status_is_written_apart(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("web"))
+    body = {**manifest(), "status": {"phase": "Running"}}
+    assert (await api.ask("PUT", f"{PODS}/web/status", body)).body["status"]["phase"] == "Running"
+    patched = await patch(api, f"{PODS}/web/status", MERGE, {"status": {"phase": "Failed"}})
+    assert patched.body["status"]["phase"] == "Failed"
+    ignored = await patch(api, f"{PODS}/web", MERGE, {"status": {"phase": "Pending"}})
+    assert ignored.body["status"]["phase"] == "Failed"
+    assert (await api.get(f"{PODS}/web/status")).body["status"]["phase"] == "Failed"
+
+
+@pytest.mark.parametrize(
+    ("media", "body"),
+    [
+        (MERGE, {"metadata": {"labels": {"a": "b"}}}),
+        (STRATEGIC, {"metadata": {"labels": {"a": "b"}}}),
+        (JSON_PATCH, [{"op": "add", "path": "/metadata/labels", "value": {"a": "b"}}]),
+    ],
+)
+async def test_patches(api: Api, cluster: MemoryCluster, media: str, body: Any) -> None:
+    cluster.put(pod("web"))
+    reply = await patch(api, f"{PODS}/web", media, body)
+    assert reply.code == 200
+    assert reply.body["metadata"]["labels"] == {"a": "b"}
+    again = await patch(api, f"{PODS}/web", media, body)
+    assert again.body["metadata"]["resourceVersion"] == reply.body["metadata"]["resourceVersion"], "nothing changed"
+
+
+async def test_a_patch_is_applied_again_when_somebody_was_faster(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("web"))
+    others = [1, 2, 3]
+
+    def interfere(actor: str, operations: object) -> None:
+        if others:
+            found = core.Pod()
+            stored = cluster.find(core.Pod, "web")
+            assert stored is not None
+            found.CopyFrom(stored)
+            found.metadata.labels[f"other-{others.pop()}"] = "x"
+            cluster.put(found)
+
+    cluster.on_write = interfere
+    reply = await patch(api, f"{PODS}/web", MERGE, {"metadata": {"labels": {"mine": "x"}}})
+    assert reply.code == 200
+    assert sorted(reply.body["metadata"]["labels"]) == ["mine", "other-1", "other-2", "other-3"]
+    others.append(9)
+    version = reply.body["metadata"]["resourceVersion"]
+    meant = {"metadata": {"resourceVersion": version, "labels": {"mine": "y"}}}
+    assert (await patch(api, f"{PODS}/web", MERGE, meant)).code == 409, "it named the version that it is meant for"
+
+
+async def test_patches_that_are_refused(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("web"))
+    for media, body, code in (
+        (MERGE, [], 400),
+        (JSON_PATCH, {}, 400),
+        ("application/json", {}, 415),
+        (MERGE, {"metadata": {"name": "other"}}, 400),
+        (MERGE, {"kind": "Node"}, 400),
+        (MERGE, {"spec": {"containers": None}}, 422),
+    ):
+        assert (await patch(api, f"{PODS}/web", media, body)).code == code, (media, body)
+    assert (await patch(api, f"{PODS}/gone", MERGE, {})).code == 404
+
+
+async def test_delete(api: Api, cluster: MemoryCluster) -> None:
+    await api.ask("POST", RCS, rc())
+    uid = (await api.get(f"{RCS}/web")).body["metadata"]["uid"]
+    wrong = await api.ask("DELETE", f"{RCS}/web", {"preconditions": {"uid": "x"}})
+    assert (wrong.code, wrong.reason) == (409, "Conflict")
+    reply = await api.ask("DELETE", f"{RCS}/web", {"preconditions": {"uid": uid}, "propagationPolicy": "Background"})
+    assert (reply.code, reply.body["status"]) == (200, "Success")
+    assert reply.body["details"] == {"name": "web", "kind": "replicationcontrollers", "uid": uid}
+    assert (await api.ask("DELETE", f"{RCS}/web")).code == 404
+
+
+async def test_a_pod_that_runs_is_still_there(api: Api, cluster: MemoryCluster) -> None:
+    placed = pod("web")
+    placed.spec.nodeName = "n1"
+    cluster.put(placed)
+    reply = await api.ask("DELETE", f"{PODS}/web", {"gracePeriodSeconds": 7})
+    assert reply.body["kind"] == "Pod"
+    assert reply.body["metadata"]["deletionGracePeriodSeconds"] == 7
+    assert (await api.ask("DELETE", f"{PODS}/web?gracePeriodSeconds=0")).code == 200
+    assert cluster.find(core.Pod, "web") is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"propagationPolicy": "Sideways"},
+        {"orphanDependents": True, "propagationPolicy": "Orphan"},
+        {"dryRun": ["Some"]},
+        {"gracePeriodSeconds": "soon"},
+        {"kind": "Pod"},
+    ],
+)
+async def test_deletes_that_are_refused(api: Api, cluster: MemoryCluster, options: dict[str, Any]) -> None:
+    cluster.put(pod("web"))
+    assert (await api.ask("DELETE", f"{PODS}/web", options)).code in (400, 422)
+    assert cluster.find(core.Pod, "web") is not None
+
+
+async def test_what_an_object_owns_is_orphaned(api: Api, cluster: MemoryCluster) -> None:
+    sent: list[wire.DeleteOperation] = []
+    cluster.on_write = lambda actor, operations: sent.extend(
+        each.delete for each in operations if each.HasField("delete")
+    )
+    for body in ({"orphanDependents": True}, {"propagationPolicy": "Orphan"}, {"orphanDependents": False}, {}):
+        cluster.put(pod("web"))
+        await api.ask("DELETE", f"{PODS}/web", {**body, "gracePeriodSeconds": 0})
+    assert [each.propagation_policy for each in sent] == ["Orphan", "Orphan", "Background", ""]
+
+
+async def test_delete_a_collection(api: Api, cluster: MemoryCluster) -> None:
+    for number in range(4):
+        cluster.put(pod(f"p{number}", tier="front" if number % 2 else "back"))
+    cluster.put(pod("elsewhere", "other", tier="front"))
+    reply = await api.ask("DELETE", f"{PODS}?labelSelector=tier%3Dfront")
+    assert (reply.code, reply.body["status"]) == (200, "Success")
+    assert [found.metadata.name for found in cluster.objects(core.Pod)] == ["p0", "p2", "elsewhere"]
+    assert (await api.ask("DELETE", "/api/v1/pods")).code == 405
+
+
+async def test_scale(api: Api, cluster: MemoryCluster) -> None:
+    await api.ask("POST", RCS, rc(2))
+    shown = (await api.get(f"{RCS}/web/scale")).body
+    assert (shown["kind"], shown["apiVersion"]) == ("Scale", "autoscaling/v1")
+    assert shown["spec"] == {"replicas": 2}
+    assert shown["status"] == {"replicas": 0, "selector": "app=web"}
+    shown["spec"]["replicas"] = 3
+    assert (await api.ask("PUT", f"{RCS}/web/scale", shown)).body["spec"] == {"replicas": 3}
+    assert (await api.ask("PUT", f"{RCS}/web/scale", shown)).code == 409, "it was changed meanwhile"
+    for media, body in (
+        (MERGE, {"spec": {"replicas": 4}}),
+        (STRATEGIC, {"spec": {"replicas": 5}}),
+        (JSON_PATCH, [{"op": "replace", "path": "/spec/replicas", "value": 0}]),
+    ):
+        assert (await patch(api, f"{RCS}/web/scale", media, body)).code == 200
+    found = cluster.find(core.ReplicationController, "web")
+    assert found is not None
+    assert found.spec.replicas == 0
+    assert (await patch(api, f"{RCS}/web/scale", MERGE, {"spec": {"replicas": -1}})).code == 422
+    assert (await patch(api, f"{RCS}/web/scale", MERGE, {"spec": {"nope": 1}})).code == 400
+    assert (await api.get(f"{RCS}/gone/scale")).code == 404
+
+
+async def test_bind(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("web"))
+    cluster.put(core.Node(metadata=core.ObjectMeta(name="n1")))
+    body = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": "web"},
+        "target": {"kind": "Node", "name": "n1"},
+    }
+    reply = await api.ask("POST", f"{PODS}/web/binding", body)
+    assert (reply.code, reply.body["status"]) == (201, "Success")
+    found = cluster.find(core.Pod, "web")
+    assert found is not None
+    assert found.spec.nodeName == "n1"
+    assert (await api.ask("POST", f"{PODS}/web/binding", body)).code == 409
+    assert (await api.ask("POST", f"{PODS}/web/binding", {**body, "target": {}})).code == 422
+    assert (await api.ask("POST", f"{PODS}/web/binding", {**body, "metadata": {"name": "x"}})).code == 400
+
+
+async def test_evict(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("web"))
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "web", "namespace": "default"}}
+    cluster.fail_next(TooManyRequests("Cannot evict pod as it would violate the pod's disruption budget."))
+    refused = await api.ask("POST", f"{PODS}/web/eviction", body)
+    assert (refused.code, refused.reason) == (429, "TooManyRequests")
+    assert refused.headers["Retry-After"]
+    assert (await api.ask("POST", f"{PODS}/web/eviction", {**body, "deleteOptions": {"dryRun": ["All"]}})).code == 201
+    assert cluster.find(core.Pod, "web") is not None
+    reply = await api.ask("POST", f"{PODS}/web/eviction", body)
+    assert (reply.code, reply.body["status"]) == (201, "Success")
+    assert cluster.find(core.Pod, "web") is None
+
+
+async def test_writes_are_made_in_the_name_of_who_asks(api: Api, cluster: MemoryCluster) -> None:
+    await api.ask("POST", PODS, manifest())
+    assert [actor for actor, _ in cluster.writes] == ["admin"]
+    client: ClusterClient = cluster.client()
+    assert (await client.get(core.Pod, "web", "default")).metadata.actor == "admin"
