@@ -16,6 +16,8 @@ def caveats(obj: AnyObject) -> list[str]:
         return _of_pod(obj.spec, "spec")
     if isinstance(obj, core.ReplicationController):
         return _of_pod(obj.spec.template.spec, "spec.template.spec")
+    if isinstance(obj, core.ServiceAccount):
+        return ["it is kept for Kubernetes' tools, and nothing is done with it: pods have no identity of their own"]
     return []
 
 

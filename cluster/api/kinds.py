@@ -27,9 +27,10 @@ AnyObject: TypeAlias = (
     | core.Secret
     | core.PriorityClass
     | core.PodDisruptionBudget
+    | core.ServiceAccount
 )
-"""An API object: every one has `metadata`; all but Endpoints, Event, ConfigMap, Secret and PriorityClass have `spec`,
-and those but Lease `status`."""
+"""An API object: every one has `metadata`; all but Endpoints, Event, ConfigMap, Secret, PriorityClass and
+ServiceAccount have `spec`, and those but Lease `status`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ KINDS: tuple[Kind, ...] = (
         ("pdb",),
         api_version="policy/v1",
     ),
+    Kind("ServiceAccount", "serviceaccounts", core.ServiceAccount, "serviceaccount", ("sa",), has_status=False),
 )
 
 BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}

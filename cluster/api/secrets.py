@@ -34,6 +34,7 @@ SECRET_FIELDS: Mapping[str, Sequence[tuple[str, ...]]] = {
     "ConfigMap": (),
     "PriorityClass": (),
     "PodDisruptionBudget": (),
+    "ServiceAccount": (),
     "Secret": (("data",), ("stringData",), ("metadata", "annotations", LAST_APPLIED)),
 }
 """Kind -> paths of its fields whose values are secret, down to every value below. Every kind has a row; of one without

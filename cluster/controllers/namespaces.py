@@ -24,6 +24,7 @@ CONTENTS: tuple[type[AnyObject], ...] = (
     core.Endpoints,
     core.ConfigMap,
     core.Secret,
+    core.ServiceAccount,
     core.Lease,
     core.Event,
 )

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from cluster.api import aside
+from cluster.api.caveats import caveats
 from cluster.api.errors import AlreadyExists, BadRequest, Conflict, Invalid, NotFound
 from cluster.api.json import message_from_json, read_object, to_json
 from cluster.api.json_parse import MAX_PROBLEMS
@@ -52,7 +53,7 @@ async def create(call: Call) -> Answer:
     given = _object(call, read_dict(call.content_type, call.body, call.target.resource.kind.name))
     del given.object.metadata.managedFields[:]  # nobody has applied it yet
     obj = await _write(call, operations.create(given.object))
-    return Answer(call.one(obj), 201, given.warnings)
+    return Answer(call.one(obj), 201, [*given.warnings, *caveats(obj)])
 
 
 async def _apply(call: Call) -> Answer:
@@ -94,7 +95,9 @@ async def _apply(call: Call) -> Answer:
             if attempt == _TRIES or named:
                 raise
             continue
-        return Answer(call.one(obj), 201 if current is None else 200, asked.warnings)
+        if current is not None:
+            return Answer(call.one(obj), 200, asked.warnings)
+        return Answer(call.one(obj), 201, [*asked.warnings, *caveats(obj)])
     raise AssertionError("the last attempt returns or raises")
 
 
