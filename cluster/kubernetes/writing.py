@@ -1,7 +1,7 @@
 """POST, PUT, PATCH, DELETE: what is written.
 
-A body becomes an object (requested.py), and that an operation, which the master judges. A patch is applied here, to what
-the object is now, and written only over that: if somebody else was faster, it is applied again.
+A body becomes an object (requested.py), and that an operation, which the master judges. A patch is applied here, to
+what the object is now, and written only over that: if somebody else was faster, it is applied again.
 """
 
 from __future__ import annotations
