@@ -32,7 +32,7 @@ from cluster.actor.tasks import Tasks
 from cluster.api.conditions import is_node_ready
 from cluster.api.errors import AlreadyExists, ApiError
 from cluster.api.fit import Claim, Held, Rejection, admit
-from cluster.api.meta import Key, is_terminating, key_of
+from cluster.api.meta import Key, from_time, is_terminating, key_of
 from cluster.api.pod_addresses import PodAddresses
 from cluster.api.pods import (
     BASELINE,
@@ -62,11 +62,14 @@ from node_agent.eviction import parse_thresholds, refuses
 from node_agent.heartbeat import Heart, Usage, make_heartbeat
 from node_agent.memory_dir import LINK, memory_dir, remove_memory_dir
 from node_agent.node_object import Machine
+from node_agent.partition import Partition
 from node_agent.pod_lifecycle import MIN_GRACE_S
 from node_agent.pod_state import FailAsked, StopAsked
 from node_agent.pod_worker import PodWorker, Surroundings, stop_of
 from node_agent.preparation import Host
 from node_agent.pressure import hands_of, watch_pressure
+from node_agent.resolver import Names
+from node_agent.resolver_file import LOOK_S, ResolverFile
 from node_agent.restart_policy import CrashBackoff
 from node_agent.runtime.cgroups import Cgroups
 from node_agent.runtime.interface import Runtime
@@ -74,6 +77,7 @@ from node_agent.runtime.logs import log_path
 from node_agent.security import find_profiles, try_profile, without
 from node_agent.settings import AgentSettings
 from node_agent.spawner import boot_id
+from node_agent.standstill import stand_still
 from node_agent.status_writer import StatusWriter
 from node_agent.volumes import Shelves, data_directories, remove_volumes
 
@@ -108,8 +112,12 @@ class NodeAgent:
         clock: Clock,
         rng: random.Random,
         environ: Mapping[str, str],
+        partition: Partition | None = None,
     ) -> None:
+        """`partition` cuts the client off, if a fault says so; None: such faults are not carried out."""
         self.settings, self.client, self.runtime = settings, client, runtime
+        self._partition = partition
+        self._known_faults: set[str] = set()  # uids; bounded by the faults that there are
         self.port = int(settings.listen.rpartition(":")[2])
         """Where the service NodeAgent is served; set it before `start` if the system chose it."""
         self.workers: dict[str, PodWorker] = {}
@@ -138,6 +146,9 @@ class NodeAgent:
         self._node = Informer(client, core.Node, field_selector=by_name, clock=clock, rng=rng)
         self._pods = Informer(client, core.Pod, field_selector=f"spec.nodeName={settings.name}", clock=clock, rng=rng)
         self._services = Informer(client, core.Service, clock=clock, rng=rng)
+        names = Names(settings.dns, settings.cluster_domain, settings.dns_forwards)
+        self._resolver = ResolverFile(settings.dir, names, settings.resolv_conf)
+        self._faults = Informer(client, core.Fault, clock=clock, rng=rng)
         boot = boot_id()
         self._last_heard = LastHeard(settings.dir, boot)
         usage = Usage(clock, settings.dir.parent if settings.dir.parent.exists() else Path("/"))
@@ -183,6 +194,9 @@ class NodeAgent:
                 gid=os.getegid(),
                 allow_root=settings.allow_root,
                 ordinary=(NOBODY, NOBODY) if can_become(NOBODY) else None,
+                names=names,
+                machine_names=self._resolver.machine,
+                shares_names=lambda: runtime.names,
             ),
             backoff=CrashBackoff(
                 profile.crash_backoff_initial_s, profile.crash_backoff_max_s, profile.crash_backoff_reset_s
@@ -208,6 +222,7 @@ class NodeAgent:
         self._resources = node_object.capacity(
             self._machine, settings.cpu, settings.memory, settings.pods, settings.resources
         )
+        self._resolver.refresh()
         try:
             await self.runtime.start()
         except BaseException:
@@ -228,11 +243,14 @@ class NodeAgent:
         await self._recorder.start()
         for informer in (self._node, self._services, self._pods):
             await informer.start()
+        self._faults.add_handler(self._on_fault)
+        await self._faults.start()
         await self._wait_synced()
         alone.cancel()
         self._remove_leftovers()
         self._tasks.spawn(self._reconcile_forever(), name="reconcile pods")
         self._tasks.spawn(self._repair_forever(), name="keep the node's status")
+        self._tasks.spawn(self._refresh_names_forever(), name="keep the node's resolv.conf")
         self._tasks.spawn(self._watch_pressure(), name="watch what the node has left")
 
     async def run(self) -> None:
@@ -249,7 +267,7 @@ class NodeAgent:
             return
         self._stopping = True
         await self._tasks.cancel_all()
-        for informer in (self._pods, self._services, self._node):
+        for informer in (self._faults, self._pods, self._services, self._node):
             await informer.stop()
         if self._leaving:
             await self.writer.flush(FLUSH_TIMEOUT_S)
@@ -366,6 +384,9 @@ class NodeAgent:
         missing = [*self.runtime.missing, *self._cgroups.missing, *self._profiles.missing]
         if not self._has_memory:
             missing.append("secrets lie on the disk: there is no /dev/shm")
+        if self.settings.dns and not self._resolver.names.nameserver:
+            where = f"a resolv.conf cannot say {self.settings.dns}; programs find that in PODIUM_DNS"
+            missing.append(f"pods do not ask the cluster's DNS server by themselves: {where}")
         volumes = "namespace" if self.runtime.can_mount else "directory"
         enforcement = "cgroup" if self._cgroups.enforces else "rlimit"
         return core.Isolation(
@@ -391,6 +412,35 @@ class NodeAgent:
             self._set_addresses(new)
         if new is None or not is_node_ready(new):
             self._repair.set()
+
+    def _on_fault(self, old: core.Fault | None, new: core.Fault | None) -> None:
+        """Something goes wrong with this node on purpose. It ends by the time that was set when it began: nothing can
+        be heard meanwhile, or nobody is awake to hear it."""
+        fault = new if new is not None else old
+        assert fault is not None
+        if fault.spec.target.node != self.settings.name:
+            return
+        if new is None:
+            self._known_faults.discard(fault.metadata.uid)
+            return
+        left_s = from_time(new.status.endsAt) - self._clock.wall()
+        if new.metadata.uid in self._known_faults or left_s <= 0:
+            return
+        self._known_faults.add(new.metadata.uid)
+        if new.spec.pause:
+            log.warning("stands still on purpose", fault=new.metadata.name, seconds=round(left_s, 1))
+            try:
+                stand_still(left_s, self._all_processes)
+            except OSError as error:
+                log.error("cannot stand still", error=str(error))
+            left_s = from_time(new.status.endsAt) - self._clock.wall()
+        if new.spec.partition and self._partition is not None and left_s > 0:
+            log.warning("is cut off on purpose", fault=new.metadata.name, seconds=round(left_s, 1))
+            self._partition.begin(left_s)
+
+    def _all_processes(self) -> list[int]:
+        """Of all pods."""
+        return [pid for worker in self.workers.values() for _, pids in worker.processes() for pid in pids]
 
     async def _on_unknown(self, nodes: Sequence[str]) -> None:
         self._repair.set()
@@ -547,6 +597,14 @@ class NodeAgent:
                 problem = await try_profile(self.runtime, profile, self._profiles, self.settings.dir, host.ordinary)
             if problem:
                 self._profiles = without(self._profiles, profile, problem)
+
+    async def _refresh_names_forever(self) -> None:
+        while True:
+            await self._clock.sleep(LOOK_S)
+            try:
+                self._resolver.refresh()
+            except OSError as error:
+                log.warning("the node's resolv.conf cannot be written", error=str(error))
 
     async def _watch_pressure(self) -> None:
         profile, memory = self.settings.profile, node_object.amounts(self._resources)[MEMORY]

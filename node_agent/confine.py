@@ -10,6 +10,7 @@ What the spawner does to itself at its start, every pod inherits, at no cost per
                              /dev/shm, with other nodes' secrets: a node has one of its own. When not root, within a
                              user namespace of its own, whose processes may neither trace nor look into the daemons
                              outside
+    /etc/resolv.conf         the node's, which names the cluster's DNS server (`node_agent.resolver`)
     RLIMIT_NPROC             in that user namespace: a fork bomb does not take the whole machine
     Landlock                 signals reach nothing outside: neither the agent nor the user's other processes. Where
                              nothing can be mounted, it also closes the clusters' directory (`node_agent.launch`)
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from node_agent.shared_names import SharedNames
+
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
 LAST_CAPABILITY = 63
@@ -71,25 +74,28 @@ class NotConfined(Exception):
 # --- the spawner itself
 
 
-def confine_self(hidden: str, shown: Iterable[str]) -> dict[str, Any]:
+def confine_self(hidden: str, shown: Iterable[str], names: SharedNames | None = None) -> dict[str, Any]:
     """Confines this process and all that it will start. Covers the directory `hidden`, and what others have in shared
-    memory, but for those of `shown`, which are directories in either.
+    memory, but for those of `shown`, which are directories in either. `names` is a resolv.conf for all of them.
 
     Returns {"mounts": whether programs can have mounts of their own, "hidden": by what the directory is kept from them:
-    "cover" or nothing, "missing": [what could not be done, and why]}. Single-threaded processes only.
+    "cover" or nothing, "names": whether they have that resolv.conf, "missing": [what could not be done, and why]}.
+    Single-threaded processes only.
     """
     missing: list[str] = []
     os.umask(0o077)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, MAX_FILES)
     _limit(resource.RLIMIT_FSIZE, MAX_FILE_BYTES)
-    mounts = covered = False
+    mounts = covered = named = False
     try:
         own_namespaces()
         mounts = True
         if os.geteuid():
             # Counted in the new user namespace only (Linux 5.14): what else the user runs does not matter.
             _limit(resource.RLIMIT_NPROC, MAX_PROCESSES)
+        if names is not None:
+            named = _mount_names(names, missing)
         cover(hidden, shown, "mode=755,size=64k", read_only=True)
         covered = True
         if os.path.isdir(SHARED_MEMORY):
@@ -112,7 +118,17 @@ def confine_self(hidden: str, shown: Iterable[str]) -> dict[str, Any]:
             call("prctl", PR_CAPBSET_DROP, capability, 0, 0, 0)
         except OSError:
             break  # beyond the last one that this kernel knows, or not ours to drop: then no program gets any
-    return {"mounts": mounts, "hidden": COVER if covered else "", "missing": missing}
+    return {"mounts": mounts, "hidden": COVER if covered else "", "names": named, "missing": missing}
+
+
+def _mount_names(names: SharedNames, missing: list[str]) -> bool:
+    """This file is /etc/resolv.conf from now on, wherever that leads."""
+    try:
+        names.mount()
+    except OSError as error:
+        missing.append(f"pods have the machine's resolv.conf, without the cluster's names: {error}")
+        return False
+    return True
 
 
 def _limit(number: int, value: int) -> None:

@@ -6,15 +6,18 @@ import random
 from collections.abc import Mapping
 from pathlib import Path
 
+from google.protobuf.message import Message
+
 from cluster.actor.clock import Clock, SystemClock
 from cluster.actor.supervisor import ChildSpec, Restart, Supervisor
 from cluster.client.grpc_client import GrpcClusterClient
 from cluster.config.dirs import make_private_dir
-from cluster.rpc.identity import Credentials
+from cluster.rpc.identity import Credentials, Identity
 from cluster.rpc.server import RpcServer
 from cluster.rpc.servicer import node_agent_service
 from cluster.telemetry.metrics import Metrics
 from node_agent.agent import STOP_MARGIN_S, NodeAgent
+from node_agent.partition import Partition, PartitionedClient
 from node_agent.runtime.interface import Runtime
 from node_agent.runtime.process import STOP_LIMIT_S, ProcessRuntime
 from node_agent.runtime.trusting import TrustingRuntime, had_trusted
@@ -55,16 +58,24 @@ class NodeDaemon:
         clock: Clock = SystemClock()
         settings = self._settings
         credentials = Credentials.load(settings.credentials)
-        client = GrpcClusterClient(settings.master, credentials, clock=clock)
+        partition = Partition(clock)
+        client = PartitionedClient(settings.master, credentials, partition, clock=clock)
         confined = self._runtime(settings.dir, settings.hide or settings.dir, clock)
         runtime: Runtime = confined
         if settings.allow_trusted or had_trusted(settings.dir):
             directory = settings.dir / TRUSTED_DIRECTORY
             make_private_dir(directory)
             runtime = TrustingRuntime(confined, self._runtime(directory, None, clock))
-        agent = self._agent = NodeAgent(settings, client, runtime, clock=clock, rng=self._rng, environ=self._environ)
+        agent = self._agent = NodeAgent(
+            settings, client, runtime, clock=clock, rng=self._rng, environ=self._environ, partition=partition
+        )
+
+        def admit(identity: Identity, method: str, request: Message | None) -> None:
+            partition.check()
+            authorize(identity, method, request)
+
         service = AgentService(agent, clock=clock)
-        server = RpcServer(settings.listen, credentials, [node_agent_service(service)], authorize)
+        server = RpcServer(settings.listen, credentials, [node_agent_service(service)], admit)
         children = [
             ChildSpec("client", lambda: _Client(client), Restart.NEVER),
             ChildSpec("server", lambda: _Server(self, server, agent), Restart.NEVER),

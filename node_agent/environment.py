@@ -5,7 +5,8 @@ What a container finds, later entries winning over earlier ones:
 1. a clean base: PATH, LANG, HOME, HOSTNAME, PYTHONUNBUFFERED; nothing else of the agent's own environment;
 2. one set of variables per service of the pod's namespace that exists when the container starts (Kubernetes,
    pkg/kubelet/envvars): WEB_SERVICE_HOST, WEB_SERVICE_PORT, WEB_SERVICE_PORT_HTTP and Docker's WEB_PORT_80_TCP...;
-3. where it is: POD_NAME, POD_NAMESPACE, POD_IP, NODE_NAME, and PORT, PORT_<NAME> for its declared ports;
+3. where it is: POD_NAME, POD_NAMESPACE, POD_IP, NODE_NAME, and PORT, PORT_<NAME> for its declared ports; whom to ask
+   for names: PODIUM_DNS, PODIUM_CLUSTER_DOMAIN;
 4. all keys of the ConfigMaps and Secrets that `envFrom` names, in order;
 5. its own `env`, in order; $(NAME) in a value stands for a variable set before it, $$ for a $. What is not known stays
    as it is written (Kubernetes, third_party/forked/golang/expansion).
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from math import ceil
 from types import MappingProxyType
@@ -46,6 +47,8 @@ class Place:
     """What the node has to give, in thousandths of a processor: a container's limit if it has none of its own."""
     memory_bytes: int = 0
     """The same of memory."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Variables that say whom to ask for names (`node_agent.resolver`)."""
 
 
 Configuration: TypeAlias = Mapping[tuple[str, str], core.ConfigMap | core.Secret]
@@ -82,7 +85,7 @@ def build_environment(
         "PATH": place.path,
         "LANG": place.lang,
         "HOME": place.home,
-        "HOSTNAME": pod.metadata.name,
+        "HOSTNAME": pod.spec.hostname or pod.metadata.name,
         "PYTHONUNBUFFERED": "1",
     }
     if not pod.spec.HasField("enableServiceLinks") or pod.spec.enableServiceLinks:
@@ -92,6 +95,7 @@ def build_environment(
         "POD_NAMESPACE": pod.metadata.namespace,
         "POD_IP": place.pod_ip,
         "NODE_NAME": place.node_name,
+        **place.names,
     }
     for index, port in enumerate(container.ports):
         if index == 0:

@@ -11,6 +11,7 @@ from typing import NoReturn
 from cluster.config.addresses import masters_argument
 from cluster.config.profiles import PROFILES
 from node_agent.eviction import parse_thresholds
+from node_agent.resolver_file import MACHINE
 from node_agent.settings import AgentSettings
 
 _EXAMPLE = """example:
@@ -18,7 +19,21 @@ _EXAMPLE = """example:
       --credentials DIR/pki/node-node-1 --dir DIR/nodes/node-1 --cpu 4 --memory 8Gi --label disk=ssd"""
 
 
-OWN = ("name", "master", "listen", "credentials", "dir", "hide", "lifetime", "lifeline-fd", "metrics-socket", "profile")
+OWN = (
+    "name",
+    "master",
+    "listen",
+    "credentials",
+    "dir",
+    "hide",
+    "lifetime",
+    "lifeline-fd",
+    "metrics-socket",
+    "profile",
+    "dns",
+    "cluster-domain",
+    "dns-forwards",
+)
 """Options that whoever starts a cluster's agents sets, and nobody else."""
 
 
@@ -99,6 +114,10 @@ def _make_parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser
         help="end pods when less is left: memory.available<100Mi, nodefs.available<1%%, nodefs.inodesFree<1%%,"
         " pid.available<5%% (default: as the profile says; none: never)",
     )
+    parser.add_argument("--dns", default="", metavar="HOST:PORT", help="where the cluster's names are answered for")
+    parser.add_argument("--cluster-domain", default="cluster.local", metavar="NAME", help="what those names end with")
+    parser.add_argument("--dns-forwards", action="store_true", help="other names are answered for there, too")
+    parser.add_argument("--resolv-conf", default=MACHINE, type=Path, help="of the machine (default: /etc/resolv.conf)")
     parser.add_argument("--hide", type=Path, help="directory that pods must not see (default: --dir)")
     parser.add_argument("--metrics-socket", type=Path, help="Unix socket that serves metrics and health")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
@@ -138,6 +157,10 @@ def _settings(flags: argparse.Namespace) -> AgentSettings:
         allow_root=flags.allow_root,
         cgroups=flags.cgroups,
         hide=flags.hide,
+        dns=flags.dns,
+        resolv_conf=flags.resolv_conf,
+        cluster_domain=flags.cluster_domain,
+        dns_forwards=flags.dns_forwards,
         lifetime=flags.lifetime,
         lifeline_fd=flags.lifeline_fd,
         metrics_socket=flags.metrics_socket,

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from node_agent.shared_names import SharedNames
+
 _ALL_SIGNALS = [number for number in range(1, 32) if number not in (signal.SIGKILL, signal.SIGSTOP)]
 
 
@@ -126,13 +128,13 @@ class Launcher:
                 self._result = error
 
 
-def confined(hidden: str, shown: Iterable[str]) -> tuple[Launcher, dict[str, Any]]:
+def confined(hidden: str, shown: Iterable[str], names: SharedNames | None = None) -> tuple[Launcher, dict[str, Any]]:
     """Confines this process (`confine_self`), and what cannot be done to all of it to the thread that launches.
 
     Returns that one, and what was done: "hidden" may also be "closed", which is less.
     """
     _scores.open()
-    said = confine_self(hidden, shown)
+    said = confine_self(hidden, shown, names)
     if said["hidden"]:
         return Launcher(), said
     launcher = Launcher(hidden, shown)

@@ -103,7 +103,7 @@ def place_all(mounts: list[dict[str, Any]]) -> None:
         make_mount_point(target, is_directory=os.path.isdir(f"/proc/self/fd/{fd}"))
         mount(f"/proc/self/fd/{fd}", target, None, MS_BIND | MS_REC)
         if each["read_only"]:
-            mount("none", target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | _flags_of(target))
+            mount("none", target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | flags_of(target))
         os.close(fd)
 
 
@@ -196,7 +196,7 @@ def make_read_only(but: Iterable[str]) -> None:
     for target in _mounts():
         if not any(target == path or target.startswith(path + "/") for path in kept):
             try:
-                mount("none", target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | _flags_of(target))
+                mount("none", target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | flags_of(target))
             except OSError:
                 if target == "/":
                     raise
@@ -207,7 +207,7 @@ def _mounts() -> list[str]:
         return [line.split()[4].replace("\\040", " ") for line in file]
 
 
-def _flags_of(target: str) -> int:
+def flags_of(target: str) -> int:
     """The flags that the mount at this path has: in a user namespace they may not be taken off."""
     flags = 0
     with open("/proc/self/mountinfo") as file:

@@ -188,7 +188,7 @@ def _advance(state: PodState, now: float) -> tuple[PodState, list[Command]]:
         sidecar = _next_sidecar_to_end(state)
         if sidecar is not None:
             deadline = state.stop.deadline if state.stop else now + state.grace_s
-            changed, more = _terminate(sidecar, deadline, now)
+            changed, more = _terminate(sidecar, deadline, now, serves=_serves_to_the_end(state))
             state = _with(state, sidecar, changed)
             commands += more
         idle = (Phase.WAITING, Phase.UNPREPARED, Phase.BACKOFF)
@@ -283,7 +283,7 @@ def _started(state: PodState, c: ContainerState, event: Started, now: float) -> 
     c = replace(c, container_id=event.container_id)
     note = Note(NORMAL, "Started", f"Started container {c.name}")
     if state.stop is not None:
-        stopping, commands = _terminate(c, state.stop.deadline, now)
+        stopping, commands = _terminate(c, state.stop.deadline, now, serves=_serves_to_the_end(state))
         return stopping, [note, *commands]
     if c.post_start:
         return replace(c, phase=Phase.HOOKED), [note, RunHook(c.name, c.run, POST_START)]
@@ -398,18 +398,22 @@ def _probe_changed(state: PodState, c: ContainerState, event: ProbeChanged, now:
     return c, [note, *(command for command in commands if not isinstance(command, Note))]
 
 
-def _terminate(c: ContainerState, deadline: float, now: float) -> _Change:
-    """Begins to end it: by its hook, if it has one, and by SIGTERM. What still runs at the deadline is killed."""
+def _terminate(c: ContainerState, deadline: float, now: float, *, serves: bool = False) -> _Change:
+    """Begins to end it: by its hook, if it has one, and by SIGTERM. What still runs at the deadline is killed.
+
+    `serves`: if it is ready it stays so until it ends; its probes ask no more.
+    """
+    c = replace(c, ready=c.ready and serves)
     killing = Note(NORMAL, "Killing", f"Stopping container {c.name}")
     if c.pre_stop and c.phase is not Phase.STARTING:
-        c = replace(c, phase=Phase.PRESTOP, ready=False, deadline=max(deadline, now + MIN_GRACE_S))
+        c = replace(c, phase=Phase.PRESTOP, deadline=max(deadline, now + MIN_GRACE_S))
         return c, [killing, StopProbes(c.name, c.run), RunHook(c.name, c.run, PRE_STOP)]
     c, commands = _send_term(c, deadline, now)
     return c, [killing, *commands]
 
 
 def _send_term(c: ContainerState, deadline: float, now: float) -> _Change:
-    c = replace(c, phase=Phase.STOPPING, ready=False, deadline=max(deadline, now + MIN_GRACE_S))
+    c = replace(c, phase=Phase.STOPPING, deadline=max(deadline, now + MIN_GRACE_S))
     return c, [StopProbes(c.name, c.run), Signal(c.name, c.run, SIGTERM)]
 
 
@@ -417,7 +421,13 @@ def _stop_running(state: PodState, c: ContainerState, event: PodEvent, now: floa
     assert state.stop is not None
     if c.role is Role.SIDECAR:  # its turn comes: when the others are over (`_advance`), or with the end of the grace
         return replace(c, deadline=min(c.deadline, state.stop.deadline)), []
-    return _terminate(c, state.stop.deadline, now)
+    return _terminate(c, state.stop.deadline, now, serves=_serves_to_the_end(state))
+
+
+def _serves_to_the_end(state: PodState) -> bool:
+    """As in Kubernetes, a pod that was deleted says that it is ready while its programs run: some serve their clients
+    to the end, and services lead to them while they have nobody else. One that is ended otherwise does not."""
+    return state.stop is not None and state.stop.remove and state.failed is None
 
 
 def _shorten(state: PodState, c: ContainerState, event: StopAsked, now: float) -> _Change:
@@ -437,7 +447,7 @@ def _tick_start(state: PodState, c: ContainerState, event: PodEvent, now: float)
 
 def _tick_turn(state: PodState, c: ContainerState, event: PodEvent, now: float) -> _Change:
     """A sidecar whose turn did not come within the grace: SIGTERM comes first all the same."""
-    return _terminate(c, now, now) if now >= c.deadline else (c, [])
+    return _terminate(c, now, now, serves=_serves_to_the_end(state)) if now >= c.deadline else (c, [])
 
 
 def _tick_kill(state: PodState, c: ContainerState, event: PodEvent, now: float) -> _Change:

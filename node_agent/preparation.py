@@ -24,21 +24,26 @@ from cluster.api.pods import (
     MEMORY,
     RESTRICTED,
     SANDBOX,
+    TRUSTED,
     amount,
     config_references,
     mount_target,
     oom_score_adjustment,
     security_profile,
 )
+from cluster.api.resolv_conf import ResolvConf
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.configuration import Configured
 from node_agent.environment import MissingConfiguration, Place, build_environment, command_line, left_out
 from node_agent.ownership import TEMPORARY, Owner, furnish, make_file, open_beneath
 from node_agent.patience import Patience
+from node_agent.resolver import DEFAULT, Names, conf_of, is_common, variables, why_not
+from node_agent.resolver_file import write_own
 from node_agent.runtime.cgroups import Cgroups, Limits
 from node_agent.runtime.interface import Confinement, Mount, Program
 from node_agent.runtime.logs import log_path, remove_old_logs
 from node_agent.security import SYSTEM, Belongings, Profiles, contain
+from node_agent.shared_names import RESOLV_CONF
 from node_agent.volumes import Shelves, UnfitPath, data_directory, make_volume
 
 KUBERNETES_TERMINATION_LOG = "/dev/termination-log"
@@ -98,6 +103,12 @@ class Host:
     """Pods may run as root, if that is who the agent is."""
     ordinary: Owner | None = None
     """Of an agent that is root: the user and group of restricted and sandboxed pods."""
+    names: Names = field(default_factory=Names)
+    """Whom pods ask for names."""
+    machine_names: Callable[[], ResolvConf] = ResolvConf
+    """Whom the machine asks."""
+    shares_names: Callable[[], bool] = lambda: False
+    """Pods without mounts of their own find the node's resolv.conf."""
     patience: Patience = field(default_factory=Patience)
     """For files that are the machine's."""
 
@@ -127,7 +138,10 @@ def owner_of(host: Host, pod: core.Pod) -> Owner | None:
 
 def place_of(host: Host, home: Home) -> Place:
     """Where the pod runs."""
-    room = host.allocatable()
+    room, spec = host.allocatable(), home.pod.spec
+    shares = host.shares_names() and security_profile(spec) != TRUSTED and is_common(spec)
+    namespace = home.pod.metadata.namespace
+    names = variables(spec, namespace, host.names, host.machine_names(), shares=shares)
     return Place(
         host.node_name,
         host.host_ip,
@@ -137,6 +151,7 @@ def place_of(host: Host, home: Home) -> Place:
         host.lang,
         room.get(CPU, 0),
         room.get(MEMORY, 0),
+        names,
     )
 
 
@@ -191,7 +206,7 @@ class Prepared:
 
     program: Program
     mounts: tuple[Mount, ...]
-    """The volumes that the container mounts, whether they can be mounted or not."""
+    """The volumes that the container mounts, whether they can be mounted or not; and its resolv.conf."""
     left_out: tuple[str, ...] = ()
     """What its variables do without, for people."""
 
@@ -199,7 +214,7 @@ class Prepared:
 async def prepare(host: Host, home: Home, container: core.Container, run: int, run_id: str) -> Prepared:
     """The program of this run; its files are there. Raises UnknownField, NotPrepared, OSError."""
     pod, directory = home.pod, home.dir
-    _check_user(host, home, container)
+    _check(host, home, container)
     await read_configuration(host, home)
     place, owner = place_of(host, home), owner_of(host, pod)
     if owner is not None:
@@ -229,8 +244,10 @@ async def prepare(host: Host, home: Home, container: core.Container, run: int, r
     rlimits = {} if cgroups.enforces or not limits.memory_bytes else {"DATA": DATA_FACTOR * limits.memory_bytes}
     # The pod's directory stays its own where nothing else can be written.
     own = [Mount(str(directory), str(directory))] if container.securityContext.readOnlyRootFilesystem else []
+    # First: a volume that is mounted over it was meant to be.
+    placed = (*_own_names(host, home, container), *(mount for _, mount in mounts))
     confinement = Confinement(
-        mounts=(*own, *(mount for _, mount in mounts)) if host.can_mount() else (),
+        mounts=(*own, *placed) if host.can_mount() else (),
         read_only_root=container.securityContext.readOnlyRootFilesystem,
         cgroups=cgroups.make(group_name(home, container.name), limits),
         rlimits=rlimits,
@@ -246,7 +263,32 @@ async def prepare(host: Host, home: Home, container: core.Container, run: int, r
         stdin=container.stdin,
         tty=container.tty,
     )
-    return Prepared(program, tuple(mount for _, mount in mounts), tuple(left_out(container, home.configuration)))
+    return Prepared(program, placed, tuple(left_out(container, home.configuration)))
+
+
+def may_mount(host: Host, pod: core.Pod) -> bool:
+    """Containers of this pod can have files where they are not."""
+    profile = security_profile(pod.spec)
+    return profile != TRUSTED and (profile == SANDBOX or host.can_mount())
+
+
+def needs_own_names(host: Host, pod: core.Pod, container: core.Container) -> bool:
+    """Whether the container is to have a resolv.conf of its own: what is there for all is not right for it; or it has
+    mounts of its own anyway, and then one more, which is exact, costs nothing."""
+    if not is_common(pod.spec):
+        return pod.spec.dnsPolicy != DEFAULT or pod.spec.HasField("dnsConfig") or host.shares_names()
+    if not host.names.nameserver:
+        return False
+    has_mounts = container.volumeMounts or container.securityContext.readOnlyRootFilesystem
+    return bool(has_mounts) or security_profile(pod.spec) != BASELINE or not host.shares_names()
+
+
+def _own_names(host: Host, home: Home, container: core.Container) -> list[Mount]:
+    """The container's own resolv.conf, if it is to have one. Raises OSError."""
+    if not may_mount(host, home.pod) or not needs_own_names(host, home.pod, container):
+        return []
+    conf = conf_of(home.pod.spec, home.pod.metadata.namespace, host.names, host.machine_names())
+    return [Mount(str(write_own(home.dir, conf)), os.path.realpath(RESOLV_CONF), True)]
 
 
 def contained(host: Host, home: Home, container: core.Container, prepared: Prepared) -> Program:
@@ -282,8 +324,8 @@ def _user(host: Host, home: Home, container: core.Container) -> tuple[int, int]:
     )
 
 
-def _check_user(host: Host, home: Home, container: core.Container) -> None:
-    """Whether the container may run as who it would run as. Raises NotPrepared."""
+def _check(host: Host, home: Home, container: core.Container) -> None:
+    """Whether the container may run as who it would run as, and ask whom it would ask. Raises NotPrepared."""
     spec, where, problem = container.securityContext, home.pod.spec.securityContext, ""
     user, group = _user(host, home, container)
     in_sandbox = security_profile(home.pod.spec) == SANDBOX
@@ -301,6 +343,7 @@ def _check_user(host: Host, home: Home, container: core.Container) -> None:
         problem += ", with restricted it would be nobody" if host.ordinary and own is None else ""
     if spec.readOnlyRootFilesystem and not host.can_mount() and not in_sandbox:
         problem = "readOnlyRootFilesystem cannot be kept: this kernel lets the node agent mount nothing"
+    problem = problem or why_not(home.pod.spec, host.names, can_mount=may_mount(host, home.pod))
     if problem:
         raise NotPrepared("CreateContainerConfigError", f"container {container.name}: {problem}")
 

@@ -34,7 +34,7 @@ _CHUNK_BYTES = 65536
 _OUTPUT_QUEUE = 16
 """Chunks of a command's output that wait for the caller; when it is full, the command's pipe fills, and it waits."""
 
-_EVERYONE = frozenset({"admin", "controllers", "scheduler", "node", "hollow", "proxy", "master"})
+_EVERYONE = frozenset({"admin", "controllers", "scheduler", "node", "hollow", "proxy", "dns", "master"})
 RULES: Mapping[str, frozenset[str]] = {
     "/cluster.pb.v1.NodeAgent/Logs": frozenset({"admin"}),
     "/cluster.pb.v1.NodeAgent/Exec": frozenset({"admin"}),

@@ -64,6 +64,15 @@ class AgentSettings:
     """Use control groups where they can be had."""
     hide: Path | None = None
     """The directory that pods must not see, in which clusters lie; None: the node's own. What is theirs in it shows."""
+    dns: str = ""
+    """host:port where the cluster's names are answered for; empty: nowhere."""
+    resolv_conf: Path = Path("/etc/resolv.conf")
+    """Whom the machine asks for names: what pods of dnsPolicy Default do, and others for names that are not the
+    cluster's."""
+    cluster_domain: str = "cluster.local"
+    """What those names end with."""
+    dns_forwards: bool = False
+    """Other names are answered for there, too."""
     metrics_socket: Path | None = None
     """Unix socket that serves metrics and health."""
 

@@ -57,6 +57,7 @@ from node_agent.cgroup_files import kill_all_in, pids_in
 from node_agent.launch import Launcher, Refused, confined, launch, refusal
 from node_agent.left_behind import LOST_CODE, LOST_SIGNAL, end_left_behind
 from node_agent.log_file import LogFile
+from node_agent.shared_names import SharedNames
 from node_agent.spawner_records import MARKER, Records
 
 TYPE_CHECKING = False  # importing `typing` just for annotations would cost this process 1 MB
@@ -69,6 +70,8 @@ TRUSTED_DIRECTORY = "trusted"
 """In a node's directory: that of a second spawner, for trusted pods (`node_agent.runtime.trusting`)."""
 SHOWN = ("pods", "data", "memory")
 """What of the node's directory its pods may see; the last one may be a link to where it lies."""
+RESOLV_CONF = "resolv.conf"
+"""In a node's directory, if it is there: what all its pods find at /etc/resolv.conf."""
 PREPARE_LIMIT_S = 10.0
 """How long a program may prepare itself: what it waits for is a file system that does not answer."""
 SWEEP_LIMIT_S = 5.0
@@ -135,13 +138,16 @@ class Spawner:
         patience_s: float = 0.0,
         launcher: Launcher | None = None,
         confinement: dict[str, Any] | None = None,
+        names: SharedNames | None = None,
         left: dict[str, dict[int, int]] | None = None,
     ) -> None:
-        """`left`: of runs of an earlier spawner, the processes that do not die."""
+        """`names`: what all programs find at /etc/resolv.conf. `left`: of runs of an earlier spawner, the processes
+        that do not die."""
         self.line, self.records = line, records
         self.log_max_bytes, self.log_files = log_max_bytes, log_files
         self.lifeline, self.patience_s = lifeline, patience_s
         self.confinement = confinement or {}
+        self.names = names
         self.launch = launcher or launch
         self.boot = boot_id()
         self.runs: dict[str, Run] = {}
@@ -170,6 +176,8 @@ class Spawner:
         for fd in (wake_read, line.listener.fileno(), lifeline):
             if fd >= 0:
                 self.poller.register(fd, select.EPOLLIN)
+        if names is not None and names.watch_fd >= 0:
+            self.poller.register(names.watch_fd, select.EPOLLPRI)
 
     def _on_signal(self, number: int, frame: object) -> None:
         self.stopping = self.stopping or number == signal.SIGTERM
@@ -192,6 +200,8 @@ class Spawner:
                     self._close_input(self.by_input[fd])
                 elif fd == self.line.listener.fileno():
                     self._greet()
+                elif self.names is not None and fd == self.names.watch_fd:
+                    self.names.keep()
                 elif fd == self.lifeline:
                     self._on_lifeline()
             self._reap()
@@ -296,6 +306,8 @@ class Spawner:
     # --- starting, pumping, reaping
 
     def _start(self, message: dict[str, Any]) -> None:
+        if self.names is not None:
+            self.names.keep()
         id, env = message["id"], dict(message["env"])
         env[MARKER] = id
         count, confinement, tty = message.get("fds", 0), message.get("confinement"), message.get("tty", False)
@@ -649,13 +661,16 @@ def main(argv: list[str]) -> int:
     line = lines.Line(lines.listen(directory_fd))
     shown = [os.path.realpath(os.path.join(directory, name)) for name in SHOWN]
     shown = [path for path in shown if os.path.isdir(path)]
-    launcher, confinement = confined(os.path.realpath(hidden), shown) if hidden else (None, {})
+    file = os.path.join(os.path.realpath(directory), RESOLV_CONF)
+    names = SharedNames(file) if os.path.isfile(file) else None
+    launcher, confinement = confined(os.path.realpath(hidden), shown, names) if hidden else (None, {})
     Spawner(
         line,
         records,
         left=left,
         launcher=launcher,
         confinement=confinement,
+        names=names,
         log_max_bytes=int(log_max_bytes),
         log_files=int(log_files),
         lifeline=int(lifeline),

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
 import random
 import sys
 from functools import partial
-from pathlib import Path
 
 from cluster.actor import daemon
 from cluster.actor.clock import SystemClock
 from cluster.actor.supervisor import ChildSpec, Supervisor
 from cluster.config.errors import ConfigError
-from cluster.config.settings import load
 from cluster.telemetry import log
+from proxy.flags import load_settings, make_parser
 from proxy.service import ProxyService
-from proxy.settings import ProxySettings
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the proxy until a signal; the exit code."""
-    parser = argparse.ArgumentParser("proxy", description="Balances connections to services over their ready pods.")
-    parser.add_argument("--master", metavar="HOST:PORT[,...]", help="where the master listens, or each of several")
-    parser.add_argument("--credentials", type=Path, metavar="DIR", help="directory with ca.crt, tls.crt, tls.key")
-    parser.add_argument("--profile", help="timers: laptop (default), kubernetes or test")
-    parser.add_argument("--metrics-socket", type=Path, metavar="PATH", help="serve metrics on this Unix socket")
-    parser.add_argument("--hold-s", metavar="S", help="how long connections wait for a ready endpoint (default 1)")
-    parser.add_argument("--max-connections", metavar="N", help="at a time (default: by the limit of open files)")
-    parser.add_argument("--log-level", help="debug, info (default), warning or error")
-    parser.add_argument("--lifeline-fd", type=int, metavar="FD", help="stop when this descriptor reads end of file")
-    flags = vars(parser.parse_args(argv))
+    flags = vars(make_parser().parse_args(argv))
     lifeline_fd = flags.pop("lifeline_fd")
     try:
-        settings = load(ProxySettings, flags=flags, env_prefix="PODIUM_PROXY_", environ=os.environ)
+        settings = load_settings(flags, os.environ)
     except ConfigError as error:
         print(f"proxy: {error}", file=sys.stderr)
         return 2

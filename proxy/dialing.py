@@ -51,7 +51,7 @@ class GiveUp:
 class DialPlan:
     """The tries of one connection. Ask `next` at the start and after each `refused`, `timed_out` and `changed`."""
 
-    __slots__ = ("_balancer", "_client", "_hold_s", "_hold_until", "_refused", "_timeouts_s", "_tries")
+    __slots__ = ("_balancer", "_client", "_hold_s", "_hold_until", "_refused", "_tries", "timeouts_s")
 
     def __init__(
         self, balancer: Balancer, client: str, *, hold_s: float, timeouts_s: Sequence[float] = DIAL_TIMEOUTS_S
@@ -60,18 +60,18 @@ class DialPlan:
         self._client = client
         self._hold_s = hold_s
         self._hold_until: float | None = None
-        self._timeouts_s = timeouts_s
+        self.timeouts_s = timeouts_s
         self._tries = 0
         """Time-outs used up."""
         self._refused: set[Target] = set()
 
     def next(self, now: float) -> Dial | Hold | GiveUp:
         """What to do now."""
-        if self._tries == len(self._timeouts_s):
+        if self._tries == len(self.timeouts_s):
             return GiveUp("dial")
         target = self._balancer.choose(self._client, now, self._refused)
         if target is not None:
-            return Dial(target, self._timeouts_s[self._tries])
+            return Dial(target, self.timeouts_s[self._tries])
         if self._hold_until is None:
             self._hold_until = now + self._hold_s
         left_s = self._hold_until - now
@@ -79,15 +79,15 @@ class DialPlan:
             return Hold(left_s)
         return GiveUp("dial" if len(self._balancer) else "no-endpoint")
 
-    def refused(self, target: Target) -> None:
+    def refused(self, target: Target, now: float) -> None:
         """The target answered at once that it does not serve."""
         self._refused.add(target)
-        self._balancer.failed(self._client)
+        self._balancer.failed(self._client, target, now)
 
-    def timed_out(self) -> None:
+    def timed_out(self, target: Target, now: float) -> None:
         """The target did not answer in time."""
         self._tries += 1
-        self._balancer.failed(self._client)
+        self._balancer.failed(self._client, target, now)
 
     def changed(self) -> None:
         """The endpoints are others than before; who refused may have been started again."""

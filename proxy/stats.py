@@ -1,39 +1,46 @@
-"""What the proxy counts: plain integers on the data path, turned into metrics only when somebody asks.
+"""What the proxy counts: plain integers on the data path, turned into metrics only when somebody asks (exposition.py).
 
-A labelled Prometheus counter costs more than a system call per increment; an integer costs nothing, and the exposition
-format is the same.
+A labelled Prometheus counter costs more than a system call per increment; an integer costs nothing. Bytes are counted
+per endpoint, and those of a port are their sum; so are those of endpoints that are gone, which are kept with the port.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-
+from proxy.latency import Latency
+from proxy.policies import Target
 from proxy.routing import RouteKey
 
-_LABELS = ("namespace", "service", "port")
-_COUNTERS: tuple[tuple[str, str, str, dict[str, str]], ...] = (
-    ("connections", "Connections accepted.", "", {"accepted": ""}),
-    ("connections_held", "Connections that waited for an endpoint.", "", {"held": ""}),
-    ("dial_failures", "Tries that an endpoint refused or did not answer in time.", "", {"dial_failures": ""}),
-    ("resets", "Connections that broke off.", "", {"resets": ""}),
-    (
-        "connections_refused",
-        "Connections closed without having reached an endpoint.",
-        "reason",
-        {"refused_limit": "limit", "gave_up_no_endpoint": "no-endpoint", "gave_up_dial": "dial"},
-    ),
-    (
-        "bytes",
-        "Bytes relayed.",
-        "direction",
-        {"bytes_to_endpoints": "to-endpoints", "bytes_to_clients": "to-clients"},
-    ),
-)
-"""Name, help, further label, and which attribute of PortStats counts under which value of that label."""
+
+class Meter:
+    """Bytes in one direction."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+class EndpointStats:
+    """One endpoint of one port, since it was first seen there."""
+
+    __slots__ = ("_port", "active", "connections", "dial_failures", "down", "first_byte", "resets", "up")
+
+    def __init__(self, port: PortStats) -> None:
+        self._port = port
+        self.connections = 0
+        self.active = 0
+        self.dial_failures = 0
+        self.resets = 0
+        self.up, self.down = Meter(), Meter()
+        self.first_byte = Latency()
+        """From the connection to the endpoint's first byte: of a server that answers, how long that took."""
+
+    def broke(self) -> None:
+        """A connection broke off."""
+        self.resets += 1
+        self._port.resets += 1
 
 
 @dataclass(slots=True)
@@ -42,7 +49,7 @@ class PortStats:
 
     accepted: int = 0
     active: int = 0
-    """Connections that are held, dialled or relayed."""
+    """Connections that are held, dialled or relayed; of UDP, flows."""
     held: int = 0
     """Had to wait for an endpoint."""
     dial_failures: int = 0
@@ -53,12 +60,59 @@ class PortStats:
     """Closed at once, since the proxy had as many connections as it may have."""
     resets: int = 0
     """Relayed connections that broke off."""
-    bytes_to_endpoints: int = 0
-    bytes_to_clients: int = 0
+    timed_out_idle: int = 0
+    timed_out_first_byte: int = 0
+    drained: int = 0
+    """Cut off some time after their endpoint had gone."""
+    ejections: int = 0
+    """Endpoints left out for failing."""
+    up: Meter = field(default_factory=Meter)
+    """Of endpoints that are gone, and of connections that have none of their own."""
+    down: Meter = field(default_factory=Meter)
+    dial: Latency = field(default_factory=Latency)
+    """From accept to a connected endpoint: tries and waiting included."""
+    duration: Latency = field(default_factory=Latency)
+    """Of connections that had an endpoint, from accept to end."""
+    first_byte: Latency = field(default_factory=Latency)
+    """Of endpoints that are gone."""
+    endpoints: dict[Target, EndpointStats] = field(default_factory=dict)
+    ejected: frozenset[Target] = frozenset()
+    unhealthy: frozenset[Target] = frozenset()
+
+    @property
+    def bytes_to_endpoints(self) -> int:
+        """In all."""
+        return self.up.bytes + sum(endpoint.up.bytes for endpoint in self.endpoints.values())
+
+    @property
+    def bytes_to_clients(self) -> int:
+        """In all."""
+        return self.down.bytes + sum(endpoint.down.bytes for endpoint in self.endpoints.values())
+
+    def broke(self) -> None:
+        """A connection broke off."""
+        self.resets += 1
+
+    def endpoint(self, target: Target) -> EndpointStats:
+        """The counters of an endpoint; new ones, if it was not seen yet."""
+        found = self.endpoints.get(target)
+        if found is None:
+            found = self.endpoints[target] = EndpointStats(self)
+        return found
+
+    def forget_endpoints(self, present: frozenset[Target]) -> None:
+        """Of those who are gone and have no connection any more, only the sums are kept."""
+        for target in [target for target in self.endpoints if target not in present]:
+            gone = self.endpoints[target]
+            if gone.active == 0:
+                self.up.bytes += gone.up.bytes
+                self.down.bytes += gone.down.bytes
+                self.first_byte.add(gone.first_byte)
+                del self.endpoints[target]
 
 
 @dataclass(slots=True, eq=False)
-class Stats(Collector):
+class Stats:
     """All counters of a proxy. Of a port that is gone, they are kept until its last connection is."""
 
     ports: dict[RouteKey, PortStats] = field(default_factory=dict)
@@ -76,34 +130,10 @@ class Stats(Collector):
     def forget(self, key: RouteKey) -> None:
         """The port is gone."""
         self._gone.add(key)
-        self._sweep()
+        self.sweep()
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Drops what nobody needs any more."""
         for key in [key for key in self._gone if key not in self.ports or self.ports[key].active == 0]:
             self.ports.pop(key, None)
             self._gone.discard(key)
-
-    def collect(self) -> Iterator[Metric]:
-        """The counters as Prometheus knows them; this is what makes it a collector."""
-        self._sweep()
-        yield GaugeMetricFamily("podium_proxy_listeners", "Addresses that the proxy listens on.", self.listeners)
-        yield GaugeMetricFamily(
-            "podium_proxy_connections_limit", "Connections that the proxy takes at a time.", self.connections_limit
-        )
-        yield CounterMetricFamily(
-            "podium_proxy_accept_pauses", "Times that accepting rested for want of descriptors.", self.accept_pauses
-        )
-        active = GaugeMetricFamily("podium_proxy_connections_active", "Connections now.", labels=_LABELS)
-        for key, port in self.ports.items():
-            active.add_metric(_values(key), port.active)
-        yield active
-        for name, text, label, attributes in _COUNTERS:
-            counter = CounterMetricFamily(f"podium_proxy_{name}", text, labels=(*_LABELS, label) if label else _LABELS)
-            for key, port in self.ports.items():
-                for attribute, value in attributes.items():
-                    counter.add_metric((*_values(key), value) if label else _values(key), getattr(port, attribute))
-            yield counter
-
-
-def _values(key: RouteKey) -> tuple[str, ...]:
-    return (key.service.namespace, key.service.name, key.port)

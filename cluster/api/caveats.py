@@ -7,6 +7,7 @@ can be, and is told when it is applied, as `kubectl` shows the warnings of a ser
 from __future__ import annotations
 
 from cluster.api.kinds import AnyObject
+from cluster.api.services import EXTERNAL_NAME, HEADLESS, NODE_PORT
 from cluster.pb.v1 import core_pb2 as core
 
 
@@ -18,7 +19,25 @@ def caveats(obj: AnyObject) -> list[str]:
         return _of_pod(obj.spec.template.spec, "spec.template.spec")
     if isinstance(obj, core.ServiceAccount):
         return ["it is kept for Kubernetes' tools, and nothing is done with it: pods have no identity of their own"]
+    if isinstance(obj, core.Service):
+        return _of_service(obj.spec)
     return []
+
+
+def _of_service(spec: core.ServiceSpec) -> list[str]:
+    found = []
+    if spec.type == NODE_PORT:
+        found.append("spec.type: node ports are listened for at 127.0.0.1: other machines do not reach them")
+    if spec.type == EXTERNAL_NAME and spec.selector:
+        found.append("spec.selector: has no effect: an ExternalName has no endpoints")
+    if spec.type == EXTERNAL_NAME or spec.clusterIP == HEADLESS:
+        for field, is_set in (
+            ("sessionAffinity", spec.sessionAffinity == "ClientIP"),
+            ("trafficDistribution", bool(spec.trafficDistribution)),
+        ):
+            if is_set:
+                found.append(f"spec.{field}: has no effect: clients do not come through an address of the service")
+    return found
 
 
 def _of_pod(spec: core.PodSpec, where: str) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from cluster.api.conditions import get_condition, is_node_ready, is_pod_ready
+from cluster.api.faults import fault_target, fault_words
 from cluster.api.hollow import is_hollow
 from cluster.api.kinds import AnyObject
 from cluster.api.meta import from_time, is_terminating
@@ -144,7 +145,11 @@ def labels_text(labels: Any) -> str:
 
 
 def _service_ports(service: core.Service) -> str:
-    return ",".join(f"{port.port}/{port.protocol}" for port in service.spec.ports) or NONE
+    """As kubectl: "80/TCP", and with a node port "80:30080/TCP"."""
+    numbers = (
+        (port, f"{port.port}:{port.nodePort}" if port.nodePort else f"{port.port}") for port in service.spec.ports
+    )
+    return ",".join(f"{number}/{port.protocol}" for port, number in numbers) or NONE
 
 
 def endpoints_text(endpoints: core.Endpoints, limit: int = 3) -> str:
@@ -207,7 +212,7 @@ COLUMNS: dict[str, Columns] = {
         _NAME,
         ("TYPE", lambda o, _: o.spec.type),
         ("CLUSTER-IP", lambda o, _: o.spec.clusterIP or NONE),
-        ("EXTERNAL-IP", lambda o, _: NONE),
+        ("EXTERNAL-IP", lambda o, _: o.spec.externalName or NONE),
         ("PORT(S)", lambda o, _: _service_ports(o)),
         _AGE,
     ),
@@ -236,6 +241,14 @@ COLUMNS: dict[str, Columns] = {
         ("MIN AVAILABLE", lambda o, _: int_or_string(o.spec, "minAvailable")),
         ("MAX UNAVAILABLE", lambda o, _: int_or_string(o.spec, "maxUnavailable")),
         ("ALLOWED DISRUPTIONS", lambda o, _: str(o.status.disruptionsAllowed)),
+        _AGE,
+    ),
+    "Fault": (
+        _NAME,
+        ("TARGET", lambda o, _: fault_target(o)),
+        ("WHAT", lambda o, _: fault_words(o)),
+        ("STATUS", lambda o, _: o.status.phase),
+        ("ENDS IN", lambda o, now: age(from_time(o.status.endsAt) - now)),
         _AGE,
     ),
 }

@@ -4,7 +4,7 @@ Kubernetes' defaults, applied by the master before validation, and by the client
 a second time changes nothing. Quantities become canonical, so that "1000m" and "1" are the same bytes and an update
 that changes nothing is seen to change nothing.
 
-Left out: what Podium does not carry out (imagePullPolicy, dnsPolicy ...), and what needs to know the cluster (addresses
+Left out: what Podium does not carry out (imagePullPolicy ...), and what needs to know the cluster (addresses
 and tolerations by profile): that is the master's admission.
 """
 
@@ -17,6 +17,7 @@ from cluster.api.kinds import AnyObject, kind_of
 from cluster.api.priorities import PREEMPT_LOWER_PRIORITY
 from cluster.api.quantities import canonical
 from cluster.api.remembered import remembered
+from cluster.api.service_traffic import default_traffic
 from cluster.pb.v1 import core_pb2 as core
 
 DEFAULT_NAMESPACE = "default"
@@ -41,6 +42,8 @@ def apply_defaults(obj: AnyObject) -> None:
             obj.status.phase = "Pending"
     elif isinstance(obj, core.ReplicationController):
         _default_replication_controller(obj)
+    elif isinstance(obj, core.Fault):
+        _default(obj.spec, "seed", 1)
     elif isinstance(obj, core.Service):
         _default_service(obj.spec)
     elif isinstance(obj, core.Endpoints):
@@ -164,8 +167,11 @@ def _default_service(spec: core.ServiceSpec) -> None:
             spec.sessionAffinityConfig.clientIP.timeoutSeconds = AFFINITY_TIMEOUT_S
     elif spec.sessionAffinity == "None":
         spec.ClearField("sessionAffinityConfig")
+    default_traffic(spec)
     for port in spec.ports:
         _default(port, "protocol", "TCP")
+        if not port.nodePort:
+            port.ClearField("nodePort")  # "0", as clients in Go send what is unset
         target = port.targetPort
         if not target.intVal and not target.strVal and port.HasField("port"):
             target.type = 0

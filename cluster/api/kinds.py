@@ -28,6 +28,7 @@ AnyObject: TypeAlias = (
     | core.PriorityClass
     | core.PodDisruptionBudget
     | core.ServiceAccount
+    | core.Fault
 )
 """An API object: every one has `metadata`; all but Endpoints, Event, ConfigMap, Secret, PriorityClass and
 ServiceAccount have `spec`, and those but Lease `status`."""
@@ -83,6 +84,7 @@ KINDS: tuple[Kind, ...] = (
         api_version="policy/v1",
     ),
     Kind("ServiceAccount", "serviceaccounts", core.ServiceAccount, "serviceaccount", ("sa",), has_status=False),
+    Kind("Fault", "faults", core.Fault, "fault", api_version="podium.dev/v1"),
 )
 
 BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}

@@ -137,9 +137,12 @@ def config_references(spec: core.PodSpec) -> set[tuple[str, str]]:
     return found
 
 
-def find_port(pod: core.Pod, name: str) -> int | None:
-    """The number of the container port of that name, if there is one."""
-    return next((port.containerPort for port in container_ports(pod) if port.name == name), None)
+def find_port(pod: core.Pod, name: str, protocol: str = "") -> int | None:
+    """The number of the container port of that name, and of that protocol if one is given; None if there is none."""
+    for port in container_ports(pod):
+        if port.name == name and protocol in ("", port.protocol or "TCP"):
+            return port.containerPort
+    return None
 
 
 GUARANTEED_SCORE, BEST_EFFORT_SCORE = -997, 1000

@@ -49,6 +49,7 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("controllers", "PriorityClass"): _any(*_READ),
     ("controllers", "PodDisruptionBudget"): _any(*_READ, "update_status", "delete"),
     ("controllers", "ServiceAccount"): _any(*_READ, "delete"),
+    ("controllers", "Fault"): _any(*_READ, "delete"),
     ("scheduler", "Pod"): {**_any(*_READ, "bind", "delete"), "update_status": Scope.SCHEDULED},
     ("scheduler", "Node"): _any(*_READ),
     ("scheduler", "Namespace"): _any(*_READ),
@@ -60,10 +61,17 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("scheduler", "Lease"): dict.fromkeys(("get", "create", "update"), Scope.BY_LEASE),
     ("proxy", "Service"): _any(*_READ),
     ("proxy", "Endpoints"): _any(*_READ),
+    ("proxy", "Fault"): _any(*_READ),
+    ("proxy", "Node"): _any(*_READ),
     ("proxy", "Event"): _any("get", "create", "update", "patch"),
+    ("dns", "Service"): _any(*_READ),
+    ("dns", "Endpoints"): _any(*_READ),
+    ("dns", "Namespace"): _any(*_READ),
+    ("dns", "Pod"): _any(*_READ),
     ("node", "Node"): dict.fromkeys((*_READ, "create", "update", "patch", "update_status"), Scope.ITSELF),
     ("node", "Pod"): dict.fromkeys((*_READ, "update_status", "delete"), Scope.BOUND),
     ("node", "Service"): _any(*_READ),
+    ("node", "Fault"): _any("list", "watch"),
     ("node", "Endpoints"): _any(*_READ),
     ("node", "ReplicationController"): _any("get"),
     ("node", "ConfigMap"): {"get": Scope.USED},
@@ -77,7 +85,7 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
 }
 """(kind of identity, kind of object) -> verb -> with which objects. Absent: denied."""
 
-_CLIENTS = frozenset({"admin", "controllers", "scheduler", "node", "hollow", "proxy"})
+_CLIENTS = frozenset({"admin", "controllers", "scheduler", "node", "hollow", "proxy", "dns"})
 _EVERYONE = _CLIENTS | {"master", "kubernetes"}
 
 CALLS: dict[str, frozenset[str]] = {
@@ -85,6 +93,8 @@ CALLS: dict[str, frozenset[str]] = {
     "/cluster.pb.v1.Cluster/List": _CLIENTS,
     "/cluster.pb.v1.Cluster/Watch": _CLIENTS,
     "/cluster.pb.v1.Cluster/WatchStream": _CLIENTS,
+    "/cluster.pb.v1.Cluster/Resolve": frozenset({"admin", "controllers", "node", "proxy"}),
+    "/cluster.pb.v1.Cluster/WatchService": frozenset({"admin", "controllers", "node", "proxy"}),
     "/cluster.pb.v1.Cluster/Write": _CLIENTS,
     "/cluster.pb.v1.Cluster/WriteStream": _CLIENTS,
     "/cluster.pb.v1.Cluster/History": frozenset({"admin"}),

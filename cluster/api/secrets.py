@@ -35,6 +35,7 @@ SECRET_FIELDS: Mapping[str, Sequence[tuple[str, ...]]] = {
     "PriorityClass": (),
     "PodDisruptionBudget": (),
     "ServiceAccount": (),
+    "Fault": (),
     "Secret": (("data",), ("stringData",), ("metadata", "annotations", LAST_APPLIED)),
 }
 """Kind -> paths of its fields whose values are secret, down to every value below. Every kind has a row; of one without

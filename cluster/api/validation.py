@@ -22,15 +22,14 @@ from cluster.api.json_parse import NOT_CARRIED_OUT
 from cluster.api.kinds import AnyObject, kind_of
 from cluster.api.problems import Report
 from cluster.api.validation_config import validate_config_map, validate_config_update, validate_secret
+from cluster.api.validation_fault import validate_fault, validate_fault_update
 from cluster.api.validation_kinds import (
-    validate_endpoints,
     validate_event,
     validate_lease,
     validate_namespace,
     validate_node,
     validate_pod,
     validate_replication_controller,
-    validate_service,
     validate_service_account,
 )
 from cluster.api.validation_meta import validate_meta, validate_meta_update
@@ -40,6 +39,7 @@ from cluster.api.validation_policy import (
     validate_priority_class,
     validate_priority_class_update,
 )
+from cluster.api.validation_service import validate_endpoints, validate_service, validate_service_update
 from cluster.pb.v1 import core_pb2 as core
 
 MAX_OBJECT_BYTES = 3 * 512 * 1024
@@ -59,6 +59,7 @@ _RULES: dict[type[AnyObject], Callable[[Report, Any], None]] = {
     core.PriorityClass: validate_priority_class,
     core.PodDisruptionBudget: validate_disruption_budget,
     core.ServiceAccount: validate_service_account,
+    core.Fault: validate_fault,
 }
 
 
@@ -89,12 +90,13 @@ def validate_update(new: AnyObject, old: AnyObject) -> list[FieldError]:
     if isinstance(new, core.Pod) and isinstance(old, core.Pod):
         _validate_pod_update(report, new.spec, old.spec)
     elif isinstance(new, core.Service) and isinstance(old, core.Service):
-        if _replaced(new.spec.clusterIP, old.spec.clusterIP):
-            report.invalid("spec.clusterIP", new.spec.clusterIP, "field is immutable")
+        validate_service_update(report, new.spec, old.spec)
     elif isinstance(new, core.ConfigMap | core.Secret) and isinstance(old, core.ConfigMap | core.Secret):
         validate_config_update(report, new, old)
     elif isinstance(new, core.PriorityClass) and isinstance(old, core.PriorityClass):
         validate_priority_class_update(report, new, old)
+    elif isinstance(new, core.Fault) and isinstance(old, core.Fault):
+        validate_fault_update(report, new, old)
     elif isinstance(new, core.Node) and isinstance(old, core.Node) and _replaced(new.spec.podCIDR, old.spec.podCIDR):
         report.forbidden("spec.podCIDR", "node updates may not change podCIDR except from empty to valid")
     return report.errors

@@ -1,7 +1,6 @@
-"""The rules of the other kinds: replication controllers, services, endpoints, nodes, events, namespaces, leases.
+"""The rules of the other kinds: pods, replication controllers, nodes, events, namespaces, leases.
 
-Kubernetes' rules, narrowed to what Podium carries out: services of type ClusterIP, ports of TCP. What is narrower says
-so in its message. Addresses of endpoints may be loopback ones: here they are.
+Kubernetes' rules, narrowed to what Podium carries out. What is narrower says so in its message.
 """
 
 from __future__ import annotations
@@ -9,22 +8,20 @@ from __future__ import annotations
 import ipaddress
 
 from cluster.api.labels import label_key_problems, label_value_problems
-from cluster.api.names import dns1123_label_problems, dns1123_subdomain_problems
+from cluster.api.names import dns1123_label_problems
 from cluster.api.problems import Report
-from cluster.api.validation_life import int_or_name
+from cluster.api.service_traffic import validate_weight
 from cluster.api.validation_meta import validate_labels_and_annotations
-from cluster.api.validation_pod import PROTOCOLS, TAINT_EFFECTS, ip_address, validate_pod_spec
+from cluster.api.validation_pod import TAINT_EFFECTS, ip_address, validate_pod_spec
 from cluster.pb.v1 import core_pb2 as core
 
-MAX_AFFINITY_TIMEOUT_S = 86400
-HEADLESS = "None"
-"""The clusterIP of a service that has no address of its own."""
 PHASES = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
 
 
 def validate_pod(report: Report, pod: core.Pod) -> None:
     """Specification, and the few fields of the status that others build on."""
     validate_pod_spec(report, pod.spec, "spec")
+    validate_weight(report, pod.metadata.annotations, "metadata.annotations")
     if pod.status.phase:
         report.one_of("status.phase", pod.status.phase, PHASES)
     for index, status in enumerate(pod.status.containerStatuses):
@@ -45,76 +42,12 @@ def validate_replication_controller(report: Report, rc: core.ReplicationControll
         report.required("spec.template")
         return
     validate_labels_and_annotations(report, spec.template.metadata, "spec.template.metadata")
+    validate_weight(report, spec.template.metadata.annotations, "spec.template.metadata.annotations")
     labels = spec.template.metadata.labels
     if any(labels.get(key) != value for key, value in spec.selector.items()):
         shown = ",".join(f"{key}={labels[key]}" for key in sorted(labels))
         report.invalid("spec.template.metadata.labels", shown, "`selector` does not match template `labels`")
     validate_pod_spec(report, spec.template.spec, "spec.template.spec", restart_policies=("Always",))
-
-
-def validate_service(report: Report, service: core.Service) -> None:
-    """Ports, selector, address, affinity."""
-    spec = service.spec
-    only_cluster_ip = "Podium does not carry out other types of services"
-    report.one_of("spec.type", spec.type, ("ClusterIP",), only_cluster_ip)
-    report.labels("spec.selector", spec.selector)
-    if not spec.ports and spec.clusterIP != HEADLESS:
-        report.required("spec.ports")
-    names: set[str] = set()
-    numbers: set[tuple[str, int]] = set()
-    for index, port in enumerate(spec.ports):
-        path = f"spec.ports[{index}]"
-        if port.name:
-            report.check(f"{path}.name", port.name, dns1123_label_problems(port.name))
-            if port.name in names:
-                report.duplicate(f"{path}.name", port.name)
-            names.add(port.name)
-        elif len(spec.ports) > 1:
-            report.required(f"{path}.name", "a service with several ports names each of them")
-        if not port.HasField("port"):
-            report.required(f"{path}.port")
-        else:
-            report.port(f"{path}.port", port.port)
-            if (port.protocol, port.port) in numbers:
-                report.duplicate(f"{path}.port", f"{port.port}/{port.protocol}")
-            numbers.add((port.protocol, port.port))
-            int_or_name(report, f"{path}.targetPort", port.targetPort)
-        report.one_of(f"{path}.protocol", port.protocol, ("TCP",), "Podium does not carry out other protocols")
-    if spec.clusterIP not in ("", HEADLESS):
-        try:
-            ipaddress.IPv4Address(spec.clusterIP)
-        except ValueError:
-            report.invalid("spec.clusterIP", spec.clusterIP, "must be empty, 'None', or a valid IPv4 address")
-    report.one_of("spec.sessionAffinity", spec.sessionAffinity, ("None", "ClientIP"))
-    if spec.sessionAffinity == "ClientIP":
-        timeout_s = spec.sessionAffinityConfig.clientIP.timeoutSeconds
-        if not 0 < timeout_s <= MAX_AFFINITY_TIMEOUT_S:
-            message = f"must be greater than 0 and less than or equal to {MAX_AFFINITY_TIMEOUT_S}"
-            report.invalid("spec.sessionAffinityConfig.clientIP.timeoutSeconds", timeout_s, message)
-
-
-def validate_endpoints(report: Report, endpoints: core.Endpoints) -> None:
-    """Addresses and ports of each subset."""
-    for index, subset in enumerate(endpoints.subsets):
-        path = f"subsets[{index}]"
-        if not subset.addresses and not subset.notReadyAddresses:
-            report.required(path, "must specify `addresses` or `notReadyAddresses`")
-        for field, addresses in (("addresses", subset.addresses), ("notReadyAddresses", subset.notReadyAddresses)):
-            for position, address in enumerate(addresses):
-                where = f"{path}.{field}[{position}]"
-                ip_address(report, f"{where}.ip", address.ip)
-                if address.hostname:
-                    report.check(f"{where}.hostname", address.hostname, dns1123_label_problems(address.hostname))
-                if address.nodeName:
-                    report.check(f"{where}.nodeName", address.nodeName, dns1123_subdomain_problems(address.nodeName))
-        for position, port in enumerate(subset.ports):
-            where = f"{path}.ports[{position}]"
-            if port.name:
-                report.check(f"{where}.name", port.name, dns1123_label_problems(port.name))
-            elif len(subset.ports) > 1:
-                report.required(f"{where}.name")
-            report.port(f"{where}.port", port.port)
-            report.one_of(f"{where}.protocol", port.protocol, PROTOCOLS)
 
 
 def validate_node(report: Report, node: core.Node) -> None:

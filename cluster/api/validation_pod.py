@@ -19,6 +19,7 @@ from cluster.api.names import (
 from cluster.api.pods import PODS, runs_on_host
 from cluster.api.problems import Report
 from cluster.api.remembered import remembered
+from cluster.api.validation_dns import validate_dns
 from cluster.api.validation_life import validate_life, validate_order
 from cluster.api.validation_placement import validate_placement
 from cluster.api.validation_security import validate_security
@@ -73,11 +74,15 @@ def _validate_pod_spec(report: Report, spec: core.PodSpec, path: str, restart_po
         if restart_policies != RESTART_POLICIES:
             report.forbidden(f"{path}.activeDeadlineSeconds", "a replication controller's pods run for ever")
     validate_security(report, spec, path)
+    validate_dns(report, spec, path)
     if spec.HasField("stopAfterDisconnectSeconds"):
         report.at_least(f"{path}.stopAfterDisconnectSeconds", spec.stopAfterDisconnectSeconds, 1)
     report.one_of(f"{path}.restartPolicy", spec.restartPolicy, restart_policies)
     report.at_least(f"{path}.terminationGracePeriodSeconds", spec.terminationGracePeriodSeconds, 0)
     report.labels(f"{path}.nodeSelector", spec.nodeSelector)
+    for field in ("hostname", "subdomain"):
+        if getattr(spec, field):
+            report.check(f"{path}.{field}", getattr(spec, field), dns1123_label_problems(getattr(spec, field)))
     if spec.nodeName:
         report.check(f"{path}.nodeName", spec.nodeName, dns1123_subdomain_problems(spec.nodeName))
     if spec.schedulerName:

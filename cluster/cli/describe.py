@@ -73,6 +73,7 @@ async def _find(source: Source, kind: Kind, name: str, namespace: str, selector:
 
 
 async def _describe(source: Source, kind: Kind, obj: AnyObject) -> str:
+    from cluster.cli import describe_service
     from cluster.cli.describe_placement import disruption_budget, priority_class
     from cluster.pb.v1 import core_pb2 as core
 
@@ -81,13 +82,13 @@ async def _describe(source: Source, kind: Kind, obj: AnyObject) -> str:
         "Pod": _pod,
         "Node": _node,
         "ReplicationController": _controller,
-        "Service": _service,
-        "Endpoints": _endpoints,
+        "Endpoints": describe_service.endpoints,
         "Lease": _lease,
         "ConfigMap": _config_map,
         "Secret": _secret,
         "PriorityClass": priority_class,
         "PodDisruptionBudget": disruption_budget,
+        "Fault": _fault,
     }
     if kind.name in writers:
         lines += writers[kind.name](obj)
@@ -100,8 +101,8 @@ async def _describe(source: Source, kind: Kind, obj: AnyObject) -> str:
         lines += _pods_of_node(obj, list(pods))  # type: ignore[arg-type]
         if not isinstance(source, AsOf):  # heartbeats are not kept
             lines += await _usage(source, obj.metadata.name)
-    if kind.name == "Service":
-        lines += await _endpoints_of(source, obj)
+    if isinstance(obj, core.Service):
+        lines += await _service(source, obj)
     if kind.name != "Event":
         lines += await _events(source, kind, obj)
     return "\n".join(lines)
@@ -384,37 +385,28 @@ def _controller(rc: core.ReplicationController) -> Iterable[str]:
     yield from conditions(status.conditions)
 
 
-def _service(service: core.Service) -> Iterable[str]:
-    from cluster.cli.waiting import urls_of
+def _fault(fault: core.Fault) -> Iterable[str]:
+    from cluster.api.faults import fault_target, fault_words
 
-    yield from rows("Selector", pairs(service.spec.selector))
-    yield row("Type", service.spec.type)
-    yield row("IP", service.spec.clusterIP)
-    for port in service.spec.ports:
-        target = port.targetPort.strVal or port.targetPort.intVal
-        yield row("Port", f"{port.name or '<unset>'} {port.port}/{port.protocol} -> {target}")
-    yield from rows("URL", urls_of(service))
-    yield row("Session Affinity", service.spec.sessionAffinity)
+    yield row("Target", fault_target(fault))
+    yield row("What", fault_words(fault))
+    yield row("Seed", str(fault.spec.seed))
+    yield row("Status", fault.status.phase)
+    yield row("Started At", when(fault.status.startedAt))
+    yield row("Ends At", when(fault.status.endsAt))
 
 
-async def _endpoints_of(source: Source, service: AnyObject) -> list[str]:
-    from cluster.api.columns import endpoints_text
+async def _service(source: Source, service: core.Service) -> list[str]:
     from cluster.api.errors import NotFound
+    from cluster.cli import describe_service
     from cluster.pb.v1 import core_pb2 as core
 
+    endpoints: core.Endpoints | None = None
     try:
-        found = await source.get(core.Endpoints, service.metadata.name, service.metadata.namespace)
+        endpoints = await source.get(core.Endpoints, service.metadata.name, service.metadata.namespace)
     except NotFound:
-        return [row("Endpoints", "")]
-    return [row("Endpoints", endpoints_text(found, limit=10))]
-
-
-def _endpoints(endpoints: core.Endpoints) -> Iterable[str]:
-    yield "Subsets:"
-    for subset in endpoints.subsets:
-        for title, addresses in (("Addresses", subset.addresses), ("NotReadyAddresses", subset.notReadyAddresses)):
-            yield from rows(title, (f"{a.ip} {a.targetRef.name} on {a.nodeName}" for a in addresses), 2)
-        yield from rows("Ports", (f"{p.name or '<unset>'} {p.port}/{p.protocol}" for p in subset.ports), 2)
+        pass
+    return list(describe_service.service(service, endpoints))
 
 
 def _config_map(config: core.ConfigMap) -> Iterable[str]:

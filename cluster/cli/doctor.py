@@ -85,6 +85,16 @@ def _loopback() -> Finding:
     return Finding("addresses of 127.0.0.0/8", OK, "every pod and service gets its own")
 
 
+def _names() -> Finding:
+    from cluster.up.addresses import DNS_PORT, free_dns_port
+
+    if free_dns_port("127.250.250.1") == DNS_PORT:
+        return Finding("port 53 for names", OK, "pods find services by name")
+    found = "may not be bound: names are answered for at another port, and pods ask there only by PODIUM_DNS"
+    cure = "sysctl net.ipv4.ip_unprivileged_port_start=53, if no DNS server of this machine has it on all addresses"
+    return Finding("port 53 for names", WARNING, found, cure)
+
+
 def _state() -> Finding:
     from cluster.config.dirs import state_root
 
@@ -240,6 +250,7 @@ def _descriptors() -> Finding:
 LOOKS: tuple[Callable[[], Finding], ...] = (
     _kernel,
     _loopback,
+    _names,
     _state,
     _namespaces,
     _limits,

@@ -57,6 +57,8 @@ def cluster_info_command(ctx: click.Context, output: str) -> int:
             "lifetime": state.lifetime,
             "detached": state.detached,
             "addresses": f"127.{state.block}.0.0/16",
+            "dns": state.dns,
+            "cluster_domain": state.cluster_domain,
             "nodes": state.nodes,
             "processes": processes,
         }
@@ -70,12 +72,20 @@ def cluster_info_command(ctx: click.Context, output: str) -> int:
         click.echo(f"{label:<12} {each['address']}  ({each['says']})")
     click.echo(f"store        {state.store or directory.path / 'master'}")
     click.echo(f"addresses    127.{state.block}.0.0/16")
+    if state.dns:
+        click.echo(f"dns          {state.dns}  (UDP and TCP; {_how_to_ask(state)})")
     click.echo(f"directory    {directory.path}")
     click.echo(f"credentials  {directory.credentials('admin')}\n")
     rows = [["PROCESS", "ROLE", "PID", "ADDRESS", "STATE", "RESTARTS"]]
     rows += [[str(p[key]) or "-" for key in ("name", "role", "pid", "address", "state", "restarts")] for p in processes]
     click.echo(align(rows))
     return 0
+
+
+def _how_to_ask(state: ClusterState) -> str:
+    """A command that asks for a name that every cluster has."""
+    host, _, port = state.dns.rpartition(":")
+    return f"dig @{host}{'' if port == '53' else f' -p {port}'} dns-version.{state.cluster_domain} TXT"
 
 
 def _masters(directory: ClusterDir, state: ClusterState) -> list[dict[str, Any]]:

@@ -96,6 +96,7 @@ async def _choose(
     """The pod, and its ports for the ones that were named. Raises CommandError."""
     from cluster.api.conditions import is_pod_ready
     from cluster.api.labels import selector_from_map
+    from cluster.api.meta import is_terminating
     from cluster.api.pods import find_port
     from cluster.pb.v1 import core_pb2 as core
 
@@ -108,11 +109,13 @@ async def _choose(
         owner = await session.client.get(core.Service, name, namespace)
     else:
         owner = await session.client.get(core.ReplicationController, name, namespace)
+    if not owner.spec.selector:
+        raise CommandError(f"{kind.lower()}/{name} is defined without a selector: there are no pods to forward to")
     selector = str(selector_from_map(owner.spec.selector))
     pods = [
         pod
         for pod in (await session.client.list(core.Pod, namespace, label_selector=selector)).items
-        if is_pod_ready(pod)
+        if is_pod_ready(pod) and not is_terminating(pod)
     ]
     if not pods:
         raise CommandError(f"no pod of {kind.lower()}/{name} is ready. See: podium get pods -l {selector}")

@@ -182,9 +182,10 @@ def _controller(pod: core.Pod, replicas: int) -> core.ReplicationController:
     epilog="\b\nExamples:\n"
     "  podium restart rc/web\n"
     "  podium restart rc/web --timeout 120\n"
-    "  podium restart pod/web-x2k4p",
+    "  podium restart pod/web-x2k4p\n"
+    "  podium restart proxy",
 )
-@click.argument("what", nargs=-1, required=True, metavar="KIND/NAME...")
+@click.argument("what", nargs=-1, required=True, metavar="KIND/NAME...|proxy")
 @click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS", help="For each pod's replacement.")
 @namespace_option
 @cluster_option
@@ -192,7 +193,12 @@ def _controller(pod: core.Pod, replicas: int) -> core.ReplicationController:
 def restart_command(ctx: click.Context, what: tuple[str, ...], timeout: float, namespace: str) -> int:
     """Replace the pods of controllers, one after the other, each when the one before is ready again.
 
-    A pod that belongs to a controller is replaced by it; one that belongs to nobody cannot be restarted."""
+    A pod that belongs to a controller is replaced by it; one that belongs to nobody cannot be restarted. `proxy`: a new
+    one takes the listening sockets over, so that no connection fails; those that are there finish in the old one."""
+    if what == ("proxy",):
+        from cluster.cli.restart_proxy import restart_proxy
+
+        return restart_proxy(ctx, timeout)
     wanted = targets(what)
     for kind, name in wanted:
         if kind.name not in ("ReplicationController", "Pod") or not name:

@@ -18,15 +18,35 @@ if TYPE_CHECKING:
 
 @click.command(
     "top",
-    epilog="\b\nExamples:\n  podium top pods\n  podium top pods -A --containers\n  podium top nodes",
+    epilog="\b\nExamples:\n  podium top pods\n  podium top pods -A --containers\n  podium top nodes\n"
+    "  podium top services --endpoints",
 )
-@click.argument("what", type=click.Choice(["pods", "pod", "nodes", "node"]))
+@click.argument("what", type=click.Choice(["pods", "pod", "nodes", "node", "services", "service", "svc"]))
 @click.option("--containers", is_flag=True, help="A line for each container.")
+@click.option("--endpoints", is_flag=True, help="Of services: a line for each endpoint.")
+@click.option(
+    "--interval", default=1.0, show_default=True, metavar="SECONDS", help="Of services: to reckon rates from."
+)
 @namespace_options
 @cluster_option
 @click.pass_context
-def top_command(ctx: click.Context, what: str, containers: bool, namespace: str, all_namespaces: bool) -> int:
-    """Show what pods, or the pods of each node, use: processor time over half a second, and memory."""
+def top_command(
+    ctx: click.Context,
+    what: str,
+    containers: bool,
+    endpoints: bool,
+    interval: float,
+    namespace: str,
+    all_namespaces: bool,
+) -> int:
+    """Show what pods, or the pods of each node, use: processor time over half a second, and memory. Of services: what
+    goes through the proxy."""
+    if containers and not what.startswith("pod"):
+        raise click.UsageError("--containers is about pods")
+    if endpoints and not what.startswith("s"):
+        raise click.UsageError("--endpoints is about services")
+    if what.startswith("s"):
+        return _services(ctx, "" if all_namespaces else namespace, interval, by_endpoint=endpoints)
 
     async def body(session: Session) -> int:
         from cluster.api.hollow import is_hollow
@@ -45,6 +65,35 @@ def top_command(ctx: click.Context, what: str, containers: bool, namespace: str,
             rows = _of_pods(answers, by_container=containers, namespaces=all_namespaces)
         click.echo(align(rows))
         return ExitCode.OK if all(answer is not None for answer in answers) else ExitCode.ERROR
+
+    return run(ctx, body)
+
+
+def _services(ctx: click.Context, namespace: str, interval_s: float, *, by_endpoint: bool) -> int:
+    if not 0 < interval_s <= 3600:
+        raise click.UsageError("--interval: must be greater than 0, and at most an hour")
+
+    async def body(session: Session) -> int:
+        from cluster.cli.exits import CommandError
+        from cluster.cli.printers import align
+        from cluster.cli.top_services import fetch, read, rows
+
+        socket = session.directory.metrics_socket("proxy")
+        loop = asyncio.get_running_loop()
+        try:
+            begun, before = loop.time(), read(await fetch(socket))
+            await asyncio.sleep(interval_s)
+            after = read(await fetch(socket))
+        except (OSError, TimeoutError) as error:
+            raise CommandError(
+                f"the proxy does not answer: {error or 'no answer in time'}", ExitCode.UNREACHABLE
+            ) from error
+        table = rows(before, after, loop.time() - begun, namespace=namespace, by_endpoint=by_endpoint)
+        if len(table) == 1:
+            say("no service is served" if not namespace else f'no service of namespace "{namespace}" is served')
+        else:
+            click.echo(align(table))
+        return ExitCode.OK
 
     return run(ctx, body)
 

@@ -70,32 +70,40 @@ class Steps:
 )
 @click.option("--node-resource", multiple=True, metavar="NAME=QTY", help="A further resource of each node: gpu=2.")
 @click.option("--agent-arg", multiple=True, metavar="ARG", help="Option of each node agent: no-cgroups.")
+@click.option("--proxy-arg", multiple=True, metavar="ARG", help="Option of the proxy: workers=2.")
 @click.option(
     "--store",
     default="",
     metavar="URL",
-    help="Keep the state in etcd: etcd://HOST:PORT,HOST:PORT,.../PREFIX; default: in the cluster's directory (SQLite).",
+    help="Keep the state at etcd://HOST:PORT,.../PREFIX; default: in the cluster's directory (SQLite).",
 )
 @click.option(
     "--etcd-credentials",
     default="",
     metavar="DIR",
-    help="For --store: ca.crt, tls.crt and tls.key; default: no TLS.",
+    help="For --store: ca.crt, tls.crt, tls.key.",
 )
 @click.option(
     "--masters",
     default=1,
     show_default=True,
     type=click.IntRange(1, 9),
-    help="How many masters, and managers; more than one need --store.",
+    help="Several need --store.",
 )
 @click.option("--rest", is_flag=True, help="Serve Kubernetes' API from the start.")
 @click.option("--scheduler-config", default="", metavar="FILE", help="Profiles of the scheduler, as TOML.")
+@click.option("--policies", default="", metavar="DIR", help="Python files with policies for ambassadors.")
 @click.option(
     "--block",
     type=click.IntRange(FIRST_BLOCK, LAST_BLOCK),
     metavar="N",
     help="Own the addresses 127.N.0.0/16; default: any that are free.",
+)
+@click.option(
+    "--dns",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Option of the DNS server: port=1053.",
 )
 @click.option("--timeout", default=30.0, show_default=True, metavar="SECONDS", help="For nodes to be Ready.")
 @click.option("--keep", is_flag=True, help="Keep the state for the next `up`.")
@@ -120,6 +128,7 @@ def up_command(
     node_pods: int,
     node_resource: tuple[str, ...],
     agent_arg: tuple[str, ...],
+    proxy_arg: tuple[str, ...],
     hollow: int,
     hollow_arg: tuple[str, ...],
     store: str,
@@ -127,13 +136,15 @@ def up_command(
     masters: int,
     rest: bool,
     scheduler_config: str,
+    policies: str,
     block: int | None,
+    dns: tuple[str, ...],
     timeout: float,
     keep: bool,
     lifetime: str,
     lifeline_fd: int | None,
 ) -> int:
-    """Start a cluster: master, controllers and scheduler, node agents, proxy, each a process of its own.
+    """Start a cluster: master, controllers and scheduler, node agents, proxy and DNS.
 
     On a cluster that runs already, starts what of it is down (a node agent that was killed, for example)."""
     from cluster.up.layout import cluster_dir
@@ -141,11 +152,14 @@ def up_command(
 
     _check_quantities(node_cpu, node_memory, node_resource)
     _check_agent_args(agent_arg)
+    _check_proxy_args(proxy_arg)
     _check_hollow(nodes, hollow, hollow_arg)
+    _check_dns(dns)
     if not _given(ctx, "timeout"):
         timeout += hollow * _HOLLOW_START_S
     etcd_credentials = _check_store(store, etcd_credentials)
     scheduler_config = _check_scheduler_config(scheduler_config, profile)
+    policies = _check_policies(policies)
     directory = cluster_dir(chosen_cluster(ctx) or "default")
     for path in manifests:
         if not Path(path).exists():
@@ -156,6 +170,7 @@ def up_command(
         running["hollow"] = state.hollow
         running |= {"store": state.store, "etcd_credentials": state.etcd_credentials, "block": state.block}
         running |= {"lifetime": state.lifetime, "scheduler_config": state.scheduler_config}
+        running["policies"] = state.policies
         running["rest"] = any(process.role == "kubernetes" for process in state.processes)
         _tell_what_is_ignored(ctx, running)
         return _start_stopped(directory, state, timeout)
@@ -168,6 +183,8 @@ def up_command(
             lifetime = state.lifetime
         if not _given(ctx, "scheduler_config"):
             scheduler_config = _check_scheduler_config(state.scheduler_config, profile)
+        if not _given(ctx, "policies"):
+            policies = _check_policies(state.policies)
         # Of a cluster that died a moment ago: it holds the addresses and the store.
         _end_remains(directory, state, now=False, pods=lifetime == "dev")
         store, etcd_credentials, masters = _as_kept(ctx, directory, state)
@@ -190,10 +207,13 @@ def up_command(
         lifetime,
         tuple(argument.lstrip("-") for argument in agent_arg),
         scheduler_config,
+        policies,
         block or 0,
         hollow,
         tuple(argument.lstrip("-") for argument in hollow_arg),
-        rest,
+        dns,
+        proxy_args=tuple(argument.lstrip("-") for argument in proxy_arg),
+        rest=rest,
     )
     with _Interrupts(directory, patience=1) as interrupted:
         handle = start_supervisor(directory, options, detached=detach, clock=_CLOCK, lifeline_fd=lifeline_fd)
@@ -310,6 +330,30 @@ def _check_agent_args(arguments: tuple[str, ...]) -> None:
         raise click.UsageError(f"--agent-arg: {error}") from error
 
 
+def _check_dns(options: tuple[str, ...]) -> None:
+    """Refuses what the DNS server would refuse, before anything is started."""
+    if not options:
+        return
+    from cluster.config.errors import ConfigError
+    from proxy.dns.flags import read_options
+
+    try:
+        read_options(options)
+    except ConfigError as error:
+        raise click.UsageError(f"--dns: {error}") from error
+
+
+def _check_proxy_args(arguments: tuple[str, ...]) -> None:
+    """Refuses what the proxy would refuse, before anything is started."""
+    from cluster.config.errors import ConfigError
+    from proxy.flags import check_further_flags
+
+    try:
+        check_further_flags([f"--{argument.lstrip('-')}" for argument in arguments])
+    except ConfigError as error:
+        raise click.UsageError(f"--proxy-arg: {error}") from error
+
+
 def _check_scheduler_config(path: str, profile: str) -> str:
     """The file, from wherever the daemons look. Refuses what the manager would refuse, before anything is started."""
     if not path:
@@ -323,6 +367,16 @@ def _check_scheduler_config(path: str, profile: str) -> str:
         load_settings(PROFILES[profile], where)
     except ConfigError as error:
         raise click.UsageError(f"--scheduler-config: {error}") from error
+    return str(where)
+
+
+def _check_policies(path: str) -> str:
+    """The directory, from wherever the proxy looks."""
+    if not path:
+        return ""
+    where = Path(path).absolute()
+    if not where.is_dir():
+        raise click.UsageError(f"--policies: {where} is not a directory")
     return str(where)
 
 

@@ -11,6 +11,8 @@ from cluster.api.conditions import is_pod_ready
 from cluster.api.kinds import AnyObject
 from cluster.api.labels import selector_from_map
 from cluster.api.owners import is_controlled_by
+from cluster.api.services import is_managed
+from cluster.cli.urls import urls_of
 from cluster.client.informer import Informer
 from cluster.client.interface import ClusterClient
 from cluster.pb.v1 import core_pb2 as core
@@ -79,7 +81,7 @@ def _not_ready(
                     for pod in pods
                     if is_controlled_by(pod, live.metadata.uid) and not is_pod_ready(pod)
                 ][:3]
-        elif isinstance(obj, core.Service) and obj.spec.selector:
+        elif isinstance(obj, core.Service) and is_managed(obj.spec):
             selector = selector_from_map(obj.spec.selector)
             expected = any(
                 selector.matches(pod.metadata.labels)
@@ -118,23 +120,3 @@ async def service_urls(client: ClusterClient, objects: Sequence[AnyObject]) -> l
             live = await client.get(core.Service, obj.metadata.name, obj.metadata.namespace)
             pairs += [(live.metadata.name, url) for url in urls_of(live)]
     return pairs
-
-
-def urls_of(service: core.Service) -> list[str]:
-    """One URL per port: http:// unless the port's name or number says otherwise."""
-    if service.spec.clusterIP in ("", "None"):
-        return []
-    urls = []
-    for port in service.spec.ports:
-        scheme = _scheme(port)
-        shown = "" if (scheme, port.port) in (("http", 80), ("https", 443)) else f":{port.port}"
-        urls.append(f"{scheme}://{service.spec.clusterIP}{shown}")
-    return urls
-
-
-def _scheme(port: core.ServicePort) -> str:
-    known = {6379: "redis", 5432: "postgresql", 3306: "mysql", 443: "https"}
-    for word in ("https", "http", "redis", "postgresql", "mysql", "amqp", "grpc"):
-        if port.name == word or port.name.startswith(f"{word}-"):
-            return word
-    return known.get(port.port, "http" if port.name in ("", "web", "www") or port.port in (80, 8000, 8080) else "tcp")

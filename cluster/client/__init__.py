@@ -28,6 +28,10 @@ The names that are meant for use:
     Informer, Indexer    a live copy of the objects of a kind, with indexes; handlers hear of each change
     WorkQueue            keys to look at, each with one worker at a time, with delays and back-off
     EventRecorder        tells people what happened to an object, as Events
+    ServiceEndpoints     who is behind a service, kept current, and whose turn it is; see `cluster.client.balancing`
+    balanced_channel     a grpc.aio channel that sends each call to an endpoint of its own choice
+    RoundRobin           ... in turn; PowerOfTwo: to the less busy of two; ByKey: by what the call is about
+    ServiceView          a service with each Endpoint, as `resolve` and `watch_service` give it
     NodeAgentClient      logs and exec, asked of the node that runs the pod
     Credentials          the certificate of whoever calls, read from a directory
     core                 the objects: core.Pod, core.Service ... (generated from protos/cluster/pb/v1/core.proto)
@@ -51,26 +55,36 @@ if TYPE_CHECKING:
     from cluster.client import operations
     from cluster.client.agent_client import NodeAgentClient
     from cluster.client.apply import apply_manifests
+    from cluster.client.balancing import ServiceEndpoints, balanced_channel
+    from cluster.client.choosing import ByKey, PowerOfTwo, RoundRobin
     from cluster.client.events import EventRecorder
     from cluster.client.grpc_client import GrpcClusterClient
     from cluster.client.indexer import Indexer
     from cluster.client.informer import Informer
     from cluster.client.interface import ClusterClient
+    from cluster.client.resolved import Endpoint, ServiceView
     from cluster.client.workqueue import WorkQueue
     from cluster.pb.v1 import core_pb2 as core
     from cluster.rpc.identity import Credentials
 
 __all__ = [
+    "ByKey",
     "ClusterClient",
     "Credentials",
+    "Endpoint",
     "EventRecorder",
     "GrpcClusterClient",
     "Indexer",
     "Informer",
     "Key",
     "NodeAgentClient",
+    "PowerOfTwo",
+    "RoundRobin",
+    "ServiceEndpoints",
+    "ServiceView",
     "WorkQueue",
     "apply_manifests",
+    "balanced_channel",
     "core",
     "errors",
     "key_of",
@@ -81,16 +95,23 @@ __all__ = [
 
 _HOMES = {
     # name: the module that has it, or that it is
+    "ByKey": "cluster.client.choosing",
     "ClusterClient": "cluster.client.interface",
     "Credentials": "cluster.rpc.identity",
+    "Endpoint": "cluster.client.resolved",
     "EventRecorder": "cluster.client.events",
     "GrpcClusterClient": "cluster.client.grpc_client",
     "Indexer": "cluster.client.indexer",
     "Informer": "cluster.client.informer",
     "Key": "cluster.api.meta",
     "NodeAgentClient": "cluster.client.agent_client",
+    "PowerOfTwo": "cluster.client.choosing",
+    "RoundRobin": "cluster.client.choosing",
+    "ServiceEndpoints": "cluster.client.balancing",
+    "ServiceView": "cluster.client.resolved",
     "WorkQueue": "cluster.client.workqueue",
     "apply_manifests": "cluster.client.apply",
+    "balanced_channel": "cluster.client.balancing",
     "core": "cluster.pb.v1.core_pb2",
     "errors": "cluster.api.errors",
     "key_of": "cluster.api.meta",

@@ -7,13 +7,14 @@ both are this client, so neither can mean something else by an argument than the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Generic, Protocol, TypeVar, cast
 
 from google.protobuf.message import Message
 
 from cluster.actor.clock import Clock, new_uid
+from cluster.api.defaults import DEFAULT_NAMESPACE
 from cluster.api.errors import ApiError, DeadlineExceeded, Internal, Unavailable
 from cluster.api.kinds import AnyObject, Kind, kind_of_type, unwrap
 from cluster.api.meta import to_time
@@ -28,6 +29,7 @@ from cluster.client.interface import (
     WatchStream,
     WriteOutcome,
 )
+from cluster.client.resolved import ServiceView, absent, view_of
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.outcome import from_status
@@ -63,6 +65,12 @@ class Calls(Protocol):
     async def get(self, request: wire.GetRequest, timeout_s: float) -> wire.GetResponse: ...
 
     async def list(self, request: wire.ListRequest, timeout_s: float) -> wire.ListResponse: ...
+
+    async def resolve(self, request: wire.ResolveRequest, timeout_s: float) -> wire.ResolveResponse: ...
+
+    def watch_service(
+        self, request: wire.ResolveRequest
+    ) -> AbstractAsyncContextManager[Answers[wire.ServiceUpdate]]: ...
 
     async def write(self, request: wire.WriteRequest, timeout_s: float) -> wire.WriteResponse: ...
 
@@ -197,6 +205,27 @@ class CallingClient:
         async with self._calls.watch(request) as answers:
             yield _Watch[T](answers, kind, row)
 
+    async def resolve(
+        self,
+        name: str,
+        namespace: str = "",
+        *,
+        allow_stale: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> ServiceView:
+        response = await self._calls.resolve(_resolve_request(name, namespace, allow_stale), timeout_s)
+        return view_of(response.service, response.revision, response.store_id)
+
+    def watch_service(
+        self, name: str, namespace: str = "", *, allow_stale: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[ServiceView]]:
+        return self._watch_service(_resolve_request(name, namespace, allow_stale))
+
+    @asynccontextmanager
+    async def _watch_service(self, request: wire.ResolveRequest) -> AsyncIterator[AsyncIterator[ServiceView]]:
+        async with self._calls.watch_service(request) as answers:
+            yield _views(answers, request)
+
     async def write(
         self,
         operations: Sequence[wire.Operation],
@@ -277,6 +306,27 @@ class CallingClient:
         await self._calls.close()
 
     aclose = close
+
+
+def _resolve_request(name: str, namespace: str, allow_stale: bool) -> wire.ResolveRequest:
+    request = wire.ResolveRequest(namespace=namespace, name=name)
+    if allow_stale:
+        request.allow_stale = True
+    return request
+
+
+async def _views(
+    answers: Answers[wire.ServiceUpdate], request: wire.ResolveRequest
+) -> AsyncGenerator[ServiceView, None]:
+    while True:
+        update = await answers.next()
+        if update is None:
+            raise Unavailable("the server ended the watch")
+        match update.WhichOneof("update"):
+            case "service":
+                yield view_of(update.service, update.revision, update.store_id)
+            case "absent":
+                yield absent(request.namespace or DEFAULT_NAMESPACE, request.name, update.revision, update.store_id)
 
 
 class _Watch(Generic[T]):

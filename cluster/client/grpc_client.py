@@ -70,6 +70,14 @@ class _GrpcCalls:
     async def list(self, request: wire.ListRequest, timeout_s: float) -> wire.ListResponse:
         return await self._masters.call(lambda master, limit_s: master.stub.list(request, limit_s), timeout_s)
 
+    async def resolve(self, request: wire.ResolveRequest, timeout_s: float) -> wire.ResolveResponse:
+        return await self._masters.call(lambda master, limit_s: master.stub.resolve(request, limit_s), timeout_s)
+
+    @asynccontextmanager
+    async def watch_service(self, request: wire.ResolveRequest) -> AsyncIterator[_Answers[wire.ServiceUpdate]]:
+        async with self._stream(lambda stub: stub.watch_service(request)) as stream:
+            yield _Answers(stream)
+
     async def write(self, request: wire.WriteRequest, timeout_s: float) -> wire.WriteResponse:
         if self._masters.several and not request.dry_run:
             request.request_id = new_uid()

@@ -18,6 +18,7 @@ from typing import Generic, Protocol, TypeVar
 
 from cluster.api.errors import ApiError
 from cluster.api.kinds import AnyObject
+from cluster.client.resolved import ServiceView
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 
@@ -214,6 +215,30 @@ class ClusterClient(Protocol):
 
         What `watch` would raise is told to the listener. All that a client listens to breaks together: when its stream
         does, and when the process is too slow for it. Raises Unavailable if the client is closed.
+        """
+        ...
+
+    async def resolve(
+        self,
+        name: str,
+        namespace: str = "",
+        *,
+        allow_stale: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> ServiceView:
+        """Who is behind the service of that name, in the namespace "default" if none is named. Raises NotFound."""
+        ...
+
+    def watch_service(
+        self, name: str, namespace: str = "", *, allow_stale: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[ServiceView]]:
+        """Who is behind the service, at first and after each change; also while there is none (`exists`).
+
+        `async with client.watch_service("web") as views: async for view in views: ...`
+
+        Each view is the whole set, with the revision up to which it knows everything; who is slow gets the newest, and
+        not each one before it. Ends like `watch`; who begins anew has missed nothing.
+        `cluster.client.balancing` does that, and chooses among the endpoints.
         """
         ...
 

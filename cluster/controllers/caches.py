@@ -88,6 +88,7 @@ class Caches:
         self.budgets: Informer[core.PodDisruptionBudget] = Informer(
             client, core.PodDisruptionBudget, indexes=owned, clock=clock, rng=rng
         )
+        self.faults: Informer[core.Fault] = Informer(client, core.Fault, clock=clock, rng=rng)
         self.namespaces: Informer[core.Namespace] = Informer(client, core.Namespace, clock=clock, rng=rng)
 
         self.by_kind: dict[str, Informer[Any]] = {
@@ -97,6 +98,7 @@ class Caches:
             "Service": self.services,
             "Endpoints": self.endpoints,
             "PodDisruptionBudget": self.budgets,
+            "Fault": self.faults,
             "Pod": self.pods,
         }
         self.owned: list[Informer[Any]] = [self.pods, self.endpoints, self.controllers, self.services, self.budgets]

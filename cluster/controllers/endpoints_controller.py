@@ -2,7 +2,9 @@
 
 What they should be is decided in `endpoints.py`. A change of a pod wakes the services that match its labels, old or
 new, if it can matter to them at all; changes within a few milliseconds share one write. A service's Endpoints go when
-the service goes; Endpoints that nobody's service owns are somebody else's and are left alone.
+the service goes, or comes to stand for something outside (ExternalName). Those of a service without selector are left
+alone, for whoever writes them; those that were ours before its selector was taken away stay as they are, to go on from.
+Endpoints that nobody's service owns are somebody else's too.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ from cluster.api.kinds import AnyObject
 from cluster.api.labels import selector_from_map
 from cluster.api.meta import Key, is_terminating, key_of
 from cluster.api.owners import controller_of
+from cluster.api.services import EXTERNAL_NAME, is_managed
 from cluster.client import operations
 from cluster.controllers.caches import LABEL, WISH, label_word, wish_of
 from cluster.controllers.context import Context
-from cluster.controllers.endpoints import desired_endpoints, has_changed, is_managed, matters, replacement
+from cluster.controllers.endpoints import desired_endpoints, has_changed, matters, replacement
 from cluster.controllers.reconciler import Reconciler
 from cluster.controllers.writes import cause
 from cluster.pb.v1 import cluster_pb2 as wire
@@ -101,13 +104,13 @@ class EndpointsController:
     async def _sync(self, key: Key) -> None:
         service = self._services.indexer.get(key)
         present = self._endpoints.indexer.get(Key("Endpoints", key.namespace, key.name))
-        if service is None:
+        if service is None or service.spec.type == EXTERNAL_NAME:
             if present is not None:
                 await self._remove_leftover(key, present)
             self._causes.pop(key, None)
             self._written.pop(key, None)
             return
-        if not is_managed(service) or is_terminating(service):
+        if not is_managed(service.spec) or is_terminating(service):
             return
         wanted = desired_endpoints(service, self._pods.indexer.by_index(LABEL, wish_of(service)))
         if present is None:
@@ -124,7 +127,7 @@ class EndpointsController:
         self._causes.pop(key, None)
 
     async def _remove_leftover(self, key: Key, endpoints: core.Endpoints) -> None:
-        """The service is gone: its Endpoints go, if they were made for a service at all."""
+        """The service has none any more: they go, if they were made for a service at all."""
         owner = controller_of(endpoints)
         if owner is None or owner.kind != KIND:
             return

@@ -22,6 +22,7 @@ from cluster.controllers.caches import Caches
 from cluster.controllers.context import Context
 from cluster.controllers.disruption_controller import DisruptionController
 from cluster.controllers.endpoints_controller import EndpointsController
+from cluster.controllers.faults import FaultController
 from cluster.controllers.garbage_collector import GarbageCollector
 from cluster.controllers.namespaces import NamespaceController
 from cluster.controllers.node_lifecycle import NodeLifecycle
@@ -47,6 +48,7 @@ CONTROLLERS: tuple[Callable[[Context], Startable], ...] = (
     ReplicationManager,
     EndpointsController,
     DisruptionController,
+    FaultController,
     NamespaceController,
     GarbageCollector,
 )

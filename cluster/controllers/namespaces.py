@@ -20,6 +20,7 @@ CONTENTS: tuple[type[AnyObject], ...] = (
     core.ReplicationController,
     core.Service,
     core.PodDisruptionBudget,
+    core.Fault,
     core.Pod,
     core.Endpoints,
     core.ConfigMap,

@@ -1,10 +1,10 @@
 """What the master adds to objects that are written, because only it knows the cluster: kind by kind.
 
 Pods get a priority (`priorities.py`) and tolerations for the failure of their node, with the profile's patience;
-those that gates hold back get a condition that says so. Services get an address, nodes a block of addresses for their
-pods (hollow ones of addresses that are nobody's) and the taint that keeps pods away until they are ready; the taint
-`unschedulable` follows the field of that name. A namespace that is being deleted takes in nothing new. Of priority
-classes one at most is the default.
+those that gates hold back get a condition that says so. Services get an address and node ports
+(`service_admission.py`). Nodes get a block of addresses for their pods (hollow ones of addresses that are nobody's) and
+the taint that keeps pods away until they are ready; the taint `unschedulable` follows the field of that name. A
+namespace that is being deleted takes in nothing new. Of priority classes one at most is the default.
 
 How a namespace ends: `delete` sets its deletionTimestamp and its phase to Terminating, whatever it holds. The namespace
 controller then deletes what is in it (the master refuses new objects there, so that this comes to an end) and, when it
@@ -21,14 +21,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.api.conditions import set_condition
-from cluster.api.errors import FieldError, Forbidden, Invalid, NotFound
+from cluster.api.errors import Forbidden, NotFound
 from cluster.api.hollow import is_hollow
 from cluster.api.kinds import AnyObject, kind_of
 from cluster.api.meta import Key, is_terminating, to_time
 from cluster.api.pods import POD_SCHEDULED, SCHEDULING_GATED, qos_class
 from cluster.api.remembered import remembered
-from cluster.master.pools import PodBlocks, Pool, ServiceAddresses
+from cluster.master.fault_rules import begin_fault
+from cluster.master.pools import PodBlocks
 from cluster.master.priorities import check_only_default, keep_priority, set_priority
+from cluster.master.service_admission import ServiceAdmission, give_back, take
 from cluster.master.stage import Reader, Stage
 from cluster.pb.v1 import core_pb2 as core
 
@@ -45,17 +47,17 @@ class Admission:
 
     eviction_toleration_s: int
     """How long a pod stays on a node that is not ready or unreachable."""
-    services: ServiceAddresses
+    services: ServiceAdmission
     pods: PodBlocks
     hollow: PodBlocks
     """For the pods of hollow nodes."""
 
     def rebuild(self, state: Reader) -> None:
         """Takes from the pools what existing objects have."""
-        services = (version.parse() for version in state.list("Service"))
+        services = [version.parse() for version in state.list("Service")]
         nodes = (version.parse() for version in state.list("Node"))
         blocks = [node.spec.podCIDR for node in nodes if isinstance(node, core.Node)]
-        self.services.rebuild(service.spec.clusterIP for service in services if isinstance(service, core.Service))
+        self.services.rebuild([service.spec for service in services if isinstance(service, core.Service)])
         self.pods.rebuild(blocks)
         self.hollow.rebuild(blocks)
 
@@ -70,11 +72,13 @@ class Admission:
         elif isinstance(obj, core.Node):
             self._node(stage, obj)
         elif isinstance(obj, core.Service):
-            self._service(stage, obj)
+            self.services.before_create(stage, obj.spec)
         elif isinstance(obj, core.ReplicationController | core.PodDisruptionBudget):
             obj.ClearField("status")
         elif isinstance(obj, core.PriorityClass):
             check_only_default(stage, obj)
+        elif isinstance(obj, core.Fault):
+            begin_fault(stage, obj)
         elif isinstance(obj, core.Namespace):
             obj.status.phase = "Active"
 
@@ -85,8 +89,7 @@ class Admission:
         elif isinstance(new, core.PriorityClass):
             check_only_default(stage, new)
         elif isinstance(new, core.Service) and isinstance(old, core.Service):
-            if not new.spec.clusterIP:
-                new.spec.clusterIP = old.spec.clusterIP
+            self.services.before_update(stage, new.spec, old.spec)
         elif isinstance(new, core.Node) and isinstance(old, core.Node):
             if not new.spec.podCIDR and old.spec.podCIDR:
                 new.spec.podCIDR = old.spec.podCIDR
@@ -95,10 +98,10 @@ class Admission:
     def removed(self, stage: Stage, obj: AnyObject) -> None:
         """Takes back what the object had."""
         if isinstance(obj, core.Service):
-            _give_back(stage, self.services.pool, self.services.number(obj.spec.clusterIP))
+            self.services.removed(stage, obj.spec)
         elif isinstance(obj, core.Node):
             for blocks in (self.pods, self.hollow):
-                _give_back(stage, blocks.pool, blocks.number(obj.spec.podCIDR))
+                give_back(stage, blocks.pool, blocks.number(obj.spec.podCIDR))
 
     def _pod(self, pod: core.Pod, now_s: float) -> None:
         completed, qos = _completed_pod(pod.spec.SerializeToString(deterministic=True), self.eviction_toleration_s)
@@ -118,39 +121,13 @@ class Admission:
         if node.spec.podCIDR:
             number = blocks.number(node.spec.podCIDR)
             if number is not None:
-                _take(stage, blocks.pool, number, "spec.podCIDR", node.spec.podCIDR)
+                take(stage, blocks.pool, number, "spec.podCIDR", node.spec.podCIDR)
             return
         # When all blocks are given out, the node gets none: it can be registered, but pods have no address there.
         number = blocks.pool.take_next()
         if number is not None:
             stage.claim(lambda: blocks.pool.give_back(number))
             node.spec.podCIDR = blocks.text(number)
-
-    def _service(self, stage: Stage, service: core.Service) -> None:
-        address = service.spec.clusterIP
-        if address == "None":
-            return
-        pool = self.services.pool
-        if address:
-            number = self.services.number(address)
-            if number is None:
-                raise Invalid(
-                    f'spec.clusterIP: "{address}" is not of this cluster\'s addresses for services',
-                    causes=[
-                        FieldError(
-                            "spec.clusterIP",
-                            f'"{address}" is not an address for services; they are {self.services.text(pool.first)} to '
-                            f"{self.services.text(pool.first + pool.size - 1)}; leave it out to be given one",
-                        )
-                    ],
-                )
-            _take(stage, pool, number, "spec.clusterIP", address)
-            return
-        number = pool.take_next()
-        if number is None:
-            raise Invalid(f"all {pool.size} addresses for services are taken", causes=[])
-        stage.claim(lambda: pool.give_back(number))
-        service.spec.clusterIP = self.services.text(number)
 
 
 def _check_namespace(stage: Stage, obj: AnyObject) -> None:
@@ -196,17 +173,3 @@ def _follow_unschedulable(node: core.Node, now_s: float) -> None:
     if len(kept) < len(node.spec.taints):
         del node.spec.taints[:]
         node.spec.taints.extend(kept)
-
-
-def _take(stage: Stage, pool: Pool, number: int, path: str, text: str) -> None:
-    if pool.is_taken(number):
-        message = f'"{text}" is already allocated'
-        raise Invalid(f"{path}: {message}", causes=[FieldError(path, message)])
-    pool.take(number)
-    stage.claim(lambda: pool.give_back(number))
-
-
-def _give_back(stage: Stage, pool: Pool, number: int | None) -> None:
-    if number is not None and pool.is_taken(number):
-        pool.give_back(number)
-        stage.claim(lambda: pool.take(number))

@@ -1,8 +1,9 @@
 """The door: what each call of the service Cluster does. Authorises, translates, and leaves the work to others.
 
 Reads are answered from the store's memory, with the bytes of the objects as they were written; only selectors look
-inside. A watch or list that asks for the pods of one node (spec.nodeName=...) goes by the index. Before a read, the end
-of the log is asked for, unless the caller allows stale answers, or asks for a revision: that never changes.
+inside. A watch or list that asks for the pods of one node (spec.nodeName=...) goes by the index, a watch of one object
+(metadata.name=...) as well. Before a read, the end of the log is asked for, unless the caller allows stale answers, or
+asks for a revision: that never changes.
 
 What only the leader does (writes, heartbeats) is handed on to it, if this master is not the one.
 """
@@ -13,12 +14,13 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 
-from cluster.api.errors import ApiError, BadRequest, Invalid, NotFound, StoreRewound, Unavailable
+from cluster.api.errors import ApiError, BadRequest, Forbidden, Invalid, NotFound, StoreRewound, Unavailable
 from cluster.api.fields import FieldSelector, parse_field_selector
 from cluster.api.kinds import AnyObject, Kind, kind_named
 from cluster.api.labels import Selector, parse_selector
 from cluster.api.meta import Key, from_time
-from cluster.master import watch_stream
+from cluster.api.names import dns1035_label_problems, dns1123_label_problems
+from cluster.master import service_watch, watch_stream
 from cluster.master.actor import WriterActor
 from cluster.master.admission import DEFAULT_NAMESPACE
 from cluster.master.answers import get_response
@@ -29,6 +31,7 @@ from cluster.master.authorization import (
     authorize_name,
     authorize_selection,
     authorize_write,
+    is_unrestricted,
 )
 from cluster.master.commands import Writer
 from cluster.master.forwarding import Forwarding, Peer
@@ -194,6 +197,46 @@ class ApiServer:
         if request.initial_state and request.HasField("after_revision"):
             raise BadRequest("initial_state and after_revision cannot be given together")
         return interest, request.after_revision if request.HasField("after_revision") else None
+
+    async def resolve(self, identity: Identity, request: wire.ResolveRequest) -> wire.ResolveResponse:
+        """Who is behind a service now. Raises NotFound, Forbidden, Unavailable."""
+        namespace, name = self._service_asked_for(identity, "get", request)
+        if not request.allow_stale:
+            await self._store.barrier()
+        service = service_watch.look(self._store.get, namespace, name)
+        if service is None:
+            raise NotFound(f'services "{name}" not found')
+        return wire.ResolveResponse(service=service, revision=self._store.revision, store_id=self._store.store_id)
+
+    async def watch_service(
+        self, identity: Identity, request: wire.ResolveRequest
+    ) -> AsyncGenerator[wire.ServiceUpdate, None]:
+        """See `service_watch.serve`. Raises Forbidden, Expired, Unavailable."""
+        namespace, name = self._service_asked_for(identity, "watch", request)
+        store, bundle = self._store, self._store.bundle(END_STREAM.get())
+        for number, kind in enumerate(service_watch.WATCHED):
+            one = wire.WatchRequest(kind=kind, namespace=namespace, field_selector=f"metadata.name={name}")
+            bundle.add(number, self._wish(identity, one)[0], fresh=not request.allow_stale)
+        updates = service_watch.serve(
+            bundle,
+            lambda: service_watch.look(store.get, namespace, name),
+            lambda: (store.store_id, store.revision),
+        )
+        async with aclosing(updates):
+            async for update in updates:
+                yield update
+
+    @staticmethod
+    def _service_asked_for(identity: Identity, verb: str, request: wire.ResolveRequest) -> tuple[str, str]:
+        """Its namespace and name, if this identity may read services and who is behind them. Raises BadRequest,
+        Forbidden."""
+        for kind in service_watch.WATCHED:
+            if not is_unrestricted(identity, verb, kind):
+                raise Forbidden(f"{identity} may not {verb} all {kind}, and so it may not resolve them")
+        namespace = request.namespace or DEFAULT_NAMESPACE
+        if dns1035_label_problems(request.name) or dns1123_label_problems(namespace):
+            raise BadRequest(f'"{request.name}" in "{namespace}" cannot be the name of a service')
+        return namespace, request.name
 
     async def _as_of(self, request: wire.GetRequest | wire.ListRequest) -> int | None:
         """The revision that is asked for, None: now; and now is as new as the log, unless stale answers are allowed."""
@@ -368,18 +411,19 @@ class ApiServer:
         authorize_selection(identity, verb, kind.name, fields.equals, labels.equals, self._known)
         namespace = _namespace(kind, request.namespace)
         node = fields.equals.get("spec.nodeName", "") if kind.name == "Pod" else ""
-        matches = _matcher(labels, fields, only_node=bool(node) and len(fields.terms) == 1)
+        name = fields.equals.get("metadata.name", "") if verb == "watch" and not node else ""
+        matches = _matcher(labels, fields, by_index=bool(node or name) and len(fields.terms) == 1)
         selector = f"{request.label_selector}\n{request.field_selector}" if matches is not None else ""
-        return Interest(kind.name, namespace, node, selector, matches)
+        return Interest(kind.name, namespace, node, name, selector, matches)
 
 
 def _by(identity: Identity, request: wire.WriteRequest) -> Writer:
     return Writer(identity, request.cause if request.HasField("cause") else None)
 
 
-def _matcher(labels: Selector, fields: FieldSelector, *, only_node: bool) -> Callable[[AnyObject], bool] | None:
-    """What selectors ask of an object, beyond what the index answers; None: nothing."""
-    by_labels, by_fields = not labels.is_empty, not fields.is_empty and not only_node
+def _matcher(labels: Selector, fields: FieldSelector, *, by_index: bool) -> Callable[[AnyObject], bool] | None:
+    """What selectors ask of an object, beyond what the index answers (`by_index`: the fields); None: nothing."""
+    by_labels, by_fields = not labels.is_empty, not fields.is_empty and not by_index
     if by_labels and by_fields:
         return lambda obj: labels.matches(obj.metadata.labels) and fields.matches(obj)
     if by_labels:

@@ -1,4 +1,4 @@
-"""Numbers that the master gives out once each: addresses of services, blocks of pod addresses.
+"""Numbers that the master gives out once each: addresses and node ports of services, blocks of pod addresses.
 
 What is taken is rebuilt from the objects whenever a master begins to lead, so there is nothing that could disagree with
 them. The next number is the one after that given out last, so that a number just freed is not at once somebody else's.
@@ -10,6 +10,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+from cluster.api.services import NODE_PORTS
 
 
 @dataclass(slots=True)
@@ -37,6 +39,11 @@ class Pool:
         assert number in self, f"{number} is not of this pool"
         assert number not in self._taken, f"{number} is taken already"
         self._taken.add(number)
+
+    def start_at(self, number: int) -> None:
+        """The next one that is given out, if it is free."""
+        assert number in self, f"{number} is not of this pool"
+        self._next = number - self.first
 
     def take_next(self) -> int | None:
         """Takes one that is free; None if there is none."""
@@ -85,6 +92,28 @@ class ServiceAddresses:
     def rebuild(self, addresses: Iterable[str]) -> None:
         """Takes what services have."""
         _rebuild(self.pool, map(self.number, addresses))
+
+
+class NodePorts:
+    """Ports of the machine for services of type NodePort; all clusters on it share them.
+
+    As in Kubernetes the first 86 are given to nobody who did not ask for one, as long as there are others. Where a
+    cluster begins to give out the others depends on its block of addresses, ten ports further for each, so that
+    clusters side by side are not in each other's way, as long as each has but a few.
+    """
+
+    CHOSEN = 86
+    _APART = 10
+
+    def __init__(self, block: int) -> None:
+        """`block`: the cluster's number, 7 if its addresses begin with 127.7."""
+        self.pool = Pool(NODE_PORTS.start, len(NODE_PORTS))
+        others = len(NODE_PORTS) - self.CHOSEN
+        self.pool.start_at(NODE_PORTS.start + self.CHOSEN + block * self._APART % others)
+
+    def rebuild(self, ports: Iterable[int]) -> None:
+        """Takes what services have."""
+        _rebuild(self.pool, (port if port in self.pool else None for port in ports))
 
 
 class PodBlocks:

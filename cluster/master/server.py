@@ -42,7 +42,8 @@ from cluster.master.forwarding import Forwarding, Peer
 from cluster.master.heartbeats import Heartbeats
 from cluster.master.leadership import Leadership
 from cluster.master.peer import GrpcPeer
-from cluster.master.pools import PodBlocks, ServiceAddresses
+from cluster.master.pools import NodePorts, PodBlocks, ServiceAddresses
+from cluster.master.service_admission import ServiceAdmission
 from cluster.master.settings import MasterSettings
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
@@ -82,7 +83,10 @@ class Master:
         self.store = Store(journal, settings.store, clock, on_failure)
         self._admission = Admission(
             round(settings.timers.eviction_toleration_s),
-            ServiceAddresses(settings.service_network),
+            ServiceAdmission(
+                ServiceAddresses(settings.service_network),
+                NodePorts(settings.service_network.network_address.packed[1]),
+            ),
             PodBlocks(settings.pod_base),
             PodBlocks(hollow.NETWORK.network_address, hollow.NETWORK.prefixlen),
         )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-KINDS = ("admin", "controllers", "scheduler", "node", "hollow", "proxy", "master", "kubernetes")
+KINDS = ("admin", "controllers", "scheduler", "node", "hollow", "proxy", "dns", "master", "kubernetes")
 """Who there is. A node's identity carries the node's name, that of who plays hollow nodes their prefix; of each other
 kind there is one. `kubernetes` serves Kubernetes' REST API: it has no rights, but speaks for those whose certificate or
 token it has checked."""

@@ -70,7 +70,9 @@ class Service:
 def cluster_service(handler: ClusterHandler) -> Service:
     """The service Cluster, carried out by a handler."""
     limits_s = dict.fromkeys(("Heartbeat", "WatchHeartbeats"), HEARTBEAT_WRITE_TIMEOUT_S)
-    limits_s |= dict.fromkeys(("Watch", "WatchStream"), WATCH_WRITE_TIMEOUT_S) | {"Backup": BACKUP_WRITE_TIMEOUT_S}
+    limits_s |= dict.fromkeys(("Watch", "WatchStream", "WatchService"), WATCH_WRITE_TIMEOUT_S) | {
+        "Backup": BACKUP_WRITE_TIMEOUT_S
+    }
     service = _service(CLUSTER, handler, limits_s)
     return replace(service, forwarded=frozenset(f"/{service.name}/{method}" for method in FORWARDED_METHODS))
 

@@ -92,6 +92,13 @@ class ClusterStub(_Stub):
         response: wire.ListResponse = await self._unary("List", request, timeout_s)
         return response
 
+    async def resolve(self, request: wire.ResolveRequest, timeout_s: float) -> wire.ResolveResponse:
+        response: wire.ResolveResponse = await self._unary("Resolve", request, timeout_s)
+        return response
+
+    def watch_service(self, request: wire.ResolveRequest) -> ResponseStream[wire.ServiceUpdate]:
+        return self._stream("WatchService", request)
+
     async def write(self, request: wire.WriteRequest, timeout_s: float) -> wire.WriteResponse:
         response: wire.WriteResponse = await self._unary("Write", request, timeout_s)
         return response

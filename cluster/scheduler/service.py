@@ -24,7 +24,7 @@ from cluster.scheduler.world import World
 DEFAULT_LIMIT, MAX_LIMIT = 100, 10_000
 """Of decisions in one answer."""
 
-_EVERYONE = frozenset({"admin", "controllers", "scheduler", "node", "hollow", "proxy", "master"})
+_EVERYONE = frozenset({"admin", "controllers", "scheduler", "node", "hollow", "proxy", "dns", "master"})
 RULES: Mapping[str, frozenset[str]] = {
     "/cluster.pb.v1.Scheduler/Explain": frozenset({"admin"}),
     "/cluster.pb.v1.Scheduler/Decisions": frozenset({"admin"}),

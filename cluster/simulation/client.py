@@ -54,6 +54,16 @@ class _LocalCalls:
     async def list(self, request: wire.ListRequest, timeout_s: float) -> wire.ListResponse:
         return wire.ListResponse.FromString(await self._answer(lambda: self._api.list(self._identity, request)))
 
+    async def resolve(self, request: wire.ResolveRequest, timeout_s: float) -> wire.ResolveResponse:
+        return await self._answer(lambda: self._api.resolve(self._identity, request))
+
+    @asynccontextmanager
+    async def watch_service(self, request: wire.ResolveRequest) -> AsyncIterator[_LocalAnswers[wire.ServiceUpdate]]:
+        source = self._api.watch_service(self._identity, request)
+        answers = _LocalAnswers(source, _as_it_is, self._api.complete)
+        async with self._stream(answers):
+            yield answers
+
     async def write(self, request: wire.WriteRequest, timeout_s: float) -> wire.WriteResponse:
         return wire.WriteResponse.FromString(await self._answer(lambda: self._api.write(self._identity, request)))
 
@@ -206,5 +216,5 @@ class _LocalHeartbeats:
         return list(answer.unknown_nodes)
 
 
-def _as_it_is(message: wire.HeartbeatBatch) -> wire.HeartbeatBatch:
+def _as_it_is(message: M) -> M:
     return message

@@ -11,7 +11,8 @@ it may wait, as far as the state says that it is waiting at all:
     pods of a group, pending              as long as some of the group keep their places for the others
     pods that start or stop               asked of the simulated nodes themselves (`Agents.is_busy`)
 
-Left out is what repeats itself in vain, as a pod that fits nowhere is tried again each minute.
+Left out is what repeats itself in vain, as a pod that fits nowhere is tried again each minute; and the end of a fault
+on purpose, which changes nothing here: simulated nodes and services have none.
 """
 
 from __future__ import annotations

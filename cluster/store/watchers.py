@@ -1,9 +1,9 @@
 """Who hears of which change: lanes, each with the events of one kind of wish, and watchers, each a cursor into a lane.
 
-Watchers that ask for the same (kind, namespace, node, selectors) share a lane: whether a change concerns them is
+Watchers that ask for the same (kind, namespace, node, name, selectors) share a lane: whether a change concerns them is
 decided once, its event is encoded once, and even the joined batch is made once if they read in step. A published change
-looks up its lanes by kind, namespace and node, so that five hundred agents, each watching the pods of its own node,
-cost what their own events cost.
+looks up its lanes by kind, namespace, and node or name, so that five hundred agents, each watching the pods of its own
+node, or a thousand clients that each follow one service, cost what their own events cost.
 
     changes   11      12      13      14                       (the ring, store/ring.py)
     lane      pods of node-1:  e11  e13          lane   all services:  e12  e14
@@ -70,6 +70,8 @@ class Interest:
     """Empty: all namespaces."""
     node: str = ""
     """Only objects of this node; empty: all."""
+    name: str = ""
+    """Only the object of this name, in that namespace or in any; empty: all. Not together with a node."""
     selector: str = ""
     """Names `matches`: interests with the same selector text must match alike. Empty: no selector."""
     matches: Callable[[AnyObject], bool] | None = field(default=None, compare=False)
@@ -78,9 +80,14 @@ class Interest:
         """Whether this version belongs to what is watched. (Kind and namespace are the index's business.)"""
         if version is None or version.deleted:
             return False
-        if self.node and version.node != self.node:
+        if (self.node and version.node != self.node) or (self.name and version.key.name != self.name):
             return False
         return self.matches is None or self.matches(version.object)
+
+    @property
+    def place(self) -> tuple[str, str, str, str]:
+        """Where the index has it."""
+        return self.kind, self.namespace, self.node, self.name
 
     def event(self, change: Change) -> bytes | None:
         """What to say of a change: entering is ADDED, staying MODIFIED, leaving DELETED; None: nothing."""
@@ -236,7 +243,7 @@ class Watchers:
 
     def __init__(self) -> None:
         self._lanes: dict[Interest, Lane] = {}
-        self._index: dict[tuple[str, str, str], list[Lane]] = {}
+        self._index: dict[tuple[str, str, str, str], list[Lane]] = {}
         self._round: OrderedDict[Watcher, None] = OrderedDict()
         """All watchers; who was told last is last."""
         self._pending: set[Watcher] = set()
@@ -271,7 +278,7 @@ class Watchers:
         lane = self._lanes.get(interest)
         if lane is None:
             lane = self._lanes[interest] = Lane(interest)
-            self._index.setdefault((interest.kind, interest.namespace, interest.node), []).append(lane)
+            self._index.setdefault(interest.place, []).append(lane)
         watcher.lane, watcher.cursor = lane, lane.end
         lane.watchers[watcher] = None
 
@@ -287,10 +294,9 @@ class Watchers:
         if not lane.watchers and self._lanes.get(interest) is lane:
             del self._lanes[interest]
             self._filled.discard(lane)
-            place = (interest.kind, interest.namespace, interest.node)
-            self._index[place].remove(lane)
-            if not self._index[place]:
-                del self._index[place]
+            self._index[interest.place].remove(lane)
+            if not self._index[interest.place]:
+                del self._index[interest.place]
 
     def handing(self, watcher: Watcher, now_s: float) -> None:
         """Its reader is handed a batch."""
@@ -310,15 +316,15 @@ class Watchers:
         touched: dict[Lane, None] = {}
         index = self._index
         for change in changes:
-            kind, namespace, _ = change.key
+            kind, namespace, name = change.key
             node = change.new.node
-            places = [(kind, "", "")]
+            places = [(kind, "", "", ""), (kind, "", "", name)]
             if namespace:
-                places.append((kind, namespace, ""))
+                places += ((kind, namespace, "", ""), (kind, namespace, "", name))
             if node:
-                places += ((kind, "", node), (kind, namespace, node))
+                places += ((kind, "", node, ""), (kind, namespace, node, ""))
             if change.old is not None and change.old.node and change.old.node != node:
-                places += ((kind, "", change.old.node), (kind, namespace, change.old.node))
+                places += ((kind, "", change.old.node, ""), (kind, namespace, change.old.node, ""))
             for place in places:
                 for lane in index.get(place, ()):
                     event = lane.interest.event(change)

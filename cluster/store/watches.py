@@ -127,6 +127,8 @@ class Watches:
             watcher.wants_bookmark = not initial_state
             if initial_state:
                 present = source.state.list(interest.kind, interest.namespace, interest.node)
+                if interest.name:
+                    present = [version for version in present if version.key.name == interest.name]
                 async with aclosing(self._initial(watcher, interest, present)) as batches:
                     async for batch in batches:
                         yield batch

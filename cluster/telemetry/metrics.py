@@ -26,6 +26,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
+        self._inode = 0
 
     def counter(self, name: str, help_text: str, labels: Sequence[str] = ()) -> Counter:
         """A number that only grows."""
@@ -57,17 +58,23 @@ class Metrics:
             short = f"/proc/self/fd/{directory}/{path.name}"
             self._server = await asyncio.start_unix_server(self._answer, short, limit=_REQUEST_LIMIT)
             path.chmod(0o600)  # noqa: ASYNC240
+            self._inode = path.stat().st_ino  # noqa: ASYNC240
         finally:
             os.close(directory)
         self._path = path
 
     async def stop(self) -> None:
-        """Ends the server. Twice is fine."""
+        """Ends the server; a socket that another process has put in its place stays. Twice is fine."""
         if self._server is not None:
             self._server.close()
             self._server = None
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            try:
+                if self._path.stat().st_ino == self._inode:
+                    self._path.unlink()
+            except FileNotFoundError:
+                pass
+            self._path = None
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

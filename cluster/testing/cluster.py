@@ -166,8 +166,8 @@ class Cluster:
         return info
 
     def pid(self, process: str) -> int:
-        """The pid of "master", "manager" (of several: "master-1" ...), "proxy", "supervisor", a node's agent ("node-1")
-        or the process that owns its pods ("node-1-spawner"). Raises LookupError if it is down."""
+        """The pid of "master", "manager" (of several: "master-1" ...), "proxy", "dns", "supervisor", a node's agent
+        ("node-1") or the process that owns its pods ("node-1-spawner"). Raises LookupError if it is down."""
         for entry in self.info()["processes"]:
             if entry["name"] == process and entry["state"] != "stopped":
                 return int(entry["pid"])

@@ -8,6 +8,7 @@ the claim port owns block B, for as long as its process lives; nothing is writte
     127.B.0.10 ...        node agents          127.B.16.0 - 127.B.255.127   pods, a /25 for each node
     127.B.0.250           hollow nodes, all of them
     127.B.0.251           Kubernetes' REST API
+    127.B.0.253           names (DNS)
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ MASTER_PORT = 6443
 AGENT_PORT = 10250
 SCHEDULER_PORT = 10259
 """Kubernetes' number for the scheduler, at the master's address of the same number."""
+DNS_PORT, HIGH_DNS_PORT = 53, 10053
+"""Where names are asked for: the number that every resolver knows; and where that may not be bound."""
 FIRST_BLOCK, LAST_BLOCK = 10, 250
 MAX_MASTERS = 9
 MAX_NODES = 200
@@ -58,6 +61,14 @@ class AddressBlock:
     def hollow(self) -> str:
         """The address of all hollow nodes."""
         return hollow_host(self.number)
+
+    def dns(self, port: int) -> str:
+        """Where names are answered for."""
+        return f"{self.dns_host}:{port}"
+
+    @property
+    def dns_host(self) -> str:
+        return f"{self.prefix}.0.253"
 
     @property
     def kubernetes(self) -> str:
@@ -93,6 +104,23 @@ def is_free(number: int) -> bool:
     finally:
         claim.close()
     return True
+
+
+def free_dns_port(host: str) -> int:
+    """53 if it can be had there, by UDP and TCP, by whoever asks; else the high one, which every user may have.
+
+    Port 53 is for privileged users unless net.ipv4.ip_unprivileged_port_start says otherwise, and a DNS server of the
+    machine's that listens on all addresses has it on this one, too.
+    """
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+        with socket.socket(socket.AF_INET, kind) as trial:
+            if kind == socket.SOCK_STREAM:
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((host, DNS_PORT))
+            except OSError:
+                return HIGH_DNS_PORT
+    return DNS_PORT
 
 
 def block_of(address: str) -> int | None:

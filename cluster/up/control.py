@@ -1,8 +1,9 @@
 """How commands talk to the supervisor: JSON lines over a Unix socket in the cluster's private directory.
 
 Requests: {"op": "status"}, {"op": "start"} (what is down; with "name": "kubernetes", that as well, which waits for
-somebody to ask), {"op": "stop", "now": false}, {"op": "hold"}. A status or start is answered by one line. A stop is
-answered by a line per step, the last one with "done": true, and then the supervisor is gone. A hold ends the masters
+somebody to ask), {"op": "replace", "name": "proxy"} (a successor beside one that serves), {"op": "stop", "now": false},
+{"op": "hold"}. A status, start or replace is answered by one line. A stop is answered by a line per step, the last with
+"done": true, and then the supervisor is gone. A hold ends the masters
 and is answered when they are gone; they stay away until the connection is closed, by its owner or by its owner's death,
 and then are started again. The socket's directory is 0700, and the supervisor checks the peer besides: its uid, and
 that it is no pod.

@@ -29,7 +29,7 @@ class Process:
 
     name: str
     role: str
-    """master, manager, node-agent, hollow, proxy, kubernetes, supervisor."""
+    """master, manager, node-agent, hollow, proxy, dns, kubernetes, supervisor."""
     pid: int
     start_time: int
     """From /proc/<pid>/stat, in clock ticks since boot: tells a process from a later one with the same pid."""
@@ -65,10 +65,16 @@ class ClusterState:
     etcd_credentials: str = ""
     scheduler_config: str = ""
     """File with profiles and settings of the scheduler."""
+    policies: str = ""
+    """Directory with policies for ambassadors."""
     lifetime: str = "dev"
     """What becomes of pods when the `podium up` that started the cluster dies: "dev" (they end), "service"."""
     hollow: int = 0
     """How many nodes are only played, by processes of the cluster itself."""
+    dns: str = ""
+    """Where names are answered for, host:port; empty: nowhere."""
+    cluster_domain: str = "cluster.local"
+    """What those names end with."""
 
     @property
     def masters(self) -> list[str]:
@@ -112,6 +118,16 @@ class ClusterDir:
 
     def metrics_socket(self, process: str) -> Path:
         return self.path / "run" / f"{process}.metrics.sock"
+
+    @property
+    def handover_socket(self) -> Path:
+        """Where a proxy hands its listening sockets to its successor."""
+        return self.path / "run" / "proxy.handover.sock"
+
+    @property
+    def access_log(self) -> Path:
+        """The lines of services with `accessLog: true`."""
+        return self.path / "log" / "access.log"
 
     def create(self) -> None:
         """Makes the directory and its rooms, 0700 each; refuses one that others can read or that is a link."""

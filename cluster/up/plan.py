@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from cluster.up import hollow
-from cluster.up.addresses import AddressBlock
+from cluster.up.addresses import DNS_PORT, AddressBlock
 from cluster.up.layout import ClusterDir
 
 KUBERNETES = "kubernetes"
@@ -41,12 +41,18 @@ class UpOptions:
     """Further options of each node agent, without their dashes: "no-cgroups", "eviction-hard=memory.available<1Gi"."""
     scheduler_config: str = ""
     """File with profiles and settings of the scheduler; empty: none."""
+    policies: str = ""
+    """Directory with policies for ambassadors; empty: the built-in ones only."""
     block: int = 0
     """Own the addresses 127.<block>.0.0/16; 0: those it had, or any that are free."""
     hollow: int = 0
     """Nodes that are only played, beside the others."""
     hollow_args: tuple[str, ...] = ()
     """Further options of the processes that play them, without their dashes: "zones=3"."""
+    dns: tuple[str, ...] = ()
+    """Options of the DNS server: "upstream=/etc/resolv.conf", "ttl-s=30", "port=1053"."""
+    proxy_args: tuple[str, ...] = ()
+    """Further options of the proxy, without their dashes: "workers=2"."""
     rest: bool = False
     """Serve Kubernetes' REST API from the beginning, and not only when somebody asks for it."""
 
@@ -97,13 +103,27 @@ def master_addresses(masters: int, block: AddressBlock) -> str:
     return ",".join(block.master(index) for index in range(masters))
 
 
-def plan_cluster(options: UpOptions, directory: ClusterDir, block: AddressBlock) -> ClusterPlan:
-    """The daemons of a cluster.
+def dns_options(options: UpOptions) -> dict[str, str]:
+    """Those of the DNS server by name."""
+    return dict(option.split("=", 1) for option in options.dns)
+
+
+def cluster_domain(options: UpOptions) -> str:
+    """What the names of services end with."""
+    return dns_options(options).get("cluster-domain", "cluster.local")
+
+
+def plan_cluster(
+    options: UpOptions, directory: ClusterDir, block: AddressBlock, *, dns_port: int = DNS_PORT
+) -> ClusterPlan:
+    """The daemons of a cluster. Names are answered for at `dns_port`, unless the options say another one.
 
     Managers stop first: otherwise they would replace the pods that the agents are just ending. Masters stop last,
     because the agents report to them what became of their pods.
     """
     common = ("--profile", options.profile)
+    dns = dns_options(options)
+    names_at = block.dns(int(dns.pop("port", dns_port)))
     addresses = master_addresses(options.masters, block)
     masters = tuple(
         ChildSpec(
@@ -138,6 +158,8 @@ def plan_cluster(options: UpOptions, directory: ClusterDir, block: AddressBlock)
                 *(word for resource in options.node_resources for word in ("--resource", resource)),
                 # With its neighbours: their keys and their pods' secrets are nobody's business either.
                 *("--lifetime", options.lifetime, "--hide", str(directory.path.parent)),
+                *("--dns", names_at, "--cluster-domain", cluster_domain(options)),
+                *(("--dns-forwards",) if dns.get("upstream") else ()),
                 *(f"--{argument}" for argument in options.agent_args),
                 *common,
             ),
@@ -170,8 +192,23 @@ def plan_cluster(options: UpOptions, directory: ClusterDir, block: AddressBlock)
         (
             *("--master", addresses, "--credentials", str(directory.credentials("proxy"))),
             *("--metrics-socket", str(directory.metrics_socket("proxy"))),
+            *("--handover-socket", str(directory.handover_socket), "--access-log", str(directory.access_log)),
+            *(("--policies", options.policies) if options.policies else ()),
+            *(f"--{argument}" for argument in options.proxy_args),
             *common,
         ),
+    )
+    names_server = ChildSpec(
+        "dns",
+        "dns",
+        "proxy.dns.__main__",
+        (
+            *("--master", addresses, "--credentials", str(directory.credentials("dns")), "--listen", names_at),
+            *("--metrics-socket", str(directory.metrics_socket("dns"))),
+            *(word for name, value in dns.items() for word in (f"--{name}", value)),
+            *common,
+        ),
+        names_at,
     )
     kubernetes = ChildSpec(
         KUBERNETES,
@@ -187,8 +224,12 @@ def plan_cluster(options: UpOptions, directory: ClusterDir, block: AddressBlock)
     played = _hollow_nodes(options, directory, block, addresses)
     names = tuple(agent.name for agent in (*agents, *played))
     return ClusterPlan(
-        (*masters, *agents, *played, *managers, proxy, kubernetes),
-        ((KUBERNETES, *(each.name for each in managers)), (*names, "proxy"), tuple(each.name for each in masters)),
+        (*masters, *agents, *played, *managers, proxy, names_server, kubernetes),
+        (
+            (KUBERNETES, *(each.name for each in managers)),
+            (*names, "proxy", "dns"),
+            tuple(each.name for each in masters),
+        ),
     )
 
 

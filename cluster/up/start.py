@@ -17,10 +17,10 @@ from setproctitle import setproctitle
 
 from cluster.actor.clock import Clock
 from cluster.config.profiles import PROFILES
-from cluster.up.addresses import AddressBlock, claim_block
+from cluster.up.addresses import AddressBlock, claim_block, free_dns_port
 from cluster.up.hollow import PREFIX
 from cluster.up.layout import ClusterDir, ClusterState, this_process
-from cluster.up.plan import UpOptions, master_addresses, node_names, plan_cluster
+from cluster.up.plan import UpOptions, cluster_domain, dns_options, master_addresses, node_names, plan_cluster
 from cluster.up.spawners import end_spawners, spawners_of
 from cluster.up.supervisor import ClusterSupervisor
 
@@ -85,6 +85,7 @@ def supervise(directory: ClusterDir, options: UpOptions, lifeline_fd: int | None
     """Runs a cluster until it is stopped. Returns the number of processes that could not be ended (0 is good)."""
     previous = directory.read_state()
     block = claim_block(random.Random(), previous.block if previous else options.block or None)
+    dns_port = int(dns_options(options).get("port", 0)) or free_dns_port(block.dns_host)
     state = ClusterState(
         name=directory.name,
         detached=lifeline_fd is None,
@@ -94,11 +95,14 @@ def supervise(directory: ClusterDir, options: UpOptions, lifeline_fd: int | None
         store=options.store,
         etcd_credentials=options.etcd_credentials,
         scheduler_config=options.scheduler_config,
+        policies=options.policies,
         started_at=clock.wall(),
         processes=[this_process("supervisor", "supervisor")],
         nodes=node_names(options.nodes),
         lifetime=options.lifetime,
         hollow=options.hollow,
+        dns=block.dns(dns_port),
+        cluster_domain=cluster_domain(options),
     )
     _end_strays(directory, state, clock)
     directory.control_socket.unlink(missing_ok=True)  # one that a killed supervisor left: nobody shall knock there
@@ -106,7 +110,7 @@ def supervise(directory: ClusterDir, options: UpOptions, lifeline_fd: int | None
     make_certificates(directory, state, block)
     supervisor = ClusterSupervisor(
         directory,
-        plan_cluster(options, directory, block),
+        plan_cluster(options, directory, block, dns_port=dns_port),
         state,
         clock=clock,
         stop_grace_s=PROFILES[options.profile].stop_grace_s,
@@ -137,15 +141,8 @@ def make_certificates(directory: ClusterDir, state: ClusterState, block: Address
     hosts = {"master": serving, "scheduler": serving, "kubernetes": [block.kubernetes.partition(":")[0], "localhost"]}
     for index, node in enumerate(state.nodes):
         hosts[f"node:{node}"] = [block.agent(index).partition(":")[0], node]
-    identities = [
-        "master",
-        "admin",
-        "controllers",
-        "scheduler",
-        "proxy",
-        "kubernetes",
-        *(f"node:{node}" for node in state.nodes),
-    ]
+    identities = ["master", "admin", "controllers", "scheduler", "proxy", "dns", "kubernetes"]
+    identities += [f"node:{node}" for node in state.nodes]
     if state.hollow:
         identities.append(f"hollow:{PREFIX}")
         hosts[f"hollow:{PREFIX}"] = [block.hollow]

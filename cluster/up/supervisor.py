@@ -42,6 +42,8 @@ MODULES_OF_OTHERS = (
     "proxy.server",
     "proxy.__main__",
 )
+MODULES_OF_DNS = ("proxy.dns.__main__",)
+"""Nobody waits for names: what they need is imported when all others are on their way."""
 _HOPELESS_CRASHES = 3
 """A daemon that crashed so often in a row will hardly start the next time."""
 _STOP_MARGIN_S = 5.0
@@ -112,6 +114,8 @@ class ClusterSupervisor:
         """Read end, of which every daemon has a copy, and write end, which nobody else has."""
         self._budget = budget or RestartBudget()
         self._children = {spec.name: Child(spec, asked_for=not spec.on_demand) for spec in plan.children}
+        self._retiring: dict[int, str] = {}
+        """Pids of those that have a successor, with its name; they end by themselves."""
         self._selector = selectors.DefaultSelector()
         self._stopping = False
         self._kill_now = False
@@ -137,6 +141,10 @@ class ClusterSupervisor:
                 if child.spec.role == "master":
                     self._start(child)
             preload(MODULES_OF_OTHERS)
+            for child in self._children.values():
+                if not child.pid and child.restart_at is None and child.asked_for and child.spec.role != "dns":
+                    self._start(child)
+            preload(MODULES_OF_DNS)
             for child in self._children.values():
                 if not child.pid and child.restart_at is None and child.asked_for:
                     self._start(child)
@@ -229,6 +237,7 @@ class ClusterSupervisor:
             if pid == 0:
                 return
             child = by_pid.get(pid)
+            self._retiring.pop(pid, None)
             if child is not None:
                 self._on_exit(child, os.waitstatus_to_exitcode(status))
 
@@ -311,6 +320,23 @@ class ClusterSupervisor:
             else:
                 self._start(child)
 
+    # --- replacing a daemon
+
+    def _replace(self, name: str) -> str:
+        """Starts a successor beside the proxy that serves, which hands over and ends when its connections have. Returns
+        why not; empty if it did."""
+        child = self._children.get(name)
+        if child is None or child.spec.role != "proxy":
+            return f"{name} cannot be replaced while it runs"
+        if self._stopping:
+            return "the cluster is stopping"
+        if not child.pid or not child.ready:
+            return f"{name} is not running yet; it starts by itself"
+        self._retiring[child.pid] = name
+        child.restarts += 1
+        self._start(child)
+        return ""
+
     def _publish(self) -> None:
         """Writes cluster.json."""
         processes = [process for process in self._state.processes if process.role == "supervisor"]
@@ -330,25 +356,25 @@ class ClusterSupervisor:
         self._stopping = True
         for group in self._plan.stop_order:
             children = [self._children[name] for name in group if self._children[name].pid]
-            self._stop_group(children)
+            self._stop_group(children, [pid for pid, name in self._retiring.items() if name in group])
         # Those of agents that ended before: they, and their pods, are still there.
         end_spawners(spawners_of(self._directory), self._clock, now=self._kill_now)
         return self._sweep()
 
-    def _stop_group(self, children: Sequence[Child]) -> None:
-        for child in children:
-            _kill(child.pid, signal.SIGKILL if self._kill_now else signal.SIGTERM)
+    def _stop_group(self, children: Sequence[Child], retiring: Sequence[int]) -> None:
+        for pid in (*(child.pid for child in children), *retiring):
+            _kill(pid, signal.SIGKILL if self._kill_now else signal.SIGTERM)
         deadline = self._clock.monotonic() + self._stop_grace_s + _STOP_MARGIN_S
         killed = self._kill_now
-        while any(child.pid for child in children):
+        while any(child.pid for child in children) or any(pid in self._retiring for pid in retiring):
             left = deadline - self._clock.monotonic()
             if (left <= 0 or self._kill_now) and not killed:
                 killed = True
                 slow = [child.spec.name for child in children if child.pid]
                 self._say({"step": "killing", "names": slow})
-                for child in children:
-                    if child.pid:
-                        _kill(child.pid, signal.SIGKILL)
+                for pid in (*(child.pid for child in children), *(pid for pid in retiring if pid in self._retiring)):
+                    if pid:
+                        _kill(pid, signal.SIGKILL)
             self._wait(max(0.0, left) if not killed else 0.2)
             self._reap()
         self._say({"step": "stopped", "names": [child.spec.name for child in children]})
@@ -392,6 +418,12 @@ class ClusterSupervisor:
                 return
             if operation == "hold":
                 self._begin_hold(connection)
+                return
+            if operation == "replace":
+                refused = self._replace(str(message["name"]))
+                answer = {"error": refused} if refused else self._status()
+                connection.sendall(json.dumps(answer).encode() + b"\n")
+                connection.close()
                 return
             if operation == "start":
                 if name := message.get("name"):

@@ -211,6 +211,11 @@ class Runtime(Protocol):
         ...
 
     @property
+    def names(self) -> bool:
+        """Whether programs without mounts of their own find the node's resolv.conf at its place."""
+        ...
+
+    @property
     def missing(self) -> Sequence[str]:
         """What of the confinement of all programs could not be had here, each with its reason."""
         ...

@@ -137,6 +137,10 @@ class ProcessRuntime:
         return bool(self.confinement.get("hidden"))
 
     @property
+    def names(self) -> bool:
+        return bool(self.confinement.get("names"))
+
+    @property
     def missing(self) -> Sequence[str]:
         return list(self.confinement.get("missing", ()))
 

@@ -43,6 +43,10 @@ class TrustingRuntime:
         return self._confined.hides
 
     @property
+    def names(self) -> bool:
+        return self._confined.names
+
+    @property
     def missing(self) -> Sequence[str]:
         return self._confined.missing
 

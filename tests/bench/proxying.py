@@ -1,4 +1,6 @@
-"""The proxy beside HAProxy in TCP mode: same backend, same client, in turns.
+"""The proxy beside HAProxy in TCP mode, and beside nginx's stream module: same backend, same client, in turns.
+
+Each has one process and one thread that carries connections.
 
 Requests are made by wrk against an HTTP backend; the backend is another HAProxy that answers by itself (a backend in
 Python would be the bottleneck, and hide the proxies), or asyncio where HAProxy is missing. Bulk is a socket that reads
@@ -31,7 +33,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Type: text/plain\r\n\
 
 COMMON = """
 global
-  maxconn 4000
+  maxconn %d
   nbthread 1
 defaults
   timeout connect 5s
@@ -40,10 +42,10 @@ defaults
 """
 
 
-async def start_haproxy(stack: AsyncExitStack, directory: Path, name: str, rules: str) -> None:
+async def start_haproxy(stack: AsyncExitStack, directory: Path, name: str, rules: str, maxconn: int = 4000) -> None:
     """An HAProxy with these rules; ends with the stack."""
     path = directory / f"{name}.cfg"
-    path.write_text(COMMON + rules)
+    path.write_text(COMMON % maxconn + rules)
     process = await asyncio.create_subprocess_exec("haproxy", "-db", "-q", "-f", str(path))
 
     async def stop() -> None:
@@ -157,6 +159,43 @@ listen peer
     return host, PORT
 
 
+NGINX_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+
+
+async def start_nginx(stack: AsyncExitStack, scene: Stage, backend: tuple[str, int]) -> tuple[str, int] | None:
+    """nginx as a TCP proxy in front of the backend, or None if it is not installed."""
+    if not shutil.which("nginx") or not NGINX_MODULE.exists():
+        return None
+    host = f"{scene.block}.202.1"
+    path = scene.directory / "nginx.conf"
+    path.write_text(f"""
+load_module {NGINX_MODULE};
+daemon off;
+worker_processes 1;
+pid {scene.directory}/nginx.pid;
+error_log {scene.directory}/nginx.log;
+events {{ worker_connections 4000; }}
+stream {{
+  upstream backend {{ server {backend[0]}:{backend[1]}; }}
+  server {{ listen {host}:{PORT} backlog=1024; tcp_nodelay on; proxy_pass backend; }}
+}}
+""")
+    process = await asyncio.create_subprocess_exec("nginx", "-c", str(path), "-p", str(scene.directory))
+
+    async def stop() -> None:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+    stack.push_async_callback(stop)
+    await until_it_answers(host, PORT)
+    return host, PORT
+
+
+StartPeer = Callable[[AsyncExitStack, Stage, tuple[str, int]], Awaitable[tuple[str, int] | None]]
+PEERS: dict[str, StartPeer] = {"haproxy": start_peer, "nginx": start_nginx}
+
+
 async def wrk(address: tuple[str, int], *, close: bool) -> float:
     """Requests per second. Raises RuntimeError if requests failed."""
     header = ["-H", "Connection: close"] if close else []
@@ -188,45 +227,64 @@ def receive(address: tuple[str, int]) -> float:
 
 
 @asynccontextmanager
-async def beside_haproxy(
+async def beside(
+    name: str,
     backend: Callable[[AsyncExitStack, Stage], Awaitable[tuple[str, int]]],
     measure: Callable[[tuple[str, int]], Awaitable[float]],
 ) -> AsyncIterator[Sides]:
-    """The same measurement through our proxy and through HAProxy."""
+    """The same measurement through our proxy and through the peer of that name."""
     async with stage() as scene, AsyncExitStack() as stack:
         behind = await backend(stack, scene)
         ours = await start_podium(stack, scene, behind)
-        peer = await start_peer(stack, scene, behind)
+        peer = await PEERS[name](stack, scene, behind)
         peers: Measure | None = None if peer is None else (lambda: measure(peer))
-        yield Sides(lambda: measure(ours), peers, "haproxy")
+        yield Sides(lambda: measure(ours), peers, name)
 
 
-def need_wrk() -> None:
-    if not shutil.which("wrk"):
-        raise Unavailable("wrk is not installed")
+def need(program: str) -> None:
+    """Raises Unavailable if it is not installed."""
+    if not shutil.which(program):
+        raise Unavailable(f"{program} is not installed")
 
 
-@benchmark("proxy_requests_keepalive", unit="requests/s", what="wrk, 32 connections that stay, through the proxy")
-@asynccontextmanager
-async def proxy_requests_keepalive() -> AsyncIterator[Sides]:
-    need_wrk()
-    async with beside_haproxy(start_http_backend, lambda address: wrk(address, close=False)) as sides:
-        yield sides
+async def bulk_backend(stack: AsyncExitStack, scene: Stage) -> tuple[str, int]:
+    """See `start_bulk_backend`."""
+    return start_bulk_backend(stack, scene)
 
 
-@benchmark("proxy_requests_new_connections", unit="requests/s", what="wrk, a new connection for each request")
-@asynccontextmanager
-async def proxy_requests_new_connections() -> AsyncIterator[Sides]:
-    need_wrk()
-    async with beside_haproxy(start_http_backend, lambda address: wrk(address, close=True)) as sides:
-        yield sides
+def register(peer: str, suffix: str, aims: tuple[str, str, str]) -> None:
+    """Requests on kept connections, on new ones, and bulk, beside this peer."""
+
+    @benchmark(
+        f"proxy_requests_keepalive{suffix}",
+        unit="requests/s",
+        what=f"wrk, {CONNECTIONS} connections that stay, through the proxy",
+        aim=aims[0],
+    )
+    @asynccontextmanager
+    async def keepalive() -> AsyncIterator[Sides]:
+        need("wrk")
+        async with beside(peer, start_http_backend, lambda address: wrk(address, close=False)) as sides:
+            yield sides
+
+    @benchmark(
+        f"proxy_requests_new_connections{suffix}",
+        unit="requests/s",
+        what="wrk, a new connection for each request",
+        aim=aims[1],
+    )
+    @asynccontextmanager
+    async def new_connections() -> AsyncIterator[Sides]:
+        need("wrk")
+        async with beside(peer, start_http_backend, lambda address: wrk(address, close=True)) as sides:
+            yield sides
+
+    @benchmark(f"proxy_bulk{suffix}", unit="MB/s", what="1 GiB over one connection through the proxy", aim=aims[2])
+    @asynccontextmanager
+    async def bulk() -> AsyncIterator[Sides]:
+        async with beside(peer, bulk_backend, lambda address: asyncio.to_thread(receive, address)) as sides:
+            yield sides
 
 
-@benchmark("proxy_bulk", unit="MB/s", what="1 GiB over one connection through the proxy")
-@asynccontextmanager
-async def proxy_bulk() -> AsyncIterator[Sides]:
-    async def backend(stack: AsyncExitStack, scene: Stage) -> tuple[str, int]:
-        return start_bulk_backend(stack, scene)
-
-    async with beside_haproxy(backend, lambda address: asyncio.to_thread(receive, address)) as sides:
-        yield sides
+register("haproxy", "", (">= 1.0 x haproxy", ">= 1.0 x haproxy", ">= 1.5 x haproxy"))
+register("nginx", "_nginx", ("", "", ""))

@@ -55,6 +55,7 @@ class Chaos:
             (2, lambda: self.kill("master")),
             (3, lambda: self.kill("manager")),
             (2, lambda: self.kill("proxy")),
+            (1, lambda: self.kill("dns")),
             (2, self.kill_agent),
             (2, self.start_agents),
             (1, self.kill_spawner),

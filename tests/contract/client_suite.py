@@ -18,6 +18,7 @@ from tests.contract.client_evictions import EvictContract
 from tests.contract.client_kit import ClusterClientFactory
 from tests.contract.client_leases import LeaseContract
 from tests.contract.client_reads import ReadContract
+from tests.contract.client_services import ServiceContract
 from tests.contract.client_travel import TravelContract
 from tests.contract.client_watches import WatchContract
 from tests.contract.client_writes import WriteContract
@@ -25,7 +26,14 @@ from tests.kit.watch_recorder import WatchRecorder
 
 
 class ClientContract(
-    WriteContract, DeleteContract, EvictContract, ReadContract, WatchContract, TravelContract, LeaseContract
+    WriteContract,
+    DeleteContract,
+    EvictContract,
+    ReadContract,
+    ServiceContract,
+    WatchContract,
+    TravelContract,
+    LeaseContract,
 ):
     """All of it."""
 

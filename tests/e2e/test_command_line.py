@@ -222,7 +222,7 @@ def test_url_and_cluster_info(shared_cluster: Cluster, namespace: str) -> None:
     assert shared_cluster.podium("url", "svc/web", "-n", namespace).stdout == f"http://{address}:{port}\n"
     info = shared_cluster.info()
     roles = sorted(process["role"] for process in info["processes"])
-    assert roles == ["manager", "master", *3 * ["node-agent"], "proxy", *3 * ["spawner"], "supervisor"]
+    assert roles == ["dns", "manager", "master", *3 * ["node-agent"], "proxy", *3 * ["spawner"], "supervisor"]
     assert all(process["pid"] > 0 and process["state"] == "running" for process in info["processes"])
     assert "podium" in json.loads(shared_cluster.podium("version", "-o", "json").stdout)
 

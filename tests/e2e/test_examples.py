@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,25 @@ def _answers(address: tuple[str, int]) -> bool:
         return fetch(address, "/api")[0] == 200
     except OSError:
         return False
+
+
+def test_a_client_that_knows_the_shards(podium_cluster: Cluster) -> None:
+    podium_cluster.apply(EXAMPLES / "shards" / "shards.yaml")
+    podium_cluster.wait("svc/shards", ready=2)
+    environment = os.environ | {"PODIUM_HOME": str(podium_cluster.home), "PODIUM_CLUSTER": podium_cluster.name}
+
+    def client(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(EXAMPLES / "shards" / "client.py"), *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    pods = {pod.metadata.labels["podium.dev/shard"]: pod.metadata.name for pod in podium_cluster.pods("app=shards")}
+    for key, value in (("color", "green"), ("shape", "round"), ("size", "3")):
+        assert client("put", key, value).returncode == 0
+        found = client("get", key)
+        shard = found.stdout.split("shard ")[1].partition(",")[0]
+        assert found.stdout == f"{key} is of shard {shard}, pod {pods[shard]}: {value}\n", found.stderr
+    missing = client("get", "nothing")
+    assert (missing.returncode, missing.stdout.endswith(": Not Found\n")) == (1, True), missing.stderr
 
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed (.ci/run installs it)")

@@ -84,7 +84,7 @@ def test_ctrl_c_ends_everything_and_says_so(home: Path) -> None:
         assert up.wait() == 0, up.text
         last = up.text.splitlines()[-1]
         assert re.fullmatch(
-            r'cluster "demo" stopped \(5 processes\) in \d+\.\ds · 0 processes left · state removed', last
+            r'cluster "demo" stopped \(6 processes\) in \d+\.\ds · 0 processes left · state removed', last
         )
         assert "Traceback" not in up.text
         assert nothing_is_left(everything, home, "podium demo:", "frontend.py")
@@ -209,7 +209,7 @@ def pids(home: Path, cluster: str) -> dict[str, int]:
 def test_up_again_starts_what_is_down_and_nothing_else(podium_cluster: Cluster) -> None:
     before = pids(podium_cluster.home, podium_cluster.name)
     again = podium(podium_cluster.home, "up", "-d", "--cluster", podium_cluster.name)
-    assert f'cluster "{podium_cluster.name}" runs: 5 processes' in again.stderr
+    assert f'cluster "{podium_cluster.name}" runs: 6 processes' in again.stderr
     assert pids(podium_cluster.home, podium_cluster.name) == before
     podium_cluster.kill_node("node-1")
     podium_cluster.wait_until(

@@ -22,11 +22,12 @@ from typing import Generic, TypeVar, cast
 
 from cluster.actor.clock import Clock, SystemClock, new_uid
 from cluster.actor.tasks import Tasks
-from cluster.api.errors import ApiError, BadRequest, Expired, StoreRewound, Unavailable
+from cluster.api.errors import ApiError, BadRequest, Expired, NotFound, StoreRewound, Unavailable
 from cluster.api.fields import FieldSelector, parse_field_selector
 from cluster.api.kinds import AnyObject, Kind, kind_of, kind_of_type
 from cluster.api.labels import Selector, parse_selector
 from cluster.api.meta import Key
+from cluster.api.resolved import resolved
 from cluster.client.interface import (
     DEFAULT_TIMEOUT_S,
     EventType,
@@ -38,6 +39,7 @@ from cluster.client.interface import (
     WatchStream,
     WriteOutcome,
 )
+from cluster.client.resolved import ServiceView, absent, view_of
 from cluster.master.travel import TimeTravel
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
@@ -123,6 +125,31 @@ class MemoryCluster:
     def fail_next(self, error: ApiError, times: int = 1) -> None:
         """The next calls of any client (get, list, write, heartbeat, or the start of a watch) raise `error`."""
         self._failures.extend([error] * times)
+
+    def resolved(self, namespace: str, name: str) -> wire.ResolvedService | None:
+        """Who is behind a service; None if there is none of that name."""
+        service = self.find(core.Service, name, namespace)
+        return None if service is None else resolved(service, self.find(core.Endpoints, name, namespace))
+
+    async def service_updates(
+        self, namespace: str, name: str, is_open: Callable[[], bool] = lambda: True
+    ) -> AsyncGenerator[wire.ServiceUpdate, None]:
+        """At first, and after each change of the service, who is behind it; while `is_open`."""
+        self.check()
+        told: wire.ResolvedService | None = None
+        begun, epoch = False, self._epoch
+        while True:
+            changed = self._changed
+            if self._epoch != epoch or not is_open():
+                raise Unavailable("the connection broke")
+            found = None if self._held and begun else self.resolved(namespace, name)
+            if not begun or (found != told and not self._held):
+                begun, told = True, found
+                update = wire.ServiceUpdate(absent=True) if found is None else wire.ServiceUpdate(service=found)
+                update.revision, update.store_id = self.store.revision, self.store.store_id
+                yield update
+            else:
+                await changed.wait()
 
     # --- for MemoryClient
 
@@ -293,6 +320,39 @@ class MemoryClient(Travels):
             task.cancel()
 
         return end
+
+    async def resolve(
+        self,
+        name: str,
+        namespace: str = "",
+        *,
+        allow_stale: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> ServiceView:
+        self._check()
+        found, store = self._cluster.resolved(namespace or "default", name), self._cluster.store
+        if found is None:
+            raise NotFound(f'services "{name}" not found')
+        return view_of(found, store.revision, store.store_id)
+
+    @asynccontextmanager
+    async def watch_service(
+        self, name: str, namespace: str = "", *, allow_stale: bool = False
+    ) -> AsyncIterator[AsyncIterator[ServiceView]]:
+        self._check()
+        updates = self._cluster.service_updates(namespace or "default", name, lambda: not self._closed)
+
+        async def views() -> AsyncGenerator[ServiceView, None]:
+            async for update in updates:
+                if update.HasField("service"):
+                    yield view_of(update.service, update.revision, update.store_id)
+                else:
+                    yield absent(namespace or "default", name, update.revision, update.store_id)
+
+        try:
+            yield views()
+        finally:
+            await updates.aclose()
 
     async def write(
         self,

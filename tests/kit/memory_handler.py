@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from cluster.actor.tasks import Tasks
-from cluster.api.errors import ApiError
+from cluster.api.errors import ApiError, NotFound
 from cluster.api.kinds import BY_NAME, wrap
 from cluster.api.meta import from_time
 from cluster.client.interface import EventType, WatchEvent
@@ -96,6 +96,20 @@ class MemoryHandler(Unserved):
                 yield wire.WatchAnswers(answers=[await answers.get()])
         finally:
             await tasks.cancel_all()
+
+    async def resolve(self, identity: Identity, request: wire.ResolveRequest) -> wire.ResolveResponse:
+        store, namespace = self._cluster.store, request.namespace or "default"
+        self._cluster.check()
+        service = self._cluster.resolved(namespace, request.name)
+        if service is None:
+            raise NotFound(f'services "{request.name}" not found')
+        return wire.ResolveResponse(service=service, revision=store.revision, store_id=store.store_id)
+
+    async def watch_service(
+        self, identity: Identity, request: wire.ResolveRequest
+    ) -> AsyncIterator[wire.ServiceUpdate]:
+        async for update in self._cluster.service_updates(request.namespace or "default", request.name):
+            yield update
 
     async def write(self, identity: Identity, request: wire.WriteRequest) -> wire.WriteResponse:
         written = await self._cluster.client(str(identity)).write(

@@ -280,7 +280,7 @@ class _Transaction:
             obj.status.phase = "Pending"
             if obj.spec.schedulingGates:
                 obj.status.conditions.add(type="PodScheduled", status="False", reason="SchedulingGated")
-        elif isinstance(obj, core.Service) and not obj.spec.clusterIP:
+        elif isinstance(obj, core.Service) and not obj.spec.clusterIP and obj.spec.type != "ExternalName":
             obj.spec.clusterIP = self._store.next_address("127.250.")
         elif isinstance(obj, core.Node) and not obj.spec.podCIDR:
             obj.spec.podCIDR = self._store.next_address("127.251.").rsplit(".", 1)[0] + ".0/25"

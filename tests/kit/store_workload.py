@@ -30,7 +30,7 @@ from cluster.store.etcd import sweeper
 from cluster.store.etcd.journal import EtcdJournal
 from cluster.store.etcd.settings import EtcdSettings
 from cluster.store.history import Window
-from cluster.store.interface import DiskFull, Journal, Request
+from cluster.store.interface import DiskFull, Journal, Request, Unreachable
 from cluster.store.journal import SqliteJournal
 from cluster.store.store import Store, StoreSettings
 from cluster.store.version import Change, Version
@@ -38,6 +38,7 @@ from cluster.store.writing import Writer
 from tests.kit.clock import VirtualClock
 
 STORE_ID = "power-cut"
+OPENINGS = 5
 SETTINGS = StoreSettings(ring_changes=20, window=Window(revisions=60, age_s=1e12, slack=20))
 Model = dict[str, tuple[int, bytes]]
 """Name -> revision and content."""
@@ -148,9 +149,16 @@ class Workload:
         return own._writer if isinstance(own, SqliteJournal) else None
 
     async def _open(self) -> None:
-        own = journal(self._where)
-        self.store = Store(own, SETTINGS, VirtualClock())
-        await self.store.start()
+        for more_tries in range(OPENINGS - 1, -1, -1):
+            own = journal(self._where)
+            self.store = Store(own, SETTINGS, VirtualClock())
+            try:
+                await self.store.start()
+                break
+            except Unreachable:  # another run has compacted this etcd meanwhile; a master tries again, too
+                await self.store.stop()
+                if not more_tries:
+                    raise
         self._term = await own.campaign("127.0.0.1:1")
         await self.store.barrier()
         if self._writer is not None:

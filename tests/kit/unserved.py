@@ -17,6 +17,12 @@ class Unserved:
     ) -> AsyncIterator[wire.WatchAnswers | bytes]:
         raise _unserved("WatchStream")
 
+    async def resolve(self, identity: Identity, request: wire.ResolveRequest) -> wire.ResolveResponse:
+        raise _unserved("Resolve")
+
+    def watch_service(self, identity: Identity, request: wire.ResolveRequest) -> AsyncIterator[wire.ServiceUpdate]:
+        raise _unserved("WatchService")
+
     def write_stream(
         self, identity: Identity, requests: AsyncIterator[wire.WriteCalls]
     ) -> AsyncIterator[wire.WriteAnswers | bytes]:

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Object(_message.Message):
-    __slots__ = ("pod", "node", "replicationcontroller", "service", "endpoints", "event", "namespace", "lease", "configmap", "secret", "priorityclass", "poddisruptionbudget", "serviceaccount")
+    __slots__ = ("pod", "node", "replicationcontroller", "service", "endpoints", "event", "namespace", "lease", "configmap", "secret", "priorityclass", "poddisruptionbudget", "serviceaccount", "fault")
     POD_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     REPLICATIONCONTROLLER_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,7 @@ class Object(_message.Message):
     PRIORITYCLASS_FIELD_NUMBER: _ClassVar[int]
     PODDISRUPTIONBUDGET_FIELD_NUMBER: _ClassVar[int]
     SERVICEACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
     pod: _core_pb2.Pod
     node: _core_pb2.Node
     replicationcontroller: _core_pb2.ReplicationController
@@ -36,7 +37,8 @@ class Object(_message.Message):
     priorityclass: _core_pb2.PriorityClass
     poddisruptionbudget: _core_pb2.PodDisruptionBudget
     serviceaccount: _core_pb2.ServiceAccount
-    def __init__(self, pod: _Optional[_Union[_core_pb2.Pod, _Mapping]] = ..., node: _Optional[_Union[_core_pb2.Node, _Mapping]] = ..., replicationcontroller: _Optional[_Union[_core_pb2.ReplicationController, _Mapping]] = ..., service: _Optional[_Union[_core_pb2.Service, _Mapping]] = ..., endpoints: _Optional[_Union[_core_pb2.Endpoints, _Mapping]] = ..., event: _Optional[_Union[_core_pb2.Event, _Mapping]] = ..., namespace: _Optional[_Union[_core_pb2.Namespace, _Mapping]] = ..., lease: _Optional[_Union[_core_pb2.Lease, _Mapping]] = ..., configmap: _Optional[_Union[_core_pb2.ConfigMap, _Mapping]] = ..., secret: _Optional[_Union[_core_pb2.Secret, _Mapping]] = ..., priorityclass: _Optional[_Union[_core_pb2.PriorityClass, _Mapping]] = ..., poddisruptionbudget: _Optional[_Union[_core_pb2.PodDisruptionBudget, _Mapping]] = ..., serviceaccount: _Optional[_Union[_core_pb2.ServiceAccount, _Mapping]] = ...) -> None: ...
+    fault: _core_pb2.Fault
+    def __init__(self, pod: _Optional[_Union[_core_pb2.Pod, _Mapping]] = ..., node: _Optional[_Union[_core_pb2.Node, _Mapping]] = ..., replicationcontroller: _Optional[_Union[_core_pb2.ReplicationController, _Mapping]] = ..., service: _Optional[_Union[_core_pb2.Service, _Mapping]] = ..., endpoints: _Optional[_Union[_core_pb2.Endpoints, _Mapping]] = ..., event: _Optional[_Union[_core_pb2.Event, _Mapping]] = ..., namespace: _Optional[_Union[_core_pb2.Namespace, _Mapping]] = ..., lease: _Optional[_Union[_core_pb2.Lease, _Mapping]] = ..., configmap: _Optional[_Union[_core_pb2.ConfigMap, _Mapping]] = ..., secret: _Optional[_Union[_core_pb2.Secret, _Mapping]] = ..., priorityclass: _Optional[_Union[_core_pb2.PriorityClass, _Mapping]] = ..., poddisruptionbudget: _Optional[_Union[_core_pb2.PodDisruptionBudget, _Mapping]] = ..., serviceaccount: _Optional[_Union[_core_pb2.ServiceAccount, _Mapping]] = ..., fault: _Optional[_Union[_core_pb2.Fault, _Mapping]] = ...) -> None: ...
 
 class Status(_message.Message):
     __slots__ = ("status", "message", "reason", "details", "code", "store_id", "revision", "oldest_revision", "last_revision")
@@ -227,6 +229,102 @@ class WatchAnswers(_message.Message):
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
     answers: _containers.RepeatedCompositeFieldContainer[WatchAnswer]
     def __init__(self, answers: _Optional[_Iterable[_Union[WatchAnswer, _Mapping]]] = ...) -> None: ...
+
+class ResolveRequest(_message.Message):
+    __slots__ = ("namespace", "name", "allow_stale")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_STALE_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    allow_stale: bool
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., allow_stale: _Optional[bool] = ...) -> None: ...
+
+class ResolvedEndpoint(_message.Message):
+    __slots__ = ("address", "ports", "state", "hostname", "node", "shard", "labels", "annotations", "target")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNSPECIFIED: _ClassVar[ResolvedEndpoint.State]
+        READY: _ClassVar[ResolvedEndpoint.State]
+        NOT_READY: _ClassVar[ResolvedEndpoint.State]
+        TERMINATING: _ClassVar[ResolvedEndpoint.State]
+    UNSPECIFIED: ResolvedEndpoint.State
+    READY: ResolvedEndpoint.State
+    NOT_READY: ResolvedEndpoint.State
+    TERMINATING: ResolvedEndpoint.State
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class AnnotationsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    ports: _containers.RepeatedCompositeFieldContainer[_core_pb2.EndpointPort]
+    state: ResolvedEndpoint.State
+    hostname: str
+    node: str
+    shard: str
+    labels: _containers.ScalarMap[str, str]
+    annotations: _containers.ScalarMap[str, str]
+    target: _core_pb2.ObjectReference
+    def __init__(self, address: _Optional[str] = ..., ports: _Optional[_Iterable[_Union[_core_pb2.EndpointPort, _Mapping]]] = ..., state: _Optional[_Union[ResolvedEndpoint.State, str]] = ..., hostname: _Optional[str] = ..., node: _Optional[str] = ..., shard: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., target: _Optional[_Union[_core_pb2.ObjectReference, _Mapping]] = ...) -> None: ...
+
+class ResolvedService(_message.Message):
+    __slots__ = ("namespace", "name", "type", "cluster_ip", "external_name", "ports", "endpoints")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_IP_FIELD_NUMBER: _ClassVar[int]
+    EXTERNAL_NAME_FIELD_NUMBER: _ClassVar[int]
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    type: str
+    cluster_ip: str
+    external_name: str
+    ports: _containers.RepeatedCompositeFieldContainer[_core_pb2.ServicePort]
+    endpoints: _containers.RepeatedCompositeFieldContainer[ResolvedEndpoint]
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., cluster_ip: _Optional[str] = ..., external_name: _Optional[str] = ..., ports: _Optional[_Iterable[_Union[_core_pb2.ServicePort, _Mapping]]] = ..., endpoints: _Optional[_Iterable[_Union[ResolvedEndpoint, _Mapping]]] = ...) -> None: ...
+
+class ResolveResponse(_message.Message):
+    __slots__ = ("service", "revision", "store_id")
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    service: ResolvedService
+    revision: int
+    store_id: str
+    def __init__(self, service: _Optional[_Union[ResolvedService, _Mapping]] = ..., revision: _Optional[int] = ..., store_id: _Optional[str] = ...) -> None: ...
+
+class ServiceUpdate(_message.Message):
+    __slots__ = ("service", "absent", "revision", "store_id")
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    ABSENT_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    service: ResolvedService
+    absent: bool
+    revision: int
+    store_id: str
+    def __init__(self, service: _Optional[_Union[ResolvedService, _Mapping]] = ..., absent: _Optional[bool] = ..., revision: _Optional[int] = ..., store_id: _Optional[str] = ...) -> None: ...
 
 class Preconditions(_message.Message):
     __slots__ = ("uid", "resource_version")

@@ -54,6 +54,16 @@ class ClusterStub:
                 request_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WatchCalls.SerializeToString,
                 response_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WatchAnswers.FromString,
                 _registered_method=True)
+        self.Resolve = channel.unary_unary(
+                '/cluster.pb.v1.Cluster/Resolve',
+                request_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.ResolveRequest.SerializeToString,
+                response_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.ResolveResponse.FromString,
+                _registered_method=True)
+        self.WatchService = channel.unary_stream(
+                '/cluster.pb.v1.Cluster/WatchService',
+                request_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.ResolveRequest.SerializeToString,
+                response_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.ServiceUpdate.FromString,
+                _registered_method=True)
         self.Write = channel.unary_unary(
                 '/cluster.pb.v1.Cluster/Write',
                 request_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WriteRequest.SerializeToString,
@@ -129,6 +139,23 @@ class ClusterServicer:
     def WatchStream(self, request_iterator, context):
         """As many watches as the caller likes over one stream, each as Watch would serve it, but for this: a caller that takes
         nothing loses all of them at once. For processes that watch for many, such as one that simulates nodes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resolve(self, request, context):
+        """Who is behind a service, with labels, annotations and shards, as of one revision. NOT_FOUND if there is no service of
+        that name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchService(self, request, context):
+        """The same at first, and again after every change; also when the service is not there yet, or goes. Each update is the
+        whole set: a reader that is busy gets what is newest then. One that takes nothing for too long is closed
+        (OUT_OF_RANGE), and may begin again: it misses nothing by that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -221,6 +248,16 @@ def add_ClusterServicer_to_server(servicer, server):
                     servicer.WatchStream,
                     request_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WatchCalls.FromString,
                     response_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.WatchAnswers.SerializeToString,
+            ),
+            'Resolve': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resolve,
+                    request_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.ResolveRequest.FromString,
+                    response_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.ResolveResponse.SerializeToString,
+            ),
+            'WatchService': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchService,
+                    request_deserializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.ResolveRequest.FromString,
+                    response_serializer=cluster_dot_pb_dot_v1_dot_cluster__pb2.ServiceUpdate.SerializeToString,
             ),
             'Write': grpc.unary_unary_rpc_method_handler(
                     servicer.Write,
@@ -376,6 +413,60 @@ class Cluster:
             '/cluster.pb.v1.Cluster/WatchStream',
             cluster_dot_pb_dot_v1_dot_cluster__pb2.WatchCalls.SerializeToString,
             cluster_dot_pb_dot_v1_dot_cluster__pb2.WatchAnswers.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resolve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cluster.pb.v1.Cluster/Resolve',
+            cluster_dot_pb_dot_v1_dot_cluster__pb2.ResolveRequest.SerializeToString,
+            cluster_dot_pb_dot_v1_dot_cluster__pb2.ResolveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchService(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/cluster.pb.v1.Cluster/WatchService',
+            cluster_dot_pb_dot_v1_dot_cluster__pb2.ResolveRequest.SerializeToString,
+            cluster_dot_pb_dot_v1_dot_cluster__pb2.ServiceUpdate.FromString,
             options,
             channel_credentials,
             insecure,

@@ -754,8 +754,26 @@ class PodGroup(_message.Message):
     scheduleTimeoutSeconds: int
     def __init__(self, name: _Optional[str] = ..., minMember: _Optional[int] = ..., scheduleTimeoutSeconds: _Optional[int] = ...) -> None: ...
 
+class PodDNSConfigOption(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class PodDNSConfig(_message.Message):
+    __slots__ = ("nameservers", "searches", "options")
+    NAMESERVERS_FIELD_NUMBER: _ClassVar[int]
+    SEARCHES_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    nameservers: _containers.RepeatedScalarFieldContainer[str]
+    searches: _containers.RepeatedScalarFieldContainer[str]
+    options: _containers.RepeatedCompositeFieldContainer[PodDNSConfigOption]
+    def __init__(self, nameservers: _Optional[_Iterable[str]] = ..., searches: _Optional[_Iterable[str]] = ..., options: _Optional[_Iterable[_Union[PodDNSConfigOption, _Mapping]]] = ...) -> None: ...
+
 class PodSpec(_message.Message):
-    __slots__ = ("volumes", "containers", "restartPolicy", "terminationGracePeriodSeconds", "activeDeadlineSeconds", "nodeSelector", "nodeName", "securityContext", "affinity", "schedulerName", "initContainers", "tolerations", "priorityClassName", "priority", "enableServiceLinks", "preemptionPolicy", "topologySpreadConstraints", "schedulingGates", "stopAfterDisconnectSeconds", "dependsOn", "securityProfile", "podGroup")
+    __slots__ = ("volumes", "containers", "restartPolicy", "terminationGracePeriodSeconds", "activeDeadlineSeconds", "dnsPolicy", "nodeSelector", "nodeName", "securityContext", "hostname", "subdomain", "affinity", "schedulerName", "initContainers", "tolerations", "priorityClassName", "priority", "dnsConfig", "enableServiceLinks", "preemptionPolicy", "topologySpreadConstraints", "schedulingGates", "stopAfterDisconnectSeconds", "dependsOn", "securityProfile", "podGroup")
     class NodeSelectorEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -768,15 +786,19 @@ class PodSpec(_message.Message):
     RESTARTPOLICY_FIELD_NUMBER: _ClassVar[int]
     TERMINATIONGRACEPERIODSECONDS_FIELD_NUMBER: _ClassVar[int]
     ACTIVEDEADLINESECONDS_FIELD_NUMBER: _ClassVar[int]
+    DNSPOLICY_FIELD_NUMBER: _ClassVar[int]
     NODESELECTOR_FIELD_NUMBER: _ClassVar[int]
     NODENAME_FIELD_NUMBER: _ClassVar[int]
     SECURITYCONTEXT_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    SUBDOMAIN_FIELD_NUMBER: _ClassVar[int]
     AFFINITY_FIELD_NUMBER: _ClassVar[int]
     SCHEDULERNAME_FIELD_NUMBER: _ClassVar[int]
     INITCONTAINERS_FIELD_NUMBER: _ClassVar[int]
     TOLERATIONS_FIELD_NUMBER: _ClassVar[int]
     PRIORITYCLASSNAME_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    DNSCONFIG_FIELD_NUMBER: _ClassVar[int]
     ENABLESERVICELINKS_FIELD_NUMBER: _ClassVar[int]
     PREEMPTIONPOLICY_FIELD_NUMBER: _ClassVar[int]
     TOPOLOGYSPREADCONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
@@ -790,15 +812,19 @@ class PodSpec(_message.Message):
     restartPolicy: str
     terminationGracePeriodSeconds: int
     activeDeadlineSeconds: int
+    dnsPolicy: str
     nodeSelector: _containers.ScalarMap[str, str]
     nodeName: str
     securityContext: PodSecurityContext
+    hostname: str
+    subdomain: str
     affinity: Affinity
     schedulerName: str
     initContainers: _containers.RepeatedCompositeFieldContainer[Container]
     tolerations: _containers.RepeatedCompositeFieldContainer[Toleration]
     priorityClassName: str
     priority: int
+    dnsConfig: PodDNSConfig
     enableServiceLinks: bool
     preemptionPolicy: str
     topologySpreadConstraints: _containers.RepeatedCompositeFieldContainer[TopologySpreadConstraint]
@@ -807,7 +833,7 @@ class PodSpec(_message.Message):
     dependsOn: _containers.RepeatedScalarFieldContainer[str]
     securityProfile: str
     podGroup: PodGroup
-    def __init__(self, volumes: _Optional[_Iterable[_Union[Volume, _Mapping]]] = ..., containers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., restartPolicy: _Optional[str] = ..., terminationGracePeriodSeconds: _Optional[int] = ..., activeDeadlineSeconds: _Optional[int] = ..., nodeSelector: _Optional[_Mapping[str, str]] = ..., nodeName: _Optional[str] = ..., securityContext: _Optional[_Union[PodSecurityContext, _Mapping]] = ..., affinity: _Optional[_Union[Affinity, _Mapping]] = ..., schedulerName: _Optional[str] = ..., initContainers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., priorityClassName: _Optional[str] = ..., priority: _Optional[int] = ..., enableServiceLinks: _Optional[bool] = ..., preemptionPolicy: _Optional[str] = ..., topologySpreadConstraints: _Optional[_Iterable[_Union[TopologySpreadConstraint, _Mapping]]] = ..., schedulingGates: _Optional[_Iterable[_Union[PodSchedulingGate, _Mapping]]] = ..., stopAfterDisconnectSeconds: _Optional[int] = ..., dependsOn: _Optional[_Iterable[str]] = ..., securityProfile: _Optional[str] = ..., podGroup: _Optional[_Union[PodGroup, _Mapping]] = ...) -> None: ...
+    def __init__(self, volumes: _Optional[_Iterable[_Union[Volume, _Mapping]]] = ..., containers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., restartPolicy: _Optional[str] = ..., terminationGracePeriodSeconds: _Optional[int] = ..., activeDeadlineSeconds: _Optional[int] = ..., dnsPolicy: _Optional[str] = ..., nodeSelector: _Optional[_Mapping[str, str]] = ..., nodeName: _Optional[str] = ..., securityContext: _Optional[_Union[PodSecurityContext, _Mapping]] = ..., hostname: _Optional[str] = ..., subdomain: _Optional[str] = ..., affinity: _Optional[_Union[Affinity, _Mapping]] = ..., schedulerName: _Optional[str] = ..., initContainers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., priorityClassName: _Optional[str] = ..., priority: _Optional[int] = ..., dnsConfig: _Optional[_Union[PodDNSConfig, _Mapping]] = ..., enableServiceLinks: _Optional[bool] = ..., preemptionPolicy: _Optional[str] = ..., topologySpreadConstraints: _Optional[_Iterable[_Union[TopologySpreadConstraint, _Mapping]]] = ..., schedulingGates: _Optional[_Iterable[_Union[PodSchedulingGate, _Mapping]]] = ..., stopAfterDisconnectSeconds: _Optional[int] = ..., dependsOn: _Optional[_Iterable[str]] = ..., securityProfile: _Optional[str] = ..., podGroup: _Optional[_Union[PodGroup, _Mapping]] = ...) -> None: ...
 
 class ContainerStateWaiting(_message.Message):
     __slots__ = ("reason", "message")
@@ -1027,16 +1053,20 @@ class ReplicationController(_message.Message):
     def __init__(self, metadata: _Optional[_Union[ObjectMeta, _Mapping]] = ..., spec: _Optional[_Union[ReplicationControllerSpec, _Mapping]] = ..., status: _Optional[_Union[ReplicationControllerStatus, _Mapping]] = ...) -> None: ...
 
 class ServicePort(_message.Message):
-    __slots__ = ("name", "protocol", "port", "targetPort")
+    __slots__ = ("name", "protocol", "port", "targetPort", "nodePort", "appProtocol")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     PORT_FIELD_NUMBER: _ClassVar[int]
     TARGETPORT_FIELD_NUMBER: _ClassVar[int]
+    NODEPORT_FIELD_NUMBER: _ClassVar[int]
+    APPPROTOCOL_FIELD_NUMBER: _ClassVar[int]
     name: str
     protocol: str
     port: int
     targetPort: IntOrString
-    def __init__(self, name: _Optional[str] = ..., protocol: _Optional[str] = ..., port: _Optional[int] = ..., targetPort: _Optional[_Union[IntOrString, _Mapping]] = ...) -> None: ...
+    nodePort: int
+    appProtocol: str
+    def __init__(self, name: _Optional[str] = ..., protocol: _Optional[str] = ..., port: _Optional[int] = ..., targetPort: _Optional[_Union[IntOrString, _Mapping]] = ..., nodePort: _Optional[int] = ..., appProtocol: _Optional[str] = ...) -> None: ...
 
 class ClientIPConfig(_message.Message):
     __slots__ = ("timeoutSeconds",)
@@ -1050,8 +1080,73 @@ class SessionAffinityConfig(_message.Message):
     clientIP: ClientIPConfig
     def __init__(self, clientIP: _Optional[_Union[ClientIPConfig, _Mapping]] = ...) -> None: ...
 
+class ServiceBalancing(_message.Message):
+    __slots__ = ("policy", "hashKey")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    HASHKEY_FIELD_NUMBER: _ClassVar[int]
+    policy: str
+    hashKey: str
+    def __init__(self, policy: _Optional[str] = ..., hashKey: _Optional[str] = ...) -> None: ...
+
+class OutlierDetection(_message.Message):
+    __slots__ = ("consecutiveFailures", "intervalSeconds", "baseEjectionSeconds", "maxEjectionSeconds", "maxEjectionPercent")
+    CONSECUTIVEFAILURES_FIELD_NUMBER: _ClassVar[int]
+    INTERVALSECONDS_FIELD_NUMBER: _ClassVar[int]
+    BASEEJECTIONSECONDS_FIELD_NUMBER: _ClassVar[int]
+    MAXEJECTIONSECONDS_FIELD_NUMBER: _ClassVar[int]
+    MAXEJECTIONPERCENT_FIELD_NUMBER: _ClassVar[int]
+    consecutiveFailures: int
+    intervalSeconds: int
+    baseEjectionSeconds: int
+    maxEjectionSeconds: int
+    maxEjectionPercent: int
+    def __init__(self, consecutiveFailures: _Optional[int] = ..., intervalSeconds: _Optional[int] = ..., baseEjectionSeconds: _Optional[int] = ..., maxEjectionSeconds: _Optional[int] = ..., maxEjectionPercent: _Optional[int] = ...) -> None: ...
+
+class ServiceHealthCheck(_message.Message):
+    __slots__ = ("intervalSeconds", "timeoutSeconds", "failureThreshold", "successThreshold", "httpPath")
+    INTERVALSECONDS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUTSECONDS_FIELD_NUMBER: _ClassVar[int]
+    FAILURETHRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    SUCCESSTHRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    HTTPPATH_FIELD_NUMBER: _ClassVar[int]
+    intervalSeconds: int
+    timeoutSeconds: int
+    failureThreshold: int
+    successThreshold: int
+    httpPath: str
+    def __init__(self, intervalSeconds: _Optional[int] = ..., timeoutSeconds: _Optional[int] = ..., failureThreshold: _Optional[int] = ..., successThreshold: _Optional[int] = ..., httpPath: _Optional[str] = ...) -> None: ...
+
+class ServiceTimeouts(_message.Message):
+    __slots__ = ("connectSeconds", "idleSeconds", "firstByteSeconds", "drainSeconds", "udpIdleSeconds")
+    CONNECTSECONDS_FIELD_NUMBER: _ClassVar[int]
+    IDLESECONDS_FIELD_NUMBER: _ClassVar[int]
+    FIRSTBYTESECONDS_FIELD_NUMBER: _ClassVar[int]
+    DRAINSECONDS_FIELD_NUMBER: _ClassVar[int]
+    UDPIDLESECONDS_FIELD_NUMBER: _ClassVar[int]
+    connectSeconds: int
+    idleSeconds: int
+    firstByteSeconds: int
+    drainSeconds: int
+    udpIdleSeconds: int
+    def __init__(self, connectSeconds: _Optional[int] = ..., idleSeconds: _Optional[int] = ..., firstByteSeconds: _Optional[int] = ..., drainSeconds: _Optional[int] = ..., udpIdleSeconds: _Optional[int] = ...) -> None: ...
+
+class ServiceAmbassador(_message.Message):
+    __slots__ = ("policy", "options")
+    class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    policy: str
+    options: _containers.ScalarMap[str, str]
+    def __init__(self, policy: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
 class ServiceSpec(_message.Message):
-    __slots__ = ("ports", "selector", "clusterIP", "type", "sessionAffinity", "publishNotReadyAddresses", "sessionAffinityConfig")
+    __slots__ = ("ports", "selector", "clusterIP", "type", "sessionAffinity", "externalName", "publishNotReadyAddresses", "sessionAffinityConfig", "trafficDistribution", "balancing", "outlierDetection", "healthCheck", "timeouts", "ambassador", "accessLog")
     class SelectorEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -1064,16 +1159,32 @@ class ServiceSpec(_message.Message):
     CLUSTERIP_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     SESSIONAFFINITY_FIELD_NUMBER: _ClassVar[int]
+    EXTERNALNAME_FIELD_NUMBER: _ClassVar[int]
     PUBLISHNOTREADYADDRESSES_FIELD_NUMBER: _ClassVar[int]
     SESSIONAFFINITYCONFIG_FIELD_NUMBER: _ClassVar[int]
+    TRAFFICDISTRIBUTION_FIELD_NUMBER: _ClassVar[int]
+    BALANCING_FIELD_NUMBER: _ClassVar[int]
+    OUTLIERDETECTION_FIELD_NUMBER: _ClassVar[int]
+    HEALTHCHECK_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUTS_FIELD_NUMBER: _ClassVar[int]
+    AMBASSADOR_FIELD_NUMBER: _ClassVar[int]
+    ACCESSLOG_FIELD_NUMBER: _ClassVar[int]
     ports: _containers.RepeatedCompositeFieldContainer[ServicePort]
     selector: _containers.ScalarMap[str, str]
     clusterIP: str
     type: str
     sessionAffinity: str
+    externalName: str
     publishNotReadyAddresses: bool
     sessionAffinityConfig: SessionAffinityConfig
-    def __init__(self, ports: _Optional[_Iterable[_Union[ServicePort, _Mapping]]] = ..., selector: _Optional[_Mapping[str, str]] = ..., clusterIP: _Optional[str] = ..., type: _Optional[str] = ..., sessionAffinity: _Optional[str] = ..., publishNotReadyAddresses: _Optional[bool] = ..., sessionAffinityConfig: _Optional[_Union[SessionAffinityConfig, _Mapping]] = ...) -> None: ...
+    trafficDistribution: str
+    balancing: ServiceBalancing
+    outlierDetection: OutlierDetection
+    healthCheck: ServiceHealthCheck
+    timeouts: ServiceTimeouts
+    ambassador: ServiceAmbassador
+    accessLog: bool
+    def __init__(self, ports: _Optional[_Iterable[_Union[ServicePort, _Mapping]]] = ..., selector: _Optional[_Mapping[str, str]] = ..., clusterIP: _Optional[str] = ..., type: _Optional[str] = ..., sessionAffinity: _Optional[str] = ..., externalName: _Optional[str] = ..., publishNotReadyAddresses: _Optional[bool] = ..., sessionAffinityConfig: _Optional[_Union[SessionAffinityConfig, _Mapping]] = ..., trafficDistribution: _Optional[str] = ..., balancing: _Optional[_Union[ServiceBalancing, _Mapping]] = ..., outlierDetection: _Optional[_Union[OutlierDetection, _Mapping]] = ..., healthCheck: _Optional[_Union[ServiceHealthCheck, _Mapping]] = ..., timeouts: _Optional[_Union[ServiceTimeouts, _Mapping]] = ..., ambassador: _Optional[_Union[ServiceAmbassador, _Mapping]] = ..., accessLog: _Optional[bool] = ...) -> None: ...
 
 class ServiceStatus(_message.Message):
     __slots__ = ()
@@ -1120,24 +1231,28 @@ class EndpointAddress(_message.Message):
     def __init__(self, ip: _Optional[str] = ..., targetRef: _Optional[_Union[ObjectReference, _Mapping]] = ..., hostname: _Optional[str] = ..., nodeName: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class EndpointPort(_message.Message):
-    __slots__ = ("name", "port", "protocol")
+    __slots__ = ("name", "port", "protocol", "appProtocol")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PORT_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    APPPROTOCOL_FIELD_NUMBER: _ClassVar[int]
     name: str
     port: int
     protocol: str
-    def __init__(self, name: _Optional[str] = ..., port: _Optional[int] = ..., protocol: _Optional[str] = ...) -> None: ...
+    appProtocol: str
+    def __init__(self, name: _Optional[str] = ..., port: _Optional[int] = ..., protocol: _Optional[str] = ..., appProtocol: _Optional[str] = ...) -> None: ...
 
 class EndpointSubset(_message.Message):
-    __slots__ = ("addresses", "notReadyAddresses", "ports")
+    __slots__ = ("addresses", "notReadyAddresses", "ports", "terminatingAddresses")
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     NOTREADYADDRESSES_FIELD_NUMBER: _ClassVar[int]
     PORTS_FIELD_NUMBER: _ClassVar[int]
+    TERMINATINGADDRESSES_FIELD_NUMBER: _ClassVar[int]
     addresses: _containers.RepeatedCompositeFieldContainer[EndpointAddress]
     notReadyAddresses: _containers.RepeatedCompositeFieldContainer[EndpointAddress]
     ports: _containers.RepeatedCompositeFieldContainer[EndpointPort]
-    def __init__(self, addresses: _Optional[_Iterable[_Union[EndpointAddress, _Mapping]]] = ..., notReadyAddresses: _Optional[_Iterable[_Union[EndpointAddress, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[EndpointPort, _Mapping]]] = ...) -> None: ...
+    terminatingAddresses: _containers.RepeatedCompositeFieldContainer[EndpointAddress]
+    def __init__(self, addresses: _Optional[_Iterable[_Union[EndpointAddress, _Mapping]]] = ..., notReadyAddresses: _Optional[_Iterable[_Union[EndpointAddress, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[EndpointPort, _Mapping]]] = ..., terminatingAddresses: _Optional[_Iterable[_Union[EndpointAddress, _Mapping]]] = ...) -> None: ...
 
 class Endpoints(_message.Message):
     __slots__ = ("metadata", "subsets")
@@ -1477,3 +1592,61 @@ class PodDisruptionBudget(_message.Message):
     spec: PodDisruptionBudgetSpec
     status: PodDisruptionBudgetStatus
     def __init__(self, metadata: _Optional[_Union[ObjectMeta, _Mapping]] = ..., spec: _Optional[_Union[PodDisruptionBudgetSpec, _Mapping]] = ..., status: _Optional[_Union[PodDisruptionBudgetStatus, _Mapping]] = ...) -> None: ...
+
+class FaultTarget(_message.Message):
+    __slots__ = ("service", "pod", "node")
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    POD_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    service: str
+    pod: str
+    node: str
+    def __init__(self, service: _Optional[str] = ..., pod: _Optional[str] = ..., node: _Optional[str] = ...) -> None: ...
+
+class FaultSpec(_message.Message):
+    __slots__ = ("target", "durationSeconds", "seed", "delayMilliseconds", "jitterMilliseconds", "bandwidthBytesPerSecond", "lossPercent", "halfOpen", "refuse", "reset", "partition", "pause")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    DURATIONSECONDS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    DELAYMILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    JITTERMILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    BANDWIDTHBYTESPERSECOND_FIELD_NUMBER: _ClassVar[int]
+    LOSSPERCENT_FIELD_NUMBER: _ClassVar[int]
+    HALFOPEN_FIELD_NUMBER: _ClassVar[int]
+    REFUSE_FIELD_NUMBER: _ClassVar[int]
+    RESET_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_FIELD_NUMBER: _ClassVar[int]
+    target: FaultTarget
+    durationSeconds: int
+    seed: int
+    delayMilliseconds: int
+    jitterMilliseconds: int
+    bandwidthBytesPerSecond: int
+    lossPercent: int
+    halfOpen: bool
+    refuse: bool
+    reset: bool
+    partition: bool
+    pause: bool
+    def __init__(self, target: _Optional[_Union[FaultTarget, _Mapping]] = ..., durationSeconds: _Optional[int] = ..., seed: _Optional[int] = ..., delayMilliseconds: _Optional[int] = ..., jitterMilliseconds: _Optional[int] = ..., bandwidthBytesPerSecond: _Optional[int] = ..., lossPercent: _Optional[int] = ..., halfOpen: _Optional[bool] = ..., refuse: _Optional[bool] = ..., reset: _Optional[bool] = ..., partition: _Optional[bool] = ..., pause: _Optional[bool] = ...) -> None: ...
+
+class FaultStatus(_message.Message):
+    __slots__ = ("phase", "startedAt", "endsAt")
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    STARTEDAT_FIELD_NUMBER: _ClassVar[int]
+    ENDSAT_FIELD_NUMBER: _ClassVar[int]
+    phase: str
+    startedAt: Time
+    endsAt: Time
+    def __init__(self, phase: _Optional[str] = ..., startedAt: _Optional[_Union[Time, _Mapping]] = ..., endsAt: _Optional[_Union[Time, _Mapping]] = ...) -> None: ...
+
+class Fault(_message.Message):
+    __slots__ = ("metadata", "spec", "status")
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    metadata: ObjectMeta
+    spec: FaultSpec
+    status: FaultStatus
+    def __init__(self, metadata: _Optional[_Union[ObjectMeta, _Mapping]] = ..., spec: _Optional[_Union[FaultSpec, _Mapping]] = ..., status: _Optional[_Union[FaultStatus, _Mapping]] = ...) -> None: ...

@@ -117,7 +117,7 @@ def test_what_the_server_owns_is_not_kept() -> None:
 
 def test_there_is_a_limit() -> None:
     data = copy.deepcopy(POD)
-    data["spec"]["hostname"] = "x" * aside.MAX_BYTES
+    data["spec"]["runtimeClassName"] = "x" * aside.MAX_BYTES
     reading = read_object(data)
     with pytest.raises(Invalid, match="the most is 65536"):
         aside.keep(reading.object, reading.not_carried_out)

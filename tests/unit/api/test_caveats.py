@@ -26,6 +26,18 @@ def test_a_host_port_of_an_init_container_is_not_even_that() -> None:
     assert side.startswith("spec.initContainers[1].ports[0].hostPort: 8081 is reserved")
 
 
+def test_what_a_service_gets_in_another_way() -> None:
+    def of(**spec: object) -> list[str]:
+        return [text.partition(":")[0] for text in caveats(core.Service(spec=core.ServiceSpec(**spec)))]  # type: ignore[arg-type]
+
+    assert of(type="NodePort") == ["spec.type"]
+    assert of(type="ExternalName", externalName="db.example", selector={"a": "b"}) == ["spec.selector"]
+    headless = of(clusterIP="None", sessionAffinity="ClientIP", trafficDistribution="PreferClose")
+    assert headless == ["spec.sessionAffinity", "spec.trafficDistribution"]
+    assert of(clusterIP="127.1.1.1", sessionAffinity="ClientIP", trafficDistribution="PreferClose") == []
+    assert of(clusterIP="None", sessionAffinity="None") == []
+
+
 def test_nothing_else_is() -> None:
     assert caveats(core.Pod(spec=core.PodSpec(containers=[core.Container(name="one")]))) == []
     assert caveats(core.Service()) == []

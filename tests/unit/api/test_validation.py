@@ -69,7 +69,13 @@ BUDGET: dict[str, Any] = {
     "metadata": {"name": "web"},
     "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}},
 }
-ALL = [POD, RC, SERVICE, NODE, NAMESPACE, ENDPOINTS, EVENT, LEASE, PRIORITY, BUDGET]
+FAULT: dict[str, Any] = {
+    "apiVersion": "podium.dev/v1",
+    "kind": "Fault",
+    "metadata": {"name": "slow"},
+    "spec": {"target": {"service": "web"}, "durationSeconds": 30, "delayMilliseconds": 200},
+}
+ALL = [POD, RC, SERVICE, NODE, NAMESPACE, ENDPOINTS, EVENT, LEASE, PRIORITY, BUDGET, FAULT]
 
 
 def made(data: dict[str, Any], patch: dict[str, Any] | None = None) -> Any:
@@ -136,6 +142,25 @@ GOOD: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (RC, spec(replicas=0, selector={"app": "web"})),
     (SERVICE, spec(clusterIP="None", ports=[], selector=None)),
     (SERVICE, spec(clusterIP="127.3.1.1", sessionAffinity="ClientIP")),
+    (SERVICE, spec(ports=[{"name": "t", "port": 53}, {"name": "u", "port": 53, "protocol": "UDP"}])),
+    (SERVICE, spec(type="NodePort")),
+    (SERVICE, spec(type="NodePort", ports=[{"port": 1, "nodePort": 30000, "appProtocol": "kubernetes.io/h2c"}])),
+    (
+        SERVICE,
+        spec(
+            type="NodePort",
+            ports=[
+                {"name": "t", "port": 53, "nodePort": 30053},
+                {"name": "u", "port": 53, "nodePort": 30053, "protocol": "UDP"},
+            ],
+        ),
+    ),
+    (SERVICE, spec(type="ExternalName", externalName="db.example.com", ports=[], selector=None)),
+    (SERVICE, spec(type="ExternalName", externalName="db.example.com.")),
+    (SERVICE, spec(trafficDistribution="PreferSameZone")),
+    (POD, spec(hostname="db-0", subdomain="db")),
+    (ENDPOINTS, {"subsets": [{"terminatingAddresses": [{"ip": "127.3.16.1"}], "ports": [{"port": 80}]}]}),
+    (ENDPOINTS, {"subsets": [{"addresses": [{"ip": "10.1.2.3"}], "ports": [{"port": 5432}]}]}),
     (SERVICE, spec(ports=[{"name": "a", "port": 1}, {"name": "b", "port": 2, "targetPort": "http"}])),
     (
         NODE,
@@ -381,6 +406,8 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "spec.template.spec.containers[0].name",
         "RFC 1123",
     ),
+    (POD, spec(hostname="a.b"), "spec.hostname", "RFC 1123 label"),
+    (POD, spec(subdomain="-"), "spec.subdomain", "RFC 1123 label"),
     # services
     (SERVICE, spec(ports=[]), "spec.ports", "Required value"),
     (SERVICE, spec(ports=[{}]), "spec.ports[0].port", "Required value"),
@@ -400,12 +427,46 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ),
     (
         SERVICE,
-        spec(ports=[{"port": 1, "protocol": "UDP"}]),
+        spec(ports=[{"port": 1, "protocol": "SCTP"}]),
         "spec.ports[0].protocol",
-        "does not carry out other protocols",
+        "carries out no other protocols",
     ),
     (SERVICE, spec(ports=[{"port": 1, "targetPort": 70000}]), "spec.ports[0].targetPort", "between 1 and 65535"),
-    (SERVICE, spec(type="LoadBalancer"), "spec.type", "does not carry out other types"),
+    (SERVICE, spec(type="LoadBalancer"), "spec.type", "no load balancer outside of the cluster: use NodePort"),
+    (SERVICE, spec(type="Round"), "spec.type", 'supported values: "ClusterIP", "NodePort", "ExternalName"'),
+    (SERVICE, spec(ports=[{"port": 1, "nodePort": 30001}]), "spec.ports[0].nodePort", "when `type` is 'ClusterIP'"),
+    (SERVICE, spec(ports=[{"port": 1, "appProtocol": "a/b/c"}]), "spec.ports[0].appProtocol", "must consist of"),
+    *[
+        (SERVICE, spec(type="NodePort", ports=[{"port": 1, "nodePort": n}]), "spec.ports[0].nodePort", "30000-32767")
+        for n in (80, 29999, 32768)
+    ],
+    (
+        SERVICE,
+        spec(
+            type="NodePort",
+            ports=[{"name": "a", "port": 1, "nodePort": 30001}, {"name": "b", "port": 2, "nodePort": 30001}],
+        ),
+        "spec.ports[1].nodePort",
+        "Duplicate value: 30001",
+    ),
+    (SERVICE, spec(type="NodePort", clusterIP="None"), "spec.clusterIP", "may not be set to 'None' for NodePort"),
+    (SERVICE, spec(type="ExternalName"), "spec.externalName", "Required value"),
+    (SERVICE, spec(type="ExternalName", externalName="a_b.example"), "spec.externalName", "RFC 1123 subdomain"),
+    (SERVICE, spec(type="ExternalName", externalName="10.1.2.3"), "spec.externalName", "is an address"),
+    (SERVICE, spec(externalName="db.example"), "spec.externalName", "only be used when `type` is 'ExternalName'"),
+    (
+        SERVICE,
+        spec(type="ExternalName", externalName="db.example", clusterIP="127.3.1.1"),
+        "spec.clusterIP",
+        "may not be set for ExternalName",
+    ),
+    (
+        SERVICE,
+        spec(type="ExternalName", externalName="db.example", ports=[{"port": 1, "nodePort": 30001}]),
+        "spec.ports[0].nodePort",
+        "may not be used when `type` is 'ExternalName'",
+    ),
+    (SERVICE, spec(trafficDistribution="Near"), "spec.trafficDistribution", '"PreferClose", "PreferSameZone"'),
     (SERVICE, spec(clusterIP="x"), "spec.clusterIP", "'None', or a valid IPv4 address"),
     (SERVICE, spec(sessionAffinity="Cookie"), "spec.sessionAffinity", "Unsupported value"),
     (
@@ -423,6 +484,34 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         {"subsets": [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"port": 0}]}]},
         "subsets[0].ports[0].port",
         "betw",
+    ),
+    *[
+        (ENDPOINTS, {"subsets": [{"addresses": [{"ip": ip}]}]}, "subsets[0].addresses[0].ip", why)
+        for ip, why in (
+            ("0.0.0.0", "may not be unspecified"),
+            ("169.254.169.254", "link-local range"),
+            ("224.0.0.1", "multicast or broadcast"),
+            ("255.255.255.255", "multicast or broadcast"),
+            ("::1", "must be an IPv4 address"),
+        )
+    ],
+    (
+        ENDPOINTS,
+        {"subsets": [{"terminatingAddresses": [{"ip": "x"}]}]},
+        "subsets[0].terminatingAddresses[0].ip",
+        "valid IP address",
+    ),
+    (
+        ENDPOINTS,
+        {"subsets": [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"name": "a", "port": n} for n in (1, 2)]}]},
+        "subsets[0].ports[1].name",
+        "Duplicate value",
+    ),
+    (
+        ENDPOINTS,
+        {"subsets": [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"port": 1, "protocol": "SCTP"}]}]},
+        "subsets[0].ports[0].protocol",
+        "Unsupported value",
     ),
     (NODE, spec(podCIDR="127.3.16.1/25"), "spec.podCIDR", "valid CIDR"),
     (NODE, spec(taints=[{"effect": "NoExecute"}]), "spec.taints[0].key", "Required value"),

@@ -105,6 +105,10 @@ def test_addresses_are_given_once() -> None:
     assert updated(SERVICE, one) == []
     assert paths(updated(SERVICE, two, one)) == ["spec.clusterIP"]
     assert updated(SERVICE, lambda service: service.spec.ClearField("clusterIP"), one) == []
+    assert paths(updated(SERVICE, partial(set_address, "None"), one)) == ["spec.clusterIP"]
+    assert updated(SERVICE, lambda service: service.spec.MergeFrom(core.ServiceSpec(type="NodePort")), one) == []
+    external = core.ServiceSpec(type="ExternalName", externalName="db.example")
+    assert updated(SERVICE, lambda service: service.spec.CopyFrom(external), one) == [], "it has no address then"
     assert updated(NODE, partial(set_cidr, "127.3.16.0/25")) == []
     cidrs = partial(set_cidr, "127.3.17.0/25"), partial(set_cidr, "127.3.16.0/25")
     assert paths(updated(NODE, *cidrs)) == ["spec.podCIDR"]

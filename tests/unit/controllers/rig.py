@@ -205,10 +205,10 @@ class Rig:
     def active(self) -> list[core.Pod]:
         return [pod for pod in self.pods() if is_active(pod)]
 
-    def change(self, pod: core.Pod, edit: Callable[[core.Pod], object]) -> core.Pod:
-        """Changes a stored pod past all rules, as its node agent would report it."""
-        changed = core.Pod()
-        changed.CopyFrom(pod)
+    def change(self, obj: T, edit: Callable[[T], object]) -> T:
+        """Changes a stored object past all rules, as the node agent of a pod would report it."""
+        changed = type(obj)()
+        changed.CopyFrom(obj)  # type: ignore[arg-type]
         edit(changed)
         return self.cluster.put(changed)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from cluster.api.services import is_managed
 from cluster.controllers.endpoints import (
     desired_endpoints,
     has_changed,
-    is_managed,
     matters,
     replacement,
 )
@@ -59,11 +59,24 @@ def test_who_does_not_count() -> None:
     pods = [
         serving("no-ip", ""),
         serving("foreign", "10.0.0.1", labels={"app": "db"}),
-        serving("going", "10.0.0.2", terminating=True),
+        serving("going", "10.0.0.2", terminating=True, ready=False),
         serving("done", "10.0.0.3", phase="Succeeded"),
         serving("failed", "10.0.0.4", phase="Failed", ready=False),
     ]
     assert shape(desired_endpoints(service(), pods)) == []
+
+
+def test_who_serves_while_it_is_deleted_is_told_apart() -> None:
+    pods = [
+        serving("stays", "10.0.0.1", ports={"web": 8080}),
+        serving("goes", "10.0.0.2", ports={"web": 8080}, terminating=True),
+        serving("other", "10.0.0.3", ports={"web": 9090}, terminating=True),
+        serving("sick", "10.0.0.4", ports={"web": 9090}, terminating=True, ready=False),
+    ]
+    wanted = desired_endpoints(service(port("http", 80, "web")), pods)
+    assert shape(wanted) == [(["10.0.0.1"], [], ["http=8080"]), ([], [], ["http=9090"])]
+    leaving = [[address.ip for address in subset.terminatingAddresses] for subset in wanted.subsets]
+    assert leaving == [["10.0.0.2"], ["10.0.0.3"]]
 
 
 def test_publish_not_ready_addresses() -> None:
@@ -92,6 +105,25 @@ def test_a_pod_that_lacks_one_port_serves_the_others() -> None:
         (["10.0.0.1"], [], ["admin=2", "http=1"]),
         (["10.0.0.2"], [], ["http=1"]),
     ]
+
+
+def test_protocols_tell_ports_of_one_name_apart() -> None:
+    tcp, udp = port("dns-tcp", 53, "dns"), port("dns", 53, "dns")
+    udp.protocol, tcp.appProtocol = "UDP", "podium.dev/dns"
+    one = serving("a", "10.0.0.1")
+    one.spec.containers[0].ports.add(name="dns", containerPort=1053, protocol="TCP")
+    one.spec.containers[0].ports.add(name="dns", containerPort=2053, protocol="UDP")
+    (subset,) = desired_endpoints(service(tcp, udp), [one]).subsets
+    found = [(each.name, each.port, each.protocol, each.appProtocol) for each in subset.ports]
+    assert found == [("dns", 2053, "UDP", ""), ("dns-tcp", 1053, "TCP", "podium.dev/dns")]
+
+
+def test_a_pod_below_the_service_has_its_host_name() -> None:
+    pods = [serving(name, f"10.0.0.{number}") for number, name in enumerate(("own", "elsewhere", "plain"), 1)]
+    pods[0].spec.MergeFrom(core.PodSpec(hostname="db-0", subdomain="web"))
+    pods[1].spec.MergeFrom(core.PodSpec(hostname="db-1", subdomain="other"))
+    (subset,) = desired_endpoints(service(), pods).subsets
+    assert [address.hostname for address in subset.addresses] == ["db-0", "", ""]
 
 
 def test_without_target_the_port_itself_is_meant() -> None:
@@ -140,8 +172,9 @@ def test_a_replacement_keeps_version_and_annotations() -> None:
 def test_services_without_selector_are_somebody_elses() -> None:
     plain = service()
     plain.spec.selector.clear()
-    assert is_managed(service())
-    assert not is_managed(plain)
+    assert is_managed(service().spec)
+    assert not is_managed(plain.spec)
+    assert not is_managed(service(type="ExternalName", externalName="db.example").spec)
 
 
 def test_which_changes_of_a_pod_matter() -> None:

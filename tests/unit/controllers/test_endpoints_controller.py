@@ -28,6 +28,12 @@ def addresses(rig: Rig, name: str = "web") -> tuple[list[str], list[str]]:
     )
 
 
+def leaving(rig: Rig, name: str = "web") -> list[str]:
+    found = rig.cluster.find(core.Endpoints, name)
+    assert found is not None
+    return [address.ip for subset in found.subsets for address in subset.terminatingAddresses]
+
+
 async def test_readiness_is_followed_within_milliseconds() -> None:
     async with running() as rig:
         await rig.create(service())
@@ -42,6 +48,10 @@ async def test_readiness_is_followed_within_milliseconds() -> None:
         one = rig.change(one, lambda p: p.metadata.deletionTimestamp.CopyFrom(core.Time(seconds=1)))
         await rig.run(0.01)
         assert addresses(rig) == ([], [])
+        assert leaving(rig) == ["10.0.0.1"]
+        rig.change(one, lambda p: p.status.conditions[0].MergeFrom(core.PodCondition(status="False")))
+        await rig.run(0.01)
+        assert leaving(rig) == []
 
 
 async def test_many_changes_share_a_write_and_reports_that_do_not_matter_make_none() -> None:
@@ -80,6 +90,40 @@ async def test_endpoints_go_with_their_service_and_others_are_left_alone() -> No
         await rig.admin.write([operations.delete(key_of(service())), operations.delete(key_of(plain))])
         await rig.run()
         assert rig.cluster.objects(core.Endpoints) == [foreign, by_hand]
+
+
+async def test_manual_endpoints_are_left_alone_and_go_on_from_ours() -> None:
+    async with running() as rig:
+        made = service()
+        await rig.create(made)
+        rig.cluster.put(pod("a", ip="10.0.0.1", ready_since_s=1))
+        await rig.run()
+        stored = rig.cluster.find(core.Service, "web")
+        assert stored is not None
+        rig.change(stored, lambda s: s.spec.selector.clear())
+        await rig.run()
+        assert addresses(rig) == (["10.0.0.1"], []), "as they were"
+        found = rig.cluster.find(core.Endpoints, "web")
+        assert found is not None
+        rig.change(found, lambda e: e.subsets[0].addresses.add(ip="10.9.9.9"))
+        await rig.run()
+        assert addresses(rig) == (["10.0.0.1", "10.9.9.9"], []), "somebody else's word now"
+
+
+async def test_a_service_that_stands_for_something_outside_has_no_endpoints() -> None:
+    async with running() as rig:
+        await rig.create(service())
+        rig.cluster.put(pod("a", ip="10.0.0.1", ready_since_s=1))
+        await rig.run()
+        stored = rig.cluster.find(core.Service, "web")
+        assert stored is not None
+
+        def outside(service: core.Service) -> None:
+            service.spec.type, service.spec.externalName = "ExternalName", "db.example"
+
+        rig.change(stored, outside)
+        await rig.run()
+        assert rig.cluster.objects(core.Endpoints) == []
 
 
 async def test_leftovers_of_a_service_that_went_while_nobody_looked() -> None:

@@ -122,11 +122,11 @@ def test_but_zero_where_go_has_a_pointer() -> None:
 
 def test_fields_that_have_no_message_are_refused_unless_they_say_nothing() -> None:
     spec = core.PodSpec(restartPolicy="Always").SerializeToString()
-    dns_policy = 6 << 3 | 2
-    unset = core.Pod(spec=core.PodSpec.FromString(spec + bytes([dns_policy, 0])))
+    account = 8 << 3 | 2
+    unset = core.Pod(spec=core.PodSpec.FromString(spec + bytes([account, 0])))
     assert from_protobuf("Pod", unset)["spec"] == {"restartPolicy": "Always"}
-    said = core.Pod(spec=core.PodSpec.FromString(spec + bytes([dns_policy, 3]) + b"odd"))
-    with pytest.raises(BadRequest, match=r"Pod\.spec: field number 6"):
+    said = core.Pod(spec=core.PodSpec.FromString(spec + bytes([account, 3]) + b"odd"))
+    with pytest.raises(BadRequest, match=r"Pod\.spec: field number 8"):
         from_protobuf("Pod", said)
 
 

@@ -118,11 +118,11 @@ async def test_a_full_disk_fails_writes_and_reading_goes_on() -> None:
     disk = Disk()
     async with running(disk) as rig:
         await rig.pod("before")
-        revision, free = rig.revision, rig.master._admission.services.pool.free
+        revision, free = rig.revision, rig.master._admission.services.addresses.pool.free
         disk.error = DiskFull("store.db: the disk is full")
         with pytest.raises(Overloaded, match="the disk is full, nothing was written"):
             await rig.create(service())
-        assert (rig.revision, rig.master._admission.services.pool.free) == (revision, free)
+        assert (rig.revision, rig.master._admission.services.addresses.pool.free) == (revision, free)
         assert rig.find("Pod", "before") is not None
         disk.error = None
         await rig.create(service())

@@ -83,7 +83,7 @@ async def test_a_create_that_fails_takes_no_address(rig: Rig) -> None:
     with pytest.raises(Invalid):
         await rig.create(bad)
     assert await _ip(rig, "a") == "127.1.1.1", "given back, and not at once given to another"
-    assert rig.master._admission.services.pool.free == 15 * 256 - 1
+    assert rig.master._admission.services.addresses.pool.free == 15 * 256 - 1
 
 
 async def test_an_update_keeps_the_address(rig: Rig) -> None:

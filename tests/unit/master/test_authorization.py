@@ -26,7 +26,7 @@ WEB = Key("Pod", "default", "web")
 OTHER = Key("Pod", "default", "other")
 N1, N2 = Key("Node", "", "n1"), Key("Node", "", "n2")
 H1, REAL = Key("Node", "", "h-1"), Key("Node", "", "h-real")
-OTHERS = ("controllers", "scheduler", "node:n1", "hollow:h", "proxy", "master")
+OTHERS = ("controllers", "scheduler", "node:n1", "hollow:h", "proxy", "dns", "master")
 
 SERVICES: list[ServiceDescriptor] = [
     *wire.DESCRIPTOR.services_by_name.values(),
@@ -107,6 +107,7 @@ EXPECTED = {
     ("controllers", "PriorityClass"): "get list watch",
     ("controllers", "PodDisruptionBudget"): "get list watch update_status delete",
     ("controllers", "ServiceAccount"): "get list watch delete",
+    ("controllers", "Fault"): "get list watch delete",
     ("scheduler", "Lease"): "get create update",
     ("scheduler", "Pod"): "get list watch bind update_status delete",
     ("scheduler", "Node"): "get list watch",
@@ -118,10 +119,17 @@ EXPECTED = {
     ("scheduler", "Event"): "get list create update patch",
     ("proxy", "Service"): "get list watch",
     ("proxy", "Endpoints"): "get list watch",
+    ("proxy", "Node"): "get list watch",
+    ("proxy", "Fault"): "get list watch",
     ("proxy", "Event"): "get create update patch",
+    ("dns", "Service"): "get list watch",
+    ("dns", "Endpoints"): "get list watch",
+    ("dns", "Namespace"): "get list watch",
+    ("dns", "Pod"): "get list watch",
     ("node", "Node"): "get list watch create update patch update_status",
     ("node", "Pod"): "get list watch update_status delete",
     ("node", "Service"): "get list watch",
+    ("node", "Fault"): "list watch",
     ("node", "Endpoints"): "get list watch",
     ("node", "ReplicationController"): "get",
     ("node", "ConfigMap"): "get",

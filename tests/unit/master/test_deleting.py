@@ -103,7 +103,9 @@ async def test_finalizers_hold_an_object(rig: Rig) -> None:
     await rig.write(ops.patch(key, {"metadata": {"finalizers": None}}))
     assert rig.find("Service", "svc") is None
     assert rig.revision == revision + 1
-    assert not rig.master._admission.services.pool.is_taken(rig.master._admission.services.pool.first)
+    assert not rig.master._admission.services.addresses.pool.is_taken(
+        rig.master._admission.services.addresses.pool.first
+    )
 
 
 async def test_a_pod_with_finalizers_waits_for_both(rig: Rig) -> None:

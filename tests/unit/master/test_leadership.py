@@ -90,6 +90,13 @@ async def test_what_is_given_out_is_reckoned_anew() -> None:
         await depose(cluster)
         again = await first.create(service("again", one.spec.clusterIP))  # type: ignore[union-attr]
         assert again.spec.clusterIP == one.spec.clusterIP  # type: ignore[union-attr]
+        ported = service("ported")
+        ported.spec.type, ported.spec.ports[0].nodePort = "NodePort", 30080
+        await first.create(ported)
+        await depose(cluster)
+        ported.metadata.name = "another"
+        with pytest.raises(Invalid, match="already allocated, to service default/ported"):
+            await second.create(ported)
 
 
 async def test_a_leader_that_lost_its_term_unknowingly_writes_nothing() -> None:

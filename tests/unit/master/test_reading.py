@@ -33,6 +33,24 @@ def names(response: wire.ListResponse) -> list[str]:
     return [item.pod.metadata.name for item in response.items]
 
 
+async def test_a_watch_of_one_object_by_name_hears_of_it_alone(rig: Rig) -> None:
+    for name in ("a", "b"):
+        await rig.pod(name)
+    for selector in ("metadata.name=a", "metadata.name=a,metadata.name!=b", "metadata.name=a,metadata.name=b"):
+        request = wire.WatchRequest(kind="Pod", field_selector=selector, initial_state=True)
+        batches = rig.master.api.watch(Identity("admin"), request)
+        first = wire.WatchBatch.FromString(await anext(batches)).events
+        expected = [] if selector.endswith("=b") and "!" not in selector else ["a"]
+        assert [event.object.pod.metadata.name for event in first if event.HasField("object")] == expected
+        await rig.write(ops.patch(Key("Pod", "default", "b"), {"metadata": {"labels": {"n": str(rig.revision)}}}))
+        await rig.write(ops.patch(Key("Pod", "default", "a"), {"metadata": {"labels": {"n": str(rig.revision)}}}))
+        if expected:
+            (event,) = wire.WatchBatch.FromString(await anext(batches)).events
+            assert (event.object.pod.metadata.name, event.revision) == ("a", rig.revision)
+        await batches.aclose()
+    assert rig.master.store.watchers == 0
+
+
 async def test_get(rig: Rig) -> None:
     made = await rig.pod()
     request = wire.GetRequest(kind="Pod", namespace="default", name="web")

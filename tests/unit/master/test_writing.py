@@ -282,7 +282,9 @@ async def test_a_dry_run_answers_and_leaves_nothing(rig: Rig) -> None:
     assert found.spec.clusterIP == "127.1.1.0"
     assert rig.revision == before
     assert rig.find("Service", "svc") is None
-    assert not rig.master._admission.services.pool.is_taken(rig.master._admission.services.pool.first)
+    assert not rig.master._admission.services.addresses.pool.is_taken(
+        rig.master._admission.services.addresses.pool.first
+    )
 
 
 async def test_every_write_says_who_and_why(rig: Rig) -> None:

@@ -83,6 +83,7 @@ class FakeRuntime:
         self.adopted: dict[str, Adopted] = {}
         self.can_mount = False
         self.hides = True
+        self.names = False
         self.missing: list[str] = []
 
     def adopt_from(self, earlier: FakeRuntime) -> None:

@@ -66,6 +66,36 @@ async def test_the_cluster_is_hidden_and_the_nodes_own_rooms_are_not(
     assert (tmp_path / "cluster" / "key").read_text() == "the cluster's key"
 
 
+async def test_all_find_the_nodes_resolv_conf_if_there_is_one(program: Make, tmp_path: Path) -> None:
+    node = tmp_path / "cluster" / "node"
+    for name in ("pods", "data"):
+        (node / name).mkdir(parents=True)
+    (node / "resolv.conf").write_text("nameserver 127.7.0.253\n")
+    runtime = make_runtime(node, tmp_path / "cluster")
+    await runtime.start()
+    try:
+        needs_mounts(runtime)
+        assert runtime.names, runtime.missing
+        assert await output(runtime, program, "cat /etc/resolv.conf") == "nameserver 127.7.0.253\n"
+        (node / "resolv.conf").write_text("nameserver 127.7.0.254\n")
+        assert await output(runtime, program, "cat /etc/resolv.conf") == "nameserver 127.7.0.254\n"
+        assert "Read-only" in await output(runtime, program, "echo x > /etc/resolv.conf")
+        own = tmp_path / "own"
+        own.write_text("nameserver 192.0.2.1\n")
+        target = os.path.realpath("/etc/resolv.conf")
+        mine = Confinement(mounts=(Mount(str(own), target, True),))
+        assert await output(runtime, program, "cat /etc/resolv.conf", mine) == "nameserver 192.0.2.1\n"
+    finally:
+        await runtime.stop()
+
+
+async def test_without_one_they_find_the_machines(runtime: ProcessRuntime, program: Make) -> None:
+    assert not runtime.names
+    machine = Path("/etc/resolv.conf")
+    expected = machine.read_text() if machine.exists() else ""
+    assert await output(runtime, program, "cat /etc/resolv.conf 2>/dev/null") == expected
+
+
 async def test_other_nodes_secrets_are_hidden_and_shared_memory_works(program: Make, tmp_path: Path) -> None:
     """Each node has a /dev/shm of its own, in which its secrets are where they were."""
     if not os.path.ismount("/dev/shm"):

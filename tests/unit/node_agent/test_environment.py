@@ -63,6 +63,13 @@ def test_the_base_is_clean_and_says_where_the_pod_is() -> None:
     }
 
 
+def test_a_pod_may_name_its_host() -> None:
+    pod = make_pod()
+    pod.spec.hostname = "db-0"
+    env = build_environment(pod, pod.spec.containers[0], PLACE, [])
+    assert (env["HOSTNAME"], env["POD_NAME"]) == ("db-0", "web")
+
+
 def test_ports() -> None:
     pod = make_pod()
     container = pod.spec.containers[0]

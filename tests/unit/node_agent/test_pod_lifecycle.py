@@ -247,6 +247,25 @@ def test_at_least_two_seconds_of_grace() -> None:
     assert next_deadline(life.state) == life.now + 2
 
 
+def test_what_was_deleted_is_ready_while_it_runs_and_what_is_ended_otherwise_is_not() -> None:
+    for ready in (True, False):
+        pod = make_pod()
+        pod.spec.containers[0].readinessProbe.handler.tcpSocket.port.intVal = 80
+        life = started(Life.of(pod))
+        life.on(ProbeChanged("c1", 0, "readiness", ready))
+        life.on(StopAsked(30.0, remove=True))
+        assert life.state["c1"].phase is Phase.STOPPING
+        assert is_ready(life) is ready, "as its probe said last"
+        life.on(Exited("c1", 0, 101.0, 0))
+        assert not is_ready(life)
+    events: list[PodEvent] = [FailAsked("Evicted", "", 30.0), StopAsked(30.0, remove=False)]
+    for event in events:
+        life = started(Life.of(make_pod()))
+        life.on(event)
+        assert life.state["c1"].phase is Phase.STOPPING
+        assert not is_ready(life)
+
+
 def test_a_second_stop_only_shortens() -> None:
     life = started(Life.of(make_pod()))
     life.on(StopAsked(30.0, remove=False))
@@ -356,7 +375,8 @@ def test_invariants(events: list[PodEvent], policy: str) -> None:
         if was_stopping:
             assert not [command for command in commands if isinstance(command, Start | StartProbes)]
         for c in life.state.containers:
-            assert not c.ready or c.phase is Phase.RUNNING
+            ending = c.phase in (Phase.PRESTOP, Phase.STOPPING) and life.state.stop is not None
+            assert not c.ready or c.phase is Phase.RUNNING or ending
             assert (c.phase is Phase.BACKOFF) <= (c.deadline < float("inf"))
         assert phase(life) in ("Pending", "Running", "Succeeded", "Failed")
     starts = [command for command in life.log if isinstance(command, Start)]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cluster.api.errors import NotFound, Unavailable
+from cluster.api.resolv_conf import ResolvConf
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.configuration import Configured
 from node_agent.preparation import Home, Host, NotPrepared, prepare
+from node_agent.resolver import Names
 from node_agent.runtime.cgroups import Cgroups
 from node_agent.runtime.interface import Mount
 from node_agent.security import Profiles
@@ -179,3 +183,57 @@ async def test_files_are_kept_while_the_pod_runs(node: Node) -> None:
     await asyncio.gather(keeping, return_exceptions=True)
     assert evicted == []
     assert not needs_keeping(make_pod())
+
+
+SERVER = Names("127.7.0.253:53")
+MACHINE = ResolvConf(("192.0.2.1",))
+
+
+async def names_of(node: Node, pod: core.Pod, *, shares: bool, names: Names = SERVER) -> tuple[list[str], str | None]:
+    """What is mounted at /etc/resolv.conf, line by line, and LOCALDOMAIN."""
+    host = replace(node.host(), names=names, machine_names=lambda: MACHINE, shares_names=lambda: shares)
+    program = (await prepare(host, node.home(pod), pod.spec.containers[0], 0, "run")).program
+    mounts = [each for each in program.confinement.mounts if each.target == os.path.realpath("/etc/resolv.conf")]
+    assert all(each.read_only for each in mounts)
+    return [line for each in mounts for line in Path(each.source).read_text().splitlines()], program.env.get(
+        "LOCALDOMAIN"
+    )
+
+
+SEARCH = "default.svc.cluster.local svc.cluster.local cluster.local"
+FIRST = ["nameserver 127.7.0.253", "nameserver 192.0.2.1", f"search {SEARCH}", "options ndots:5"]
+
+
+async def test_names_cost_a_mount_only_where_there_are_mounts_anyway(node: Node) -> None:
+    plain = make_pod(uid="uid")
+    assert await names_of(node, plain, shares=True) == ([], SEARCH)
+    assert await names_of(node, plain, shares=False) == (FIRST, None)
+    volume = with_volume(core.VolumeSource(dataDirectory=core.DataDirectoryVolumeSource(name="db")))
+    assert await names_of(node, volume, shares=True) == (FIRST, SEARCH)
+    restricted = make_pod(uid="uid")
+    restricted.spec.securityProfile = "restricted"
+    assert (await names_of(node, restricted, shares=True))[0] == FIRST
+    assert await names_of(node, plain, shares=False, names=Names("127.7.0.253:10053")) == ([], None)
+    assert await names_of(node, plain, shares=False, names=Names()) == ([], None)
+
+
+async def test_policies_of_names(node: Node) -> None:
+    other = make_pod(uid="uid")
+    other.spec.dnsPolicy = "Default"
+    assert await names_of(node, other, shares=True) == (["nameserver 192.0.2.1"], None)
+    assert await names_of(node, other, shares=False) == ([], None), "it has the machine's anyway"
+    other.spec.dnsPolicy = "None"
+    other.spec.dnsConfig.nameservers.append("192.0.2.9")
+    for shares in (True, False):
+        assert await names_of(node, other, shares=shares) == (["nameserver 192.0.2.9"], None)
+    node.can_mount = False
+    assert await refusal(node, other) == (
+        "CreateContainerConfigError",
+        "container c1: dnsConfig cannot be kept: this kernel lets the node agent mount nothing",
+    )
+
+
+async def test_a_trusted_pod_has_the_machines_names_and_the_variables(node: Node) -> None:
+    trusted = make_pod(uid="uid")
+    trusted.spec.securityProfile = "trusted"
+    assert await names_of(node, trusted, shares=True) == ([], None)

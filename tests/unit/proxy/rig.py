@@ -94,36 +94,19 @@ class Endpoint:
         self._socket.close()
 
 
-class Rig:
-    """A data path that serves one port."""
+class Parties:
+    """Clients and endpoints around a proxy."""
 
-    def __init__(self, settings: DataPathSettings) -> None:
-        self.settings = settings
-        self.totals = Stats()
-        self.path = DataPath(settings, SystemClock(), self.totals, file_limit=raise_file_limit())
-        self.frontend = Frontend(
-            Route(KEY, Target("127.0.0.1", 0), ()),
-            settings,
-            self.totals.of(KEY),
-        )
-        self.listener = Listener(self.path, self.frontend)
-        self.listener.open()
-        self.address = self.listener.address
+    address: Target
+    """Of the proxy."""
+
+    def __init__(self) -> None:
         self._closing: list[Peer | Endpoint] = []
-
-    @property
-    def stats(self) -> PortStats:
-        return self.frontend.stats
 
     def endpoint(self, *, backlog: int = 512, receive_buffer_bytes: int = 0) -> Endpoint:
         endpoint = Endpoint(backlog=backlog, receive_buffer_bytes=receive_buffer_bytes)
         self._closing.append(endpoint)
         return endpoint
-
-    def lead_to(self, *endpoints: Endpoint, affinity_timeout_s: float | None = None) -> None:
-        self.frontend.update(
-            Route(KEY, self.address, tuple(endpoint.target for endpoint in endpoints), affinity_timeout_s)
-        )
 
     def new_socket(self) -> socket.socket:
         sock = socket.socket()
@@ -150,10 +133,40 @@ class Rig:
             while not condition():
                 await asyncio.sleep(0)
 
-    def close(self) -> None:
-        self.listener.close()
+    def close_all(self) -> None:
         for closing in self._closing:
             closing.close()
+
+
+class Rig(Parties):
+    """A data path that serves one port."""
+
+    def __init__(self, settings: DataPathSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.totals = Stats()
+        self.path = DataPath(settings, SystemClock(), self.totals, file_limit=raise_file_limit())
+        self.frontend = Frontend(
+            Route(KEY, Target("127.0.0.1", 0), ()),
+            settings,
+            self.totals.of(KEY),
+        )
+        self.listener = Listener(self.path, self.frontend)
+        self.listener.open()
+        self.address = self.listener.address
+
+    @property
+    def stats(self) -> PortStats:
+        return self.frontend.stats
+
+    def lead_to(self, *endpoints: Endpoint, affinity_timeout_s: float | None = None) -> None:
+        self.frontend.update(
+            Route(KEY, self.address, tuple(endpoint.target for endpoint in endpoints), affinity_timeout_s)
+        )
+
+    def close(self) -> None:
+        self.listener.close()
+        self.close_all()
         self.path.close()
 
 

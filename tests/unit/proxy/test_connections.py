@@ -14,6 +14,7 @@ import pytest
 
 from cluster.api import hollow
 from proxy.balancer import Target
+from proxy.connection import Connection
 from proxy.routing import Route
 from tests.unit.proxy.rig import KEY, Endpoint, Peer, Rig, rig
 
@@ -244,6 +245,23 @@ async def test_what_is_left_after_the_drain_is_reset() -> None:
         for peer in (client, backend):
             with pytest.raises(ConnectionResetError):
                 await peer.hear(1)
+
+
+async def test_peers_that_vanish_or_take_nothing_are_noticed() -> None:
+    async with rig() as it:
+        endpoint = it.endpoint()
+        it.lead_to(endpoint)
+        await it.pair(endpoint)
+        (connection,) = it.path
+        assert isinstance(connection, Connection)
+        connection.tune_to_last()
+        relay = connection.relay
+        assert relay is not None
+        for sock in relay.sockets:
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 300_000
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
 async def test_churn_leaves_nothing_behind() -> None:

@@ -65,10 +65,40 @@ def test_headless_and_addressless_services_have_no_route() -> None:
     assert routes_of(WEB, None, endpoints(subset("127.9.16.1", _=8080))) == []
 
 
+def test_a_node_port_is_listened_for_on_the_machine_too() -> None:
+    web = service(
+        "127.9.1.1",
+        core.ServicePort(name="http", port=80, protocol="TCP", nodePort=30080),
+        port(53, "dns", "SCTP"),
+        type="NodePort",
+    )
+    routes = routes_of(WEB, web, endpoints(subset("127.9.16.1", http=8080)))
+    assert [(str(route.key), route.listen) for route in routes] == [
+        ("default/web:http", Target("127.9.1.1", 80)),
+        ("default/web:http:30080", Target("127.0.0.1", 30080)),
+    ]
+    assert {route.targets for route in routes} == {(Target("127.9.16.1", 8080),)}
+    table = RoutingTable()
+    assert len(table.set_service(WEB, web).open) == 2
+    web.spec.ports[0].nodePort = 30081
+    changes = table.set_service(WEB, web)
+    assert [key.port for key in changes.close] == ["http:30080"]
+    assert [route.listen.port for route in changes.open] == [30081]
+
+
+def test_a_service_that_stands_for_something_outside_has_no_route() -> None:
+    outside = service("", type="ExternalName", externalName="db.example")
+    assert routes_of(WEB, outside, endpoints(subset("127.9.16.1", _=8080))) == []
+    assert unserved_ports(outside) == []
+
+
 def test_other_protocols_are_not_served_and_named() -> None:
-    dns = service("127.9.1.1", port(53, "dns", "UDP"), port(53, "dns-tcp"))
-    assert [route.key.port for route in routes_of(WEB, dns, None)] == ["dns-tcp"]
-    assert [unserved.name for unserved in unserved_ports(dns)] == ["dns"]
+    dns = service("127.9.1.1", port(53, "dns", "UDP"), port(53, "dns-tcp"), port(53, "other", "SCTP"))
+    assert [(route.key.port, route.protocol) for route in routes_of(WEB, dns, None)] == [
+        ("dns", "UDP"),
+        ("dns-tcp", "TCP"),
+    ]
+    assert [unserved.name for unserved in unserved_ports(dns)] == ["other"]
 
 
 def test_affinity_and_its_default_time() -> None:

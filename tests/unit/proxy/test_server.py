@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -12,9 +13,13 @@ from cluster.actor.clock import SystemClock
 from cluster.api.errors import Unavailable
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.metrics import Metrics
+from proxy.engine import Engine
+from proxy.exposition import Exposition
+from proxy.policies import Target
 from proxy.routing import RouteKey, ServiceName
-from proxy.server import ProxyServer
+from proxy.server import OneEngine, ProxyServer
 from proxy.settings import DataPathSettings
+from proxy.sockets import ListenSockets, why_it_cannot_listen
 from proxy.stats import Stats
 from tests.kit.memory_client import MemoryCluster
 from tests.unit.proxy.rig import DEADLINE_S, Endpoint, Peer
@@ -80,7 +85,15 @@ async def world(*, started: bool = True) -> AsyncIterator[World]:
     clock, rng, stats = SystemClock(), random.Random(5), Stats()
     cluster = MemoryCluster(clock, rng)
     settings = DataPathSettings(hold_s=DEADLINE_S, drain_s=0.05, bind_retry_max_s=0.2)
-    proxy = ProxyServer(cluster.client("proxy"), settings, clock=clock, rng=rng, stats=stats, file_limit=1024)
+    engine = Engine(settings, clock=clock, rng=rng, stats=stats, file_limit=1024)
+    proxy = ProxyServer(
+        cluster.client("proxy"),
+        OneEngine(engine),
+        ListenSockets(1, settings.backlog),
+        settings,
+        clock=clock,
+        rng=rng,
+    )
     made = World(cluster, proxy, stats)
     try:
         if started:
@@ -178,10 +191,18 @@ async def test_an_address_is_taken_over_at_once() -> None:
         await until(lambda: second in it.proxy.listeners)
 
 
-async def test_headless_and_udp_services_have_no_listener() -> None:
+def test_a_node_port_that_is_taken_names_the_cure() -> None:
+    error = OSError(errno.EADDRINUSE, "in use")
+    assert why_it_cannot_listen(Target("127.0.0.1", 30080), error) == (
+        "Cannot listen on 127.0.0.1:30080: the port is in use, by another program or another cluster on this machine; "
+        "give the service another nodePort"
+    )
+
+
+async def test_headless_services_and_other_protocols_have_no_listener() -> None:
     async with world() as it:
         it.put_service("headless", ip="None")
-        it.put_service("names", protocol="UDP")
+        it.put_service("names", protocol="SCTP")
         await until(lambda: ("names", "UnsupportedProtocol") in it.events())
         assert it.proxy.listeners == {}
 
@@ -211,5 +232,5 @@ async def test_metrics() -> None:
 
 def _metrics(stats: Stats) -> str:
     metrics = Metrics()
-    metrics.register(stats)
+    metrics.register(Exposition(lambda: stats))
     return metrics.render().decode()

@@ -80,6 +80,30 @@ def test_five_hundred_nodes_cost_what_their_own_events_cost() -> None:
     assert sum(watcher.behind for watcher in all_nodes) == 100
 
 
+def test_who_watches_one_object_costs_what_its_own_events_cost() -> None:
+    watchers = Watchers()
+    everywhere = [joined(watchers, Interest("Pod", name=f"p{n}")) for n in range(500)]
+    here = joined(watchers, Interest("Pod", "default", name="p7"))
+    elsewhere = joined(watchers, Interest("Pod", "other", name="p7"))
+    looked_at: list[Interest] = []
+    original = Interest.event
+
+    def counting(self: Interest, change: Change) -> bytes | None:
+        looked_at.append(self)
+        return original(self, change)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Interest, "event", counting)
+        for number in range(1, 11):
+            watchers.publish([Change(None, version(number, f"p{number}"), 0.0)])
+    assert len(looked_at) == 11
+    assert sum(watcher.behind for watcher in everywhere) == 10
+    assert (revisions(here.read(10)), elsewhere.behind) == ([7], False)
+    for watcher in (*everywhere, here, elsewhere):
+        watchers.leave(watcher)
+    assert not watchers._index
+
+
 def test_binding_a_pod_shows_it_to_the_watcher_of_its_node() -> None:
     watchers = Watchers()
     of_node = joined(watchers, Interest("Pod", node="n1"))

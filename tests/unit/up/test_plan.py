@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster.up.addresses import CLAIM_PORT, AddressBlock, block_of, claim_block
+from cluster.up.addresses import CLAIM_PORT, HIGH_DNS_PORT, AddressBlock, block_of, claim_block, free_dns_port
 from cluster.up.layout import ClusterDir
 from cluster.up.plan import Restart, RestartBudget, UpOptions, plan_cluster
 from node_agent.hollow.flags import parse
+from proxy.dns.flags import parse as parse_dns_flags
 
 
 @pytest.fixture
@@ -19,13 +20,16 @@ def block() -> AddressBlock:
 
 def test_every_daemon_has_its_own_credentials_and_address(block: AddressBlock) -> None:
     plan = plan_cluster(UpOptions(nodes=2), ClusterDir(Path("/c/demo")), block)
-    assert [child.name for child in plan.children] == ["master", "node-1", "node-2", "manager", "proxy", "kubernetes"]
+    assert [child.name for child in plan.children] == [
+        *("master", "node-1", "node-2", "manager", "proxy", "dns", "kubernetes")
+    ]
     assert [child.address for child in plan.children] == [
         "127.42.0.1:6443",
         "127.42.0.10:10250",
         "127.42.0.11:10250",
         "127.42.0.1:10259",
         "",
+        "127.42.0.253:53",
         "127.42.0.251:6443",
     ]
     agent = plan.children[1]
@@ -48,13 +52,14 @@ def test_only_agents_stay_dead(block: AddressBlock) -> None:
         "node-1": Restart.NEVER,
         "manager": Restart.ALWAYS,
         "proxy": Restart.ALWAYS,
+        "dns": Restart.ALWAYS,
         "kubernetes": Restart.ALWAYS,
     }
 
 
 def test_the_manager_stops_before_the_agents_and_the_master_last(block: AddressBlock) -> None:
     plan = plan_cluster(UpOptions(nodes=2), ClusterDir(Path("/c/demo")), block)
-    assert plan.stop_order == (("kubernetes", "manager"), ("node-1", "node-2", "proxy"), ("master",))
+    assert plan.stop_order == (("kubernetes", "manager"), ("node-1", "node-2", "proxy", "dns"), ("master",))
 
 
 def test_several_masters_share_a_store_and_everybody_knows_them_all(block: AddressBlock) -> None:
@@ -62,7 +67,7 @@ def test_several_masters_share_a_store_and_everybody_knows_them_all(block: Addre
     plan = plan_cluster(options, ClusterDir(Path("/c/demo")), block)
     names = [child.name for child in plan.children]
     assert names == [
-        *("master-1", "master-2", "master-3", "node-1", "manager-1", "manager-2", "manager-3", "proxy"),
+        *("master-1", "master-2", "master-3", "node-1", "manager-1", "manager-2", "manager-3", "proxy", "dns"),
         "kubernetes",
     ]
     addresses = "127.42.0.1:6443,127.42.0.2:6443,127.42.0.3:6443"
@@ -77,7 +82,7 @@ def test_several_masters_share_a_store_and_everybody_knows_them_all(block: Addre
         assert ("--leader-elect" in words) == (child.role == "manager")
     assert plan.stop_order == (
         ("kubernetes", "manager-1", "manager-2", "manager-3"),
-        ("node-1", "proxy"),
+        ("node-1", "proxy", "dns"),
         ("master-1", "master-2", "master-3"),
     )
 
@@ -108,13 +113,42 @@ def test_capacity_is_handed_to_agents_only_if_asked_for(block: AddressBlock) -> 
     assert argv[argv.index("--resource") + 1] == "gpu=2"
 
 
+def test_agents_know_where_names_are_answered_for(block: AddressBlock) -> None:
+    options = UpOptions(nodes=1, dns=("upstream=1.1.1.1", "cluster-domain=corp.example", "ttl-s=30"))
+    plan = plan_cluster(options, ClusterDir(Path("/c/demo")), block, dns_port=10053)
+    agent, dns = plan.children[1].argv, plan.children[-2].argv
+    assert agent[agent.index("--dns") + 1] == dns[dns.index("--listen") + 1] == "127.42.0.253:10053"
+    assert agent[agent.index("--cluster-domain") + 1] == dns[dns.index("--cluster-domain") + 1] == "corp.example"
+    assert "--dns-forwards" in agent
+    settings, _ = parse_dns_flags(dns, {})
+    assert (settings.upstream, settings.ttl_s, settings.address.port) == (("1.1.1.1",), 30, 10053)
+
+
+def test_the_port_of_names_can_be_chosen(block: AddressBlock) -> None:
+    plan = plan_cluster(UpOptions(nodes=1, dns=("port=1053",)), ClusterDir(Path("/c/demo")), block)
+    assert plan.children[-2].address == "127.42.0.253:1053"
+    assert "--dns-forwards" not in plan.children[1].argv
+    parse_dns_flags(plan.children[-2].argv, {})
+
+
+def test_port_53_is_left_to_who_has_it_already() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
+        try:
+            holder.bind(("127.251.0.253", 53))
+        except PermissionError:
+            assert free_dns_port("127.251.0.253") == HIGH_DNS_PORT
+            return
+        assert free_dns_port("127.251.0.253") == HIGH_DNS_PORT
+    assert free_dns_port("127.251.0.253") == 53
+
+
 def test_hollow_nodes_are_further_daemons_that_share_an_identity_and_an_address(block: AddressBlock) -> None:
     options = UpOptions(nodes=0, hollow=6000, hollow_args=("zones=3", "events"), profile="kubernetes")
     plan = plan_cluster(options, ClusterDir(Path("/c/demo")), block)
     assert [child.name for child in plan.children] == [
-        *("master", "hollow.1", "hollow.2", "hollow.3", "manager", "proxy", "kubernetes")
+        *("master", "hollow.1", "hollow.2", "hollow.3", "manager", "proxy", "dns", "kubernetes")
     ]
-    assert plan.stop_order[1] == ("hollow.1", "hollow.2", "hollow.3", "proxy")
+    assert plan.stop_order[1] == ("hollow.1", "hollow.2", "hollow.3", "proxy", "dns")
     second = list(plan.children[2].argv)
     given = dict(zip(second[:-3:2], second[1:-3:2], strict=True))
     assert given == {
