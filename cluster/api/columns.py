@@ -227,6 +227,7 @@ COLUMNS: dict[str, Columns] = {
     "Namespace": (_NAME, ("STATUS", lambda o, _: o.status.phase), _AGE),
     "ConfigMap": (_NAME, ("DATA", lambda o, _: str(len(o.data) + len(o.binaryData))), _AGE),
     "Secret": (_NAME, ("TYPE", lambda o, _: o.type), ("DATA", lambda o, _: str(len(o.data))), _AGE),
+    "ServiceAccount": (_NAME, ("SECRETS", lambda o, _: str(len(o.secrets))), _AGE),
     "Lease": (_NAME, ("HOLDER", lambda o, _: o.spec.holderIdentity or NONE), _AGE),
     "PriorityClass": (
         _NAME,

@@ -27,10 +27,11 @@ AnyObject: TypeAlias = (
     | core.Secret
     | core.PriorityClass
     | core.PodDisruptionBudget
+    | core.ServiceAccount
     | core.Fault
 )
-"""An API object: every one has `metadata`; all but Endpoints, Event, ConfigMap, Secret and PriorityClass have `spec`,
-and those but Lease `status`."""
+"""An API object: every one has `metadata`; all but Endpoints, Event, ConfigMap, Secret, PriorityClass and
+ServiceAccount have `spec`, and those but Lease `status`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ KINDS: tuple[Kind, ...] = (
         ("pdb",),
         api_version="policy/v1",
     ),
+    Kind("ServiceAccount", "serviceaccounts", core.ServiceAccount, "serviceaccount", ("sa",), has_status=False),
     Kind("Fault", "faults", core.Fault, "fault", api_version="podium.dev/v1"),
 )
 

@@ -48,6 +48,7 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("controllers", "Lease"): {**_any(*_READ, "delete"), "create": Scope.BY_LEASE, "update": Scope.BY_LEASE},
     ("controllers", "PriorityClass"): _any(*_READ),
     ("controllers", "PodDisruptionBudget"): _any(*_READ, "update_status", "delete"),
+    ("controllers", "ServiceAccount"): _any(*_READ, "delete"),
     ("controllers", "Fault"): _any(*_READ, "delete"),
     ("scheduler", "Pod"): {**_any(*_READ, "bind", "delete"), "update_status": Scope.SCHEDULED},
     ("scheduler", "Node"): _any(*_READ),

@@ -34,6 +34,7 @@ SECRET_FIELDS: Mapping[str, Sequence[tuple[str, ...]]] = {
     "ConfigMap": (),
     "PriorityClass": (),
     "PodDisruptionBudget": (),
+    "ServiceAccount": (),
     "Fault": (),
     "Secret": (("data",), ("stringData",), ("metadata", "annotations", LAST_APPLIED)),
 }

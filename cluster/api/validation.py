@@ -30,6 +30,7 @@ from cluster.api.validation_kinds import (
     validate_node,
     validate_pod,
     validate_replication_controller,
+    validate_service_account,
 )
 from cluster.api.validation_meta import validate_meta, validate_meta_update
 from cluster.api.validation_placement import validate_placement_update
@@ -57,6 +58,7 @@ _RULES: dict[type[AnyObject], Callable[[Report, Any], None]] = {
     core.Secret: validate_secret,
     core.PriorityClass: validate_priority_class,
     core.PodDisruptionBudget: validate_disruption_budget,
+    core.ServiceAccount: validate_service_account,
     core.Fault: validate_fault,
 }
 

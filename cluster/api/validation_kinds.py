@@ -95,6 +95,15 @@ def validate_namespace(report: Report, namespace: core.Namespace) -> None:
         report.check(f"spec.finalizers[{index}]", finalizer, label_key_problems(finalizer))
 
 
+def validate_service_account(report: Report, account: core.ServiceAccount) -> None:
+    """What it names has a name."""
+    named = [(f"secrets[{index}]", each.name) for index, each in enumerate(account.secrets)]
+    named += [(f"imagePullSecrets[{index}]", each.name) for index, each in enumerate(account.imagePullSecrets)]
+    for path, name in named:
+        if not name:
+            report.required(f"{path}.name")
+
+
 def validate_lease(report: Report, lease: core.Lease) -> None:
     """The numbers; and no owners: the controllers do not watch leases, so nobody would collect what an owner leaves."""
     if lease.spec.HasField("leaseDurationSeconds") and lease.spec.leaseDurationSeconds <= 0:

@@ -57,7 +57,7 @@ def get_command(
 ) -> int:
     """List objects. Kinds: pods (po), nodes (no), replicationcontrollers (rc), services (svc), endpoints (ep), events
     (ev), namespaces (ns), configmaps (cm), secrets, leases, priorityclasses (pc), poddisruptionbudgets (pdb),
-    faults, or all (pods, rc, svc)."""
+    serviceaccounts (sa), faults, or all (pods, rc, svc)."""
     wanted = targets(what)
     names = [name for _, name in wanted if name]
     if names and (selector or field_selector):

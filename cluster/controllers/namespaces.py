@@ -25,6 +25,7 @@ CONTENTS: tuple[type[AnyObject], ...] = (
     core.Endpoints,
     core.ConfigMap,
     core.Secret,
+    core.ServiceAccount,
     core.Lease,
     core.Event,
 )

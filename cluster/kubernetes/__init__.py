@@ -6,11 +6,14 @@ It is one more client of the master: what a request asks for is done by the clie
 asks (`authentication.py`), so nothing can be done here that could not be done over gRPC. It keeps no state but
 encoded objects (`encoding.py`), which can be thrown away at any time.
 
-    paths.py       what a path names                  bodies.py       what a body says
-    resources.py   what is served: the table          negotiation.py  what the caller wants to read
-    discovery.py   the table as clients ask for it    openapi.py      the same, for those who check and explain
-    reading.py     get, list                          tables.py       as a table for people
-    writing.py     create, update, patch, delete      patching.py     the patches
-    watching.py    watch                              statuses.py     what went wrong
-    server.py      HTTP and TLS                       main.py         flags -> server
+    paths.py         what a path names                bodies.py          what a body says
+    resources.py     what is served: the table        negotiation.py     what the caller wants to read
+    discovery.py     the table as clients ask for it  openapi.py         the same, for those who check and explain
+    reading.py       get, list                        tables.py          as a table for people
+    writing.py       create, update, patch, delete    requested.py       from a request to an object
+    subresources.py  binding, eviction, scale         patching.py        the patches
+    watching.py      watch                            applying.py        server-side apply, with fields.py
+    pod_streams.py   logs, exec, attach               port_forwarding.py ports; both with spdy.py and spdy_exec.py
+    derived.py       what is made when it is asked    reviews.py         what a caller may do
+    server.py        HTTP and TLS                     statuses.py        what went wrong
 """

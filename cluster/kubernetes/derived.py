@@ -100,21 +100,24 @@ def _slice(endpoints: core.Endpoints, index: int, subset: core.EndpointSubset) -
     }
     if meta.HasField("creationTimestamp"):
         metadata["creationTimestamp"] = to_json(meta.creationTimestamp)
-    addresses = [(each, True) for each in subset.addresses] + [(each, False) for each in subset.notReadyAddresses]
-    is_v6 = any(":" in each.ip for each, _ in addresses)
+    behind = [_endpoint(each, ready=True, serving=True) for each in subset.addresses]
+    behind += [_endpoint(each, ready=False, serving=False) for each in subset.notReadyAddresses]
+    behind += [_endpoint(each, ready=False, serving=True) for each in subset.terminatingAddresses]
+    is_v6 = any(":" in address for each in behind for address in each["addresses"])
     return {
         "metadata": metadata,
         "addressType": "IPv6" if is_v6 else "IPv4",
-        "endpoints": [_endpoint(each, ready=ready) for each, ready in addresses],
+        "endpoints": behind,
         # kubectl looks at all three without asking whether they are there.
         "ports": [{"name": each.name, "port": each.port, "protocol": each.protocol or "TCP"} for each in subset.ports],
     }
 
 
-def _endpoint(address: core.EndpointAddress, *, ready: bool) -> dict[str, Any]:
+def _endpoint(address: core.EndpointAddress, *, ready: bool, serving: bool) -> dict[str, Any]:
+    """What serves and is not ready is being deleted."""
     found: dict[str, Any] = {
         "addresses": [address.ip],
-        "conditions": {"ready": ready, "serving": ready, "terminating": False},
+        "conditions": {"ready": ready, "serving": serving, "terminating": serving and not ready},
     }
     if address.nodeName:
         found["nodeName"] = address.nodeName

@@ -50,6 +50,8 @@ _KEYS: dict[tuple[str, str], str] = {
     ("Container", "volumeMounts"): "mountPath",
     ("Container", "volumeDevices"): "devicePath",
     ("ServiceSpec", "ports"): "port",
+    ("ServiceAccount", "secrets"): "name",
+    ("ServiceAccount", "imagePullSecrets"): "name",
     ("ObjectMeta", "ownerReferences"): "uid",
     ("PodStatus", "conditions"): "type",
     ("PodStatus", "podIPs"): "ip",

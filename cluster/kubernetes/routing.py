@@ -6,14 +6,14 @@ POST   collection          create
 PUT PATCH DELETE object    update, patch, delete
 DELETE collection          delete_collection
 object/status              GET, PUT, PATCH of the status
-object/scale, /binding, /eviction      see writing.py
+object/scale, /binding, /eviction      see subresources.py
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from cluster.kubernetes import discovery, openapi, query, reading, writing
+from cluster.kubernetes import discovery, openapi, query, reading, subresources, writing
 from cluster.kubernetes.call import Answer, Call
 from cluster.kubernetes.negotiation import Form, negotiate
 from cluster.kubernetes.paths import NoSuchPath
@@ -32,12 +32,12 @@ async def answer(call: Call, method: str) -> Answer:
     target = call.target
     if target.subresource == "scale":
         if method in ("GET", "PUT", "PATCH"):
-            return await writing.scale(call, method)
+            return await subresources.scale(call, method)
         raise not_allowed(method)
     if target.subresource in ("binding", "eviction"):
         if method != "POST":
             raise not_allowed(method)
-        return await (writing.bind(call) if target.subresource == "binding" else writing.evict(call))
+        return await (subresources.bind(call) if target.subresource == "binding" else subresources.evict(call))
     if target.name:
         if method == "GET":
             return await reading.get(call)

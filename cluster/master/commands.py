@@ -332,10 +332,14 @@ _OPERATIONS: dict[str, Callable[[Commands, Stage, Any, Writer], Outcome]] = {
 }
 
 
+_UNCOUNTED = (
+    core.Endpoints | core.Event | core.Lease | core.ConfigMap | core.Secret | core.PriorityClass | core.ServiceAccount
+)
+
+
 def _counts_generations(obj: AnyObject) -> bool:
     """Not those without a spec; and of leases, Kubernetes does not count how often they were renewed."""
-    uncounted = core.Endpoints | core.Event | core.Lease | core.ConfigMap | core.Secret | core.PriorityClass
-    return not isinstance(obj, uncounted)
+    return not isinstance(obj, _UNCOUNTED)
 
 
 def _conditions_of_others(old: AnyObject, writer: Writer) -> list[core.PodCondition]:

@@ -19,6 +19,7 @@ def endpoints(name: str) -> core.Endpoints:
     subset = found.subsets.add()
     subset.addresses.add(ip="10.0.0.1", nodeName="n1")
     subset.notReadyAddresses.add(ip="10.0.0.2")
+    subset.terminatingAddresses.add(ip="10.0.0.3")
     subset.ports.add(port=8080)
     return found
 
@@ -32,9 +33,10 @@ async def test_slices_of_endpoints(api: Api, cluster: MemoryCluster) -> None:
     assert found["metadata"]["name"] == "web-0"
     assert found["addressType"] == "IPv4"
     assert found["ports"] == [{"name": "", "port": 8080, "protocol": "TCP"}]
-    assert [(each["addresses"], each["conditions"]["ready"]) for each in found["endpoints"]] == [
-        (["10.0.0.1"], True),
-        (["10.0.0.2"], False),
+    assert [(each["addresses"], *each["conditions"].values()) for each in found["endpoints"]] == [
+        (["10.0.0.1"], True, True, False),
+        (["10.0.0.2"], False, False, False),
+        (["10.0.0.3"], False, True, True),
     ]
     assert (await api.get(f"{SLICES}/db-0")).body["kind"] == "EndpointSlice"
     missing = await api.get(f"{SLICES}/nope")

@@ -122,6 +122,15 @@ async def test_fields_that_podium_does_not_carry_out_are_kept(api: Api) -> None:
     assert gone.body["spec"]["dnsPolicy"] == "ClusterFirst"
 
 
+async def test_what_is_carried_out_otherwise_is_warned_of(api: Api) -> None:
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}}
+    reply = await api.ask("POST", "/api/v1/namespaces/default/serviceaccounts", account)
+    assert reply.code == 201
+    assert "nothing is done with it" in reply.headers["Warning"]
+    unnamed = {**account, "secrets": [{"kind": "Secret"}]}
+    assert (await api.ask("POST", "/api/v1/namespaces/default/serviceaccounts", unnamed)).code == 422
+
+
 async def test_update(api: Api, cluster: MemoryCluster) -> None:
     cluster.put(pod("web"))
     shown = (await api.get(f"{PODS}/web")).body

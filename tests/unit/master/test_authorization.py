@@ -106,6 +106,7 @@ EXPECTED = {
     ("controllers", "Secret"): "list watch delete",
     ("controllers", "PriorityClass"): "get list watch",
     ("controllers", "PodDisruptionBudget"): "get list watch update_status delete",
+    ("controllers", "ServiceAccount"): "get list watch delete",
     ("controllers", "Fault"): "get list watch delete",
     ("scheduler", "Lease"): "get create update",
     ("scheduler", "Pod"): "get list watch bind update_status delete",

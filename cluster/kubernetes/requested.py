@@ -1,0 +1,148 @@
+"""What a request wants to be written: from its body to an object, and from an operation to its outcome.
+
+Fields that Podium does not carry out are put aside; those that nobody knows are refused, warned of or ignored, as
+fieldValidation says; the kind, the namespace and the name are those of the path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from cluster.api import aside
+from cluster.api.errors import BadRequest, Invalid
+from cluster.api.json import message_from_json, read_object
+from cluster.api.json_parse import MAX_PROBLEMS
+from cluster.api.kinds import AnyObject
+from cluster.kubernetes import patching, query
+from cluster.kubernetes.bodies import read_body, read_dict
+from cluster.kubernetes.call import Call
+from cluster.kubernetes.statuses import Refused
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
+from cluster.pb.v1 import kubernetes_pb2 as bodies
+
+M = TypeVar("M", bound=Message)
+
+TRIES = 5
+"""Of what names no version, when others write at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An object that was sent."""
+
+    object: AnyObject
+    warnings: list[str]
+
+
+def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | None = None) -> Given:
+    """The object that was sent, of the kind and at the place that the path names. `kept`: what was aside with it
+    before, of which nobody needs to be warned again. Raises BadRequest, Invalid."""
+    row = call.target.resource
+    kind = row.kind
+    if data.get("kind") not in (None, "", kind.name):
+        raise BadRequest(f'the object is a "{str(data["kind"])[:80]}", and the path is of {row.plural} ({kind.name})')
+    if data.get("apiVersion") not in (None, "", kind.api_version):
+        raise BadRequest(f'the object is of "{str(data["apiVersion"])[:80]}", and the path is of {kind.api_version}')
+    strictness = query.field_validation(call.query)
+    reading = read_object({**data, "kind": kind.name, "apiVersion": kind.api_version})
+    warnings: list[str] = []
+    if reading.unknown:
+        unknown = [f'unknown field "{problem.path}"' for problem in reading.unknown]
+        if strictness == "Strict":
+            raise BadRequest(
+                f'{kind.name} in version "{row.version}" cannot be handled as a {kind.name}: '
+                f"strict decoding error: {', '.join(unknown)}"
+            )
+        if strictness == "Warn":
+            warnings += unknown
+    obj = reading.object
+    warnings += aside.keep(obj, reading.not_carried_out, kept)
+    if strictness == "Ignore":
+        warnings = []
+    check_name(call, obj.metadata)
+    if kind.namespaced:
+        obj.metadata.namespace = call.namespace
+    return Given(obj, warnings[:MAX_PROBLEMS])
+
+
+def check_name(call: Call, meta: core.ObjectMeta) -> None:
+    """The body is about what the path names. Raises BadRequest."""
+    if meta.namespace and meta.namespace != call.namespace:
+        raise BadRequest(
+            f"the namespace of the provided object ({meta.namespace[:80]}) does not match the namespace sent on the "
+            f"request ({call.namespace})"
+        )
+    name = call.target.name
+    if name and meta.name and meta.name != name:
+        raise BadRequest(f"the name of the object ({meta.name[:80]}) does not match the name on the URL ({name})")
+    if name and not meta.name:
+        meta.name = name
+
+
+async def write(call: Call, operation: wire.Operation) -> AnyObject:
+    """Carries out one operation. Raises what the master says."""
+    written = await call.client.write([operation], dry_run=query.dry_run(call.query), timeout_s=call.timeout_s)
+    return written.outcomes[0].unwrap()
+
+
+def body_of(call: Call, cls: type[M], kind: str) -> M:
+    return message_of(read_dict(call.content_type, call.body, kind), cls, kind)
+
+
+def message_of(data: dict[str, Any], cls: type[M], kind: str) -> M:
+    """A body that is no object of the table. Raises BadRequest for fields that are not known or of the wrong type."""
+    if data.get("kind") not in (None, "", kind):
+        raise BadRequest(f'a "{kind}" is expected, not "{str(data["kind"])[:80]}"')
+    content = {key: value for key, value in data.items() if key not in ("kind", "apiVersion")}
+    try:
+        return message_from_json(cls, content)
+    except Invalid as error:
+        raise BadRequest(f"{kind}: {error.message}", causes=error.causes) from error
+
+
+def delete_options(call: Call) -> bodies.DeleteOptions:
+    """What the body says, or else the query."""
+    options = bodies.DeleteOptions()
+    if call.body:
+        options = body_of(call, bodies.DeleteOptions, "DeleteOptions")
+    else:
+        grace_s = query.number(call.query, "gracePeriodSeconds")
+        if grace_s is not None:
+            options.gracePeriodSeconds = grace_s
+        if policy := call.query.get("propagationPolicy"):
+            options.propagationPolicy = policy
+        if call.query.get("orphanDependents"):
+            options.orphanDependents = query.flag(call.query, "orphanDependents")
+    if options.HasField("orphanDependents") and options.propagationPolicy:
+        raise Invalid("propagationPolicy: orphanDependents and propagationPolicy cannot both be set")
+    return options
+
+
+def propagation(options: bodies.DeleteOptions) -> str:
+    if options.HasField("orphanDependents"):
+        return "Orphan" if options.orphanDependents else "Background"
+    return options.propagationPolicy
+
+
+def dry(call: Call, options: bodies.DeleteOptions) -> Call:
+    """The same call, as a dry run if the options ask for one. Raises Invalid."""
+    if not options.dryRun:
+        return call
+    query.dry_run({"dryRun": ",".join(options.dryRun)})
+    return replace(call, query={**call.query, "dryRun": "All"})
+
+
+def read_patch(call: Call, media: str) -> Any:
+    if media not in patching.patch_kinds(strategic=True):
+        supported = ", ".join(patching.patch_kinds(strategic=True))
+        raise Refused(
+            415,
+            "UnsupportedMediaType",
+            f"the body of the request was in an unknown format - accepted media types include: {supported}",
+        )
+    return read_body("application/json", call.body, "")

@@ -1,0 +1,119 @@
+"""What can be done with a part of an object: pods/binding, pods/eviction, replicationcontrollers/scale."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cluster.api import aside
+from cluster.api.errors import Conflict, Invalid
+from cluster.api.json import read_object, to_json
+from cluster.api.labels import selector_from_map
+from cluster.api.meta import Key
+from cluster.client import operations
+from cluster.kubernetes import applying, patching
+from cluster.kubernetes.bodies import media_type, read_dict
+from cluster.kubernetes.call import Answer, Call
+from cluster.kubernetes.encoding import plain
+from cluster.kubernetes.requested import (
+    TRIES,
+    body_of,
+    check_name,
+    dry,
+    message_of,
+    read_patch,
+    write,
+)
+from cluster.kubernetes.resources import BY_KIND
+from cluster.kubernetes.statuses import Refused, success
+from cluster.pb.v1 import core_pb2 as core
+from cluster.pb.v1 import kubernetes_pb2 as bodies
+
+
+async def bind(call: Call) -> Answer:
+    """POST pods/NAME/binding."""
+    binding = body_of(call, bodies.Binding, "Binding")
+    if binding.target.kind not in ("", "Node") or not binding.target.name:
+        raise Invalid("target.name: must name a Node")
+    check_name(call, binding.metadata)
+    key = Key("Pod", call.namespace, call.target.name)
+    await write(call, operations.bind(key, binding.target.name, uid=binding.metadata.uid))
+    return call.answer(success(code=201), 201)
+
+
+async def evict(call: Call) -> Answer:
+    """POST pods/NAME/eviction."""
+    eviction = body_of(call, bodies.Eviction, "Eviction")
+    check_name(call, eviction.metadata)
+    options = eviction.deleteOptions
+    call = dry(call, options)
+    operation = operations.evict(
+        Key("Pod", call.namespace, call.target.name),
+        uid=options.preconditions.uid,
+        version=options.preconditions.resourceVersion,
+        grace_period_s=options.gracePeriodSeconds if options.HasField("gracePeriodSeconds") else None,
+    )
+    await write(call, operation)
+    return call.answer(success(code=201), 201)
+
+
+async def scale(call: Call, method: str) -> Answer:
+    """GET, PUT and PATCH of replicationcontrollers/NAME/scale."""
+    for attempt in range(1, TRIES + 1):
+        current = await call.client.get(
+            core.ReplicationController, call.target.name, call.namespace, timeout_s=call.timeout_s
+        )
+        shown = _scale_of(current)
+        if method == "GET":
+            return call.answer(shown)
+        if method == "PUT":
+            wanted = read_dict(call.content_type, call.body, "Scale")
+        else:
+            media = media_type(call.content_type)
+            if media == patching.APPLY:
+                raise Refused(415, "UnsupportedMediaType", "server-side apply is not served")
+            wanted = patching.apply_patch(media, shown, read_patch(call, media), None)
+        given = message_of(wanted, bodies.Scale, "Scale")
+        check_name(call, given.metadata)
+        if not given.spec.HasField("replicas") and method == "PUT":
+            given.spec.replicas = 0  # an int32 without a pointer in Go: left out, it is 0
+        if given.spec.replicas < 0:
+            raise Invalid("spec.replicas: must be greater than or equal to 0")
+        changed = core.ReplicationController()
+        changed.CopyFrom(current)
+        changed.spec.replicas = given.spec.replicas
+        if current.metadata.managedFields:
+            row = BY_KIND["ReplicationController"]
+            noted = applying.noted(
+                plain(current, exact=True), plain(changed, exact=True), row.descriptor, call.manager, now=call.time
+            )
+            reading_ = read_object(noted)
+            assert isinstance(reading_.object, core.ReplicationController)
+            changed = reading_.object
+            aside.keep(changed, reading_.not_carried_out)
+        if method == "PUT":
+            changed.metadata.resourceVersion = given.metadata.resourceVersion
+        try:
+            written = await write(call, operations.update(changed))
+        except Conflict:
+            if attempt == TRIES or method == "PUT":
+                raise
+            continue
+        assert isinstance(written, core.ReplicationController)
+        return call.answer(_scale_of(written))
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _scale_of(rc: core.ReplicationController) -> dict[str, Any]:
+    meta = rc.metadata
+    shown = core.ObjectMeta(
+        name=meta.name, namespace=meta.namespace, uid=meta.uid, resourceVersion=meta.resourceVersion
+    )
+    if meta.HasField("creationTimestamp"):
+        shown.creationTimestamp.CopyFrom(meta.creationTimestamp)
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": to_json(shown),
+        "spec": {"replicas": rc.spec.replicas},
+        "status": {"replicas": rc.status.replicas, "selector": str(selector_from_map(rc.spec.selector))},
+    }
