@@ -39,6 +39,11 @@ class _Pulse:
     heard_at: float
     sequence: int = -1
 
+    def hear(self, now: float) -> None:
+        """It is alive. What was granted beyond now is not taken back: after a failover, a first beat may have come by a
+        way that breaks once more."""
+        self.heard_at = max(self.heard_at, now)
+
 
 class Heartbeats:
     """The pulse of every node. All times are monotonic seconds of one clock, handed in."""
@@ -66,7 +71,7 @@ class Heartbeats:
         """The node's agent did something that only a living agent does, such as posting its status."""
         pulse = self._pulses.get(node)
         if pulse is not None:
-            pulse.heard_at = now
+            pulse.hear(now)
 
     def stream_opened(self, now: float) -> None:
         """A stream of heartbeats begins: what was not heard until now says nothing. `now` may lie ahead, for agents
@@ -91,7 +96,7 @@ class Heartbeats:
             pulse = self._pulses.get(node)
             if pulse is not None and pulse.sequence != sequence:
                 pulse.sequence = sequence
-                pulse.heard_at = now
+                pulse.hear(now)
 
     def tick(self, now: float) -> bool:
         """To be called at every look at the nodes. False: there is nothing to judge by now."""
@@ -104,7 +109,7 @@ class Heartbeats:
         """All timers start again."""
         self._restarted_at = now
         for pulse in self._pulses.values():
-            pulse.heard_at = now
+            pulse.hear(now)
 
     def freshness(self, node: str, now: float, *, was_ready: bool) -> Freshness:
         """`was_ready`: the node has reported a Ready condition before, so the ordinary grace applies."""

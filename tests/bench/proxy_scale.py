@@ -222,6 +222,7 @@ async def proxy_routing_update() -> AsyncIterator[Sides]:
         for listener in listeners:
             listener.setblocking(False)
             stack.callback(listener.close)
+            stack.callback(listener.shutdown, socket.SHUT_RDWR)
         address = (await client.get(core.Service, "svc-500", "default")).spec.clusterIP
         turn = 0
 

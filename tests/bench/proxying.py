@@ -100,6 +100,7 @@ def start_bulk_backend(stack: AsyncExitStack, scene: Stage) -> tuple[str, int]:
     """Something that sends BULK_BYTES to whoever connects, from threads of its own."""
     listener = socket.create_server((f"{scene.block}.200.2", PORT))
     stack.callback(listener.close)
+    stack.callback(listener.shutdown, socket.SHUT_RDWR)  # first: whoever waits in accept keeps a closed one listening
     block = bytes(1 << 20)
 
     def send(connection: socket.socket) -> None:

@@ -63,7 +63,10 @@ def test_pods_and_their_node_do_not_notice(cluster: Cluster, calendar: Calendar,
     said: list[str] = []
 
     def restarts() -> int:
-        status = cluster.get("pod", "crashing").status.containerStatuses[0]
+        statuses = cluster.get("pod", "crashing").status.containerStatuses
+        if not statuses:
+            return 0  # nobody has begun with it
+        status = statuses[0]
         if status.state.waiting.reason == "CrashLoopBackOff":
             said.append(status.state.waiting.message.partition(" restarting")[0])
         return int(status.restartCount)

@@ -25,6 +25,7 @@ from cluster.client import operations
 from cluster.client.grpc_client import GrpcClusterClient
 from cluster.pb.v1 import core_pb2 as core
 from cluster.store.failpoints import EXIT_CODE, KNOWN, VARIABLE
+from cluster.store.interface import Unreachable
 from cluster.store.schema import first_id
 from cluster.store.store import Store
 from tests.kit import store_workload
@@ -74,6 +75,7 @@ class Fate:
     where: str = ""
     acknowledged: int = 0
     wrong: list[str] = field(default_factory=list)
+    looks: int = 10
 
     async def run(self) -> None:
         """Dies there the third time, or the first time if it does not get there so often."""
@@ -91,7 +93,12 @@ class Fate:
             code, said = await self._live(points)
             died = died or code == EXIT_CODE
             self.acknowledged = max([self.acknowledged, *said])
-            await self._look()
+            # The runs of others may compact the etcd that they share meanwhile: then it is looked anew, as masters do.
+            while not await self._look():
+                self.looks -= 1
+                if self.looks < 0:
+                    self.wrong.append("what is there cannot be opened: it is compacted again and again")
+                    break
         if code:
             self.wrong.append(f"the last life ended with {code}")
         return died
@@ -117,8 +124,8 @@ class Fate:
             self.wrong.append(error.decode()[-1500:])
         return process.returncode or 0, [int(line.split()[1]) for line in out.decode().splitlines()]
 
-    async def _look(self) -> None:
-        """Opens a store on what is there."""
+    async def _look(self) -> bool:
+        """Opens a store on what is there. False: somebody has compacted it meanwhile."""
         large = self.where.startswith("etcd:")
         appends = list(store_workload.script(SEED, APPENDS, large))
         whole = {0: store_workload.Model(), **{append.puts[-1].revision: append.after for append in appends}}
@@ -137,10 +144,13 @@ class Fate:
             begun = OF_A_SCHEMA_1 if self.point in MIGRATING else 0
             if not kept <= set(done) or not kept >= set(done[begun:][-20:]):
                 self.wrong.append(f"at {store.revision} there are the requests {sorted(kept)}")
+        except Unreachable:
+            return False
         except Exception as error:
             self.wrong.append(f"what is there cannot be opened: {error!r}")
         finally:
             await store.stop()
+        return True
 
 
 async def fates(points: Iterable[str], place: Callable[[str], str], at_once: int = AT_ONCE) -> None:

@@ -94,6 +94,21 @@ def journal(where: str) -> Journal:
     return SqliteJournal(Path(where), lambda: STORE_ID, ballast_bytes=65536)
 
 
+async def opened(where: str) -> Store:
+    """A store that has read what is there. Where the runs of others have compacted the etcd that they share meanwhile, it
+    begins again, as a master does."""
+    for more_tries in range(OPENINGS - 1, -1, -1):
+        store = Store(journal(where), SETTINGS, VirtualClock())
+        try:
+            await store.start()
+            break
+        except Unreachable:
+            await store.stop()
+            if not more_tries:
+                raise
+    return store
+
+
 class Workload:
     """Writes it all, with a new start now and then."""
 
@@ -149,16 +164,8 @@ class Workload:
         return own._writer if isinstance(own, SqliteJournal) else None
 
     async def _open(self) -> None:
-        for more_tries in range(OPENINGS - 1, -1, -1):
-            own = journal(self._where)
-            self.store = Store(own, SETTINGS, VirtualClock())
-            try:
-                await self.store.start()
-                break
-            except Unreachable:  # another run has compacted this etcd meanwhile; a master tries again, too
-                await self.store.stop()
-                if not more_tries:
-                    raise
+        self.store = await opened(self._where)
+        own = self.store.journal
         self._term = await own.campaign("127.0.0.1:1")
         await self.store.barrier()
         if self._writer is not None:

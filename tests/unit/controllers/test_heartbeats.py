@@ -105,6 +105,19 @@ def test_a_lost_stream_stops_judgement_and_a_new_one_restarts_timers() -> None:
     assert story.freshness("a") is not SILENT
 
 
+def test_a_beat_does_not_take_back_what_a_new_stream_grants() -> None:
+    story = Story("n1")
+    story.beats.stream_lost()
+    story.beats.stream_opened(story.now + 4.0)
+    story.run(0.5, "n1")
+    story.beats.sign_of_life("n1", story.now)
+    story.run(5.0)
+    assert story.is_judging()
+    assert story.freshness("n1") is SUSPECT
+    story.run(1.0)
+    assert story.freshness("n1") is SILENT
+
+
 @pytest.mark.parametrize("gap_s", [1.25, 10.0, 3600.0])
 def test_our_own_suspension_is_not_the_nodes_death(gap_s: float) -> None:
     story = Story("a", "b")
