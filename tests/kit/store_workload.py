@@ -95,8 +95,7 @@ def journal(where: str) -> Journal:
 
 
 async def opened(where: str) -> Store:
-    """A store that has read what is there. Where the runs of others have compacted the etcd that they share meanwhile, it
-    begins again, as a master does."""
+    """A store that has read what is there. It begins again, as a master does, where others have compacted its etcd."""
     for more_tries in range(OPENINGS - 1, -1, -1):
         store = Store(journal(where), SETTINGS, VirtualClock())
         try:
