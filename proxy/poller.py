@@ -26,7 +26,9 @@ WRITE = select.EPOLLOUT
 ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 """The peer said its last word, or the connection is broken: read until that shows."""
 BROKEN = select.EPOLLERR
-INPUT = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+FIN = select.EPOLLRDHUP
+URGENT = select.EPOLLPRI
+INPUT = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLET
 """Edge-triggered: for connections, most of which can always be written to, and need not hear so."""
 DUPLEX = INPUT | select.EPOLLOUT
 """The same in both directions: for connections that are being made, and from the first time that one was full."""

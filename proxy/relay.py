@@ -26,7 +26,7 @@ import struct
 from collections.abc import Callable
 
 from proxy.pipes import Pipe, PipePool
-from proxy.poller import BROKEN, DUPLEX, ENDED, READ, WRITE, Poller
+from proxy.poller import BROKEN, DUPLEX, ENDED, FIN, READ, URGENT, WRITE, Poller
 from proxy.stats import EndpointStats, Meter, PortStats
 
 BUFFER_BYTES = 1 << 16
@@ -100,8 +100,12 @@ class _Flow:
         self.full_reads = 0
         self.moved_bytes = 0
 
-    def move(self, pipes: PipePool, *, to_the_end: bool) -> bool:
-        """Moves what there is. True if it stopped to be fair and must go on soon. Raises OSError: it is broken."""
+    def move(self, pipes: PipePool, *, to_the_end: bool, after_fin: bool = False) -> bool:
+        """Moves what there is. True if it stopped to be fair and must go on soon. Raises OSError: it is broken.
+
+        `after_fin`: the end of the stream is in the kernel, and nothing urgent in between, so what does not fill the
+        buffer is the rest, and the end needs no receive of its own.
+        """
         try:
             if self.kept:
                 self._send(self.kept)
@@ -127,6 +131,9 @@ class _Flow:
                             self.pipe = pipes.take()
                     else:
                         self.full_reads = 0
+                        if after_fin:
+                            self.ended = True
+                            return False
                         if not to_the_end:
                             return False
         except BlockingIOError:
@@ -268,13 +275,14 @@ class Relay:
         if events & WRITE and to_it.blocked:
             self._move(to_it, to_the_end=True)
         if events & (READ | ENDED) and not (from_it.blocked or from_it.queued):
-            self._move(from_it, to_the_end=events & ENDED != 0)
+            after_fin = events & (FIN | BROKEN | URGENT) == FIN
+            self._move(from_it, to_the_end=events & ENDED != 0, after_fin=after_fin)
 
-    def _move(self, flow: _Flow, *, to_the_end: bool) -> None:
+    def _move(self, flow: _Flow, *, to_the_end: bool, after_fin: bool = False) -> None:
         if self._over:
             return
         try:
-            more = flow.move(self._pipes, to_the_end=to_the_end)
+            more = flow.move(self._pipes, to_the_end=to_the_end, after_fin=after_fin)
         except OSError:
             self._break()
             return
