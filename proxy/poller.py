@@ -35,6 +35,9 @@ DUPLEX = INPUT | select.EPOLLOUT
 
 _BATCH = 256
 """Events per turn; more wait for the next turn, after the rest of the loop had its own."""
+_ROUNDS = 8
+"""So often in a row is looked for more before the rest of the loop has its turn: what was sent is mostly answered by
+then, and the way through the loop costs more than the work itself."""
 _LATE_TURNS = 4
 """How many turns what may be late is late: some 50 microseconds, and with much to do less than a millisecond."""
 
@@ -52,6 +55,8 @@ class Poller:
         self._late: deque[list[Callable[[], None]]] = deque([[] for _ in range(_LATE_TURNS)])
         """One list for each turn to come; the last is where new ones go."""
         self._late_count = 0
+        self._is_called = False
+        """Its turn comes without an event."""
         self._loop.add_reader(self._epoll.fileno(), self._ready)
 
     def __len__(self) -> int:
@@ -95,9 +100,8 @@ class Poller:
 
     def late(self, callback: Callable[[], None]) -> None:
         """Calls back some turns later, which follow each other without a pause: for what may turn out needless."""
-        if not self._late_count:
-            self._loop.call_soon(self._ready)
         self._late_count += 1
+        self._soon()
         self._late[-1].append(callback)
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
@@ -114,9 +118,22 @@ class Poller:
         self._again.clear()
         self._late_count = 0
 
+    def _soon(self) -> None:
+        if not self._is_called:
+            self._is_called = True
+            self._loop.call_soon(self._called)
+
+    def _called(self) -> None:
+        self._is_called = False
+        self._ready()
+
     def _ready(self) -> None:
-        if self._epoll.closed:
-            return
+        for _ in range(_ROUNDS):
+            if self._epoll.closed or not self._turn():
+                break
+
+    def _turn(self) -> bool:
+        """Handles what there is. False: nothing was."""
         self._in_batch = True
         handlers = self._handlers
         late = self._late_count
@@ -131,6 +148,7 @@ class Poller:
         if late:
             self._run_late()
         self._end_batch()
+        return bool(events)
 
     def _run_late(self) -> None:
         callbacks = self._late.popleft()
@@ -142,7 +160,7 @@ class Poller:
             except Exception:
                 _log.exception("a connection's handler failed")
         if self._late_count:
-            self._loop.call_soon(self._ready)
+            self._soon()
 
     def _run_again(self) -> None:
         callbacks, self._again = self._again, []
