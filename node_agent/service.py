@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
 from cluster.api.errors import BadRequest, Forbidden, Invalid, NotFound
+from cluster.api.rights import calls_of
 from cluster.pb.v1 import agent_pb2
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
@@ -34,18 +35,7 @@ _CHUNK_BYTES = 65536
 _OUTPUT_QUEUE = 16
 """Chunks of a command's output that wait for the caller; when it is full, the command's pipe fills, and it waits."""
 
-_EVERYONE = frozenset({"admin", "controllers", "scheduler", "node", "hollow", "proxy", "dns", "master"})
-RULES: Mapping[str, frozenset[str]] = {
-    "/cluster.pb.v1.NodeAgent/Logs": frozenset({"admin"}),
-    "/cluster.pb.v1.NodeAgent/Exec": frozenset({"admin"}),
-    "/cluster.pb.v1.NodeAgent/Attach": frozenset({"admin"}),
-    "/cluster.pb.v1.NodeAgent/PortForward": frozenset({"admin"}),
-    "/cluster.pb.v1.NodeAgent/Stats": frozenset({"admin"}),
-    "/grpc.health.v1.Health/Check": _EVERYONE,
-    "/grpc.health.v1.Health/Watch": _EVERYONE,
-    "/grpc.health.v1.Health/List": _EVERYONE,
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _EVERYONE,
-}
+RULES: Mapping[str, frozenset[str]] = calls_of("cluster.pb.v1.NodeAgent")
 """Method -> kinds of identity that may call it; a method without a row is refused to all."""
 
 

@@ -85,22 +85,22 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
 }
 """(kind of identity, kind of object) -> verb -> with which objects. Absent: denied."""
 
-_CLIENTS = frozenset({"admin", "controllers", "scheduler", "node", "hollow", "proxy", "dns"})
-_EVERYONE = _CLIENTS | {"master", "kubernetes"}
+CLIENTS = frozenset({"admin", "controllers", "scheduler", "node", "hollow", "proxy", "dns"})
+_EVERYONE = CLIENTS | {"master", "kubernetes"}
 
 CALLS: dict[str, frozenset[str]] = {
-    "/cluster.pb.v1.Cluster/Get": _CLIENTS,
-    "/cluster.pb.v1.Cluster/List": _CLIENTS,
-    "/cluster.pb.v1.Cluster/Watch": _CLIENTS,
-    "/cluster.pb.v1.Cluster/WatchStream": _CLIENTS,
+    "/cluster.pb.v1.Cluster/Get": CLIENTS,
+    "/cluster.pb.v1.Cluster/List": CLIENTS,
+    "/cluster.pb.v1.Cluster/Watch": CLIENTS,
+    "/cluster.pb.v1.Cluster/WatchStream": CLIENTS,
     "/cluster.pb.v1.Cluster/Resolve": frozenset({"admin", "controllers", "node", "proxy"}),
     "/cluster.pb.v1.Cluster/WatchService": frozenset({"admin", "controllers", "node", "proxy"}),
-    "/cluster.pb.v1.Cluster/Write": _CLIENTS,
-    "/cluster.pb.v1.Cluster/WriteStream": _CLIENTS,
+    "/cluster.pb.v1.Cluster/Write": CLIENTS,
+    "/cluster.pb.v1.Cluster/WriteStream": CLIENTS,
     "/cluster.pb.v1.Cluster/History": frozenset({"admin"}),
     "/cluster.pb.v1.Cluster/Undo": frozenset({"admin"}),
     "/cluster.pb.v1.Cluster/Trace": frozenset({"admin"}),
-    "/cluster.pb.v1.Cluster/StoreStatus": _CLIENTS | {"master"},
+    "/cluster.pb.v1.Cluster/StoreStatus": CLIENTS | {"master"},
     "/cluster.pb.v1.Cluster/Backup": frozenset({"admin"}),
     "/cluster.pb.v1.Cluster/Heartbeat": frozenset({"admin", "node", "hollow"}),
     "/cluster.pb.v1.Cluster/WatchHeartbeats": frozenset({"admin", "controllers"}),
@@ -116,3 +116,17 @@ CALLS: dict[str, frozenset[str]] = {
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _EVERYONE,
 }
 """Full name of a call -> the kinds of identity that may make it. Absent: nobody."""
+
+_OF_EVERY_DAEMON = (
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.health.v1.Health/List",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+)
+
+
+def calls_of(service: str) -> dict[str, frozenset[str]]:
+    """The rows for a daemon that serves this one, such as "cluster.pb.v1.NodeAgent": its calls, and those that all
+    daemons answer."""
+    own = {call: kinds for call, kinds in CALLS.items() if call.startswith(f"/{service}/")}
+    return own | dict.fromkeys(_OF_EVERY_DAEMON, CLIENTS | {"master"})

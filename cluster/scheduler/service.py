@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from google.protobuf.message import Message
 
 from cluster.api.errors import Forbidden, Invalid, Unavailable
+from cluster.api.rights import calls_of
 from cluster.client.interface import ClusterClient
 from cluster.pb.v1 import core_pb2 as core
 from cluster.pb.v1 import scheduler_pb2 as wire
@@ -24,14 +25,10 @@ from cluster.scheduler.world import World
 DEFAULT_LIMIT, MAX_LIMIT = 100, 10_000
 """Of decisions in one answer."""
 
-_EVERYONE = frozenset({"admin", "controllers", "scheduler", "node", "hollow", "proxy", "dns", "master"})
 RULES: Mapping[str, frozenset[str]] = {
     "/cluster.pb.v1.Scheduler/Explain": frozenset({"admin"}),
     "/cluster.pb.v1.Scheduler/Decisions": frozenset({"admin"}),
-    "/grpc.health.v1.Health/Check": _EVERYONE,
-    "/grpc.health.v1.Health/Watch": _EVERYONE,
-    "/grpc.health.v1.Health/List": _EVERYONE,
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _EVERYONE,
+    **calls_of("cluster.pb.v1.Scheduler"),
 }
 """Method -> kinds of identity that may call it; a method without a row is refused to all."""
 
