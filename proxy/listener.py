@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from collections.abc import Callable
 
 from cluster.actor.backoff import Backoff
 from proxy.ambassadors.connection import AmbassadorConnection
@@ -36,16 +37,15 @@ _PAUSE_MIN_S = 0.02
 _PAUSE_MAX_S = 1.0
 
 
-class Listener:
-    """The listening socket of one service port."""
+class PortSocket:
+    """The socket that a service port listens with, open or to be opened."""
 
-    def __init__(self, path: DataPath, frontend: Frontend) -> None:
+    def __init__(self, path: DataPath, frontend: Frontend, ready: Callable[[int], None]) -> None:
+        """`ready` is called when somebody has come."""
         self.frontend = frontend
         self._path = path
+        self._when_ready = ready
         self._socket: socket.socket | None = None
-        self._backoff = Backoff(_PAUSE_MIN_S, _PAUSE_MAX_S)
-        self._pause: asyncio.TimerHandle | None = None
-        self._no_room_until = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -64,20 +64,34 @@ class Listener:
             route = self.frontend.route
             sock = bind(route.listen, route.protocol, backlog=self._path.settings.backlog)
         self._socket = sock
-        self._path.poller.watch(sock, READ, self._accept)
+        self._path.poller.watch(sock, READ, self._when_ready)
         self._path.add_listeners(1)
 
     def close(self) -> None:
-        """Listens no more; connections stay. Twice is fine."""
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
+        """Listens no more. Twice is fine."""
         if self._socket is not None:
             # There are copies of it, so closing this one alone would not end its events.
             self._path.poller.unwatch(self._socket)
             self._socket.close()
             self._socket = None
             self._path.add_listeners(-1)
+
+
+class Listener(PortSocket):
+    """The listening socket of one service port."""
+
+    def __init__(self, path: DataPath, frontend: Frontend) -> None:
+        super().__init__(path, frontend, self._accept)
+        self._backoff = Backoff(_PAUSE_MIN_S, _PAUSE_MAX_S)
+        self._pause: asyncio.TimerHandle | None = None
+        self._no_room_until = 0.0
+
+    def close(self) -> None:
+        """Listens no more; connections stay. Twice is fine."""
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        super().close()
 
     def changed(self) -> None:
         """The endpoints are others than before: established connections are left alone."""
@@ -140,4 +154,4 @@ class Listener:
     def _resume(self) -> None:
         self._pause = None
         if self._socket is not None:
-            self._path.poller.watch(self._socket, READ, self._accept)
+            self._path.poller.watch(self._socket, READ, self._when_ready)

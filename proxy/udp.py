@@ -23,9 +23,9 @@ from collections import OrderedDict
 from cluster.api.hollow import is_address
 from proxy.datapath import DataPath
 from proxy.frontend import Frontend
+from proxy.listener import PortSocket
 from proxy.policies import Target
 from proxy.poller import READ
-from proxy.sockets import bind
 from proxy.stats import EndpointStats
 
 _BATCH = 64
@@ -64,13 +64,11 @@ class _Flow:
         self._listener.end(self)
 
 
-class UdpListener:
+class UdpListener(PortSocket):
     """The socket of one service port, and its flows."""
 
     def __init__(self, path: DataPath, frontend: Frontend) -> None:
-        self.frontend = frontend
-        self._path = path
-        self._socket: socket.socket | None = None
+        super().__init__(path, frontend, self._receive)
         self._flows: OrderedDict[Address, _Flow] = OrderedDict()
         """The one that was silent longest is first."""
         self._timer: asyncio.TimerHandle | None = None
@@ -79,26 +77,6 @@ class UdpListener:
         """Flows now."""
         return len(self._flows)
 
-    @property
-    def is_open(self) -> bool:
-        """It listens."""
-        return self._socket is not None
-
-    @property
-    def address(self) -> Target:
-        """Where it listens. Raises if it is not open."""
-        assert self._socket is not None
-        return Target(*self._socket.getsockname())
-
-    def open(self, sock: socket.socket | None = None) -> None:
-        """Listens from now on, with that socket or one of its own. Raises OSError if it cannot have one."""
-        if sock is None:
-            route = self.frontend.route
-            sock = bind(route.listen, route.protocol, backlog=self._path.settings.backlog)
-        self._socket = sock
-        self._path.poller.watch(sock, READ, self._receive)
-        self._path.add_listeners(1)
-
     def close(self) -> None:
         """Listens no more, and ends all flows: there is nobody to answer for them. Twice is fine."""
         for flow in list(self._flows.values()):
@@ -106,12 +84,7 @@ class UdpListener:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._socket is not None:
-            # There are copies of it, so closing this one alone would not end its events.
-            self._path.poller.unwatch(self._socket)
-            self._socket.close()
-            self._socket = None
-            self._path.add_listeners(-1)
+        super().close()
 
     def changed(self) -> None:
         """The endpoints are others than before: flows to those that are gone end."""
