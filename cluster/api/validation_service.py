@@ -59,12 +59,7 @@ def _validate_ports(report: Report, spec: core.ServiceSpec) -> None:
     node_ports: set[tuple[str, int]] = set()
     for index, port in enumerate(spec.ports):
         path = f"spec.ports[{index}]"
-        if port.name:
-            report.check(f"{path}.name", port.name, dns1123_label_problems(port.name))
-            if port.name in names:
-                report.duplicate(f"{path}.name", port.name)
-            names.add(port.name)
-        elif len(spec.ports) > 1:
+        if not _validate_port_name(report, port.name, names, path) and len(spec.ports) > 1:
             report.required(f"{path}.name", "a service with several ports names each of them")
         if not port.HasField("port"):
             report.required(f"{path}.port")
@@ -88,6 +83,16 @@ def _validate_ports(report: Report, spec: core.ServiceSpec) -> None:
         elif (port.protocol, port.nodePort) in node_ports:
             report.duplicate(f"{path}.nodePort", port.nodePort)
         node_ports.add((port.protocol, port.nodePort))
+
+
+def _validate_port_name(report: Report, name: str, names: set[str], path: str) -> bool:
+    """Adds it to the names seen so far. False: it has none."""
+    if name:
+        report.check(f"{path}.name", name, dns1123_label_problems(name))
+        if name in names:
+            report.duplicate(f"{path}.name", name)
+        names.add(name)
+    return bool(name)
 
 
 def _validate_address(report: Report, spec: core.ServiceSpec) -> None:
@@ -141,12 +146,7 @@ def validate_endpoints(report: Report, endpoints: core.Endpoints) -> None:
         names: set[str] = set()
         for position, port in enumerate(subset.ports):
             where = f"{path}.ports[{position}]"
-            if port.name:
-                report.check(f"{where}.name", port.name, dns1123_label_problems(port.name))
-                if port.name in names:
-                    report.duplicate(f"{where}.name", port.name)
-                names.add(port.name)
-            elif len(subset.ports) > 1:
+            if not _validate_port_name(report, port.name, names, where) and len(subset.ports) > 1:
                 report.required(f"{where}.name")
             report.port(f"{where}.port", port.port)
             report.one_of(f"{where}.protocol", port.protocol, PROTOCOLS, _NO_SCTP)

@@ -38,8 +38,6 @@ from cluster.kubernetes.fields import (
 from cluster.kubernetes.patching import field_named
 
 BEFORE = "before-first-apply"
-MAX_MANAGER = 128
-"""Characters of a manager's name."""
 _MAX_CAUSES = 100
 
 

@@ -35,8 +35,6 @@ PATIENCE_S = 30.0
 """How long a pod may take nothing; then its connection is given up, so that the others go on."""
 MAX_PORTS = 16
 
-Send = Callable[[bytes], Awaitable[None]]
-
 
 async def forward(call: Call, request: web.BaseRequest) -> web.StreamResponse:
     """Serves until the caller goes. Raises ApiError before the connection becomes a WebSocket."""

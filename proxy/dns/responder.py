@@ -45,7 +45,6 @@ from proxy.dns.zone import FORMERR, NOTIMP, REFUSED, SERVFAIL, Answer, Owned, Zo
 UDP_BYTES, EDNS_BYTES, TCP_BYTES = 512, 4096, 65535
 """The longest message: to who does not speak EDNS; that we send and take by UDP, on loopback, where nothing is
 fragmented; and by TCP."""
-MAX_QUESTION = 12 + MAX_NAME + 4
 MAX_KEPT = 20_000
 """Names of which answers are kept; who asks for more than there are makes us forget those that were kept first."""
 BADVERS = 16
