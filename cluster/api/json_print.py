@@ -21,6 +21,7 @@ import base64
 import json
 from collections.abc import Callable
 from functools import cache
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -75,14 +76,23 @@ def _field_printer(field: FieldDescriptor, exact: bool) -> tuple[str, Print | No
     """The field's name ("" for an inline one) and how to print its value (None: as it is)."""
     entry = map_entry(field)
     if entry is not None:
-        convert = _value_printer(entry.fields_by_name["value"], exact)
-        if convert is None:
-            return field.name, lambda value: {key: value[key] for key in sorted(value)}
-        return field.name, lambda value: {key: convert(value[key]) for key in sorted(value)}
+        return field.name, _map_printer(_value_printer(entry.fields_by_name["value"], exact))
     convert = _value_printer(field, exact)
     if field.is_repeated:
-        return field.name, list if convert is None else lambda values: [convert(value) for value in values]
+        return field.name, _whole if convert is None else lambda values: [convert(value) for value in values]
     return "" if is_inline(field) else field.name, convert
+
+
+def _map_printer(convert: Print | None) -> Print:
+    if convert is None:
+        return lambda value: {key: value[key] for key in sorted(value)}
+    if convert is _print_quantity:  # without a call for each: most maps of messages are of quantities
+        return lambda value: {key: value[key].string or "0" for key in sorted(value)}
+    return lambda value: {key: convert(value[key]) for key in sorted(value)}
+
+
+_whole: Print = itemgetter(slice(None))
+"""A repeated field of scalars as a list: half as long as list()."""
 
 
 def _value_printer(field: FieldDescriptor, exact: bool) -> Print | None:
