@@ -7,7 +7,6 @@ together. What is kept is the same for everyone: who may read it was decided by 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -41,6 +40,10 @@ def metadata_of(obj: AnyObject) -> dict[str, Any]:
 def dumps(data: Any) -> bytes:
     """JSON."""
     return orjson.dumps(data)
+
+
+TAIL = b"]}"
+"""Of a list, and of a Table."""
 
 
 class Encoder:
@@ -89,7 +92,6 @@ def _partial(obj: AnyObject) -> dict[str, Any]:
     return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata_of(obj)}
 
 
-def list_of(kind: str, api_version: str, metadata: dict[str, Any], items: Iterable[bytes]) -> bytes:
-    """A list, put together from what was encoded before."""
-    head = orjson.dumps({"kind": kind, "apiVersion": api_version, "metadata": metadata})
-    return b'%s,"items":[%s]}' % (head[:-1], b",".join(items))
+def list_head(kind: str, api_version: str, metadata: dict[str, Any]) -> bytes:
+    """A list up to its items, which follow with commas between them, and then `TAIL`."""
+    return orjson.dumps({"kind": kind, "apiVersion": api_version, "metadata": metadata})[:-1] + b',"items":['

@@ -16,7 +16,7 @@ import orjson
 from cluster.api.columns import COLUMNS, NONE, WIDE, age, age_of
 from cluster.api.kinds import AnyObject, Kind
 from cluster.api.meta import from_time
-from cluster.kubernetes.encoding import Encoder
+from cluster.kubernetes.encoding import TAIL, Encoder
 from cluster.pb.v1 import core_pb2 as core
 
 Cell: TypeAlias = Callable[[Any, float], str]
@@ -121,15 +121,22 @@ class Tables:
         headings: bool = True,
     ) -> bytes:
         """A Table. `include`: how much of each object its row has, Metadata, Object or None."""
-        columns = self._columns.get(kind.name) or self._columns.setdefault(kind.name, columns_of(kind))
-        head = orjson.dumps(
-            {
-                "kind": "Table",
-                "apiVersion": f"meta.k8s.io/{version}",
-                "metadata": metadata,
-                "columnDefinitions": definitions(columns) if headings else [],
-            }
-        )
+        rows = self.rows(kind, objects, now_s, include=include)
+        return b"".join((self.head(kind, metadata, version=version, headings=headings), b",".join(rows), TAIL))
+
+    def head(self, kind: Kind, metadata: dict[str, Any], *, version: str = "v1", headings: bool = True) -> bytes:
+        """A Table up to its rows, which follow with commas between them, and then `TAIL`."""
+        table = {
+            "kind": "Table",
+            "apiVersion": f"meta.k8s.io/{version}",
+            "metadata": metadata,
+            "columnDefinitions": definitions(self._columns_of(kind)) if headings else [],
+        }
+        return orjson.dumps(table)[:-1] + b',"rows":['
+
+    def rows(self, kind: Kind, objects: Iterable[AnyObject], now_s: float, *, include: str = "Metadata") -> list[bytes]:
+        """The rows of objects of one kind."""
+        columns = self._columns_of(kind)
         ages = [column for column in columns if column.ages]
         rows = []
         for obj in objects:
@@ -142,7 +149,10 @@ class Tables:
             else:
                 shown = self._encoder.json(obj) if include == "Object" else self._encoder.metadata(obj)
                 rows.append(b'{"cells":[%s],"object":%s}' % (cells, shown))
-        return b'%s,"rows":[%s]}' % (head[:-1], b",".join(rows))
+        return rows
+
+    def _columns_of(self, kind: Kind) -> tuple[Column, ...]:
+        return self._columns.get(kind.name) or self._columns.setdefault(kind.name, columns_of(kind))
 
     def _cells(self, columns: Sequence[Column], obj: AnyObject) -> list[bytes]:
         """The text of the cells before the first age, between the first and the second ..., after the last."""

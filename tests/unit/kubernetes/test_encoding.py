@@ -7,7 +7,7 @@ import json
 from cluster.api import aside
 from cluster.api.kinds import kind_named
 from cluster.api.meta import to_time
-from cluster.kubernetes.encoding import Encoder, list_of
+from cluster.kubernetes.encoding import TAIL, Encoder, list_head
 from cluster.kubernetes.tables import Tables
 from cluster.pb.v1 import core_pb2 as core
 from tests.unit.kubernetes.conftest import pod
@@ -55,13 +55,14 @@ def test_what_is_aside_is_shown_where_it_was_written() -> None:
 
 
 def test_lists_are_put_together() -> None:
-    assert json.loads(list_of("PodList", "v1", {"resourceVersion": "7"}, [b'{"a":1}', b'{"b":2}'])) == {
+    head = list_head("PodList", "v1", {"resourceVersion": "7"})
+    assert json.loads(head + b'{"a":1},{"b":2}' + TAIL) == {
         "kind": "PodList",
         "apiVersion": "v1",
         "metadata": {"resourceVersion": "7"},
         "items": [{"a": 1}, {"b": 2}],
     }
-    assert json.loads(list_of("PodList", "v1", {}, []))["items"] == []
+    assert json.loads(list_head("PodList", "v1", {}) + TAIL)["items"] == []
 
 
 def test_ages_are_of_now_though_cells_are_kept() -> None:
