@@ -101,12 +101,32 @@ def definitions(columns: Sequence[Column]) -> list[dict[str, Any]]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The columns of a kind, and their cells in runs between those that are ages."""
+
+    columns: tuple[Column, ...]
+    runs: tuple[tuple[Cell, ...], ...]
+    """One more than there are ages; any of them may be empty."""
+    ages: tuple[Cell, ...]
+
+
+def _layout_of(columns: tuple[Column, ...]) -> _Layout:
+    runs: list[list[Cell]] = [[]]
+    for column in columns:
+        if column.ages:
+            runs.append([])
+        else:
+            runs[-1].append(column.cell)
+    return _Layout(columns, tuple(map(tuple, runs)), tuple(column.cell for column in columns if column.ages))
+
+
 class Tables:
     """Makes tables, and remembers the cells of each object's last version."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
-        self._columns: dict[str, tuple[Column, ...]] = {}
+        self._layouts: dict[str, _Layout] = {}
         self._rows: dict[str, tuple[str, list[bytes]]] = {}
 
     def table(
@@ -130,20 +150,19 @@ class Tables:
             "kind": "Table",
             "apiVersion": f"meta.k8s.io/{version}",
             "metadata": metadata,
-            "columnDefinitions": definitions(self._columns_of(kind)) if headings else [],
+            "columnDefinitions": definitions(self._layout(kind).columns) if headings else [],
         }
         return orjson.dumps(table)[:-1] + b',"rows":['
 
     def rows(self, kind: Kind, objects: Iterable[AnyObject], now_s: float, *, include: str = "Metadata") -> list[bytes]:
         """The rows of objects of one kind."""
-        columns = self._columns_of(kind)
-        ages = [column for column in columns if column.ages]
+        layout = self._layout(kind)
         rows = []
         for obj in objects:
-            texts = self._cells(columns, obj)
+            texts = self._cells(layout, obj)
             cells = texts[0]
-            for column, text in zip(ages, texts[1:], strict=True):
-                cells += orjson.dumps(column.cell(obj, now_s)) + text
+            for cell, text in zip(layout.ages, texts[1:], strict=True):
+                cells += orjson.dumps(cell(obj, now_s)) + text
             if include == "None":
                 rows.append(b'{"cells":[%s],"object":null}' % cells)
             else:
@@ -151,26 +170,22 @@ class Tables:
                 rows.append(b'{"cells":[%s],"object":%s}' % (cells, shown))
         return rows
 
-    def _columns_of(self, kind: Kind) -> tuple[Column, ...]:
-        return self._columns.get(kind.name) or self._columns.setdefault(kind.name, columns_of(kind))
+    def _layout(self, kind: Kind) -> _Layout:
+        return self._layouts.get(kind.name) or self._layouts.setdefault(kind.name, _layout_of(columns_of(kind)))
 
-    def _cells(self, columns: Sequence[Column], obj: AnyObject) -> list[bytes]:
+    def _cells(self, layout: _Layout, obj: AnyObject) -> list[bytes]:
         """The text of the cells before the first age, between the first and the second ..., after the last."""
         meta = obj.metadata
         uid, version = meta.uid, meta.resourceVersion
         found = self._rows.get(uid)
         if found is not None and found[0] == version:
             return found[1]
-        texts, text = [], b""
-        for number, column in enumerate(columns):
-            if number:
-                text += b","
-            if column.ages:
-                texts.append(text)
-                text = b""
-            else:
-                text += orjson.dumps(column.cell(obj, 0.0))
-        texts.append(text)
+        texts, last = [], len(layout.ages)
+        for number, run in enumerate(layout.runs):
+            text = orjson.dumps([cell(obj, 0.0) for cell in run])[1:-1]
+            before = b"," if number and run else b""
+            after = b"," if number < last and (number or run) else b""
+            texts.append(before + text + after)
         if uid and version:
             self._rows.pop(uid, None)
             self._rows[uid] = (version, texts)
