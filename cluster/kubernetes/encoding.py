@@ -2,7 +2,8 @@
 
 To print an object as JSON takes ten times as long as to read it from the master, so what was printed is kept: for each
 object its last version, by uid, as much as fits MAX_BYTES; the oldest goes first. A list is then made by putting bytes
-together. What is kept is the same for everyone: who may read it was decided by the master before it came here.
+together. What pods of one template have in common, their containers and the like, is encoded once for all of them. What
+is kept is the same for everyone: who may read it was decided by the master before it came here.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+from google.protobuf.message import Message
 
 from cluster.api import aside
 from cluster.api.json import object_to_json, to_json
+from cluster.api.json_print import Print, Printers
 from cluster.api.kinds import AnyObject
+from cluster.pb.v1 import core_pb2 as core
 
 MAX_BYTES = 64 * 1024 * 1024
 """Of encoded objects that are kept."""
@@ -42,6 +46,16 @@ def dumps(data: Any) -> bytes:
     return orjson.dumps(data)
 
 
+MAX_SHARED, SHARED_BYTES = 256, 8192
+"""Of each of these parts: how many are kept, and how large one may be."""
+_SHARED = [
+    message.DESCRIPTOR
+    for message in (
+        *(core.Container, core.Volume, core.Toleration),
+        *(core.Affinity, core.PodSecurityContext, core.TopologySpreadConstraint),
+    )
+]
+"""Parts of a pod that are equal in all of a template."""
 TAIL = b"]}"
 """Of a list, and of a Table."""
 
@@ -54,10 +68,16 @@ class Encoder:
         self._bytes = 0
         self._kept: dict[str, tuple[str, bytes]] = {}
         self._metadata: dict[str, tuple[str, bytes]] = {}
+        self._pods = Printers(instead=dict.fromkeys(_SHARED, _once)).of(core.Pod.DESCRIPTOR)
 
     def json(self, obj: AnyObject) -> bytes:
         """The object."""
-        return self._encode(self._kept, obj, plain)
+        return self._encode(self._kept, obj, self._plain)
+
+    def _plain(self, obj: AnyObject) -> dict[str, Any]:
+        if isinstance(obj, core.Pod) and aside.ANNOTATION not in obj.metadata.annotations:
+            return {"apiVersion": "v1", "kind": "Pod", **self._pods(obj)}
+        return plain(obj)
 
     def metadata(self, obj: AnyObject) -> bytes:
         """A PartialObjectMetadata."""
@@ -86,6 +106,24 @@ class Encoder:
             return
         oldest = next(iter(kept))
         self._bytes -= len(kept.pop(oldest)[1])
+
+
+def _once(printer: Print) -> Print:
+    """A printer of messages of which many are equal: bytes of JSON, and of the latest ones those from last time."""
+    kept: dict[bytes, orjson.Fragment] = {}
+
+    def printed(message: Message) -> orjson.Fragment:
+        content = message.SerializeToString()
+        found = kept.get(content)
+        if found is None:
+            found = orjson.Fragment(orjson.dumps(printer(message)))
+            if len(content) <= SHARED_BYTES:
+                if len(kept) >= MAX_SHARED:
+                    kept.clear()
+                kept[content] = found
+        return found
+
+    return printed
 
 
 def _partial(obj: AnyObject) -> dict[str, Any]:
