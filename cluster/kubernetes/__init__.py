@@ -12,7 +12,7 @@ encoded objects (`encoding.py`), which can be thrown away at any time.
     reading.py       get, list                        tables.py          as a table for people
     writing.py       create, update, patch, delete    requested.py       from a request to an object
     subresources.py  binding, eviction, scale         patching.py        the patches
-    watching.py      watch                            applying.py        server-side apply, with fields.py
+    watching.py      watch                            applying.py        server-side apply
     pod_streams.py   logs, exec, attach               port_forwarding.py ports; both with spdy.py and spdy_exec.py
     derived.py       what is made when it is asked    reviews.py         what a caller may do
     server.py        HTTP and TLS                     statuses.py        what went wrong

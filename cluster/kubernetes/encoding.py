@@ -13,19 +13,11 @@ from typing import Any
 import orjson
 
 from cluster.api import aside
-from cluster.api.json import object_to_json, to_json
+from cluster.api.json import to_json
 from cluster.api.kinds import AnyObject
 
 MAX_BYTES = 64 * 1024 * 1024
 """Of encoded objects that are kept."""
-
-
-def plain(obj: AnyObject, *, exact: bool = False) -> dict[str, Any]:
-    """An object as Kubernetes shows it, with the fields that Podium does not carry out where they were written."""
-    data = object_to_json(obj, exact=exact)
-    if aside.ANNOTATION in obj.metadata.annotations:
-        aside.restore(data)
-    return data
 
 
 def metadata_of(obj: AnyObject) -> dict[str, Any]:
@@ -54,7 +46,7 @@ class Encoder:
 
     def json(self, obj: AnyObject) -> bytes:
         """The object."""
-        return self._encode(self._kept, obj, plain)
+        return self._encode(self._kept, obj, aside.plain)
 
     def metadata(self, obj: AnyObject) -> bytes:
         """A PartialObjectMetadata."""

@@ -17,6 +17,7 @@ from cluster.api.errors import BadRequest, Invalid
 from cluster.api.json import message_from_json, read_object
 from cluster.api.json_parse import MAX_PROBLEMS
 from cluster.api.kinds import AnyObject
+from cluster.client import operations
 from cluster.kubernetes import patching, query
 from cluster.kubernetes.bodies import read_body, read_dict
 from cluster.kubernetes.call import Call
@@ -27,6 +28,7 @@ from cluster.pb.v1 import kubernetes_pb2 as bodies
 
 M = TypeVar("M", bound=Message)
 
+_MANAGED = ("create", "update", "update_status")
 TRIES = 5
 """Of what names no version, when others write at the same time."""
 
@@ -84,8 +86,11 @@ def check_name(call: Call, meta: core.ObjectMeta) -> None:
         meta.name = name
 
 
-async def write(call: Call, operation: wire.Operation) -> AnyObject:
-    """Carries out one operation. Raises what the master says."""
+async def write(call: Call, operation: wire.Operation, *, applied: bool = False) -> AnyObject:
+    """Carries out one operation in the name of the call's manager. `applied`: the object has its managedFields already.
+    Raises what the master says."""
+    if operation.WhichOneof("operation") in _MANAGED:
+        operations.by_manager(operation, call.manager, subresource=call.target.subresource, applied=applied)
     written = await call.client.write([operation], dry_run=query.dry_run(call.query), timeout_s=call.timeout_s)
     return written.outcomes[0].unwrap()
 

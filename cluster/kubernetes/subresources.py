@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from cluster.api import aside
 from cluster.api.errors import Conflict, Invalid
-from cluster.api.json import read_object, to_json
+from cluster.api.json import to_json
 from cluster.api.labels import selector_from_map
 from cluster.api.meta import Key
 from cluster.client import operations
-from cluster.kubernetes import applying, patching
+from cluster.kubernetes import patching
 from cluster.kubernetes.bodies import media_type, read_dict
 from cluster.kubernetes.call import Answer, Call
-from cluster.kubernetes.encoding import plain
 from cluster.kubernetes.requested import (
     TRIES,
     body_of,
@@ -23,7 +21,6 @@ from cluster.kubernetes.requested import (
     read_patch,
     write,
 )
-from cluster.kubernetes.resources import BY_KIND
 from cluster.kubernetes.statuses import Refused, success
 from cluster.pb.v1 import core_pb2 as core
 from cluster.pb.v1 import kubernetes_pb2 as bodies
@@ -81,15 +78,6 @@ async def scale(call: Call, method: str) -> Answer:
         changed = core.ReplicationController()
         changed.CopyFrom(current)
         changed.spec.replicas = given.spec.replicas
-        if current.metadata.managedFields:
-            row = BY_KIND["ReplicationController"]
-            noted = applying.noted(
-                plain(current, exact=True), plain(changed, exact=True), row.descriptor, call.manager, now=call.time
-            )
-            reading_ = read_object(noted)
-            assert isinstance(reading_.object, core.ReplicationController)
-            changed = reading_.object
-            aside.keep(changed, reading_.not_carried_out)
         if method == "PUT":
             changed.metadata.resourceVersion = given.metadata.resourceVersion
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.api import aside
+from cluster.api.aside import plain
 from cluster.api.caveats import caveats
 from cluster.api.errors import AlreadyExists, BadRequest, Conflict, Invalid, NotFound
 from cluster.api.kinds import AnyObject
@@ -17,7 +18,6 @@ from cluster.client import operations
 from cluster.kubernetes import applying, patching, query, reading
 from cluster.kubernetes.bodies import media_type, read_dict
 from cluster.kubernetes.call import Answer, Call
-from cluster.kubernetes.encoding import plain
 from cluster.kubernetes.requested import (
     TRIES,
     delete_options,
@@ -37,7 +37,6 @@ _DELETE_AT_ONCE = 500
 async def create(call: Call) -> Answer:
     """POST to a collection."""
     given = given_object(call, read_dict(call.content_type, call.body, call.target.resource.kind.name))
-    del given.object.metadata.managedFields[:]  # nobody has applied it yet
     obj = await write(call, operations.create(given.object))
     return Answer(call.one(obj), 201, [*given.warnings, *caveats(obj)])
 
@@ -76,7 +75,7 @@ async def _apply(call: Call) -> Answer:
         given = given_object(call, merged, aside.kept(current) if current is not None else None)
         try:
             operation = operations.create(given.object) if current is None else _update(call, given.object)
-            obj = await write(call, operation)
+            obj = await write(call, operation, applied=True)
         except (Conflict, AlreadyExists):
             if attempt == TRIES or named:
                 raise
@@ -90,8 +89,6 @@ async def _apply(call: Call) -> Answer:
 async def update(call: Call) -> Answer:
     """PUT of an object, or of its status."""
     data = read_dict(call.content_type, call.body, call.target.resource.kind.name)
-    if not call.target.subresource:
-        data = await _noted(call, data)
     given = given_object(call, data)
     if not given.object.metadata.resourceVersion and not _may_be_blind(call):
         raise Invalid("metadata.resourceVersion: must be specified for an update")
@@ -108,14 +105,11 @@ async def patch(call: Call) -> Answer:
     kind = call.target.resource.kind
     for attempt in range(1, TRIES + 1):
         current = await call.client.get(kind.message, call.target.name, call.namespace, timeout_s=call.timeout_s)
-        before = plain(current, exact=True)
-        patched = patching.apply_patch(media, before, wanted, call.target.resource.descriptor)
+        patched = patching.apply_patch(media, plain(current, exact=True), wanted, call.target.resource.descriptor)
         meta = patched.get("metadata")
         named = meta.get("resourceVersion") if isinstance(meta, dict) else None
         if isinstance(meta, dict) and not named:
             patched["metadata"] = {**meta, "resourceVersion": current.metadata.resourceVersion}
-        if not call.target.subresource:
-            patched = applying.noted(before, patched, call.target.resource.descriptor, call.manager, now=call.time)
         given = given_object(call, patched, aside.kept(current))
         try:
             obj = await write(call, _update(call, given.object))
@@ -174,19 +168,6 @@ async def delete_collection(call: Call) -> Answer:
 
 
 # --- steps
-
-
-async def _noted(call: Call, data: dict[str, Any]) -> dict[str, Any]:
-    """What replaces an object, with who answers for which fields of it, if that is kept of this one."""
-    kind = call.target.resource.kind
-    try:
-        current = await call.client.get(kind.message, call.target.name, call.namespace, timeout_s=call.timeout_s)
-    except NotFound:
-        return data  # that is for the master to say
-    if not current.metadata.managedFields and not (data.get("metadata") or {}).get("managedFields"):
-        return data
-    live = plain(current, exact=True)
-    return applying.noted(live, data, call.target.resource.descriptor, call.manager, now=call.time)
 
 
 def _names_version(media: str, patch: Any) -> bool:

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.api.errors import Conflict
+from cluster.api.field_sets import fields_of, from_fields_v1, readable, to_fields_v1
+from cluster.api.managers import managers_of
 from cluster.kubernetes import applying
-from cluster.kubernetes.fields import fields_of, from_fields_v1, readable, to_fields_v1
 from cluster.kubernetes.patching import APPLY, MERGE
 from cluster.kubernetes.resources import BY_KIND
 from tests.unit.kubernetes.conftest import Api, Reply
@@ -43,7 +44,7 @@ def owned(data: dict[str, Any]) -> dict[str, list[str]]:
     """Managers, and the fields that they answer for."""
     return {
         f"{manager.name} {manager.operation}": sorted(map(readable, paths))
-        for manager, paths in applying.managers_of(data).items()
+        for manager, paths in managers_of(data).items()
     }
 
 
@@ -70,6 +71,7 @@ def test_the_paths_of_an_object() -> None:
             '.spec.containers[name="main"].env[name="A"].value',
             ".spec.nodeSelector",
             ".spec.hostNetwork",
+            ".status.phase",
         ]
     )
 
@@ -162,29 +164,6 @@ def test_to_apply_the_same_again_changes_nothing() -> None:
     first = apply(None, wanted, "one")
     again = applying.apply(first, wanted, POD, "one", force=False, now="2027-01-01T00:00:00Z")
     assert again == first, "not even the time"
-
-
-def test_an_update_notes_who_has_changed_what() -> None:
-    first = apply(None, pod({"a": "b", "c": "d"}), "one")
-    changed = copy.deepcopy(first)
-    changed["metadata"]["labels"] = {"a": "x", "new": "y"}
-    noted = applying.noted(first, changed, POD, "editor", now="2026-01-02T00:00:00Z")
-    assert owned(noted) == {"editor Update": [".metadata.labels.a", ".metadata.labels.new"]}
-    with pytest.raises(Conflict, match='conflict with "editor" using v1'):
-        apply(noted, pod({"a": "b"}), "one")
-
-
-def test_of_an_object_that_nobody_has_applied_nothing_is_noted() -> None:
-    live = pod({"a": "b"})
-    noted = applying.noted(live, pod({"a": "c"}), POD, "editor", now="")
-    assert "managedFields" not in noted["metadata"]
-
-
-@pytest.mark.parametrize("emptied", [[], [{}]])
-def test_who_empties_the_list_ends_the_tracking(emptied: list[Any]) -> None:
-    first = apply(None, pod({"a": "b"}), "one")
-    changed = {**first, "metadata": {**first["metadata"], "managedFields": emptied}}
-    assert "managedFields" not in applying.noted(first, changed, POD, "editor", now="")["metadata"]
 
 
 def test_ports_are_told_apart_by_number_and_protocol() -> None:
@@ -289,7 +268,3 @@ async def test_what_cannot_be_applied(api: Api) -> None:
         (pod(), {}, 422),
     ):
         assert (await send(api, "one", body, **query)).code == code, body
-    status = await api.ask(
-        "PATCH", f"{PODS}/web/status", real(), headers={"Content-Type": APPLY}, params={"fieldManager": "one"}
-    )
-    assert status.code == 415
