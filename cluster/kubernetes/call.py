@@ -10,6 +10,7 @@ import orjson
 
 from cluster.api.errors import Unavailable
 from cluster.api.kinds import AnyObject
+from cluster.api.managers import MAX_NAME_BYTES
 from cluster.api.times import format_time
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
@@ -61,7 +62,8 @@ class Call:
     @property
     def manager(self) -> str:
         """Who answers for what is written: as the request says, or by the program that sent it."""
-        return (self.query.get("fieldManager") or self.user_agent.partition("/")[0] or "unknown")[:128]
+        program = "".join(filter(str.isprintable, self.user_agent.partition("/")[0]))
+        return self.query.get("fieldManager") or program.encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "unknown"
 
     @property
     def time(self) -> str:

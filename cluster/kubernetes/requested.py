@@ -142,6 +142,17 @@ def dry(call: Call, options: bodies.DeleteOptions) -> Call:
     return replace(call, query={**call.query, "dryRun": "All"})
 
 
+def read_applied(call: Call, kind: str) -> dict[str, Any]:
+    """What is applied by the server. Raises BadRequest."""
+    wanted = read_dict("application/yaml", call.body, kind)
+    metadata = wanted.get("metadata", {})
+    if not isinstance(metadata, dict) or not isinstance(wanted.get("kind"), str):
+        raise BadRequest("what is applied must have apiVersion, kind and metadata")
+    if metadata.get("managedFields"):
+        raise BadRequest("metadata.managedFields must be nil")
+    return wanted
+
+
 def read_patch(call: Call, media: str) -> Any:
     if media not in patching.patch_kinds(strategic=True):
         supported = ", ".join(patching.patch_kinds(strategic=True))

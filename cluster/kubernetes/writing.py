@@ -11,7 +11,7 @@ from typing import Any
 from cluster.api import aside
 from cluster.api.aside import plain
 from cluster.api.caveats import caveats
-from cluster.api.errors import AlreadyExists, BadRequest, Conflict, Invalid, NotFound
+from cluster.api.errors import AlreadyExists, Conflict, Invalid, NotFound
 from cluster.api.kinds import AnyObject
 from cluster.api.meta import Key
 from cluster.client import operations
@@ -24,10 +24,11 @@ from cluster.kubernetes.requested import (
     dry,
     given_object,
     propagation,
+    read_applied,
     read_patch,
     write,
 )
-from cluster.kubernetes.statuses import Refused, success
+from cluster.kubernetes.statuses import success
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 
@@ -42,17 +43,9 @@ async def create(call: Call) -> Answer:
 
 
 async def _apply(call: Call) -> Answer:
-    """PATCH with what a manager wants of the object: server-side apply (applying.py)."""
-    if call.target.subresource:
-        raise Refused(415, "UnsupportedMediaType", "server-side apply is for whole objects")
-    if not call.query.get("fieldManager"):
-        raise BadRequest("fieldManager: Required value: is required for apply patch")
+    """PATCH with what a manager wants of the object, or of its status: server-side apply (applying.py)."""
     kind = call.target.resource.kind
-    wanted = read_dict("application/yaml", call.body, kind.name)
-    if not isinstance(wanted.get("metadata", {}), dict) or not isinstance(wanted.get("kind"), str):
-        raise BadRequest("what is applied must have apiVersion, kind and metadata")
-    if wanted.get("metadata", {}).get("managedFields"):
-        raise BadRequest("metadata.managedFields must be nil")
+    wanted = read_applied(call, kind.name)
     named = wanted.get("metadata", {}).get("resourceVersion")
     # Of the right kind, at the right place, and made of fields that there are, before it is merged with anything.
     asked = given_object(call, wanted)
@@ -61,7 +54,7 @@ async def _apply(call: Call) -> Answer:
         try:
             current = await call.client.get(kind.message, call.target.name, call.namespace, timeout_s=call.timeout_s)
         except NotFound:
-            if named:
+            if named or call.target.subresource:
                 raise
         live = plain(current, exact=True) if current is not None else None
         merged = applying.apply(
@@ -71,6 +64,7 @@ async def _apply(call: Call) -> Answer:
             call.manager,
             force=query.flag(call.query, "force"),
             now=call.time,
+            subresource=call.target.subresource,
         )
         given = given_object(call, merged, aside.kept(current) if current is not None else None)
         try:
