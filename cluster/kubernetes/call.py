@@ -27,7 +27,8 @@ TIMEOUT_S = 30.0
 class Answer:
     """What goes out."""
 
-    body: bytes
+    body: bytes | tuple[bytes, ...]
+    """Or its parts, of which none is large: they are sent one after the other."""
     code: int = 200
     warnings: list[str] = field(default_factory=list)
 
@@ -91,9 +92,17 @@ class Call:
             self.now_s,
             metadata,
             version=self.accepted.version,
-            include=self.query.get("includeObject", "") or "Metadata",
+            include=self._include,
             headings=headings,
         )
+
+    def rows(self, objects: list[Any]) -> list[bytes]:
+        """Objects as rows of a table."""
+        return self.tables.rows(self.target.resource.kind, objects, self.now_s, include=self._include)
+
+    @property
+    def _include(self) -> str:
+        return self.query.get("includeObject", "") or "Metadata"
 
     def at(self, now_s: float) -> Call:
         """The same, answered at another time."""

@@ -188,7 +188,7 @@ class KubernetesServer:
                 return await self._stream(request, call)
             if routing.is_watch(call, request.method):
                 return await self._watch(request, call)
-            return await self._answer(call, request.method)
+            return await self._answer(request, call)
         except NoSuchPath:
             return web.Response(text="404 page not found\n", status=404)
         except ApiError as error:
@@ -274,14 +274,23 @@ class KubernetesServer:
         self._clients[identity] = client
         return client
 
-    async def _answer(self, call: Call, method: str) -> web.Response:
+    async def _answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         if self._calls >= MAX_CALLS:
             raise Overloaded("too many requests at the same time, please try again later")
         self._calls += 1
         try:
-            return _response(await routing.answer(call, method))
+            answer = await routing.answer(call, request.method)
         finally:
             self._calls -= 1
+        if isinstance(answer.body, bytes):
+            return web.Response(body=answer.body, status=answer.code, headers=_headers(answer))
+        response = web.StreamResponse(status=answer.code, headers=_headers(answer))
+        response.content_length = sum(map(len, answer.body))
+        await response.prepare(request)
+        for part in answer.body:
+            await response.write(part)
+        await response.write_eof()
+        return response
 
     async def _stream(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         """What goes on for as long as a log is followed or a command runs."""
@@ -373,12 +382,12 @@ def _query(request: web.BaseRequest) -> Mapping[str, str]:
     return found
 
 
-def _response(answer: Answer) -> web.Response:
+def _headers(answer: Answer) -> MultiDict[str]:
     headers: MultiDict[str] = MultiDict()
     headers["Content-Type"] = _JSON
     for warning in answer.warnings:
         headers.add("Warning", f'299 - "{_quoted(warning)}"')
-    return web.Response(body=answer.body, status=answer.code, headers=headers)
+    return headers
 
 
 def _quoted(text: str) -> str:
