@@ -20,16 +20,15 @@ from cluster.api.json import read_json, to_json
 from cluster.api.json_parse import NOT_CARRIED_OUT, describe
 from cluster.api.yaml_reader import Refused as RefusedYaml
 from cluster.api.yaml_reader import read_yaml
+from cluster.kubernetes.negotiation import JSON, PROTOBUF
+from cluster.kubernetes.protobuf import MAGIC
 from cluster.kubernetes.resources import BY_KIND
 from cluster.kubernetes.statuses import Refused
 from cluster.pb.v1 import kubernetes_pb2 as bodies
 
 MAX_BYTES = 3 * 1024 * 1024
 """Of a body, as in Kubernetes."""
-JSON = "application/json"
-PROTOBUF = "application/vnd.kubernetes.protobuf"
 _YAML = ("application/yaml", "application/x-yaml")
-_MAGIC = b"k8s\0"
 
 _OTHERS: dict[str, type[Message]] = {
     "DeleteOptions": bodies.DeleteOptions,
@@ -116,11 +115,11 @@ def _read_yaml(body: bytes) -> Any:
 
 
 def _read_protobuf(body: bytes, kind: str) -> dict[str, Any]:
-    if not body.startswith(_MAGIC):
+    if not body.startswith(MAGIC):
         raise BadRequest("the body is not Kubernetes' protobuf: it does not begin with k8s and a zero byte")
     envelope = bodies.Unknown()
     try:
-        envelope.ParseFromString(body[len(_MAGIC) :])
+        envelope.ParseFromString(body[len(MAGIC) :])
     except DecodeError:
         raise BadRequest("the body is not protobuf") from None
     kind = envelope.typeMeta.kind or kind

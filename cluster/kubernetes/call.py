@@ -14,6 +14,7 @@ from cluster.api.managers import MAX_NAME_BYTES
 from cluster.api.times import format_time
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
+from cluster.kubernetes import protobuf
 from cluster.kubernetes.encoding import Encoder
 from cluster.kubernetes.negotiation import Accepted, Form
 from cluster.kubernetes.paths import Target
@@ -80,9 +81,10 @@ class Call:
         if self.accepted.form is Form.TABLE:
             metadata = {"resourceVersion": obj.metadata.resourceVersion}
             return self.table([obj], metadata)
+        is_protobuf = self.accepted.is_protobuf
         if self.accepted.form is Form.METADATA:
-            return self.encoder.metadata(obj)
-        return self.encoder.json(obj)
+            return protobuf.metadata(obj) if is_protobuf else self.encoder.metadata(obj)
+        return protobuf.whole(obj) if is_protobuf else self.encoder.json(obj)
 
     def table(self, objects: list[Any], metadata: dict[str, Any], *, headings: bool = True) -> bytes:
         """Objects as a table."""
@@ -108,6 +110,11 @@ class Call:
         """The same, answered at another time."""
         return replace(self, now_s=now_s)
 
-    def answer(self, data: Any, code: int = 200) -> Answer:
-        """JSON of something that is no object of the table."""
-        return Answer(orjson.dumps(data), code)
+    def answer(self, data: dict[str, Any], code: int = 200) -> Answer:
+        """Something that is no object of the table, as JSON's values."""
+        return Answer(encoded(data, is_protobuf=self.accepted.is_protobuf), code)
+
+
+def encoded(data: dict[str, Any], *, is_protobuf: bool) -> bytes:
+    """What is no object of the table, from JSON's values."""
+    return protobuf.values(data) if is_protobuf else orjson.dumps(data)

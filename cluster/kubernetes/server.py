@@ -31,10 +31,10 @@ from cluster.client.interface import ClusterClient
 from cluster.kubernetes import derived, pod_streams, port_forwarding, query, reviews, routing
 from cluster.kubernetes.authentication import Authentication
 from cluster.kubernetes.bodies import MAX_BYTES
-from cluster.kubernetes.call import TIMEOUT_S, Answer, Call
+from cluster.kubernetes.call import TIMEOUT_S, Answer, Call, encoded
 from cluster.kubernetes.discovery import Other
 from cluster.kubernetes.encoding import Encoder
-from cluster.kubernetes.negotiation import PLAIN, negotiate
+from cluster.kubernetes.negotiation import JSON, PLAIN, PROTOBUF, Accepted, negotiate, prefers_protobuf
 from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
 from cluster.kubernetes.statuses import Refused, code_of, failure, retry_after_s
 from cluster.kubernetes.tables import Tables
@@ -59,7 +59,6 @@ KEEPALIVE_S = 75.0
 MAX_CLIENTS = 256
 """Callers whose connection to the master is kept."""
 _STOP_S = 2.0
-_JSON = "application/json"
 _KEEPALIVE = (
     ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
     ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 30),
@@ -192,14 +191,16 @@ class KubernetesServer:
         except NoSuchPath:
             return web.Response(text="404 page not found\n", status=404)
         except ApiError as error:
-            return _refusal(error, target)
+            return _refusal(error, target, request)
         except (asyncio.CancelledError, ConnectionError):
             raise
         except web.HTTPException as error:
-            return _refusal(Refused(error.status, "BadRequest", error.reason), target)
+            return _refusal(Refused(error.status, "BadRequest", error.reason), target, request)
         except Exception:
             _log.exception("%s %s failed", request.method, request.rel_url.raw_path[:200])
-            return _refusal(Internal("an internal error; the log of the process kubernetes tells more"), target)
+            return _refusal(
+                Internal("an internal error; the log of the process kubernetes tells more"), target, request
+            )
 
     def _about(self, request: web.BaseRequest, parts: list[str]) -> web.Response | None:
         """Discovery and the like; None if the path is about objects."""
@@ -219,7 +220,7 @@ class KubernetesServer:
         body = await _read(request)
         media = request.headers.get("Content-Type", "")
         answered = reviews.read(review, identity.kind, str(identity), media, body)
-        return web.Response(body=orjson.dumps(answered), status=201, headers={"Content-Type": _JSON})
+        return _document(request, answered, 201)
 
     async def _derived(
         self, request: web.BaseRequest, row: Other, namespace: str, name: str, identity: Identity
@@ -241,7 +242,7 @@ class KubernetesServer:
             document = await derived.read(row, asked, _query(request))
         finally:
             self._calls -= 1
-        return web.Response(body=orjson.dumps(document), headers={"Content-Type": _JSON})
+        return _document(request, document)
 
     async def _call(self, request: web.BaseRequest, target: Target, identity: Identity) -> Call:
         words = _query(request)
@@ -250,7 +251,7 @@ class KubernetesServer:
         return Call(
             target,
             words,
-            PLAIN if target.subresource in NOT_JSON else negotiate(headers.get("Accept", "")),
+            self._accepted(target, headers.get("Accept", "")),
             self._client(identity),
             self._encoder,
             self._tables,
@@ -262,6 +263,15 @@ class KubernetesServer:
             commands=tuple(request.rel_url.query.getall("command", ())),
             reach=lambda address: self._reach(identity, address),
         )
+
+    @staticmethod
+    def _accepted(target: Target, accept: str) -> Accepted:
+        if target.subresource in NOT_JSON:
+            return PLAIN
+        # A part of an object may be of another kind than it is, and is in protobuf even if the object is not.
+        part = target.resource.subresource(target.subresource)
+        in_protobuf = target.resource.in_protobuf or (part is not None and part.kind == "Scale")
+        return negotiate(accept, protobuf=in_protobuf)
 
     def _client(self, identity: Identity) -> ClusterClient:
         """The client of a caller; of many callers, those of the latest are kept."""
@@ -283,8 +293,8 @@ class KubernetesServer:
         finally:
             self._calls -= 1
         if isinstance(answer.body, bytes):
-            return web.Response(body=answer.body, status=answer.code, headers=_headers(answer))
-        response = web.StreamResponse(status=answer.code, headers=_headers(answer))
+            return web.Response(body=answer.body, status=answer.code, headers=_headers(answer, call.accepted))
+        response = web.StreamResponse(status=answer.code, headers=_headers(answer, call.accepted))
         response.content_length = sum(map(len, answer.body))
         await response.prepare(request)
         for part in answer.body:
@@ -320,7 +330,8 @@ class KubernetesServer:
         lines = watching.lines()
         try:
             await anext(lines)
-            response = web.StreamResponse(headers={"Content-Type": _JSON})
+            media = f"{PROTOBUF};stream=watch" if call.accepted.is_protobuf else JSON
+            response = web.StreamResponse(headers={"Content-Type": media, "Vary": "Accept"})
             response.enable_chunked_encoding()
             await response.prepare(request)
             async for text in lines:
@@ -382,9 +393,10 @@ def _query(request: web.BaseRequest) -> Mapping[str, str]:
     return found
 
 
-def _headers(answer: Answer) -> MultiDict[str]:
+def _headers(answer: Answer, accepted: Accepted) -> MultiDict[str]:
     headers: MultiDict[str] = MultiDict()
-    headers["Content-Type"] = _JSON
+    headers["Content-Type"] = accepted.media
+    headers["Vary"] = "Accept"
     for warning in answer.warnings:
         headers.add("Warning", f'299 - "{_quoted(warning)}"')
     return headers
@@ -396,10 +408,19 @@ def _quoted(text: str) -> str:
     return clean.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _refusal(error: ApiError, target: Target | None) -> web.Response:
-    headers = {"Content-Type": _JSON}
+def _document(
+    request: web.BaseRequest, data: dict[str, Any], status: int = 200, *, whole: bool = True
+) -> web.Response:
+    """What is no object of the table and has no other form than JSON and protobuf. Not `whole`: an error."""
+    is_protobuf = prefers_protobuf(request.headers.get("Accept", ""), whole=whole)
+    headers = {"Content-Type": PROTOBUF if is_protobuf else JSON, "Vary": "Accept"}
+    return web.Response(body=encoded(data, is_protobuf=is_protobuf), status=status, headers=headers)
+
+
+def _refusal(error: ApiError, target: Target | None, request: web.BaseRequest) -> web.Response:
+    response = _document(request, failure(error, target), code_of(error), whole=False)
     if seconds := retry_after_s(error):
-        headers["Retry-After"] = str(seconds)
+        response.headers["Retry-After"] = str(seconds)
     if error.code == 401:
-        headers["WWW-Authenticate"] = 'Bearer realm="podium"'
-    return web.Response(body=orjson.dumps(failure(error, target)), status=code_of(error), headers=headers)
+        response.headers["WWW-Authenticate"] = 'Bearer realm="podium"'
+    return response

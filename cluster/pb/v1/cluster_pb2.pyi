@@ -63,18 +63,20 @@ class Status(_message.Message):
     def __init__(self, status: _Optional[str] = ..., message: _Optional[str] = ..., reason: _Optional[str] = ..., details: _Optional[_Union[StatusDetails, _Mapping]] = ..., code: _Optional[int] = ..., store_id: _Optional[str] = ..., revision: _Optional[int] = ..., oldest_revision: _Optional[int] = ..., last_revision: _Optional[int] = ...) -> None: ...
 
 class StatusDetails(_message.Message):
-    __slots__ = ("name", "kind", "causes", "retryAfterSeconds", "uid")
+    __slots__ = ("name", "group", "kind", "causes", "retryAfterSeconds", "uid")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     CAUSES_FIELD_NUMBER: _ClassVar[int]
     RETRYAFTERSECONDS_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
     name: str
+    group: str
     kind: str
     causes: _containers.RepeatedCompositeFieldContainer[StatusCause]
     retryAfterSeconds: int
     uid: str
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., causes: _Optional[_Iterable[_Union[StatusCause, _Mapping]]] = ..., retryAfterSeconds: _Optional[int] = ..., uid: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., group: _Optional[str] = ..., kind: _Optional[str] = ..., causes: _Optional[_Iterable[_Union[StatusCause, _Mapping]]] = ..., retryAfterSeconds: _Optional[int] = ..., uid: _Optional[str] = ...) -> None: ...
 
 class StatusCause(_message.Message):
     __slots__ = ("reason", "message", "field")

@@ -366,7 +366,10 @@ async def test_the_status_can_be_applied(api: Api) -> None:
     status = {"replicas": 2, "conditions": [{"type": "Odd", "status": "True"}]}
     applied = await apply_at(api, "/status", "robot", {**controller(7), "status": status})
     assert (applied.body["spec"]["replicas"], applied.body["status"]) == (2, status), "the status and nothing else"
-    fields: dict[str, Any] = {"f:replicas": {}, "f:conditions": {'k:{"type":"Odd"}': {".": {}, "f:status": {}, "f:type": {}}}}
+    fields: dict[str, Any] = {
+        "f:replicas": {},
+        "f:conditions": {'k:{"type":"Odd"}': {".": {}, "f:status": {}, "f:type": {}}},
+    }
     assert managers(applied)["robot Apply status"] == {"f:status": fields}
     again = await apply_at(api, "/status", "robot", {**controller(), "status": status})
     assert again.body == applied.body, "it is as it was"

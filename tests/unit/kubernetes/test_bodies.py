@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.api.errors import BadRequest
-from cluster.kubernetes.bodies import PROTOBUF, read_body, read_dict
+from cluster.kubernetes.bodies import read_body, read_dict
+from cluster.kubernetes.negotiation import PROTOBUF
 from cluster.kubernetes.statuses import Refused
 from cluster.pb.v1 import core_pb2 as core
 from cluster.pb.v1 import kubernetes_pb2 as bodies
