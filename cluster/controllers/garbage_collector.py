@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from cluster.api.errors import NotFound
+from cluster.api.events import last_seen
 from cluster.api.kinds import BY_NAME, AnyObject
 from cluster.api.meta import Key, is_terminating, key_of
 from cluster.api.owners import is_in_foreground
@@ -25,7 +26,6 @@ from cluster.controllers.garbage import (
     Quarantine,
     expired_events,
     finished_beyond,
-    last_seen,
     owners_to_look_up,
     unscheduled_terminating,
 )

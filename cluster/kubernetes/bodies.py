@@ -20,7 +20,7 @@ from cluster.api.json import read_json, to_json
 from cluster.api.json_parse import NOT_CARRIED_OUT, describe
 from cluster.api.yaml_reader import Refused as RefusedYaml
 from cluster.api.yaml_reader import read_yaml
-from cluster.kubernetes.resources import BY_KIND
+from cluster.kubernetes.resources import BY_KIND, RESOURCES
 from cluster.kubernetes.statuses import Refused
 from cluster.pb.v1 import kubernetes_pb2 as bodies
 
@@ -40,6 +40,7 @@ _OTHERS: dict[str, type[Message]] = {
     "SelfSubjectReview": bodies.SelfSubjectReview,
     "SelfSubjectRulesReview": bodies.SelfSubjectRulesReview,
 }
+_SHAPES = {(row.api_version, row.kind.name): row.shape for row in RESOURCES if row.shape is not None}
 _POINTERS = frozenset(
     (
         *("replicas", "controller", "blockOwnerDeletion", "gracePeriodSeconds", "deletionGracePeriodSeconds"),
@@ -126,6 +127,7 @@ def _read_protobuf(body: bytes, kind: str) -> dict[str, Any]:
     kind = envelope.typeMeta.kind or kind
     row = BY_KIND.get(kind)
     message_type: type[Message] | None = row.kind.message if row is not None else _OTHERS.get(kind)
+    message_type = _SHAPES.get((envelope.typeMeta.apiVersion, kind), message_type)
     if message_type is None:
         raise Refused(415, "UnsupportedMediaType", f'a "{kind[:80]}" is not read from protobuf; send it as JSON')
     message = message_type()

@@ -13,6 +13,7 @@ from cluster.api.kinds import AnyObject
 from cluster.api.times import format_time
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
+from cluster.kubernetes import views
 from cluster.kubernetes.encoding import Encoder
 from cluster.kubernetes.negotiation import Accepted, Form
 from cluster.kubernetes.paths import Target
@@ -79,7 +80,12 @@ class Call:
             return self.table([obj], metadata)
         if self.accepted.form is Form.METADATA:
             return self.encoder.metadata(obj)
-        return self.encoder.json(obj)
+        return self.json(obj)
+
+    def json(self, obj: AnyObject) -> bytes:
+        """An object as the path names its fields."""
+        row, encoded = self.target.resource, self.encoder.json(obj)
+        return encoded if row.shape is None else orjson.dumps(views.shown(row, orjson.loads(encoded)))
 
     def table(self, objects: list[Any], metadata: dict[str, Any], *, headings: bool = True) -> bytes:
         """Objects as a table."""
@@ -91,6 +97,7 @@ class Call:
             version=self.accepted.version,
             include=self.query.get("includeObject", "") or "Metadata",
             headings=headings,
+            encode=self.json,
         )
 
     def at(self, now_s: float) -> Call:

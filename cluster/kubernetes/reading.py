@@ -12,7 +12,7 @@ from typing import Any
 from cluster.api.errors import BadRequest, DeadlineExceeded
 from cluster.api.kinds import AnyObject
 from cluster.client.interface import ListResult
-from cluster.kubernetes import query
+from cluster.kubernetes import query, views
 from cluster.kubernetes.call import Answer, Call
 from cluster.kubernetes.encoding import list_of
 from cluster.kubernetes.negotiation import Form
@@ -45,7 +45,7 @@ async def list_objects(call: Call) -> Answer:
         if result.remaining:
             metadata["remainingItemCount"] = result.remaining
     items = result.items
-    encode = call.encoder.metadata if call.accepted.form is not Form.PLAIN else call.encoder.json
+    encode = call.encoder.metadata if call.accepted.form is not Form.PLAIN else call.json
     encoded = []
     for start in range(0, len(items), _ENCODE_AT_ONCE):
         if start:
@@ -55,7 +55,7 @@ async def list_objects(call: Call) -> Answer:
         return Answer(call.table(items, metadata))
     if call.accepted.form is Form.METADATA:
         return Answer(list_of("PartialObjectMetadataList", "meta.k8s.io/v1", metadata, encoded))
-    return Answer(list_of(f"{kind.name}List", kind.api_version, metadata, encoded))
+    return Answer(list_of(f"{kind.name}List", call.target.resource.api_version, metadata, encoded))
 
 
 async def find(call: Call) -> ListResult[AnyObject]:
@@ -78,7 +78,7 @@ async def find(call: Call) -> ListResult[AnyObject]:
         kind.message,
         call.namespace,
         label_selector=words.get("labelSelector", ""),
-        field_selector=words.get("fieldSelector", ""),
+        field_selector=views.selector(call.target.resource, words.get("fieldSelector", "")),
         limit=query.number(words, "limit") or 0,
         continue_token=token,
         revision=wanted if exact else None,

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import orjson
 
 from cluster.api.columns import COLUMNS, NONE, WIDE, age, age_of
+from cluster.api.events import first_seen, times
 from cluster.api.kinds import AnyObject, Kind
-from cluster.api.meta import from_time
 from cluster.kubernetes.encoding import Encoder
 from cluster.pb.v1 import core_pb2 as core
 
@@ -48,11 +48,9 @@ def _titled(heading: str) -> str:
     return _NAMES.get(name, name)
 
 
-def _when(field: str) -> Cell:
-    def cell(event: core.Event, now_s: float) -> str:
-        return age(now_s - from_time(getattr(event, field))) if event.HasField(field) else "<unknown>"
-
-    return cell
+def _first_seen(event: core.Event, now_s: float) -> str:
+    seen_s = first_seen(event)
+    return age(now_s - seen_s) if seen_s else "<unknown>"
 
 
 _EVENT_COLUMNS = (
@@ -63,8 +61,8 @@ _EVENT_COLUMNS = (
     Column("Subobject", lambda o, _: o.involvedObject.fieldPath, 1),
     Column("Source", WIDE["Event"][0][1], 1),
     Column("Message", lambda o, _: o.message.strip()),
-    Column("First Seen", _when("firstTimestamp"), 1, ages=True),
-    Column("Count", lambda o, _: str(o.count), 1),
+    Column("First Seen", _first_seen, 1, ages=True),
+    Column("Count", lambda o, _: str(times(o)), 1),
     Column("Name", lambda o, _: o.metadata.name, 1),
 )
 _NOT_OF_KUBERNETES = {("Pod", "REASON"), ("Node", "ENFORCE"), ("PriorityClass", "PREEMPTIONPOLICY")}
@@ -119,8 +117,9 @@ class Tables:
         version: str = "v1",
         include: str = "Metadata",
         headings: bool = True,
+        encode: Callable[[Any], bytes] | None = None,
     ) -> bytes:
-        """A Table. `include`: how much of each object its row has, Metadata, Object or None."""
+        """A Table. `include`: how much of each object its row has, Metadata, Object (as `encode` prints it) or None."""
         columns = self._columns.get(kind.name) or self._columns.setdefault(kind.name, columns_of(kind))
         head = orjson.dumps(
             {
@@ -140,7 +139,8 @@ class Tables:
             if include == "None":
                 rows.append(b'{"cells":[%s],"object":null}' % cells)
             else:
-                shown = self._encoder.json(obj) if include == "Object" else self._encoder.metadata(obj)
+                whole = encode or self._encoder.json
+                shown = whole(obj) if include == "Object" else self._encoder.metadata(obj)
                 rows.append(b'{"cells":[%s],"object":%s}' % (cells, shown))
         return b'%s,"rows":[%s]}' % (head[:-1], b",".join(rows))
 

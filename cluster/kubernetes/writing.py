@@ -14,7 +14,7 @@ from cluster.api.errors import AlreadyExists, BadRequest, Conflict, Invalid, Not
 from cluster.api.kinds import AnyObject
 from cluster.api.meta import Key
 from cluster.client import operations
-from cluster.kubernetes import applying, patching, query, reading
+from cluster.kubernetes import applying, patching, query, reading, views
 from cluster.kubernetes.bodies import media_type, read_dict
 from cluster.kubernetes.call import Answer, Call
 from cluster.kubernetes.encoding import plain
@@ -36,7 +36,10 @@ _DELETE_AT_ONCE = 500
 
 async def create(call: Call) -> Answer:
     """POST to a collection."""
-    given = given_object(call, read_dict(call.content_type, call.body, call.target.resource.kind.name))
+    row = call.target.resource
+    data = read_dict(call.content_type, call.body, row.kind.name)
+    views.check_new(row, data)
+    given = given_object(call, data)
     del given.object.metadata.managedFields[:]  # nobody has applied it yet
     obj = await write(call, operations.create(given.object))
     return Answer(call.one(obj), 201, [*given.warnings, *caveats(obj)])
@@ -46,6 +49,9 @@ async def _apply(call: Call) -> Answer:
     """PATCH with what a manager wants of the object: server-side apply (applying.py)."""
     if call.target.subresource:
         raise Refused(415, "UnsupportedMediaType", "server-side apply is for whole objects")
+    if call.target.resource.shape is not None:
+        kept = call.target.resource.kind.api_version
+        raise Refused(415, "UnsupportedMediaType", f"server-side apply is for objects as {kept} has them")
     if not call.query.get("fieldManager"):
         raise BadRequest("fieldManager: Required value: is required for apply patch")
     kind = call.target.resource.kind
@@ -108,7 +114,7 @@ async def patch(call: Call) -> Answer:
     kind = call.target.resource.kind
     for attempt in range(1, TRIES + 1):
         current = await call.client.get(kind.message, call.target.name, call.namespace, timeout_s=call.timeout_s)
-        before = plain(current, exact=True)
+        before = views.shown(call.target.resource, plain(current, exact=True))
         patched = patching.apply_patch(media, before, wanted, call.target.resource.descriptor)
         meta = patched.get("metadata")
         named = meta.get("resourceVersion") if isinstance(meta, dict) else None
@@ -185,7 +191,7 @@ async def _noted(call: Call, data: dict[str, Any]) -> dict[str, Any]:
         return data  # that is for the master to say
     if not current.metadata.managedFields and not (data.get("metadata") or {}).get("managedFields"):
         return data
-    live = plain(current, exact=True)
+    live = views.shown(call.target.resource, plain(current, exact=True))
     return applying.noted(live, data, call.target.resource.descriptor, call.manager, now=call.time)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
 from cluster.testing import Cluster
 from tests.e2e.conftest import assert_nothing_left
@@ -72,3 +73,53 @@ def test_foreground_ends_though_a_process_was_killed(cluster: Cluster, kubectl: 
     cluster.kill_process(process)
     cluster.wait_until(lambda: "NotFound" in kubectl.run("get", "rc", "web").err, "the controller is gone")
     assert cluster.list("pods", "default", "app=web") == []
+
+
+# --- events of both groups
+
+EVENT = """
+apiVersion: events.k8s.io/v1
+kind: Event
+metadata: {name: told}
+eventTime: "2026-01-02T03:04:05.678901Z"
+reportingController: example.com/robot
+reportingInstance: robot-1
+action: Look
+reason: Looked
+type: Warning
+regarding: {apiVersion: v1, kind: ConfigMap, name: seen, namespace: default}
+note: all is well
+"""
+
+
+def test_events_of_the_newer_group(kubectl: Kubectl) -> None:
+    (kubectl.directory / "event.yaml").write_text(EVENT)
+    kubectl.expect("api-resources --api-group=events.k8s.io", r"^events +ev +events.k8s.io/v1 +true +Event$")
+    kubectl.expect("create -f event.yaml", "event.events.k8s.io/told created")
+    kubectl.expect("get events.events.k8s.io", r"LAST SEEN +TYPE +REASON +OBJECT +MESSAGE")
+    kubectl.expect("get events.events.k8s.io told -o jsonpath={.note}", "^all is well$")
+    kubectl.expect("get events told -o jsonpath={.message}", "^all is well$")
+    kubectl.expect(
+        "get events.v1.events.k8s.io --field-selector regarding.name=seen -o name", "^event.events.k8s.io/told$"
+    )
+    kubectl.expect("events --for configmap/seen", r"Warning +Looked +ConfigMap/seen +all is well")
+    kubectl.expect("events --for node/node-1 --types=Normal", r"node-1")
+    kubectl.expect("explain events.regarding --api-version=events.k8s.io/v1", r"FIELD: regarding <ObjectReference>")
+    kubectl.expect("label events.events.k8s.io told a=b", "labeled")
+    kubectl.expect("delete events.events.k8s.io told", "deleted")
+    kubectl.expect("get events told", "not found", code=1)
+
+
+def test_events_of_the_newer_group_with_the_official_client(kubectl: Kubectl) -> None:
+    client = pytest.importorskip("kubernetes.client")
+    from kubernetes.config import new_client_from_config
+
+    api = client.EventsV1Api(new_client_from_config(str(kubectl.config)))
+    body = yaml.safe_load(EVENT)
+    api.create_namespaced_event("default", body)
+    found = api.list_namespaced_event("default", field_selector="regarding.name=seen").items
+    assert [(each.note, each.regarding.kind, each.event_time.microsecond) for each in found] == [
+        ("all is well", "ConfigMap", 678901)
+    ]
+    assert api.patch_namespaced_event("told", "default", {"note": "better"}).note == "better"
+    api.delete_namespaced_event("told", "default")

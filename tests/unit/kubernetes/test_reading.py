@@ -35,7 +35,7 @@ async def test_no_object(api: Api) -> None:
 
 
 async def test_lists_of_every_kind(api: Api) -> None:
-    assert len(RESOURCES) == len(KINDS)
+    assert len([row for row in RESOURCES if row.shape is None]) == len(KINDS)
     for row in RESOURCES:
         root = f"/apis/{row.group}/{row.version}" if row.group else f"/api/{row.version}"
         for headers in ({}, TABLE):
