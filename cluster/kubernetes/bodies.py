@@ -39,6 +39,7 @@ _OTHERS: dict[str, type[Message]] = {
     "SelfSubjectAccessReview": bodies.SelfSubjectAccessReview,
     "SelfSubjectReview": bodies.SelfSubjectReview,
     "SelfSubjectRulesReview": bodies.SelfSubjectRulesReview,
+    "TokenRequest": bodies.TokenRequest,
 }
 _SHAPES = {(row.api_version, row.kind.name): row.shape for row in RESOURCES if row.shape is not None}
 _POINTERS = frozenset(
@@ -47,7 +48,7 @@ _POINTERS = frozenset(
         *("terminationGracePeriodSeconds", "activeDeadlineSeconds", "runAsUser", "runAsGroup", "runAsNonRoot"),
         *("privileged", "allowPrivilegeEscalation", "readOnlyRootFilesystem", "enableServiceLinks", "priority"),
         *("tolerationSeconds", "optional", "defaultMode", "mode", "started", "immutable", "orphanDependents"),
-        *("leaseDurationSeconds", "leaseTransitions", "holderIdentity"),
+        *("leaseDurationSeconds", "leaseTransitions", "holderIdentity", "expirationSeconds"),
     )
 )
 """Fields that are pointers in Go: 0, false and "" mean just that."""

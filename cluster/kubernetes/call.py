@@ -18,6 +18,7 @@ from cluster.kubernetes.encoding import Encoder
 from cluster.kubernetes.negotiation import Accepted, Form
 from cluster.kubernetes.paths import Target
 from cluster.kubernetes.tables import Tables
+from cluster.pb.v1 import core_pb2 as core
 
 TIMEOUT_S = 30.0
 """Of a call to the master, unless the request says how long it may take."""
@@ -35,6 +36,11 @@ class Answer:
 def no_agents(address: str) -> NodeAgentClient:
     """Where there are none, as in tests."""
     raise Unavailable(f"there is no way to the agent at {address}")
+
+
+def no_tokens(account: core.ServiceAccount, lifetime_s: int) -> tuple[str, int]:
+    """Where none are made."""
+    raise Unavailable("no tokens are made here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,9 @@ class Call:
     user_agent: str = ""
     reach: Callable[[str], NodeAgentClient] = no_agents
     """Makes a client of the node agent at an address, with the caller's rights."""
+    mint: Callable[[core.ServiceAccount, int], tuple[str, int]] = no_tokens
+    """Makes a token of an account that lives so many seconds, if the caller may have one; and when it expires, in
+    seconds since 1970. Raises Forbidden."""
 
     @property
     def manager(self) -> str:

@@ -80,6 +80,8 @@ def _subresources(kind: Kind, group: str, version: str) -> tuple[Subresource, ..
             Subresource("log", "Pod", "", "v1", ("get",)),
             Subresource("portforward", "PodPortForwardOptions", "", "v1", ("create", "get")),
         ]
+    if kind.name == "ServiceAccount":
+        found.append(Subresource("token", "TokenRequest", "authentication.k8s.io", "v1", ("create",)))
     if kind.name == "ReplicationController":
         found.append(Subresource("scale", "Scale", "autoscaling", "v1", _CHANGED))
     if kind.has_status:

@@ -29,7 +29,7 @@ from cluster.api.errors import ApiError, BadRequest, Internal, Overloaded, Unava
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
 from cluster.kubernetes import derived, pod_streams, port_forwarding, query, reviews, routing
-from cluster.kubernetes.authentication import Authentication
+from cluster.kubernetes.authentication import Accounts, Authentication
 from cluster.kubernetes.bodies import MAX_BYTES
 from cluster.kubernetes.call import TIMEOUT_S, Answer, Call
 from cluster.kubernetes.discovery import Other
@@ -39,6 +39,7 @@ from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
 from cluster.kubernetes.statuses import Refused, code_of, failure, retry_after_s
 from cluster.kubernetes.tables import Tables
 from cluster.kubernetes.watching import Watching
+from cluster.rpc.account_tokens import Account
 from cluster.rpc.identity import Identity
 
 _log = logging.getLogger("podium.kubernetes")
@@ -107,6 +108,7 @@ class KubernetesServer:
         self._address = address
         self._tls = tls
         self._authentication = authentication
+        self._accounts = Accounts(clock)
         self._connect = connect
         self._reach = reach
         self._clock = clock
@@ -175,7 +177,10 @@ class KubernetesServer:
                 return web.Response(text="ok")
             transport = request.transport
             certificate = transport.get_extra_info("peercert") if transport is not None else None
-            identity = self._authentication.who(certificate, request.headers.get("Authorization", ""))
+            who = self._authentication.who(certificate, request.headers.get("Authorization", ""))
+            identity = who if isinstance(who, Identity) else who.identity
+            if isinstance(who, Account):
+                await self._accounts.check(who, self._client(identity))
             if (about := self._about(request, parts)) is not None:
                 return about
             if (review := reviews.BY_PARTS.get(tuple(parts))) is not None:
@@ -261,6 +266,7 @@ class KubernetesServer:
             timeout_s=min(query.duration_s(words, "timeout") or TIMEOUT_S, 60.0),
             commands=tuple(request.rel_url.query.getall("command", ())),
             reach=lambda address: self._reach(identity, address),
+            mint=lambda account, lifetime_s: self._authentication.mint(identity, account, lifetime_s),
         )
 
     def _client(self, identity: Identity) -> ClusterClient:

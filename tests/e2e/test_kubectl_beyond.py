@@ -123,3 +123,33 @@ def test_events_of_the_newer_group_with_the_official_client(kubectl: Kubectl) ->
     ]
     assert api.patch_namespaced_event("told", "default", {"note": "better"}).note == "better"
     api.delete_namespaced_event("told", "default")
+
+
+# --- service accounts
+
+
+def test_a_token_of_a_service_account(kubectl: Kubectl) -> None:
+    kubectl.expect("create serviceaccount robot", "which may get tokens of it")
+    token = kubectl.expect("create token robot --duration=10m", r"^ey").out.strip()
+    config = yaml.safe_load(kubectl.config.read_text())
+    for user in config["users"]:
+        user["user"] = {"token": token}
+    (kubectl.directory / "robot").write_text(yaml.safe_dump(config))
+    as_robot = f"--kubeconfig {kubectl.directory}/robot"
+    kubectl.expect(f"{as_robot} auth whoami", r"^Username +system:serviceaccount:default:robot$")
+    kubectl.expect(f"{as_robot} get pods", "No resources found")
+    kubectl.expect(f"{as_robot} api-resources", "replicationcontrollers")
+    kubectl.expect(f"{as_robot} auth can-i list pods", "^yes$")
+    kubectl.expect(f"{as_robot} auth can-i get secrets", "^no", code=1)
+    kubectl.expect(f"{as_robot} auth can-i --list", r"^pods +\[\] +\[\] +\[get list watch\]")
+    kubectl.expect(f"{as_robot} get nodes", r"\(Forbidden\)", code=1)
+    kubectl.expect(f"{as_robot} get secrets", r"\(Forbidden\)", code=1)
+    kubectl.expect(f"{as_robot} -n other get pods", r"\(Forbidden\)", code=1)
+    kubectl.expect(f"{as_robot} create configmap c --from-literal=a=b", "may not create configmaps", code=1)
+    kubectl.expect(f"{as_robot} top pods", r"\(Forbidden\)|Forbidden", code=1)
+    kubectl.expect("create token robot --duration=1m", "10 minutes", code=1)
+    kubectl.expect("create token robot --audience=vault", "Unsupported value", code=1)
+    kubectl.expect("create token robot --bound-object-kind=Pod --bound-object-name=p", "boundObjectRef", code=1)
+    kubectl.expect("create token nobody", "not found", code=1)
+    kubectl.expect(f"--token={token} auth whoami", r"^Username +\S+robot$")
+    kubectl.expect("delete serviceaccount robot", "deleted")
