@@ -15,5 +15,6 @@ encoded objects (`encoding.py`), which can be thrown away at any time.
     watching.py      watch                            applying.py        server-side apply
     pod_streams.py   logs, exec, attach               port_forwarding.py ports; both with spdy.py and spdy_exec.py
     derived.py       what is made when it is asked    reviews.py         what a caller may do
+    views.py         kinds that have a second name
     server.py        HTTP and TLS                     statuses.py        what went wrong
 """

@@ -22,7 +22,7 @@ from cluster.api.yaml_reader import Refused as RefusedYaml
 from cluster.api.yaml_reader import read_yaml
 from cluster.kubernetes.negotiation import JSON, PROTOBUF
 from cluster.kubernetes.protobuf import MAGIC
-from cluster.kubernetes.resources import BY_KIND
+from cluster.kubernetes.resources import BY_KIND, RESOURCES
 from cluster.kubernetes.statuses import Refused
 from cluster.pb.v1 import kubernetes_pb2 as bodies
 
@@ -38,14 +38,16 @@ _OTHERS: dict[str, type[Message]] = {
     "SelfSubjectAccessReview": bodies.SelfSubjectAccessReview,
     "SelfSubjectReview": bodies.SelfSubjectReview,
     "SelfSubjectRulesReview": bodies.SelfSubjectRulesReview,
+    "TokenRequest": bodies.TokenRequest,
 }
+_SHAPES = {(row.api_version, row.kind.name): row.shape for row in RESOURCES if row.shape is not None}
 _POINTERS = frozenset(
     (
         *("replicas", "controller", "blockOwnerDeletion", "gracePeriodSeconds", "deletionGracePeriodSeconds"),
         *("terminationGracePeriodSeconds", "activeDeadlineSeconds", "runAsUser", "runAsGroup", "runAsNonRoot"),
         *("privileged", "allowPrivilegeEscalation", "readOnlyRootFilesystem", "enableServiceLinks", "priority"),
         *("tolerationSeconds", "optional", "defaultMode", "mode", "started", "immutable", "orphanDependents"),
-        *("leaseDurationSeconds", "leaseTransitions", "holderIdentity"),
+        *("leaseDurationSeconds", "leaseTransitions", "holderIdentity", "expirationSeconds"),
     )
 )
 """Fields that are pointers in Go: 0, false and "" mean just that."""
@@ -125,6 +127,7 @@ def _read_protobuf(body: bytes, kind: str) -> dict[str, Any]:
     kind = envelope.typeMeta.kind or kind
     row = BY_KIND.get(kind)
     message_type: type[Message] | None = row.kind.message if row is not None else _OTHERS.get(kind)
+    message_type = _SHAPES.get((envelope.typeMeta.apiVersion, kind), message_type)
     if message_type is None:
         raise Refused(415, "UnsupportedMediaType", f'a "{kind[:80]}" is not read from protobuf; send it as JSON')
     message = message_type()

@@ -200,7 +200,7 @@ def _schema_name(descriptor: Descriptor) -> str:
     name = descriptor.name
     if name in _META:
         return f"io.k8s.apimachinery.pkg.apis.meta.v1.{name}"
-    owner = next((each for each in RESOURCES if name.startswith(each.kind.name) and each.group), None)
+    owner = next((each for each in RESOURCES if name.startswith(each.descriptor.name) and each.group), None)
     group = (owner.group.partition(".")[0] if owner is not None else "") or "core"
     return f"io.k8s.api.{group}.v1.{name}"
 

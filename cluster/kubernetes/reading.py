@@ -15,7 +15,7 @@ from cluster.actor.tasks import Tasks
 from cluster.api.errors import BadRequest, DeadlineExceeded
 from cluster.api.kinds import AnyObject
 from cluster.client.interface import ListResult
-from cluster.kubernetes import protobuf, query
+from cluster.kubernetes import protobuf, query, views
 from cluster.kubernetes.call import Answer, Call
 from cluster.kubernetes.encoding import TAIL, list_head
 from cluster.kubernetes.negotiation import Form
@@ -59,7 +59,7 @@ async def list_objects(call: Call) -> Answer:
     if form is Form.TABLE:
         head = call.tables.head(kind, metadata, version=call.accepted.version)
         return Answer((head, *parts, TAIL))
-    name, version = kind.name, kind.api_version
+    name, version = kind.name, call.target.resource.api_version
     if form is Form.METADATA:
         name, version = protobuf.METADATA, protobuf.METADATA_VERSION
     if call.accepted.is_protobuf:
@@ -71,11 +71,7 @@ def _encode(call: Call, objects: list[AnyObject]) -> list[bytes]:
     """As items of a list, or rows of a table."""
     if call.accepted.form is Form.TABLE:
         return call.rows(objects)
-    if call.accepted.is_protobuf:
-        encode = protobuf.raw_metadata_of if call.accepted.form is Form.METADATA else protobuf.raw_of
-    else:
-        encode = call.encoder.metadata if call.accepted.form is Form.METADATA else call.encoder.json
-    return [encode(obj) for obj in objects]
+    return [call.item(obj) for obj in objects]
 
 
 def _metadata_of(page: ListResult[AnyObject]) -> dict[str, Any]:
@@ -117,7 +113,7 @@ async def _following(call: Call, token: str) -> ListResult[AnyObject]:
         call.target.resource.kind.message,
         call.namespace,
         label_selector=call.query.get("labelSelector", ""),
-        field_selector=call.query.get("fieldSelector", ""),
+        field_selector=views.selector(call.target.resource, call.query.get("fieldSelector", "")),
         limit=_PAGE,
         continue_token=token,
         timeout_s=call.timeout_s,
@@ -146,7 +142,7 @@ async def find(call: Call, page: int = 0) -> ListResult[AnyObject]:
         kind.message,
         call.namespace,
         label_selector=words.get("labelSelector", ""),
-        field_selector=words.get("fieldSelector", ""),
+        field_selector=views.selector(call.target.resource, words.get("fieldSelector", "")),
         limit=query.number(words, "limit") or page,
         continue_token=token,
         revision=wanted if exact else None,

@@ -18,7 +18,7 @@ from cluster.api.json import message_from_json, read_object
 from cluster.api.json_parse import MAX_PROBLEMS
 from cluster.api.kinds import AnyObject
 from cluster.client import operations
-from cluster.kubernetes import patching, query
+from cluster.kubernetes import patching, query, views
 from cluster.kubernetes.bodies import read_body, read_dict
 from cluster.kubernetes.call import Call
 from cluster.kubernetes.statuses import Refused
@@ -48,13 +48,14 @@ def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | Non
     kind = row.kind
     if data.get("kind") not in (None, "", kind.name):
         raise BadRequest(f'the object is a "{str(data["kind"])[:80]}", and the path is of {row.plural} ({kind.name})')
-    if data.get("apiVersion") not in (None, "", kind.api_version):
-        raise BadRequest(f'the object is of "{str(data["apiVersion"])[:80]}", and the path is of {kind.api_version}')
+    if data.get("apiVersion") not in (None, "", row.api_version):
+        raise BadRequest(f'the object is of "{str(data["apiVersion"])[:80]}", and the path is of {row.api_version}')
     strictness = query.field_validation(call.query)
+    data, misplaced = views.stored(row, data)
     reading = read_object({**data, "kind": kind.name, "apiVersion": kind.api_version})
     warnings: list[str] = []
-    if reading.unknown:
-        unknown = [f'unknown field "{problem.path}"' for problem in reading.unknown]
+    unknown = [f'unknown field "{path}"' for path in (*misplaced, *(problem.path for problem in reading.unknown))]
+    if unknown:
         if strictness == "Strict":
             raise BadRequest(
                 f'{kind.name} in version "{row.version}" cannot be handled as a {kind.name}: '

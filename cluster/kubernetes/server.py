@@ -29,7 +29,7 @@ from cluster.api.errors import ApiError, BadRequest, Internal, Overloaded, Unava
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
 from cluster.kubernetes import derived, pod_streams, port_forwarding, query, reviews, routing
-from cluster.kubernetes.authentication import Authentication
+from cluster.kubernetes.authentication import Accounts, Authentication
 from cluster.kubernetes.bodies import MAX_BYTES
 from cluster.kubernetes.call import TIMEOUT_S, Answer, Call, encoded
 from cluster.kubernetes.discovery import Other
@@ -39,6 +39,7 @@ from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
 from cluster.kubernetes.statuses import Refused, code_of, failure, retry_after_s
 from cluster.kubernetes.tables import Tables
 from cluster.kubernetes.watching import Watching
+from cluster.rpc.account_tokens import Account
 from cluster.rpc.identity import Identity
 
 _log = logging.getLogger("podium.kubernetes")
@@ -106,6 +107,7 @@ class KubernetesServer:
         self._address = address
         self._tls = tls
         self._authentication = authentication
+        self._accounts = Accounts(clock)
         self._connect = connect
         self._reach = reach
         self._clock = clock
@@ -174,7 +176,10 @@ class KubernetesServer:
                 return web.Response(text="ok")
             transport = request.transport
             certificate = transport.get_extra_info("peercert") if transport is not None else None
-            identity = self._authentication.who(certificate, request.headers.get("Authorization", ""))
+            who = self._authentication.who(certificate, request.headers.get("Authorization", ""))
+            identity = who if isinstance(who, Identity) else who.identity
+            if isinstance(who, Account):
+                await self._accounts.check(who, self._client(identity))
             if (about := self._about(request, parts)) is not None:
                 return about
             if (review := reviews.BY_PARTS.get(tuple(parts))) is not None:
@@ -262,6 +267,7 @@ class KubernetesServer:
             timeout_s=min(query.duration_s(words, "timeout") or TIMEOUT_S, 60.0),
             commands=tuple(request.rel_url.query.getall("command", ())),
             reach=lambda address: self._reach(identity, address),
+            mint=lambda account, lifetime_s: self._authentication.mint(identity, account, lifetime_s),
         )
 
     @staticmethod
@@ -408,9 +414,7 @@ def _quoted(text: str) -> str:
     return clean.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _document(
-    request: web.BaseRequest, data: dict[str, Any], status: int = 200, *, whole: bool = True
-) -> web.Response:
+def _document(request: web.BaseRequest, data: dict[str, Any], status: int = 200, *, whole: bool = True) -> web.Response:
     """What is no object of the table and has no other form than JSON and protobuf. Not `whole`: an error."""
     is_protobuf = prefers_protobuf(request.headers.get("Accept", ""), whole=whole)
     headers = {"Content-Type": PROTOBUF if is_protobuf else JSON, "Vary": "Accept"}

@@ -27,7 +27,7 @@ import orjson
 from cluster.actor.clock import Clock
 from cluster.api.errors import ApiError, BadRequest
 from cluster.client.interface import EventType, WatchEvent
-from cluster.kubernetes import protobuf, query
+from cluster.kubernetes import protobuf, query, views
 from cluster.kubernetes.call import Call, encoded
 from cluster.kubernetes.negotiation import Form
 from cluster.kubernetes.statuses import expired_event, failure
@@ -95,7 +95,7 @@ class Watching:
         """The lines, as they come, several at a time. Begins with an empty one when it is clear that there is an answer
         to give; before that it raises what the master says instead (Forbidden, Expired ...)."""
         words, target = self._call.query, self._call.target
-        field_selector = words.get("fieldSelector", "")
+        field_selector = views.selector(target.resource, words.get("fieldSelector", ""))
         if target.name:
             field_selector = ",".join(filter(None, (field_selector, f"metadata.name={target.name}")))
         stop = self._call.client.listen(
@@ -180,26 +180,26 @@ class Watching:
         return self._call.at(self._clock.wall()).table([obj], metadata, headings=headings)
 
     def _bookmark(self, annotations: Mapping[str, str] | None = None) -> bytes:
-        kind = self._call.target.resource.kind
+        row = self._call.target.resource
         if self._call.accepted.is_protobuf:
-            marked = kind.message()
+            marked = row.kind.message()
             marked.metadata.resourceVersion = str(self._revision)
             marked.metadata.annotations.update(annotations or {})
             return self._event("BOOKMARK", self._call.one(marked))
         metadata: dict[str, Any] = {"resourceVersion": str(self._revision), "creationTimestamp": None}
         if annotations:
             metadata["annotations"] = dict(annotations)
-        shown: dict[str, Any] = {"kind": kind.name, "apiVersion": kind.api_version, "metadata": metadata}
+        shown: dict[str, Any] = {"kind": row.kind.name, "apiVersion": row.api_version, "metadata": metadata}
         if self._call.accepted.form is Form.METADATA:
             shown |= {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
         if self._call.accepted.form is Form.TABLE:
-            row = {"cells": [], "object": {**shown, "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}}
+            cells = {"cells": [], "object": {**shown, "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}}
             shown = {
                 "kind": "Table",
                 "apiVersion": f"meta.k8s.io/{self._call.accepted.version}",
                 "metadata": metadata,
                 "columnDefinitions": [],
-                "rows": [row],
+                "rows": [cells],
             }
         return self._event("BOOKMARK", orjson.dumps(shown))
 

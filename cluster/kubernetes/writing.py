@@ -15,7 +15,7 @@ from cluster.api.errors import AlreadyExists, Conflict, Invalid, NotFound
 from cluster.api.kinds import AnyObject
 from cluster.api.meta import Key
 from cluster.client import operations
-from cluster.kubernetes import applying, patching, query, reading
+from cluster.kubernetes import applying, patching, query, reading, views
 from cluster.kubernetes.bodies import media_type, read_dict
 from cluster.kubernetes.call import Answer, Call
 from cluster.kubernetes.requested import (
@@ -28,7 +28,7 @@ from cluster.kubernetes.requested import (
     read_patch,
     write,
 )
-from cluster.kubernetes.statuses import success
+from cluster.kubernetes.statuses import Refused, success
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 
@@ -37,13 +37,19 @@ _DELETE_AT_ONCE = 500
 
 async def create(call: Call) -> Answer:
     """POST to a collection."""
-    given = given_object(call, read_dict(call.content_type, call.body, call.target.resource.kind.name))
+    row = call.target.resource
+    data = read_dict(call.content_type, call.body, row.kind.name)
+    views.check_new(row, data)
+    given = given_object(call, data)
     obj = await write(call, operations.create(given.object))
     return Answer(call.one(obj), 201, [*given.warnings, *caveats(obj)])
 
 
 async def _apply(call: Call) -> Answer:
     """PATCH with what a manager wants of the object, or of its status: server-side apply (applying.py)."""
+    if call.target.resource.shape is not None:
+        kept = call.target.resource.kind.api_version
+        raise Refused(415, "UnsupportedMediaType", f"server-side apply is for objects as {kept} has them")
     kind = call.target.resource.kind
     wanted = read_applied(call, kind.name)
     named = wanted.get("metadata", {}).get("resourceVersion")
@@ -99,7 +105,8 @@ async def patch(call: Call) -> Answer:
     kind = call.target.resource.kind
     for attempt in range(1, TRIES + 1):
         current = await call.client.get(kind.message, call.target.name, call.namespace, timeout_s=call.timeout_s)
-        patched = patching.apply_patch(media, plain(current, exact=True), wanted, call.target.resource.descriptor)
+        before = views.shown(call.target.resource, plain(current, exact=True))
+        patched = patching.apply_patch(media, before, wanted, call.target.resource.descriptor)
         meta = patched.get("metadata")
         named = meta.get("resourceVersion") if isinstance(meta, dict) else None
         if isinstance(meta, dict) and not named:

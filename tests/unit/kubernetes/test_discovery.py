@@ -11,6 +11,7 @@ import pytest
 from cluster.api.kinds import KINDS
 from cluster.kubernetes import discovery, openapi
 from cluster.kubernetes.paths import NoSuchPath
+from cluster.kubernetes.resources import RESOURCES
 from tests.unit.kubernetes.conftest import Api
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
@@ -110,7 +111,7 @@ def test_the_second_version_as_json_and_as_protobuf() -> None:
     assert proto.startswith(b"\n\x032.0")
     for kind in KINDS:
         assert f"/{kind.plural}/{{name}}".encode() in proto
-    assert proto.count(b"fieldValidation") == len(KINDS)
+    assert proto.count(b"fieldValidation") == len(RESOURCES)
 
 
 def test_other_documents_there_are_not() -> None:

@@ -126,7 +126,7 @@ async def test_what_is_carried_out_otherwise_is_warned_of(api: Api) -> None:
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}}
     reply = await api.ask("POST", "/api/v1/namespaces/default/serviceaccounts", account)
     assert reply.code == 201
-    assert "nothing is done with it" in reply.headers["Warning"]
+    assert "pods have no identity of their own" in reply.headers["Warning"]
     unnamed = {**account, "secrets": [{"kind": "Secret"}]}
     assert (await api.ask("POST", "/api/v1/namespaces/default/serviceaccounts", unnamed)).code == 422
 
