@@ -84,7 +84,7 @@ class Call:
         is_protobuf = self.accepted.is_protobuf
         if self.accepted.form is Form.METADATA:
             return protobuf.metadata(obj) if is_protobuf else self.encoder.metadata(obj)
-        return protobuf.whole(obj) if is_protobuf else self.encoder.json(obj)
+        return protobuf.one(obj) if is_protobuf else self.encoder.json(obj)
 
     def table(self, objects: list[Any], metadata: dict[str, Any], *, headings: bool = True) -> bytes:
         """Objects as a table."""

@@ -408,9 +408,7 @@ def _quoted(text: str) -> str:
     return clean.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _document(
-    request: web.BaseRequest, data: dict[str, Any], status: int = 200, *, whole: bool = True
-) -> web.Response:
+def _document(request: web.BaseRequest, data: dict[str, Any], status: int = 200, *, whole: bool = True) -> web.Response:
     """What is no object of the table and has no other form than JSON and protobuf. Not `whole`: an error."""
     is_protobuf = prefers_protobuf(request.headers.get("Accept", ""), whole=whole)
     headers = {"Content-Type": PROTOBUF if is_protobuf else JSON, "Vary": "Accept"}
