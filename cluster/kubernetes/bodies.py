@@ -1,8 +1,8 @@
 """What the body of a request says: JSON, YAML, or Kubernetes' protobuf.
 
 Without a Content-Type it is JSON. Protobuf bodies (kubectl sends them from `create` and a few others, and knows no
-other way) are an envelope with the bytes of an object, whose fields have the numbers of our messages; they are turned
-into what the same body would say in JSON, so that everything after this file knows one form only.
+other way) are an envelope with the bytes of an object (whole.py); they are turned into what the same body would say in
+JSON, so that everything after this file knows one form only.
 
 Go writes every field into protobuf that is no pointer, set or not: an empty text, 0 and an empty time mean that nothing
 was said. Where Go has a pointer (replicas, runAsUser), 0 means 0. Pure.
@@ -24,6 +24,7 @@ from cluster.kubernetes.negotiation import JSON, PROTOBUF
 from cluster.kubernetes.protobuf import MAGIC
 from cluster.kubernetes.resources import BY_KIND, RESOURCES
 from cluster.kubernetes.statuses import Refused
+from cluster.kubernetes.whole import whole
 from cluster.pb.v1 import kubernetes_pb2 as bodies
 
 MAX_BYTES = 3 * 1024 * 1024
@@ -47,7 +48,9 @@ _POINTERS = frozenset(
         *("terminationGracePeriodSeconds", "activeDeadlineSeconds", "runAsUser", "runAsGroup", "runAsNonRoot"),
         *("privileged", "allowPrivilegeEscalation", "readOnlyRootFilesystem", "enableServiceLinks", "priority"),
         *("tolerationSeconds", "optional", "defaultMode", "mode", "started", "immutable", "orphanDependents"),
-        *("leaseDurationSeconds", "leaseTransitions", "holderIdentity", "expirationSeconds"),
+        *("leaseDurationSeconds", "leaseTransitions", "holderIdentity", "fsGroup", "automountServiceAccountToken"),
+        *("shareProcessNamespace", "setHostnameAsFQDN", "allocateLoadBalancerNodePorts", "hostProcess"),
+        *("expirationSeconds",),
     )
 )
 """Fields that are pointers in Go: 0, false and "" mean just that."""
@@ -126,7 +129,7 @@ def _read_protobuf(body: bytes, kind: str) -> dict[str, Any]:
         raise BadRequest("the body is not protobuf") from None
     kind = envelope.typeMeta.kind or kind
     row = BY_KIND.get(kind)
-    message_type: type[Message] | None = row.kind.message if row is not None else _OTHERS.get(kind)
+    message_type = whole(row.kind.message.DESCRIPTOR.name) if row is not None else _OTHERS.get(kind)
     message_type = _SHAPES.get((envelope.typeMeta.apiVersion, kind), message_type)
     if message_type is None:
         raise Refused(415, "UnsupportedMediaType", f'a "{kind[:80]}" is not read from protobuf; send it as JSON')

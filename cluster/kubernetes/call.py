@@ -107,7 +107,7 @@ class Call:
             return self.json(obj)
         row = self.target.resource
         if row.shape is None:
-            return obj.SerializeToString()
+            return protobuf.raw_of(obj)
         return views.message(row, plain(obj, exact=True)).SerializeToString()
 
     def json(self, obj: AnyObject) -> bytes:

@@ -4,7 +4,8 @@
     LENGTH WatchEvent{type, object{raw}} ...            a watch: 4 bytes of length, the first the highest; raw as above
 
 The messages that are stored have Kubernetes' names, numbers and types, so their bytes are what goes out. Fields of
-Podium's own have numbers from 10,000, which nobody else knows, and passes over. The items of a list stand in it one
+Podium's own have numbers from 10,000, which nobody else knows, and passes over. What is put aside with an object is
+shown where it was written, as in JSON (whole.py). The items of a list stand in it one
 after the other, each as a field with the number 2, so a list is put together from bytes. Pure.
 """
 
@@ -15,9 +16,12 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from cluster.api import aside
+from cluster.api.errors import Invalid
 from cluster.api.json import message_from_json
-from cluster.api.kinds import AnyObject, kind_of
+from cluster.api.kinds import AnyObject
 from cluster.kubernetes.query import duration_s
+from cluster.kubernetes.whole import whole
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import kubernetes_pb2 as bodies
 
@@ -55,23 +59,25 @@ def envelope_head(kind: str, api_version: str, length: int) -> bytes:
 
 def raw_of(obj: AnyObject) -> bytes:
     """An object, as it stands in a list."""
-    return obj.SerializeToString()
+    return _with_aside(obj) if aside.ANNOTATION in obj.metadata.annotations else obj.SerializeToString()
+
+
+def _with_aside(obj: AnyObject) -> bytes:
+    """An object with what is aside where it was written. What was written there is not checked by anybody: if it is of
+    a wrong type, it stays aside."""
+    content = aside.plain(obj, exact=True)
+    del content["kind"], content["apiVersion"]
+    try:
+        return message_from_json(whole(obj.DESCRIPTOR.name), content).SerializeToString()
+    except Invalid:
+        return obj.SerializeToString()
 
 
 def raw_metadata_of(obj: AnyObject) -> bytes:
     """Its metadata alone, as it stands in a list of such."""
-    return bodies.PartialObjectMetadata(metadata=obj.metadata).SerializeToString()
-
-
-def whole(obj: AnyObject) -> bytes:
-    """A body with an object."""
-    kind = kind_of(obj)
-    return envelope(kind.name, kind.api_version, raw_of(obj))
-
-
-def metadata(obj: AnyObject) -> bytes:
-    """A body with its metadata alone."""
-    return envelope(METADATA, METADATA_VERSION, raw_metadata_of(obj))
+    found = bodies.PartialObjectMetadata(metadata=obj.metadata)
+    found.metadata.annotations.pop(aside.ANNOTATION, None)
+    return found.SerializeToString()
 
 
 def items(raws: Iterable[bytes]) -> bytes:
