@@ -2,17 +2,27 @@
 
 Both are the cluster's own: a certificate that its authority signed and that names an identity (`cluster.rpc.identity`),
 or a token of it (`cluster.rpc.tokens`). A certificate counts before a token. TLS has checked a certificate's signature
-and dates before this file sees it.
+and dates before this file sees it. Nobody may act as somebody else (`kubectl --as`): who says so is refused, for
+otherwise it would act as itself, with other rights than it meant to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cluster.api.errors import Unauthenticated
+from cluster.api.errors import Forbidden, Unauthenticated
 from cluster.rpc.identity import Identity, parse_spiffe
 from cluster.rpc.tokens import TokenChecker
+
+_IMPERSONATE = "impersonate-"
+"""How the names of headers begin by which a caller would be somebody else."""
+
+
+def refuse_impersonation(identity: Identity, headers: Iterable[str]) -> None:
+    """Raises Forbidden if the caller wants to act as somebody else. `headers`: the names of those that it sent."""
+    if any(name.lower().startswith(_IMPERSONATE) for name in headers):
+        raise Forbidden(f'User "{identity}" cannot impersonate others: in this cluster everybody acts as itself')
 
 
 class Authentication:

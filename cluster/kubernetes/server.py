@@ -29,7 +29,7 @@ from cluster.api.errors import ApiError, BadRequest, Internal, Overloaded, Unava
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
 from cluster.kubernetes import derived, pod_streams, port_forwarding, query, reviews, routing
-from cluster.kubernetes.authentication import Authentication
+from cluster.kubernetes.authentication import Authentication, refuse_impersonation
 from cluster.kubernetes.bodies import MAX_BYTES
 from cluster.kubernetes.call import TIMEOUT_S, Answer, Call
 from cluster.kubernetes.discovery import Other
@@ -176,6 +176,7 @@ class KubernetesServer:
             transport = request.transport
             certificate = transport.get_extra_info("peercert") if transport is not None else None
             identity = self._authentication.who(certificate, request.headers.get("Authorization", ""))
+            refuse_impersonation(identity, request.headers)
             if (about := self._about(request, parts)) is not None:
                 return about
             if (review := reviews.BY_PARTS.get(tuple(parts))) is not None:

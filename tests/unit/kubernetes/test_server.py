@@ -67,6 +67,18 @@ async def test_a_certificate_of_another_authority_does_not_get_through(api: Api,
     assert api.callers == []
 
 
+async def test_nobody_acts_as_somebody_else(api: Api) -> None:
+    for headers in (
+        {"Impersonate-User": "bob"},
+        {"impersonate-group": "system:masters"},
+        {"Impersonate-Extra-scopes": "a"},
+    ):
+        reply = await api.get(PODS, headers=headers)
+        assert (reply.code, reply.reason) == (403, "Forbidden")
+        assert "cannot impersonate" in reply.body["message"]
+    assert api.callers == []
+
+
 async def test_health_is_anybodys_to_ask(api: Api) -> None:
     for path in ("/healthz", "/livez", "/readyz", "/readyz/ping"):
         reply = await api.get(path)
