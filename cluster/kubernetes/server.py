@@ -34,7 +34,7 @@ from cluster.kubernetes.bodies import MAX_BYTES
 from cluster.kubernetes.call import TIMEOUT_S, Answer, Call
 from cluster.kubernetes.discovery import Other
 from cluster.kubernetes.encoding import Encoder
-from cluster.kubernetes.negotiation import PLAIN, negotiate
+from cluster.kubernetes.negotiation import PLAIN, Form, negotiate
 from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
 from cluster.kubernetes.statuses import Refused, code_of, failure, retry_after_s
 from cluster.kubernetes.tables import Tables
@@ -228,6 +228,7 @@ class KubernetesServer:
         """What is made of other things when it is asked for."""
         if request.method != "GET" or query.flag(_query(request), "watch"):
             raise routing.not_allowed("watch" if request.method == "GET" else request.method)
+        accepted = negotiate(request.headers.get("Accept", ""))
         if self._calls >= MAX_CALLS:
             raise Overloaded("too many requests at the same time, please try again later")
         self._calls += 1
@@ -239,7 +240,10 @@ class KubernetesServer:
                 namespace,
                 name,
             )
-            document = await derived.read(row, asked, _query(request))
+            words = _query(request)
+            document = await derived.read(row, asked, words)
+            if accepted.form is Form.TABLE:
+                document = derived.table(row, document, accepted, words.get("includeObject", ""), asked.now_s)
         finally:
             self._calls -= 1
         return web.Response(body=orjson.dumps(document), headers={"Content-Type": _JSON})
