@@ -52,6 +52,11 @@ class Encoder:
         self._kept: dict[str, tuple[str, bytes]] = {}
         self._metadata: dict[str, tuple[str, bytes]] = {}
 
+    @property
+    def keeps(self) -> bool:
+        """It remembers anything."""
+        return self._max_bytes > 0
+
     def json(self, obj: AnyObject) -> bytes:
         """The object."""
         return self._encode(self._kept, obj, plain)
@@ -67,7 +72,7 @@ class Encoder:
         if found is not None and found[0] == version:
             return found[1]
         data = orjson.dumps(build(obj))
-        if uid and version:
+        if uid and version and self.keeps:
             if found is not None:
                 self._bytes -= len(found[1])
                 del kept[uid]  # so that it is the youngest again
