@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cluster.actor import daemon
 from cluster.actor.clock import SystemClock
+from cluster.actor.open_files import raise_file_limit
 from cluster.actor.supervisor import ChildSpec, Supervisor
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.grpc_client import GrpcClusterClient
@@ -46,6 +47,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     flags = parser.parse_args(argv)
     log.setup("kubernetes", flags.log_level)
+    raise_file_limit()  # a connection for each watch
     try:
         credentials = Credentials.load(flags.credentials)
         cluster, identity = credentials.who()
