@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
 from multidict import MultiDict
 
 from cluster.actor.clock import Clock
@@ -44,9 +45,8 @@ from cluster.rpc.identity import Identity
 _log = logging.getLogger("podium.kubernetes")
 _http_log = logging.getLogger("podium.kubernetes.http")
 """For aiohttp; what somebody sends that is no HTTP is answered with 400, and is nobody's news here."""
-_http_log.addFilter(
-    lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | ConnectionError))
-)
+_NO_NEWS = HttpProcessingError | RequestPayloadError | ConnectionError
+_http_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], _NO_NEWS)))
 
 MAX_CALLS = 600
 """At the same time, watches apart. What is more is refused, so that what was begun is done in time."""
@@ -55,7 +55,9 @@ MAX_STREAMS = 500
 """Logs that are followed and commands that run."""
 WRITE_TIMEOUT_S = 30.0
 KEEPALIVE_S = 75.0
-"""How long a connection may be idle."""
+"""How long a connection may be idle, the head of a request half sent included."""
+BODY_S = 60.0
+"""For a body to arrive."""
 MAX_CLIENTS = 256
 """Callers whose connection to the master is kept."""
 _STOP_S = 2.0
@@ -140,6 +142,7 @@ class KubernetesServer:
             logger=_http_log,
             keepalive_timeout=KEEPALIVE_S,
             max_line_size=16384,
+            auto_decompress=False,  # bodies that are packed are refused: nobody sends any, but to fill the memory
         )
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_STOP_S)
         await self._runner.setup()
@@ -170,6 +173,7 @@ class KubernetesServer:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         target: Target | None = None
         try:
+            _check_http(request)
             parts = parts_of(request.rel_url.raw_path)
             if parts and parts[0] in routing.HEALTH:
                 return web.Response(text="ok")
@@ -349,17 +353,37 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _check_http(request: web.BaseRequest) -> None:
+    """What the parser lets through, and this server does not understand. Raises Refused."""
+    if request.version not in (HttpVersion10, HttpVersion11):
+        raise Refused(505, "BadRequest", "HTTP/1.1 is spoken here")
+    if request.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+        raise Refused(501, "BadRequest", "of transfer encodings, only chunked is understood")
+
+
 async def _read(request: web.BaseRequest) -> bytes:
-    """The body. Raises Refused (413) for one that is too large."""
+    """The body. Raises Refused for one that is too large (413), packed (415) or too slow (408), and BadRequest for one
+    that breaks off."""
     length = request.content_length
     if length is not None and length > MAX_BYTES:
         raise _too_large()
+    if (packed := request.headers.get("Content-Encoding", "identity").lower()) != "identity":
+        raise Refused(415, "UnsupportedMediaType", f'the body is packed ("{packed[:40]}"); send it as it is')
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
     parts, size = [], 0
-    async for part in request.content.iter_any():
-        size += len(part)
-        if size > MAX_BYTES:
-            raise _too_large()
-        parts.append(part)
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for part in request.content.iter_any():
+                size += len(part)
+                if size > MAX_BYTES:
+                    raise _too_large()
+                parts.append(part)
+    except TimeoutError:
+        raise Refused(408, "Timeout", f"the body did not arrive within {BODY_S:.0f} s") from None
+    except (HttpProcessingError, RequestPayloadError) as error:
+        raise BadRequest(f"the body cannot be read: {str(error)[:200]}") from error
     return b"".join(parts)
 
 
