@@ -15,7 +15,7 @@ from cluster.api.managers import MAX_NAME_BYTES
 from cluster.api.times import format_time
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
-from cluster.kubernetes import protobuf, views
+from cluster.kubernetes import protobuf, query, views
 from cluster.kubernetes.encoding import Encoder
 from cluster.kubernetes.negotiation import Accepted, Form
 from cluster.kubernetes.paths import Target
@@ -88,6 +88,10 @@ class Call:
 
     def one(self, obj: AnyObject) -> bytes:
         """An object in the form that the caller wants."""
+        if query.dry_run(self.query) and self.encoder.keeps:
+            # It was not written: nobody else shall be shown it, as it is now or as that version of the object.
+            encoder = Encoder(max_bytes=0)
+            return replace(self, encoder=encoder, tables=Tables(encoder)).one(obj)
         if self.accepted.form is Form.TABLE:
             metadata = {"resourceVersion": obj.metadata.resourceVersion}
             return self.table([obj], metadata)

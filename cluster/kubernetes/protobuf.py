@@ -42,6 +42,7 @@ _MESSAGES: dict[str, type[Message]] = {
     "EndpointSlice": bodies.EndpointSlice,
     "NodeMetrics": bodies.NodeMetrics,
     "PodMetrics": bodies.PodMetrics,
+    METADATA: bodies.PartialObjectMetadata,
 }
 """What is no object of the table, by its kind."""
 

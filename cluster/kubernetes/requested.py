@@ -16,7 +16,7 @@ from cluster.api import aside
 from cluster.api.errors import BadRequest, Invalid
 from cluster.api.json import message_from_json, read_object
 from cluster.api.json_parse import MAX_PROBLEMS
-from cluster.api.kinds import AnyObject
+from cluster.api.kinds import AnyObject, unwrap
 from cluster.client import operations
 from cluster.kubernetes import patching, query, views
 from cluster.kubernetes.bodies import read_body, read_dict
@@ -92,8 +92,26 @@ async def write(call: Call, operation: wire.Operation, *, applied: bool = False)
     Raises what the master says."""
     if operation.WhichOneof("operation") in _MANAGED:
         operations.by_manager(operation, call.manager, subresource=call.target.subresource, applied=applied)
-    written = await call.client.write([operation], dry_run=query.dry_run(call.query), timeout_s=call.timeout_s)
-    return written.outcomes[0].unwrap()
+    dry_run = query.dry_run(call.query)
+    written = await call.client.write([operation], dry_run=dry_run, timeout_s=call.timeout_s)
+    obj = written.outcomes[0].unwrap()
+    if dry_run:
+        _as_before(obj, operation)
+    return obj
+
+
+def _as_before(obj: AnyObject, operation: wire.Operation) -> None:
+    """What a dry run answers has the version that there is, or none yet, for nothing was written: so that `kubectl
+    diff` shows what would become of an object, and not that it would have been written by somebody."""
+    word = operation.WhichOneof("operation")
+    if word == "create":
+        obj.metadata.ClearField("resourceVersion")
+    elif word in ("update", "update_status"):
+        given = unwrap(getattr(operation, word).object).metadata
+        for name in ("resourceVersion", "actor", "cause"):
+            if given.HasField(name):
+                obj.metadata.ClearField(name)
+                obj.metadata.MergeFrom(core.ObjectMeta(**{name: getattr(given, name)}))
 
 
 def body_of(call: Call, cls: type[M], kind: str) -> M:

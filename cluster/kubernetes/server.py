@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
 from multidict import MultiDict
 
 from cluster.actor.clock import Clock
@@ -29,12 +30,12 @@ from cluster.api.errors import ApiError, BadRequest, Internal, Overloaded, Unava
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
 from cluster.kubernetes import derived, pod_streams, port_forwarding, query, reviews, routing
-from cluster.kubernetes.authentication import Accounts, Authentication
+from cluster.kubernetes.authentication import Accounts, Authentication, refuse_impersonation
 from cluster.kubernetes.bodies import MAX_BYTES
 from cluster.kubernetes.call import TIMEOUT_S, Answer, Call, encoded
 from cluster.kubernetes.discovery import Other
 from cluster.kubernetes.encoding import Encoder
-from cluster.kubernetes.negotiation import JSON, PLAIN, PROTOBUF, Accepted, negotiate, prefers_protobuf
+from cluster.kubernetes.negotiation import JSON, PLAIN, PROTOBUF, Accepted, Form, negotiate, prefers_protobuf
 from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
 from cluster.kubernetes.statuses import Refused, code_of, failure, retry_after_s
 from cluster.kubernetes.tables import Tables
@@ -45,9 +46,8 @@ from cluster.rpc.identity import Identity
 _log = logging.getLogger("podium.kubernetes")
 _http_log = logging.getLogger("podium.kubernetes.http")
 """For aiohttp; what somebody sends that is no HTTP is answered with 400, and is nobody's news here."""
-_http_log.addFilter(
-    lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | ConnectionError))
-)
+_NO_NEWS = HttpProcessingError | RequestPayloadError | ConnectionError
+_http_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], _NO_NEWS)))
 
 MAX_CALLS = 600
 """At the same time, watches apart. What is more is refused, so that what was begun is done in time."""
@@ -56,7 +56,9 @@ MAX_STREAMS = 500
 """Logs that are followed and commands that run."""
 WRITE_TIMEOUT_S = 30.0
 KEEPALIVE_S = 75.0
-"""How long a connection may be idle."""
+"""How long a connection may be idle, the head of a request half sent included."""
+BODY_S = 60.0
+"""For a body to arrive."""
 MAX_CLIENTS = 256
 """Callers whose connection to the master is kept."""
 _STOP_S = 2.0
@@ -141,6 +143,7 @@ class KubernetesServer:
             logger=_http_log,
             keepalive_timeout=KEEPALIVE_S,
             max_line_size=16384,
+            auto_decompress=False,  # bodies that are packed are refused: nobody sends any, but to fill the memory
         )
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_STOP_S)
         await self._runner.setup()
@@ -171,6 +174,7 @@ class KubernetesServer:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         target: Target | None = None
         try:
+            _check_http(request)
             parts = parts_of(request.rel_url.raw_path)
             if parts and parts[0] in routing.HEALTH:
                 return web.Response(text="ok")
@@ -178,6 +182,7 @@ class KubernetesServer:
             certificate = transport.get_extra_info("peercert") if transport is not None else None
             who = self._authentication.who(certificate, request.headers.get("Authorization", ""))
             identity = who if isinstance(who, Identity) else who.identity
+            refuse_impersonation(identity, request.headers)
             if isinstance(who, Account):
                 await self._accounts.check(who, self._client(identity))
             if (about := self._about(request, parts)) is not None:
@@ -233,6 +238,7 @@ class KubernetesServer:
         """What is made of other things when it is asked for."""
         if request.method != "GET" or query.flag(_query(request), "watch"):
             raise routing.not_allowed("watch" if request.method == "GET" else request.method)
+        accepted = negotiate(request.headers.get("Accept", ""), protobuf=True)
         if self._calls >= MAX_CALLS:
             raise Overloaded("too many requests at the same time, please try again later")
         self._calls += 1
@@ -244,10 +250,15 @@ class KubernetesServer:
                 namespace,
                 name,
             )
-            document = await derived.read(row, asked, _query(request))
+            words = _query(request)
+            document = await derived.read(row, asked, words)
+            if accepted.form is Form.TABLE:
+                document = derived.table(row, document, accepted, words.get("includeObject", ""), asked.now_s)
+            elif accepted.form is Form.METADATA:
+                document = derived.metadata_only(document)
         finally:
             self._calls -= 1
-        return _document(request, document)
+        return _values(document, is_protobuf=accepted.is_protobuf)
 
     async def _call(self, request: web.BaseRequest, target: Target, identity: Identity) -> Call:
         words = _query(request)
@@ -370,17 +381,37 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _check_http(request: web.BaseRequest) -> None:
+    """What the parser lets through, and this server does not understand. Raises Refused."""
+    if request.version not in (HttpVersion10, HttpVersion11):
+        raise Refused(505, "BadRequest", "HTTP/1.1 is spoken here")
+    if request.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+        raise Refused(501, "BadRequest", "of transfer encodings, only chunked is understood")
+
+
 async def _read(request: web.BaseRequest) -> bytes:
-    """The body. Raises Refused (413) for one that is too large."""
+    """The body. Raises Refused for one that is too large (413), packed (415) or too slow (408), and BadRequest for one
+    that breaks off."""
     length = request.content_length
     if length is not None and length > MAX_BYTES:
         raise _too_large()
+    if (packed := request.headers.get("Content-Encoding", "identity").lower()) != "identity":
+        raise Refused(415, "UnsupportedMediaType", f'the body is packed ("{packed[:40]}"); send it as it is')
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
     parts, size = [], 0
-    async for part in request.content.iter_any():
-        size += len(part)
-        if size > MAX_BYTES:
-            raise _too_large()
-        parts.append(part)
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for part in request.content.iter_any():
+                size += len(part)
+                if size > MAX_BYTES:
+                    raise _too_large()
+                parts.append(part)
+    except TimeoutError:
+        raise Refused(408, "Timeout", f"the body did not arrive within {BODY_S:.0f} s") from None
+    except (HttpProcessingError, RequestPayloadError) as error:
+        raise BadRequest(f"the body cannot be read: {str(error)[:200]}") from error
     return b"".join(parts)
 
 
@@ -416,7 +447,10 @@ def _quoted(text: str) -> str:
 
 def _document(request: web.BaseRequest, data: dict[str, Any], status: int = 200, *, whole: bool = True) -> web.Response:
     """What is no object of the table and has no other form than JSON and protobuf. Not `whole`: an error."""
-    is_protobuf = prefers_protobuf(request.headers.get("Accept", ""), whole=whole)
+    return _values(data, status, is_protobuf=prefers_protobuf(request.headers.get("Accept", ""), whole=whole))
+
+
+def _values(data: dict[str, Any], status: int = 200, *, is_protobuf: bool) -> web.Response:
     headers = {"Content-Type": PROTOBUF if is_protobuf else JSON, "Vary": "Accept"}
     return web.Response(body=encoded(data, is_protobuf=is_protobuf), status=status, headers=headers)
 

@@ -66,6 +66,9 @@ _EVENT_COLUMNS = (
     Column("Name", lambda o, _: o.metadata.name, 1),
 )
 _NOT_OF_KUBERNETES = {("Pod", "REASON"), ("Node", "ENFORCE"), ("PriorityClass", "PREEMPTIONPOLICY")}
+_EXTERNAL_IP = Column(
+    "External-IP", lambda o, _: next((a.address for a in o.status.addresses if a.type == "ExternalIP"), NONE), 1
+)
 _MORE: dict[str, tuple[Column, ...]] = {
     "Pod": (Column("Readiness Gates", lambda o, _: NONE, 1),),
     "PriorityClass": (Column("PreemptionPolicy", lambda o, _: o.preemptionPolicy),),
@@ -82,6 +85,8 @@ def columns_of(kind: Kind) -> tuple[Column, ...]:
         for heading, cell in columns
         if (kind.name, heading) not in _NOT_OF_KUBERNETES
     ]
+    if kind.name == "Node":
+        found.insert([column.name for column in found].index("Internal-IP") + 1, _EXTERNAL_IP)
     return (*found, *_MORE.get(kind.name, ()))
 
 
