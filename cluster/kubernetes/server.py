@@ -37,6 +37,7 @@ from cluster.kubernetes.discovery import Other
 from cluster.kubernetes.encoding import Encoder
 from cluster.kubernetes.negotiation import JSON, PLAIN, PROTOBUF, Accepted, Form, negotiate, prefers_protobuf
 from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
+from cluster.kubernetes.sharing import Hub
 from cluster.kubernetes.statuses import Refused, code_of, failure, retry_after_s
 from cluster.kubernetes.tables import Tables
 from cluster.kubernetes.watching import Watching
@@ -121,6 +122,7 @@ class KubernetesServer:
         self._calls = 0
         self._streams = 0
         self._watching: set[Watching] = set()
+        self._hub = Hub(clock)
         self._tasks = Tasks("kubernetes")
         self._stopping = asyncio.Event()
         self._runner: web.ServerRunner | None = None
@@ -342,9 +344,10 @@ class KubernetesServer:
             raise Unavailable("the server is stopping")
         if len(self._watching) >= MAX_WATCHES:
             raise Overloaded("too many watches at the same time, please try again later")
-        watching = Watching(call, self._clock, self._rng)
+        watching = Watching(call, self._hub, self._clock, self._rng)
         self._watching.add(watching)
         lines = watching.lines()
+        patience = _Patience(request)
         try:
             await anext(lines)
             media = f"{PROTOBUF};stream=watch" if call.accepted.is_protobuf else JSON
@@ -352,18 +355,55 @@ class KubernetesServer:
             response.enable_chunked_encoding()
             await response.prepare(request)
             async for text in lines:
-                async with asyncio.timeout(WRITE_TIMEOUT_S):
-                    await response.write(text)
+                patience.begin()
+                await response.write(text)
+                patience.done()
             await response.write_eof()
         except ConnectionError:
             pass  # the reader has gone
-        except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()  # it reads nothing; what it has not taken is not to be kept for it
         finally:
+            patience.end()
             self._watching.discard(watching)
             await lines.aclose()
         return response
+
+
+class _Patience:
+    """Cuts off a reader that takes nothing: what it has not taken is not to be kept for it.
+
+    A timer for each write would take longer than most writes do. So there is one while something is written now and
+    then, which looks whether the write of that moment began long ago.
+    """
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+        self._loop = asyncio.get_running_loop()
+        self._since_s: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """A write begins."""
+        self._since_s = self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._since_s + WRITE_TIMEOUT_S, self._look)
+
+    def done(self) -> None:
+        """It has been taken."""
+        self._since_s = None
+
+    def end(self) -> None:
+        """There is nothing more to write."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._since_s is None:
+            return
+        if self._loop.time() < self._since_s + WRITE_TIMEOUT_S:
+            self._timer = self._loop.call_at(self._since_s + WRITE_TIMEOUT_S, self._look)
+        elif self._request.transport is not None:
+            self._request.transport.abort()
 
 
 def _listener(host: str, port: int) -> socket.socket:
