@@ -15,6 +15,7 @@ from typing import Any
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from cluster.api import aside
 from cluster.api.errors import BadRequest
 from cluster.api.json import read_json, to_json
 from cluster.api.json_parse import NOT_CARRIED_OUT, describe
@@ -139,7 +140,9 @@ def _read_protobuf(body: bytes, kind: str) -> dict[str, Any]:
     except DecodeError:
         raise BadRequest(f"the body does not hold a {kind} in protobuf") from None
     _drop_unset(message, kind)
-    return {"apiVersion": envelope.typeMeta.apiVersion, "kind": kind, **to_json(message, exact=True)}
+    data = {"apiVersion": envelope.typeMeta.apiVersion, "kind": kind, **to_json(message, exact=True)}
+    aside.restore(data)  # what protobuf has no field for was shown there (protobuf.py)
+    return data
 
 
 def _drop_unset(message: Message, path: str) -> None:

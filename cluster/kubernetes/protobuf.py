@@ -17,8 +17,8 @@ from typing import Any
 from google.protobuf.message import Message
 
 from cluster.api import aside
-from cluster.api.errors import Invalid
 from cluster.api.json import message_from_json
+from cluster.api.json_parse import Lenient, parser
 from cluster.api.kinds import AnyObject
 from cluster.kubernetes.query import duration_s
 from cluster.kubernetes.whole import whole
@@ -38,6 +38,7 @@ _MESSAGES: dict[str, type[Message]] = {
     "Scale": bodies.Scale,
     "SelfSubjectAccessReview": bodies.SelfSubjectAccessReview,
     "SelfSubjectReview": bodies.SelfSubjectReview,
+    "TokenRequest": bodies.TokenRequest,
     "SelfSubjectRulesReview": bodies.SelfSubjectRulesReview,
     "EndpointSlice": bodies.EndpointSlice,
     "NodeMetrics": bodies.NodeMetrics,
@@ -64,14 +65,18 @@ def raw_of(obj: AnyObject) -> bytes:
 
 
 def _with_aside(obj: AnyObject) -> bytes:
-    """An object with what is aside where it was written. What was written there is not checked by anybody: if it is of
-    a wrong type, it stays aside."""
+    """An object with what is aside where it was written. What has no field (volumes that Kubernetes has given up), or
+    is of a wrong type, because nobody has checked it, can be seen in the annotation only, which is there then."""
     content = aside.plain(obj, exact=True)
     del content["kind"], content["apiVersion"]
-    try:
-        return message_from_json(whole(obj.DESCRIPTOR.name), content).SerializeToString()
-    except Invalid:
+    cls, problems = whole(obj.DESCRIPTOR.name), Lenient()
+    arguments = parser(cls.DESCRIPTOR)(content, None, problems)
+    if problems:
         return obj.SerializeToString()
+    message: Any = cls(**arguments)
+    if problems.unknown or problems.not_carried_out:
+        message.metadata.annotations[aside.ANNOTATION] = obj.metadata.annotations[aside.ANNOTATION]
+    return bytes(message.SerializeToString())
 
 
 def raw_metadata_of(obj: AnyObject) -> bytes:

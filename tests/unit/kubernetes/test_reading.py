@@ -195,6 +195,7 @@ async def test_what_is_encoded_once_is_not_shown_for_another_version(api: Api, c
         assert (await api.get(f"{PODS}/web", headers=TABLE)).body["rows"][0]["cells"][2] == phase
 
 
-async def test_forms_that_are_not_served(api: Api) -> None:
-    reply = await api.get(PODS, headers={"Accept": "text/html"})
-    assert (reply.code, reply.reason) == (406, "NotAcceptable")
+@pytest.mark.parametrize("accept", ["text/html", "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io"])
+async def test_forms_that_are_not_served(api: Api, accept: str) -> None:
+    reply = await api.get(PODS, headers={"Accept": accept})
+    assert reply.code == 406
