@@ -269,3 +269,15 @@ def test_a_node_that_is_down_is_out_of_reach(cluster: Cluster, kubectl: Kubectl,
     kubectl.expect(f"get --raw {path}", "(?i)error trying to reach service|unable to handle", code=1)
     cluster.start_node("node-2")
     cluster.wait("rc/site", ready=2)
+
+
+# --- explained
+
+
+def test_explain_has_descriptions(kubectl: Kubectl) -> None:
+    kubectl.expect("explain pod", r"(?s)DESCRIPTION:\n +\S+.*FIELDS:.*spec\s+<PodSpec>\n +\S+")
+    kubectl.expect("explain pod.spec", r"terminationGracePeriodSeconds\s+<integer>\n +Between SIGTERM and SIGKILL")
+    kubectl.expect("explain pod.spec.containers.env", r"name\s+<string>\n +Of the variable")
+    kubectl.expect("explain service.spec.ports", r"targetPort\s+<Object>\n +The port of the pods")
+    kubectl.expect("explain pod.spec.hostNetwork", "A field of Kubernetes that Podium does not carry out")
+    assert "<no description>" not in kubectl.run("explain", "pod.spec").out
