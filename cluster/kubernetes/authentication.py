@@ -2,9 +2,10 @@
 
 Both are the cluster's own: a certificate that its authority signed and that names an identity (`cluster.rpc.identity`),
 or a token of it (`cluster.rpc.tokens`), or one of a service account (`cluster.rpc.account_tokens`), as long as that is
-there. A token counts before a certificate: it is what somebody chose to send. TLS has checked a certificate's signature
-and dates before this file sees it. Nobody may act as somebody else (`kubectl --as`): who says so is refused, for
-otherwise it would act as itself, with other rights than it meant to.
+there. A token of this cluster counts before a certificate: it is what somebody chose to send; with a certificate, any
+other is for somebody else (a program behind `kubectl proxy`). TLS has checked a certificate's signature and dates
+before this file sees it. Nobody may act as somebody else (`kubectl --as`): who says so is refused, for otherwise it
+would act as itself, with other rights than it meant to.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from cluster.client.interface import ClusterClient
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.account_tokens import Account, AccountTokens
 from cluster.rpc.identity import Identity, parse_spiffe
-from cluster.rpc.tokens import TokenChecker
+from cluster.rpc.tokens import MAX_LENGTH, TokenChecker, is_of
 
 BELIEVED_S = 5.0
 """So long a token may count after its account was deleted."""
@@ -55,12 +56,13 @@ class Authentication:
         """The caller, by what `ssl` says of its certificate and by the header Authorization; of an account it is still
         to be seen whether it is there. Raises Unauthenticated."""
         scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            if certificate:
-                return self._by_certificate(certificate)
+        token = token.strip() if scheme.lower() == "bearer" else ""
+        if certificate and not is_of(token[:MAX_LENGTH], self._cluster):
+            return self._by_certificate(certificate)
+        if not token:
             raise Unauthenticated("show a client certificate of this cluster, or send a bearer token of it")
-        account = self._accounts.account_of(token.strip())
-        return account if account is not None else self._tokens.identity_of(token.strip())
+        account = self._accounts.account_of(token)
+        return account if account is not None else self._tokens.identity_of(token)
 
     def _by_certificate(self, certificate: Mapping[str, Any]) -> Identity:
         uris = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "URI"]

@@ -73,6 +73,7 @@ class Resource:
 _IN_PROTOBUF = ("", "policy", "coordination.k8s.io", "scheduling.k8s.io")
 _IN_ALL = ("Pod", "ReplicationController", "Service")
 _CHANGED = ("get", "patch", "update")
+_PROXIED = ("create", "delete", "get", "patch", "update")
 
 
 def _subresources(kind: Kind, group: str, version: str) -> tuple[Subresource, ...]:
@@ -85,7 +86,10 @@ def _subresources(kind: Kind, group: str, version: str) -> tuple[Subresource, ..
             Subresource("exec", "PodExecOptions", "", "v1", ("create", "get")),
             Subresource("log", "Pod", "", "v1", ("get",)),
             Subresource("portforward", "PodPortForwardOptions", "", "v1", ("create", "get")),
+            Subresource("proxy", "PodProxyOptions", "", "v1", _PROXIED),
         ]
+    if kind.name == "Service":
+        found.append(Subresource("proxy", "ServiceProxyOptions", "", "v1", _PROXIED))
     if kind.name == "ServiceAccount":
         found.append(Subresource("token", "TokenRequest", "authentication.k8s.io", "v1", ("create",)))
     if kind.name == "ReplicationController":

@@ -24,7 +24,7 @@ from cluster.kubernetes.bodies import read_dict
 from cluster.kubernetes.resources import BY_PATH, RESOURCES, VERBS, Resource
 from cluster.pb.v1 import kubernetes_pb2 as bodies
 
-_CALLS_OF = {"log": "Logs", "exec": "Exec", "attach": "Attach", "portforward": "PortForward"}
+_CALLS_OF = {"log": "Logs", "exec": "Exec", "attach": "Attach", "portforward": "PortForward", "proxy": "PortForward"}
 _WRITES_OF = {"binding": ("create", "bind"), "eviction": ("create", "evict"), "token": ("create", "token")}
 
 
@@ -101,7 +101,8 @@ def _may(identity_kind: str, row: Resource, verb: str, subresource: str) -> Scop
     """With which objects an identity may do that; None: with none."""
     if subresource in _CALLS_OF:
         allowed = identity_kind in CALLS[f"/cluster.pb.v1.NodeAgent/{_CALLS_OF[subresource]}"]
-        return Scope.ANY if allowed and row.subresource(subresource) is not None and verb in ("get", "create") else None
+        part = row.subresource(subresource)
+        return Scope.ANY if allowed and part is not None and verb in (*part.verbs, "get", "create") else None
     if subresource in _WRITES_OF:
         given, verb_there = _WRITES_OF[subresource]
         verb = verb_there if verb == given else ""

@@ -26,10 +26,10 @@ from multidict import MultiDict
 
 from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
-from cluster.api.errors import ApiError, BadRequest, Internal, Overloaded, Unavailable
+from cluster.api.errors import ApiError, BadRequest, Internal, NotFound, Overloaded, Unavailable
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
-from cluster.kubernetes import derived, pod_streams, port_forwarding, query, reviews, routing
+from cluster.kubernetes import derived, pod_streams, port_forwarding, proxied, proxying, query, reviews, routing
 from cluster.kubernetes.authentication import Accounts, Authentication, refuse_impersonation
 from cluster.kubernetes.bodies import MAX_BYTES
 from cluster.kubernetes.call import TIMEOUT_S, Answer, Call, encoded
@@ -37,6 +37,7 @@ from cluster.kubernetes.discovery import Other
 from cluster.kubernetes.encoding import Encoder
 from cluster.kubernetes.negotiation import JSON, PLAIN, PROTOBUF, Accepted, Form, negotiate, prefers_protobuf
 from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
+from cluster.kubernetes.resources import BY_KIND
 from cluster.kubernetes.sharing import Hub
 from cluster.kubernetes.statuses import Refused, code_of, failure, retry_after_s
 from cluster.kubernetes.tables import Tables
@@ -177,7 +178,9 @@ class KubernetesServer:
         target: Target | None = None
         try:
             _check_http(request)
-            parts = parts_of(request.rel_url.raw_path)
+            # What comes after /proxy is for a pod to read.
+            wanted = proxied.wanted_of(request.rel_url.raw_path)
+            parts = parts_of(wanted.prefix if wanted is not None else request.rel_url.raw_path)
             if parts and parts[0] in routing.HEALTH:
                 return web.Response(text="ok")
             transport = request.transport
@@ -193,6 +196,10 @@ class KubernetesServer:
                 return await self._review(request, review, identity)
             if (found := derived.derived_of(parts)) is not None:
                 return await self._derived(request, *found, identity)
+            if wanted is not None:
+                return await self._proxy(request, wanted, identity)
+            if parts[:3] == ["api", "v1", "nodes"] and parts[4:5] == ["proxy"]:
+                raise NotFound("nodes/proxy is not served: the agents of nodes speak gRPC, and nothing in HTTP")
             target = target_of(parts)
             call = await self._call(request, target, identity)
             if target.subresource in NOT_JSON:
@@ -336,6 +343,31 @@ class KubernetesServer:
             if call.target.subresource == "portforward":
                 return await port_forwarding.forward(call, request)
             return await pod_streams.converse(call, request)
+        finally:
+            self._streams -= 1
+
+    async def _proxy(self, request: web.BaseRequest, wanted: proxied.Wanted, identity: Identity) -> web.StreamResponse:
+        """HTTP to a pod."""
+        if request.method not in proxying.METHODS:
+            raise routing.not_allowed(request.method)
+        if self._streams >= MAX_STREAMS:
+            raise Overloaded("too many proxied requests at the same time, please try again later")
+        kind = BY_KIND["Pod" if wanted.kind == "pods" else "Service"]
+        call = Call(
+            Target(kind, wanted.namespace, wanted.name, "proxy"),
+            {},
+            PLAIN,
+            self._client(identity),
+            self._encoder,
+            self._tables,
+            self._clock.wall(),
+            reach=lambda address: self._reach(identity, address),
+        )
+        self._streams += 1
+        try:
+            return await proxying.proxy(call, wanted, request, self._rng)
+        except ApiError as error:
+            return _refusal(error, call.target, request)
         finally:
             self._streams -= 1
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -153,3 +156,128 @@ def test_a_token_of_a_service_account(kubectl: Kubectl) -> None:
     kubectl.expect("create token nobody", "not found", code=1)
     kubectl.expect(f"--token={token} auth whoami", r"^Username +\S+robot$")
     kubectl.expect("delete serviceaccount robot", "deleted")
+
+
+# --- HTTP through the API
+
+HTTP = """
+import http.server, os
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def answer(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        while self.headers.get("Transfer-Encoding") == "chunked" and (size := int(self.rfile.readline() or b"0", 16)):
+            body += self.rfile.read(size + 2)[:size]
+        said = f"{self.command} {self.path} {self.headers.get('Authorization')} {body.decode()} of {os.environ['ME']}"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(said)))
+        self.send_header("Content-Type", "text/plain")
+        self.end_headers()
+        self.wfile.write(said.encode())
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+http.server.ThreadingHTTPServer((os.environ["POD_IP"], 8080), Handler).serve_forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def website(cluster: Cluster, kubectl: Kubectl) -> Iterator[str]:
+    """A service "site" with two pods behind it."""
+    env = [
+        {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        {"name": "ME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+    ]
+    container = {
+        "name": "main",
+        "command": [sys.executable, "-c", HTTP],
+        "env": env,
+        "ports": [{"containerPort": 8080}],
+    }
+    template = {"metadata": {"labels": {"app": "site"}}, "spec": {"containers": [container]}}
+    rc = {
+        "apiVersion": "v1",
+        "kind": "ReplicationController",
+        "metadata": {"name": "site"},
+        "spec": {"replicas": 2, "selector": {"app": "site"}, "template": template},
+    }
+    ports = [{"name": "http", "port": 80, "targetPort": 8080}]
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "site"},
+        "spec": {"selector": {"app": "site"}, "ports": ports},
+    }
+    (kubectl.directory / "site.json").write_text(
+        json.dumps({"apiVersion": "v1", "kind": "List", "items": [rc, service]})
+    )
+    kubectl.expect("apply -f site.json", "created")
+    cluster.wait("rc/site", ready=2)
+    cluster.wait("svc/site", ready=2)
+    yield "/api/v1/namespaces/default/services/site:http/proxy"
+    kubectl.expect("delete -f site.json --cascade=foreground", "deleted")
+
+
+def test_http_to_a_service_and_a_pod(cluster: Cluster, kubectl: Kubectl, website: str) -> None:
+    kubectl.expect(f"get --raw {website}/hello?a=b", r"^GET /hello\?a=b None  of site-")
+    seen = {kubectl.run("get", "--raw", f"{website}/").out.rpartition(" ")[2] for _ in range(12)}
+    names = {pod.metadata.name for pod in cluster.pods("app=site")}
+    assert seen == names, "both pods are asked"
+    (name, _) = sorted(names)
+    kubectl.expect(f"get --raw /api/v1/namespaces/default/pods/{name}/proxy/x", f"^GET /x None  of {name}$")
+    kubectl.expect(f"get --raw /api/v1/namespaces/default/pods/{name}:8080/proxy/", f"^GET / None  of {name}$")
+    kubectl.expect(
+        f"get --raw /api/v1/namespaces/default/pods/{name}:81/proxy/",
+        "error trying to reach service: nothing accepts",
+        code=1,
+    )
+    kubectl.expect("get --raw /api/v1/namespaces/default/services/site:81/proxy/", "no service port 81", code=1)
+    kubectl.expect("get --raw /api/v1/nodes/node-1/proxy/metrics", "nodes/proxy is not served", code=1)
+    (kubectl.directory / "body").write_text("some words")
+    kubectl.expect(f"create --raw {website}/post -f body", r"^POST /post None some words of site-")
+
+
+def test_kubectl_proxy(kubectl: Kubectl, website: str) -> None:
+    proxy = kubectl.start("proxy", "--port=0", "--address=127.0.0.1")
+    try:
+        assert proxy.stdout is not None
+        address = proxy.stdout.readline().strip().rpartition(" ")[2]
+        request = urllib.request.Request(
+            f"http://{address}{website}/put", data=b"words", method="PUT", headers={"Authorization": "Bearer mine"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            assert response.read().startswith(b"PUT /put None words of site-")
+    finally:
+        proxy.terminate()
+        proxy.wait(10)
+        proxy.stdout.close()  # type: ignore[union-attr]
+
+
+def test_the_official_client_proxies(kubectl: Kubectl, website: str) -> None:
+    client = pytest.importorskip("kubernetes.client")
+    from kubernetes.config import new_client_from_config
+
+    api = client.CoreV1Api(new_client_from_config(str(kubectl.config)))
+    assert api.connect_get_namespaced_service_proxy("site:http", "default").startswith("GET / ")
+    said = api.connect_post_namespaced_service_proxy_with_path("site:80", "default", "a/b")
+    assert said.startswith("POST /a/b ")
+
+
+def test_a_node_that_is_down_is_out_of_reach(cluster: Cluster, kubectl: Kubectl, website: str) -> None:
+    pod = next(pod for pod in cluster.pods("app=site") if pod.spec.nodeName == "node-2")
+    path = f"/api/v1/namespaces/default/pods/{pod.metadata.name}/proxy/"
+    kubectl.expect(f"get --raw {path}", "of site-")
+    cluster.kill_process("node-2")
+    kubectl.expect(f"get --raw {path}", "(?i)error trying to reach service|unable to handle", code=1)
+    cluster.start_node("node-2")
+    cluster.wait("rc/site", ready=2)
+
+
+# --- explained
+
+
+def test_explain_has_descriptions(kubectl: Kubectl) -> None:
+    kubectl.expect("explain pod", r"(?s)DESCRIPTION:\n +\S+.*FIELDS:.*spec\s+<PodSpec>\n +\S+")
+    kubectl.expect("explain pod.spec", r"terminationGracePeriodSeconds\s+<integer>\n +Between SIGTERM and SIGKILL")
+    kubectl.expect("explain pod.spec.containers.env", r"name\s+<string>\n +Of the variable")
+    kubectl.expect("explain service.spec.ports", r"targetPort\s+<Object>\n +The port of the pods")
+    kubectl.expect("explain pod.spec.hostNetwork", "A field of Kubernetes that Podium does not carry out")
+    assert "<no description>" not in kubectl.run("explain", "pod.spec").out

@@ -50,7 +50,6 @@ def test_what_a_path_names(path: str, kind: str, namespace: str, name: str, subr
         "/api/v1/nothing",
         "/api/v1/pods/web",
         "/api/v1/namespaces/ns/nodes/n",
-        "/api/v1/namespaces/ns/pods/web/proxy",
         "/api/v1/namespaces/ns/pods/web/status/more",
         "/api/v1/namespaces/ns/nothing/web",
         "/secrets",

@@ -126,3 +126,21 @@ def test_what_it_may_is_told() -> None:
         told = [rule for rule in status["resourceRules"] if rule["apiGroups"] == [""]]
         assert bool(told) == some
         assert not status.get("incomplete", False)
+
+
+async def test_a_token_of_this_cluster_counts_before_a_certificate(api: Api, robot: core.ServiceAccount) -> None:
+    token = (await token_of(api)).body["status"]["token"]
+
+    async def user(authorization: str) -> tuple[int, str]:
+        reply = await api.ask(
+            "POST",
+            "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+            {},
+            headers={"Authorization": authorization},
+        )
+        return reply.code, reply.body["status"]["userInfo"]["username"] if reply.code == 201 else ""
+
+    assert await user(f"Bearer {token}") == (201, "system:serviceaccount:default:robot")
+    assert (await user(f"Bearer {token[:-6]}AAAAAA"))[0] == 401, "it does not fall back to more rights"
+    for foreign in ("Bearer something-else", "Basic dXNlcjpwYXNz", f"Bearer {'x' * 5000}"):
+        assert await user(foreign) == (201, "admin")
