@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import Any
 
 from cluster.api.errors import BadRequest
 from cluster.api.kinds import AnyObject
@@ -28,12 +29,21 @@ SUPPORTED: dict[str, tuple[str, ...]] = {
         "involvedObject.name",
         "involvedObject.namespace",
         "involvedObject.uid",
+        "involvedObject.apiVersion",
+        "involvedObject.resourceVersion",
+        "involvedObject.fieldPath",
         "reason",
         "type",
+        "source",
+        "reportingComponent",
     ),
     "Node": ("spec.unschedulable",),
 }
 """What can be asked of each kind, besides its name and namespace."""
+_READERS: dict[str, Callable[[Any], object]] = {
+    "source": lambda event: event.source.component or event.reportingComponent
+}
+"""Fields that are not called so in the object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,7 @@ def _term(kind_name: str, term: str, text: str) -> _Term:
             f'field selector "{text[:200]}": "{path[:80]}" is not supported for {kind_name};'
             f" supported are {', '.join(supported)}"
         )
-    return _Term(path, _unescape(value.strip(), text), sign != "!=", attrgetter(path))
+    return _Term(path, _unescape(value.strip(), text), sign != "!=", _READERS.get(path) or attrgetter(path))
 
 
 def _split(text: str) -> list[str]:

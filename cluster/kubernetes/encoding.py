@@ -14,21 +14,13 @@ import orjson
 from google.protobuf.message import Message
 
 from cluster.api import aside
-from cluster.api.json import object_to_json, to_json
+from cluster.api.json import to_json
 from cluster.api.json_print import Print, Printers
 from cluster.api.kinds import AnyObject
 from cluster.pb.v1 import core_pb2 as core
 
 MAX_BYTES = 64 * 1024 * 1024
 """Of encoded objects that are kept."""
-
-
-def plain(obj: AnyObject, *, exact: bool = False) -> dict[str, Any]:
-    """An object as Kubernetes shows it, with the fields that Podium does not carry out where they were written."""
-    data = object_to_json(obj, exact=exact)
-    if aside.ANNOTATION in obj.metadata.annotations:
-        aside.restore(data)
-    return data
 
 
 def metadata_of(obj: AnyObject) -> dict[str, Any]:
@@ -70,6 +62,11 @@ class Encoder:
         self._metadata: dict[str, tuple[str, bytes]] = {}
         self._pods = Printers(instead=dict.fromkeys(_SHARED, _once)).of(core.Pod.DESCRIPTOR)
 
+    @property
+    def keeps(self) -> bool:
+        """It remembers anything."""
+        return self._max_bytes > 0
+
     def json(self, obj: AnyObject) -> bytes:
         """The object."""
         return self._encode(self._kept, obj, self._plain)
@@ -77,7 +74,7 @@ class Encoder:
     def _plain(self, obj: AnyObject) -> dict[str, Any]:
         if isinstance(obj, core.Pod) and aside.ANNOTATION not in obj.metadata.annotations:
             return {"apiVersion": "v1", "kind": "Pod", **self._pods(obj)}
-        return plain(obj)
+        return aside.plain(obj)
 
     def metadata(self, obj: AnyObject) -> bytes:
         """A PartialObjectMetadata."""
@@ -90,7 +87,7 @@ class Encoder:
         if found is not None and found[0] == version:
             return found[1]
         data = orjson.dumps(build(obj))
-        if uid and version:
+        if uid and version and self.keeps:
             if found is not None:
                 self._bytes -= len(found[1])
                 del kept[uid]  # so that it is the youngest again

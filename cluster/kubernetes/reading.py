@@ -15,7 +15,7 @@ from cluster.actor.tasks import Tasks
 from cluster.api.errors import BadRequest, DeadlineExceeded
 from cluster.api.kinds import AnyObject
 from cluster.client.interface import ListResult
-from cluster.kubernetes import query
+from cluster.kubernetes import protobuf, query, views
 from cluster.kubernetes.call import Answer, Call
 from cluster.kubernetes.encoding import TAIL, list_head
 from cluster.kubernetes.negotiation import Form
@@ -51,23 +51,27 @@ async def list_objects(call: Call) -> Answer:
             metadata = _metadata_of(page)
             for start in range(0, len(page.items), _ENCODE_AT_ONCE):
                 encoded = _encode(call, page.items[start : start + _ENCODE_AT_ONCE])
-                parts.append(b",".join(encoded if not parts else (b"", *encoded)))
+                if call.accepted.is_protobuf:
+                    parts.append(protobuf.items(encoded))
+                else:
+                    parts.append(b",".join(encoded if not parts else (b"", *encoded)))
                 await asyncio.sleep(0)
     if form is Form.TABLE:
         head = call.tables.head(kind, metadata, version=call.accepted.version)
-    elif form is Form.METADATA:
-        head = list_head("PartialObjectMetadataList", "meta.k8s.io/v1", metadata)
-    else:
-        head = list_head(f"{kind.name}List", kind.api_version, metadata)
-    return Answer((head, *parts, TAIL))
+        return Answer((head, *parts, TAIL))
+    name, version = kind.name, call.target.resource.api_version
+    if form is Form.METADATA:
+        name, version = protobuf.METADATA, protobuf.METADATA_VERSION
+    if call.accepted.is_protobuf:
+        return Answer((protobuf.list_head(f"{name}List", version, metadata, sum(map(len, parts))), *parts))
+    return Answer((list_head(f"{name}List", version, metadata), *parts, TAIL))
 
 
 def _encode(call: Call, objects: list[AnyObject]) -> list[bytes]:
     """As items of a list, or rows of a table."""
     if call.accepted.form is Form.TABLE:
         return call.rows(objects)
-    encode = call.encoder.metadata if call.accepted.form is Form.METADATA else call.encoder.json
-    return [encode(obj) for obj in objects]
+    return [call.item(obj) for obj in objects]
 
 
 def _metadata_of(page: ListResult[AnyObject]) -> dict[str, Any]:
@@ -109,7 +113,7 @@ async def _following(call: Call, token: str) -> ListResult[AnyObject]:
         call.target.resource.kind.message,
         call.namespace,
         label_selector=call.query.get("labelSelector", ""),
-        field_selector=call.query.get("fieldSelector", ""),
+        field_selector=views.selector(call.target.resource, call.query.get("fieldSelector", "")),
         limit=_PAGE,
         continue_token=token,
         timeout_s=call.timeout_s,
@@ -138,7 +142,7 @@ async def find(call: Call, page: int = 0) -> ListResult[AnyObject]:
         kind.message,
         call.namespace,
         label_selector=words.get("labelSelector", ""),
-        field_selector=words.get("fieldSelector", ""),
+        field_selector=views.selector(call.target.resource, words.get("fieldSelector", "")),
         limit=query.number(words, "limit") or page,
         continue_token=token,
         revision=wanted if exact else None,

@@ -6,6 +6,8 @@
     {"type":"BOOKMARK","object":{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"12"}}}
     {"type":"ERROR","object":{"kind":"Status","code":410,...}}      the end: list again
 
+or, in protobuf, a frame for each (protobuf.py).
+
 All watches of a caller share one stream from the master (`ClusterClient.listen`), and those that wish for the same are
 told from one watch there (`sharing.py`), so a thousand of them cost a master no more than one does. What a reader has
 not taken yet waits in a queue of MAX_WAITING events; a reader that lets it overflow is cut off, and goes on from the
@@ -26,8 +28,8 @@ import orjson
 from cluster.actor.clock import Clock
 from cluster.api.errors import ApiError, BadRequest
 from cluster.client.interface import EventType, WatchEvent
-from cluster.kubernetes import query
-from cluster.kubernetes.call import Call
+from cluster.kubernetes import protobuf, query, views
+from cluster.kubernetes.call import Call, encoded
 from cluster.kubernetes.negotiation import Form
 from cluster.kubernetes.sharing import Hub, News, Wish
 from cluster.kubernetes.statuses import expired_event, failure
@@ -71,7 +73,8 @@ class Watching:
         self._closed = False
         self._begun = not self._initial
         self._headings = True
-        self._wants = call.accepted, words.get("includeObject", "")
+        row = call.target.resource
+        self._wants = (row.group, row.version), call.accepted, words.get("includeObject", "")
         """What the bytes of a line depend on, besides the event."""
         self._bookmark_at_s = clock.monotonic() + BOOKMARK_EVERY_S
         self._revision = self._since
@@ -105,7 +108,7 @@ class Watching:
         """The lines, as they come, several at a time. Begins with an empty one when it is clear that there is an answer
         to give; before that it raises what the master says instead (Forbidden, Expired ...)."""
         words, target = self._call.query, self._call.target
-        field_selector = words.get("fieldSelector", "")
+        field_selector = views.selector(target.resource, words.get("fieldSelector", ""))
         if target.name:
             field_selector = ",".join(filter(None, (field_selector, f"metadata.name={target.name}")))
         wish = Wish(
@@ -131,7 +134,9 @@ class Watching:
                     continue
                 if self._error is not None:
                     if expired_event(self._error) or (self._error.code < 500 and self._error.code != 410):
-                        yield _line("ERROR", orjson.dumps(failure(self._error, target)))
+                        yield self._event(
+                            "ERROR", encoded(failure(self._error, target), is_protobuf=self._call.accepted.is_protobuf)
+                        )
                     return
                 now_s = self._clock.monotonic()
                 if now_s >= self._ends_at_s:
@@ -188,10 +193,10 @@ class Watching:
         event = news.event
         headings, self._headings = self._headings, False
         if headings and self._call.accepted.form is Form.TABLE:
-            return _line(event.type.value, self._encode(event, headings=True))
+            return self._event(event.type.value, self._encode(event, headings=True))
         line = news.encoded.get(self._wants)
         if line is None:
-            line = news.encoded[self._wants] = _line(event.type.value, self._encode(event))
+            line = news.encoded[self._wants] = self._event(event.type.value, self._encode(event))
         return line
 
     def _encode(self, event: WatchEvent[Any], *, headings: bool = False) -> bytes:
@@ -207,24 +212,30 @@ class Watching:
         return self._call.at(self._clock.wall()).table([obj], metadata, headings=headings)
 
     def _bookmark(self, annotations: Mapping[str, str] | None = None) -> bytes:
-        kind = self._call.target.resource.kind
+        row = self._call.target.resource
+        if self._call.accepted.is_protobuf:
+            marked = row.kind.message()
+            marked.metadata.resourceVersion = str(self._revision)
+            marked.metadata.annotations.update(annotations or {})
+            return self._event("BOOKMARK", self._call.one(marked))
         metadata: dict[str, Any] = {"resourceVersion": str(self._revision), "creationTimestamp": None}
         if annotations:
             metadata["annotations"] = dict(annotations)
-        shown: dict[str, Any] = {"kind": kind.name, "apiVersion": kind.api_version, "metadata": metadata}
+        shown: dict[str, Any] = {"kind": row.kind.name, "apiVersion": row.api_version, "metadata": metadata}
         if self._call.accepted.form is Form.METADATA:
             shown |= {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
         if self._call.accepted.form is Form.TABLE:
-            row = {"cells": [], "object": {**shown, "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}}
+            cells = {"cells": [], "object": {**shown, "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}}
             shown = {
                 "kind": "Table",
                 "apiVersion": f"meta.k8s.io/{self._call.accepted.version}",
                 "metadata": metadata,
                 "columnDefinitions": [],
-                "rows": [row],
+                "rows": [cells],
             }
-        return _line("BOOKMARK", orjson.dumps(shown))
+        return self._event("BOOKMARK", orjson.dumps(shown))
 
-
-def _line(word: str, obj: bytes) -> bytes:
-    return b'{"type":"%s","object":%s}\n' % (word.encode(), obj)
+    def _event(self, word: str, obj: bytes) -> bytes:
+        if self._call.accepted.is_protobuf:
+            return protobuf.event(word, obj)
+        return b'{"type":"%s","object":%s}\n' % (word.encode(), obj)

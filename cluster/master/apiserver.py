@@ -408,8 +408,8 @@ class ApiServer:
     ) -> Interest:
         """What a list or watch asks for, if this identity may. Raises BadRequest, Forbidden."""
         fields, labels = parse_field_selector(kind.name, request.field_selector), parse_selector(request.label_selector)
-        authorize_selection(identity, verb, kind.name, fields.equals, labels.equals, self._known)
         namespace = _namespace(kind, request.namespace)
+        authorize_selection(identity, verb, kind.name, namespace, fields.equals, labels.equals, self._known)
         node = fields.equals.get("spec.nodeName", "") if kind.name == "Pod" else ""
         name = fields.equals.get("metadata.name", "") if verb == "watch" and not node else ""
         matches = _matcher(labels, fields, by_index=bool(node or name) and len(fields.terms) == 1)

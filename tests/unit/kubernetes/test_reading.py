@@ -41,7 +41,7 @@ async def test_no_object(api: Api) -> None:
 
 
 async def test_lists_of_every_kind(api: Api) -> None:
-    assert len(RESOURCES) == len(KINDS)
+    assert len([row for row in RESOURCES if row.shape is None]) == len(KINDS)
     for row in RESOURCES:
         root = f"/apis/{row.group}/{row.version}" if row.group else f"/api/{row.version}"
         for headers in ({}, TABLE):
@@ -195,7 +195,7 @@ async def test_what_is_encoded_once_is_not_shown_for_another_version(api: Api, c
         assert (await api.get(f"{PODS}/web", headers=TABLE)).body["rows"][0]["cells"][2] == phase
 
 
-@pytest.mark.parametrize("accept", ["text/html", "application/vnd.kubernetes.protobuf"])
+@pytest.mark.parametrize("accept", ["text/html", "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io"])
 async def test_forms_that_are_not_served(api: Api, accept: str) -> None:
     reply = await api.get(PODS, headers={"Accept": accept})
-    assert (reply.code, reply.reason) == (406, "NotAcceptable")
+    assert reply.code == 406
