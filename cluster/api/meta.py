@@ -20,8 +20,15 @@ class Key(NamedTuple):
 
 
 def key_of(obj: AnyObject) -> Key:
-    """The key of an object."""
+    """The key of an object. An object of a kind that users define is found under RESOURCE/NAME: "widgets.example.com/blue"."""
+    if isinstance(obj, core.CustomObject):
+        return custom_key(obj.resource, obj.metadata.namespace, obj.metadata.name)
     return Key(kind_of(obj).name, obj.metadata.namespace, obj.metadata.name)
+
+
+def custom_key(resource: str, namespace: str, name: str) -> Key:
+    """Of an object of the kind that the definition `resource` (PLURAL.GROUP) describes."""
+    return Key("CustomObject", namespace, f"{resource}/{name}")
 
 
 def revision_of(obj: AnyObject) -> int:
