@@ -32,6 +32,7 @@ SUPPORTED: dict[str, tuple[str, ...]] = {
         "type",
     ),
     "Node": ("spec.unschedulable",),
+    "CustomObject": ("resource",),
 }
 """What can be asked of each kind, besides its name and namespace."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cluster.api.kinds import AnyObject, kind_of
+from cluster.api.kinds import BY_NAME, AnyObject, kind_of
 from cluster.pb.v1 import core_pb2 as core
 
 
@@ -20,7 +20,7 @@ class Key(NamedTuple):
 
 
 def key_of(obj: AnyObject) -> Key:
-    """The key of an object. An object of a kind that users define is found under RESOURCE/NAME: "widgets.example.com/blue"."""
+    """The key of an object. One of a kind that users define is found under RESOURCE/NAME: widgets.example.com/blue."""
     if isinstance(obj, core.CustomObject):
         return custom_key(obj.resource, obj.metadata.namespace, obj.metadata.name)
     return Key(kind_of(obj).name, obj.metadata.namespace, obj.metadata.name)
@@ -29,6 +29,14 @@ def key_of(obj: AnyObject) -> Key:
 def custom_key(resource: str, namespace: str, name: str) -> Key:
     """Of an object of the kind that the definition `resource` (PLURAL.GROUP) describes."""
     return Key("CustomObject", namespace, f"{resource}/{name}")
+
+
+def called(key: Key) -> str:
+    """An object as errors call it: pods "web", widgets.example.com "blue"."""
+    if key.kind == "CustomObject":
+        resource, _, name = key.name.partition("/")
+        return f'{resource} "{name}"'
+    return f'{BY_NAME[key.kind].plural} "{key.name}"'
 
 
 def revision_of(obj: AnyObject) -> int:
