@@ -101,8 +101,7 @@ class Stage:
 
     def put(self, obj: AnyObject, key: Key, actor: str, cause: core.Cause | None) -> Version:
         """Stages an object; it is stamped and encoded here, and belongs to the stage from now on."""
-        node = obj.spec.nodeName if key.kind == "Pod" else ""  # type: ignore[union-attr]
-        return self._add(key, obj, actor, cause, node, deleted=False)
+        return self._add(key, obj, actor, cause, place_of(obj), deleted=False)
 
     def remove(self, version: Version, actor: str, cause: core.Cause | None) -> Version:
         """Stages the removal of an object: its last content, stamped with who removes it. Returns the tombstone."""
@@ -165,6 +164,14 @@ class Stage:
         """Gives back all claims: nothing of this stage will be."""
         self.abort()
         _run(self._undo)
+
+
+def place_of(obj: AnyObject) -> str:
+    """By what the index finds an object besides its key: a pod by its node, an object of a kind that users define by
+    its definition."""
+    if isinstance(obj, core.Pod):
+        return obj.spec.nodeName
+    return obj.resource if isinstance(obj, core.CustomObject) else ""
 
 
 def copy_of(obj: AnyObject) -> AnyObject:
