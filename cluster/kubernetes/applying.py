@@ -1,6 +1,6 @@
 """Server-side apply: what an object becomes when one of several managers says what it wants of it.
 
-    merged = apply(live, wanted, descriptor, manager, force)      pure; everything is JSON's values
+    merged = apply(live, wanted, shape, manager, force)      pure; everything is JSON's values
 
 A manager applies the fields that it has an opinion about, each time all of them. What it applied before and no longer
 does goes away, unless somebody else answers for it as well. A field that another manager answers for and that would
@@ -19,23 +19,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor
-
 from cluster.api.errors import Conflict, FieldError
-from cluster.kubernetes.fields import (
-    Found,
-    Path,
-    fields_of,
-    from_fields_v1,
-    is_atomic,
-    is_set,
-    keys_of,
-    message_of,
-    readable,
-    step_of,
-    to_fields_v1,
-)
-from cluster.kubernetes.patching import field_named
+from cluster.kubernetes.fields import Path, fields_of, from_fields_v1, readable, step_of, to_fields_v1
+from cluster.kubernetes.shapes import Shape
 
 BEFORE = "before-first-apply"
 _MAX_CAUSES = 100
@@ -64,22 +50,22 @@ def managers_of(data: Mapping[str, Any]) -> Managers:
 
 
 def apply(
-    live: dict[str, Any] | None, wanted: dict[str, Any], descriptor: Descriptor, name: str, *, force: bool, now: str
+    live: dict[str, Any] | None, wanted: dict[str, Any], shape: Shape, name: str, *, force: bool, now: str
 ) -> dict[str, Any]:
     """The object after a manager of that name has applied what it wants; None: there is none yet.
 
     `now` is the time as JSON. Raises Conflict, with a cause for each field that others answer for.
     """
     manager = Manager(name, "Apply")
-    paths = fields_of(wanted, descriptor)
+    paths = fields_of(wanted, shape)
     if live is None:
         return _tracked(copy.deepcopy(wanted), {manager: paths}, {}, now)
     managers = managers_of(live)
     if not managers:
-        managers = {Manager(BEFORE, "Update"): fields_of(live, descriptor)}
+        managers = {Manager(BEFORE, "Update"): fields_of(live, shape)}
     before = managers.pop(manager, frozenset())
-    merged = _merge_object(live, wanted, descriptor)
-    changed = _changed(live, merged, descriptor) & paths
+    merged = _merge_object(live, wanted, shape)
+    changed = _changed(live, merged, shape) & paths
     conflicts = [(other, sorted(owned & changed)) for other, owned in managers.items() if owned & changed]
     if conflicts and not force:
         raise _conflict(conflicts)
@@ -88,13 +74,11 @@ def apply(
     for path in sorted(before - paths, key=len, reverse=True):
         is_key = len(path) > 1 and path[-2].startswith("k:") and path[-1][2:] in json.loads(path[-2][2:])
         if path not in others and not is_key and not any(_is_below(other, path) for other in others | paths):
-            _remove(merged, path, descriptor)
+            _remove(merged, path, shape)
     return _tracked(merged, {**managers, manager: paths}, managers_of(live), now, live)
 
 
-def noted(
-    live: dict[str, Any] | None, data: dict[str, Any], descriptor: Descriptor, name: str, *, now: str
-) -> dict[str, Any]:
+def noted(live: dict[str, Any] | None, data: dict[str, Any], shape: Shape, name: str, *, now: str) -> dict[str, Any]:
     """The object after an update by a manager of that name, with what it has changed under its name, if the object is
     tracked. An update that says nothing of managedFields leaves them; one that empties them ends the tracking."""
     metadata = data.get("metadata")
@@ -104,8 +88,8 @@ def noted(
     given = metadata.get("managedFields")
     if not managers or (given is not None and not any(given)):
         return {**data, "metadata": {key: value for key, value in metadata.items() if key != "managedFields"}}
-    there = fields_of(data, descriptor)
-    changed = _changed(live, data, descriptor) & there
+    there = fields_of(data, shape)
+    changed = _changed(live, data, shape) & there
     updater = Manager(name, "Update")
     after = {manager: (owned - changed) & there for manager, owned in managers.items()}
     if changed:
@@ -161,11 +145,11 @@ def _is_below(path: Path, above: Path) -> bool:
 # --- values
 
 
-def _changed(old: Any, new: Any, descriptor: Descriptor) -> frozenset[Path]:
+def _changed(old: Any, new: Any, shape: Shape) -> frozenset[Path]:
     """The paths of all that is in both or in the new one, and is not the same."""
     paths: set[Path] = set()
     for key, value in new.items():
-        _compare(old.get(key, _ABSENT), value, field_named(descriptor, key), (f"f:{key}",), paths)
+        _compare(old.get(key, _ABSENT), value, shape.under(key), (f"f:{key}",), paths)
     return frozenset(paths)
 
 
@@ -176,77 +160,72 @@ class _Absent:
 _ABSENT = _Absent()
 
 
-def _compare(old: Any, new: Any, found: Found, path: Path, paths: set[Path]) -> None:
+def _compare(old: Any, new: Any, shape: Shape, path: Path, paths: set[Path]) -> None:
     if old == new:
         return
-    if isinstance(new, dict) and not is_atomic(found):
+    if isinstance(new, dict) and not shape.is_atomic:
         before = old if isinstance(old, dict) else {}
         if not new:
             paths.add(path)
         for key, value in new.items():
-            _compare(before.get(key, _ABSENT), value, field_named(message_of(found), key), (*path, f"f:{key}"), paths)
+            _compare(before.get(key, _ABSENT), value, shape.under(key), (*path, f"f:{key}"), paths)
         return
     if isinstance(new, list):
-        keys = keys_of(found)
-        if keys and all(isinstance(item, dict) for item in new):
+        if shape.keys and all(isinstance(item, dict) for item in new):
             items = (
-                {step_of(item, keys): item for item in old if isinstance(item, dict)} if isinstance(old, list) else {}
+                {step_of(item, shape): item for item in old if isinstance(item, dict)} if isinstance(old, list) else {}
             )
             for item in new:
-                step = step_of(item, keys)
+                step = step_of(item, shape)
                 if step not in items:
                     paths.add((*path, step))
                 before = items.get(step, {})
                 for key, value in item.items():
                     place = (*path, step, f"f:{key}")
-                    _compare(before.get(key, _ABSENT), value, field_named(message_of(found), key), place, paths)
+                    _compare(before.get(key, _ABSENT), value, shape.under(key), place, paths)
             return
-        if is_set(found):
+        if shape.is_set:
             known = old if isinstance(old, list) else []
             paths.update((*path, f"v:{_json(item)}") for item in new if item not in known)
             return
     paths.add(path)
 
 
-def _merge_object(live: Any, wanted: dict[str, Any], descriptor: Descriptor | None) -> dict[str, Any]:
+def _merge_object(live: Any, wanted: dict[str, Any], shape: Shape) -> dict[str, Any]:
     merged = dict(live) if isinstance(live, dict) else {}
     for key, value in wanted.items():
-        merged[key] = _merge(merged.get(key), value, field_named(descriptor, key))
+        merged[key] = _merge(merged.get(key), value, shape.under(key))
     return merged
 
 
-def _merge(live: Any, wanted: Any, found: Found) -> Any:
-    if isinstance(wanted, dict) and not is_atomic(found):
-        return _merge_object(live, wanted, message_of(found))
+def _merge(live: Any, wanted: Any, shape: Shape) -> Any:
+    if isinstance(wanted, dict) and not shape.is_atomic:
+        return _merge_object(live, wanted, shape)
     if isinstance(wanted, list) and isinstance(live, list):
-        keys = keys_of(found)
-        if keys:
-            items = {step_of(item, keys): item for item in live if isinstance(item, dict)}
-            named = [step_of(item, keys) for item in wanted if isinstance(item, dict)]
-            chosen = [
-                _merge_object(items.get(step), item, message_of(found))
-                for step, item in zip(named, wanted, strict=False)
-            ]
+        if shape.keys:
+            items = {step_of(item, shape): item for item in live if isinstance(item, dict)}
+            named = [step_of(item, shape) for item in wanted if isinstance(item, dict)]
+            chosen = [_merge_object(items.get(step), item, shape) for step, item in zip(named, wanted, strict=False)]
             # In the order of who applies; what only others have comes after.
             return chosen + [item for step, item in items.items() if step not in named]
-        if is_set(found):
+        if shape.is_set:
             return live + [item for item in wanted if item not in live]
     return wanted
 
 
-def _remove(data: Any, path: Path, descriptor: Descriptor) -> None:
+def _remove(data: Any, path: Path, shape: Shape) -> None:
     """Takes a field, an item or a value out, if it is there."""
-    place, found, message = data, None, descriptor
+    place = data
     for step in path[:-1]:
         kind, _, rest = step.partition(":")
         if kind == "f":
             if not isinstance(place, dict) or rest not in place:
                 return
-            found = field_named(message, rest)
+            shape = shape.under(rest)
             place[rest] = copy.copy(place[rest])  # what is shared with the object as it was stays as it is
-            place, message = place[rest], message_of(found)  # type: ignore[assignment]
+            place = place[rest]
         else:
-            index = _index(place, step, found)
+            index = _index(place, step, shape)
             if index is None:
                 return
             place[index] = copy.copy(place[index])
@@ -256,20 +235,19 @@ def _remove(data: Any, path: Path, descriptor: Descriptor) -> None:
         if isinstance(place, dict):
             place.pop(rest, None)
     elif isinstance(place, list):
-        index = _index(place, path[-1], found)
+        index = _index(place, path[-1], shape)
         if index is not None:
             del place[index]
 
 
-def _index(items: Any, step: str, found: Found) -> int | None:
+def _index(items: Any, step: str, shape: Shape) -> int | None:
     if not isinstance(items, list):
         return None
     kind, _, rest = step.partition(":")
     if kind == "v":
         return next((index for index, item in enumerate(items) if _json(item) == rest), None)
-    keys = keys_of(found)
     return next(
-        (index for index, item in enumerate(items) if isinstance(item, dict) and step_of(item, keys) == step), None
+        (index for index, item in enumerate(items) if isinstance(item, dict) and step_of(item, shape) == step), None
     )
 
 

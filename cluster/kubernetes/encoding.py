@@ -7,7 +7,7 @@ together. What is kept is the same for everyone: who may read it was decided by 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
@@ -15,15 +15,20 @@ import orjson
 from cluster.api import aside
 from cluster.api.json import object_to_json, to_json
 from cluster.api.kinds import AnyObject
+from cluster.kubernetes.resources import Resource
+from cluster.pb.v1 import core_pb2 as core
 
 MAX_BYTES = 64 * 1024 * 1024
 """Of encoded objects that are kept."""
 
 
-def plain(obj: AnyObject, *, exact: bool = False) -> dict[str, Any]:
-    """An object as Kubernetes shows it, with the fields that Podium does not carry out where they were written."""
+def plain(obj: AnyObject, row: Resource, *, exact: bool = False) -> dict[str, Any]:
+    """An object as Kubernetes shows it, with the fields that Podium does not carry out where they were written. One of
+    a kind that a user defined is shown in the version that was asked for."""
     data = object_to_json(obj, exact=exact)
-    if aside.ANNOTATION in obj.metadata.annotations:
+    if row.custom is not None:
+        data["apiVersion"] = row.kind.api_version
+    elif aside.ANNOTATION in obj.metadata.annotations:
         aside.restore(data)
     return data
 
@@ -52,21 +57,26 @@ class Encoder:
         self._kept: dict[str, tuple[str, bytes]] = {}
         self._metadata: dict[str, tuple[str, bytes]] = {}
 
-    def json(self, obj: AnyObject) -> bytes:
-        """The object."""
-        return self._encode(self._kept, obj, plain)
+    def json(self, obj: AnyObject, row: Resource) -> bytes:
+        """The object, of the kind and in the version of that row."""
+        if isinstance(obj, core.CustomObject):
+            return self._encode(self._kept, obj, row.kind.api_version, lambda: _custom(obj, row))
+        return self._encode(self._kept, obj, "", lambda: orjson.dumps(plain(obj, row)))
 
     def metadata(self, obj: AnyObject) -> bytes:
         """A PartialObjectMetadata."""
-        return self._encode(self._metadata, obj, _partial)
+        return self._encode(self._metadata, obj, "", lambda: _partial(obj))
 
-    def _encode(self, kept: dict[str, tuple[str, bytes]], obj: AnyObject, build: Any) -> bytes:
+    def _encode(
+        self, kept: dict[str, tuple[str, bytes]], obj: AnyObject, form: str, build: Callable[[], bytes]
+    ) -> bytes:
+        """`form`: in which of several versions; the last one that was asked for is kept."""
         meta = obj.metadata
-        uid, version = meta.uid, meta.resourceVersion
+        uid, version = meta.uid, f"{meta.resourceVersion} {form}" if form else meta.resourceVersion
         found = kept.get(uid)
         if found is not None and found[0] == version:
             return found[1]
-        data = orjson.dumps(build(obj))
+        data = build()
         if uid and version:
             if found is not None:
                 self._bytes -= len(found[1])
@@ -85,8 +95,19 @@ class Encoder:
         self._bytes -= len(kept.pop(oldest)[1])
 
 
-def _partial(obj: AnyObject) -> dict[str, Any]:
-    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata_of(obj)}
+def _partial(obj: AnyObject) -> bytes:
+    return orjson.dumps({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata_of(obj)})
+
+
+def _custom(obj: core.CustomObject, row: Resource) -> bytes:
+    """What it holds is kept as JSON, so it only has to be put between the rest."""
+    head = {"apiVersion": row.kind.api_version, "kind": row.kind.name, "metadata": to_json(obj.metadata)}
+    parts = [orjson.dumps(head)[:-1]]
+    if len(obj.content) > len(b"{}"):
+        parts.append(obj.content[1:-1])
+    if obj.status:
+        parts.append(b'"status":' + obj.status)
+    return b",".join(parts) + b"}"
 
 
 def list_of(kind: str, api_version: str, metadata: dict[str, Any], items: Iterable[bytes]) -> bytes:

@@ -23,39 +23,31 @@ _ENCODE_AT_ONCE = 500
 
 async def get(call: Call) -> Answer:
     """One object."""
-    target = call.target
-    stale = call.query.get("resourceVersion") == "0"
-    obj = await call.client.get(
-        target.resource.kind.message,
-        target.name,
-        target.namespace,
-        allow_stale=stale,
-        timeout_s=call.timeout_s,
-    )
-    return Answer(call.one(obj))
+    return Answer(call.one(await call.current(stale=call.query.get("resourceVersion") == "0")))
 
 
 async def list_objects(call: Call) -> Answer:
     """The objects of a collection."""
     result = await find(call)
-    kind = call.target.resource.kind
+    row = call.target.resource
     metadata: dict[str, Any] = {"resourceVersion": str(result.revision)}
     if result.continue_token:
         metadata["continue"] = result.continue_token
         if result.remaining:
             metadata["remainingItemCount"] = result.remaining
     items = result.items
-    encode = call.encoder.metadata if call.accepted.form is not Form.PLAIN else call.encoder.json
+    plain = call.accepted.form is Form.PLAIN
     encoded = []
     for start in range(0, len(items), _ENCODE_AT_ONCE):
         if start:
             await asyncio.sleep(0)
-        encoded += [encode(obj) for obj in items[start : start + _ENCODE_AT_ONCE]]
+        some = items[start : start + _ENCODE_AT_ONCE]
+        encoded += [call.encoder.json(obj, row) if plain else call.encoder.metadata(obj) for obj in some]
     if call.accepted.form is Form.TABLE:
         return Answer(call.table(items, metadata))
     if call.accepted.form is Form.METADATA:
         return Answer(list_of("PartialObjectMetadataList", "meta.k8s.io/v1", metadata, encoded))
-    return Answer(list_of(f"{kind.name}List", kind.api_version, metadata, encoded))
+    return Answer(list_of(row.list_kind, row.kind.api_version, metadata, encoded))
 
 
 async def find(call: Call) -> ListResult[AnyObject]:
@@ -78,7 +70,7 @@ async def find(call: Call) -> ListResult[AnyObject]:
         kind.message,
         call.namespace,
         label_selector=words.get("labelSelector", ""),
-        field_selector=words.get("fieldSelector", ""),
+        field_selector=call.selector(words.get("fieldSelector", "")),
         limit=query.number(words, "limit") or 0,
         continue_token=token,
         revision=wanted if exact else None,

@@ -14,7 +14,7 @@ import logging
 import random
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,13 @@ from cluster.kubernetes import derived, pod_streams, port_forwarding, query, rev
 from cluster.kubernetes.authentication import Authentication
 from cluster.kubernetes.bodies import MAX_BYTES
 from cluster.kubernetes.call import TIMEOUT_S, Answer, Call
+from cluster.kubernetes.catalog import OWN, Catalog
 from cluster.kubernetes.discovery import Other
 from cluster.kubernetes.encoding import Encoder
+from cluster.kubernetes.keeper import Keeper
 from cluster.kubernetes.negotiation import PLAIN, negotiate
 from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
+from cluster.kubernetes.resources import Resource
 from cluster.kubernetes.statuses import Refused, code_of, failure, retry_after_s
 from cluster.kubernetes.tables import Tables
 from cluster.kubernetes.watching import Watching
@@ -56,6 +59,8 @@ MAX_STREAMS = 500
 WRITE_TIMEOUT_S = 30.0
 KEEPALIVE_S = 75.0
 """How long a connection may be idle."""
+FIRST_CATALOG_S = 5.0
+"""How long a request waits, in the beginning, for what users have defined."""
 MAX_CLIENTS = 256
 """Callers whose connection to the master is kept."""
 _STOP_S = 2.0
@@ -98,12 +103,14 @@ class KubernetesServer:
         authentication: Authentication,
         connect: Connect,
         reach: Reach,
+        own: ClusterClient,
         *,
         clock: Clock,
         rng: random.Random,
         on_bound: Callable[[str], None] = lambda address: None,
     ) -> None:
-        """`address` is "host:port"; port 0 lets the system choose, and `on_bound` is told."""
+        """`address` is "host:port"; port 0 lets the system choose, and `on_bound` is told. `own`: a client with the
+        rights of this process itself, which reads what users define; it is closed with the server."""
         self._address = address
         self._tls = tls
         self._authentication = authentication
@@ -112,6 +119,9 @@ class KubernetesServer:
         self._clock = clock
         self._rng = rng
         self._on_bound = on_bound
+        self._own = own
+        self._keeper = Keeper(own, clock, rng)
+        self._keeper.on_change.append(self._catalog_changed)
         self._encoder = Encoder()
         self._tables = Tables(self._encoder)
         self._clients: dict[Identity, ClusterClient] = {}
@@ -131,6 +141,7 @@ class KubernetesServer:
 
     async def start(self) -> None:
         """Binds and serves. Raises OSError."""
+        await self._keeper.start()
         host, _, port = self._address.rpartition(":")
         # A caller who goes away is noticed: nobody works on for it, and its watch ends.
         server = web.Server(
@@ -161,7 +172,8 @@ class KubernetesServer:
             runner, self._runner = self._runner, None
             await runner.cleanup()
         await self._tasks.cancel_all()
-        clients, self._clients = list(self._clients.values()), {}
+        await self._keeper.stop()
+        clients, self._clients = [self._own, *self._clients.values()], {}
         for client in clients:
             await client.close()
 
@@ -176,13 +188,16 @@ class KubernetesServer:
             transport = request.transport
             certificate = transport.get_extra_info("peercert") if transport is not None else None
             identity = self._authentication.who(certificate, request.headers.get("Authorization", ""))
-            if (about := self._about(request, parts)) is not None:
+            catalog = self._keeper.current
+            if not self._keeper.is_synced:
+                catalog = await self._first_catalog(parts)
+            if (about := self._about(request, parts, catalog)) is not None:
                 return about
             if (review := reviews.BY_PARTS.get(tuple(parts))) is not None:
-                return await self._review(request, review, identity)
+                return await self._review(request, review, identity, catalog)
             if (found := derived.derived_of(parts)) is not None:
                 return await self._derived(request, *found, identity)
-            target = target_of(parts)
+            target = target_of(parts, catalog)
             call = await self._call(request, target, identity)
             if target.subresource in NOT_JSON:
                 return await self._stream(request, call)
@@ -201,24 +216,49 @@ class KubernetesServer:
             _log.exception("%s %s failed", request.method, request.rel_url.raw_path[:200])
             return _refusal(Internal("an internal error; the log of the process kubernetes tells more"), target)
 
-    def _about(self, request: web.BaseRequest, parts: list[str]) -> web.Response | None:
+    async def _first_catalog(self, parts: list[str]) -> Catalog:
+        """The catalog, of which it is not yet known whether users have defined anything: what Podium has itself is
+        served at once. Raises Unavailable if it is about something else, and that does not become known soon."""
+        try:
+            target_of(parts, OWN)
+        except NoSuchPath:
+            is_about_kinds = parts[:1] in (["api"], ["apis"], ["openapi"])
+            if is_about_kinds and not await self._keeper.wait_synced(FIRST_CATALOG_S):
+                raise Unavailable("the kinds that users have defined are not known yet", retry_after_s=1) from None
+        return self._keeper.current
+
+    def _catalog_changed(self, catalog: Catalog) -> None:
+        """What is no longer served is no longer watched."""
+        for watching in self._watching:
+            row = watching.row
+            if row.custom is None:
+                continue
+            now = catalog.by_path.get((row.group, row.version, row.plural))
+            if now is None or now.custom is None or now.custom.uid != row.custom.uid:
+                watching.close_soon()
+
+    def _about(self, request: web.BaseRequest, parts: list[str], catalog: Catalog) -> web.Response | None:
         """Discovery and the like; None if the path is about objects."""
-        found = routing.about_the_server(parts, request.headers.get("Accept", ""), self._address)
+        found = routing.about_the_server(parts, request.headers.get("Accept", ""), self._address, catalog)
         if found is None:
             return None
         if request.method != "GET":
             raise routing.not_allowed(request.method)
-        document, media = found
-        body = document if isinstance(document, bytes) else orjson.dumps(document)
-        return web.Response(body=body, headers={"Content-Type": media, "Vary": "Accept"})
+        tag = f'"{found.digest}"'
+        headers = {"Content-Type": found.media, "Vary": "Accept", "ETag": tag, "Cache-Control": "no-cache, private"}
+        if tag in (each.strip() for each in request.headers.get("If-None-Match", "").split(",")):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=found.body, headers=headers)
 
-    async def _review(self, request: web.BaseRequest, review: reviews.Review, identity: Identity) -> web.Response:
+    async def _review(
+        self, request: web.BaseRequest, review: reviews.Review, identity: Identity, catalog: Catalog
+    ) -> web.Response:
         """What somebody asks about itself."""
         if request.method != "POST":
             raise routing.not_allowed(request.method)
         body = await _read(request)
         media = request.headers.get("Content-Type", "")
-        answered = reviews.read(review, identity.kind, str(identity), media, body)
+        answered = reviews.read(review, reviews.Who(identity.kind, str(identity)), catalog, media, body)
         return web.Response(body=orjson.dumps(answered), status=201, headers={"Content-Type": _JSON})
 
     async def _derived(
@@ -261,6 +301,7 @@ class KubernetesServer:
             timeout_s=min(query.duration_s(words, "timeout") or TIMEOUT_S, 60.0),
             commands=tuple(request.rel_url.query.getall("command", ())),
             reach=lambda address: self._reach(identity, address),
+            settled=lambda crd, deleted: self._keeper.settled(crd, deleted=deleted),
         )
 
     def _client(self, identity: Identity) -> ClusterClient:
@@ -279,7 +320,7 @@ class KubernetesServer:
             raise Overloaded("too many requests at the same time, please try again later")
         self._calls += 1
         try:
-            return _response(await routing.answer(call, method))
+            return _response(await routing.answer(call, method), call.target.resource)
         finally:
             self._calls -= 1
 
@@ -311,7 +352,7 @@ class KubernetesServer:
         lines = watching.lines()
         try:
             await anext(lines)
-            response = web.StreamResponse(headers={"Content-Type": _JSON})
+            response = web.StreamResponse(headers=_headers([], call.target.resource))
             response.enable_chunked_encoding()
             await response.prepare(request)
             async for text in lines:
@@ -373,12 +414,18 @@ def _query(request: web.BaseRequest) -> Mapping[str, str]:
     return found
 
 
-def _response(answer: Answer) -> web.Response:
+def _response(answer: Answer, row: Resource) -> web.Response:
+    return web.Response(body=answer.body, status=answer.code, headers=_headers(answer.warnings, row))
+
+
+def _headers(warnings: Iterable[str], row: Resource) -> MultiDict[str]:
+    """Of an answer about objects of that kind: what is to be said of the answer, and of the kind."""
     headers: MultiDict[str] = MultiDict()
     headers["Content-Type"] = _JSON
-    for warning in answer.warnings:
+    always = [row.custom.warning] if row.custom is not None and row.custom.warning else []
+    for warning in (*always, *warnings):
         headers.add("Warning", f'299 - "{_quoted(warning)}"')
-    return web.Response(body=answer.body, status=answer.code, headers=headers)
+    return headers
 
 
 def _quoted(text: str) -> str:

@@ -1,16 +1,12 @@
-"""What can be done with a part of an object: pods/binding, pods/eviction, replicationcontrollers/scale."""
+"""What can be done with a part of an object: pods/binding, pods/eviction, and scale, of whatever has one."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from cluster.api import aside
 from cluster.api.errors import Conflict, Invalid
-from cluster.api.json import read_object, to_json
-from cluster.api.labels import selector_from_map
 from cluster.api.meta import Key
 from cluster.client import operations
-from cluster.kubernetes import applying, patching
+from cluster.kubernetes import applying, patching, scales
 from cluster.kubernetes.bodies import media_type, read_dict
 from cluster.kubernetes.call import Answer, Call
 from cluster.kubernetes.encoding import plain
@@ -19,13 +15,12 @@ from cluster.kubernetes.requested import (
     body_of,
     check_name,
     dry,
+    given_object,
     message_of,
     read_patch,
     write,
 )
-from cluster.kubernetes.resources import BY_KIND
 from cluster.kubernetes.statuses import Refused, success
-from cluster.pb.v1 import core_pb2 as core
 from cluster.pb.v1 import kubernetes_pb2 as bodies
 
 
@@ -57,12 +52,12 @@ async def evict(call: Call) -> Answer:
 
 
 async def scale(call: Call, method: str) -> Answer:
-    """GET, PUT and PATCH of replicationcontrollers/NAME/scale."""
+    """GET, PUT and PATCH of replicationcontrollers/NAME/scale, and of objects whose definition says where they have
+    their numbers."""
+    row = call.target.resource
     for attempt in range(1, TRIES + 1):
-        current = await call.client.get(
-            core.ReplicationController, call.target.name, call.namespace, timeout_s=call.timeout_s
-        )
-        shown = _scale_of(current)
+        current = await call.current()
+        shown = scales.scale_of(current, row)
         if method == "GET":
             return call.answer(shown)
         if method == "PUT":
@@ -78,18 +73,11 @@ async def scale(call: Call, method: str) -> Answer:
             given.spec.replicas = 0  # an int32 without a pointer in Go: left out, it is 0
         if given.spec.replicas < 0:
             raise Invalid("spec.replicas: must be greater than or equal to 0")
-        changed = core.ReplicationController()
-        changed.CopyFrom(current)
-        changed.spec.replicas = given.spec.replicas
+        before = plain(current, row, exact=True)
+        after = scales.with_replicas(before, row, given.spec.replicas)
         if current.metadata.managedFields:
-            row = BY_KIND["ReplicationController"]
-            noted = applying.noted(
-                plain(current, exact=True), plain(changed, exact=True), row.descriptor, call.manager, now=call.time
-            )
-            reading_ = read_object(noted)
-            assert isinstance(reading_.object, core.ReplicationController)
-            changed = reading_.object
-            aside.keep(changed, reading_.not_carried_out)
+            after = applying.noted(before, after, row.shape, call.manager, now=call.time)
+        changed = given_object(call, after, aside.kept(current)).object
         if method == "PUT":
             changed.metadata.resourceVersion = given.metadata.resourceVersion
         try:
@@ -98,22 +86,5 @@ async def scale(call: Call, method: str) -> Answer:
             if attempt == TRIES or method == "PUT":
                 raise
             continue
-        assert isinstance(written, core.ReplicationController)
-        return call.answer(_scale_of(written))
+        return call.answer(scales.scale_of(written, row))
     raise AssertionError("the last attempt returns or raises")
-
-
-def _scale_of(rc: core.ReplicationController) -> dict[str, Any]:
-    meta = rc.metadata
-    shown = core.ObjectMeta(
-        name=meta.name, namespace=meta.namespace, uid=meta.uid, resourceVersion=meta.resourceVersion
-    )
-    if meta.HasField("creationTimestamp"):
-        shown.creationTimestamp.CopyFrom(meta.creationTimestamp)
-    return {
-        "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
-        "metadata": to_json(shown),
-        "spec": {"replicas": rc.spec.replicas},
-        "status": {"replicas": rc.status.replicas, "selector": str(selector_from_map(rc.spec.selector))},
-    }

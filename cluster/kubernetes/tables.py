@@ -1,8 +1,8 @@
 """Objects as Kubernetes' Table: what `kubectl get` shows.
 
-The columns are those of `cluster.api.columns`, which the terminal shows as well, but where Kubernetes' own differ.
-Cells are text that is ready to be shown. What does not depend on the time is encoded once for each version of an
-object, with gaps for the ages.
+The columns are those of `cluster.api.columns`, which the terminal shows as well, but where Kubernetes' own differ; of
+kinds that users define, those of the definition (`custom_columns.py`). Cells are ready to be shown. What does not
+depend on the time is encoded once for each version of an object, with gaps for the ages.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import Any, TypeAlias
 import orjson
 
 from cluster.api.columns import COLUMNS, NONE, WIDE, age, age_of
+from cluster.api.json import object_to_json, to_json
 from cluster.api.kinds import AnyObject, Kind
 from cluster.api.meta import from_time
 from cluster.kubernetes.encoding import Encoder
+from cluster.kubernetes.resources import Resource
 from cluster.pb.v1 import core_pb2 as core
 
-Cell: TypeAlias = Callable[[Any, float], str]
+Cell: TypeAlias = Callable[[Any, float], Any]
 
 MAX_ROWS = 50_000
 """Of which the cells are kept."""
@@ -36,6 +38,11 @@ class Column:
     """1: shown only when asked for more (-o wide)."""
     ages: bool = False
     """The cell is another one a while later."""
+    type: str = "string"
+    format: str = ""
+    description: str = ""
+    moment: Callable[[Any], Any] | None = None
+    """What an age is reckoned from, read from an object once: `cell` is then given that, and not the object."""
 
 
 _WORDS = {"Ip": "IP", "Os": "OS"}
@@ -67,6 +74,10 @@ _EVENT_COLUMNS = (
     Column("Count", lambda o, _: str(o.count), 1),
     Column("Name", lambda o, _: o.metadata.name, 1),
 )
+_DEFINITION_COLUMNS = (
+    Column("Name", lambda o, _: o.metadata.name),
+    Column("Created At", lambda o, _: to_json(o.metadata.creationTimestamp), type="date"),
+)
 _NOT_OF_KUBERNETES = {("Pod", "REASON"), ("Node", "ENFORCE"), ("PriorityClass", "PREEMPTIONPOLICY")}
 _MORE: dict[str, tuple[Column, ...]] = {
     "Pod": (Column("Readiness Gates", lambda o, _: NONE, 1),),
@@ -78,6 +89,8 @@ def columns_of(kind: Kind) -> tuple[Column, ...]:
     """The columns of a kind, wide ones included."""
     if kind.name == "Event":
         return _EVENT_COLUMNS
+    if kind.name == "CustomResourceDefinition":
+        return _DEFINITION_COLUMNS
     found = [
         Column(_titled(heading), cell, priority, ages=cell is age_of)
         for priority, columns in ((0, COLUMNS[kind.name]), (1, WIDE.get(kind.name, ())))
@@ -92,9 +105,9 @@ def definitions(columns: Sequence[Column]) -> list[dict[str, Any]]:
     return [
         {
             "name": column.name,
-            "type": "string",
-            "format": "name" if column.name == "Name" else "",
-            "description": "",
+            "type": column.type,
+            "format": column.format or ("name" if column.name == "Name" else ""),
+            "description": column.description,
             "priority": column.priority,
         }
         for column in columns
@@ -107,11 +120,11 @@ class Tables:
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self._columns: dict[str, tuple[Column, ...]] = {}
-        self._rows: dict[str, tuple[str, list[bytes]]] = {}
+        self._rows: dict[str, tuple[str, list[bytes], list[Any]]] = {}
 
     def table(
         self,
-        kind: Kind,
+        row: Resource,
         objects: Iterable[AnyObject],
         now_s: float,
         metadata: dict[str, Any],
@@ -121,7 +134,12 @@ class Tables:
         headings: bool = True,
     ) -> bytes:
         """A Table. `include`: how much of each object its row has, Metadata, Object or None."""
-        columns = self._columns.get(kind.name) or self._columns.setdefault(kind.name, columns_of(kind))
+        if row.custom is not None:
+            columns, form = row.custom.columns, row.custom.tag
+        else:
+            kind = row.kind
+            columns = self._columns.get(kind.name) or self._columns.setdefault(kind.name, columns_of(kind))
+            form = ""
         head = orjson.dumps(
             {
                 "kind": "Table",
@@ -133,25 +151,29 @@ class Tables:
         ages = [column for column in columns if column.ages]
         rows = []
         for obj in objects:
-            texts = self._cells(columns, obj)
+            texts, moments = self._cells(columns, obj, form)
             cells = texts[0]
-            for column, text in zip(ages, texts[1:], strict=True):
-                cells += orjson.dumps(column.cell(obj, now_s)) + text
+            for column, text, moment in zip(ages, texts[1:], moments, strict=True):
+                cells += orjson.dumps(column.cell(obj if column.moment is None else moment, now_s)) + text
             if include == "None":
                 rows.append(b'{"cells":[%s],"object":null}' % cells)
             else:
-                shown = self._encoder.json(obj) if include == "Object" else self._encoder.metadata(obj)
+                shown = self._encoder.json(obj, row) if include == "Object" else self._encoder.metadata(obj)
                 rows.append(b'{"cells":[%s],"object":%s}' % (cells, shown))
         return b'%s,"rows":[%s]}' % (head[:-1], b",".join(rows))
 
-    def _cells(self, columns: Sequence[Column], obj: AnyObject) -> list[bytes]:
-        """The text of the cells before the first age, between the first and the second ..., after the last."""
+    def _cells(self, columns: Sequence[Column], obj: AnyObject, form: str) -> tuple[list[bytes], list[Any]]:
+        """The text of the cells before the first age, between the first and the second ..., after the last; and the
+        moments of these ages, of columns that read them once. `form`: which columns these are, where a kind has had
+        others."""
         meta = obj.metadata
-        uid, version = meta.uid, meta.resourceVersion
+        uid, version = meta.uid, f"{meta.resourceVersion} {form}" if form else meta.resourceVersion
         found = self._rows.get(uid)
         if found is not None and found[0] == version:
-            return found[1]
+            return found[1], found[2]
         texts, text = [], b""
+        content = object_to_json(obj) if isinstance(obj, core.CustomObject) else obj
+        moments = [column.moment(content) if column.moment else None for column in columns if column.ages]
         for number, column in enumerate(columns):
             if number:
                 text += b","
@@ -159,11 +181,11 @@ class Tables:
                 texts.append(text)
                 text = b""
             else:
-                text += orjson.dumps(column.cell(obj, 0.0))
+                text += orjson.dumps(column.cell(content, 0.0))
         texts.append(text)
         if uid and version:
             self._rows.pop(uid, None)
-            self._rows[uid] = (version, texts)
+            self._rows[uid] = (version, texts, moments)
             if len(self._rows) > MAX_ROWS:
                 del self._rows[next(iter(self._rows))]
-        return texts
+        return texts, moments

@@ -12,7 +12,6 @@ from cluster.api import aside
 from cluster.api.caveats import caveats
 from cluster.api.errors import AlreadyExists, BadRequest, Conflict, Invalid, NotFound
 from cluster.api.kinds import AnyObject
-from cluster.api.meta import Key
 from cluster.client import operations
 from cluster.kubernetes import applying, patching, query, reading
 from cluster.kubernetes.bodies import media_type, read_dict
@@ -36,7 +35,11 @@ _DELETE_AT_ONCE = 500
 
 async def create(call: Call) -> Answer:
     """POST to a collection."""
-    given = given_object(call, read_dict(call.content_type, call.body, call.target.resource.kind.name))
+    row = call.target.resource
+    if row.custom is not None and row.custom.terminating:
+        message = "create not allowed while custom resource definition is terminating"
+        raise Refused(405, "MethodNotAllowed", message)
+    given = given_object(call, read_dict(call.content_type, call.body, row.kind.name))
     del given.object.metadata.managedFields[:]  # nobody has applied it yet
     obj = await write(call, operations.create(given.object))
     return Answer(call.one(obj), 201, [*given.warnings, *caveats(obj)])
@@ -48,8 +51,8 @@ async def _apply(call: Call) -> Answer:
         raise Refused(415, "UnsupportedMediaType", "server-side apply is for whole objects")
     if not call.query.get("fieldManager"):
         raise BadRequest("fieldManager: Required value: is required for apply patch")
-    kind = call.target.resource.kind
-    wanted = read_dict("application/yaml", call.body, kind.name)
+    row = call.target.resource
+    wanted = read_dict("application/yaml", call.body, row.kind.name)
     if not isinstance(wanted.get("metadata", {}), dict) or not isinstance(wanted.get("kind"), str):
         raise BadRequest("what is applied must have apiVersion, kind and metadata")
     if wanted.get("metadata", {}).get("managedFields"):
@@ -60,15 +63,15 @@ async def _apply(call: Call) -> Answer:
     for attempt in range(1, TRIES + 1):
         current: AnyObject | None = None
         try:
-            current = await call.client.get(kind.message, call.target.name, call.namespace, timeout_s=call.timeout_s)
+            current = await call.current()
         except NotFound:
             if named:
                 raise
-        live = plain(current, exact=True) if current is not None else None
+        live = plain(current, row, exact=True) if current is not None else None
         merged = applying.apply(
             live,
-            plain(asked.object, exact=True),
-            call.target.resource.descriptor,
+            plain(asked.object, row, exact=True),
+            row.shape,
             call.manager,
             force=query.flag(call.query, "force"),
             now=call.time,
@@ -104,18 +107,18 @@ async def patch(call: Call) -> Answer:
     media = media_type(call.content_type)
     if media == patching.APPLY:
         return await _apply(call)
+    row = call.target.resource
     wanted = read_patch(call, media)
-    kind = call.target.resource.kind
     for attempt in range(1, TRIES + 1):
-        current = await call.client.get(kind.message, call.target.name, call.namespace, timeout_s=call.timeout_s)
-        before = plain(current, exact=True)
-        patched = patching.apply_patch(media, before, wanted, call.target.resource.descriptor)
+        current = await call.current()
+        before = plain(current, row, exact=True)
+        patched = patching.apply_patch(media, before, wanted, row.descriptor)
         meta = patched.get("metadata")
         named = meta.get("resourceVersion") if isinstance(meta, dict) else None
         if isinstance(meta, dict) and not named:
             patched["metadata"] = {**meta, "resourceVersion": current.metadata.resourceVersion}
         if not call.target.subresource:
-            patched = applying.noted(before, patched, call.target.resource.descriptor, call.manager, now=call.time)
+            patched = applying.noted(before, patched, row.shape, call.manager, now=call.time)
         given = given_object(call, patched, aside.kept(current))
         try:
             obj = await write(call, _update(call, given.object))
@@ -132,9 +135,8 @@ async def delete(call: Call) -> Answer:
     options = delete_options(call)
     call = dry(call, options)
     target = call.target
-    key = Key(target.resource.kind.name, call.namespace, target.name)
     operation = operations.delete(
-        key,
+        target.resource.key(call.namespace, target.name),
         uid=options.preconditions.uid,
         version=options.preconditions.resourceVersion,
         grace_period_s=options.gracePeriodSeconds if options.HasField("gracePeriodSeconds") else None,
@@ -154,11 +156,11 @@ async def delete_collection(call: Call) -> Answer:
     options = delete_options(call)
     call = dry(call, options)
     found = (await reading.find(call)).items
-    kind = call.target.resource.kind
+    row = call.target.resource
     for start in range(0, len(found), _DELETE_AT_ONCE):
         batch = [
             operations.delete(
-                Key(kind.name, obj.metadata.namespace, obj.metadata.name),
+                row.key(obj.metadata.namespace, obj.metadata.name),
                 uid=obj.metadata.uid,
                 grace_period_s=options.gracePeriodSeconds if options.HasField("gracePeriodSeconds") else None,
                 propagation=propagation(options),
@@ -178,15 +180,14 @@ async def delete_collection(call: Call) -> Answer:
 
 async def _noted(call: Call, data: dict[str, Any]) -> dict[str, Any]:
     """What replaces an object, with who answers for which fields of it, if that is kept of this one."""
-    kind = call.target.resource.kind
+    row = call.target.resource
     try:
-        current = await call.client.get(kind.message, call.target.name, call.namespace, timeout_s=call.timeout_s)
+        current = await call.current()
     except NotFound:
         return data  # that is for the master to say
     if not current.metadata.managedFields and not (data.get("metadata") or {}).get("managedFields"):
         return data
-    live = plain(current, exact=True)
-    return applying.noted(live, data, call.target.resource.descriptor, call.manager, now=call.time)
+    return applying.noted(plain(current, row, exact=True), data, row.shape, call.manager, now=call.time)
 
 
 def _names_version(media: str, patch: Any) -> bool:
@@ -198,8 +199,12 @@ def _names_version(media: str, patch: Any) -> bool:
 
 
 def _may_be_blind(call: Call) -> bool:
-    """Kinds that are replaced without naming a version; Kubernetes wants one of leases and of budgets."""
-    return call.target.resource.kind.name not in ("Lease",) or bool(call.target.subresource)
+    """Kinds that are replaced without naming a version; Kubernetes wants one of leases and of budgets, of definitions
+    and of what they define."""
+    row = call.target.resource
+    if row.custom is not None:
+        return False
+    return row.kind.name not in ("Lease", "CustomResourceDefinition") or bool(call.target.subresource)
 
 
 def _update(call: Call, obj: AnyObject) -> wire.Operation:
