@@ -6,6 +6,7 @@ field is the empty string. The terms with "=" are in `equals`, so that the maste
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -88,6 +89,11 @@ def parse_field_selector(kind_name: str, text: str) -> FieldSelector:
     Raises BadRequest, naming the fields that the kind supports.
     """
     return FieldSelector(tuple(_term(kind_name, term, text) for term in _split(text) if term.strip()))
+
+
+def paths_in(text: str) -> list[str]:
+    """The fields that a selector asks for, whether they are supported or not."""
+    return [re.split("!=|==|=", term, maxsplit=1)[0].strip() for term in _split(text) if term.strip()]
 
 
 def _term(kind_name: str, term: str, text: str) -> _Term:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, cast
 
 from google.protobuf.descriptor import Descriptor
 
+from cluster.api.errors import BadRequest
+from cluster.api.fields import paths_in
 from cluster.api.kinds import KINDS, Kind
 from cluster.api.meta import Key, custom_key
 from cluster.kubernetes.shapes import OfMessage, Shape
@@ -89,9 +91,14 @@ class Resource:
 
     def selector(self, *terms: str) -> str:
         """A field selector that chooses objects of this kind by all of these terms; those that are empty do not
-        count."""
+        count. Raises BadRequest for fields that a definition does not offer."""
         given = [term for term in terms if term]
-        return ",".join(given if self.custom is None else [f"resource={self.custom.name}", *given])
+        if self.custom is None:
+            return ",".join(given)
+        for path in (path for term in given for path in paths_in(term)):
+            if path not in ("metadata.name", "metadata.namespace", *self.custom.selectable):
+                raise BadRequest(f"field label not supported: {path[:80]}")
+        return ",".join([f"resource={self.custom.name}", *given])
 
 
 _IN_ALL = ("Pod", "ReplicationController", "Service")

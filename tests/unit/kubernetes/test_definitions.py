@@ -11,7 +11,7 @@ import pytest
 
 from cluster.actor.clock import SystemClock
 from cluster.api.definitions import is_established
-from cluster.api.errors import Internal, Invalid
+from cluster.api.errors import BadRequest, Internal, Invalid
 from cluster.api.json import custom_from_json
 from cluster.client.interface import EventType, WatchEvent
 from cluster.kubernetes import discovery, openapi, scales
@@ -55,6 +55,10 @@ def test_a_row_for_each_served_version() -> None:
     assert stable.key("default", "one") == ("CustomObject", "default", "widgets.example.com/one")
     assert stable.selector("", "metadata.name=x") == "resource=widgets.example.com,metadata.name=x"
     assert stable.stored_kind == "CustomObject"
+    assert stable.selector("spec.color!=red,metadata.namespace=a").endswith(",spec.color!=red,metadata.namespace=a")
+    for wrong in ("spec.size=3", "resource=gadgets.example.com", "spec.color=red,status.phase==x", "nothing"):
+        with pytest.raises(BadRequest, match="field label not supported"):
+            stable.selector(wrong)
 
 
 def test_what_is_being_deleted_takes_nothing_new() -> None:
