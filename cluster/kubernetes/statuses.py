@@ -31,7 +31,7 @@ _AS_KUBERNETES: dict[type[ApiError], tuple[str, int]] = {
     StoreRewound: ("Expired", 410),
 }
 _RETRY_AFTER_S = 1
-_BEGINNING = re.compile(r'[A-Za-z]+ "([^"]+)" (?:is invalid|already exists)')
+_BEGINNING = re.compile(r'[A-Za-z0-9.-]+ "([^"]+)" (?:is invalid|already exists)')
 
 
 class Refused(ApiError):

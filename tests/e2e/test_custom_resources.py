@@ -105,7 +105,8 @@ STORIES: dict[str, Story] = {
         ("label widgets --all tier-", r"widget.example.com/one unlabeled"),
         ("create -f named.yaml", r"widget.example.com/gen-\w{5} created"),
         ("delete widgets -l app=gen", r'widget.example.com "gen-\w{5}" deleted'),
-        ("apply view-last-applied widget one", r"size: 5"),
+        ("apply -f one.yaml", r"widget.example.com/one configured"),
+        ("apply view-last-applied widget one", r"size: 3"),
     ],
     "server-side apply": [
         ("apply --server-side --field-manager=one -f ports.yaml", r"widget.example.com/shared serverside-applied"),

@@ -35,7 +35,7 @@ from cluster.api.errors import (
 from cluster.api.json import merge_patch, object_from_json, object_to_json
 from cluster.api.kinds import AnyObject, Kind, kind_named, kind_of, unwrap
 from cluster.api.leases import SYSTEM_NAMESPACE
-from cluster.api.meta import Key, key_of, to_time
+from cluster.api.meta import Key, called, key_of, to_time
 from cluster.api.names import generate_name
 from cluster.client.interface import OperationOutcome, WriteOutcome
 from cluster.pb.v1 import cluster_pb2 as wire
@@ -89,7 +89,7 @@ class MemoryStore:
             objects = self.at(revision)
         obj = objects.get(key)
         if obj is None:
-            raise NotFound(f'{kind.plural} "{name}" not found')
+            raise NotFound(f"{called(key)} not found")
         return obj
 
     def check_kept(self, revision: int) -> None:
@@ -232,7 +232,7 @@ class _Transaction:
     def need(self, key: Key) -> AnyObject:
         obj = self.find(key)
         if obj is None:
-            raise NotFound(f'{kind_named(key.kind).plural} "{key.name}" not found')
+            raise NotFound(f"{called(key)} not found")
         return obj
 
     def remove(self, obj: AnyObject) -> AnyObject:
@@ -259,7 +259,7 @@ class _Transaction:
         check(obj, None)
         self._check_namespace(kind, meta.namespace)
         if self.find(key_of(obj)) is not None:
-            raise AlreadyExists(f'{kind.plural} "{meta.name}" already exists')
+            raise AlreadyExists(f"{called(key_of(obj))} already exists")
         meta.uid = new_uid(self._store.rng)
         if not isinstance(obj, core.Endpoints | core.Event | core.Lease | core.PriorityClass):
             meta.generation = 1
@@ -425,7 +425,7 @@ class _Transaction:
 
     def _current(self, wanted: AnyObject) -> AnyObject:
         kind, meta = kind_of(wanted), wanted.metadata
-        old = self.need(full_key(kind, meta.namespace, meta.name))
+        old = self.need(full_key(kind, meta.namespace, key_of(wanted).name))
         check_preconditions(old, wire.Preconditions(uid=meta.uid or None, resource_version=meta.resourceVersion))
         return old
 
