@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from cluster.api.errors import NotFound
 from cluster.api.kinds import BY_NAME, AnyObject
-from cluster.api.meta import Key, is_terminating, key_of
+from cluster.api.meta import Key, is_terminating, key_of, path_of
 from cluster.client import operations
 from cluster.client.informer import Informer
 from cluster.controllers.caches import NODE, OWNER
@@ -28,7 +28,7 @@ from cluster.controllers.garbage import (
     unscheduled_terminating,
 )
 from cluster.controllers.reconciler import Reconciler
-from cluster.controllers.writes import cause, chunks, path_of
+from cluster.controllers.writes import cause, chunks
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 
