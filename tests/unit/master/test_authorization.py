@@ -103,7 +103,7 @@ EXPECTED = {
     ("controllers", "Event"): "get list watch create update patch delete",
     ("controllers", "Lease"): "get list watch create update delete",
     ("controllers", "ConfigMap"): "get list watch delete",
-    ("controllers", "Secret"): "list watch delete",
+    ("controllers", "Secret"): "get list watch delete",
     ("controllers", "PriorityClass"): "get list watch",
     ("controllers", "PodDisruptionBudget"): "get list watch update_status delete",
     ("controllers", "ServiceAccount"): "get list watch delete",
