@@ -39,6 +39,32 @@ def called(key: Key) -> str:
     return f'{BY_NAME[key.kind].plural} "{key.name}"'
 
 
+def path_of(key: Key) -> str:
+    """As causes name objects: replicationcontrollers/default/web, customobjects/default/widgets.example.com/blue."""
+    return "/".join(part for part in (BY_NAME[key.kind].plural, key.namespace, key.name) if part)
+
+
+def key_of_path(path: str) -> Key | None:
+    """The object that such a path names; None if it names none."""
+    plural, *rest = path.split("/")
+    kind = next((kind for kind in BY_NAME.values() if kind.plural == plural), None)
+    if kind is None:
+        return None
+    if kind.message is core.CustomObject:  # the name is two steps; whether there is a namespace depends on the kind
+        return Key(kind.name, "/".join(rest[:-2]), "/".join(rest[-2:])) if len(rest) in (2, 3) else None
+    if len(rest) != (2 if kind.namespaced else 1):
+        return None
+    return Key(kind.name, rest[0] if len(rest) == 2 else "", rest[-1])
+
+
+def place_of(obj: AnyObject) -> str:
+    """By what an index finds an object besides its key: a pod by its node, an object of a kind that users define by its
+    definition."""
+    if isinstance(obj, core.Pod):
+        return obj.spec.nodeName
+    return obj.resource if isinstance(obj, core.CustomObject) else ""
+
+
 def revision_of(obj: AnyObject) -> int:
     """The revision of the object's last write; 0 if it was never stored."""
     return int(obj.metadata.resourceVersion or 0)

@@ -44,7 +44,7 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("controllers", "Namespace"): _any(*_READ, "update", "patch", "update_status", "delete"),
     ("controllers", "Event"): _any(*_READ, "create", "update", "patch", "delete"),
     ("controllers", "ConfigMap"): _any(*_READ, "delete"),
-    ("controllers", "Secret"): _any("list", "watch", "delete"),
+    ("controllers", "Secret"): _any(*_READ, "delete"),
     ("controllers", "Lease"): {**_any(*_READ, "delete"), "create": Scope.BY_LEASE, "update": Scope.BY_LEASE},
     ("controllers", "PriorityClass"): _any(*_READ),
     ("controllers", "PodDisruptionBudget"): _any(*_READ, "update_status", "delete"),

@@ -56,7 +56,7 @@ from cluster.store.watchers import Interest
 
 _CLUSTER = "/cluster.pb.v1.Cluster/"
 _INDEXED = {"Pod": "spec.nodeName", "CustomObject": "resource"}
-"""What the index knows of a kind, besides names: see `stage.place_of`."""
+"""What the index knows of a kind, besides names: see `cluster.api.meta.place_of`."""
 _STATUS_S = 2.0
 """How long a question about the store's health may take."""
 
@@ -402,8 +402,11 @@ class ApiServer:
         """The object that is asked for. Raises BadRequest, Invalid, NotFound."""
         namespace = request.namespace
         if kind.message is core.CustomObject:
-            if request.HasField("revision") or request.HasField("time"):  # its definition may have gone since
-                return Key(kind.name, namespace, request.name)
+            if request.HasField("revision") or request.HasField("time"):
+                # Whether it has a namespace is said by its definition, which may have gone since.
+                version = self._store.get(Key("CustomResourceDefinition", "", request.name.partition("/")[0]))
+                if version is None:
+                    return Key(kind.name, namespace or DEFAULT_NAMESPACE, request.name)
             return self._customs.key(self._store, namespace, request.name)
         return Key(
             kind.name, _namespace(kind, namespace) or (DEFAULT_NAMESPACE if kind.namespaced else ""), request.name

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from cluster.api.errors import BadRequest
 from cluster.api.kinds import AnyObject
-from cluster.api.meta import Key
+from cluster.api.meta import Key, place_of
 from cluster.pb.v1 import core_pb2 as core
 from cluster.store.version import MAX_CHANGES, Change, Version
 
@@ -164,14 +164,6 @@ class Stage:
         """Gives back all claims: nothing of this stage will be."""
         self.abort()
         _run(self._undo)
-
-
-def place_of(obj: AnyObject) -> str:
-    """By what the index finds an object besides its key: a pod by its node, an object of a kind that users define by
-    its definition."""
-    if isinstance(obj, core.Pod):
-        return obj.spec.nodeName
-    return obj.resource if isinstance(obj, core.CustomObject) else ""
 
 
 def copy_of(obj: AnyObject) -> AnyObject:
