@@ -28,7 +28,8 @@ MAX_BYTES = 3 * 1024 * 1024
 """Of a body, as in Kubernetes."""
 JSON = "application/json"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
-_YAML = ("application/yaml", "application/x-yaml")
+YAML = "application/yaml"
+_YAML = (YAML, "application/x-yaml")
 _MAGIC = b"k8s\0"
 
 _OTHERS: dict[str, type[Message]] = {
@@ -84,7 +85,7 @@ def read_body(content_type: str, body: bytes, kind: str) -> Any:
         return _read_yaml(body)
     if media == PROTOBUF:
         return _read_protobuf(body, kind)
-    read = ", ".join((JSON, *_YAML[:1], PROTOBUF))
+    read = ", ".join((JSON, YAML, PROTOBUF))
     raise Refused(
         415,
         "UnsupportedMediaType",

@@ -20,7 +20,7 @@ from cluster.api.json_parse import MAX_PROBLEMS
 from cluster.api.kinds import AnyObject
 from cluster.api.structural import prune
 from cluster.kubernetes import patching, query
-from cluster.kubernetes.bodies import read_body, read_dict
+from cluster.kubernetes.bodies import JSON, PROTOBUF, YAML, media_type, read_body, read_dict
 from cluster.kubernetes.call import Call
 from cluster.kubernetes.statuses import Refused
 from cluster.pb.v1 import cluster_pb2 as wire
@@ -33,12 +33,25 @@ TRIES = 5
 """Of what names no version, when others write at the same time."""
 
 
+_NOT_IN_PROTOBUF = ("CustomResourceDefinition",)
+"""Kinds whose messages are not Kubernetes' own: schemas are kept as JSON."""
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """An object that was sent."""
 
     object: AnyObject
     warnings: list[str]
+
+
+def read_sent(call: Call) -> dict[str, Any]:
+    """The object that was sent, as JSON's values. Raises BadRequest, Refused."""
+    row = call.target.resource
+    if media_type(call.content_type) == PROTOBUF and (row.custom is not None or row.kind.name in _NOT_IN_PROTOBUF):
+        message = f"the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}"
+        raise Refused(415, "UnsupportedMediaType", message)
+    return read_dict(call.content_type, call.body, row.kind.name)
 
 
 def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | None = None) -> Given:

@@ -24,6 +24,7 @@ from cluster.kubernetes.requested import (
     given_object,
     propagation,
     read_patch,
+    read_sent,
     write,
 )
 from cluster.kubernetes.statuses import Refused, success
@@ -39,7 +40,7 @@ async def create(call: Call) -> Answer:
     if row.custom is not None and row.custom.terminating:
         message = "create not allowed while custom resource definition is terminating"
         raise Refused(405, "MethodNotAllowed", message)
-    given = given_object(call, read_dict(call.content_type, call.body, row.kind.name))
+    given = given_object(call, read_sent(call))
     del given.object.metadata.managedFields[:]  # nobody has applied it yet
     obj = await write(call, operations.create(given.object))
     return Answer(call.one(obj), 201, [*given.warnings, *caveats(obj)])
@@ -92,7 +93,7 @@ async def _apply(call: Call) -> Answer:
 
 async def update(call: Call) -> Answer:
     """PUT of an object, or of its status."""
-    data = read_dict(call.content_type, call.body, call.target.resource.kind.name)
+    data = read_sent(call)
     if not call.target.subresource:
         data = await _noted(call, data)
     given = given_object(call, data)

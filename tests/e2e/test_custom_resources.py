@@ -26,7 +26,7 @@ from tests.unit.kubernetes.customs import definition, version, widget
 
 Story = list[tuple[str, str] | tuple[str, str, int]]
 
-OLD = {"deprecated": True, "deprecationWarning": "example.com/v1beta1 is old: use v1", "storage": False}
+OLD: dict[str, Any] = {"deprecated": True, "deprecationWarning": "example.com/v1beta1 is old: use v1", "storage": False}
 CRD = definition(version("v1beta1", **OLD), version("v1"))
 READY = '{"status":{"phase":"Running","replicas":1,"conditions":[{"type":"Ready","status":"True"}]}}'
 
@@ -295,14 +295,14 @@ def test_kr8s(config: Path) -> None:
 def test_lightkube(config: Path) -> None:
     lightkube = pytest.importorskip("lightkube")
     from lightkube.generic_resource import create_namespaced_resource
+    from lightkube.types import PatchType
 
     client = lightkube.Client(config=lightkube.KubeConfig.from_file(str(config)), field_manager="lk")
     kind = create_namespaced_resource("example.com", "v1", "Widget", "widgets")
     client.create(kind(metadata={"name": "lk", "namespace": "default"}, spec={"size": 1}))
     found = client.get(kind, "lk", namespace="default")
     assert found.spec == {"size": 1, "color": "blue"}
-    found.status = {"phase": "Up"}
-    client.replace(kind.Status(metadata=found.metadata, spec=found.spec, status=found.status))
+    client.patch(kind.Status, "lk", {"status": {"phase": "Up"}}, namespace="default", patch_type=PatchType.MERGE)
     client.apply(kind(metadata={"name": "lk", "namespace": "default"}, spec={"size": 2}), force=True)
     for event, each in client.watch(kind, namespace="default"):
         assert (event, each.spec["size"], each.status) == ("ADDED", 2, {"phase": "Up"})
@@ -447,7 +447,7 @@ def test_definitions_that_make_no_sense(raw: Raw, crd: Any, code: int, field: st
 
 
 def test_bodies_that_make_no_sense(raw: Raw, widgets: Kubectl) -> None:
-    for body, media, code in (
+    sent: list[tuple[Any, str, int]] = [
         (b"{", "application/json", 400),
         (b"[]", "application/json", 400),
         (b"\xff", "application/json", 400),
@@ -465,17 +465,18 @@ def test_bodies_that_make_no_sense(raw: Raw, widgets: Kubectl) -> None:
         ({**widget(), "spec": {"size": 10**30}}, "application/json", 422),
         ({**widget(), "spec": {}}, "application/json", 422),
         ({**widget(), "spec": "\ud800"}, "application/json", 422),
-    ):
+    ]
+    for body, media, code in sent:
         found, status, _ = raw.ask("POST", WIDGETS, body, media)
         assert found == code, (body if len(str(body)) < 500 else "", status)
         assert status["kind"] == "Status"
     assert raw.ask("POST", WIDGETS, widget())[0] == 201
     one = f"{WIDGETS}/one"
     merge = "application/merge-patch+json"
-    for method, path, body, media, code in (
+    changes: list[tuple[str, str, Any, str, int]] = [
         ("PATCH", one, {"spec": {"size": 1}}, "application/strategic-merge-patch+json", 415),
         ("PATCH", one, [], merge, 400),
-        ("PATCH", one, {"spec": None}, merge, 422),
+        ("PATCH", one, {"spec": {"size": None}}, merge, 422),
         ("PATCH", one, [{"op": "test", "path": "/spec/size", "value": 9}], "application/json-patch+json", 422),
         ("PATCH", f"{one}?fieldValidation=Strict", {"spec": {"x": 1}}, merge, 400),
         ("PATCH", f"{one}?fieldValidation=Ignore", {"spec": {"x": 1}}, merge, 200),
@@ -490,7 +491,8 @@ def test_bodies_that_make_no_sense(raw: Raw, widgets: Kubectl) -> None:
         ("GET", "/apis/example.com/v1/widgets/one", None, "", 404),
         ("GET", "/apis/podium.dev/v1/namespaces/default/customobjects", None, "", 404),
         ("DELETE", f"{WIDGETS}/two", None, "", 404),
-    ):
+    ]
+    for method, path, body, media, code in changes:
         found, status, _ = raw.ask(method, path, body, media)
         assert found == code, (method, path, body, status)
     warned = raw.ask("PATCH", one, {"spec": {"x": 1}}, merge)[2].get_all("Warning")

@@ -443,7 +443,7 @@ class _Transaction:
         if before.HasField("deletionGracePeriodSeconds"):
             meta.deletionGracePeriodSeconds = before.deletionGracePeriodSeconds
         check(new, old)
-        if kind_of(new).has_status and new.spec != old.spec:  # type: ignore[union-attr]
+        if kind_of(new).has_status and _content(new) != _content(old):
             meta.generation += 1
         may_go = not isinstance(new, core.Pod) or meta.deletionGracePeriodSeconds == 0
         if may_go and meta.HasField("deletionTimestamp") and before.finalizers and not meta.finalizers:
@@ -474,3 +474,8 @@ class _Transaction:
         # Two operations on one object in one revision are one change.
         store = self._store
         self.changes[key] = Change(self.revision, key, store.objects.get(key), new, store.wall_s, last)
+
+
+def _content(obj: Any) -> Any:
+    """What a new generation is counted of."""
+    return obj.content if isinstance(obj, core.CustomObject) else obj.spec
