@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from cluster.api.definitions import CLUSTER, NAMESPACED, definition_name, is_established, schema_of
+from cluster.api.definitions import CLUSTER, NAMESPACED, definition_name, is_established
 from cluster.api.kinds import KINDS
 from cluster.api.names import dns1035_label_problems, dns1123_subdomain_problems
 from cluster.api.problems import Report
+from cluster.api.raw_json import unpack
 from cluster.api.validation_schema import validate_schema
 from cluster.pb.v1 import core_pb2 as core
 
@@ -161,7 +162,7 @@ def _version(report: Report, version: core.CustomResourceDefinitionVersion, path
         report.required(where, "schemas are required")
         return
     try:
-        schema = schema_of(version)
+        schema = unpack(version.schema.openAPIV3Schema.Raw)
     except ValueError as error:
         report.invalid(where, "schema", f"it is not JSON: {error}")
         return
