@@ -41,7 +41,6 @@ class Defined:
 
     name: str
     """Of the definition: PLURAL.GROUP."""
-    uid: str
     tag: str
     """Names this very version of this very definition: what was made by another one is not to be used."""
     schema: dict[str, Any]
@@ -66,8 +65,7 @@ def rows_of(crd: core.CustomResourceDefinition) -> list[Resource]:
     """The rows of an established definition, those of the newest version first."""
     names = crd.status.acceptedNames if crd.status.HasField("acceptedNames") else crd.spec.names
     versions = sorted((each for each in crd.spec.versions if each.served), key=lambda each: version_order(each.name))
-    is_going = is_terminating(crd)
-    content = b"%s %s %d" % (_bytes(crd.spec), _bytes(names), is_going)
+    content = b"%s %s" % (_bytes(crd.spec), _bytes(names))
     tag = f"{crd.metadata.uid} {hashlib.sha256(content).hexdigest()[:16]}"
     return [_row(crd, names, version, tag) for version in versions]
 
@@ -115,7 +113,6 @@ def _row(
     )
     custom = Defined(
         crd.metadata.name,
-        crd.metadata.uid,
         f"{tag} {version.name}",
         schema,
         columns_of(version.additionalPrinterColumns),

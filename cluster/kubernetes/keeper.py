@@ -126,10 +126,7 @@ class Keeper:
         """Its rows; those that there are already, if nothing of them has changed."""
         if is_established(crd):
             rows = rows_of(crd)
-            same = [row.custom.tag if row.custom else "" for row in rows] == [
-                row.custom.tag if row.custom else "" for row in before
-            ]
-            self._rows[crd.metadata.name] = before if same else rows
+            self._rows[crd.metadata.name] = before if _signs(rows) == _signs(before) else rows
 
     def _publish(self, *, changed: bool) -> None:
         if changed:
@@ -137,3 +134,8 @@ class Keeper:
             for tell in self.on_change:
                 tell(self.current)
         self._news.set()
+
+
+def _signs(rows: Sequence[Resource]) -> list[tuple[str, bool]]:
+    """What tells rows of a definition from its rows before."""
+    return [(row.custom.tag, row.custom.terminating) for row in rows if row.custom is not None]

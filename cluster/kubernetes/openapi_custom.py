@@ -43,6 +43,8 @@ def schema_of(row: Resource, metadata: str, form: int) -> dict[str, Any]:
         "metadata": meta,
         **{key: value for key, value in properties.items() if key not in ("apiVersion", "kind", "metadata")},
     }
+    if row.custom.selectable:
+        given["x-kubernetes-selectable-fields"] = [{"fieldPath": path} for path in row.custom.selectable]
     given["x-kubernetes-group-version-kind"] = [{"group": row.group, "version": row.version, "kind": row.kind.name}]
     return given
 

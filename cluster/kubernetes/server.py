@@ -228,13 +228,13 @@ class KubernetesServer:
         return self._keeper.current
 
     def _catalog_changed(self, catalog: Catalog) -> None:
-        """What is no longer served is no longer watched."""
+        """What is no longer served as it was is no longer watched: whoever asks again gets it as it is now."""
         for watching in self._watching:
             row = watching.row
             if row.custom is None:
                 continue
             now = catalog.by_path.get((row.group, row.version, row.plural))
-            if now is None or now.custom is None or now.custom.uid != row.custom.uid:
+            if now is None or now.custom is None or now.custom.tag != row.custom.tag:
                 watching.close_soon()
 
     def _about(self, request: web.BaseRequest, parts: list[str], catalog: Catalog) -> web.Response | None:
@@ -418,11 +418,11 @@ def _response(answer: Answer, row: Resource) -> web.Response:
     return web.Response(body=answer.body, status=answer.code, headers=_headers(answer.warnings, row))
 
 
-def _headers(warnings: Iterable[str], row: Resource) -> MultiDict[str]:
+def _headers(warnings: Iterable[str], row: Resource | None) -> MultiDict[str]:
     """Of an answer about objects of that kind: what is to be said of the answer, and of the kind."""
     headers: MultiDict[str] = MultiDict()
     headers["Content-Type"] = _JSON
-    always = [row.custom.warning] if row.custom is not None and row.custom.warning else []
+    always = [row.custom.warning] if row is not None and row.custom is not None and row.custom.warning else []
     for warning in (*always, *warnings):
         headers.add("Warning", f'299 - "{_quoted(warning)}"')
     return headers
@@ -435,7 +435,7 @@ def _quoted(text: str) -> str:
 
 
 def _refusal(error: ApiError, target: Target | None) -> web.Response:
-    headers = {"Content-Type": _JSON}
+    headers = _headers([], target.resource if target is not None else None)
     if seconds := retry_after_s(error):
         headers["Retry-After"] = str(seconds)
     if error.code == 401:

@@ -86,21 +86,22 @@ async def _apply(call: Call) -> Answer:
                 raise
             continue
         if current is not None:
-            return Answer(call.one(obj), 200, asked.warnings)
+            return Answer(call.one(obj), 200, [*asked.warnings, *_new_caveats(current, obj)])
         return Answer(call.one(obj), 201, [*asked.warnings, *caveats(obj)])
     raise AssertionError("the last attempt returns or raises")
 
 
 async def update(call: Call) -> Answer:
     """PUT of an object, or of its status."""
-    data = read_sent(call)
+    data, current = read_sent(call), None
     if not call.target.subresource:
-        data = await _noted(call, data)
+        current = await _before(call)
+        data = _noted(call, current, data)
     given = given_object(call, data)
     if not given.object.metadata.resourceVersion and not _may_be_blind(call):
         raise Invalid("metadata.resourceVersion: must be specified for an update")
     obj = await write(call, _update(call, given.object))
-    return Answer(call.one(obj), 200, given.warnings)
+    return Answer(call.one(obj), 200, [*given.warnings, *_new_caveats(current or obj, obj)])
 
 
 async def patch(call: Call) -> Answer:
@@ -127,7 +128,7 @@ async def patch(call: Call) -> Answer:
             if attempt == TRIES or named != current.metadata.resourceVersion or _names_version(media, wanted):
                 raise
             continue
-        return Answer(call.one(obj), 200, given.warnings)
+        return Answer(call.one(obj), 200, [*given.warnings, *_new_caveats(current, obj)])
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -173,22 +174,38 @@ async def delete_collection(call: Call) -> Answer:
             # Gone, or another one of that name by now: not what was to be deleted.
             if outcome.error is not None and outcome.error.reason not in ("NotFound", "Conflict"):
                 raise outcome.error
+            if isinstance(outcome.object, core.CustomResourceDefinition) and not query.dry_run(call.query):
+                await call.settled(outcome.object, True)
     return call.answer(success({"kind": call.target.resource.plural}))
 
 
 # --- steps
 
 
-async def _noted(call: Call, data: dict[str, Any]) -> dict[str, Any]:
-    """What replaces an object, with who answers for which fields of it, if that is kept of this one."""
-    row = call.target.resource
+async def _before(call: Call) -> AnyObject | None:
+    """What is about to be replaced; None: nothing is there, which is for the master to say."""
     try:
-        current = await call.current()
+        return await call.current()
     except NotFound:
-        return data  # that is for the master to say
-    if not current.metadata.managedFields and not (data.get("metadata") or {}).get("managedFields"):
+        return None
+
+
+def _noted(call: Call, current: AnyObject | None, data: dict[str, Any]) -> dict[str, Any]:
+    """What replaces an object, with who answers for which fields of it, if that is kept of this one."""
+    if current is None:
         return data
+    metadata = data.get("metadata")
+    given = metadata.get("managedFields") if isinstance(metadata, dict) else None
+    if not current.metadata.managedFields and not given:
+        return data
+    row = call.target.resource
     return applying.noted(plain(current, row, exact=True), data, row.shape, call.manager, now=call.time)
+
+
+def _new_caveats(before: AnyObject, after: AnyObject) -> list[str]:
+    """What is to be said of a changed object that was not to be said before."""
+    known = caveats(before)
+    return [each for each in caveats(after) if each not in known]
 
 
 def _names_version(media: str, patch: Any) -> bool:
