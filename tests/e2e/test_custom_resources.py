@@ -333,11 +333,34 @@ def beat(status, patch, **_):
 """
 
 
+PEERING = definition(
+    {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "schema": {
+            "openAPIV3Schema": {
+                "type": "object",
+                "properties": {"status": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+            }
+        },
+    },
+    plural="kopfpeerings",
+    group="kopf.dev",
+    names={"plural": "kopfpeerings", "kind": "KopfPeering"},
+)
+
+
 def test_an_operator(cluster: Cluster, widgets: Kubectl, tmp_path: Path) -> None:
+    """Run as its users run it, with the object by which operators of a kind know of each other."""
     pytest.importorskip("kopf")
     (tmp_path / "operator.py").write_text(OPERATOR)
+    peering = {"apiVersion": "kopf.dev/v1", "kind": "KopfPeering", "metadata": {"name": "default"}}
+    for name, content in (("crd", PEERING), ("peering", peering)):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        widgets.expect(f"apply -f {tmp_path}/{name}.yaml", "created")
     operator = subprocess.Popen(
-        [sys.executable, "-m", "kopf", "run", "--standalone", "-n", "default", "operator.py"],
+        [sys.executable, "-m", "kopf", "run", "--peering=default", "-n", "default", "operator.py"],
         env={**os.environ, "KUBECONFIG": str(widgets.config)},
         cwd=tmp_path,
         stdout=subprocess.PIPE,
@@ -352,6 +375,8 @@ def test_an_operator(cluster: Cluster, widgets: Kubectl, tmp_path: Path) -> None
         widgets.expect("apply -f one.yaml", "created")
         cluster.wait_until(lambda: read(".status.phase") == "made of blue", "the operator has made it")
         assert read(".metadata.finalizers") == '["kopf.zalando.org/KopfFinalizerMarker"]'
+        peers = widgets.expect("get kopfpeering default -o jsonpath={.status}", r"\w").out
+        assert len(json.loads(peers)) == 1, "the operator has said that it is there"
         cluster.wait_until(lambda: int(read(".status.replicas") or 0) >= 3, "the timer has run three times")
         widgets.expect('patch widget one --type=merge -p \'{"spec":{"size":4}}\'', "patched")
         cluster.wait_until(lambda: read(".status.phase") == "grown from 3 to 4", "the operator has seen it grow")
@@ -361,6 +386,7 @@ def test_an_operator(cluster: Cluster, widgets: Kubectl, tmp_path: Path) -> None
         operator.terminate()
         said, _ = operator.communicate(timeout=20)
         print(said)
+        widgets.expect("delete crd kopfpeerings.kopf.dev --timeout=20s", "deleted")
     assert "Traceback" not in said
 
 

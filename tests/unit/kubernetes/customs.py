@@ -95,7 +95,7 @@ def definition(*versions: dict[str, Any], plural: str = "widgets", **spec: Any) 
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.example.com"},
+        "metadata": {"name": f"{plural}.{spec.get('group', 'example.com')}"},
         "spec": {**content, **spec},
     }
 
