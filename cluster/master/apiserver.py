@@ -11,11 +11,11 @@ What only the leader does (writes, heartbeats) is handed on to it, if this maste
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 
 from cluster.api.errors import ApiError, BadRequest, Forbidden, Invalid, NotFound, StoreRewound, Unavailable
-from cluster.api.fields import FieldSelector, parse_field_selector
+from cluster.api.fields import FieldSelector, asked_for, parse_field_selector
 from cluster.api.kinds import AnyObject, Kind, kind_named
 from cluster.api.labels import Selector, parse_selector
 from cluster.api.meta import Key, called, from_time
@@ -418,11 +418,21 @@ class ApiServer:
             assert isinstance(pod, core.Pod)
             yield pod
 
+    def _selectable(self, kind: Kind, selector: str) -> Sequence[str]:
+        """The fields that a selector of objects of a kind may name because the kind's definition says so."""
+        resource = asked_for("resource", selector) if selector and kind.message is core.CustomObject else ""
+        try:
+            return self._customs.definition(self._store, resource).selectable if resource else ()
+        except NotFound:
+            return ()  # then there is nothing of it, either
+
     def _interest(
         self, identity: Identity, verb: str, kind: Kind, request: wire.ListRequest | wire.WatchRequest
     ) -> Interest:
         """What a list or watch asks for, if this identity may. Raises BadRequest, Forbidden."""
-        fields, labels = parse_field_selector(kind.name, request.field_selector), parse_selector(request.label_selector)
+        more = self._selectable(kind, request.field_selector)
+        fields = parse_field_selector(kind.name, request.field_selector, more)
+        labels = parse_selector(request.label_selector)
         authorize_selection(identity, verb, kind.name, fields.equals, labels.equals, self._known)
         namespace = _namespace(kind, request.namespace)
         # Of pods the index knows those of a node, of objects of kinds that users define those of a definition.

@@ -323,24 +323,9 @@ def test_schemas(schema: Any, expected: list[str]) -> None:
 
 keys = st.sampled_from(
     [
-        "type",
-        "properties",
-        "items",
-        "additionalProperties",
-        "required",
-        "enum",
-        "anyOf",
-        "not",
-        "default",
-        "nullable",
-        "pattern",
-        "minimum",
-        "multipleOf",
-        "x-kubernetes-list-type",
-        "x-kubernetes-list-map-keys",
-        "format",
-        "x",
-        "spec",
+        *("type", "properties", "items", "additionalProperties", "required", "enum", "anyOf", "not", "default"),
+        *("nullable", "pattern", "minimum", "multipleOf", "format", "x", "spec"),
+        *("x-kubernetes-list-type", "x-kubernetes-list-map-keys"),
     ]
 )
 anything = st.recursive(

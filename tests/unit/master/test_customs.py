@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -243,6 +245,64 @@ async def test_lists_and_watches_go_by_the_definition(rig: Rig) -> None:
     assert await found(f"resource={WIDGETS},metadata.name=red") == [f"{WIDGETS}/red"]
     assert await found("metadata.name=blue") == ["gadgets.example.com/blue", f"{WIDGETS}/blue"]
     assert len(await found("")) == 3
+
+
+async def test_fields_that_the_definition_names_can_be_selected_by(rig: Rig) -> None:
+    crd = definition()
+    for path in (".spec.colour", ".spec.size", ".status.ready"):
+        crd.spec.versions[0].selectableFields.add(jsonPath=path)
+    await rig.create(crd)
+    await rig.create(definition("gadgets", "Gadget"))
+    await make(rig, widget())
+    await make(rig, widget("green", {"size": 4, "colour": "green"}))
+    await rig.write(ops.update_status(widget("green", status={"ready": True})))
+
+    async def found(selector: str) -> list[str]:
+        request = wire.ListRequest(kind="CustomObject", field_selector=selector)
+        answer = wire.ListResponse.FromString(await rig.master.api.list(Identity.parse("admin"), request))
+        return [each.customobject.metadata.name for each in answer.items]
+
+    assert await found(f"resource={WIDGETS},spec.colour=green") == ["green"]
+    assert await found(f"spec.colour!=green,resource=={WIDGETS}") == ["blue"]
+    assert await found(f"resource={WIDGETS},spec.size=3") == ["blue"]
+    assert await found(f"resource={WIDGETS},status.ready=true") == ["green"]
+    assert await found("resource=nothing.example.com") == []
+    for selector in ("spec.colour=red", "resource=gadgets.example.com,spec.colour=red", f"resource={WIDGETS},spec.x=1"):
+        with pytest.raises(BadRequest, match="is not supported for CustomObject"):
+            await found(selector)
+
+
+async def test_a_watch_goes_by_the_definition_and_the_name(rig: Rig) -> None:
+    await rig.create(definition())
+    await rig.create(definition("gadgets", "Gadget"))
+
+    async def told(selector: str, count: int) -> list[tuple[int, str, str]]:
+        request = wire.WatchRequest(kind="CustomObject", field_selector=selector, initial_state=True)
+        batches = rig.master.api.watch(Identity.parse("admin"), request)
+        heard: list[tuple[int, str, str]] = []
+        async with aclosing(batches):
+            async for batch in batches:
+                for event in wire.WatchBatch.FromString(batch).events:
+                    obj = event.object.customobject
+                    heard.append((event.type, obj.resource.partition(".")[0], obj.metadata.name))
+                if len(heard) >= count:
+                    return heard
+        return heard
+
+    names = ("blue", "red")
+    selectors = {
+        f"resource={WIDGETS}": ["blue", "red"],
+        f"resource={WIDGETS},metadata.name=red": ["red"],
+        "metadata.name=red": ["red", "red"],
+    }
+    tasks = [asyncio.ensure_future(told(selector, 1 + len(expected))) for selector, expected in selectors.items()]
+    await asyncio.sleep(0)
+    for name in names:
+        await make(rig, widget(name))
+        await make(rig, widget(name, resource="gadgets.example.com", kind="Gadget"))
+    for task, expected in zip(tasks, selectors.values(), strict=True):
+        heard = await asyncio.wait_for(task, 5)
+        assert sorted(name for kind, _, name in heard if kind == wire.WatchEvent.ADDED) == expected
 
 
 async def test_only_who_may_gets_at_them(rig: Rig) -> None:
