@@ -14,7 +14,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from cluster.api.conditions import get_condition
-from cluster.api.definitions import has_status, is_established, is_namespaced, schema_of
+from cluster.api.definitions import has_status, is_established, is_namespaced, schema_of, selectable_paths
 from cluster.api.kinds import Kind
 from cluster.api.meta import is_terminating
 from cluster.kubernetes.custom_columns import columns_of
@@ -47,7 +47,7 @@ class Defined:
     columns: tuple[Column, ...]
     """Of tables."""
     selectable: tuple[str, ...]
-    """Fields that a field selector may use: spec.color."""
+    """Fields that a field selector may use, besides name and namespace: spec.color."""
     scale: ScalePaths | None
     warning: str
     """What everybody is told who uses this version; mostly empty."""
@@ -93,6 +93,7 @@ def _row(
     tag: str,
 ) -> Resource:
     group, kind_name = crd.spec.group, names.kind
+    stored = selectable_paths(crd)  # the master looks at objects as they are stored
     schema = schema_of(version)
     status_apart = has_status(version)
     scale = _scale(version)
@@ -116,7 +117,7 @@ def _row(
         f"{tag} {version.name}",
         schema,
         columns_of(version.additionalPrinterColumns),
-        tuple(each.jsonPath.removeprefix(".") for each in version.selectableFields),
+        tuple(path for each in version.selectableFields if (path := each.jsonPath.removeprefix(".")) in stored),
         scale,
         _warning(version, f"{group}/{version.name} {kind_name}"),
         is_terminating(crd),

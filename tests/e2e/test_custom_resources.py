@@ -59,6 +59,8 @@ STORIES: dict[str, Story] = {
         ("get widgets -l app=w", r"^one"),
         ("get widgets -l app=other", r"No resources found"),
         ("get widgets --field-selector=metadata.name=one -o name", r"^widget.example.com/one$"),
+        ("get widgets --field-selector=spec.color=blue -o name", r"^widget.example.com/one$"),
+        ("get widgets --field-selector=spec.color!=blue", r"No resources found"),
         ("get widgets --field-selector=spec.size=3", r'field label not supported: "?spec.size', 1),
         (
             "get widgets.v1beta1.example.com one -o yaml",
@@ -207,6 +209,32 @@ def test_widgets_are_watched_until_their_kind_is_gone(widgets: Kubectl) -> None:
         watching.kill()
         watching.communicate()
     widgets.expect("apply -f crd.yaml", "created")
+
+
+def test_a_watch_follows_what_its_selectors_choose(raw: Raw, widgets: Kubectl) -> None:
+    """Whatever begins or ceases to be chosen is added or deleted, as the watcher sees it."""
+    told: list[tuple[str, str, str]] = []
+    begun = threading.Event()
+
+    def watch() -> None:
+        query = "watch=1&fieldSelector=spec.color%3Dred&labelSelector=app%3Dw&timeoutSeconds=30&allowWatchBookmarks=1"
+        request = raw.request("GET", f"{WIDGETS}?{query}&sendInitialEvents=1&resourceVersionMatch=NotOlderThan")
+        with urllib.request.urlopen(request, context=raw.context, timeout=30) as response:
+            for line in response:
+                event = json.loads(line)
+                told.append((event["type"], event["object"]["kind"], event["object"].get("spec", {}).get("color", "")))
+                begun.set()
+                if event["type"] == "DELETED":
+                    return
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    assert begun.wait(20)
+    widgets.expect("apply -f one.yaml", "created")
+    for color in ("red", "blue"):
+        widgets.expect(f'patch widget one --type=merge -p \'{{"spec":{{"color":"{color}"}}}}\'', "patched")
+    watching.join(20)
+    assert told == [("BOOKMARK", "Widget", ""), ("ADDED", "Widget", "red"), ("DELETED", "Widget", "red")]
 
 
 def test_a_definition_that_came_over_grpc_is_served(cluster: Cluster, kubectl: Kubectl) -> None:
@@ -400,14 +428,20 @@ class Raw:
         config = yaml.safe_load(cluster.podium("kubeconfig", "--token").stdout)
         self.server = config["clusters"][0]["cluster"]["server"]
         self.token = config["users"][0]["user"]["token"]
-        self._context = ssl.create_default_context(cafile=str(cluster.directory / "pki" / "admin" / "ca.crt"))
+        self.context = ssl.create_default_context(cafile=str(cluster.directory / "pki" / "admin" / "ca.crt"))
 
-    def ask(self, method: str, path: str, body: Any = None, media: str = "application/json") -> tuple[int, Any, Any]:
+    def request(
+        self, method: str, path: str, body: Any = None, media: str = "application/json"
+    ) -> urllib.request.Request:
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": media}
-        request = urllib.request.Request(self.server + path, data=data, method=method, headers=headers)
+        return urllib.request.Request(self.server + path, data=data, method=method, headers=headers)
+
+    def ask(self, method: str, path: str, body: Any = None, media: str = "application/json") -> tuple[int, Any, Any]:
         try:
-            with urllib.request.urlopen(request, context=self._context, timeout=30) as response:
+            with urllib.request.urlopen(
+                self.request(method, path, body, media), context=self.context, timeout=30
+            ) as response:
                 return response.status, _json(response.read()), response.headers
         except urllib.error.HTTPError as error:
             return error.code, _json(error.read()), error.headers
