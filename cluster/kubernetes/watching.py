@@ -37,6 +37,8 @@ from cluster.kubernetes.statuses import expired_event, failure
 
 MAX_WAITING = 20_000
 """Events that wait for one reader, besides those that there are in the beginning."""
+WRITE_BYTES = 64 * 1024
+"""About how much is written at once."""
 BOOKMARK_EVERY_S = 60.0
 """For those who allow them: whoever resumes from one finds the history still kept."""
 LEAST_S, MOST_S = 1800.0, 3600.0
@@ -181,10 +183,11 @@ class Watching:
         self._alarm = None
         self._news.set()
 
-    def _take(self, most: int = 200) -> bytes:
-        """Lines of the next events."""
+    def _take(self) -> bytes:
+        """Lines of the next events: of so many at once that a reader who takes nothing does not have a copy of all."""
         lines: list[bytes] = []
-        while self._waiting and len(lines) < most:
+        size = 0
+        while self._waiting and size < WRITE_BYTES:
             news = self._waiting.popleft()
             event = news.event
             self._revision = max(self._revision, event.revision)
@@ -193,7 +196,9 @@ class Watching:
                 if self._marks_end:
                     lines.append(self._bookmark({"k8s.io/initial-events-end": "true"}))
             elif event.object is not None:
-                lines.append(self._line_of(news))
+                line = self._line_of(news)
+                lines.append(line)
+                size += len(line)
         return b"".join(lines)
 
     def _line_of(self, news: News) -> bytes:
