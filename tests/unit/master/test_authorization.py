@@ -149,7 +149,7 @@ EXPECTED = {
         ("serviceaccount", kind): "get list watch"
         for kind in (
             *("Pod", "ReplicationController", "Service", "Endpoints", "Event", "Lease", "ConfigMap"),
-            *("PodDisruptionBudget", "ServiceAccount", "Fault"),
+            *("PodDisruptionBudget", "ServiceAccount", "Fault", "CustomObject"),
         )
     },
 }
