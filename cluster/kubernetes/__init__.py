@@ -9,6 +9,7 @@ encoded objects (`encoding.py`), which can be thrown away at any time.
     paths.py         what a path names                bodies.py          what a body says
     resources.py     what is served: the table        negotiation.py     what the caller wants to read
     discovery.py     the table as clients ask for it  openapi.py         the same, for those who check and explain
+    gnostic.py       OpenAPI in protobuf, for older clients
     reading.py       get, list                        tables.py          as a table for people
     writing.py       create, update, patch, delete    requested.py       from a request to an object
     subresources.py  binding, eviction, scale         patching.py        the patches
