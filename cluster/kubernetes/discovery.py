@@ -16,9 +16,9 @@ from cluster.kubernetes.resources import GROUP_VERSIONS, VERBS, Resource, Subres
 from cluster.kubernetes.reviews import REVIEWS
 
 MAJOR, MINOR = "1", "35"
-"""Whose API this is. What is served of it has been the same in Kubernetes for long before, and kinds' fields are known up
-to 1.37, so the number is the one that is least in the way: the newest that kr8s takes without a warning at every start.
-kubectl warns of a server that is further than one minor version away only when it is asked for versions."""
+"""Whose API this is. What is served of it is older than that, and the kinds' fields are known up to 1.37: the number is
+the one that is least in the way, the newest that kr8s takes without a warning at every start. kubectl warns of a server
+that is further than one minor version away only when it is asked for versions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,14 +132,14 @@ async def test_what_is_carried_out_otherwise_is_warned_of(api: Api) -> None:
 
 
 async def test_newer_fields_of_kubernetes_are_kept_with_a_warning(api: Api) -> None:
-    newer = manifest(hostUsers=False, os={"name": "linux"}, resourceClaims=[{"name": "gpu"}])
+    newer = manifest(hostUsers=True, os={"name": "linux"}, resourceClaims=[{"name": "gpu"}])
     reply = await api.ask("POST", f"{PODS}?fieldValidation=Strict", newer)
     assert reply.code == 201, reply.body
     warned = "\n".join(reply.headers.getall("Warning"))
     for field in ("spec.hostUsers", "spec.os", "spec.resourceClaims"):
         assert field in warned
     shown = (await api.get(f"{PODS}/web")).body["spec"]
-    assert (shown["hostUsers"], shown["os"], shown["resourceClaims"]) == (False, {"name": "linux"}, [{"name": "gpu"}])
+    assert (shown["hostUsers"], shown["os"], shown["resourceClaims"]) == (True, {"name": "linux"}, [{"name": "gpu"}])
 
 
 async def test_update(api: Api, cluster: MemoryCluster) -> None:
