@@ -15,7 +15,7 @@ encoded objects (`encoding.py`), which can be thrown away at any time.
     subresources.py  binding, eviction, scale         patching.py        the patches
     watching.py      watch                            applying.py        server-side apply, with fields.py
     pod_streams.py   logs, exec, attach               port_forwarding.py ports; both with spdy.py and spdy_exec.py
-    proxying.py      HTTP to pods and services        proxied.py         where it goes
+    proxying.py      HTTP to pods and services        proxied.py         where it goes; with tls_line.py
     derived.py       what is made when it is asked    reviews.py         what a caller may do
     views.py         kinds that have a second name
     server.py        HTTP and TLS                     statuses.py        what went wrong

@@ -330,6 +330,8 @@ async def test_evict(api: Api, cluster: MemoryCluster) -> None:
     assert (refused.code, refused.reason) == (429, "TooManyRequests")
     assert refused.headers["Retry-After"]
     assert (await api.ask("POST", f"{PODS}/web/eviction", {**body, "deleteOptions": {"dryRun": ["All"]}})).code == 201
+    orphaning = {**body, "deleteOptions": {"propagationPolicy": "Orphan"}}
+    assert (await api.ask("POST", f"{PODS}/web/eviction", orphaning)).code == 422
     assert cluster.find(core.Pod, "web") is not None
     reply = await api.ask("POST", f"{PODS}/web/eviction", body)
     assert (reply.code, reply.body["status"]) == (201, "Success")
