@@ -4,12 +4,13 @@ Both are the cluster's own: a certificate that its authority signed and that nam
 or a token of it (`cluster.rpc.tokens`), or one of a service account (`cluster.rpc.account_tokens`), as long as that is
 there. A token of this cluster counts before a certificate: it is what somebody chose to send; with a certificate, any
 other is for somebody else (a program behind `kubectl proxy`). TLS has checked a certificate's signature and dates
-before this file sees it.
+before this file sees it. Nobody may act as somebody else (`kubectl --as`): who says so is refused, for otherwise it
+would act as itself, with other rights than it meant to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cluster.actor.clock import Clock
@@ -26,6 +27,14 @@ BELIEVED_S = 5.0
 """So long a token may count after its account was deleted."""
 MAX_SEEN = 1_000
 """Accounts that are remembered to be there; of more, the latest."""
+_IMPERSONATE = "impersonate-"
+"""How the names of headers begin by which a caller would be somebody else."""
+
+
+def refuse_impersonation(identity: Identity, headers: Iterable[str]) -> None:
+    """Raises Forbidden if the caller wants to act as somebody else. `headers`: the names of those that it sent."""
+    if any(name.lower().startswith(_IMPERSONATE) for name in headers):
+        raise Forbidden(f'User "{identity}" cannot impersonate others: in this cluster everybody acts as itself')
 
 
 class Authentication:

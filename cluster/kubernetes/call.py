@@ -8,12 +8,14 @@ from typing import Any
 
 import orjson
 
+from cluster.api.aside import plain
 from cluster.api.errors import Unavailable
 from cluster.api.kinds import AnyObject
+from cluster.api.managers import MAX_NAME_BYTES
 from cluster.api.times import format_time
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
-from cluster.kubernetes import views
+from cluster.kubernetes import protobuf, query, views
 from cluster.kubernetes.encoding import Encoder
 from cluster.kubernetes.negotiation import Accepted, Form
 from cluster.kubernetes.paths import Target
@@ -28,7 +30,8 @@ TIMEOUT_S = 30.0
 class Answer:
     """What goes out."""
 
-    body: bytes
+    body: bytes | tuple[bytes, ...]
+    """Or its parts, of which none is large: they are sent one after the other."""
     code: int = 200
     warnings: list[str] = field(default_factory=list)
 
@@ -71,7 +74,8 @@ class Call:
     @property
     def manager(self) -> str:
         """Who answers for what is written: as the request says, or by the program that sent it."""
-        return (self.query.get("fieldManager") or self.user_agent.partition("/")[0] or "unknown")[:128]
+        program = "".join(filter(str.isprintable, self.user_agent.partition("/")[0]))
+        return self.query.get("fieldManager") or program.encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "unknown"
 
     @property
     def time(self) -> str:
@@ -84,12 +88,31 @@ class Call:
 
     def one(self, obj: AnyObject) -> bytes:
         """An object in the form that the caller wants."""
+        if query.dry_run(self.query) and self.encoder.keeps:
+            # It was not written: nobody else shall be shown it, as it is now or as that version of the object.
+            encoder = Encoder(max_bytes=0)
+            return replace(self, encoder=encoder, tables=Tables(encoder)).one(obj)
         if self.accepted.form is Form.TABLE:
             metadata = {"resourceVersion": obj.metadata.resourceVersion}
             return self.table([obj], metadata)
+        if not self.accepted.is_protobuf:
+            return self.item(obj)
         if self.accepted.form is Form.METADATA:
-            return self.encoder.metadata(obj)
-        return self.json(obj)
+            return protobuf.envelope(protobuf.METADATA, protobuf.METADATA_VERSION, self.item(obj))
+        row = self.target.resource
+        return protobuf.envelope(row.kind.name, row.api_version, self.item(obj))
+
+    def item(self, obj: AnyObject) -> bytes:
+        """An object as it stands in a list that is no table: its JSON, or the bytes of its message."""
+        is_protobuf = self.accepted.is_protobuf
+        if self.accepted.form is Form.METADATA:
+            return protobuf.raw_metadata_of(obj) if is_protobuf else self.encoder.metadata(obj)
+        if not is_protobuf:
+            return self.json(obj)
+        row = self.target.resource
+        if row.shape is None:
+            return protobuf.raw_of(obj)
+        return views.message(row, plain(obj, exact=True)).SerializeToString()
 
     def json(self, obj: AnyObject) -> bytes:
         """An object as the path names its fields."""
@@ -104,15 +127,28 @@ class Call:
             self.now_s,
             metadata,
             version=self.accepted.version,
-            include=self.query.get("includeObject", "") or "Metadata",
+            include=self._include,
             headings=headings,
             encode=self.json,
         )
+
+    def rows(self, objects: list[Any]) -> list[bytes]:
+        """Objects as rows of a table."""
+        return self.tables.rows(self.target.resource.kind, objects, self.now_s, include=self._include, encode=self.json)
+
+    @property
+    def _include(self) -> str:
+        return self.query.get("includeObject", "") or "Metadata"
 
     def at(self, now_s: float) -> Call:
         """The same, answered at another time."""
         return replace(self, now_s=now_s)
 
-    def answer(self, data: Any, code: int = 200) -> Answer:
-        """JSON of something that is no object of the table."""
-        return Answer(orjson.dumps(data), code)
+    def answer(self, data: dict[str, Any], code: int = 200) -> Answer:
+        """Something that is no object of the table, as JSON's values."""
+        return Answer(encoded(data, is_protobuf=self.accepted.is_protobuf), code)
+
+
+def encoded(data: dict[str, Any], *, is_protobuf: bool) -> bytes:
+    """What is no object of the table, from JSON's values."""
+    return protobuf.values(data) if is_protobuf else orjson.dumps(data)

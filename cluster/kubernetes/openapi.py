@@ -21,9 +21,10 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto
 
 from cluster.api.json_print import is_inline, map_entry
+from cluster.api.list_keys import merge_key, merges_values
 from cluster.kubernetes.discovery import version as server_version
 from cluster.kubernetes.gnostic import definitions, extension, nested, text
-from cluster.kubernetes.patching import APPLY, JSON_PATCH, MERGE, STRATEGIC, merge_key, merges_values
+from cluster.kubernetes.patching import APPLY, JSON_PATCH, MERGE, STRATEGIC
 from cluster.kubernetes.paths import NoSuchPath
 from cluster.kubernetes.resources import GROUP_VERSIONS, RESOURCES, Resource, resources_of
 from cluster.pb.v1 import core_pb2 as core

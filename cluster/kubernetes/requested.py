@@ -16,7 +16,8 @@ from cluster.api import aside
 from cluster.api.errors import BadRequest, Invalid
 from cluster.api.json import message_from_json, read_object
 from cluster.api.json_parse import MAX_PROBLEMS
-from cluster.api.kinds import AnyObject
+from cluster.api.kinds import AnyObject, unwrap
+from cluster.client import operations
 from cluster.kubernetes import patching, query, views
 from cluster.kubernetes.bodies import read_body, read_dict
 from cluster.kubernetes.call import Call
@@ -27,6 +28,7 @@ from cluster.pb.v1 import kubernetes_pb2 as bodies
 
 M = TypeVar("M", bound=Message)
 
+_MANAGED = ("create", "update", "update_status")
 TRIES = 5
 """Of what names no version, when others write at the same time."""
 
@@ -85,10 +87,31 @@ def check_name(call: Call, meta: core.ObjectMeta) -> None:
         meta.name = name
 
 
-async def write(call: Call, operation: wire.Operation) -> AnyObject:
-    """Carries out one operation. Raises what the master says."""
-    written = await call.client.write([operation], dry_run=query.dry_run(call.query), timeout_s=call.timeout_s)
-    return written.outcomes[0].unwrap()
+async def write(call: Call, operation: wire.Operation, *, applied: bool = False) -> AnyObject:
+    """Carries out one operation in the name of the call's manager. `applied`: the object has its managedFields already.
+    Raises what the master says."""
+    if operation.WhichOneof("operation") in _MANAGED:
+        operations.by_manager(operation, call.manager, subresource=call.target.subresource, applied=applied)
+    dry_run = query.dry_run(call.query)
+    written = await call.client.write([operation], dry_run=dry_run, timeout_s=call.timeout_s)
+    obj = written.outcomes[0].unwrap()
+    if dry_run:
+        _as_before(obj, operation)
+    return obj
+
+
+def _as_before(obj: AnyObject, operation: wire.Operation) -> None:
+    """What a dry run answers has the version that there is, or none yet, for nothing was written: so that `kubectl
+    diff` shows what would become of an object, and not that it would have been written by somebody."""
+    word = operation.WhichOneof("operation")
+    if word == "create":
+        obj.metadata.ClearField("resourceVersion")
+    elif word in ("update", "update_status"):
+        given = unwrap(getattr(operation, word).object).metadata
+        for name in ("resourceVersion", "actor", "cause"):
+            if given.HasField(name):
+                obj.metadata.ClearField(name)
+                obj.metadata.MergeFrom(core.ObjectMeta(**{name: getattr(given, name)}))
 
 
 def body_of(call: Call, cls: type[M], kind: str) -> M:
@@ -136,6 +159,17 @@ def dry(call: Call, options: bodies.DeleteOptions) -> Call:
         return call
     query.dry_run({"dryRun": ",".join(options.dryRun)})
     return replace(call, query={**call.query, "dryRun": "All"})
+
+
+def read_applied(call: Call, kind: str) -> dict[str, Any]:
+    """What is applied by the server. Raises BadRequest."""
+    wanted = read_dict("application/yaml", call.body, kind)
+    metadata = wanted.get("metadata", {})
+    if not isinstance(metadata, dict) or not isinstance(wanted.get("kind"), str):
+        raise BadRequest("what is applied must have apiVersion, kind and metadata")
+    if metadata.get("managedFields"):
+        raise BadRequest("metadata.managedFields must be nil")
+    return wanted
 
 
 def read_patch(call: Call, media: str) -> Any:

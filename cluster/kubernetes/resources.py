@@ -61,10 +61,16 @@ class Resource:
         """As errors name it: "pods", "leases.coordination.k8s.io"."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
+    @property
+    def in_protobuf(self) -> bool:
+        """Whether the messages of this kind are Kubernetes' own; others are served as JSON alone."""
+        return self.group in _IN_PROTOBUF
+
     def subresource(self, name: str) -> Subresource | None:
         return next((each for each in self.subresources if each.name == name), None)
 
 
+_IN_PROTOBUF = ("", "policy", "coordination.k8s.io", "scheduling.k8s.io")
 _IN_ALL = ("Pod", "ReplicationController", "Service")
 _CHANGED = ("get", "patch", "update")
 _PROXIED = ("create", "delete", "get", "patch", "update")

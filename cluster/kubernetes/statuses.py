@@ -15,6 +15,7 @@ from cluster.api.errors import (
     ApiError,
     Conflict,
     Expired,
+    FieldError,
     Invalid,
     NotFound,
     Overloaded,
@@ -69,14 +70,18 @@ def failure(error: ApiError, target: Target | None = None) -> dict[str, Any]:
         if target.resource.group:
             details["group"] = target.resource.group
         details["kind"] = target.resource.kind.name if isinstance(error, Invalid) else target.resource.plural
-    if error.causes:
+    causes = error.causes
+    if isinstance(error, Invalid) and details and not causes:
+        # kubectl says what it is about and the causes, and never the message.
+        causes = (FieldError("", _BEGINNING.sub("", error.message).lstrip(": "), ""),)
+    if causes:
         details["causes"] = [
             {
                 key: value
                 for key, value in (("reason", cause.reason), ("message", cause.message), ("field", cause.path))
                 if value
             }
-            for cause in error.causes
+            for cause in causes
         ]
     if retry_after := retry_after_s(error):
         details["retryAfterSeconds"] = retry_after

@@ -5,28 +5,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from cluster.api import aside
+from cluster.api.aside import plain
 from cluster.api.errors import Conflict, FieldError, Invalid
-from cluster.api.json import read_object, to_json
+from cluster.api.json import message_from_json, to_json
 from cluster.api.labels import selector_from_map
 from cluster.api.meta import Key
 from cluster.api.times import format_time
 from cluster.client import operations
-from cluster.kubernetes import applying, patching
+from cluster.kubernetes import applying, patching, query
 from cluster.kubernetes.bodies import media_type, read_dict
 from cluster.kubernetes.call import Answer, Call
-from cluster.kubernetes.encoding import plain
 from cluster.kubernetes.requested import (
     TRIES,
     body_of,
     check_name,
     dry,
     message_of,
+    read_applied,
     read_patch,
     write,
 )
-from cluster.kubernetes.resources import BY_KIND
-from cluster.kubernetes.statuses import Refused, success
+from cluster.kubernetes.statuses import success
 from cluster.pb.v1 import core_pb2 as core
 from cluster.pb.v1 import kubernetes_pb2 as bodies
 from cluster.rpc.tokens import AUDIENCE
@@ -122,12 +121,13 @@ async def scale(call: Call, method: str) -> Answer:
         shown = _scale_of(current)
         if method == "GET":
             return call.answer(shown)
-        if method == "PUT":
+        applies = method == "PATCH" and media_type(call.content_type) == patching.APPLY
+        if applies:
+            wanted = read_applied(call, "Scale")
+        elif method == "PUT":
             wanted = read_dict(call.content_type, call.body, "Scale")
         else:
             media = media_type(call.content_type)
-            if media == patching.APPLY:
-                raise Refused(415, "UnsupportedMediaType", "server-side apply is not served")
             wanted = patching.apply_patch(media, shown, read_patch(call, media), None)
         given = message_of(wanted, bodies.Scale, "Scale")
         check_name(call, given.metadata)
@@ -137,27 +137,40 @@ async def scale(call: Call, method: str) -> Answer:
             raise Invalid("spec.replicas: must be greater than or equal to 0")
         changed = core.ReplicationController()
         changed.CopyFrom(current)
-        changed.spec.replicas = given.spec.replicas
-        if current.metadata.managedFields:
-            row = BY_KIND["ReplicationController"]
-            noted = applying.noted(
-                plain(current, exact=True), plain(changed, exact=True), row.descriptor, call.manager, now=call.time
-            )
-            reading_ = read_object(noted)
-            assert isinstance(reading_.object, core.ReplicationController)
-            changed = reading_.object
-            aside.keep(changed, reading_.not_carried_out)
-        if method == "PUT":
+        if applies:
+            _apply_replicas(call, changed, given)
+        else:
+            changed.spec.replicas = given.spec.replicas
+        is_named = method == "PUT" or (applies and bool(given.metadata.resourceVersion))
+        if is_named:
             changed.metadata.resourceVersion = given.metadata.resourceVersion
         try:
-            written = await write(call, operations.update(changed))
+            written = await write(call, operations.update(changed), applied=applies)
         except Conflict:
-            if attempt == TRIES or method == "PUT":
+            if attempt == TRIES or is_named:
                 raise
             continue
         assert isinstance(written, core.ReplicationController)
         return call.answer(_scale_of(written))
     raise AssertionError("the last attempt returns or raises")
+
+
+def _apply_replicas(call: Call, changed: core.ReplicationController, given: bodies.Scale) -> None:
+    """Applies the replicas in the name of the call's manager; none, if it applied some before and says nothing of them
+    now. Raises Conflict if others answer for them."""
+    merged = applying.apply(
+        plain(changed, exact=True),
+        {"spec": {"replicas": given.spec.replicas} if given.spec.HasField("replicas") else {}},
+        call.target.resource.descriptor,
+        call.manager,
+        force=query.flag(call.query, "force"),
+        now=call.time,
+        subresource="scale",
+    )
+    changed.spec.replicas = merged["spec"].get("replicas", 0)
+    del changed.metadata.managedFields[:]
+    for entry in merged["metadata"]["managedFields"]:
+        changed.metadata.managedFields.append(message_from_json(core.ManagedFieldsEntry, entry))
 
 
 def _scale_of(rc: core.ReplicationController) -> dict[str, Any]:

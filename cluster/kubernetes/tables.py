@@ -16,7 +16,7 @@ import orjson
 from cluster.api.columns import COLUMNS, NONE, WIDE, age, age_of
 from cluster.api.events import first_seen, times
 from cluster.api.kinds import AnyObject, Kind
-from cluster.kubernetes.encoding import Encoder
+from cluster.kubernetes.encoding import TAIL, Encoder
 from cluster.pb.v1 import core_pb2 as core
 
 Cell: TypeAlias = Callable[[Any, float], str]
@@ -66,6 +66,9 @@ _EVENT_COLUMNS = (
     Column("Name", lambda o, _: o.metadata.name, 1),
 )
 _NOT_OF_KUBERNETES = {("Pod", "REASON"), ("Node", "ENFORCE"), ("PriorityClass", "PREEMPTIONPOLICY")}
+_EXTERNAL_IP = Column(
+    "External-IP", lambda o, _: next((a.address for a in o.status.addresses if a.type == "ExternalIP"), NONE), 1
+)
 _MORE: dict[str, tuple[Column, ...]] = {
     "Pod": (Column("Readiness Gates", lambda o, _: NONE, 1),),
     "PriorityClass": (Column("PreemptionPolicy", lambda o, _: o.preemptionPolicy),),
@@ -82,6 +85,8 @@ def columns_of(kind: Kind) -> tuple[Column, ...]:
         for heading, cell in columns
         if (kind.name, heading) not in _NOT_OF_KUBERNETES
     ]
+    if kind.name == "Node":
+        found.insert([column.name for column in found].index("Internal-IP") + 1, _EXTERNAL_IP)
     return (*found, *_MORE.get(kind.name, ()))
 
 
@@ -99,12 +104,32 @@ def definitions(columns: Sequence[Column]) -> list[dict[str, Any]]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The columns of a kind, and their cells in runs between those that are ages."""
+
+    columns: tuple[Column, ...]
+    runs: tuple[tuple[Cell, ...], ...]
+    """One more than there are ages; any of them may be empty."""
+    ages: tuple[Cell, ...]
+
+
+def _layout_of(columns: tuple[Column, ...]) -> _Layout:
+    runs: list[list[Cell]] = [[]]
+    for column in columns:
+        if column.ages:
+            runs.append([])
+        else:
+            runs[-1].append(column.cell)
+    return _Layout(columns, tuple(map(tuple, runs)), tuple(column.cell for column in columns if column.ages))
+
+
 class Tables:
     """Makes tables, and remembers the cells of each object's last version."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
-        self._columns: dict[str, tuple[Column, ...]] = {}
+        self._layouts: dict[str, _Layout] = {}
         self._rows: dict[str, tuple[str, list[bytes]]] = {}
 
     def table(
@@ -120,47 +145,60 @@ class Tables:
         encode: Callable[[Any], bytes] | None = None,
     ) -> bytes:
         """A Table. `include`: how much of each object its row has, Metadata, Object (as `encode` prints it) or None."""
-        columns = self._columns.get(kind.name) or self._columns.setdefault(kind.name, columns_of(kind))
-        head = orjson.dumps(
-            {
-                "kind": "Table",
-                "apiVersion": f"meta.k8s.io/{version}",
-                "metadata": metadata,
-                "columnDefinitions": definitions(columns) if headings else [],
-            }
-        )
-        ages = [column for column in columns if column.ages]
+        rows = self.rows(kind, objects, now_s, include=include, encode=encode)
+        return b"".join((self.head(kind, metadata, version=version, headings=headings), b",".join(rows), TAIL))
+
+    def head(self, kind: Kind, metadata: dict[str, Any], *, version: str = "v1", headings: bool = True) -> bytes:
+        """A Table up to its rows, which follow with commas between them, and then `TAIL`."""
+        table = {
+            "kind": "Table",
+            "apiVersion": f"meta.k8s.io/{version}",
+            "metadata": metadata,
+            "columnDefinitions": definitions(self._layout(kind).columns) if headings else [],
+        }
+        return orjson.dumps(table)[:-1] + b',"rows":['
+
+    def rows(
+        self,
+        kind: Kind,
+        objects: Iterable[AnyObject],
+        now_s: float,
+        *,
+        include: str = "Metadata",
+        encode: Callable[[Any], bytes] | None = None,
+    ) -> list[bytes]:
+        """The rows of objects of one kind."""
+        layout = self._layout(kind)
+        whole = encode or self._encoder.json
         rows = []
         for obj in objects:
-            texts = self._cells(columns, obj)
+            texts = self._cells(layout, obj)
             cells = texts[0]
-            for column, text in zip(ages, texts[1:], strict=True):
-                cells += orjson.dumps(column.cell(obj, now_s)) + text
+            for cell, text in zip(layout.ages, texts[1:], strict=True):
+                cells += orjson.dumps(cell(obj, now_s)) + text
             if include == "None":
                 rows.append(b'{"cells":[%s],"object":null}' % cells)
             else:
-                whole = encode or self._encoder.json
                 shown = whole(obj) if include == "Object" else self._encoder.metadata(obj)
                 rows.append(b'{"cells":[%s],"object":%s}' % (cells, shown))
-        return b'%s,"rows":[%s]}' % (head[:-1], b",".join(rows))
+        return rows
 
-    def _cells(self, columns: Sequence[Column], obj: AnyObject) -> list[bytes]:
+    def _layout(self, kind: Kind) -> _Layout:
+        return self._layouts.get(kind.name) or self._layouts.setdefault(kind.name, _layout_of(columns_of(kind)))
+
+    def _cells(self, layout: _Layout, obj: AnyObject) -> list[bytes]:
         """The text of the cells before the first age, between the first and the second ..., after the last."""
         meta = obj.metadata
         uid, version = meta.uid, meta.resourceVersion
         found = self._rows.get(uid)
         if found is not None and found[0] == version:
             return found[1]
-        texts, text = [], b""
-        for number, column in enumerate(columns):
-            if number:
-                text += b","
-            if column.ages:
-                texts.append(text)
-                text = b""
-            else:
-                text += orjson.dumps(column.cell(obj, 0.0))
-        texts.append(text)
+        texts, last = [], len(layout.ages)
+        for number, run in enumerate(layout.runs):
+            text = orjson.dumps([cell(obj, 0.0) for cell in run])[1:-1]
+            before = b"," if number and run else b""
+            after = b"," if number < last and (number or run) else b""
+            texts.append(before + text + after)
         if uid and version:
             self._rows.pop(uid, None)
             self._rows[uid] = (version, texts)

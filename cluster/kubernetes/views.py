@@ -14,7 +14,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from google.protobuf.message import Message
+
 from cluster.api.errors import FieldError, Invalid
+from cluster.api.json import message_from_json
 from cluster.kubernetes.resources import Resource
 
 NAMES: Mapping[tuple[str, str], Mapping[str, str]] = {
@@ -44,6 +47,14 @@ def shown(row: Resource, data: dict[str, Any]) -> dict[str, Any]:
     if "apiVersion" in renamed:
         renamed["apiVersion"] = row.api_version
     return renamed
+
+
+def message(row: Resource, data: dict[str, Any]) -> Message:
+    """An object as the message that says which fields this row has."""
+    if row.shape is None:
+        raise TypeError(f"{row.qualified} are served as they are kept")
+    content = {key: value for key, value in shown(row, data).items() if key not in ("kind", "apiVersion")}
+    return message_from_json(row.shape, content)
 
 
 def stored(row: Resource, data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -9,21 +9,22 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.api import aside
+from cluster.api.aside import plain
 from cluster.api.caveats import caveats
-from cluster.api.errors import AlreadyExists, BadRequest, Conflict, Invalid, NotFound
+from cluster.api.errors import AlreadyExists, Conflict, Invalid, NotFound
 from cluster.api.kinds import AnyObject
 from cluster.api.meta import Key
 from cluster.client import operations
 from cluster.kubernetes import applying, patching, query, reading, views
 from cluster.kubernetes.bodies import media_type, read_dict
 from cluster.kubernetes.call import Answer, Call
-from cluster.kubernetes.encoding import plain
 from cluster.kubernetes.requested import (
     TRIES,
     delete_options,
     dry,
     given_object,
     propagation,
+    read_applied,
     read_patch,
     write,
 )
@@ -40,26 +41,17 @@ async def create(call: Call) -> Answer:
     data = read_dict(call.content_type, call.body, row.kind.name)
     views.check_new(row, data)
     given = given_object(call, data)
-    del given.object.metadata.managedFields[:]  # nobody has applied it yet
     obj = await write(call, operations.create(given.object))
     return Answer(call.one(obj), 201, [*given.warnings, *caveats(obj)])
 
 
 async def _apply(call: Call) -> Answer:
-    """PATCH with what a manager wants of the object: server-side apply (applying.py)."""
-    if call.target.subresource:
-        raise Refused(415, "UnsupportedMediaType", "server-side apply is for whole objects")
+    """PATCH with what a manager wants of the object, or of its status: server-side apply (applying.py)."""
     if call.target.resource.shape is not None:
         kept = call.target.resource.kind.api_version
         raise Refused(415, "UnsupportedMediaType", f"server-side apply is for objects as {kept} has them")
-    if not call.query.get("fieldManager"):
-        raise BadRequest("fieldManager: Required value: is required for apply patch")
     kind = call.target.resource.kind
-    wanted = read_dict("application/yaml", call.body, kind.name)
-    if not isinstance(wanted.get("metadata", {}), dict) or not isinstance(wanted.get("kind"), str):
-        raise BadRequest("what is applied must have apiVersion, kind and metadata")
-    if wanted.get("metadata", {}).get("managedFields"):
-        raise BadRequest("metadata.managedFields must be nil")
+    wanted = read_applied(call, kind.name)
     named = wanted.get("metadata", {}).get("resourceVersion")
     # Of the right kind, at the right place, and made of fields that there are, before it is merged with anything.
     asked = given_object(call, wanted)
@@ -68,7 +60,7 @@ async def _apply(call: Call) -> Answer:
         try:
             current = await call.client.get(kind.message, call.target.name, call.namespace, timeout_s=call.timeout_s)
         except NotFound:
-            if named:
+            if named or call.target.subresource:
                 raise
         live = plain(current, exact=True) if current is not None else None
         merged = applying.apply(
@@ -78,11 +70,12 @@ async def _apply(call: Call) -> Answer:
             call.manager,
             force=query.flag(call.query, "force"),
             now=call.time,
+            subresource=call.target.subresource,
         )
         given = given_object(call, merged, aside.kept(current) if current is not None else None)
         try:
             operation = operations.create(given.object) if current is None else _update(call, given.object)
-            obj = await write(call, operation)
+            obj = await write(call, operation, applied=True)
         except (Conflict, AlreadyExists):
             if attempt == TRIES or named:
                 raise
@@ -96,8 +89,6 @@ async def _apply(call: Call) -> Answer:
 async def update(call: Call) -> Answer:
     """PUT of an object, or of its status."""
     data = read_dict(call.content_type, call.body, call.target.resource.kind.name)
-    if not call.target.subresource:
-        data = await _noted(call, data)
     given = given_object(call, data)
     if not given.object.metadata.resourceVersion and not _may_be_blind(call):
         raise Invalid("metadata.resourceVersion: must be specified for an update")
@@ -120,8 +111,6 @@ async def patch(call: Call) -> Answer:
         named = meta.get("resourceVersion") if isinstance(meta, dict) else None
         if isinstance(meta, dict) and not named:
             patched["metadata"] = {**meta, "resourceVersion": current.metadata.resourceVersion}
-        if not call.target.subresource:
-            patched = applying.noted(before, patched, call.target.resource.descriptor, call.manager, now=call.time)
         given = given_object(call, patched, aside.kept(current))
         try:
             obj = await write(call, _update(call, given.object))
@@ -180,19 +169,6 @@ async def delete_collection(call: Call) -> Answer:
 
 
 # --- steps
-
-
-async def _noted(call: Call, data: dict[str, Any]) -> dict[str, Any]:
-    """What replaces an object, with who answers for which fields of it, if that is kept of this one."""
-    kind = call.target.resource.kind
-    try:
-        current = await call.client.get(kind.message, call.target.name, call.namespace, timeout_s=call.timeout_s)
-    except NotFound:
-        return data  # that is for the master to say
-    if not current.metadata.managedFields and not (data.get("metadata") or {}).get("managedFields"):
-        return data
-    live = views.shown(call.target.resource, plain(current, exact=True))
-    return applying.noted(live, data, call.target.resource.descriptor, call.manager, now=call.time)
 
 
 def _names_version(media: str, patch: Any) -> bool:

@@ -24,7 +24,7 @@ from cluster.api.meta import Key, is_terminating, key_of, to_time
 from cluster.api.names import Dice, generate_name
 from cluster.api.pods import POD_SCHEDULED
 from cluster.api.validation import has_unknown_fields, invalid, unknown_fields, validate, validate_update
-from cluster.master import deletion, eviction
+from cluster.master import deletion, eviction, managing
 from cluster.master.admission import DEFAULT_NAMESPACE, Admission
 from cluster.master.authorization import authorize_removal, authorize_write, is_unrestricted
 from cluster.master.known import Facts, Prefixes
@@ -40,6 +40,10 @@ _CONDITIONS_OF_NODES = frozenset({"PodScheduled", "Initialized", "ContainersRead
 """In one write: what can be applied without holding up everybody else for long."""
 _NAME_TRIES = 8
 _MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+
+
+_NOBODY = wire.FieldManager()
+"""In whose name an operation is that says nothing of it."""
 
 
 class Writer:
@@ -76,6 +80,8 @@ class Commands:
         self._prefixes = Prefixes()
         self._all_known = False
         """Of the request that is being carried out: it was looked through, and every field in it is known."""
+        self._manager = _NOBODY
+        """Of the operation that is being carried out."""
 
     def run(self, stage: Stage, request: wire.WriteRequest, writer: Writer) -> list[Outcome]:
         """Applies a write to the stage: one outcome per operation. Raises BadRequest if there are too many."""
@@ -120,6 +126,10 @@ class Commands:
     def _try(self, stage: Stage, operation: wire.Operation, writer: Writer) -> Outcome:
         word = operation.WhichOneof("operation")
         try:
+            self._manager = _NOBODY
+            if operation.HasField("manager"):
+                self._manager = operation.manager
+                managing.check(operation.manager)
             if word == "update_status":  # most writes of a running cluster
                 return self._update_status(stage, operation.update_status, writer)
             if word is None:
@@ -142,6 +152,8 @@ class Commands:
             raise Invalid("metadata.resourceVersion: must not be set on an object to be created")
         for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "generation"):
             meta.ClearField(field)
+        if not self._manager.applied:
+            meta.ClearField("managedFields")  # nobody has applied it yet
         apply_defaults(obj)
         if not meta.name and meta.generateName:
             meta.name = self._free_name(stage, kind, meta)
@@ -287,6 +299,7 @@ class Commands:
         if _counts_generations(new) and new.spec != old.spec:  # type: ignore[union-attr]
             new.metadata.generation += 1
         _keep_stamps(new.metadata, old.metadata)
+        managing.note(new, old, self._manager, writer.actor, stage.now_s)
         return self._put_if_changed(stage, version, new, writer)
 
     def _replace_status(self, stage: Stage, version: Version, given: AnyObject, writer: Writer) -> Outcome:
@@ -310,6 +323,10 @@ class Commands:
             errors = validate(new)
             if errors:
                 raise invalid(new, errors)
+        if self._manager.applied:
+            new.metadata.ClearField("managedFields")
+            new.metadata.managedFields.MergeFrom(given.metadata.managedFields)
+        managing.note(new, version.object, self._manager, writer.actor, stage.now_s, "status")
         return self._put_if_changed(stage, version, new, writer)
 
     def _put_if_changed(self, stage: Stage, version: Version, new: AnyObject, writer: Writer) -> Outcome:

@@ -70,6 +70,9 @@ def test_what_is_not_served(path: str) -> None:
         "/api/v1/namespaces/a%00b/pods",
         "/api/v1/namespaces/a%0d%0ab/pods",
         "/api/v1/namespaces/%ff/pods",
+        "/api/v1/namespaces/%zz/pods",
+        "/api/v1/namespaces/default/pods/%4",
+        "/api/v1/namespaces/default/pods/%",
         "/" + "a" * 5000,
     ],
 )

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from cluster.kubernetes import authentication, reviews
-from cluster.kubernetes.bodies import PROTOBUF
+from cluster.kubernetes.negotiation import PROTOBUF
 from cluster.pb.v1 import core_pb2 as core
 from cluster.pb.v1 import kubernetes_pb2 as bodies
 from tests.kit.memory_client import MemoryCluster

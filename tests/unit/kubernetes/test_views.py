@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cluster.api.meta import to_time
-from cluster.kubernetes.bodies import PROTOBUF
+from cluster.kubernetes.negotiation import PROTOBUF
 from cluster.kubernetes.resources import BY_PATH
 from cluster.kubernetes.views import selector
 from cluster.pb.v1 import core_pb2 as core

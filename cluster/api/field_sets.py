@@ -1,4 +1,4 @@
-"""Which fields an object has, as sets of paths: what server-side apply reckons with.
+"""Which fields an object has, as sets of paths: what server-side apply and managedFields reckon with.
 
     {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "main", "image": "x"}]}}
     -> f:metadata f:labels f:a            f:spec f:containers k:{"name":"main"}          (the item itself)
@@ -7,20 +7,19 @@
 
 A path is a tuple of such steps: f: a field or a key of a map, k: the item of a list that has these keys, v: a value of
 a list that is a set. What is atomic has no steps below it. `managedFields` writes a set as nested objects (FieldsV1),
-in which "." stands for the place itself. What a list's keys are is Kubernetes' to say, and stands here; which message
-stands where, the descriptors say. Pure.
+in which "." stands for the place itself. What a list's keys are is Kubernetes' to say, and stands here and in
+`list_keys.py`. Pure.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor
 
-from cluster.api.json_print import map_entry
-from cluster.kubernetes.patching import field_named, merge_key, merges_values
+from cluster.api.list_keys import Found, field_named, merge_key, merges_values, message_of
 
 Path: TypeAlias = tuple[str, ...]
 
@@ -57,16 +56,12 @@ _NOT_MANAGED = frozenset(
 )
 """Nobody answers for these but the server."""
 
-Found: TypeAlias = tuple[str, FieldDescriptor] | None
-"""The message that a field is of, and the field; None: it is of none that is known."""
 
-
-def fields_of(data: dict[str, Any], descriptor: Descriptor, *, without: Iterable[str] = ("status",)) -> frozenset[Path]:
+def fields_of(data: Mapping[str, Any], descriptor: Descriptor) -> frozenset[Path]:
     """The paths of all fields of an object as JSON that somebody can answer for."""
     paths: set[Path] = set()
     for key, value in data.items():
-        if key not in without:
-            _collect(value, field_named(descriptor, key), (f"f:{key}",), paths)
+        _collect(value, field_named(descriptor, key), (f"f:{key}",), paths)
     return frozenset(path for path in paths if path not in _NOT_MANAGED and path[:2] not in _NOT_MANAGED)
 
 
@@ -103,11 +98,6 @@ def is_atomic(found: Found) -> bool:
     where = found[0], found[1].name
     message = found[1].message_type
     return where in _ATOMIC_FIELDS or (message is not None and message.name in _ATOMIC_MESSAGES)
-
-
-def message_of(found: Found) -> Descriptor | None:
-    """The message that a field, or each item of it, is; None for maps and for what has no fields."""
-    return None if found is None or map_entry(found[1]) is not None else found[1].message_type
 
 
 def keys_of(found: Found) -> tuple[str, ...]:
