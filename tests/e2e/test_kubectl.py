@@ -76,7 +76,7 @@ STORIES: dict[str, Story] = {
     ],
     "nodes": [
         ("get nodes", r"^NAME +STATUS +ROLES +AGE +VERSION\s+node-1 +Ready"),
-        ("get nodes -o wide", r"INTERNAL-IP +OS-IMAGE +KERNEL-VERSION +CONTAINER-RUNTIME"),
+        ("get nodes -o wide", r"INTERNAL-IP +EXTERNAL-IP +OS-IMAGE +KERNEL-VERSION +CONTAINER-RUNTIME"),
         ("get node node-1 -o jsonpath='{.status.conditions[?(@.type==\"Ready\")].status}'", r"^True$"),
         ("describe node node-1", r"(?s)Name: +node-1.*Capacity:.*cpu:.*Non-terminated Pods:"),
         ("label node node-1 disk=ssd", r"node/node-1 labeled"),
