@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cluster.actor.clock import Clock, new_uid
+from cluster.api import aside
 from cluster.api.errors import (
     Aborted,
     AlreadyExists,
@@ -292,6 +293,7 @@ class _Transaction:
         old = self._current(new)
         if kind_of(new).has_status:
             take_status(new, old)
+            aside.take_status(new, old)
         return self._replace(new, old)
 
     def _update_status(self, operation: wire.UpdateStatusOperation) -> OperationOutcome:
@@ -301,6 +303,8 @@ class _Transaction:
         old = self._current(wanted)
         new = own_copy(old)
         take_status(new, wanted)
+        if aside.has_aside(wanted):
+            aside.take_status(new, wanted)
         return self._replace(new, old)
 
     def _patch(self, operation: wire.PatchOperation) -> OperationOutcome:
