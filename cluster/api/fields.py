@@ -28,9 +28,12 @@ SUPPORTED: dict[str, tuple[str, ...]] = {
         "status.nominatedNodeName",
     ),
     "Event": (
+        "involvedObject.apiVersion",
+        "involvedObject.fieldPath",
         "involvedObject.kind",
         "involvedObject.name",
         "involvedObject.namespace",
+        "involvedObject.resourceVersion",
         "involvedObject.uid",
         "reason",
         "type",

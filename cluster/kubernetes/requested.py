@@ -19,6 +19,7 @@ from cluster.api.json import message_from_json, read_custom, read_object
 from cluster.api.json_parse import MAX_PROBLEMS
 from cluster.api.kinds import AnyObject
 from cluster.api.structural import prune
+from cluster.api.validation_schema import unknown_keys
 from cluster.kubernetes import patching, query
 from cluster.kubernetes.bodies import JSON, PROTOBUF, YAML, media_type, read_body, read_dict
 from cluster.kubernetes.call import Call
@@ -33,6 +34,7 @@ TRIES = 5
 """Of what names no version, when others write at the same time."""
 
 
+_POLICIES = ("Background", "Orphan")
 _NOT_IN_PROTOBUF = ("CustomResourceDefinition",)
 """Kinds whose messages are not Kubernetes' own: schemas are kept as JSON."""
 
@@ -66,12 +68,15 @@ def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | Non
     strictness = query.field_validation(call.query)
     data = {**data, "kind": kind.name, "apiVersion": kind.api_version}
     unknown: list[str] = []
-    if row.custom is None:
-        reading = read_object(data)
-    else:
+    if row.custom is not None:
         data = deepcopy(data)
         unknown = prune(data, row.custom.schema)
         reading = read_custom(data, row.custom.name)
+    else:
+        if kind.message is core.CustomResourceDefinition:
+            data = deepcopy(data)
+            unknown = _unknown_in_schemas(data)
+        reading = read_object(data)
     warnings: list[str] = []
     unknown = [f'unknown field "{path}"' for path in (*(problem.path for problem in reading.unknown), *unknown)]
     if unknown:
@@ -91,6 +96,19 @@ def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | Non
     if kind.namespaced:
         obj.metadata.namespace = call.namespace
     return Given(obj, warnings[:MAX_PROBLEMS])
+
+
+def _unknown_in_schemas(data: dict[str, Any]) -> list[str]:
+    """Takes out of the schemas of a definition, in place, what no schema has; the paths of that."""
+    spec = data.get("spec")
+    versions = spec.get("versions") if isinstance(spec, dict) else None
+    found = []
+    for index, version in enumerate(versions if isinstance(versions, list) else []):
+        schema = version.get("schema") if isinstance(version, dict) else None
+        if isinstance(schema, dict):
+            where = f"spec.versions[{index}].schema.openAPIV3Schema"
+            found += unknown_keys(schema.get("openAPIV3Schema"), where)
+    return found
 
 
 def check_name(call: Call, meta: core.ObjectMeta) -> None:
@@ -151,8 +169,13 @@ def delete_options(call: Call) -> bodies.DeleteOptions:
 
 
 def propagation(options: bodies.DeleteOptions) -> str:
+    """What becomes of what the object owns; empty: what is usual. Raises Invalid."""
     if options.HasField("orphanDependents"):
         return "Orphan" if options.orphanDependents else "Background"
+    if options.propagationPolicy not in ("", *_POLICIES):
+        supported = ", ".join(f'"{policy}"' for policy in _POLICIES)
+        given = options.propagationPolicy[:40]
+        raise Invalid(f'propagationPolicy: Unsupported value: "{given}": supported values: {supported}')
     return options.propagationPolicy
 
 

@@ -15,6 +15,7 @@ from cluster.api.errors import (
     ApiError,
     Conflict,
     Expired,
+    FieldError,
     Invalid,
     NotFound,
     Overloaded,
@@ -31,6 +32,8 @@ _AS_KUBERNETES: dict[type[ApiError], tuple[str, int]] = {
     StoreRewound: ("Expired", 410),
 }
 _RETRY_AFTER_S = 1
+_CAUSE = re.compile(r"(?:([A-Za-z][A-Za-z0-9]*(?:[.\[][^\s:]*)?): )?(.*)", re.DOTALL)
+"""A path, if there is one, and what is wrong there."""
 _BEGINNING = re.compile(r'[A-Za-z0-9.-]+ "([^"]+)" (?:is invalid|already exists)')
 
 
@@ -71,14 +74,14 @@ def failure(error: ApiError, target: Target | None = None) -> dict[str, Any]:
         if target.resource.group:
             details["group"] = target.resource.group
         details["kind"] = target.resource.kind.name if isinstance(error, Invalid) else target.resource.plural
-    if error.causes:
+    if causes := error.causes or _only_cause(error):
         details["causes"] = [
             {
                 key: value
                 for key, value in (("reason", cause.reason), ("message", cause.message), ("field", cause.path))
                 if value
             }
-            for cause in error.causes
+            for cause in causes
         ]
     if retry_after := retry_after_s(error):
         details["retryAfterSeconds"] = retry_after
@@ -103,6 +106,14 @@ def retry_after_s(error: ApiError) -> int:
 def expired_event(error: ApiError) -> bool:
     """Whether a watch that ended so has to begin with a list again."""
     return isinstance(error, StoreRewound) or (isinstance(error, Expired) and not error.last_revision)
+
+
+def _only_cause(error: ApiError) -> tuple[FieldError, ...]:
+    """What is invalid, where the message alone says it: kubectl shows nothing but causes then."""
+    if not isinstance(error, Invalid):
+        return ()
+    path, message = _CAUSE.fullmatch(error.message).groups()  # type: ignore[union-attr]
+    return (FieldError(path or "<nil>", message),)
 
 
 def _named(error: ApiError) -> str:

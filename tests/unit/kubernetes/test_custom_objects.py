@@ -144,6 +144,34 @@ async def test_what_nobody_knows(widgets: Api) -> None:
     assert (ignored.code, "Warning" in ignored.headers, ignored.body["spec"]) == (201, False, {"size": 3})
 
 
+async def test_what_no_schema_has(api: Api) -> None:
+    posted = definition(plural="gadgets")
+    posted["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["typo"] = True
+    path = "spec.versions[0].schema.openAPIV3Schema.properties[spec].typo"
+    strict = await api.ask("POST", f"{CRDS}?fieldValidation=Strict&dryRun=All", posted)
+    assert (strict.code, path in strict.body["message"]) == (400, True)
+    warned = await api.ask("POST", f"{CRDS}?dryRun=All", posted)
+    assert (warned.code, warned.headers["Warning"]) == (201, f'299 - "unknown field \\"{path}\\""')
+    assert "typo" not in warned.body["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+
+
+async def test_what_is_invalid_says_where(widgets: Api) -> None:
+    await create(widgets)
+    refused = await widgets.ask("PUT", f"{WIDGETS}/one", widget())
+    assert refused.body["details"] == {
+        "name": "one",
+        "group": "example.com",
+        "kind": "Widget",
+        "causes": [
+            {
+                "reason": "FieldValueInvalid",
+                "message": "must be specified for an update",
+                "field": "metadata.resourceVersion",
+            }
+        ],
+    }
+
+
 async def test_scale(widgets: Api) -> None:
     await create(widgets, replicas=1)
     shown = (await widgets.get(f"{WIDGETS}/one/scale")).body
