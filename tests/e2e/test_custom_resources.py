@@ -135,8 +135,8 @@ def test_the_whole_way_over_grpc(cluster: Cluster) -> None:
             return True
         return False
 
-    for kind, name in (("customobject", f"{WIDGETS}/red"), ("crd", WIDGETS), ("configmap", "part")):
-        cluster.wait_until(lambda kind=kind, name=name: is_gone(kind, name), f"{kind} {name} is gone", timeout_s=20.0)
+    left = (("customobject", f"{WIDGETS}/red"), ("crd", WIDGETS), ("configmap", "part"))
+    cluster.wait_until(lambda: all(is_gone(*each) for each in left), "the kind and all of it is gone", timeout_s=20.0)
 
 
 def test_they_outlive_the_master_and_come_back_from_a_backup(cluster: Cluster, tmp_path: Path) -> None:
