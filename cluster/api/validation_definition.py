@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from cluster.api.definitions import CLUSTER, NAMESPACED, definition_name, is_established
-from cluster.api.kinds import KINDS
+from cluster.api.definitions import CLUSTER, NAMESPACED, OUR_GROUPS, definition_name, is_established
 from cluster.api.names import dns1035_label_problems, dns1123_subdomain_problems
 from cluster.api.problems import Report
 from cluster.api.raw_json import unpack
@@ -23,7 +22,6 @@ MAX_VERSIONS = 100
 COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "name", "password")
 _PROTECTED = ("k8s.io", "kubernetes.io")
-_OURS = frozenset(kind.api_version.partition("/")[0] for kind in KINDS if "/" in kind.api_version)
 _WARNING_MAX_BYTES = 256
 _simple_path = re.compile(r"(\.[a-zA-Z_][a-zA-Z0-9_-]*|\['[a-zA-Z0-9_./-]{1,253}'\])+", re.ASCII)
 """Fields only: no lists, no filters."""
@@ -74,11 +72,10 @@ def validate_definition_update(
 
 
 def validate_custom_object(report: Report, obj: core.CustomObject) -> None:
-    """What can be said of an object without its definition: that it says whose it is."""
-    if not obj.resource:
-        report.required("resource")
-    if not obj.kind:
-        report.required("kind")
+    """What can be said of an object without its definition: that it says what it is."""
+    for field, value in (("apiVersion", obj.apiVersion), ("kind", obj.kind)):
+        if not value:
+            report.required(field)
 
 
 def _group(report: Report, definition: core.CustomResourceDefinition) -> None:
@@ -89,7 +86,7 @@ def _group(report: Report, definition: core.CustomResourceDefinition) -> None:
     report.check("spec.group", group, dns1123_subdomain_problems(group))
     if "." not in group:
         report.invalid("spec.group", group, "should be a domain with at least one dot")
-    if group in _OURS:
+    if group in OUR_GROUPS:
         report.forbidden("spec.group", f"{group} is a group of the cluster's own kinds")
     protected = any(group == suffix or group.endswith(f".{suffix}") for suffix in _PROTECTED)
     if protected and not definition.metadata.annotations.get(APPROVED):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from contextlib import aclosing
 from typing import Any
 
@@ -303,6 +305,12 @@ async def test_a_watch_goes_by_the_definition_and_the_name(rig: Rig) -> None:
     for task, expected in zip(tasks, selectors.values(), strict=True):
         heard = await asyncio.wait_for(task, 5)
         assert sorted(name for kind, _, name in heard if kind == wire.WatchEvent.ADDED) == expected
+
+
+def test_a_master_without_definitions_loads_nothing_for_them() -> None:
+    code = "import sys, cluster.master.server; print('jsonschema_rs' in sys.modules or 're2' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout == "False\n"
 
 
 async def test_only_who_may_gets_at_them(rig: Rig) -> None:
