@@ -70,7 +70,7 @@ def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | Non
     unknown: list[str] = []
     if row.custom is not None:
         data = deepcopy(data)
-        unknown = prune(data, row.custom.schema)
+        unknown = prune(data, row.custom.schema.data)
         reading = read_custom(data, row.custom.name)
     else:
         if kind.message is core.CustomResourceDefinition:

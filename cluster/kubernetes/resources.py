@@ -16,7 +16,7 @@ from cluster.api.errors import BadRequest
 from cluster.api.fields import paths_in
 from cluster.api.kinds import KINDS, Kind
 from cluster.api.meta import Key, custom_key
-from cluster.kubernetes.shapes import OfMessage, Shape
+from cluster.kubernetes.shapes import OfCustom, OfMessage, Shape
 
 if TYPE_CHECKING:
     from cluster.kubernetes.definitions import Defined
@@ -47,13 +47,18 @@ class Resource:
     """Empty for those of old."""
     version: str
     subresources: tuple[Subresource, ...]
-    shape: Shape
-    """What server-side apply goes by."""
     categories: tuple[str, ...] = ()
     list_kind: str = ""
     """Of lists of it."""
     custom: Defined | None = None
     """What its definition says besides; None: it is one of Podium's own."""
+
+    @property
+    def shape(self) -> Shape:
+        """What server-side apply goes by."""
+        if self.custom is not None:
+            return OfCustom(self.custom.schema.data, status_apart=self.kind.has_status)
+        return OfMessage(self.descriptor)
 
     @property
     def plural(self) -> str:
@@ -131,7 +136,6 @@ def _row(kind: Kind) -> Resource:
         group,
         version,
         _subresources(kind, group, version),
-        OfMessage(cast(Descriptor, kind.message.DESCRIPTOR)),
         categories=("all",) if kind.name in _IN_ALL else ("api-extensions",) if kind.name in _EXTENSIONS else (),
         list_kind=f"{kind.name}List",
     )
