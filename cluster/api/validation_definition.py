@@ -15,7 +15,6 @@ from cluster.api.errors import FieldError
 from cluster.api.names import dns1035_label_problems, dns1123_subdomain_problems
 from cluster.api.problems import Report
 from cluster.api.raw_json import unpack
-from cluster.api.validation_schema import validate_schema
 from cluster.pb.v1 import core_pb2 as core
 
 APPROVED = "api-approved.kubernetes.io"
@@ -199,6 +198,8 @@ def _scale(report: Report, scale: core.CustomResourceSubresourceScale, path: str
 @lru_cache(8)
 def _schema_problems(raw: bytes, where: str) -> tuple[FieldError, ...]:
     """What is wrong with a schema. It is remembered: a large one takes a while, and most writes do not change it."""
+    from cluster.api.validation_schema import validate_schema  # only who has definitions pays for it
+
     report = Report()
     try:
         schema = unpack(raw)
