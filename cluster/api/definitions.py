@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 from cluster.api.conditions import FALSE, TRUE, is_condition_true, set_condition
+from cluster.api.formats import KNOWN
 from cluster.api.kinds import KINDS, Kind, kind_of_type
-from cluster.api.meta import is_terminating
 from cluster.api.raw_json import unpack
+from cluster.api.structural import EMBEDDED, RULES, subschemas
 from cluster.pb.v1 import core_pb2 as core
 
 NAMES_ACCEPTED, ESTABLISHED, TERMINATING = "NamesAccepted", "Established", "Terminating"
@@ -188,9 +189,6 @@ def may_be_defined(api_version: str) -> bool:
 
 def rules_not_enforced(definition: core.CustomResourceDefinition) -> Iterator[str]:
     """One sentence for what is asked for and not carried out, with the path of the value that it is about."""
-    from cluster.api.formats import KNOWN
-    from cluster.api.structural import EMBEDDED, RULES, subschemas
-
     for index, version in enumerate(definition.spec.versions):
         rules, embedded, formats = [], [], []
         for path, schema in subschemas(schema_of(version)):
@@ -212,8 +210,3 @@ def rules_not_enforced(definition: core.CustomResourceDefinition) -> Iterator[st
 def _few(paths: list[str], limit: int = 10) -> str:
     more = f" and {len(paths) - limit} more" if len(paths) > limit else ""
     return ", ".join(paths[:limit]) + more
-
-
-def reachable(definition: core.CustomResourceDefinition) -> bool:
-    """Objects can be made: it is established, and is not being deleted."""
-    return is_established(definition) and not is_terminating(definition)

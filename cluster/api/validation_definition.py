@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
-from cluster.api.definitions import CLUSTER, NAMESPACED, OUR_GROUPS, definition_name, is_established
+from cluster.api.definitions import CLUSTER, NAMESPACED, OUR_GROUPS, definition_name, is_established, schema_of
+from cluster.api.errors import FieldError
 from cluster.api.names import dns1035_label_problems, dns1123_subdomain_problems
 from cluster.api.problems import Report
 from cluster.api.raw_json import unpack
-from cluster.api.validation_schema import validate_schema
 from cluster.pb.v1 import core_pb2 as core
 
 APPROVED = "api-approved.kubernetes.io"
@@ -158,13 +159,9 @@ def _version(report: Report, version: core.CustomResourceDefinitionVersion, path
     if not version.schema.openAPIV3Schema.Raw:
         report.required(where, "schemas are required")
         return
-    try:
-        schema = unpack(version.schema.openAPIV3Schema.Raw)
-    except ValueError as error:
-        report.invalid(where, "schema", f"it is not JSON: {error}")
-        return
-    validate_schema(report, where, schema)
-    _selectable(report, version, schema, path)
+    for problem in _schema_problems(version.schema.openAPIV3Schema.Raw, where):
+        report.add(problem.path, problem.message, problem.reason)
+    _selectable(report, version, path)
 
 
 def _column(report: Report, column: core.CustomResourceColumnDefinition, path: str) -> None:
@@ -198,7 +195,28 @@ def _scale(report: Report, scale: core.CustomResourceSubresourceScale, path: str
             report.invalid(where, value, f"should be a json path under {' or '.join(root[:-1] for root in roots)}")
 
 
-def _selectable(report: Report, version: core.CustomResourceDefinitionVersion, schema: object, path: str) -> None:
+@lru_cache(8)
+def _schema_problems(raw: bytes, where: str) -> tuple[FieldError, ...]:
+    """What is wrong with a schema. It is remembered: a large one takes a while, and most writes do not change it."""
+    from cluster.api.validation_schema import validate_schema  # only who has definitions pays for it
+
+    report = Report()
+    try:
+        schema = unpack(raw)
+    except (ValueError, RecursionError) as error:
+        report.invalid(where, "schema", f"it is not JSON: {error}"[:200])
+    else:
+        validate_schema(report, where, schema)
+    return tuple(report.errors)
+
+
+def _selectable(report: Report, version: core.CustomResourceDefinitionVersion, path: str) -> None:
+    if not version.selectableFields:
+        return
+    try:
+        schema = schema_of(version)
+    except (ValueError, RecursionError):
+        return  # which is said already
     seen: set[str] = set()
     for index, field in enumerate(version.selectableFields):
         where = f"{path}.selectableFields[{index}].jsonPath"

@@ -164,9 +164,30 @@ def narrowed(kind: Kind, field_selector: str) -> str:
     return f"resource={kind.plural}" + (f",{field_selector}" if field_selector else "")
 
 
+def named(kind: Kind, name: str) -> str:
+    """An object as it is told: pod/web, widget.example.com/blue."""
+    from cluster.api.kinds import BY_NAME
+
+    return f"{kind.field}/{name if kind is BY_NAME[kind.name] else name.rpartition('/')[2]}"
+
+
+def one_known(word: str) -> tuple[Kind, str] | None:
+    """The (kind, name) of a single KIND/NAME; None: it may be of a kind that users have defined (`one_defined`)."""
+    pairs = known_targets([word])
+    return None if pairs is None else _one(pairs, word)
+
+
+async def one_defined(client: ClusterClient, word: str) -> tuple[Kind, str]:
+    """The same, of such a kind. Raises Invalid."""
+    return _one(await defined_targets(client, [word]), word)
+
+
 def one_target(word: str) -> tuple[Kind, str]:
-    """The (kind, name) of a single KIND/NAME."""
-    pairs = targets([word])
+    """The (kind, name) of a single KIND/NAME, of one of our own kinds."""
+    return _one(targets([word]), word)
+
+
+def _one(pairs: list[tuple[Kind, str]], word: str) -> tuple[Kind, str]:
     if len(pairs) != 1 or not pairs[0][1]:
         raise click.UsageError(f'"{word}": give one KIND/NAME')
     return pairs[0]

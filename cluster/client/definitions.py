@@ -9,17 +9,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cluster.api.definitions import defined_as, defined_by_word, is_namespaced, row_of
+from cluster.api.custom_json import custom_to_json
+from cluster.api.definitions import (
+    defined_as,
+    defined_by_word,
+    is_namespaced,
+    row_of,
+    schema_of,
+    version_named,
+)
 from cluster.api.errors import FieldError, Invalid
 from cluster.api.kinds import Kind
 from cluster.api.manifest import Manifest
+from cluster.api.structural import prune
 from cluster.client.interface import ClusterClient
 from cluster.pb.v1 import core_pb2 as core
 
 
 async def find_definitions(client: ClusterClient, manifests: Sequence[Manifest], namespace: str) -> list[Manifest]:
     """The manifests, definitions first, and each object of a kind that they or the cluster define with its definition
-    and its namespace. Raises Invalid for kinds that nobody defines."""
+    and its namespace. Raises Invalid for kinds that nobody defines, and for fields that their schema does not know: the
+    master would take those out without a word."""
     if not any(isinstance(each.object, core.CustomObject | core.CustomResourceDefinition) for each in manifests):
         return list(manifests)
     brought = [each.object for each in manifests if isinstance(each.object, core.CustomResourceDefinition)]
@@ -39,6 +49,8 @@ async def find_definitions(client: ClusterClient, manifests: Sequence[Manifest],
             message = f'no matches for kind "{obj.kind}" in version "{obj.apiVersion}": nobody has defined it'
             problems.append(FieldError(f"{manifest.source}:{manifest.line}: kind", message, "FieldValueNotSupported"))
             continue
+        where = f"{manifest.source}:{manifest.line}"
+        problems += [FieldError(f"{where}: {path}", "unknown field") for path in _unknown(obj, definition)]
         obj.resource = definition.metadata.name
         if is_namespaced(definition) and not obj.metadata.namespace:
             obj.metadata.namespace = namespace
@@ -46,6 +58,13 @@ async def find_definitions(client: ClusterClient, manifests: Sequence[Manifest],
     if problems:
         raise Invalid("\n".join(map(str, problems)), causes=problems)
     return sorted(found, key=lambda each: not isinstance(each.object, core.CustomResourceDefinition))
+
+
+def _unknown(obj: core.CustomObject, definition: core.CustomResourceDefinition) -> list[str]:
+    version = version_named(definition, obj.apiVersion.rpartition("/")[2])
+    if version is None:
+        return []
+    return prune(custom_to_json(obj), schema_of(version))
 
 
 async def kinds_of_words(client: ClusterClient, words: Sequence[str]) -> dict[str, Kind]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.api.custom_json import custom_status, custom_to_json, set_content
+from cluster.api.defaults import DEFAULT_NAMESPACE
 from cluster.api.definitions import (
     has_status,
     is_established,
@@ -31,8 +32,6 @@ from cluster.api.structural import default, prune
 from cluster.master.known import Reader
 from cluster.pb.v1 import core_pb2 as core
 from cluster.store.version import Version
-
-DEFAULT_NAMESPACE = "default"
 
 
 class Definition:

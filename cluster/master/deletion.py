@@ -55,7 +55,7 @@ def decide(obj: AnyObject, request: wire.DeleteOperation, stage: Stage) -> Verdi
         check_removal(obj)
     grace_s = _grace_s(obj, request)
     if not is_terminating(obj):
-        waits = isinstance(obj, core.CustomResourceDefinition) and definitions.kept_back(stage, obj)
+        waits = isinstance(obj, core.CustomResourceDefinition) and definitions.objects_of(stage, obj) > 0
         if not grace_s and not obj.metadata.finalizers and not waits:
             return Verdict(remove=True)
         changed = _marked(obj, stage.now_s + grace_s, grace_s)

@@ -29,7 +29,6 @@ metadata:
   name: blue
 spec:
   size: 3
-  bogus: dropped
 ---
 {json.dumps(object_to_json(definition(group=GROUP, shortNames=["wd"])))}
 """
@@ -70,6 +69,9 @@ def test_from_manifest_to_the_end(cluster: Cluster, tmp_path: Path) -> None:
     assert [row[0] for row in rows(cluster.podium("get", "crd").stdout)] == ["NAME", WIDGETS]
     assert [row[0] for row in rows(cluster.podium("get", "customobjects", "-A").stdout)] == ["NAMESPACE", "default"]
 
+    path.write_text(MANIFEST.replace("size: 3", "size: 3\n  bogus: 1"))
+    refused = cluster.podium("apply", "-f", str(path), check=False)
+    assert f"{path}:2: spec.bogus: unknown field" in refused.stderr
     path.write_text(MANIFEST.replace("size: 3", "size: 30"))
     refused = cluster.podium("apply", "-f", str(path), check=False)
     assert refused.returncode != 0
@@ -79,9 +81,23 @@ def test_from_manifest_to_the_end(cluster: Cluster, tmp_path: Path) -> None:
 
     name = f"customobject/{WIDGETS}/blue"
     assert "spec.size" in cluster.podium("history", name).stdout
-    cluster.podium("undo", name)
+    assert cluster.podium("undo", "wd/blue").stdout.startswith(f"widget.{GROUP}/blue is as it was at revision")
     assert shown(cluster)["spec"]["size"] == 3
-    assert "Undone" in cluster.podium("trace", name).stdout
+    assert "Undone" in cluster.podium("trace", "widget/blue").stdout
+    assert "spec.size" in cluster.podium("history", "widgets/blue").stdout
+    told = cluster.podium("diff", "wd/blue", "--from", "1", check=False)
+    assert (told.returncode, "+  size: 3" in told.stdout) == (1, True)
+    cluster.podium("label", "wd/blue", "a=b")
+    assert rows(cluster.podium("get", "wd", "-l", "a=b", "--no-headers").stdout)[0][0] == "blue"
+    described = cluster.podium("describe", "wd/bl").stdout
+    assert re.search(r"(?m)^  size: +3$", described)
+    assert "v1 (served, stored, status apart)" in cluster.podium("describe", "crd").stdout
+    waiting = cluster.podium("wait", "wd/blue", "--for", "delete", "--timeout", "0.5", check=False)
+    assert waiting.returncode == 4
+    ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    cluster.run(lambda client: client.write([ops.patch(BLUE, ready, status=True)]))
+    assert cluster.podium("wait", "wd/blue", "--for", "condition=Ready").returncode == 0
+    assert cluster.podium("wait", name, "--for", "condition=Ready").returncode == 0
 
     cluster.podium("delete", "wd", "blue")
     assert cluster.podium("get", "widgets/blue", check=False).returncode == 3
