@@ -30,7 +30,8 @@ from cluster.pb.v1 import kubernetes_pb2 as bodies
 
 MAX_BYTES = 3 * 1024 * 1024
 """Of a body, as in Kubernetes."""
-_YAML = ("application/yaml", "application/x-yaml")
+YAML = "application/yaml"
+_YAML = (YAML, "application/x-yaml")
 
 _OTHERS: dict[str, type[Message]] = {
     "DeleteOptions": bodies.DeleteOptions,
@@ -86,7 +87,7 @@ def read_body(content_type: str, body: bytes, kind: str) -> Any:
         return _read_yaml(body)
     if media == PROTOBUF:
         return _read_protobuf(body, kind)
-    read = ", ".join((JSON, *_YAML[:1], PROTOBUF))
+    read = ", ".join((JSON, YAML, PROTOBUF))
     raise Refused(
         415,
         "UnsupportedMediaType",

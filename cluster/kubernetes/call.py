@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from cluster.kubernetes.encoding import Encoder
 from cluster.kubernetes.negotiation import Accepted, Form
 from cluster.kubernetes.paths import Target
 from cluster.kubernetes.tables import Tables
+from cluster.pb.v1 import core_pb2 as core
 
 TIMEOUT_S = 30.0
 """Of a call to the master, unless the request says how long it may take."""
@@ -37,6 +38,10 @@ class Answer:
 def no_agents(address: str) -> NodeAgentClient:
     """Where there are none, as in tests."""
     raise Unavailable(f"there is no way to the agent at {address}")
+
+
+async def nothing_follows(crd: core.CustomResourceDefinition, deleted: bool) -> None:
+    """Where definitions make no difference, as in tests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,8 @@ class Call:
     user_agent: str = ""
     reach: Callable[[str], NodeAgentClient] = no_agents
     """Makes a client of the node agent at an address, with the caller's rights."""
+    settled: Callable[[core.CustomResourceDefinition, bool], Awaitable[None]] = nothing_follows
+    """Waits until what is served follows from a definition that was just written; or, if so, deleted."""
 
     @property
     def manager(self) -> str:
@@ -76,6 +83,19 @@ class Call:
     def namespace(self) -> str:
         return self.target.namespace
 
+    def selector(self, *terms: str) -> str:
+        """A field selector that chooses objects of this kind for which all of these terms hold; those that are empty do
+        not count."""
+        return self.target.resource.selector(*terms)
+
+    async def current(self, *, stale: bool = False) -> AnyObject:
+        """The object that the path names, as it is now. Raises NotFound."""
+        row = self.target.resource
+        key = row.key(self.namespace, self.target.name)
+        return await self.client.get(
+            row.kind.message, key.name, key.namespace, allow_stale=stale, timeout_s=self.timeout_s
+        )
+
     def one(self, obj: AnyObject) -> bytes:
         """An object in the form that the caller wants."""
         if self.accepted.form is Form.TABLE:
@@ -84,12 +104,12 @@ class Call:
         is_protobuf = self.accepted.is_protobuf
         if self.accepted.form is Form.METADATA:
             return protobuf.metadata(obj) if is_protobuf else self.encoder.metadata(obj)
-        return protobuf.one(obj) if is_protobuf else self.encoder.json(obj)
+        return protobuf.one(obj) if is_protobuf else self.encoder.json(obj, self.target.resource)
 
     def table(self, objects: list[Any], metadata: dict[str, Any], *, headings: bool = True) -> bytes:
         """Objects as a table."""
         return self.tables.table(
-            self.target.resource.kind,
+            self.target.resource,
             objects,
             self.now_s,
             metadata,
@@ -100,7 +120,7 @@ class Call:
 
     def rows(self, objects: list[Any]) -> list[bytes]:
         """Objects as rows of a table."""
-        return self.tables.rows(self.target.resource.kind, objects, self.now_s, include=self._include)
+        return self.tables.rows(self.target.resource, objects, self.now_s, include=self._include)
 
     @property
     def _include(self) -> str:

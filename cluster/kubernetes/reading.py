@@ -28,22 +28,13 @@ _ENCODE_AT_ONCE = 100
 
 async def get(call: Call) -> Answer:
     """One object."""
-    target = call.target
-    stale = call.query.get("resourceVersion") == "0"
-    obj = await call.client.get(
-        target.resource.kind.message,
-        target.name,
-        target.namespace,
-        allow_stale=stale,
-        timeout_s=call.timeout_s,
-    )
-    return Answer(call.one(obj))
+    return Answer(call.one(await call.current(stale=call.query.get("resourceVersion") == "0")))
 
 
 async def list_objects(call: Call) -> Answer:
     """The objects of a collection. Of a long one, a page at a time is in memory as messages: memory that is touched for
     the first time costs as much as what is done in it."""
-    kind, form = call.target.resource.kind, call.accepted.form
+    row, form = call.target.resource, call.accepted.form
     metadata: dict[str, Any] = {}
     parts: list[bytes] = []
     async with aclosing(_pages(call)) as pages:
@@ -57,25 +48,25 @@ async def list_objects(call: Call) -> Answer:
                     parts.append(b",".join(encoded if not parts else (b"", *encoded)))
                 await asyncio.sleep(0)
     if form is Form.TABLE:
-        head = call.tables.head(kind, metadata, version=call.accepted.version)
+        head = call.tables.head(row, metadata, version=call.accepted.version)
         return Answer((head, *parts, TAIL))
-    name, version = kind.name, kind.api_version
+    name, version = row.list_kind, row.kind.api_version
     if form is Form.METADATA:
-        name, version = protobuf.METADATA, protobuf.METADATA_VERSION
+        name, version = f"{protobuf.METADATA}List", protobuf.METADATA_VERSION
     if call.accepted.is_protobuf:
-        return Answer((protobuf.list_head(f"{name}List", version, metadata, sum(map(len, parts))), *parts))
-    return Answer((list_head(f"{name}List", version, metadata), *parts, TAIL))
+        return Answer((protobuf.list_head(name, version, metadata, sum(map(len, parts))), *parts))
+    return Answer((list_head(name, version, metadata), *parts, TAIL))
 
 
 def _encode(call: Call, objects: list[AnyObject]) -> list[bytes]:
     """As items of a list, or rows of a table."""
     if call.accepted.form is Form.TABLE:
         return call.rows(objects)
+    is_metadata = call.accepted.form is Form.METADATA
     if call.accepted.is_protobuf:
-        encode = protobuf.raw_metadata_of if call.accepted.form is Form.METADATA else protobuf.raw_of
-    else:
-        encode = call.encoder.metadata if call.accepted.form is Form.METADATA else call.encoder.json
-    return [encode(obj) for obj in objects]
+        return [protobuf.raw_metadata_of(obj) if is_metadata else protobuf.raw_of(obj) for obj in objects]
+    row = call.target.resource
+    return [call.encoder.metadata(obj) if is_metadata else call.encoder.json(obj, row) for obj in objects]
 
 
 def _metadata_of(page: ListResult[AnyObject]) -> dict[str, Any]:
@@ -117,7 +108,7 @@ async def _following(call: Call, token: str) -> ListResult[AnyObject]:
         call.target.resource.kind.message,
         call.namespace,
         label_selector=call.query.get("labelSelector", ""),
-        field_selector=call.query.get("fieldSelector", ""),
+        field_selector=call.selector(call.query.get("fieldSelector", "")),
         limit=_PAGE,
         continue_token=token,
         timeout_s=call.timeout_s,
@@ -146,7 +137,7 @@ async def find(call: Call, page: int = 0) -> ListResult[AnyObject]:
         kind.message,
         call.namespace,
         label_selector=words.get("labelSelector", ""),
-        field_selector=words.get("fieldSelector", ""),
+        field_selector=call.selector(words.get("fieldSelector", "")),
         limit=query.number(words, "limit") or page,
         continue_token=token,
         revision=wanted if exact else None,

@@ -7,6 +7,7 @@ fieldValidation says; the kind, the namespace and the name are those of the path
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -14,13 +15,15 @@ from google.protobuf.message import Message
 
 from cluster.api import aside
 from cluster.api.errors import BadRequest, Invalid
-from cluster.api.json import message_from_json, read_object
+from cluster.api.json import message_from_json, read_custom, read_object
 from cluster.api.json_parse import MAX_PROBLEMS
 from cluster.api.kinds import AnyObject
+from cluster.api.structural import prune
 from cluster.client import operations
 from cluster.kubernetes import patching, query
-from cluster.kubernetes.bodies import read_body, read_dict
+from cluster.kubernetes.bodies import YAML, media_type, read_body, read_dict
 from cluster.kubernetes.call import Call
+from cluster.kubernetes.negotiation import JSON, PROTOBUF
 from cluster.kubernetes.statuses import Refused
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
@@ -41,6 +44,15 @@ class Given:
     warnings: list[str]
 
 
+def read_sent(call: Call) -> dict[str, Any]:
+    """The object that was sent, as JSON's values. Raises BadRequest, Refused."""
+    row = call.target.resource
+    if media_type(call.content_type) == PROTOBUF and not row.in_protobuf:
+        message = f"the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}"
+        raise Refused(415, "UnsupportedMediaType", message)
+    return read_dict(call.content_type, call.body, row.kind.name)
+
+
 def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | None = None) -> Given:
     """The object that was sent, of the kind and at the place that the path names. `kept`: what was aside with it
     before, of which nobody needs to be warned again. Raises BadRequest, Invalid."""
@@ -51,10 +63,17 @@ def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | Non
     if data.get("apiVersion") not in (None, "", kind.api_version):
         raise BadRequest(f'the object is of "{str(data["apiVersion"])[:80]}", and the path is of {kind.api_version}')
     strictness = query.field_validation(call.query)
-    reading = read_object({**data, "kind": kind.name, "apiVersion": kind.api_version})
+    data = {**data, "kind": kind.name, "apiVersion": kind.api_version}
+    unknown: list[str] = []
+    if row.custom is None:
+        reading = read_object(data)
+    else:
+        data = deepcopy(data)
+        unknown = prune(data, row.custom.schema)
+        reading = read_custom(data, row.custom.name)
     warnings: list[str] = []
-    if reading.unknown:
-        unknown = [f'unknown field "{problem.path}"' for problem in reading.unknown]
+    unknown = [f'unknown field "{path}"' for path in (*(problem.path for problem in reading.unknown), *unknown)]
+    if unknown:
         if strictness == "Strict":
             raise BadRequest(
                 f'{kind.name} in version "{row.version}" cannot be handled as a {kind.name}: '
@@ -63,7 +82,8 @@ def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | Non
         if strictness == "Warn":
             warnings += unknown
     obj = reading.object
-    warnings += aside.keep(obj, reading.not_carried_out, kept)
+    if row.custom is None:
+        warnings += aside.keep(obj, reading.not_carried_out, kept)
     if strictness == "Ignore":
         warnings = []
     check_name(call, obj.metadata)
@@ -91,8 +111,12 @@ async def write(call: Call, operation: wire.Operation, *, applied: bool = False)
     Raises what the master says."""
     if operation.WhichOneof("operation") in _MANAGED:
         operations.by_manager(operation, call.manager, subresource=call.target.subresource, applied=applied)
-    written = await call.client.write([operation], dry_run=query.dry_run(call.query), timeout_s=call.timeout_s)
-    return written.outcomes[0].unwrap()
+    is_dry = query.dry_run(call.query)
+    written = await call.client.write([operation], dry_run=is_dry, timeout_s=call.timeout_s)
+    obj = written.outcomes[0].unwrap()
+    if isinstance(obj, core.CustomResourceDefinition) and not is_dry:
+        await call.settled(obj, operation.HasField("delete"))
+    return obj
 
 
 def body_of(call: Call, cls: type[M], kind: str) -> M:
@@ -154,8 +178,9 @@ def read_applied(call: Call, kind: str) -> dict[str, Any]:
 
 
 def read_patch(call: Call, media: str) -> Any:
-    if media not in patching.patch_kinds(strategic=True):
-        supported = ", ".join(patching.patch_kinds(strategic=True))
+    served = patching.patch_kinds(strategic=call.target.resource.custom is None)
+    if media not in served:
+        supported = ", ".join((*served, patching.APPLY))
         raise Refused(
             415,
             "UnsupportedMediaType",

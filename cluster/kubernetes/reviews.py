@@ -11,7 +11,7 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +21,21 @@ from cluster.api.errors import BadRequest, Invalid
 from cluster.api.json import message_from_json, to_json
 from cluster.api.rights import CALLS, TABLE, Scope
 from cluster.kubernetes.bodies import read_dict
-from cluster.kubernetes.resources import BY_PATH, RESOURCES, VERBS, Resource
+from cluster.kubernetes.catalog import Catalog
+from cluster.kubernetes.resources import VERBS, Resource
 from cluster.pb.v1 import kubernetes_pb2 as bodies
 
 _CALLS_OF = {"log": "Logs", "exec": "Exec", "attach": "Attach", "portforward": "PortForward"}
 _WRITES_OF = {"binding": ("create", "bind"), "eviction": ("create", "evict")}
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Who asks."""
+
+    kind: str
+    """Of its identity: rights are given by it."""
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +46,11 @@ class Review:
     kind: str
     group: str
     message: type[Message]
-    answer: Callable[[str, str, Any], None]
-    """Called with the kind and the name of the caller's identity, and the message, whose status it fills in."""
+    answer: Callable[[Who, Catalog, Any], None]
+    """Called with the caller, with what is served, and with the message, whose status it fills in."""
 
 
-def read(review: Review, identity_kind: str, identity: str, content_type: str, body: bytes) -> dict[str, Any]:
+def read(review: Review, who: Who, catalog: Catalog, content_type: str, body: bytes) -> dict[str, Any]:
     """The question with its answer. Raises BadRequest, Invalid, Refused."""
     data = read_dict(content_type, body, review.kind)
     if data.get("kind") not in (None, "", review.kind):
@@ -50,11 +60,11 @@ def read(review: Review, identity_kind: str, identity: str, content_type: str, b
         message = message_from_json(review.message, content)
     except Invalid as error:
         raise BadRequest(f"{review.kind}: {error.message}", causes=error.causes) from error
-    review.answer(identity_kind, identity, message)
+    review.answer(who, catalog, message)
     return {"kind": review.kind, "apiVersion": f"{review.group}/v1", **to_json(message)}
 
 
-def _access(identity_kind: str, identity: str, review: bodies.SelfSubjectAccessReview) -> None:
+def _access(who: Who, catalog: Catalog, review: bodies.SelfSubjectAccessReview) -> None:
     spec = review.spec
     if spec.HasField("resourceAttributes") == spec.HasField("nonResourceAttributes"):
         raise Invalid("spec: exactly one of resourceAttributes and nonResourceAttributes must be given")
@@ -65,21 +75,36 @@ def _access(identity_kind: str, identity: str, review: bodies.SelfSubjectAccessR
         return
     wanted = spec.resourceAttributes
     if wanted.resource == "*" or wanted.verb == "*":
-        whole = [_may(identity_kind, row, verb, "") for row in RESOURCES for verb in VERBS]
+        whole = [_may(who.kind, row, verb, "") for row in catalog.rows for verb in VERBS]
         status.allowed = all(scope is Scope.ANY for scope in whole)
         return
-    row = BY_PATH.get((wanted.group, wanted.version or "v1", wanted.resource))
-    row = row or next((each for each in RESOURCES if each.plural == wanted.resource and not wanted.group), None)
+    row = _row_of(wanted.group, wanted.version, wanted.resource, catalog)
     if row is None:
         status.allowed = False
         status.reason = f'there are no "{wanted.resource[:80]}" here'
         return
-    scope = _may(identity_kind, row, wanted.verb, wanted.subresource)
+    scope = _may(who.kind, row, wanted.verb, wanted.subresource)
     status.allowed = scope is not None
     if scope is None:
-        status.reason = f"{identity} may not {wanted.verb} {row.plural}"
+        status.reason = f"{who.name} may not {wanted.verb} {row.plural}"
     elif scope is not Scope.ANY:
         status.reason = f"but only {scope.value}"
+
+
+def _row_of(group: str, version: str, plural: str, catalog: Catalog) -> Resource | None:
+    """The row that is meant; where no version is named, any one of them, and where no group is, any group."""
+    rows = [row for row in catalog.rows if row.plural == plural]
+    if group:
+        rows = [row for row in rows if row.group == group and version in ("", "*", row.version)]
+    return next(iter(rows), None)
+
+
+def _once(catalog: Catalog) -> Iterable[Resource]:
+    """The rows, each kind in one version only: rights do not depend on it."""
+    found: dict[tuple[str, str], Resource] = {}
+    for row in catalog.rows:
+        found.setdefault((row.group, row.plural), row)
+    return found.values()
 
 
 def _may(identity_kind: str, row: Resource, verb: str, subresource: str) -> Scope | None:
@@ -94,34 +119,34 @@ def _may(identity_kind: str, row: Resource, verb: str, subresource: str) -> Scop
         verb = {"update": "update_status", "patch": "update_status"}.get(verb, verb if verb == "get" else "")
     elif subresource not in ("", "scale"):
         return None
-    rights = TABLE.get((identity_kind, row.kind.name), {})
+    rights = TABLE.get((identity_kind, row.stored_kind), {})
     if verb == "deletecollection":
         return rights.get("delete") if "list" in rights else None
     return rights.get(verb)
 
 
-def _rules(identity_kind: str, identity: str, review: bodies.SelfSubjectRulesReview) -> None:
+def _rules(who: Who, catalog: Catalog, review: bodies.SelfSubjectRulesReview) -> None:
     status = review.status
-    for row in RESOURCES:
-        verbs = [verb for verb in VERBS if _may(identity_kind, row, verb, "") is not None]
+    for row in _once(catalog):
+        verbs = [verb for verb in VERBS if _may(who.kind, row, verb, "") is not None]
         if verbs:
             status.resourceRules.add(verbs=verbs, apiGroups=[row.group], resources=[row.plural])
         for part in row.subresources:
-            verbs = [verb for verb in part.verbs if _may(identity_kind, row, verb, part.name) is not None]
+            verbs = [verb for verb in part.verbs if _may(who.kind, row, verb, part.name) is not None]
             if verbs:
                 status.resourceRules.add(verbs=verbs, apiGroups=[row.group], resources=[f"{row.plural}/{part.name}"])
     for review_ in REVIEWS:
         status.resourceRules.add(verbs=["create"], apiGroups=[review_.group], resources=[review_.plural])
     urls = ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version"]
     status.nonResourceRules.add(verbs=["get"], nonResourceURLs=urls)
-    restricted = [verbs for (who, _), verbs in TABLE.items() if who == identity_kind]
+    restricted = [verbs for (kind, _), verbs in TABLE.items() if kind == who.kind]
     status.incomplete = any(scope is not Scope.ANY for verbs in restricted for scope in verbs.values())
 
 
-def _who(identity_kind: str, identity: str, review: bodies.SelfSubjectReview) -> None:
+def _who(who: Who, catalog: Catalog, review: bodies.SelfSubjectReview) -> None:
     user = review.status.userInfo
-    user.username = identity
-    user.groups.extend(["system:authenticated", f"podium:{identity_kind}"])
+    user.username = who.name
+    user.groups.extend(["system:authenticated", f"podium:{who.kind}"])
 
 
 REVIEWS = (

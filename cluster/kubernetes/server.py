@@ -14,11 +14,10 @@ import logging
 import random
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import MultiDict
@@ -31,11 +30,14 @@ from cluster.client.interface import ClusterClient
 from cluster.kubernetes import derived, pod_streams, port_forwarding, query, reviews, routing
 from cluster.kubernetes.authentication import Authentication
 from cluster.kubernetes.bodies import MAX_BYTES
-from cluster.kubernetes.call import TIMEOUT_S, Answer, Call, encoded
+from cluster.kubernetes.call import TIMEOUT_S, Call, encoded
+from cluster.kubernetes.catalog import OWN, Catalog
 from cluster.kubernetes.discovery import Other
 from cluster.kubernetes.encoding import Encoder
+from cluster.kubernetes.keeper import Keeper
 from cluster.kubernetes.negotiation import JSON, PLAIN, PROTOBUF, Accepted, negotiate, prefers_protobuf
 from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
+from cluster.kubernetes.resources import Resource
 from cluster.kubernetes.statuses import Refused, code_of, failure, retry_after_s
 from cluster.kubernetes.tables import Tables
 from cluster.kubernetes.watching import Watching
@@ -56,6 +58,8 @@ MAX_STREAMS = 500
 WRITE_TIMEOUT_S = 30.0
 KEEPALIVE_S = 75.0
 """How long a connection may be idle."""
+FIRST_CATALOG_S = 5.0
+"""How long a request waits, in the beginning, for what users have defined."""
 MAX_CLIENTS = 256
 """Callers whose connection to the master is kept."""
 _STOP_S = 2.0
@@ -97,12 +101,14 @@ class KubernetesServer:
         authentication: Authentication,
         connect: Connect,
         reach: Reach,
+        own: ClusterClient,
         *,
         clock: Clock,
         rng: random.Random,
         on_bound: Callable[[str], None] = lambda address: None,
     ) -> None:
-        """`address` is "host:port"; port 0 lets the system choose, and `on_bound` is told."""
+        """`address` is "host:port"; port 0 lets the system choose, and `on_bound` is told. `own`: a client with the
+        rights of this process itself, which reads what users define; it is closed with the server."""
         self._address = address
         self._tls = tls
         self._authentication = authentication
@@ -111,6 +117,9 @@ class KubernetesServer:
         self._clock = clock
         self._rng = rng
         self._on_bound = on_bound
+        self._own = own
+        self._keeper = Keeper(own, clock, rng)
+        self._keeper.on_change.append(self._catalog_changed)
         self._encoder = Encoder()
         self._tables = Tables(self._encoder)
         self._clients: dict[Identity, ClusterClient] = {}
@@ -130,6 +139,7 @@ class KubernetesServer:
 
     async def start(self) -> None:
         """Binds and serves. Raises OSError."""
+        await self._keeper.start()
         host, _, port = self._address.rpartition(":")
         # A caller who goes away is noticed: nobody works on for it, and its watch ends.
         server = web.Server(
@@ -160,7 +170,8 @@ class KubernetesServer:
             runner, self._runner = self._runner, None
             await runner.cleanup()
         await self._tasks.cancel_all()
-        clients, self._clients = list(self._clients.values()), {}
+        await self._keeper.stop()
+        clients, self._clients = [self._own, *self._clients.values()], {}
         for client in clients:
             await client.close()
 
@@ -175,13 +186,16 @@ class KubernetesServer:
             transport = request.transport
             certificate = transport.get_extra_info("peercert") if transport is not None else None
             identity = self._authentication.who(certificate, request.headers.get("Authorization", ""))
-            if (about := self._about(request, parts)) is not None:
+            catalog = self._keeper.current
+            if not self._keeper.is_synced:
+                catalog = await self._first_catalog(parts)
+            if (about := self._about(request, parts, catalog)) is not None:
                 return about
             if (review := reviews.BY_PARTS.get(tuple(parts))) is not None:
-                return await self._review(request, review, identity)
+                return await self._review(request, review, identity, catalog)
             if (found := derived.derived_of(parts)) is not None:
                 return await self._derived(request, *found, identity)
-            target = target_of(parts)
+            target = target_of(parts, catalog)
             call = await self._call(request, target, identity)
             if target.subresource in NOT_JSON:
                 return await self._stream(request, call)
@@ -202,24 +216,49 @@ class KubernetesServer:
                 Internal("an internal error; the log of the process kubernetes tells more"), target, request
             )
 
-    def _about(self, request: web.BaseRequest, parts: list[str]) -> web.Response | None:
+    async def _first_catalog(self, parts: list[str]) -> Catalog:
+        """The catalog, of which it is not yet known whether users have defined anything: what Podium has itself is
+        served at once. Raises Unavailable if it is about something else, and that does not become known soon."""
+        try:
+            target_of(parts, OWN)
+        except NoSuchPath:
+            is_about_kinds = parts[:1] in (["api"], ["apis"], ["openapi"])
+            if is_about_kinds and not await self._keeper.wait_synced(FIRST_CATALOG_S):
+                raise Unavailable("the kinds that users have defined are not known yet", retry_after_s=1) from None
+        return self._keeper.current
+
+    def _catalog_changed(self, catalog: Catalog) -> None:
+        """What is no longer served as it was is no longer watched: whoever asks again gets it as it is now."""
+        for watching in self._watching:
+            row = watching.row
+            if row.custom is None:
+                continue
+            now = catalog.by_path.get((row.group, row.version, row.plural))
+            if now is None or now.custom is None or now.custom.tag != row.custom.tag:
+                watching.close_soon()
+
+    def _about(self, request: web.BaseRequest, parts: list[str], catalog: Catalog) -> web.Response | None:
         """Discovery and the like; None if the path is about objects."""
-        found = routing.about_the_server(parts, request.headers.get("Accept", ""), self._address)
+        found = routing.about_the_server(parts, request.headers.get("Accept", ""), self._address, catalog)
         if found is None:
             return None
         if request.method != "GET":
             raise routing.not_allowed(request.method)
-        document, media = found
-        body = document if isinstance(document, bytes) else orjson.dumps(document)
-        return web.Response(body=body, headers={"Content-Type": media, "Vary": "Accept"})
+        tag = f'"{found.digest}"'
+        headers = {"Content-Type": found.media, "Vary": "Accept", "ETag": tag, "Cache-Control": "no-cache, private"}
+        if tag in (each.strip() for each in request.headers.get("If-None-Match", "").split(",")):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=found.body, headers=headers)
 
-    async def _review(self, request: web.BaseRequest, review: reviews.Review, identity: Identity) -> web.Response:
+    async def _review(
+        self, request: web.BaseRequest, review: reviews.Review, identity: Identity, catalog: Catalog
+    ) -> web.Response:
         """What somebody asks about itself."""
         if request.method != "POST":
             raise routing.not_allowed(request.method)
         body = await _read(request)
         media = request.headers.get("Content-Type", "")
-        answered = reviews.read(review, identity.kind, str(identity), media, body)
+        answered = reviews.read(review, reviews.Who(identity.kind, str(identity)), catalog, media, body)
         return _document(request, answered, 201)
 
     async def _derived(
@@ -262,6 +301,7 @@ class KubernetesServer:
             timeout_s=min(query.duration_s(words, "timeout") or TIMEOUT_S, 60.0),
             commands=tuple(request.rel_url.query.getall("command", ())),
             reach=lambda address: self._reach(identity, address),
+            settled=lambda crd, deleted: self._keeper.settled(crd, deleted=deleted),
         )
 
     @staticmethod
@@ -292,9 +332,10 @@ class KubernetesServer:
             answer = await routing.answer(call, request.method)
         finally:
             self._calls -= 1
+        headers = _headers(call.accepted.media, answer.warnings, call.target.resource)
         if isinstance(answer.body, bytes):
-            return web.Response(body=answer.body, status=answer.code, headers=_headers(answer, call.accepted))
-        response = web.StreamResponse(status=answer.code, headers=_headers(answer, call.accepted))
+            return web.Response(body=answer.body, status=answer.code, headers=headers)
+        response = web.StreamResponse(status=answer.code, headers=headers)
         response.content_length = sum(map(len, answer.body))
         await response.prepare(request)
         for part in answer.body:
@@ -331,7 +372,7 @@ class KubernetesServer:
         try:
             await anext(lines)
             media = f"{PROTOBUF};stream=watch" if call.accepted.is_protobuf else JSON
-            response = web.StreamResponse(headers={"Content-Type": media, "Vary": "Accept"})
+            response = web.StreamResponse(headers=_headers(media, [], call.target.resource))
             response.enable_chunked_encoding()
             await response.prepare(request)
             async for text in lines:
@@ -393,11 +434,13 @@ def _query(request: web.BaseRequest) -> Mapping[str, str]:
     return found
 
 
-def _headers(answer: Answer, accepted: Accepted) -> MultiDict[str]:
+def _headers(media: str, warnings: Iterable[str], row: Resource | None) -> MultiDict[str]:
+    """Of an answer about objects of that kind: what is to be said of the answer, and of the kind."""
     headers: MultiDict[str] = MultiDict()
-    headers["Content-Type"] = accepted.media
+    headers["Content-Type"] = media
     headers["Vary"] = "Accept"
-    for warning in answer.warnings:
+    always = [row.custom.warning] if row is not None and row.custom is not None and row.custom.warning else []
+    for warning in (*always, *warnings):
         headers.add("Warning", f'299 - "{_quoted(warning)}"')
     return headers
 
@@ -408,15 +451,23 @@ def _quoted(text: str) -> str:
     return clean.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _document(request: web.BaseRequest, data: dict[str, Any], status: int = 200, *, whole: bool = True) -> web.Response:
+def _document(
+    request: web.BaseRequest,
+    data: dict[str, Any],
+    status: int = 200,
+    *,
+    whole: bool = True,
+    row: Resource | None = None,
+) -> web.Response:
     """What is no object of the table and has no other form than JSON and protobuf. Not `whole`: an error."""
     is_protobuf = prefers_protobuf(request.headers.get("Accept", ""), whole=whole)
-    headers = {"Content-Type": PROTOBUF if is_protobuf else JSON, "Vary": "Accept"}
+    headers = _headers(PROTOBUF if is_protobuf else JSON, [], row)
     return web.Response(body=encoded(data, is_protobuf=is_protobuf), status=status, headers=headers)
 
 
 def _refusal(error: ApiError, target: Target | None, request: web.BaseRequest) -> web.Response:
-    response = _document(request, failure(error, target), code_of(error), whole=False)
+    row = target.resource if target is not None else None
+    response = _document(request, failure(error, target), code_of(error), whole=False, row=row)
     if seconds := retry_after_s(error):
         response.headers["Retry-After"] = str(seconds)
     if error.code == 401:

@@ -1,8 +1,8 @@
 """Objects as Kubernetes' Table: what `kubectl get` shows.
 
-The columns are those of `cluster.api.columns`, which the terminal shows as well, but where Kubernetes' own differ.
-Cells are text that is ready to be shown. What does not depend on the time is encoded once for each version of an
-object, with gaps for the ages.
+The columns are those of `cluster.api.columns`, which the terminal shows as well, but where Kubernetes' own differ; of
+kinds that users define, those of the definition (`custom_columns.py`). Cells are ready to be shown. What does not
+depend on the time is encoded once for each version of an object, with gaps for the ages.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import Any, TypeAlias
 import orjson
 
 from cluster.api.columns import COLUMNS, NONE, WIDE, age, age_of
+from cluster.api.json import object_to_json, to_json
 from cluster.api.kinds import AnyObject, Kind
 from cluster.api.meta import from_time
 from cluster.kubernetes.encoding import TAIL, Encoder
+from cluster.kubernetes.resources import Resource
 from cluster.pb.v1 import core_pb2 as core
 
-Cell: TypeAlias = Callable[[Any, float], str]
+Cell: TypeAlias = Callable[[Any, float], Any]
 
 MAX_ROWS = 50_000
 """Of which the cells are kept."""
@@ -36,6 +38,11 @@ class Column:
     """1: shown only when asked for more (-o wide)."""
     ages: bool = False
     """The cell is another one a while later."""
+    type: str = "string"
+    format: str = ""
+    description: str = ""
+    moment: Callable[[Any], Any] | None = None
+    """What an age is reckoned from, read from an object once: `cell` is then given that, and not the object."""
 
 
 _WORDS = {"Ip": "IP", "Os": "OS"}
@@ -67,6 +74,10 @@ _EVENT_COLUMNS = (
     Column("Count", lambda o, _: str(o.count), 1),
     Column("Name", lambda o, _: o.metadata.name, 1),
 )
+_DEFINITION_COLUMNS = (
+    Column("Name", lambda o, _: o.metadata.name),
+    Column("Created At", lambda o, _: to_json(o.metadata.creationTimestamp), type="date"),
+)
 _NOT_OF_KUBERNETES = {("Pod", "REASON"), ("Node", "ENFORCE"), ("PriorityClass", "PREEMPTIONPOLICY")}
 _MORE: dict[str, tuple[Column, ...]] = {
     "Pod": (Column("Readiness Gates", lambda o, _: NONE, 1),),
@@ -78,6 +89,8 @@ def columns_of(kind: Kind) -> tuple[Column, ...]:
     """The columns of a kind, wide ones included."""
     if kind.name == "Event":
         return _EVENT_COLUMNS
+    if kind.name == "CustomResourceDefinition":
+        return _DEFINITION_COLUMNS
     found = [
         Column(_titled(heading), cell, priority, ages=cell is age_of)
         for priority, columns in ((0, COLUMNS[kind.name]), (1, WIDE.get(kind.name, ())))
@@ -92,9 +105,9 @@ def definitions(columns: Sequence[Column]) -> list[dict[str, Any]]:
     return [
         {
             "name": column.name,
-            "type": "string",
-            "format": "name" if column.name == "Name" else "",
-            "description": "",
+            "type": column.type,
+            "format": column.format or ("name" if column.name == "Name" else ""),
+            "description": column.description,
             "priority": column.priority,
         }
         for column in columns
@@ -108,7 +121,7 @@ class _Layout:
     columns: tuple[Column, ...]
     runs: tuple[tuple[Cell, ...], ...]
     """One more than there are ages; any of them may be empty."""
-    ages: tuple[Cell, ...]
+    ages: tuple[Column, ...]
 
 
 def _layout_of(columns: tuple[Column, ...]) -> _Layout:
@@ -118,7 +131,7 @@ def _layout_of(columns: tuple[Column, ...]) -> _Layout:
             runs.append([])
         else:
             runs[-1].append(column.cell)
-    return _Layout(columns, tuple(map(tuple, runs)), tuple(column.cell for column in columns if column.ages))
+    return _Layout(columns, tuple(map(tuple, runs)), tuple(column for column in columns if column.ages))
 
 
 class Tables:
@@ -127,11 +140,11 @@ class Tables:
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self._layouts: dict[str, _Layout] = {}
-        self._rows: dict[str, tuple[str, list[bytes]]] = {}
+        self._rows: dict[str, tuple[str, list[bytes], list[Any]]] = {}
 
     def table(
         self,
-        kind: Kind,
+        row: Resource,
         objects: Iterable[AnyObject],
         now_s: float,
         metadata: dict[str, Any],
@@ -141,54 +154,63 @@ class Tables:
         headings: bool = True,
     ) -> bytes:
         """A Table. `include`: how much of each object its row has, Metadata, Object or None."""
-        rows = self.rows(kind, objects, now_s, include=include)
-        return b"".join((self.head(kind, metadata, version=version, headings=headings), b",".join(rows), TAIL))
+        rows = self.rows(row, objects, now_s, include=include)
+        return b"".join((self.head(row, metadata, version=version, headings=headings), b",".join(rows), TAIL))
 
-    def head(self, kind: Kind, metadata: dict[str, Any], *, version: str = "v1", headings: bool = True) -> bytes:
+    def head(self, row: Resource, metadata: dict[str, Any], *, version: str = "v1", headings: bool = True) -> bytes:
         """A Table up to its rows, which follow with commas between them, and then `TAIL`."""
         table = {
             "kind": "Table",
             "apiVersion": f"meta.k8s.io/{version}",
             "metadata": metadata,
-            "columnDefinitions": definitions(self._layout(kind).columns) if headings else [],
+            "columnDefinitions": definitions(self._layout(row).columns) if headings else [],
         }
         return orjson.dumps(table)[:-1] + b',"rows":['
 
-    def rows(self, kind: Kind, objects: Iterable[AnyObject], now_s: float, *, include: str = "Metadata") -> list[bytes]:
+    def rows(
+        self, row: Resource, objects: Iterable[AnyObject], now_s: float, *, include: str = "Metadata"
+    ) -> list[bytes]:
         """The rows of objects of one kind."""
-        layout = self._layout(kind)
+        layout, form = self._layout(row), row.custom.tag if row.custom is not None else ""
         rows = []
         for obj in objects:
-            texts = self._cells(layout, obj)
+            texts, moments = self._cells(layout, obj, form)
             cells = texts[0]
-            for cell, text in zip(layout.ages, texts[1:], strict=True):
-                cells += orjson.dumps(cell(obj, now_s)) + text
+            for column, text, moment in zip(layout.ages, texts[1:], moments, strict=True):
+                cells += orjson.dumps(column.cell(obj if column.moment is None else moment, now_s)) + text
             if include == "None":
                 rows.append(b'{"cells":[%s],"object":null}' % cells)
             else:
-                shown = self._encoder.json(obj) if include == "Object" else self._encoder.metadata(obj)
+                shown = self._encoder.json(obj, row) if include == "Object" else self._encoder.metadata(obj)
                 rows.append(b'{"cells":[%s],"object":%s}' % (cells, shown))
         return rows
 
-    def _layout(self, kind: Kind) -> _Layout:
-        return self._layouts.get(kind.name) or self._layouts.setdefault(kind.name, _layout_of(columns_of(kind)))
+    def _layout(self, row: Resource) -> _Layout:
+        if row.custom is not None:
+            return _layout_of(row.custom.columns)
+        name = row.kind.name
+        return self._layouts.get(name) or self._layouts.setdefault(name, _layout_of(columns_of(row.kind)))
 
-    def _cells(self, layout: _Layout, obj: AnyObject) -> list[bytes]:
-        """The text of the cells before the first age, between the first and the second ..., after the last."""
+    def _cells(self, layout: _Layout, obj: AnyObject, form: str) -> tuple[list[bytes], list[Any]]:
+        """The text of the cells before the first age, between the first and the second ..., after the last; and the
+        moments of these ages, of columns that read them once. `form`: which columns these are, where a kind has had
+        others."""
         meta = obj.metadata
-        uid, version = meta.uid, meta.resourceVersion
+        uid, version = meta.uid, f"{meta.resourceVersion} {form}" if form else meta.resourceVersion
         found = self._rows.get(uid)
         if found is not None and found[0] == version:
-            return found[1]
+            return found[1], found[2]
+        content = object_to_json(obj) if isinstance(obj, core.CustomObject) else obj
+        moments = [column.moment(content) if column.moment else None for column in layout.ages]
         texts, last = [], len(layout.ages)
         for number, run in enumerate(layout.runs):
-            text = orjson.dumps([cell(obj, 0.0) for cell in run])[1:-1]
+            text = orjson.dumps([cell(content, 0.0) for cell in run])[1:-1]
             before = b"," if number and run else b""
             after = b"," if number < last and (number or run) else b""
             texts.append(before + text + after)
         if uid and version:
             self._rows.pop(uid, None)
-            self._rows[uid] = (version, texts)
+            self._rows[uid] = (version, texts, moments)
             if len(self._rows) > MAX_ROWS:
                 del self._rows[next(iter(self._rows))]
-        return texts
+        return texts, moments

@@ -30,6 +30,7 @@ from cluster.client.interface import EventType, WatchEvent
 from cluster.kubernetes import protobuf, query
 from cluster.kubernetes.call import Call, encoded
 from cluster.kubernetes.negotiation import Form
+from cluster.kubernetes.resources import Resource
 from cluster.kubernetes.statuses import expired_event, failure
 
 MAX_WAITING = 20_000
@@ -38,6 +39,8 @@ BOOKMARK_EVERY_S = 60.0
 """For those who allow them: whoever resumes from one finds the history still kept."""
 LEAST_S, MOST_S = 1800.0, 3600.0
 """How long a watch lasts whose caller does not say."""
+LAST_NEWS_S = 1.0
+"""How long a watch goes on when its kind is served no more."""
 FIRST_NEWS_S = 0.1
 """How long the head of the answer waits for what would make it an error."""
 
@@ -84,9 +87,19 @@ class Watching:
         self._error = error
         self._news.set()
 
+    @property
+    def row(self) -> Resource:
+        """The kind that is watched."""
+        return self._call.target.resource
+
     def close(self) -> None:
         """Ends it, as if its time were over."""
         self._closed = True
+        self._news.set()
+
+    def close_soon(self) -> None:
+        """Ends it in a moment: its kind is served no more, and what became of the last objects may be on its way."""
+        self._ends_at_s = min(self._ends_at_s, self._clock.monotonic() + LAST_NEWS_S)
         self._news.set()
 
     # --- what the reader gets
@@ -103,7 +116,7 @@ class Watching:
             self,
             target.namespace,
             label_selector=words.get("labelSelector", ""),
-            field_selector=field_selector,
+            field_selector=self._call.selector(field_selector),
             after_revision=None if self._initial else self._since,
             initial_state=self._initial,
             allow_stale=words.get("resourceVersion") == "0",

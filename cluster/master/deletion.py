@@ -9,8 +9,9 @@ The table for pods, Kubernetes' (semantics K8); "period" is the request's, or el
     terminating, same or longer, or none named   nothing
 
 Everything else has no period: it goes at once, or when the last finalizer is taken away. A namespace goes in two steps
-(admission.py). What an object owned is removed by the garbage collector when it sees that the owner is gone
-("Background"), or is left in peace if the references to the owner are taken out in the same revision ("Orphan").
+(admission.py), a definition of a kind when its objects are gone (definitions.py). What an object owned is removed by
+the garbage collector when it sees that the owner is gone ("Background"), or is left in peace if the references to the
+owner are taken out in the same revision ("Orphan").
 Pure.
 """
 
@@ -23,6 +24,7 @@ from cluster.api.errors import Conflict, Forbidden, Invalid
 from cluster.api.kinds import BY_NAME, AnyObject, kind_of
 from cluster.api.meta import from_time, is_terminating, to_time
 from cluster.api.pods import is_finished
+from cluster.master import definitions
 from cluster.master.admission import DEFAULT_NAMESPACE
 from cluster.master.priorities import check_removal
 from cluster.master.stage import Stage, copy_of
@@ -53,10 +55,13 @@ def decide(obj: AnyObject, request: wire.DeleteOperation, stage: Stage) -> Verdi
         check_removal(obj)
     grace_s = _grace_s(obj, request)
     if not is_terminating(obj):
-        if not grace_s and not obj.metadata.finalizers:
+        waits = isinstance(obj, core.CustomResourceDefinition) and definitions.kept_back(stage, obj)
+        if not grace_s and not obj.metadata.finalizers and not waits:
             return Verdict(remove=True)
         changed = _marked(obj, stage.now_s + grace_s, grace_s)
         changed.metadata.generation += 1
+        if waits and isinstance(changed, core.CustomResourceDefinition):
+            definitions.mark(changed, stage.now_s)
         return Verdict(changed=changed)
     if may_go(obj) or (grace_s == 0 and not obj.metadata.finalizers):
         return Verdict(remove=True)
@@ -115,7 +120,7 @@ def orphaned(owner: AnyObject, stage: Stage) -> Iterator[tuple[Version, AnyObjec
     """What the object owns, and the same without the references to it."""
     uid, namespace = owner.metadata.uid, owner.metadata.namespace
     for kind in BY_NAME.values():
-        if kind is kind_of(owner) or (namespace and not kind.namespaced):
+        if (kind is kind_of(owner) and not isinstance(owner, core.CustomObject)) or (namespace and not kind.namespaced):
             continue
         for version in stage.list(kind.name, namespace):
             found = version.parse()
