@@ -1,6 +1,6 @@
 """Kubernetes' REST API: the tools that fingers know, on a Podium cluster.
 
-    kubectl  -- HTTPS, JSON -->  cluster.kubernetes  -- gRPC, for its caller -->  master, node agents
+    kubectl  -- HTTPS, JSON or protobuf -->  cluster.kubernetes  -- gRPC, for its caller -->  master, node agents
 
 It is one more client of the master: what a request asks for is done by the client library, with the identity of who
 asks (`authentication.py`), so nothing can be done here that could not be done over gRPC. It keeps no state but
@@ -14,8 +14,9 @@ encoded objects (`encoding.py`) and which kinds users have defined (`keeper.py`)
     reading.py       get, list                        tables.py          as a table for people
     writing.py       create, update, patch, delete    requested.py       from a request to an object
     subresources.py  binding, eviction, scale         patching.py        the patches
-    watching.py      watch                            applying.py        server-side apply, with fields.py, shapes.py
+    watching.py      watch                            applying.py        server-side apply
     pod_streams.py   logs, exec, attach               port_forwarding.py ports; both with spdy.py and spdy_exec.py
+    encoding.py      objects as JSON                  protobuf.py        and in protobuf, with whole.py
     derived.py       what is made when it is asked    reviews.py         what a caller may do
     server.py        HTTP and TLS                     statuses.py        what went wrong
 """

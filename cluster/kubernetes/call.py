@@ -10,9 +10,11 @@ import orjson
 
 from cluster.api.errors import Unavailable
 from cluster.api.kinds import AnyObject
+from cluster.api.managers import MAX_NAME_BYTES
 from cluster.api.times import format_time
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
+from cluster.kubernetes import protobuf
 from cluster.kubernetes.encoding import Encoder
 from cluster.kubernetes.negotiation import Accepted, Form
 from cluster.kubernetes.paths import Target
@@ -27,7 +29,8 @@ TIMEOUT_S = 30.0
 class Answer:
     """What goes out."""
 
-    body: bytes
+    body: bytes | tuple[bytes, ...]
+    """Or its parts, of which none is large: they are sent one after the other."""
     code: int = 200
     warnings: list[str] = field(default_factory=list)
 
@@ -68,7 +71,8 @@ class Call:
     @property
     def manager(self) -> str:
         """Who answers for what is written: as the request says, or by the program that sent it."""
-        return (self.query.get("fieldManager") or self.user_agent.partition("/")[0] or "unknown")[:128]
+        program = "".join(filter(str.isprintable, self.user_agent.partition("/")[0]))
+        return self.query.get("fieldManager") or program.encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "unknown"
 
     @property
     def time(self) -> str:
@@ -97,9 +101,10 @@ class Call:
         if self.accepted.form is Form.TABLE:
             metadata = {"resourceVersion": obj.metadata.resourceVersion}
             return self.table([obj], metadata)
+        is_protobuf = self.accepted.is_protobuf
         if self.accepted.form is Form.METADATA:
-            return self.encoder.metadata(obj)
-        return self.encoder.json(obj, self.target.resource)
+            return protobuf.metadata(obj) if is_protobuf else self.encoder.metadata(obj)
+        return protobuf.one(obj) if is_protobuf else self.encoder.json(obj, self.target.resource)
 
     def table(self, objects: list[Any], metadata: dict[str, Any], *, headings: bool = True) -> bytes:
         """Objects as a table."""
@@ -109,14 +114,27 @@ class Call:
             self.now_s,
             metadata,
             version=self.accepted.version,
-            include=self.query.get("includeObject", "") or "Metadata",
+            include=self._include,
             headings=headings,
         )
+
+    def rows(self, objects: list[Any]) -> list[bytes]:
+        """Objects as rows of a table."""
+        return self.tables.rows(self.target.resource, objects, self.now_s, include=self._include)
+
+    @property
+    def _include(self) -> str:
+        return self.query.get("includeObject", "") or "Metadata"
 
     def at(self, now_s: float) -> Call:
         """The same, answered at another time."""
         return replace(self, now_s=now_s)
 
-    def answer(self, data: Any, code: int = 200) -> Answer:
-        """JSON of something that is no object of the table."""
-        return Answer(orjson.dumps(data), code)
+    def answer(self, data: dict[str, Any], code: int = 200) -> Answer:
+        """Something that is no object of the table, as JSON's values."""
+        return Answer(encoded(data, is_protobuf=self.accepted.is_protobuf), code)
+
+
+def encoded(data: dict[str, Any], *, is_protobuf: bool) -> bytes:
+    """What is no object of the table, from JSON's values."""
+    return protobuf.values(data) if is_protobuf else orjson.dumps(data)

@@ -20,10 +20,11 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto
 
 from cluster.api.json_print import is_inline, map_entry
+from cluster.api.list_keys import merge_key, merges_values
 from cluster.kubernetes import openapi_custom
 from cluster.kubernetes.catalog import OWN, Catalog
 from cluster.kubernetes.discovery import version as server_version
-from cluster.kubernetes.patching import APPLY, JSON_PATCH, MERGE, STRATEGIC, merge_key, merges_values
+from cluster.kubernetes.patching import APPLY, JSON_PATCH, MERGE, STRATEGIC
 from cluster.kubernetes.paths import NoSuchPath
 from cluster.kubernetes.resources import RESOURCES, Resource
 from cluster.pb.v1 import core_pb2 as core

@@ -20,9 +20,11 @@ from cluster.api.json_parse import MAX_PROBLEMS
 from cluster.api.kinds import AnyObject
 from cluster.api.structural import prune
 from cluster.api.validation_schema import unknown_keys
+from cluster.client import operations
 from cluster.kubernetes import patching, query
-from cluster.kubernetes.bodies import JSON, PROTOBUF, YAML, media_type, read_body, read_dict
+from cluster.kubernetes.bodies import YAML, media_type, read_body, read_dict
 from cluster.kubernetes.call import Call
+from cluster.kubernetes.negotiation import JSON, PROTOBUF
 from cluster.kubernetes.statuses import Refused
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
@@ -30,13 +32,12 @@ from cluster.pb.v1 import kubernetes_pb2 as bodies
 
 M = TypeVar("M", bound=Message)
 
+_MANAGED = ("create", "update", "update_status")
 TRIES = 5
 """Of what names no version, when others write at the same time."""
 
 
 _POLICIES = ("Background", "Orphan")
-_NOT_IN_PROTOBUF = ("CustomResourceDefinition",)
-"""Kinds whose messages are not Kubernetes' own: schemas are kept as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Given:
 def read_sent(call: Call) -> dict[str, Any]:
     """The object that was sent, as JSON's values. Raises BadRequest, Refused."""
     row = call.target.resource
-    if media_type(call.content_type) == PROTOBUF and (row.custom is not None or row.kind.name in _NOT_IN_PROTOBUF):
+    if media_type(call.content_type) == PROTOBUF and not row.in_protobuf:
         message = f"the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}"
         raise Refused(415, "UnsupportedMediaType", message)
     return read_dict(call.content_type, call.body, row.kind.name)
@@ -125,8 +126,11 @@ def check_name(call: Call, meta: core.ObjectMeta) -> None:
         meta.name = name
 
 
-async def write(call: Call, operation: wire.Operation) -> AnyObject:
-    """Carries out one operation. Raises what the master says."""
+async def write(call: Call, operation: wire.Operation, *, applied: bool = False) -> AnyObject:
+    """Carries out one operation in the name of the call's manager. `applied`: the object has its managedFields already.
+    Raises what the master says."""
+    if operation.WhichOneof("operation") in _MANAGED:
+        operations.by_manager(operation, call.manager, subresource=call.target.subresource, applied=applied)
     is_dry = query.dry_run(call.query)
     written = await call.client.write([operation], dry_run=is_dry, timeout_s=call.timeout_s)
     obj = written.outcomes[0].unwrap()
@@ -185,6 +189,17 @@ def dry(call: Call, options: bodies.DeleteOptions) -> Call:
         return call
     query.dry_run({"dryRun": ",".join(options.dryRun)})
     return replace(call, query={**call.query, "dryRun": "All"})
+
+
+def read_applied(call: Call, kind: str) -> dict[str, Any]:
+    """What is applied by the server. Raises BadRequest."""
+    wanted = read_dict("application/yaml", call.body, kind)
+    metadata = wanted.get("metadata", {})
+    if not isinstance(metadata, dict) or not isinstance(wanted.get("kind"), str):
+        raise BadRequest("what is applied must have apiVersion, kind and metadata")
+    if metadata.get("managedFields"):
+        raise BadRequest("metadata.managedFields must be nil")
+    return wanted
 
 
 def read_patch(call: Call, media: str) -> Any:

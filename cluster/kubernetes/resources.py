@@ -16,7 +16,7 @@ from cluster.api.errors import BadRequest
 from cluster.api.fields import paths_in
 from cluster.api.kinds import KINDS, Kind
 from cluster.api.meta import Key, custom_key
-from cluster.kubernetes.shapes import OfCustom, OfMessage, Shape
+from cluster.api.shapes import OfCustom, OfMessage, Shape
 
 if TYPE_CHECKING:
     from cluster.kubernetes.definitions import Defined
@@ -75,6 +75,11 @@ class Resource:
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property
+    def in_protobuf(self) -> bool:
+        """Whether the messages of this kind are Kubernetes' own; others are served as JSON alone."""
+        return self.group in _IN_PROTOBUF and self.custom is None
+
+    @property
     def verbs(self) -> tuple[str, ...]:
         """What can be done with objects of it, but for their parts."""
         is_going = self.custom is not None and self.custom.terminating
@@ -106,6 +111,7 @@ class Resource:
         return ",".join([f"resource={self.custom.name}", *given])
 
 
+_IN_PROTOBUF = ("", "policy", "coordination.k8s.io", "scheduling.k8s.io")
 _IN_ALL = ("Pod", "ReplicationController", "Service")
 CHANGED = ("get", "patch", "update")
 """What can be done with a part of an object that is read and written like the whole."""

@@ -18,9 +18,11 @@ from typing import Any
 import orjson
 
 from cluster.kubernetes import discovery, openapi, query, reading, subresources, writing
+from cluster.kubernetes.bodies import media_type
 from cluster.kubernetes.call import Answer, Call
 from cluster.kubernetes.catalog import Catalog
 from cluster.kubernetes.negotiation import Form, negotiate
+from cluster.kubernetes.patching import APPLY
 from cluster.kubernetes.paths import NoSuchPath
 from cluster.kubernetes.statuses import Refused
 
@@ -36,6 +38,9 @@ def is_watch(call: Call, method: str) -> bool:
 async def answer(call: Call, method: str) -> Answer:
     """What a request about objects is answered with. Raises ApiError."""
     target = call.target
+    if method in ("POST", "PUT", "PATCH"):
+        applies = method == "PATCH" and media_type(call.content_type) == APPLY
+        query.check_manager(call.query, method, applies=applies)
     if target.subresource == "scale":
         if method in ("GET", "PUT", "PATCH"):
             return await subresources.scale(call, method)

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import MultiDict
@@ -31,12 +30,12 @@ from cluster.client.interface import ClusterClient
 from cluster.kubernetes import derived, pod_streams, port_forwarding, query, reviews, routing
 from cluster.kubernetes.authentication import Authentication
 from cluster.kubernetes.bodies import MAX_BYTES
-from cluster.kubernetes.call import TIMEOUT_S, Answer, Call
+from cluster.kubernetes.call import TIMEOUT_S, Call, encoded
 from cluster.kubernetes.catalog import OWN, Catalog
 from cluster.kubernetes.discovery import Other
 from cluster.kubernetes.encoding import Encoder
 from cluster.kubernetes.keeper import Keeper
-from cluster.kubernetes.negotiation import PLAIN, negotiate
+from cluster.kubernetes.negotiation import JSON, PLAIN, PROTOBUF, Accepted, negotiate, prefers_protobuf
 from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
 from cluster.kubernetes.resources import Resource
 from cluster.kubernetes.statuses import Refused, code_of, failure, retry_after_s
@@ -64,7 +63,6 @@ FIRST_CATALOG_S = 5.0
 MAX_CLIENTS = 256
 """Callers whose connection to the master is kept."""
 _STOP_S = 2.0
-_JSON = "application/json"
 _KEEPALIVE = (
     ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
     ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 30),
@@ -203,18 +201,20 @@ class KubernetesServer:
                 return await self._stream(request, call)
             if routing.is_watch(call, request.method):
                 return await self._watch(request, call)
-            return await self._answer(call, request.method)
+            return await self._answer(request, call)
         except NoSuchPath:
             return web.Response(text="404 page not found\n", status=404)
         except ApiError as error:
-            return _refusal(error, target)
+            return _refusal(error, target, request)
         except (asyncio.CancelledError, ConnectionError):
             raise
         except web.HTTPException as error:
-            return _refusal(Refused(error.status, "BadRequest", error.reason), target)
+            return _refusal(Refused(error.status, "BadRequest", error.reason), target, request)
         except Exception:
             _log.exception("%s %s failed", request.method, request.rel_url.raw_path[:200])
-            return _refusal(Internal("an internal error; the log of the process kubernetes tells more"), target)
+            return _refusal(
+                Internal("an internal error; the log of the process kubernetes tells more"), target, request
+            )
 
     async def _first_catalog(self, parts: list[str]) -> Catalog:
         """The catalog, of which it is not yet known whether users have defined anything: what Podium has itself is
@@ -259,7 +259,7 @@ class KubernetesServer:
         body = await _read(request)
         media = request.headers.get("Content-Type", "")
         answered = reviews.read(review, reviews.Who(identity.kind, str(identity)), catalog, media, body)
-        return web.Response(body=orjson.dumps(answered), status=201, headers={"Content-Type": _JSON})
+        return _document(request, answered, 201)
 
     async def _derived(
         self, request: web.BaseRequest, row: Other, namespace: str, name: str, identity: Identity
@@ -281,7 +281,7 @@ class KubernetesServer:
             document = await derived.read(row, asked, _query(request))
         finally:
             self._calls -= 1
-        return web.Response(body=orjson.dumps(document), headers={"Content-Type": _JSON})
+        return _document(request, document)
 
     async def _call(self, request: web.BaseRequest, target: Target, identity: Identity) -> Call:
         words = _query(request)
@@ -290,7 +290,7 @@ class KubernetesServer:
         return Call(
             target,
             words,
-            PLAIN if target.subresource in NOT_JSON else negotiate(headers.get("Accept", "")),
+            self._accepted(target, headers.get("Accept", "")),
             self._client(identity),
             self._encoder,
             self._tables,
@@ -304,6 +304,15 @@ class KubernetesServer:
             settled=lambda crd, deleted: self._keeper.settled(crd, deleted=deleted),
         )
 
+    @staticmethod
+    def _accepted(target: Target, accept: str) -> Accepted:
+        if target.subresource in NOT_JSON:
+            return PLAIN
+        # A part of an object may be of another kind than it is, and is in protobuf even if the object is not.
+        part = target.resource.subresource(target.subresource)
+        in_protobuf = target.resource.in_protobuf or (part is not None and part.kind == "Scale")
+        return negotiate(accept, protobuf=in_protobuf)
+
     def _client(self, identity: Identity) -> ClusterClient:
         """The client of a caller; of many callers, those of the latest are kept."""
         client = self._clients.pop(identity, None)
@@ -315,14 +324,24 @@ class KubernetesServer:
         self._clients[identity] = client
         return client
 
-    async def _answer(self, call: Call, method: str) -> web.Response:
+    async def _answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         if self._calls >= MAX_CALLS:
             raise Overloaded("too many requests at the same time, please try again later")
         self._calls += 1
         try:
-            return _response(await routing.answer(call, method), call.target.resource)
+            answer = await routing.answer(call, request.method)
         finally:
             self._calls -= 1
+        headers = _headers(call.accepted.media, answer.warnings, call.target.resource)
+        if isinstance(answer.body, bytes):
+            return web.Response(body=answer.body, status=answer.code, headers=headers)
+        response = web.StreamResponse(status=answer.code, headers=headers)
+        response.content_length = sum(map(len, answer.body))
+        await response.prepare(request)
+        for part in answer.body:
+            await response.write(part)
+        await response.write_eof()
+        return response
 
     async def _stream(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         """What goes on for as long as a log is followed or a command runs."""
@@ -352,7 +371,8 @@ class KubernetesServer:
         lines = watching.lines()
         try:
             await anext(lines)
-            response = web.StreamResponse(headers=_headers([], call.target.resource))
+            media = f"{PROTOBUF};stream=watch" if call.accepted.is_protobuf else JSON
+            response = web.StreamResponse(headers=_headers(media, [], call.target.resource))
             response.enable_chunked_encoding()
             await response.prepare(request)
             async for text in lines:
@@ -414,14 +434,11 @@ def _query(request: web.BaseRequest) -> Mapping[str, str]:
     return found
 
 
-def _response(answer: Answer, row: Resource) -> web.Response:
-    return web.Response(body=answer.body, status=answer.code, headers=_headers(answer.warnings, row))
-
-
-def _headers(warnings: Iterable[str], row: Resource | None) -> MultiDict[str]:
+def _headers(media: str, warnings: Iterable[str], row: Resource | None) -> MultiDict[str]:
     """Of an answer about objects of that kind: what is to be said of the answer, and of the kind."""
     headers: MultiDict[str] = MultiDict()
-    headers["Content-Type"] = _JSON
+    headers["Content-Type"] = media
+    headers["Vary"] = "Accept"
     always = [row.custom.warning] if row is not None and row.custom is not None and row.custom.warning else []
     for warning in (*always, *warnings):
         headers.add("Warning", f'299 - "{_quoted(warning)}"')
@@ -434,10 +451,25 @@ def _quoted(text: str) -> str:
     return clean.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _refusal(error: ApiError, target: Target | None) -> web.Response:
-    headers = _headers([], target.resource if target is not None else None)
+def _document(
+    request: web.BaseRequest,
+    data: dict[str, Any],
+    status: int = 200,
+    *,
+    whole: bool = True,
+    row: Resource | None = None,
+) -> web.Response:
+    """What is no object of the table and has no other form than JSON and protobuf. Not `whole`: an error."""
+    is_protobuf = prefers_protobuf(request.headers.get("Accept", ""), whole=whole)
+    headers = _headers(PROTOBUF if is_protobuf else JSON, [], row)
+    return web.Response(body=encoded(data, is_protobuf=is_protobuf), status=status, headers=headers)
+
+
+def _refusal(error: ApiError, target: Target | None, request: web.BaseRequest) -> web.Response:
+    row = target.resource if target is not None else None
+    response = _document(request, failure(error, target), code_of(error), whole=False, row=row)
     if seconds := retry_after_s(error):
-        headers["Retry-After"] = str(seconds)
+        response.headers["Retry-After"] = str(seconds)
     if error.code == 401:
-        headers["WWW-Authenticate"] = 'Bearer realm="podium"'
-    return web.Response(body=orjson.dumps(failure(error, target)), status=code_of(error), headers=headers)
+        response.headers["WWW-Authenticate"] = 'Bearer realm="podium"'
+    return response

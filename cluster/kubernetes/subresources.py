@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cluster.api import aside
 from cluster.api.errors import Conflict, Invalid
 from cluster.api.meta import Key
 from cluster.client import operations
-from cluster.kubernetes import applying, patching, scales
+from cluster.kubernetes import applying, patching, query, scales
 from cluster.kubernetes.bodies import media_type, read_dict
 from cluster.kubernetes.call import Answer, Call
 from cluster.kubernetes.encoding import plain
@@ -17,10 +19,11 @@ from cluster.kubernetes.requested import (
     dry,
     given_object,
     message_of,
+    read_applied,
     read_patch,
     write,
 )
-from cluster.kubernetes.statuses import Refused, success
+from cluster.kubernetes.statuses import success
 from cluster.pb.v1 import kubernetes_pb2 as bodies
 
 
@@ -60,12 +63,13 @@ async def scale(call: Call, method: str) -> Answer:
         shown = scales.scale_of(current, row)
         if method == "GET":
             return call.answer(shown)
-        if method == "PUT":
+        applies = method == "PATCH" and media_type(call.content_type) == patching.APPLY
+        if applies:
+            wanted = read_applied(call, "Scale")
+        elif method == "PUT":
             wanted = read_dict(call.content_type, call.body, "Scale")
         else:
             media = media_type(call.content_type)
-            if media == patching.APPLY:
-                raise Refused(415, "UnsupportedMediaType", "server-side apply is not served")
             wanted = patching.apply_patch(media, shown, read_patch(call, media), None)
         given = message_of(wanted, bodies.Scale, "Scale")
         check_name(call, given.metadata)
@@ -74,17 +78,33 @@ async def scale(call: Call, method: str) -> Answer:
         if given.spec.replicas < 0:
             raise Invalid("spec.replicas: must be greater than or equal to 0")
         before = plain(current, row, exact=True)
-        after = scales.with_replicas(before, row, given.spec.replicas)
-        if current.metadata.managedFields:
-            after = applying.noted(before, after, row.shape, call.manager, now=call.time)
+        after = _applied(call, before, given) if applies else scales.with_replicas(before, row, given.spec.replicas)
         changed = given_object(call, after, aside.kept(current)).object
-        if method == "PUT":
+        is_named = method == "PUT" or (applies and bool(given.metadata.resourceVersion))
+        if is_named:
             changed.metadata.resourceVersion = given.metadata.resourceVersion
         try:
-            written = await write(call, operations.update(changed))
+            written = await write(call, operations.update(changed), applied=applies)
         except Conflict:
-            if attempt == TRIES or method == "PUT":
+            if attempt == TRIES or is_named:
                 raise
             continue
         return call.answer(scales.scale_of(written, row))
     raise AssertionError("the last attempt returns or raises")
+
+
+def _applied(call: Call, live: dict[str, Any], given: bodies.Scale) -> dict[str, Any]:
+    """The object with the replicas that the call's manager applies; with none, if it applied some before and says
+    nothing of them now. Raises Conflict if others answer for them."""
+    row = call.target.resource
+    says = given.spec.HasField("replicas")
+    merged = applying.apply(
+        live,
+        scales.with_replicas({}, row, given.spec.replicas) if says else {},
+        row.shape,
+        call.manager,
+        force=query.flag(call.query, "force"),
+        now=call.time,
+        subresource="scale",
+    )
+    return merged if scales.has_replicas(merged, row) else scales.with_replicas(merged, row, 0)

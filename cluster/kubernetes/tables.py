@@ -17,7 +17,7 @@ from cluster.api.columns import COLUMNS, NONE, WIDE, age, age_of
 from cluster.api.json import object_to_json, to_json
 from cluster.api.kinds import AnyObject, Kind
 from cluster.api.meta import from_time
-from cluster.kubernetes.encoding import Encoder
+from cluster.kubernetes.encoding import TAIL, Encoder
 from cluster.kubernetes.resources import Resource
 from cluster.pb.v1 import core_pb2 as core
 
@@ -114,12 +114,32 @@ def definitions(columns: Sequence[Column]) -> list[dict[str, Any]]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The columns of a kind, and their cells in runs between those that are ages."""
+
+    columns: tuple[Column, ...]
+    runs: tuple[tuple[Cell, ...], ...]
+    """One more than there are ages; any of them may be empty."""
+    ages: tuple[Column, ...]
+
+
+def _layout_of(columns: tuple[Column, ...]) -> _Layout:
+    runs: list[list[Cell]] = [[]]
+    for column in columns:
+        if column.ages:
+            runs.append([])
+        else:
+            runs[-1].append(column.cell)
+    return _Layout(columns, tuple(map(tuple, runs)), tuple(column for column in columns if column.ages))
+
+
 class Tables:
     """Makes tables, and remembers the cells of each object's last version."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
-        self._columns: dict[str, tuple[Column, ...]] = {}
+        self._layouts: dict[str, _Layout] = {}
         self._rows: dict[str, tuple[str, list[bytes], list[Any]]] = {}
 
     def table(
@@ -134,35 +154,44 @@ class Tables:
         headings: bool = True,
     ) -> bytes:
         """A Table. `include`: how much of each object its row has, Metadata, Object or None."""
-        if row.custom is not None:
-            columns, form = row.custom.columns, row.custom.tag
-        else:
-            kind = row.kind
-            columns = self._columns.get(kind.name) or self._columns.setdefault(kind.name, columns_of(kind))
-            form = ""
-        head = orjson.dumps(
-            {
-                "kind": "Table",
-                "apiVersion": f"meta.k8s.io/{version}",
-                "metadata": metadata,
-                "columnDefinitions": definitions(columns) if headings else [],
-            }
-        )
-        ages = [column for column in columns if column.ages]
+        rows = self.rows(row, objects, now_s, include=include)
+        return b"".join((self.head(row, metadata, version=version, headings=headings), b",".join(rows), TAIL))
+
+    def head(self, row: Resource, metadata: dict[str, Any], *, version: str = "v1", headings: bool = True) -> bytes:
+        """A Table up to its rows, which follow with commas between them, and then `TAIL`."""
+        table = {
+            "kind": "Table",
+            "apiVersion": f"meta.k8s.io/{version}",
+            "metadata": metadata,
+            "columnDefinitions": definitions(self._layout(row).columns) if headings else [],
+        }
+        return orjson.dumps(table)[:-1] + b',"rows":['
+
+    def rows(
+        self, row: Resource, objects: Iterable[AnyObject], now_s: float, *, include: str = "Metadata"
+    ) -> list[bytes]:
+        """The rows of objects of one kind."""
+        layout, form = self._layout(row), row.custom.tag if row.custom is not None else ""
         rows = []
         for obj in objects:
-            texts, moments = self._cells(columns, obj, form)
+            texts, moments = self._cells(layout, obj, form)
             cells = texts[0]
-            for column, text, moment in zip(ages, texts[1:], moments, strict=True):
+            for column, text, moment in zip(layout.ages, texts[1:], moments, strict=True):
                 cells += orjson.dumps(column.cell(obj if column.moment is None else moment, now_s)) + text
             if include == "None":
                 rows.append(b'{"cells":[%s],"object":null}' % cells)
             else:
                 shown = self._encoder.json(obj, row) if include == "Object" else self._encoder.metadata(obj)
                 rows.append(b'{"cells":[%s],"object":%s}' % (cells, shown))
-        return b'%s,"rows":[%s]}' % (head[:-1], b",".join(rows))
+        return rows
 
-    def _cells(self, columns: Sequence[Column], obj: AnyObject, form: str) -> tuple[list[bytes], list[Any]]:
+    def _layout(self, row: Resource) -> _Layout:
+        if row.custom is not None:
+            return _layout_of(row.custom.columns)
+        name = row.kind.name
+        return self._layouts.get(name) or self._layouts.setdefault(name, _layout_of(columns_of(row.kind)))
+
+    def _cells(self, layout: _Layout, obj: AnyObject, form: str) -> tuple[list[bytes], list[Any]]:
         """The text of the cells before the first age, between the first and the second ..., after the last; and the
         moments of these ages, of columns that read them once. `form`: which columns these are, where a kind has had
         others."""
@@ -171,18 +200,14 @@ class Tables:
         found = self._rows.get(uid)
         if found is not None and found[0] == version:
             return found[1], found[2]
-        texts, text = [], b""
         content = object_to_json(obj) if isinstance(obj, core.CustomObject) else obj
-        moments = [column.moment(content) if column.moment else None for column in columns if column.ages]
-        for number, column in enumerate(columns):
-            if number:
-                text += b","
-            if column.ages:
-                texts.append(text)
-                text = b""
-            else:
-                text += orjson.dumps(column.cell(content, 0.0))
-        texts.append(text)
+        moments = [column.moment(content) if column.moment else None for column in layout.ages]
+        texts, last = [], len(layout.ages)
+        for number, run in enumerate(layout.runs):
+            text = orjson.dumps([cell(content, 0.0) for cell in run])[1:-1]
+            before = b"," if number and run else b""
+            after = b"," if number < last and (number or run) else b""
+            texts.append(before + text + after)
         if uid and version:
             self._rows.pop(uid, None)
             self._rows[uid] = (version, texts, moments)

@@ -6,6 +6,8 @@
     {"type":"BOOKMARK","object":{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"12"}}}
     {"type":"ERROR","object":{"kind":"Status","code":410,...}}      the end: list again
 
+or, in protobuf, a frame for each (protobuf.py).
+
 All watches of a caller share one stream from the master (`ClusterClient.listen`), so a thousand of them cost a master
 no more than one does. What a reader has not taken yet waits in a queue of MAX_WAITING events; a reader that lets it
 overflow is cut off, and goes on from the last version that it has seen, so it misses nothing. The same happens when the
@@ -25,8 +27,8 @@ import orjson
 from cluster.actor.clock import Clock
 from cluster.api.errors import ApiError, BadRequest
 from cluster.client.interface import EventType, WatchEvent
-from cluster.kubernetes import query
-from cluster.kubernetes.call import Call
+from cluster.kubernetes import protobuf, query
+from cluster.kubernetes.call import Call, encoded
 from cluster.kubernetes.negotiation import Form
 from cluster.kubernetes.resources import Resource
 from cluster.kubernetes.statuses import expired_event, failure
@@ -134,7 +136,9 @@ class Watching:
                     continue
                 if self._error is not None:
                     if expired_event(self._error) or (self._error.code < 500 and self._error.code != 410):
-                        yield _line("ERROR", orjson.dumps(failure(self._error, target)))
+                        yield self._event(
+                            "ERROR", encoded(failure(self._error, target), is_protobuf=self._call.accepted.is_protobuf)
+                        )
                     return
                 now_s = self._clock.monotonic()
                 if now_s >= self._ends_at_s:
@@ -172,7 +176,7 @@ class Watching:
                 if self._marks_end:
                     lines.append(self._bookmark({"k8s.io/initial-events-end": "true"}))
             elif event.object is not None:
-                lines.append(_line(event.type.value, self._encode(event)))
+                lines.append(self._event(event.type.value, self._encode(event)))
         return b"".join(lines)
 
     def _encode(self, event: WatchEvent[Any]) -> bytes:
@@ -190,6 +194,11 @@ class Watching:
 
     def _bookmark(self, annotations: Mapping[str, str] | None = None) -> bytes:
         kind = self._call.target.resource.kind
+        if self._call.accepted.is_protobuf:
+            marked = kind.message()
+            marked.metadata.resourceVersion = str(self._revision)
+            marked.metadata.annotations.update(annotations or {})
+            return self._event("BOOKMARK", self._call.one(marked))
         metadata: dict[str, Any] = {"resourceVersion": str(self._revision), "creationTimestamp": None}
         if annotations:
             metadata["annotations"] = dict(annotations)
@@ -205,8 +214,9 @@ class Watching:
                 "columnDefinitions": [],
                 "rows": [row],
             }
-        return _line("BOOKMARK", orjson.dumps(shown))
+        return self._event("BOOKMARK", orjson.dumps(shown))
 
-
-def _line(word: str, obj: bytes) -> bytes:
-    return b'{"type":"%s","object":%s}\n' % (word.encode(), obj)
+    def _event(self, word: str, obj: bytes) -> bytes:
+        if self._call.accepted.is_protobuf:
+            return protobuf.event(word, obj)
+        return b'{"type":"%s","object":%s}\n' % (word.encode(), obj)

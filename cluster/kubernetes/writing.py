@@ -10,11 +10,11 @@ from typing import Any
 
 from cluster.api import aside
 from cluster.api.caveats import caveats
-from cluster.api.errors import AlreadyExists, BadRequest, Conflict, Invalid, NotFound
+from cluster.api.errors import AlreadyExists, Conflict, Invalid, NotFound
 from cluster.api.kinds import AnyObject
 from cluster.client import operations
 from cluster.kubernetes import applying, patching, query, reading
-from cluster.kubernetes.bodies import media_type, read_dict
+from cluster.kubernetes.bodies import media_type
 from cluster.kubernetes.call import Answer, Call
 from cluster.kubernetes.encoding import plain
 from cluster.kubernetes.requested import (
@@ -23,6 +23,7 @@ from cluster.kubernetes.requested import (
     dry,
     given_object,
     propagation,
+    read_applied,
     read_patch,
     read_sent,
     write,
@@ -41,23 +42,14 @@ async def create(call: Call) -> Answer:
         message = "create not allowed while custom resource definition is terminating"
         raise Refused(405, "MethodNotAllowed", message)
     given = given_object(call, read_sent(call))
-    del given.object.metadata.managedFields[:]  # nobody has applied it yet
     obj = await write(call, operations.create(given.object))
     return Answer(call.one(obj), 201, [*given.warnings, *caveats(obj)])
 
 
 async def _apply(call: Call) -> Answer:
-    """PATCH with what a manager wants of the object: server-side apply (applying.py)."""
-    if call.target.subresource:
-        raise Refused(415, "UnsupportedMediaType", "server-side apply is for whole objects")
-    if not call.query.get("fieldManager"):
-        raise BadRequest("fieldManager: Required value: is required for apply patch")
+    """PATCH with what a manager wants of the object, or of its status: server-side apply (applying.py)."""
     row = call.target.resource
-    wanted = read_dict("application/yaml", call.body, row.kind.name)
-    if not isinstance(wanted.get("metadata", {}), dict) or not isinstance(wanted.get("kind"), str):
-        raise BadRequest("what is applied must have apiVersion, kind and metadata")
-    if wanted.get("metadata", {}).get("managedFields"):
-        raise BadRequest("metadata.managedFields must be nil")
+    wanted = read_applied(call, row.kind.name)
     named = wanted.get("metadata", {}).get("resourceVersion")
     # Of the right kind, at the right place, and made of fields that there are, before it is merged with anything.
     asked = given_object(call, wanted)
@@ -66,7 +58,7 @@ async def _apply(call: Call) -> Answer:
         try:
             current = await call.current()
         except NotFound:
-            if named:
+            if named or call.target.subresource:
                 raise
         live = plain(current, row, exact=True) if current is not None else None
         merged = applying.apply(
@@ -76,11 +68,12 @@ async def _apply(call: Call) -> Answer:
             call.manager,
             force=query.flag(call.query, "force"),
             now=call.time,
+            subresource=call.target.subresource,
         )
         given = given_object(call, merged, aside.kept(current) if current is not None else None)
         try:
             operation = operations.create(given.object) if current is None else _update(call, given.object)
-            obj = await write(call, operation)
+            obj = await write(call, operation, applied=True)
         except (Conflict, AlreadyExists):
             if attempt == TRIES or named:
                 raise
@@ -96,7 +89,6 @@ async def update(call: Call) -> Answer:
     data, current = read_sent(call), None
     if not call.target.subresource:
         current = await _before(call)
-        data = _noted(call, current, data)
     given = given_object(call, data)
     if not given.object.metadata.resourceVersion and not _may_be_blind(call):
         raise Invalid("metadata.resourceVersion: must be specified for an update")
@@ -113,14 +105,11 @@ async def patch(call: Call) -> Answer:
     wanted = read_patch(call, media)
     for attempt in range(1, TRIES + 1):
         current = await call.current()
-        before = plain(current, row, exact=True)
-        patched = patching.apply_patch(media, before, wanted, row.descriptor)
+        patched = patching.apply_patch(media, plain(current, row, exact=True), wanted, row.descriptor)
         meta = patched.get("metadata")
         named = meta.get("resourceVersion") if isinstance(meta, dict) else None
         if isinstance(meta, dict) and not named:
             patched["metadata"] = {**meta, "resourceVersion": current.metadata.resourceVersion}
-        if not call.target.subresource:
-            patched = applying.noted(before, patched, row.shape, call.manager, now=call.time)
         given = given_object(call, patched, aside.kept(current))
         try:
             obj = await write(call, _update(call, given.object))
@@ -188,18 +177,6 @@ async def _before(call: Call) -> AnyObject | None:
         return await call.current()
     except NotFound:
         return None
-
-
-def _noted(call: Call, current: AnyObject | None, data: dict[str, Any]) -> dict[str, Any]:
-    """What replaces an object, with who answers for which fields of it, if that is kept of this one."""
-    if current is None:
-        return data
-    metadata = data.get("metadata")
-    given = metadata.get("managedFields") if isinstance(metadata, dict) else None
-    if not current.metadata.managedFields and not given:
-        return data
-    row = call.target.resource
-    return applying.noted(plain(current, row, exact=True), data, row.shape, call.manager, now=call.time)
 
 
 def _new_caveats(before: AnyObject, after: AnyObject) -> list[str]:

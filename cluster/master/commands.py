@@ -23,8 +23,9 @@ from cluster.api.kinds import AnyObject, Kind, kind_named, kind_of, unwrap
 from cluster.api.meta import Key, called, is_terminating, key_of, to_time
 from cluster.api.names import Dice, generate_name
 from cluster.api.pods import POD_SCHEDULED
+from cluster.api.shapes import shape_of
 from cluster.api.validation import has_unknown_fields, invalid, unknown_fields, validate, validate_update
-from cluster.master import definitions, deletion, eviction
+from cluster.master import definitions, deletion, eviction, managing
 from cluster.master.admission import DEFAULT_NAMESPACE, Admission
 from cluster.master.authorization import authorize_removal, authorize_write, is_unrestricted
 from cluster.master.known import Facts, Prefixes
@@ -40,6 +41,10 @@ _CONDITIONS_OF_NODES = frozenset({"PodScheduled", "Initialized", "ContainersRead
 """What a node says of a pod itself."""
 """In one write: what can be applied without holding up everybody else for long."""
 _NAME_TRIES = 8
+
+
+_NOBODY = wire.FieldManager()
+"""In whose name an operation is that says nothing of it."""
 
 
 class Writer:
@@ -76,6 +81,8 @@ class Commands:
         self._prefixes = Prefixes()
         self._all_known = False
         """Of the request that is being carried out: it was looked through, and every field in it is known."""
+        self._manager = _NOBODY
+        """Of the operation that is being carried out."""
 
     def run(self, stage: Stage, request: wire.WriteRequest, writer: Writer) -> list[Outcome]:
         """Applies a write to the stage: one outcome per operation. Raises BadRequest if there are too many."""
@@ -120,6 +127,10 @@ class Commands:
     def _try(self, stage: Stage, operation: wire.Operation, writer: Writer) -> Outcome:
         word = operation.WhichOneof("operation")
         try:
+            self._manager = _NOBODY
+            if operation.HasField("manager"):
+                self._manager = operation.manager
+                managing.check(operation.manager)
             if word == "update_status":  # most writes of a running cluster
                 return self._update_status(stage, operation.update_status, writer)
             if word is None:
@@ -142,6 +153,8 @@ class Commands:
             raise Invalid("metadata.resourceVersion: must not be set on an object to be created")
         for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "generation"):
             meta.ClearField(field)
+        if not self._manager.applied:
+            meta.ClearField("managedFields")  # nobody has applied it yet
         apply_defaults(obj)
         if isinstance(obj, core.CustomObject):
             self._admission.customs.place(stage, obj)
@@ -311,6 +324,7 @@ class Commands:
         if _counts_generations(new) and _asks_for_more(new, old):
             new.metadata.generation += 1
         keep_stamps(new.metadata, old.metadata)
+        self._note(stage, new, old, writer)
         return self._put_if_changed(stage, version, new, writer)
 
     def _replace_status(self, stage: Stage, version: Version, given: AnyObject, writer: Writer) -> Outcome:
@@ -340,6 +354,7 @@ class Commands:
             errors = validate(new)
             if errors:
                 raise invalid(new, errors)
+        self._note_status(stage, new, given, version, writer)
         return self._put_if_changed(stage, version, new, writer)
 
     def _put_if_changed(self, stage: Stage, version: Version, new: AnyObject, writer: Writer) -> Outcome:
@@ -363,7 +378,28 @@ class Commands:
         errors += validate(new)
         if errors:
             raise invalid(new, errors)
+        self._note_status(stage, new, given, version, writer)
         return self._put_if_changed(stage, version, new, writer)
+
+    def _note_status(self, stage: Stage, new: AnyObject, given: AnyObject, version: Version, writer: Writer) -> None:
+        if self._manager.applied:
+            new.metadata.ClearField("managedFields")
+            new.metadata.managedFields.MergeFrom(given.metadata.managedFields)
+        self._note(stage, new, version.object, writer, "status")
+
+    def _note(self, stage: Stage, new: AnyObject, old: AnyObject, writer: Writer, subresource: str = "") -> None:
+        """Who answers for which fields from now on, if that is kept of this object."""
+        managing.note(
+            new,
+            old,
+            lambda obj: (
+                self._admission.customs.shape(stage, obj) if isinstance(obj, core.CustomObject) else shape_of(obj)
+            ),
+            self._manager,
+            writer.actor,
+            stage.now_s,
+            subresource,
+        )
 
 
 _OPERATIONS: dict[str, Callable[[Commands, Stage, Any, Writer], Outcome]] = {

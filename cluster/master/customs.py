@@ -28,6 +28,7 @@ from cluster.api.errors import BadRequest, FieldError, Forbidden, Invalid, NotFo
 from cluster.api.meta import Key, custom_key, is_terminating
 from cluster.api.raw_json import misfit
 from cluster.api.schema_rules import Rules
+from cluster.api.shapes import OfCustom, Shape
 from cluster.api.structural import default, prune
 from cluster.master.known import Reader
 from cluster.pb.v1 import core_pb2 as core
@@ -164,6 +165,12 @@ class Customs:
         if "status" in wanted:
             data["status"] = wanted["status"]
         return self._put(definition, version, new, data, None)
+
+    def shape(self, reader: Reader, obj: core.CustomObject) -> Shape:
+        """What is known of its fields, by the version that is stored. Raises NotFound."""
+        definition = self.definition(reader, obj.resource)
+        version = definition.written_as(obj)
+        return OfCustom(definition.schema(version)[0], status_apart=has_status(version))
 
     @staticmethod
     def _kind(definition: Definition, obj: core.CustomObject) -> None:

@@ -37,7 +37,9 @@ from cluster.api.kinds import AnyObject, Kind, kind_named, kind_of, unwrap
 from cluster.api.leases import SYSTEM_NAMESPACE
 from cluster.api.meta import Key, called, key_of, to_time
 from cluster.api.names import generate_name
+from cluster.api.shapes import shape_of
 from cluster.client.interface import OperationOutcome, WriteOutcome
+from cluster.master import managing
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from tests.kit.memory_rules import (
@@ -217,8 +219,11 @@ class _Transaction:
         self._cause = cause
         self.revision = revision
         self.changes: dict[Key, Change] = {}
+        self._manager = wire.FieldManager()
 
     def apply(self, operation: wire.Operation) -> OperationOutcome:
+        self._manager = operation.manager
+        managing.check(self._manager)
         which = operation.WhichOneof("operation")
         if which is None:
             raise BadRequest("the operation is empty")
@@ -260,6 +265,8 @@ class _Transaction:
         self._check_namespace(kind, meta.namespace)
         if self.find(key_of(obj)) is not None:
             raise AlreadyExists(f"{called(key_of(obj))} already exists")
+        if not self._manager.applied:
+            meta.ClearField("managedFields")
         meta.uid = new_uid(self._store.rng)
         if not isinstance(obj, core.Endpoints | core.Event | core.Lease | core.PriorityClass):
             meta.generation = 1
@@ -301,7 +308,10 @@ class _Transaction:
         old = self._current(wanted)
         new = own_copy(old)
         take_status(new, wanted)
-        return self._replace(new, old)
+        if self._manager.applied:
+            new.metadata.ClearField("managedFields")
+            new.metadata.managedFields.MergeFrom(wanted.metadata.managedFields)
+        return self._replace(new, old, "status")
 
     def _patch(self, operation: wire.PatchOperation) -> OperationOutcome:
         kind = kind_named(operation.kind)
@@ -317,8 +327,8 @@ class _Transaction:
         if operation.status:
             with_status = own_copy(old)
             take_status(with_status, new)
-            new = with_status
-        elif kind.has_status:
+            return self._replace(with_status, old, "status")
+        if kind.has_status:
             take_status(new, old)
         return self._replace(new, old)
 
@@ -429,7 +439,7 @@ class _Transaction:
         check_preconditions(old, wire.Preconditions(uid=meta.uid or None, resource_version=meta.resourceVersion))
         return old
 
-    def _replace(self, new: AnyObject, old: AnyObject) -> OperationOutcome:
+    def _replace(self, new: AnyObject, old: AnyObject, subresource: str = "") -> OperationOutcome:
         meta, before = new.metadata, old.metadata
         meta.namespace, meta.uid = before.namespace, before.uid
         meta.ClearField("generation")
@@ -445,6 +455,9 @@ class _Transaction:
         check(new, old)
         if kind_of(new).has_status and _content(new) != _content(old):
             meta.generation += 1
+        meta.resourceVersion = before.resourceVersion
+        take_writer(meta, before)
+        managing.note(new, old, shape_of, self._manager, self._actor, self._store.wall_s, subresource)
         may_go = not isinstance(new, core.Pod) or meta.deletionGracePeriodSeconds == 0
         if may_go and meta.HasField("deletionTimestamp") and before.finalizers and not meta.finalizers:
             return OperationOutcome(None, self.remove(new))

@@ -15,6 +15,7 @@ import pytest
 from cluster.actor.clock import SystemClock
 from cluster.api.defaults import apply_defaults
 from cluster.kubernetes.authentication import Authentication
+from cluster.kubernetes.negotiation import PROTOBUF
 from cluster.kubernetes.server import KubernetesServer, tls_context
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Credentials, Identity, issue, make_ca
@@ -30,7 +31,7 @@ class Reply:
 
     code: int
     body: Any
-    """JSON's values, or text if it is no JSON."""
+    """JSON's values; bytes of protobuf; or text if it is neither."""
     headers: Any
 
     @property
@@ -91,6 +92,8 @@ class Api:
         if body is not None:
             options["data" if isinstance(body, bytes) else "json"] = body
         async with self.session.request(method, f"https://{self.address}{path}", **options) as response:
+            if response.headers.get("Content-Type", "") == PROTOBUF:
+                return Reply(response.status, await response.read(), response.headers)
             text = await response.text()
             is_json = response.headers.get("Content-Type", "").startswith("application/json")
             content = await response.json(content_type=None) if is_json else text

@@ -114,6 +114,33 @@ async def test_patches(widgets: Api) -> None:
     assert "strategic" not in refused.body["message"]
 
 
+async def test_parts_are_applied_and_noted(widgets: Api) -> None:
+    async def apply(name: str, part: str, body: Any, words: str = "") -> Reply:
+        return await patch(widgets, f"one{part}?fieldManager={name}{words}", body, "apply-patch+yaml")
+
+    def managers(reply: Reply) -> dict[tuple[str, ...], Any]:
+        return {
+            (each["manager"], each["operation"], each.get("subresource", "")): each["fieldsV1"]
+            for each in reply.body["metadata"]["managedFields"]
+        }
+
+    scale = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "one"}, "spec": {"replicas": 4}}
+    assert (await apply("one", "", widget(replicas=2))).code == 201
+    refused = await apply("two", "/scale", scale)
+    assert (refused.code, refused.body["details"]["causes"][0]["field"]) == (409, ".spec.replicas")
+    assert (await apply("two", "/scale", scale, "&force=true")).body["spec"] == {"replicas": 4}
+    status = await apply("three", "/status", {**widget(size=9), "status": {"phase": "New"}})
+    assert (status.body["spec"]["size"], status.body["status"]) == (3, {"phase": "New"})
+    renamed = await patch(widgets, "one?fieldManager=four", {"spec": {"limits": {"cpu": 1}}})
+    assert managers(renamed) == {
+        ("one", "Apply", ""): {"f:spec": {"f:size": {}}},
+        ("two", "Apply", "scale"): {"f:spec": {"f:replicas": {}}},
+        ("three", "Apply", "status"): {"f:status": {"f:phase": {}}},
+        ("four", "Update", ""): {"f:spec": {"f:limits": {"f:cpu": {}}}},
+    }
+    assert {each["apiVersion"] for each in renamed.body["metadata"]["managedFields"]} == {"example.com/v1"}
+
+
 async def test_server_side_apply(widgets: Api) -> None:
     async def apply(name: str, words: str = "", **spec: Any) -> Reply:
         return await patch(widgets, f"one?fieldManager={name}{words}", widget(**spec), "apply-patch+yaml")

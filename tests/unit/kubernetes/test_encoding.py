@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from cluster.api import aside
 from cluster.api.meta import to_time
-from cluster.kubernetes.encoding import Encoder, list_of
+from cluster.kubernetes import encoding
+from cluster.kubernetes.encoding import TAIL, Encoder, list_head
 from cluster.kubernetes.resources import BY_KIND
 from cluster.kubernetes.tables import Tables
 from cluster.pb.v1 import core_pb2 as core
+from tests.unit.api.messages import messages
+from tests.unit.api.plain_printer import plainly
 from tests.unit.kubernetes.conftest import pod
 
 POD = BY_KIND["Pod"]
@@ -31,6 +39,35 @@ def test_the_same_version_is_encoded_once() -> None:
     assert encoder.json(stored("a", 1), POD) == first, "an older version is encoded anew"
     unsaved = pod("b")
     assert encoder.json(unsaved, POD) is not encoder.json(unsaved, POD)
+
+
+@given(st.lists(messages(core.Pod), min_size=1, max_size=3), st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_what_pods_have_in_common_is_printed_alike(pods: list[core.Pod], data: st.DataObject) -> None:
+    encoder = Encoder()
+    for found in (*pods, *pods):
+        found.metadata.annotations.pop(aside.ANNOTATION, None)
+        if data.draw(st.booleans()):
+            found.spec.CopyFrom(pods[0].spec)  # as of one template
+        expected = {"apiVersion": "v1", "kind": "Pod", **plainly(found)}
+        assert encoder.json(found, POD) == orjson.dumps(expected)
+
+
+def test_what_pods_have_in_common_is_kept_within_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "MAX_SHARED", 3)
+    printed: list[str] = []
+
+    def printer(container: core.Container) -> str:
+        printed.append(container.name)
+        return container.name
+
+    once = encoding._once(printer)
+    for name in ("a", "a", "b", "c", "a", "d", "a"):  # with the fourth, the first three are forgotten
+        assert orjson.loads(orjson.dumps(once(core.Container(name=name)))) == name
+    assert printed == ["a", "b", "c", "d", "a"]
+    for _ in range(2):
+        once(core.Container(name="large", command=["x" * 9000]))
+    assert printed[5:] == ["large", "large"]
 
 
 def test_there_is_a_limit() -> None:
@@ -57,13 +94,14 @@ def test_what_is_aside_is_shown_where_it_was_written() -> None:
 
 
 def test_lists_are_put_together() -> None:
-    assert json.loads(list_of("PodList", "v1", {"resourceVersion": "7"}, [b'{"a":1}', b'{"b":2}'])) == {
+    head = list_head("PodList", "v1", {"resourceVersion": "7"})
+    assert json.loads(head + b'{"a":1},{"b":2}' + TAIL) == {
         "kind": "PodList",
         "apiVersion": "v1",
         "metadata": {"resourceVersion": "7"},
         "items": [{"a": 1}, {"b": 2}],
     }
-    assert json.loads(list_of("PodList", "v1", {}, []))["items"] == []
+    assert json.loads(list_head("PodList", "v1", {}) + TAIL)["items"] == []
 
 
 def test_ages_are_of_now_though_cells_are_kept() -> None:

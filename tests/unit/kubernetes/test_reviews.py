@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from cluster.kubernetes import reviews
-from cluster.kubernetes.bodies import PROTOBUF
 from cluster.kubernetes.catalog import OWN
+from cluster.kubernetes.negotiation import PROTOBUF
 from cluster.pb.v1 import kubernetes_pb2 as bodies
 from tests.unit.kubernetes.conftest import Api
 from tests.unit.kubernetes.test_bodies import enveloped

@@ -1,4 +1,4 @@
-"""Which fields an object has, as sets of paths: what server-side apply reckons with.
+"""Which fields an object has, as sets of paths: what server-side apply and managedFields reckon with.
 
     {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "main", "image": "x"}]}}
     -> f:metadata f:labels f:a            f:spec f:containers k:{"name":"main"}          (the item itself)
@@ -13,10 +13,10 @@ in which "." stands for the place itself. What a list's keys are, and what is at
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
-from cluster.kubernetes.shapes import Shape
+from cluster.api.shapes import Shape
 
 Path: TypeAlias = tuple[str, ...]
 
@@ -34,12 +34,11 @@ _NOT_MANAGED = frozenset(
 """Nobody answers for these but the server."""
 
 
-def fields_of(data: dict[str, Any], shape: Shape) -> frozenset[Path]:
+def fields_of(data: Mapping[str, Any], shape: Shape) -> frozenset[Path]:
     """The paths of all fields of an object as JSON that somebody can answer for."""
     paths: set[Path] = set()
     for key, value in data.items():
-        if key not in shape.apart:
-            _collect(value, shape.under(key), (f"f:{key}",), paths)
+        _collect(value, shape.under(key), (f"f:{key}",), paths)
     return frozenset(path for path in paths if path not in _NOT_MANAGED and path[:2] not in _NOT_MANAGED)
 
 

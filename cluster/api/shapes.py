@@ -3,9 +3,10 @@
     shape = OfMessage(Pod)                        shape.under("spec").under("containers").keys == ("name",)
     shape = OfSchema(schema of a definition)      the same, as x-kubernetes-list-type and its kin say
 
-Server-side apply goes by it. Of Podium's own kinds the descriptors say which message stands where, and what the keys of
-a list are is Kubernetes' to say: it stands here, and in the table of strategic merge. Of kinds that users define, the
-schema says all of it. Where nothing is known, objects are taken apart and lists are not, as in Kubernetes. Pure.
+Server-side apply, and who answers for which fields, go by it. Of Podium's own kinds the descriptors say which message
+stands where, and what the keys of a list are is Kubernetes' to say: it stands here, and in `list_keys.py`. Of kinds
+that users define, the schema says all of it. Where nothing is known, objects are taken apart and lists are not, as in
+Kubernetes. Pure.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
 
 from cluster.api.json_print import map_entry
-from cluster.kubernetes.patching import field_named, merge_key, merges_values
+from cluster.api.list_keys import field_named, merge_key, merges_values
 from cluster.pb.v1 import core_pb2 as core
 
 _SEVERAL_KEYS = {
@@ -172,3 +174,8 @@ class OfCustom(OfSchema):
 
     def under(self, name: str) -> Shape:
         return METADATA if name == "metadata" else super().under(name)
+
+
+def shape_of(obj: Message) -> Shape:
+    """That of an object of Podium's own kinds."""
+    return OfMessage(cast(Descriptor, obj.DESCRIPTOR))

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from cluster.api.errors import Conflict
-from cluster.kubernetes.applying import apply, noted
-from cluster.kubernetes.fields import fields_of
+from cluster.api.field_sets import fields_of
+from cluster.api.managers import UPDATE, Manager, noted
+from cluster.api.shapes import UNKNOWN, OfCustom, OfSchema, Shape
+from cluster.kubernetes.applying import apply
 from cluster.kubernetes.resources import BY_KIND
-from cluster.kubernetes.shapes import UNKNOWN, OfCustom, OfSchema, Shape
 from tests.unit.kubernetes.customs import SCHEMA, widget
 
 WIDGET = OfCustom(SCHEMA, status_apart=True)
@@ -75,6 +76,7 @@ def test_fields_of_an_object_of_a_kind_that_a_user_defined() -> None:
         steps("spec", "selector"),
         steps("spec", "limits", "cpu"),
         steps("spec", "free", "deep", "er"),
+        steps("status", "phase"),
     }
 
 
@@ -102,6 +104,7 @@ def test_what_is_atomic_changes_hands_as_a_whole() -> None:
     assert live["spec"]["selector"] == {"c": "d"}
     assert [entry["manager"] for entry in live["metadata"]["managedFields"]] == ["one", "two"]
     assert {entry["apiVersion"] for entry in live["metadata"]["managedFields"]} == {"example.com/v1"}
-    changed = noted(live, {**live, "spec": {"size": 4}}, WIDGET, "editor", now="2026-03-01T12:00:01Z")
-    owners = {entry["manager"]: entry["fieldsV1"] for entry in changed["metadata"]["managedFields"]}
+    editor = Manager("editor", UPDATE)
+    entries = noted(live, {**live, "spec": {"size": 4}}, WIDGET, editor, now="2026-03-01T12:00:01Z")
+    owners = {entry["manager"]: entry["fieldsV1"] for entry in entries}
     assert owners["editor"] == {"f:spec": {"f:size": {}}}
