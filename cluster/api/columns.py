@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from cluster.api.conditions import get_condition, is_node_ready, is_pod_ready
+from cluster.api.events import first_seen, last_seen, times
 from cluster.api.faults import fault_target, fault_words
 from cluster.api.hollow import is_hollow
 from cluster.api.kinds import AnyObject
@@ -185,10 +186,13 @@ def _event_object(event: core.Event) -> str:
 
 
 def _event_age(event: core.Event, now_s: float) -> str:
-    last = age(now_s - from_time(event.lastTimestamp))
-    if event.count > 1:
-        return f"{last} (x{event.count} over {age(now_s - from_time(event.firstTimestamp))})"
-    return last
+    last, count = age(now_s - last_seen(event)), times(event)
+    return f"{last} (x{count} over {age(now_s - first_seen(event))})" if count > 1 else last
+
+
+def _event_source(event: core.Event) -> str:
+    component, host = event.source.component or event.reportingComponent, event.source.host or event.reportingInstance
+    return ", ".join(part for part in (component, host) if part)
 
 
 _NAME: tuple[str, Callable[[Any, float], str]] = ("NAME", lambda o, _: o.metadata.name)
@@ -286,5 +290,5 @@ WIDE: dict[str, Columns] = {
         ("SELECTOR", lambda o, _: labels_text(o.spec.selector)),
     ),
     "Service": (("SELECTOR", lambda o, _: labels_text(o.spec.selector)),),
-    "Event": (("SOURCE", lambda o, _: ", ".join(part for part in (o.source.component, o.source.host) if part)),),
+    "Event": (("SOURCE", lambda o, _: _event_source(o)),),
 }

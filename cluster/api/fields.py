@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import Any
 
 from cluster.api.custom_json import custom_content, custom_status
 from cluster.api.errors import BadRequest
@@ -37,11 +38,17 @@ SUPPORTED: dict[str, tuple[str, ...]] = {
         "involvedObject.uid",
         "reason",
         "type",
+        "source",
+        "reportingComponent",
     ),
     "Node": ("spec.unschedulable",),
     "CustomObject": ("resource",),
 }
 """What can be asked of each kind, besides its name and namespace."""
+_READERS: dict[str, Callable[[Any], object]] = {
+    "source": lambda event: event.source.component or event.reportingComponent
+}
+"""Fields that are not called so in the object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +133,7 @@ def _term(kind_name: str, term: str, text: str, more: Sequence[str]) -> _Term:
             f'field selector "{text[:200]}": "{path[:80]}" is not supported for {kind_name};'
             f" supported are {', '.join(supported)}"
         )
-    read = _in_content(path) if path in more else attrgetter(path)
+    read = _in_content(path) if path in more else _READERS.get(path) or attrgetter(path)
     return _Term(path, _unescape(value.strip(), text), sign != "!=", read)
 
 

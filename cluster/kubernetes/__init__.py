@@ -17,6 +17,8 @@ encoded objects (`encoding.py`) and which kinds users have defined (`keeper.py`)
     watching.py      watch                            applying.py        server-side apply
     pod_streams.py   logs, exec, attach               port_forwarding.py ports; both with spdy.py and spdy_exec.py
     encoding.py      objects as JSON                  protobuf.py        and in protobuf, with whole.py
+    proxying.py      HTTP to pods and services        proxied.py         where it goes
     derived.py       what is made when it is asked    reviews.py         what a caller may do
+    views.py         kinds that have a second name
     server.py        HTTP and TLS                     statuses.py        what went wrong
 """

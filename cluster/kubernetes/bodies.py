@@ -23,7 +23,7 @@ from cluster.api.yaml_reader import Refused as RefusedYaml
 from cluster.api.yaml_reader import read_yaml
 from cluster.kubernetes.negotiation import JSON, PROTOBUF
 from cluster.kubernetes.protobuf import MAGIC
-from cluster.kubernetes.resources import BY_KIND
+from cluster.kubernetes.resources import BY_KIND, RESOURCES
 from cluster.kubernetes.statuses import Refused
 from cluster.kubernetes.whole import whole
 from cluster.pb.v1 import kubernetes_pb2 as bodies
@@ -41,7 +41,9 @@ _OTHERS: dict[str, type[Message]] = {
     "SelfSubjectAccessReview": bodies.SelfSubjectAccessReview,
     "SelfSubjectReview": bodies.SelfSubjectReview,
     "SelfSubjectRulesReview": bodies.SelfSubjectRulesReview,
+    "TokenRequest": bodies.TokenRequest,
 }
+_SHAPES = {(row.api_version, row.kind.name): row.view for row in RESOURCES if row.view is not None}
 _POINTERS = frozenset(
     (
         *("replicas", "controller", "blockOwnerDeletion", "gracePeriodSeconds", "deletionGracePeriodSeconds"),
@@ -50,6 +52,7 @@ _POINTERS = frozenset(
         *("tolerationSeconds", "optional", "defaultMode", "mode", "started", "immutable", "orphanDependents"),
         *("leaseDurationSeconds", "leaseTransitions", "holderIdentity", "fsGroup", "automountServiceAccountToken"),
         *("shareProcessNamespace", "setHostnameAsFQDN", "allocateLoadBalancerNodePorts", "hostProcess"),
+        *("expirationSeconds",),
     )
 )
 """Fields that are pointers in Go: 0, false and "" mean just that."""
@@ -129,6 +132,7 @@ def _read_protobuf(body: bytes, kind: str) -> dict[str, Any]:
     kind = envelope.typeMeta.kind or kind
     row = BY_KIND.get(kind)
     message_type = whole(row.kind.message.DESCRIPTOR.name) if row is not None else _OTHERS.get(kind)
+    message_type = _SHAPES.get((envelope.typeMeta.apiVersion, kind), message_type)
     if message_type is None:
         raise Refused(415, "UnsupportedMediaType", f'a "{kind[:80]}" is not read from protobuf; send it as JSON')
     message = message_type()

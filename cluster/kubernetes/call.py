@@ -8,13 +8,14 @@ from typing import Any
 
 import orjson
 
+from cluster.api.aside import plain
 from cluster.api.errors import Unavailable
 from cluster.api.kinds import AnyObject
 from cluster.api.managers import MAX_NAME_BYTES
 from cluster.api.times import format_time
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
-from cluster.kubernetes import protobuf
+from cluster.kubernetes import protobuf, query, views
 from cluster.kubernetes.encoding import Encoder
 from cluster.kubernetes.negotiation import Accepted, Form
 from cluster.kubernetes.paths import Target
@@ -44,6 +45,11 @@ async def nothing_follows(crd: core.CustomResourceDefinition, deleted: bool) -> 
     """Where definitions make no difference, as in tests."""
 
 
+def no_tokens(account: core.ServiceAccount, lifetime_s: int) -> tuple[str, int]:
+    """Where none are made."""
+    raise Unavailable("no tokens are made here")
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """See above."""
@@ -67,6 +73,9 @@ class Call:
     """Makes a client of the node agent at an address, with the caller's rights."""
     settled: Callable[[core.CustomResourceDefinition, bool], Awaitable[None]] = nothing_follows
     """Waits until what is served follows from a definition that was just written; or, if so, deleted."""
+    mint: Callable[[core.ServiceAccount, int], tuple[str, int]] = no_tokens
+    """Makes a token of an account that lives so many seconds, if the caller may have one; and when it expires, in
+    seconds since 1970. Raises Forbidden."""
 
     @property
     def manager(self) -> str:
@@ -86,7 +95,8 @@ class Call:
     def selector(self, *terms: str) -> str:
         """A field selector that chooses objects of this kind for which all of these terms hold; those that are empty do
         not count."""
-        return self.target.resource.selector(*terms)
+        row = self.target.resource
+        return row.selector(*(views.selector(row, term) for term in terms))
 
     async def current(self, *, stale: bool = False) -> AnyObject:
         """The object that the path names, as it is now. Raises NotFound."""
@@ -98,13 +108,36 @@ class Call:
 
     def one(self, obj: AnyObject) -> bytes:
         """An object in the form that the caller wants."""
+        if query.dry_run(self.query) and self.encoder.keeps:
+            # It was not written: nobody else shall be shown it, as it is now or as that version of the object.
+            encoder = Encoder(max_bytes=0)
+            return replace(self, encoder=encoder, tables=Tables(encoder)).one(obj)
         if self.accepted.form is Form.TABLE:
             metadata = {"resourceVersion": obj.metadata.resourceVersion}
             return self.table([obj], metadata)
+        if not self.accepted.is_protobuf:
+            return self.item(obj)
+        if self.accepted.form is Form.METADATA:
+            return protobuf.envelope(protobuf.METADATA, protobuf.METADATA_VERSION, self.item(obj))
+        row = self.target.resource
+        return protobuf.envelope(row.kind.name, row.api_version, self.item(obj))
+
+    def item(self, obj: AnyObject) -> bytes:
+        """An object as it stands in a list that is no table: its JSON, or the bytes of its message."""
         is_protobuf = self.accepted.is_protobuf
         if self.accepted.form is Form.METADATA:
-            return protobuf.metadata(obj) if is_protobuf else self.encoder.metadata(obj)
-        return protobuf.one(obj) if is_protobuf else self.encoder.json(obj, self.target.resource)
+            return protobuf.raw_metadata_of(obj) if is_protobuf else self.encoder.metadata(obj)
+        if not is_protobuf:
+            return self.json(obj)
+        row = self.target.resource
+        if row.view is None:
+            return protobuf.raw_of(obj)
+        return views.message(row, plain(obj, exact=True)).SerializeToString()
+
+    def json(self, obj: AnyObject) -> bytes:
+        """An object as the path names its fields."""
+        row, encoded = self.target.resource, self.encoder.json(obj, self.target.resource)
+        return encoded if row.view is None else orjson.dumps(views.shown(row, orjson.loads(encoded)))
 
     def table(self, objects: list[Any], metadata: dict[str, Any], *, headings: bool = True) -> bytes:
         """Objects as a table."""
@@ -116,11 +149,12 @@ class Call:
             version=self.accepted.version,
             include=self._include,
             headings=headings,
+            encode=self.json,
         )
 
     def rows(self, objects: list[Any]) -> list[bytes]:
         """Objects as rows of a table."""
-        return self.tables.rows(self.target.resource, objects, self.now_s, include=self._include)
+        return self.tables.rows(self.target.resource, objects, self.now_s, include=self._include, encode=self.json)
 
     @property
     def _include(self) -> str:

@@ -73,6 +73,11 @@ class Encoder:
         self._metadata: dict[str, tuple[str, bytes]] = {}
         self._pods = Printers(instead=dict.fromkeys(_SHARED, _once)).of(core.Pod.DESCRIPTOR)
 
+    @property
+    def keeps(self) -> bool:
+        """It remembers anything."""
+        return self._max_bytes > 0
+
     def json(self, obj: AnyObject, row: Resource) -> bytes:
         """The object, of the kind and in the version of that row."""
         if isinstance(obj, core.CustomObject):
@@ -98,7 +103,7 @@ class Encoder:
         if found is not None and found[0] == version:
             return found[1]
         data = build()
-        if uid and version:
+        if uid and version and self.keeps:
             if found is not None:
                 self._bytes -= len(found[1])
                 del kept[uid]  # so that it is the youngest again

@@ -12,7 +12,8 @@ carry out are in the schemas, too: they are kept, with a warning. Pure.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, cast
 
 import orjson
@@ -33,6 +34,11 @@ V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _JSON = "application/json"
 _NOT_CARRIED_OUT = "A field of Kubernetes that Podium does not carry out: it is kept with the object, and warned of."
 
+_OF_EVERY_KIND = {
+    "metadata": "What it is called, and what is known of every object.",
+    "spec": "What is wanted.",
+    "status": "How it is.",
+}
 _SCALARS: dict[int, dict[str, Any]] = {
     FieldDescriptor.CPPTYPE_STRING: {"type": "string"},
     FieldDescriptor.CPPTYPE_BOOL: {"type": "boolean"},
@@ -227,7 +233,7 @@ def _schema_name(descriptor: Descriptor) -> str:
     name = descriptor.name
     if name in _META:
         return f"io.k8s.apimachinery.pkg.apis.meta.v1.{name}"
-    owner = next((each for each in RESOURCES if name.startswith(each.kind.name) and each.group), None)
+    owner = next((each for each in RESOURCES if name.startswith(each.descriptor.name) and each.group), None)
     group = (owner.group.partition(".")[0] if owner is not None else "") or "core"
     return f"io.k8s.api.{group}.v1.{name}"
 
@@ -254,8 +260,8 @@ def _schemas(rows: Sequence[Resource], prefix: str, form: int) -> dict[str, Any]
         if row_ is not None:
             schema["x-kubernetes-group-version-kind"] = [_gvk(row_)]
             schema["properties"] = {
-                "apiVersion": {"type": "string"},
-                "kind": {"type": "string"},
+                "apiVersion": {"description": "The group and version of the kind.", "type": "string"},
+                "kind": {"description": "What kind of object it is.", "type": "string"},
                 **schema["properties"],
             }
         found[name] = schema
@@ -267,7 +273,10 @@ def _schema(descriptor: Descriptor, prefix: str) -> tuple[dict[str, Any], list[D
     properties: dict[str, Any] = {}
     inner: list[Descriptor] = []
     _add_properties(descriptor, prefix, properties, inner)
-    return {"type": "object", "properties": dict(sorted(properties.items()))}, inner
+    schema: dict[str, Any] = {"type": "object", "properties": dict(sorted(properties.items()))}
+    if text := _descriptions().get(descriptor.name):
+        schema["description"] = text
+    return schema, inner
 
 
 def _add_properties(descriptor: Descriptor, prefix: str, properties: dict[str, Any], inner: list[Descriptor]) -> None:
@@ -276,11 +285,27 @@ def _add_properties(descriptor: Descriptor, prefix: str, properties: dict[str, A
             assert field.message_type is not None
             _add_properties(field.message_type, prefix, properties, inner)
         else:
-            properties[field.name] = _property(descriptor, field, prefix, inner)
+            properties[field.name] = _told(_property(descriptor, field, prefix, inner), descriptor, field)
     proto = DescriptorProto()
     descriptor.CopyToProto(proto)
     for name in proto.reserved_name:
         properties.setdefault(name, {"description": _NOT_CARRIED_OUT, "x-kubernetes-preserve-unknown-fields": True})
+
+
+@cache
+def _descriptions() -> Mapping[str, str]:
+    """What the comments in protos/ say. Nothing but these documents needs them."""
+    from cluster.pb.v1.descriptions import DESCRIPTIONS
+
+    return DESCRIPTIONS
+
+
+def _told(found: dict[str, Any], descriptor: Descriptor, field: FieldDescriptor) -> dict[str, Any]:
+    """A property with what is said of it; of its type, the type says it. Nothing may stand beside a $ref."""
+    text = _descriptions().get(f"{descriptor.name}.{field.name}") or _OF_EVERY_KIND.get(field.name)
+    if text is None:
+        return found
+    return {"description": text, **({"allOf": [found]} if "$ref" in found else found)}
 
 
 def _property(descriptor: Descriptor, field: FieldDescriptor, prefix: str, inner: list[Descriptor]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ and no dots lead elsewhere: such parts are refused. Pure.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
@@ -20,6 +21,7 @@ from cluster.kubernetes.catalog import Catalog
 from cluster.kubernetes.resources import Resource
 
 MAX_PATH = 4096
+_HALF_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +49,20 @@ def parts_of(raw_path: str) -> list[str]:
         if not part:
             continue
         try:
-            text = unquote_to_bytes(part).decode() if "%" in part else part
+            text = _decoded(part) if "%" in part else part
         except UnicodeDecodeError:
             raise BadRequest("the path is not UTF-8") from None
         if "/" in text or text in (".", "..") or not text.isprintable():
             raise BadRequest("a part of the path holds a slash, is made of dots, or cannot be printed")
         parts.append(text)
     return parts
+
+
+def _decoded(part: str) -> str:
+    """Raises BadRequest for a per cent sign without two hexadecimal digits, UnicodeDecodeError."""
+    if _HALF_ESCAPE.search(part):
+        raise BadRequest("a per cent sign in the path is not followed by two hexadecimal digits")
+    return unquote_to_bytes(part).decode()
 
 
 def target_of(parts: list[str], catalog: Catalog) -> Target:

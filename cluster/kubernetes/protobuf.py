@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from cluster.api import aside
 from cluster.api.json import message_from_json
 from cluster.api.json_parse import Lenient, parser
-from cluster.api.kinds import AnyObject, kind_of
+from cluster.api.kinds import AnyObject
 from cluster.kubernetes.query import duration_s
 from cluster.kubernetes.whole import whole
 from cluster.pb.v1 import cluster_pb2 as wire
@@ -38,10 +38,12 @@ _MESSAGES: dict[str, type[Message]] = {
     "Scale": bodies.Scale,
     "SelfSubjectAccessReview": bodies.SelfSubjectAccessReview,
     "SelfSubjectReview": bodies.SelfSubjectReview,
+    "TokenRequest": bodies.TokenRequest,
     "SelfSubjectRulesReview": bodies.SelfSubjectRulesReview,
     "EndpointSlice": bodies.EndpointSlice,
     "NodeMetrics": bodies.NodeMetrics,
     "PodMetrics": bodies.PodMetrics,
+    METADATA: bodies.PartialObjectMetadata,
 }
 """What is no object of the table, by its kind."""
 
@@ -82,17 +84,6 @@ def raw_metadata_of(obj: AnyObject) -> bytes:
     found = bodies.PartialObjectMetadata(metadata=obj.metadata)
     found.metadata.annotations.pop(aside.ANNOTATION, None)
     return found.SerializeToString()
-
-
-def one(obj: AnyObject) -> bytes:
-    """A body with an object."""
-    kind = kind_of(obj)
-    return envelope(kind.name, kind.api_version, raw_of(obj))
-
-
-def metadata(obj: AnyObject) -> bytes:
-    """A body with its metadata alone."""
-    return envelope(METADATA, METADATA_VERSION, raw_metadata_of(obj))
 
 
 def items(raws: Iterable[bytes]) -> bytes:

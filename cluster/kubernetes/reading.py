@@ -50,7 +50,7 @@ async def list_objects(call: Call) -> Answer:
     if form is Form.TABLE:
         head = call.tables.head(row, metadata, version=call.accepted.version)
         return Answer((head, *parts, TAIL))
-    name, version = row.list_kind, row.kind.api_version
+    name, version = row.list_kind, row.api_version
     if form is Form.METADATA:
         name, version = f"{protobuf.METADATA}List", protobuf.METADATA_VERSION
     if call.accepted.is_protobuf:
@@ -62,11 +62,7 @@ def _encode(call: Call, objects: list[AnyObject]) -> list[bytes]:
     """As items of a list, or rows of a table."""
     if call.accepted.form is Form.TABLE:
         return call.rows(objects)
-    is_metadata = call.accepted.form is Form.METADATA
-    if call.accepted.is_protobuf:
-        return [protobuf.raw_metadata_of(obj) if is_metadata else protobuf.raw_of(obj) for obj in objects]
-    row = call.target.resource
-    return [call.encoder.metadata(obj) if is_metadata else call.encoder.json(obj, row) for obj in objects]
+    return [call.item(obj) for obj in objects]
 
 
 def _metadata_of(page: ListResult[AnyObject]) -> dict[str, Any]:

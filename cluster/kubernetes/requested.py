@@ -17,11 +17,11 @@ from cluster.api import aside
 from cluster.api.errors import BadRequest, Invalid
 from cluster.api.json import message_from_json, read_custom, read_object
 from cluster.api.json_parse import MAX_PROBLEMS
-from cluster.api.kinds import AnyObject
+from cluster.api.kinds import AnyObject, unwrap
 from cluster.api.structural import prune
 from cluster.api.validation_schema import unknown_keys
 from cluster.client import operations
-from cluster.kubernetes import patching, query
+from cluster.kubernetes import patching, query, views
 from cluster.kubernetes.bodies import YAML, media_type, read_body, read_dict
 from cluster.kubernetes.call import Call
 from cluster.kubernetes.negotiation import JSON, PROTOBUF
@@ -51,7 +51,7 @@ class Given:
 def read_sent(call: Call) -> dict[str, Any]:
     """The object that was sent, as JSON's values. Raises BadRequest, Refused."""
     row = call.target.resource
-    if media_type(call.content_type) == PROTOBUF and not row.in_protobuf:
+    if media_type(call.content_type) == PROTOBUF and not row.in_protobuf and row.view is None:
         message = f"the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}"
         raise Refused(415, "UnsupportedMediaType", message)
     return read_dict(call.content_type, call.body, row.kind.name)
@@ -64,9 +64,10 @@ def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | Non
     kind = row.kind
     if data.get("kind") not in (None, "", kind.name):
         raise BadRequest(f'the object is a "{str(data["kind"])[:80]}", and the path is of {row.plural} ({kind.name})')
-    if data.get("apiVersion") not in (None, "", kind.api_version):
-        raise BadRequest(f'the object is of "{str(data["apiVersion"])[:80]}", and the path is of {kind.api_version}')
+    if data.get("apiVersion") not in (None, "", row.api_version):
+        raise BadRequest(f'the object is of "{str(data["apiVersion"])[:80]}", and the path is of {row.api_version}')
     strictness = query.field_validation(call.query)
+    data, misplaced = views.stored(row, data)
     data = {**data, "kind": kind.name, "apiVersion": kind.api_version}
     unknown: list[str] = []
     if row.custom is not None:
@@ -79,7 +80,8 @@ def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | Non
             unknown = _unknown_in_schemas(data)
         reading = read_object(data)
     warnings: list[str] = []
-    unknown = [f'unknown field "{path}"' for path in (*(problem.path for problem in reading.unknown), *unknown)]
+    unknown = [*misplaced, *(problem.path for problem in reading.unknown), *unknown]
+    unknown = [f'unknown field "{path}"' for path in unknown]
     if unknown:
         if strictness == "Strict":
             raise BadRequest(
@@ -131,12 +133,28 @@ async def write(call: Call, operation: wire.Operation, *, applied: bool = False)
     Raises what the master says."""
     if operation.WhichOneof("operation") in _MANAGED:
         operations.by_manager(operation, call.manager, subresource=call.target.subresource, applied=applied)
-    is_dry = query.dry_run(call.query)
-    written = await call.client.write([operation], dry_run=is_dry, timeout_s=call.timeout_s)
+    dry_run = query.dry_run(call.query)
+    written = await call.client.write([operation], dry_run=dry_run, timeout_s=call.timeout_s)
     obj = written.outcomes[0].unwrap()
-    if isinstance(obj, core.CustomResourceDefinition) and not is_dry:
+    if dry_run:
+        _as_before(obj, operation)
+    elif isinstance(obj, core.CustomResourceDefinition):
         await call.settled(obj, operation.HasField("delete"))
     return obj
+
+
+def _as_before(obj: AnyObject, operation: wire.Operation) -> None:
+    """What a dry run answers has the version that there is, or none yet, for nothing was written: so that `kubectl
+    diff` shows what would become of an object, and not that it would have been written by somebody."""
+    word = operation.WhichOneof("operation")
+    if word == "create":
+        obj.metadata.ClearField("resourceVersion")
+    elif word in ("update", "update_status"):
+        given = unwrap(getattr(operation, word).object).metadata
+        for name in ("resourceVersion", "actor", "cause"):
+            if given.HasField(name):
+                obj.metadata.ClearField(name)
+                obj.metadata.MergeFrom(core.ObjectMeta(**{name: getattr(given, name)}))
 
 
 def body_of(call: Call, cls: type[M], kind: str) -> M:

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
 
 from cluster.api.errors import BadRequest
 from cluster.api.fields import paths_in
-from cluster.api.kinds import KINDS, Kind
+from cluster.api.kinds import BY_NAME, KINDS, Kind
 from cluster.api.meta import Key, custom_key
 from cluster.api.shapes import OfCustom, OfMessage, Shape
+from cluster.pb.v1 import kubernetes_pb2 as bodies
 
 if TYPE_CHECKING:
     from cluster.kubernetes.definitions import Defined
@@ -53,6 +55,13 @@ class Resource:
     custom: Defined | None = None
     """What its definition says besides; None: it is one of Podium's own."""
 
+    view: type[Message] | None = None
+    """The message that says which fields it has, if they are called otherwise than where it is kept (views.py)."""
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
     @property
     def shape(self) -> Shape:
         """What server-side apply goes by."""
@@ -67,7 +76,7 @@ class Resource:
     @property
     def descriptor(self) -> Descriptor:
         """Of its message."""
-        return cast(Descriptor, self.kind.message.DESCRIPTOR)
+        return cast(Descriptor, (self.view or self.kind.message).DESCRIPTOR)
 
     @property
     def qualified(self) -> str:
@@ -115,6 +124,7 @@ _IN_PROTOBUF = ("", "policy", "coordination.k8s.io", "scheduling.k8s.io")
 _IN_ALL = ("Pod", "ReplicationController", "Service")
 CHANGED = ("get", "patch", "update")
 """What can be done with a part of an object that is read and written like the whole."""
+_PROXIED = ("create", "delete", "get", "patch", "update")
 
 
 def _subresources(kind: Kind, group: str, version: str) -> tuple[Subresource, ...]:
@@ -127,7 +137,12 @@ def _subresources(kind: Kind, group: str, version: str) -> tuple[Subresource, ..
             Subresource("exec", "PodExecOptions", "", "v1", ("create", "get")),
             Subresource("log", "Pod", "", "v1", ("get",)),
             Subresource("portforward", "PodPortForwardOptions", "", "v1", ("create", "get")),
+            Subresource("proxy", "PodProxyOptions", "", "v1", _PROXIED),
         ]
+    if kind.name == "Service":
+        found.append(Subresource("proxy", "ServiceProxyOptions", "", "v1", _PROXIED))
+    if kind.name == "ServiceAccount":
+        found.append(Subresource("token", "TokenRequest", "authentication.k8s.io", "v1", ("create",)))
     if kind.name == "ReplicationController":
         found.append(Subresource("scale", "Scale", "autoscaling", "v1", CHANGED))
     if kind.has_status:
@@ -148,7 +163,9 @@ def _row(kind: Kind) -> Resource:
 
 
 _EXTENSIONS = ("CustomResourceDefinition",)
-RESOURCES: tuple[Resource, ...] = tuple(_row(kind) for kind in KINDS if kind.name != CUSTOM)
+_VIEWS = (Resource(BY_NAME["Event"], "events.k8s.io", "v1", (), list_kind="EventList", view=bodies.ReportedEvent),)
+"""Kinds that are served in a second group."""
+RESOURCES: tuple[Resource, ...] = (*(_row(kind) for kind in KINDS if kind.name != CUSTOM), *_VIEWS)
 """Podium's own, in the order of the table, the core group first."""
-BY_KIND: dict[str, Resource] = {row.kind.name: row for row in RESOURCES}
+BY_KIND: dict[str, Resource] = {row.kind.name: row for row in RESOURCES if row.view is None}
 """Podium's own."""

@@ -25,8 +25,8 @@ from cluster.kubernetes.catalog import Catalog
 from cluster.kubernetes.resources import VERBS, Resource
 from cluster.pb.v1 import kubernetes_pb2 as bodies
 
-_CALLS_OF = {"log": "Logs", "exec": "Exec", "attach": "Attach", "portforward": "PortForward"}
-_WRITES_OF = {"binding": ("create", "bind"), "eviction": ("create", "evict")}
+_CALLS_OF = {"log": "Logs", "exec": "Exec", "attach": "Attach", "portforward": "PortForward", "proxy": "PortForward"}
+_WRITES_OF = {"binding": ("create", "bind"), "eviction": ("create", "evict"), "token": ("create", "token")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +84,13 @@ def _access(who: Who, catalog: Catalog, review: bodies.SelfSubjectAccessReview) 
         status.reason = f'there are no "{wanted.resource[:80]}" here'
         return
     scope = _may(who.kind, row, wanted.verb, wanted.subresource)
+    if scope is Scope.NAMESPACE:
+        scope = Scope.ANY if _is_in_its_namespace(who.name, wanted.namespace) else None
     status.allowed = scope is not None
     if scope is None:
-        status.reason = f"{who.name} may not {wanted.verb} {row.plural}"
+        status.reason = f"{user_of(who.name)} may not {wanted.verb} {row.plural}"
+        if who.kind == "serviceaccount":
+            status.reason += ": it reads what is in its namespace, secrets excepted"
     elif scope is not Scope.ANY:
         status.reason = f"but only {scope.value}"
 
@@ -107,11 +111,23 @@ def _once(catalog: Catalog) -> Iterable[Resource]:
     return found.values()
 
 
+def _is_in_its_namespace(identity: str, namespace: str) -> bool:
+    """Whether that is the namespace of a service account."""
+    return identity.partition(":")[2].partition("/")[0] == namespace
+
+
+def user_of(identity: str) -> str:
+    """The name of an identity, as Kubernetes calls it."""
+    kind, _, name = identity.partition(":")
+    return f"system:serviceaccount:{name.replace('/', ':')}" if kind == "serviceaccount" else identity
+
+
 def _may(identity_kind: str, row: Resource, verb: str, subresource: str) -> Scope | None:
     """With which objects an identity may do that; None: with none."""
     if subresource in _CALLS_OF:
         allowed = identity_kind in CALLS[f"/cluster.pb.v1.NodeAgent/{_CALLS_OF[subresource]}"]
-        return Scope.ANY if allowed and row.subresource(subresource) is not None and verb in ("get", "create") else None
+        part = row.subresource(subresource)
+        return Scope.ANY if allowed and part is not None and verb in (*part.verbs, "get", "create") else None
     if subresource in _WRITES_OF:
         given, verb_there = _WRITES_OF[subresource]
         verb = verb_there if verb == given else ""
@@ -127,7 +143,8 @@ def _may(identity_kind: str, row: Resource, verb: str, subresource: str) -> Scop
 
 def _rules(who: Who, catalog: Catalog, review: bodies.SelfSubjectRulesReview) -> None:
     status = review.status
-    for row in _once(catalog):
+    elsewhere = who.kind == "serviceaccount" and not _is_in_its_namespace(who.name, review.spec.namespace)
+    for row in () if elsewhere else _once(catalog):
         verbs = [verb for verb in VERBS if _may(who.kind, row, verb, "") is not None]
         if verbs:
             status.resourceRules.add(verbs=verbs, apiGroups=[row.group], resources=[row.plural])
@@ -140,13 +157,18 @@ def _rules(who: Who, catalog: Catalog, review: bodies.SelfSubjectRulesReview) ->
     urls = ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version"]
     status.nonResourceRules.add(verbs=["get"], nonResourceURLs=urls)
     restricted = [verbs for (kind, _), verbs in TABLE.items() if kind == who.kind]
-    status.incomplete = any(scope is not Scope.ANY for verbs in restricted for scope in verbs.values())
+    exact = (Scope.ANY, Scope.NAMESPACE)
+    status.incomplete = any(scope not in exact for verbs in restricted for scope in verbs.values())
 
 
 def _who(who: Who, catalog: Catalog, review: bodies.SelfSubjectReview) -> None:
     user = review.status.userInfo
-    user.username = who.name
-    user.groups.extend(["system:authenticated", f"podium:{who.kind}"])
+    user.username = user_of(who.name)
+    if who.kind == "serviceaccount":
+        namespace = who.name.partition(":")[2].partition("/")[0]
+        user.groups.extend(["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"])
+    else:
+        user.groups.extend(["system:authenticated", f"podium:{who.kind}"])
 
 
 REVIEWS = (

@@ -6,7 +6,7 @@ POST   collection          create
 PUT PATCH DELETE object    update, patch, delete
 DELETE collection          delete_collection
 object/status              GET, PUT, PATCH of the status
-object/scale, /binding, /eviction      see subresources.py
+object/scale, /binding, /eviction, /token      see subresources.py
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ async def answer(call: Call, method: str) -> Answer:
         if method in ("GET", "PUT", "PATCH"):
             return await subresources.scale(call, method)
         raise not_allowed(method)
-    if target.subresource in ("binding", "eviction"):
+    if target.subresource in subresources.POSTED:
         if method != "POST":
             raise not_allowed(method)
-        return await (subresources.bind(call) if target.subresource == "binding" else subresources.evict(call))
+        return await subresources.POSTED[target.subresource](call)
     if target.name:
         if method == "GET":
             return await reading.get(call)

@@ -18,37 +18,39 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
 from multidict import MultiDict
 
 from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
-from cluster.api.errors import ApiError, BadRequest, Internal, Overloaded, Unavailable
+from cluster.api.errors import ApiError, BadRequest, Internal, NotFound, Overloaded, Unavailable
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
-from cluster.kubernetes import derived, pod_streams, port_forwarding, query, reviews, routing
-from cluster.kubernetes.authentication import Authentication
+from cluster.kubernetes import derived, pod_streams, port_forwarding, proxied, proxying, query, reviews, routing
+from cluster.kubernetes.authentication import Accounts, Authentication, refuse_impersonation
 from cluster.kubernetes.bodies import MAX_BYTES
 from cluster.kubernetes.call import TIMEOUT_S, Call, encoded
 from cluster.kubernetes.catalog import OWN, Catalog
 from cluster.kubernetes.discovery import Other
 from cluster.kubernetes.encoding import Encoder
 from cluster.kubernetes.keeper import Keeper
-from cluster.kubernetes.negotiation import JSON, PLAIN, PROTOBUF, Accepted, negotiate, prefers_protobuf
+from cluster.kubernetes.negotiation import JSON, PLAIN, PROTOBUF, Accepted, Form, negotiate, prefers_protobuf
 from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
-from cluster.kubernetes.resources import Resource
+from cluster.kubernetes.resources import BY_KIND, Resource
+from cluster.kubernetes.sharing import Hub
 from cluster.kubernetes.statuses import Refused, code_of, failure, retry_after_s
 from cluster.kubernetes.tables import Tables
 from cluster.kubernetes.watching import Watching
+from cluster.rpc.account_tokens import Account
 from cluster.rpc.identity import Identity
 
 _log = logging.getLogger("podium.kubernetes")
 _http_log = logging.getLogger("podium.kubernetes.http")
 """For aiohttp; what somebody sends that is no HTTP is answered with 400, and is nobody's news here."""
-_http_log.addFilter(
-    lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | ConnectionError))
-)
+_NO_NEWS = HttpProcessingError | RequestPayloadError | ConnectionError
+_http_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], _NO_NEWS)))
 
 MAX_CALLS = 600
 """At the same time, watches apart. What is more is refused, so that what was begun is done in time."""
@@ -57,7 +59,9 @@ MAX_STREAMS = 500
 """Logs that are followed and commands that run."""
 WRITE_TIMEOUT_S = 30.0
 KEEPALIVE_S = 75.0
-"""How long a connection may be idle."""
+"""How long a connection may be idle, the head of a request half sent included."""
+BODY_S = 60.0
+"""For a body to arrive."""
 FIRST_CATALOG_S = 5.0
 """How long a request waits, in the beginning, for what users have defined."""
 MAX_CLIENTS = 256
@@ -112,6 +116,7 @@ class KubernetesServer:
         self._address = address
         self._tls = tls
         self._authentication = authentication
+        self._accounts = Accounts(clock)
         self._connect = connect
         self._reach = reach
         self._clock = clock
@@ -126,6 +131,7 @@ class KubernetesServer:
         self._calls = 0
         self._streams = 0
         self._watching: set[Watching] = set()
+        self._hub = Hub(clock)
         self._tasks = Tasks("kubernetes")
         self._stopping = asyncio.Event()
         self._runner: web.ServerRunner | None = None
@@ -149,6 +155,7 @@ class KubernetesServer:
             logger=_http_log,
             keepalive_timeout=KEEPALIVE_S,
             max_line_size=16384,
+            auto_decompress=False,  # bodies that are packed are refused: nobody sends any, but to fill the memory
         )
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_STOP_S)
         await self._runner.setup()
@@ -180,12 +187,19 @@ class KubernetesServer:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         target: Target | None = None
         try:
-            parts = parts_of(request.rel_url.raw_path)
+            _check_http(request)
+            # What comes after /proxy is for a pod to read.
+            wanted = proxied.wanted_of(request.rel_url.raw_path)
+            parts = parts_of(wanted.prefix if wanted is not None else request.rel_url.raw_path)
             if parts and parts[0] in routing.HEALTH:
                 return web.Response(text="ok")
             transport = request.transport
             certificate = transport.get_extra_info("peercert") if transport is not None else None
-            identity = self._authentication.who(certificate, request.headers.get("Authorization", ""))
+            who = self._authentication.who(certificate, request.headers.get("Authorization", ""))
+            identity = who if isinstance(who, Identity) else who.identity
+            refuse_impersonation(identity, request.headers)
+            if isinstance(who, Account):
+                await self._accounts.check(who, self._client(identity))
             catalog = self._keeper.current
             if not self._keeper.is_synced:
                 catalog = await self._first_catalog(parts)
@@ -195,6 +209,10 @@ class KubernetesServer:
                 return await self._review(request, review, identity, catalog)
             if (found := derived.derived_of(parts)) is not None:
                 return await self._derived(request, *found, identity)
+            if wanted is not None:
+                return await self._proxy(request, wanted, identity)
+            if parts[:3] == ["api", "v1", "nodes"] and parts[4:5] == ["proxy"]:
+                raise NotFound("nodes/proxy is not served: the agents of nodes speak gRPC, and nothing in HTTP")
             target = target_of(parts, catalog)
             call = await self._call(request, target, identity)
             if target.subresource in NOT_JSON:
@@ -267,6 +285,7 @@ class KubernetesServer:
         """What is made of other things when it is asked for."""
         if request.method != "GET" or query.flag(_query(request), "watch"):
             raise routing.not_allowed("watch" if request.method == "GET" else request.method)
+        accepted = negotiate(request.headers.get("Accept", ""), protobuf=True)
         if self._calls >= MAX_CALLS:
             raise Overloaded("too many requests at the same time, please try again later")
         self._calls += 1
@@ -278,10 +297,15 @@ class KubernetesServer:
                 namespace,
                 name,
             )
-            document = await derived.read(row, asked, _query(request))
+            words = _query(request)
+            document = await derived.read(row, asked, words)
+            if accepted.form is Form.TABLE:
+                document = derived.table(row, document, accepted, words.get("includeObject", ""), asked.now_s)
+            elif accepted.form is Form.METADATA:
+                document = derived.metadata_only(document)
         finally:
             self._calls -= 1
-        return _document(request, document)
+        return _values(document, is_protobuf=accepted.is_protobuf)
 
     async def _call(self, request: web.BaseRequest, target: Target, identity: Identity) -> Call:
         words = _query(request)
@@ -302,6 +326,7 @@ class KubernetesServer:
             commands=tuple(request.rel_url.query.getall("command", ())),
             reach=lambda address: self._reach(identity, address),
             settled=lambda crd, deleted: self._keeper.settled(crd, deleted=deleted),
+            mint=lambda account, lifetime_s: self._authentication.mint(identity, account, lifetime_s),
         )
 
     @staticmethod
@@ -361,14 +386,40 @@ class KubernetesServer:
         finally:
             self._streams -= 1
 
+    async def _proxy(self, request: web.BaseRequest, wanted: proxied.Wanted, identity: Identity) -> web.StreamResponse:
+        """HTTP to a pod."""
+        if request.method not in proxying.METHODS:
+            raise routing.not_allowed(request.method)
+        if self._streams >= MAX_STREAMS:
+            raise Overloaded("too many proxied requests at the same time, please try again later")
+        kind = BY_KIND["Pod" if wanted.kind == "pods" else "Service"]
+        call = Call(
+            Target(kind, wanted.namespace, wanted.name, "proxy"),
+            {},
+            PLAIN,
+            self._client(identity),
+            self._encoder,
+            self._tables,
+            self._clock.wall(),
+            reach=lambda address: self._reach(identity, address),
+        )
+        self._streams += 1
+        try:
+            return await proxying.proxy(call, wanted, request, self._rng)
+        except ApiError as error:
+            return _refusal(error, call.target, request)
+        finally:
+            self._streams -= 1
+
     async def _watch(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         if self._stopping.is_set():
             raise Unavailable("the server is stopping")
         if len(self._watching) >= MAX_WATCHES:
             raise Overloaded("too many watches at the same time, please try again later")
-        watching = Watching(call, self._clock, self._rng)
+        watching = Watching(call, self._hub, self._clock, self._rng)
         self._watching.add(watching)
         lines = watching.lines()
+        patience = _Patience(request)
         try:
             await anext(lines)
             media = f"{PROTOBUF};stream=watch" if call.accepted.is_protobuf else JSON
@@ -376,18 +427,55 @@ class KubernetesServer:
             response.enable_chunked_encoding()
             await response.prepare(request)
             async for text in lines:
-                async with asyncio.timeout(WRITE_TIMEOUT_S):
-                    await response.write(text)
+                patience.begin()
+                await response.write(text)
+                patience.done()
             await response.write_eof()
         except ConnectionError:
             pass  # the reader has gone
-        except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()  # it reads nothing; what it has not taken is not to be kept for it
         finally:
+            patience.end()
             self._watching.discard(watching)
             await lines.aclose()
         return response
+
+
+class _Patience:
+    """Cuts off a reader that takes nothing: what it has not taken is not to be kept for it.
+
+    A timer for each write would take longer than most writes do. So there is one while something is written now and
+    then, which looks whether the write of that moment began long ago.
+    """
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+        self._loop = asyncio.get_running_loop()
+        self._since_s: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """A write begins."""
+        self._since_s = self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._since_s + WRITE_TIMEOUT_S, self._look)
+
+    def done(self) -> None:
+        """It has been taken."""
+        self._since_s = None
+
+    def end(self) -> None:
+        """There is nothing more to write."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._since_s is None:
+            return
+        if self._loop.time() < self._since_s + WRITE_TIMEOUT_S:
+            self._timer = self._loop.call_at(self._since_s + WRITE_TIMEOUT_S, self._look)
+        elif self._request.transport is not None:
+            self._request.transport.abort()
 
 
 def _listener(host: str, port: int) -> socket.socket:
@@ -405,17 +493,37 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _check_http(request: web.BaseRequest) -> None:
+    """What the parser lets through, and this server does not understand. Raises Refused."""
+    if request.version not in (HttpVersion10, HttpVersion11):
+        raise Refused(505, "BadRequest", "HTTP/1.1 is spoken here")
+    if request.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+        raise Refused(501, "BadRequest", "of transfer encodings, only chunked is understood")
+
+
 async def _read(request: web.BaseRequest) -> bytes:
-    """The body. Raises Refused (413) for one that is too large."""
+    """The body. Raises Refused for one that is too large (413), packed (415) or too slow (408), and BadRequest for one
+    that breaks off."""
     length = request.content_length
     if length is not None and length > MAX_BYTES:
         raise _too_large()
+    if (packed := request.headers.get("Content-Encoding", "identity").lower()) != "identity":
+        raise Refused(415, "UnsupportedMediaType", f'the body is packed ("{packed[:40]}"); send it as it is')
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
     parts, size = [], 0
-    async for part in request.content.iter_any():
-        size += len(part)
-        if size > MAX_BYTES:
-            raise _too_large()
-        parts.append(part)
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for part in request.content.iter_any():
+                size += len(part)
+                if size > MAX_BYTES:
+                    raise _too_large()
+                parts.append(part)
+    except TimeoutError:
+        raise Refused(408, "Timeout", f"the body did not arrive within {BODY_S:.0f} s") from None
+    except (HttpProcessingError, RequestPayloadError) as error:
+        raise BadRequest(f"the body cannot be read: {str(error)[:200]}") from error
     return b"".join(parts)
 
 
@@ -461,6 +569,10 @@ def _document(
 ) -> web.Response:
     """What is no object of the table and has no other form than JSON and protobuf. Not `whole`: an error."""
     is_protobuf = prefers_protobuf(request.headers.get("Accept", ""), whole=whole)
+    return _values(data, status, is_protobuf=is_protobuf, row=row)
+
+
+def _values(data: dict[str, Any], status: int = 200, *, is_protobuf: bool, row: Resource | None = None) -> web.Response:
     headers = _headers(PROTOBUF if is_protobuf else JSON, [], row)
     return web.Response(body=encoded(data, is_protobuf=is_protobuf), status=status, headers=headers)
 

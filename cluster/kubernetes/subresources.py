@@ -1,12 +1,14 @@
-"""What can be done with a part of an object: pods/binding, pods/eviction, and scale, of whatever has one."""
+"""What can be done with a part of an object: pods/binding, pods/eviction, serviceaccounts/token, and scale, of whatever
+has one."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from cluster.api import aside
-from cluster.api.errors import Conflict, Invalid
+from cluster.api.errors import Conflict, FieldError, Invalid
 from cluster.api.meta import Key
+from cluster.api.times import format_time
 from cluster.client import operations
 from cluster.kubernetes import applying, patching, query, scales
 from cluster.kubernetes.bodies import media_type, read_dict
@@ -24,7 +26,9 @@ from cluster.kubernetes.requested import (
     write,
 )
 from cluster.kubernetes.statuses import success
+from cluster.pb.v1 import core_pb2 as core
 from cluster.pb.v1 import kubernetes_pb2 as bodies
+from cluster.rpc.tokens import AUDIENCE
 
 
 async def bind(call: Call) -> Answer:
@@ -52,6 +56,58 @@ async def evict(call: Call) -> Answer:
     )
     await write(call, operation)
     return call.answer(success(code=201), 201)
+
+
+TOKEN_LIFETIME_S = 3600
+"""If the request names none."""
+TOKEN_MIN_S, TOKEN_MAX_S = 600, 1 << 32
+"""Of what a request may name, as in Kubernetes."""
+TOKEN_LONGEST_S = 365 * 86400
+"""What is longer is shortened, with a warning."""
+
+
+async def token(call: Call) -> Answer:
+    """POST serviceaccounts/NAME/token: a token of the account (TokenRequest)."""
+    wanted = body_of(call, bodies.TokenRequest, "TokenRequest")
+    check_name(call, wanted.metadata)
+    spec = wanted.spec
+    lifetime_s = spec.expirationSeconds if spec.HasField("expirationSeconds") else TOKEN_LIFETIME_S
+    causes = []
+    if lifetime_s < TOKEN_MIN_S:
+        text = f"Invalid value: {lifetime_s}: may not specify a duration less than 10 minutes"
+        causes.append(FieldError("spec.expirationSeconds", text))
+    elif lifetime_s > TOKEN_MAX_S:
+        text = f"Invalid value: {lifetime_s}: may not specify a duration larger than 2^32 seconds"
+        causes.append(FieldError("spec.expirationSeconds", text))
+    for index, audience in enumerate(spec.audiences):
+        if audience != AUDIENCE:
+            text = f'Unsupported value: "{audience[:200]}": supported values: "{AUDIENCE}"'
+            causes.append(FieldError(f"spec.audiences[{index}]", text, "FieldValueNotSupported"))
+    if spec.HasField("boundObjectRef"):
+        text = "Forbidden: a token is bound to its service account, and to no other object"
+        causes.append(FieldError("spec.boundObjectRef", text, "FieldValueForbidden"))
+    if causes:
+        text = str(causes[0]) if len(causes) == 1 else f"[{', '.join(map(str, causes))}]"
+        raise Invalid(f'TokenRequest "{call.target.name}" is invalid: {text}', causes=causes)
+    warnings = []
+    if lifetime_s > TOKEN_LONGEST_S:
+        warnings.append(f"requested expiration of {lifetime_s} seconds shortened to {TOKEN_LONGEST_S} seconds")
+        lifetime_s = TOKEN_LONGEST_S
+    account = await call.client.get(core.ServiceAccount, call.target.name, call.namespace, timeout_s=call.timeout_s)
+    made, expires_s = call.mint(account, lifetime_s)
+    meta = {"name": call.target.name, "namespace": call.namespace, "creationTimestamp": call.time}
+    document = {
+        "kind": "TokenRequest",
+        "apiVersion": "authentication.k8s.io/v1",
+        "metadata": meta,
+        "spec": {"audiences": [AUDIENCE], "expirationSeconds": lifetime_s, "boundObjectRef": None},
+        "status": {"token": made, "expirationTimestamp": format_time(expires_s)},
+    }
+    return Answer(call.answer(document).body, 201, warnings)
+
+
+POSTED = {"binding": bind, "eviction": evict, "token": token}
+"""Those that are posted, and by whom they are answered."""
 
 
 async def scale(call: Call, method: str) -> Answer:

@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import orjson
 
 from cluster.api.columns import COLUMNS, NONE, WIDE, age, age_of
+from cluster.api.events import first_seen, times
 from cluster.api.json import object_to_json, to_json
 from cluster.api.kinds import AnyObject, Kind
-from cluster.api.meta import from_time
 from cluster.kubernetes.encoding import TAIL, Encoder
 from cluster.kubernetes.resources import Resource
 from cluster.pb.v1 import core_pb2 as core
@@ -55,11 +55,9 @@ def _titled(heading: str) -> str:
     return _NAMES.get(name, name)
 
 
-def _when(field: str) -> Cell:
-    def cell(event: core.Event, now_s: float) -> str:
-        return age(now_s - from_time(getattr(event, field))) if event.HasField(field) else "<unknown>"
-
-    return cell
+def _first_seen(event: core.Event, now_s: float) -> str:
+    seen_s = first_seen(event)
+    return age(now_s - seen_s) if seen_s else "<unknown>"
 
 
 _EVENT_COLUMNS = (
@@ -70,8 +68,8 @@ _EVENT_COLUMNS = (
     Column("Subobject", lambda o, _: o.involvedObject.fieldPath, 1),
     Column("Source", WIDE["Event"][0][1], 1),
     Column("Message", lambda o, _: o.message.strip()),
-    Column("First Seen", _when("firstTimestamp"), 1, ages=True),
-    Column("Count", lambda o, _: str(o.count), 1),
+    Column("First Seen", _first_seen, 1, ages=True),
+    Column("Count", lambda o, _: str(times(o)), 1),
     Column("Name", lambda o, _: o.metadata.name, 1),
 )
 _DEFINITION_COLUMNS = (
@@ -79,6 +77,9 @@ _DEFINITION_COLUMNS = (
     Column("Created At", lambda o, _: to_json(o.metadata.creationTimestamp), type="date"),
 )
 _NOT_OF_KUBERNETES = {("Pod", "REASON"), ("Node", "ENFORCE"), ("PriorityClass", "PREEMPTIONPOLICY")}
+_EXTERNAL_IP = Column(
+    "External-IP", lambda o, _: next((a.address for a in o.status.addresses if a.type == "ExternalIP"), NONE), 1
+)
 _MORE: dict[str, tuple[Column, ...]] = {
     "Pod": (Column("Readiness Gates", lambda o, _: NONE, 1),),
     "PriorityClass": (Column("PreemptionPolicy", lambda o, _: o.preemptionPolicy),),
@@ -97,6 +98,8 @@ def columns_of(kind: Kind) -> tuple[Column, ...]:
         for heading, cell in columns
         if (kind.name, heading) not in _NOT_OF_KUBERNETES
     ]
+    if kind.name == "Node":
+        found.insert([column.name for column in found].index("Internal-IP") + 1, _EXTERNAL_IP)
     return (*found, *_MORE.get(kind.name, ()))
 
 
@@ -152,9 +155,10 @@ class Tables:
         version: str = "v1",
         include: str = "Metadata",
         headings: bool = True,
+        encode: Callable[[Any], bytes] | None = None,
     ) -> bytes:
-        """A Table. `include`: how much of each object its row has, Metadata, Object or None."""
-        rows = self.rows(row, objects, now_s, include=include)
+        """A Table. `include`: how much of each object its row has, Metadata, Object (as `encode` prints it) or None."""
+        rows = self.rows(row, objects, now_s, include=include, encode=encode)
         return b"".join((self.head(row, metadata, version=version, headings=headings), b",".join(rows), TAIL))
 
     def head(self, row: Resource, metadata: dict[str, Any], *, version: str = "v1", headings: bool = True) -> bytes:
@@ -168,7 +172,13 @@ class Tables:
         return orjson.dumps(table)[:-1] + b',"rows":['
 
     def rows(
-        self, row: Resource, objects: Iterable[AnyObject], now_s: float, *, include: str = "Metadata"
+        self,
+        row: Resource,
+        objects: Iterable[AnyObject],
+        now_s: float,
+        *,
+        include: str = "Metadata",
+        encode: Callable[[Any], bytes] | None = None,
     ) -> list[bytes]:
         """The rows of objects of one kind."""
         layout, form = self._layout(row), row.custom.tag if row.custom is not None else ""
@@ -181,7 +191,10 @@ class Tables:
             if include == "None":
                 rows.append(b'{"cells":[%s],"object":null}' % cells)
             else:
-                shown = self._encoder.json(obj, row) if include == "Object" else self._encoder.metadata(obj)
+                if include == "Object":
+                    shown = encode(obj) if encode is not None else self._encoder.json(obj, row)
+                else:
+                    shown = self._encoder.metadata(obj)
                 rows.append(b'{"cells":[%s],"object":%s}' % (cells, shown))
         return rows
 

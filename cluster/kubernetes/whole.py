@@ -66,7 +66,6 @@ _FIELDS = {
         "3 phase string; 8 images repeated ContainerImage; 9 volumesInUse repeated string; "
         "10 volumesAttached repeated AttachedVolume; 11 config NodeConfigStatus"
     ),
-    "Event": "10 eventTime MicroTime; 11 series EventSeries; 12 action string; 13 related ObjectReference",
     "NamespaceStatus": "2 conditions repeated NamespaceCondition",
     "LeaseSpec": "6 strategy string; 7 preferredHolder string",
     # And messages that Podium has nothing of.
@@ -98,7 +97,6 @@ _FIELDS = {
         "21 volumeDevices repeated VolumeDevice; 22 startupProbe Probe"
     ),
     "EphemeralVolumeSource": "1 volumeClaimTemplate PersistentVolumeClaimTemplate",
-    "EventSeries": "1 count int32; 2 lastObservedTime MicroTime",
     "HostAlias": "1 ip string; 2 hostnames repeated string",
     "ImageVolumeSource": "1 reference string; 2 pullPolicy string",
     "LoadBalancerIngress": "1 ip string; 2 hostname string; 3 ipMode string; 4 ports repeated PortStatus",

@@ -13,7 +13,7 @@ from cluster.api.caveats import caveats
 from cluster.api.errors import AlreadyExists, Conflict, Invalid, NotFound
 from cluster.api.kinds import AnyObject
 from cluster.client import operations
-from cluster.kubernetes import applying, patching, query, reading
+from cluster.kubernetes import applying, patching, query, reading, views
 from cluster.kubernetes.bodies import media_type
 from cluster.kubernetes.call import Answer, Call
 from cluster.kubernetes.encoding import plain
@@ -41,7 +41,9 @@ async def create(call: Call) -> Answer:
     if row.custom is not None and row.custom.terminating:
         message = "create not allowed while custom resource definition is terminating"
         raise Refused(405, "MethodNotAllowed", message)
-    given = given_object(call, read_sent(call))
+    data = read_sent(call)
+    views.check_new(row, data)
+    given = given_object(call, data)
     obj = await write(call, operations.create(given.object))
     return Answer(call.one(obj), 201, [*given.warnings, *caveats(obj)])
 
@@ -49,6 +51,10 @@ async def create(call: Call) -> Answer:
 async def _apply(call: Call) -> Answer:
     """PATCH with what a manager wants of the object, or of its status: server-side apply (applying.py)."""
     row = call.target.resource
+    if row.view is not None:
+        raise Refused(
+            415, "UnsupportedMediaType", f"server-side apply is for objects as {row.kind.api_version} has them"
+        )
     wanted = read_applied(call, row.kind.name)
     named = wanted.get("metadata", {}).get("resourceVersion")
     # Of the right kind, at the right place, and made of fields that there are, before it is merged with anything.
@@ -105,7 +111,8 @@ async def patch(call: Call) -> Answer:
     wanted = read_patch(call, media)
     for attempt in range(1, TRIES + 1):
         current = await call.current()
-        patched = patching.apply_patch(media, plain(current, row, exact=True), wanted, row.descriptor)
+        before = views.shown(row, plain(current, row, exact=True))
+        patched = patching.apply_patch(media, before, wanted, row.descriptor)
         meta = patched.get("metadata")
         named = meta.get("resourceVersion") if isinstance(meta, dict) else None
         if isinstance(meta, dict) and not named:

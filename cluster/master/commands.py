@@ -259,7 +259,7 @@ class Commands:
         verdict = deletion.decide(version.object, request, stage)
         if not verdict.remove and verdict.changed is None:
             return Outcome(version=version, unchanged=True)
-        if request.propagation_policy == "Orphan":
+        if deletion.orphans(version.object, request):
             for dependent, freed in deletion.orphaned(version.object, stage):
                 stage.put(freed, dependent.key, writer.actor, writer.cause)
         if verdict.changed is not None:

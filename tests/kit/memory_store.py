@@ -371,21 +371,28 @@ class _Transaction:
         kind = kind_named(operation.kind)
         old = self.need(full_key(kind, operation.namespace, operation.name))
         check_preconditions(old, operation.preconditions)
-        if operation.propagation_policy == "Orphan":
+        policy, finalizers = operation.propagation_policy, list(old.metadata.finalizers)
+        if policy not in ("", "Background", "Foreground", "Orphan"):
+            raise Invalid(f'propagation policy "{policy}" is not known')
+        if policy == "Orphan" or (not policy and "orphan" in finalizers):
             self._orphan_dependents_of(old)
-        elif operation.propagation_policy not in ("", "Background"):
-            raise BadRequest(f'propagation policy "{operation.propagation_policy}" is not known')
+            finalizers = [each for each in finalizers if each != "orphan"]
+        if policy:
+            finalizers = [each for each in finalizers if each not in ("orphan", "foregroundDeletion")]
+            if policy == "Foreground":
+                finalizers.append("foregroundDeletion")
         if isinstance(old, core.Namespace):
             return self._delete_namespace(old)
         grace_s = self._grace_of(old, operation)
-        if grace_s == 0 and not old.metadata.finalizers:
+        if grace_s == 0 and not finalizers:
             last = self.remove(old)
             return OperationOutcome(None, last)
         new = own_copy(old)
         meta = new.metadata
+        meta.finalizers[:] = finalizers
         if meta.HasField("deletionTimestamp"):
             if grace_s >= meta.deletionGracePeriodSeconds:
-                return OperationOutcome(None, old, unchanged=True)
+                return self._save(new, old) if new != old else OperationOutcome(None, old, unchanged=True)
             meta.deletionTimestamp.seconds -= meta.deletionGracePeriodSeconds
         else:
             meta.generation += 1

@@ -353,3 +353,77 @@ class PodMetrics(_message.Message):
     window: Duration
     containers: _containers.RepeatedCompositeFieldContainer[ContainerMetrics]
     def __init__(self, metadata: _Optional[_Union[_core_pb2.ObjectMeta, _Mapping]] = ..., timestamp: _Optional[_Union[_core_pb2.Time, _Mapping]] = ..., window: _Optional[_Union[Duration, _Mapping]] = ..., containers: _Optional[_Iterable[_Union[ContainerMetrics, _Mapping]]] = ...) -> None: ...
+
+class ReportedEvent(_message.Message):
+    __slots__ = ("metadata", "eventTime", "series", "reportingController", "reportingInstance", "action", "reason", "regarding", "related", "note", "type", "deprecatedSource", "deprecatedFirstTimestamp", "deprecatedLastTimestamp", "deprecatedCount")
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    EVENTTIME_FIELD_NUMBER: _ClassVar[int]
+    SERIES_FIELD_NUMBER: _ClassVar[int]
+    REPORTINGCONTROLLER_FIELD_NUMBER: _ClassVar[int]
+    REPORTINGINSTANCE_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    REGARDING_FIELD_NUMBER: _ClassVar[int]
+    RELATED_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    DEPRECATEDSOURCE_FIELD_NUMBER: _ClassVar[int]
+    DEPRECATEDFIRSTTIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    DEPRECATEDLASTTIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    DEPRECATEDCOUNT_FIELD_NUMBER: _ClassVar[int]
+    metadata: _core_pb2.ObjectMeta
+    eventTime: _core_pb2.MicroTime
+    series: _core_pb2.EventSeries
+    reportingController: str
+    reportingInstance: str
+    action: str
+    reason: str
+    regarding: _core_pb2.ObjectReference
+    related: _core_pb2.ObjectReference
+    note: str
+    type: str
+    deprecatedSource: _core_pb2.EventSource
+    deprecatedFirstTimestamp: _core_pb2.Time
+    deprecatedLastTimestamp: _core_pb2.Time
+    deprecatedCount: int
+    def __init__(self, metadata: _Optional[_Union[_core_pb2.ObjectMeta, _Mapping]] = ..., eventTime: _Optional[_Union[_core_pb2.MicroTime, _Mapping]] = ..., series: _Optional[_Union[_core_pb2.EventSeries, _Mapping]] = ..., reportingController: _Optional[str] = ..., reportingInstance: _Optional[str] = ..., action: _Optional[str] = ..., reason: _Optional[str] = ..., regarding: _Optional[_Union[_core_pb2.ObjectReference, _Mapping]] = ..., related: _Optional[_Union[_core_pb2.ObjectReference, _Mapping]] = ..., note: _Optional[str] = ..., type: _Optional[str] = ..., deprecatedSource: _Optional[_Union[_core_pb2.EventSource, _Mapping]] = ..., deprecatedFirstTimestamp: _Optional[_Union[_core_pb2.Time, _Mapping]] = ..., deprecatedLastTimestamp: _Optional[_Union[_core_pb2.Time, _Mapping]] = ..., deprecatedCount: _Optional[int] = ...) -> None: ...
+
+class BoundObjectReference(_message.Message):
+    __slots__ = ("kind", "apiVersion", "name", "uid")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    APIVERSION_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    apiVersion: str
+    name: str
+    uid: str
+    def __init__(self, kind: _Optional[str] = ..., apiVersion: _Optional[str] = ..., name: _Optional[str] = ..., uid: _Optional[str] = ...) -> None: ...
+
+class TokenRequestSpec(_message.Message):
+    __slots__ = ("audiences", "boundObjectRef", "expirationSeconds")
+    AUDIENCES_FIELD_NUMBER: _ClassVar[int]
+    BOUNDOBJECTREF_FIELD_NUMBER: _ClassVar[int]
+    EXPIRATIONSECONDS_FIELD_NUMBER: _ClassVar[int]
+    audiences: _containers.RepeatedScalarFieldContainer[str]
+    boundObjectRef: BoundObjectReference
+    expirationSeconds: int
+    def __init__(self, audiences: _Optional[_Iterable[str]] = ..., boundObjectRef: _Optional[_Union[BoundObjectReference, _Mapping]] = ..., expirationSeconds: _Optional[int] = ...) -> None: ...
+
+class TokenRequestStatus(_message.Message):
+    __slots__ = ("token", "expirationTimestamp")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    EXPIRATIONTIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    expirationTimestamp: _core_pb2.Time
+    def __init__(self, token: _Optional[str] = ..., expirationTimestamp: _Optional[_Union[_core_pb2.Time, _Mapping]] = ...) -> None: ...
+
+class TokenRequest(_message.Message):
+    __slots__ = ("metadata", "spec", "status")
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    metadata: _core_pb2.ObjectMeta
+    spec: TokenRequestSpec
+    status: TokenRequestStatus
+    def __init__(self, metadata: _Optional[_Union[_core_pb2.ObjectMeta, _Mapping]] = ..., spec: _Optional[_Union[TokenRequestSpec, _Mapping]] = ..., status: _Optional[_Union[TokenRequestStatus, _Mapping]] = ...) -> None: ...

@@ -18,6 +18,7 @@ from cluster.kubernetes.authentication import Authentication
 from cluster.kubernetes.negotiation import PROTOBUF
 from cluster.kubernetes.server import KubernetesServer, tls_context
 from cluster.pb.v1 import core_pb2 as core
+from cluster.rpc.account_tokens import AccountTokens
 from cluster.rpc.identity import Credentials, Identity, issue, make_ca
 from cluster.rpc.tokens import TokenChecker
 from tests.kit.memory_client import MemoryCluster
@@ -54,7 +55,7 @@ class Api:
         self.server = KubernetesServer(
             f"{HOST}:0",
             tls_context(directory / "kubernetes"),
-            Authentication("demo", TokenChecker(credentials.ca, "demo")),
+            Authentication("demo", TokenChecker(credentials.ca, "demo"), AccountTokens(credentials.key, "demo")),
             self._connect,
             self._reach,
             cluster.client("kubernetes"),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,9 +101,59 @@ def test_lists_say_how_they_are_merged() -> None:
     assert spec["containers"]["x-kubernetes-patch-merge-key"] == "name"
     assert spec["containers"]["x-kubernetes-list-type"] == "map"
     assert spec["tolerations"]["x-kubernetes-list-type"] == "atomic"
-    assert spec["terminationGracePeriodSeconds"] == {"type": "integer", "format": "int64"}
+    grace = spec["terminationGracePeriodSeconds"]
+    assert (grace["type"], grace["format"]) == ("integer", "int64")
     assert "hostNetwork" in spec, "what Podium does not carry out is taken, too"
     assert "emptyDir" in schemas["io.k8s.api.core.v1.Volume"]["properties"], "inline fields stand where one writes them"
+
+
+def test_everything_that_explain_shows_has_a_description() -> None:
+    schemas = json.loads(openapi.document(["v3", "api", "v1"], "", OWN)[0])["components"]["schemas"]
+    pod, spec = schemas["io.k8s.api.core.v1.Pod"], schemas["io.k8s.api.core.v1.PodSpec"]
+    assert pod["description"]
+    reference = pod["properties"]["spec"]
+    assert reference["allOf"] == [{"$ref": "#/components/schemas/io.k8s.api.core.v1.PodSpec"}]
+    assert reference["description"] == "What is wanted."
+    assert spec["description"]
+    assert "SIGTERM" in spec["properties"]["terminationGracePeriodSeconds"]["description"]
+    for name in ("Pod", "PodSpec", "Container", "ServiceSpec", "ReplicationControllerSpec", "Probe", "PodStatus"):
+        for field, schema in schemas[f"io.k8s.api.core.v1.{name}"]["properties"].items():
+            assert schema.get("description"), f"{name}.{field}"
+
+
+def test_comments_become_descriptions(tmp_path: Path) -> None:
+    (tmp_path / "x.proto").write_text(
+        """
+        syntax = "proto2";
+        // --- A heading
+
+        // What it is,
+        // in two lines.
+        message Outer {
+          // First.
+          optional string a = 1;
+          optional string b = 2;  // not above it
+          // Inside.
+          message Inner {
+            // Deep.
+            optional string c = 1;
+          }
+        }
+        """
+    )
+    descriptors = tmp_path / "x.bin"
+    protoc = [sys.executable, "-m", "grpc_tools.protoc", f"-I{tmp_path}", "--include_source_info"]
+    subprocess.run([*protoc, f"--descriptor_set_out={descriptors}", "x.proto"], check=True, cwd=tmp_path)
+    describe = Path(openapi.__file__).parents[2] / "protos" / "describe.py"
+    made = subprocess.run([sys.executable, describe, descriptors], check=True, capture_output=True, text=True).stdout
+    found: dict[str, Any] = {}
+    exec(made, found)
+    assert found["DESCRIPTIONS"] == {
+        "Outer": "What it is, in two lines.",
+        "Outer.a": "First.",
+        "Outer.Inner": "Inside.",
+        "Outer.Inner.c": "Deep.",
+    }
 
 
 def test_the_second_version_as_json_and_as_protobuf() -> None:

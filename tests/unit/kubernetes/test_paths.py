@@ -51,7 +51,6 @@ def test_what_a_path_names(path: str, kind: str, namespace: str, name: str, subr
         "/api/v1/nothing",
         "/api/v1/pods/web",
         "/api/v1/namespaces/ns/nodes/n",
-        "/api/v1/namespaces/ns/pods/web/proxy",
         "/api/v1/namespaces/ns/pods/web/status/more",
         "/api/v1/namespaces/ns/nothing/web",
         "/secrets",
@@ -72,6 +71,9 @@ def test_what_is_not_served(path: str) -> None:
         "/api/v1/namespaces/a%00b/pods",
         "/api/v1/namespaces/a%0d%0ab/pods",
         "/api/v1/namespaces/%ff/pods",
+        "/api/v1/namespaces/%zz/pods",
+        "/api/v1/namespaces/default/pods/%4",
+        "/api/v1/namespaces/default/pods/%",
         "/" + "a" * 5000,
     ],
 )

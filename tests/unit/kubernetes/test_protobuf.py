@@ -66,6 +66,8 @@ _NAMES = {
     "ListHead": "PodList",
     "EndpointPort": "core.v1.EndpointPort",
     "TypeMeta": "runtime.TypeMeta",
+    "ReportedEvent": "events.v1.Event",
+    "Event": "core.v1.Event",
 }
 """Messages that are called otherwise in Kubernetes, or of whose name it has several."""
 _SCALARS = {
@@ -195,7 +197,8 @@ async def test_protobuf_and_json_say_the_same(api: Api, cluster: MemoryCluster, 
     assert kind == f"{row.kind.api_version} {row.kind.name}"
     assert {"apiVersion": shown["apiVersion"], "kind": shown["kind"], **said} == shown
     # And what is sent back in protobuf is read as if it were JSON.
-    reread = read_dict(PROTOBUF, protobuf.one(stored), row.kind.name)
+    sent = protobuf.envelope(row.kind.name, row.kind.api_version, protobuf.raw_of(stored))
+    reread = read_dict(PROTOBUF, sent, row.kind.name)
     assert without_nothing(reread) == without_nothing(aside.plain(stored, exact=True))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cluster.api.errors import TooManyRequests
+from cluster.client import operations
 from cluster.client.interface import ClusterClient
 from cluster.kubernetes.patching import JSON_PATCH, MERGE, STRATEGIC
 from cluster.pb.v1 import cluster_pb2 as wire
@@ -58,6 +59,50 @@ async def test_a_dry_run_writes_nothing(api: Api, cluster: MemoryCluster) -> Non
     assert found is not None
     assert not found.metadata.labels
     assert (await api.ask("POST", f"{PODS}?dryRun=some", manifest("other"))).code == 422
+
+
+async def test_a_dry_run_answers_with_the_version_that_there_is(api: Api, cluster: MemoryCluster) -> None:
+    """For `kubectl diff`: nothing but the change is another."""
+    created = await api.ask("POST", f"{PODS}?dryRun=All", manifest())
+    assert "resourceVersion" not in created.body["metadata"]
+    await api.ask("POST", PODS, manifest())
+    found = cluster.find(core.Pod, "web")
+    assert found is not None
+    stored = core.Pod()
+    stored.CopyFrom(found)
+    stored.status.phase = "Running"
+    await cluster.client("controllers").write([operations.update_status(stored)])
+    before = (await api.get(f"{PODS}/web")).body
+    change = {"metadata": {"labels": {"a": "b"}}}
+    patched = (await patch(api, f"{PODS}/web?dryRun=All", MERGE, change)).body
+    wanted = {**before, "metadata": before["metadata"] | change["metadata"]}
+    replaced = (await api.ask("PUT", f"{PODS}/web?dryRun=All", wanted)).body
+    for answer in (patched, replaced):
+        assert answer["metadata"].pop("labels") == {"a": "b"}
+        assert answer == before
+
+
+async def test_nobody_is_shown_what_a_dry_run_would_have_written(api: Api, cluster: MemoryCluster) -> None:
+    await api.ask("POST", PODS, manifest())
+    for media in ("application/json", "application/json;as=Table;v=v1;g=meta.k8s.io"):
+        accept = {"Accept": media, "Content-Type": MERGE}
+        for value in ("dry", "real"):
+            option = "?dryRun=All" if value == "dry" else ""
+            body = {"metadata": {"labels": {"a": value}}}
+            said = await api.ask("PATCH", f"{PODS}/web{option}", body, headers=accept)
+            assert f'"a": "{value}"'.replace('"', "'") in str(said.body)
+        assert (await api.get(f"{PODS}/web")).body["metadata"]["labels"] == {"a": "real"}
+        await api.ask("PATCH", f"{PODS}/web", {"metadata": {"labels": None}}, headers={"Content-Type": MERGE})
+
+
+async def test_kubectl_is_told_what_is_invalid_where_no_field_is(api: Api, cluster: MemoryCluster) -> None:
+    """It shows the causes of what is invalid, and not the message."""
+    cluster.put(pod("web"))
+    wanted = [{"op": "test", "path": "/spec/restartPolicy", "value": "Never"}]
+    reply = await patch(api, f"{PODS}/web", "application/json-patch+json", wanted)
+    assert (reply.code, reply.reason) == (422, "Invalid")
+    (cause,) = reply.body["details"]["causes"]
+    assert cause["message"] == reply.body["message"]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +171,7 @@ async def test_what_is_carried_out_otherwise_is_warned_of(api: Api) -> None:
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}}
     reply = await api.ask("POST", "/api/v1/namespaces/default/serviceaccounts", account)
     assert reply.code == 201
-    assert "nothing is done with it" in reply.headers["Warning"]
+    assert "pods have no identity of their own" in reply.headers["Warning"]
     unnamed = {**account, "secrets": [{"kind": "Secret"}]}
     assert (await api.ask("POST", "/api/v1/namespaces/default/serviceaccounts", unnamed)).code == 422
 
