@@ -23,6 +23,7 @@ from cluster.api.errors import Invalid
 from cluster.api.json import object_to_json
 from cluster.api.json_parse import NOT_CARRIED_OUT
 from cluster.api.kinds import AnyObject
+from cluster.pb.v1 import core_pb2 as core
 
 ANNOTATION = "podium.dev/not-carried-out"
 MAX_BYTES = 64 * 1024
@@ -50,7 +51,7 @@ _QUIET: dict[str, tuple[Any, ...]] = {
 def plain(obj: AnyObject, *, exact: bool = False) -> dict[str, Any]:
     """An object as Kubernetes shows it: as JSON, with what is aside where it was written. `exact`: see `to_json`."""
     data = object_to_json(obj, exact=exact)
-    if ANNOTATION in obj.metadata.annotations:
+    if ANNOTATION in obj.metadata.annotations and not isinstance(obj, core.CustomObject):
         restore(data)
     return data
 

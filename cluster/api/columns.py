@@ -17,6 +17,7 @@ from cluster.api.hollow import is_hollow
 from cluster.api.kinds import AnyObject
 from cluster.api.meta import from_time, is_terminating
 from cluster.api.pods import SCHEDULING_GATED, is_finished
+from cluster.api.times import format_time
 from cluster.pb.v1 import core_pb2 as core
 
 Columns: TypeAlias = Sequence[tuple[str, Callable[[Any, float], str]]]
@@ -254,6 +255,11 @@ COLUMNS: dict[str, Columns] = {
         ("ALLOWED DISRUPTIONS", lambda o, _: str(o.status.disruptionsAllowed)),
         _AGE,
     ),
+    "CustomResourceDefinition": (
+        _NAME,
+        ("CREATED AT", lambda o, _: format_time(o.metadata.creationTimestamp.seconds)),
+    ),
+    "CustomObject": (_NAME, ("RESOURCE", lambda o, _: o.resource), _AGE),
     "Fault": (
         _NAME,
         ("TARGET", lambda o, _: fault_target(o)),

@@ -70,6 +70,15 @@ def custom_status(obj: core.CustomObject) -> Any:
     return unpack(obj.status) if obj.status else None
 
 
+def custom_conditions(obj: core.CustomObject) -> list[tuple[str, str]]:
+    """Types and statuses of the conditions in its status, as far as it has any."""
+    status = custom_status(obj)
+    found = status.get("conditions") if isinstance(status, dict) else None
+    if not isinstance(found, list):
+        return []
+    return [(str(each.get("type")), str(each.get("status"))) for each in found if isinstance(each, dict)]
+
+
 def set_content(obj: core.CustomObject, data: dict[str, Any]) -> None:
     """Puts what stands in `data` beside apiVersion, kind and metadata into the object, in the form in which it is kept:
     equal values are equal bytes."""

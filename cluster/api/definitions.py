@@ -9,15 +9,20 @@ its names is gone. Versions differ in apiVersion alone (`spec.conversion.strateg
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from cluster.api.conditions import FALSE, TRUE, is_condition_true, set_condition
-from cluster.api.meta import is_terminating
+from cluster.api.formats import KNOWN
+from cluster.api.kinds import KINDS, Kind, kind_of_type
 from cluster.api.raw_json import unpack
+from cluster.api.structural import EMBEDDED, RULES, subschemas
 from cluster.pb.v1 import core_pb2 as core
 
 NAMES_ACCEPTED, ESTABLISHED, TERMINATING = "NamesAccepted", "Established", "Terminating"
 NAMESPACED, CLUSTER = "Namespaced", "Cluster"
+OUR_GROUPS = frozenset(kind.api_version.partition("/")[0] for kind in KINDS if "/" in kind.api_version)
+"""Of the cluster's own kinds: nobody defines kinds there."""
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 """The finalizer that keeps a definition until its objects are gone."""
 
@@ -57,13 +62,6 @@ def schema_of(version: core.CustomResourceDefinitionVersion) -> dict[str, Any]:
 def has_status(version: core.CustomResourceDefinitionVersion) -> bool:
     """The status is written apart from the rest."""
     return version.subresources.HasField("status")
-
-
-def replicas_path(version: core.CustomResourceDefinitionVersion) -> tuple[str, ...] | None:
-    """The fields on the way to how many there shall be; None: the version has no scale subresource."""
-    if not version.subresources.HasField("scale"):
-        return None
-    return tuple(filter(None, version.subresources.scale.specReplicasPath.split(".")))
 
 
 def selectable_paths(definition: core.CustomResourceDefinition) -> list[str]:
@@ -144,11 +142,53 @@ def mark_terminating(definition: core.CustomResourceDefinition, now_s: float) ->
     )
 
 
+def row_of(definition: core.CustomResourceDefinition) -> Kind:
+    """The kind that it describes, as a row like those of our own kinds; its plural is the definition's name."""
+    spec = definition.spec
+    version = storage_version(definition)
+    return replace(
+        kind_of_type(core.CustomObject),
+        plural=definition.metadata.name,
+        field=definition_name(spec.names.singular, spec.group),
+        short_names=tuple(spec.names.shortNames),
+        namespaced=is_namespaced(definition),
+        api_version=f"{spec.group}/{version.name if version is not None else ''}",
+    )
+
+
+def defined_by_word(
+    definitions: Iterable[core.CustomResourceDefinition], word: str
+) -> core.CustomResourceDefinition | None:
+    """The definition of the kind meant by a word on the command line: "widgets", "widget", "wd", "Widget",
+    "widgets.example.com", "widget.example.com". Of several the first by name."""
+    wanted = word.lower()
+    for definition in sorted(definitions, key=lambda each: each.metadata.name):
+        names, group = definition.spec.names, definition.spec.group
+        words = {name.lower() for name in (names.plural, names.singular, names.kind) if name}
+        if wanted in words or wanted in {definition_name(one, group) for one in words} or wanted in names.shortNames:
+            return definition
+    return None
+
+
+def defined_as(
+    definitions: Iterable[core.CustomResourceDefinition], api_version: str, kind: str
+) -> core.CustomResourceDefinition | None:
+    """The definition of the kind that a manifest's apiVersion and kind mean."""
+    group, _, version = api_version.rpartition("/")
+    for definition in definitions:
+        if (definition.spec.group, definition.spec.names.kind) == (group, kind) and version_named(definition, version):
+            return definition
+    return None
+
+
+def may_be_defined(api_version: str) -> bool:
+    """Whether users may define kinds of this apiVersion: its group has a dot, and is none of ours."""
+    group = api_version.rpartition("/")[0]
+    return "." in group and group not in OUR_GROUPS
+
+
 def rules_not_enforced(definition: core.CustomResourceDefinition) -> Iterator[str]:
     """One sentence for what is asked for and not carried out, with the path of the value that it is about."""
-    from cluster.api.formats import KNOWN
-    from cluster.api.structural import EMBEDDED, RULES, subschemas
-
     for index, version in enumerate(definition.spec.versions):
         rules, embedded, formats = [], [], []
         for path, schema in subschemas(schema_of(version)):
@@ -170,8 +210,3 @@ def rules_not_enforced(definition: core.CustomResourceDefinition) -> Iterator[st
 def _few(paths: list[str], limit: int = 10) -> str:
     more = f" and {len(paths) - limit} more" if len(paths) > limit else ""
     return ", ".join(paths[:limit]) + more
-
-
-def reachable(definition: core.CustomResourceDefinition) -> bool:
-    """Objects can be made: it is established, and is not being deleted."""
-    return is_established(definition) and not is_terminating(definition)

@@ -60,7 +60,7 @@ def _collect(value: Any, shape: Shape, path: Path, paths: set[Path]) -> None:
             if value:
                 return
         elif shape.is_set:
-            paths.update((*path, value_step(item)) for item in value)
+            paths.update((*path, f"v:{json.dumps(item)}") for item in value)
             if value:
                 return
     paths.add(path)
@@ -70,11 +70,6 @@ def step_of(item: dict[str, Any], shape: Shape) -> str:
     """The step to an item of a list of that shape: k:{"name":"main"}."""
     chosen = {key: item.get(key, shape.default_of(key)) for key in sorted(shape.keys)}
     return f"k:{json.dumps(chosen, separators=(',', ':'), sort_keys=True)}"
-
-
-def value_step(value: Any) -> str:
-    """The step to a value of a list that is a set: v:"a"."""
-    return f"v:{json.dumps(value, separators=(',', ':'), sort_keys=True)}"
 
 
 # --- as managedFields write them

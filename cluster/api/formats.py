@@ -14,8 +14,7 @@ Matcher = Callable[[str], bool]
 
 def _by(pattern: str) -> Matcher:
     """All of the text is like that. Only patterns that can fit in one way stand here, so `re` takes linear time."""
-    compiled = re.compile(pattern, re.ASCII)
-    return lambda text: compiled.fullmatch(text) is not None
+    return lambda text: re.fullmatch(pattern, text, re.ASCII) is not None  # compiled when it is first asked for
 
 
 def _is(read: Callable[[str], object]) -> Matcher:

@@ -15,11 +15,12 @@ Where the paths come from is in `field_sets.py`. All works on JSON's values. Pur
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from cluster.api.field_sets import Path, fields_of, from_fields_v1, step_of, to_fields_v1, value_step
+from cluster.api.field_sets import Path, fields_of, from_fields_v1, step_of, to_fields_v1
 from cluster.api.problems import Report
 from cluster.api.shapes import Shape
 
@@ -28,6 +29,8 @@ MAX_UPDATERS = 10
 """Entries of updates; if there are more, the oldest become one, under the name `ANCIENT`."""
 ANCIENT = "ancient-changes"
 MAX_NAME_BYTES = 128
+
+STATUS, SCALE = "status", "scale"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +44,9 @@ class Manager:
     """Through which it was written; empty: the object itself."""
 
     def is_about(self, path: Path, shape: Shape) -> bool:
-        """Whether it can be written so: a status that is apart, through its subresource alone."""
-        if self.subresource == "status":
-            return path[0] == "f:status"
-        if self.subresource == "scale":
-            return path == tuple(f"f:{step}" for step in shape.scale)
-        return path[0][2:] not in shape.apart
+        """Whether it can be written so: what is written apart (a status) through its subresource alone."""
+        name = path[0].removeprefix("f:")
+        return name == STATUS if self.subresource == STATUS else name not in shape.apart
 
 
 Managers: TypeAlias = dict[Manager, frozenset[Path]]
@@ -179,10 +179,11 @@ def _compare(old: Any, new: Any, shape: Shape, path: Path, paths: set[Path]) -> 
                     paths.add((*path, step))
                 before = items.get(step, {})
                 for key, value in item.items():
-                    _compare(before.get(key, _ABSENT), value, shape.under(key), (*path, step, f"f:{key}"), paths)
+                    place = (*path, step, f"f:{key}")
+                    _compare(before.get(key, _ABSENT), value, shape.under(key), place, paths)
             return
         if shape.is_set:
             known = old if isinstance(old, list) else []
-            paths.update((*path, value_step(item)) for item in new if item not in known)
+            paths.update((*path, f"v:{json.dumps(item)}") for item in new if item not in known)
             return
     paths.add(path)

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cluster.api.defaults import apply_defaults
+from cluster.api.definitions import may_be_defined
 from cluster.api.errors import ApiError, FieldError, Invalid
-from cluster.api.json import object_from_json, read_json
+from cluster.api.json import custom_from_json, object_from_json, read_json
 from cluster.api.json_parse import MAX_PROBLEMS
 from cluster.api.kinds import BY_NAME, AnyObject
 from cluster.api.validation import validate
@@ -112,7 +113,7 @@ def _read(text: str | bytes, source: str) -> tuple[list[Manifest], list[FieldErr
             note(line, path, message, "FieldValueDuplicate")
         for data, lines, prefix in _objects(document):
             try:
-                obj = object_from_json(data)
+                obj = _object(data)
                 errors = _check(obj)
             except Invalid as refusal:
                 obj, errors = None, list(refusal.causes) or [FieldError("", refusal.message)]
@@ -122,6 +123,16 @@ def _read(text: str | bytes, source: str) -> tuple[list[Manifest], list[FieldErr
             if obj is not None and not errors:
                 manifests.append(Manifest(source, lines.line, obj, data))
     return manifests, problems
+
+
+def _object(data: Any) -> AnyObject:
+    """An object of one of our kinds; or one of a kind that users may have defined: of which definition it is, only the
+    cluster knows (`cluster.client.definitions`)."""
+    if isinstance(data, dict):
+        version, kind = data.get("apiVersion"), data.get("kind")
+        if isinstance(version, str) and isinstance(kind, str) and kind and may_be_defined(version):
+            return custom_from_json(data, "")
+    return object_from_json(data)
 
 
 def _documents(text: str | bytes) -> list[Document]:

@@ -95,10 +95,10 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
 """(kind of identity, kind of object) -> verb -> with which objects. Absent: denied."""
 
 CLIENTS = frozenset({"admin", "controllers", "scheduler", "node", "hollow", "proxy", "dns"})
+_EVERYONE = CLIENTS | {"master", "kubernetes"}
 _ASKERS = CLIENTS | {"serviceaccount"}
 _READERS = _ASKERS | {"kubernetes"}
 """... who serves Kubernetes' API reads which kinds users have defined, by its own right."""
-_EVERYONE = CLIENTS | {"master", "kubernetes"}
 
 CALLS: dict[str, frozenset[str]] = {
     "/cluster.pb.v1.Cluster/Get": _READERS,

@@ -3,9 +3,10 @@
     shape = OfMessage(Pod)                        shape.under("spec").under("containers").keys == ("name",)
     shape = OfSchema(schema of a definition)      the same, as x-kubernetes-list-type and its kin say
 
-Server-side apply goes by it. Of Podium's own kinds the descriptors say which message stands where, and what the keys of
-a list are is Kubernetes' to say: it stands here, and in `list_keys.py`. Of kinds that users define, the
-schema says all of it. Where nothing is known, objects are taken apart and lists are not, as in Kubernetes. Pure.
+Server-side apply, and who answers for which fields, go by it. Of Podium's own kinds the descriptors say which message
+stands where, and what the keys of a list are is Kubernetes' to say: it stands here, and in `list_keys.py`. Of kinds
+that users define, the schema says all of it. Where nothing is known, objects are taken apart and lists are not, as in
+Kubernetes. Pure.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
 
-from cluster.api.list_keys import field_named, merge_key, merges_values, message_of
+from cluster.api.json_print import map_entry
+from cluster.api.list_keys import field_named, merge_key, merges_values
 from cluster.pb.v1 import core_pb2 as core
 
 _SEVERAL_KEYS = {
@@ -24,7 +27,6 @@ _SEVERAL_KEYS = {
     ("PodSpec", "topologySpreadConstraints"): ("topologyKey", "whenUnsatisfiable"),
 }
 _DEFAULTS = {"protocol": "TCP"}
-_REPLICAS = ("spec", "replicas")
 _ATOMIC_FIELDS = frozenset(
     (
         *(("PodSpec", "nodeSelector"), ("ServiceSpec", "selector"), ("ReplicationControllerSpec", "selector")),
@@ -61,11 +63,6 @@ class Shape(Protocol):
     @property
     def apart(self) -> tuple[str, ...]:
         """Of a whole object: its fields that are not written with the rest of it."""
-        ...
-
-    @property
-    def scale(self) -> tuple[str, ...]:
-        """Of a whole object: the fields on the way to how many there shall be of what it makes."""
         ...
 
     def default_of(self, key: str) -> Any:
@@ -111,10 +108,6 @@ class OfMessage:
     def apart(self) -> tuple[str, ...]:
         return ("status",)
 
-    @property
-    def scale(self) -> tuple[str, ...]:
-        return _REPLICAS
-
     def default_of(self, key: str) -> Any:
         return _DEFAULTS.get(key)
 
@@ -122,7 +115,7 @@ class OfMessage:
         found = field_named(self._message, name)
         if found is None:
             return UNKNOWN
-        return OfMessage(message_of(found), found)
+        return OfMessage(None if map_entry(found[1]) is not None else found[1].message_type, found)
 
 
 UNKNOWN = OfMessage(None)
@@ -154,10 +147,6 @@ class OfSchema:
     def apart(self) -> tuple[str, ...]:
         return ()
 
-    @property
-    def scale(self) -> tuple[str, ...]:
-        return _REPLICAS
-
     def default_of(self, key: str) -> Any:
         properties = (self._schema.get("items") or {}).get("properties") or {}
         return (properties.get(key) or {}).get("default")
@@ -175,19 +164,18 @@ class OfSchema:
 class OfCustom(OfSchema):
     """The shape of a whole object of a kind that users define."""
 
-    def __init__(self, schema: Mapping[str, Any], *, status_apart: bool, scale: tuple[str, ...] | None = None) -> None:
-        """`scale`: as its definition says; None: where Kubernetes' own kinds have it."""
+    def __init__(self, schema: Mapping[str, Any], *, status_apart: bool) -> None:
         super().__init__(schema)
         self._apart = ("status",) if status_apart else ()
-        self._scale = scale or _REPLICAS
 
     @property
     def apart(self) -> tuple[str, ...]:
         return self._apart
 
-    @property
-    def scale(self) -> tuple[str, ...]:
-        return self._scale
-
     def under(self, name: str) -> Shape:
         return METADATA if name == "metadata" else super().under(name)
+
+
+def shape_of(obj: Message) -> Shape:
+    """That of an object of Podium's own kinds."""
+    return OfMessage(cast(Descriptor, obj.DESCRIPTOR))

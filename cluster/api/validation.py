@@ -210,5 +210,5 @@ def invalid(obj: AnyObject, errors: Sequence[FieldError]) -> Invalid:
     text = shown[0] if len(shown) == 1 else f"[{', '.join(shown)}]"
     kind = kind_of(obj).name
     if isinstance(obj, core.CustomObject):
-        kind = f"{obj.kind}.{obj.resource.partition('.')[2]}"
+        kind = f"{obj.kind}.{obj.apiVersion.rpartition('/')[0]}"
     return Invalid(f'{kind} "{name}" is invalid: {text}', causes=errors)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
-from cluster.api.definitions import CLUSTER, NAMESPACED, definition_name, is_established
-from cluster.api.kinds import KINDS
+from cluster.api.definitions import CLUSTER, NAMESPACED, OUR_GROUPS, definition_name, is_established, schema_of
+from cluster.api.errors import FieldError
 from cluster.api.names import dns1035_label_problems, dns1123_subdomain_problems
 from cluster.api.problems import Report
 from cluster.api.raw_json import unpack
-from cluster.api.validation_schema import validate_schema
 from cluster.pb.v1 import core_pb2 as core
 
 APPROVED = "api-approved.kubernetes.io"
@@ -23,7 +23,6 @@ MAX_VERSIONS = 100
 COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "name", "password")
 _PROTECTED = ("k8s.io", "kubernetes.io")
-_OURS = frozenset(kind.api_version.partition("/")[0] for kind in KINDS if "/" in kind.api_version)
 _WARNING_MAX_BYTES = 256
 _simple_path = re.compile(r"(\.[a-zA-Z_][a-zA-Z0-9_-]*|\['[a-zA-Z0-9_./-]{1,253}'\])+", re.ASCII)
 """Fields only: no lists, no filters."""
@@ -74,11 +73,10 @@ def validate_definition_update(
 
 
 def validate_custom_object(report: Report, obj: core.CustomObject) -> None:
-    """What can be said of an object without its definition: that it says whose it is."""
-    if not obj.resource:
-        report.required("resource")
-    if not obj.kind:
-        report.required("kind")
+    """What can be said of an object without its definition: that it says what it is."""
+    for field, value in (("apiVersion", obj.apiVersion), ("kind", obj.kind)):
+        if not value:
+            report.required(field)
 
 
 def _group(report: Report, definition: core.CustomResourceDefinition) -> None:
@@ -89,7 +87,7 @@ def _group(report: Report, definition: core.CustomResourceDefinition) -> None:
     report.check("spec.group", group, dns1123_subdomain_problems(group))
     if "." not in group:
         report.invalid("spec.group", group, "should be a domain with at least one dot")
-    if group in _OURS:
+    if group in OUR_GROUPS:
         report.forbidden("spec.group", f"{group} is a group of the cluster's own kinds")
     protected = any(group == suffix or group.endswith(f".{suffix}") for suffix in _PROTECTED)
     if protected and not definition.metadata.annotations.get(APPROVED):
@@ -161,13 +159,9 @@ def _version(report: Report, version: core.CustomResourceDefinitionVersion, path
     if not version.schema.openAPIV3Schema.Raw:
         report.required(where, "schemas are required")
         return
-    try:
-        schema = unpack(version.schema.openAPIV3Schema.Raw)
-    except ValueError as error:
-        report.invalid(where, "schema", f"it is not JSON: {error}")
-        return
-    validate_schema(report, where, schema)
-    _selectable(report, version, schema, path)
+    for problem in _schema_problems(version.schema.openAPIV3Schema.Raw, where):
+        report.add(problem.path, problem.message, problem.reason)
+    _selectable(report, version, path)
 
 
 def _column(report: Report, column: core.CustomResourceColumnDefinition, path: str) -> None:
@@ -201,7 +195,28 @@ def _scale(report: Report, scale: core.CustomResourceSubresourceScale, path: str
             report.invalid(where, value, f"should be a json path under {' or '.join(root[:-1] for root in roots)}")
 
 
-def _selectable(report: Report, version: core.CustomResourceDefinitionVersion, schema: object, path: str) -> None:
+@lru_cache(8)
+def _schema_problems(raw: bytes, where: str) -> tuple[FieldError, ...]:
+    """What is wrong with a schema. It is remembered: a large one takes a while, and most writes do not change it."""
+    from cluster.api.validation_schema import validate_schema  # only who has definitions pays for it
+
+    report = Report()
+    try:
+        schema = unpack(raw)
+    except (ValueError, RecursionError) as error:
+        report.invalid(where, "schema", f"it is not JSON: {error}"[:200])
+    else:
+        validate_schema(report, where, schema)
+    return tuple(report.errors)
+
+
+def _selectable(report: Report, version: core.CustomResourceDefinitionVersion, path: str) -> None:
+    if not version.selectableFields:
+        return
+    try:
+        schema = schema_of(version)
+    except (ValueError, RecursionError):
+        return  # which is said already
     seen: set[str] = set()
     for index, field in enumerate(version.selectableFields):
         where = f"{path}.selectableFields[{index}].jsonPath"

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from cluster.cli.exits import CommandError, ExitCode, say
-from cluster.cli.session import Session, cluster_option, namespace_option, run, targets
+from cluster.cli.session import (
+    Session,
+    cluster_option,
+    defined_targets,
+    known_targets,
+    namespace_option,
+    narrowed,
+    run,
+)
+
+if TYPE_CHECKING:
+    from cluster.api.kinds import Kind
+    from cluster.api.meta import Key
 
 
 @click.command(
@@ -52,7 +66,8 @@ def delete_command(
     """Delete objects. Pods get their grace period to end; a controller's pods go with it."""
     if bool(what) == bool(paths):
         raise click.UsageError("name what to delete, either KIND NAME or -f FILE")
-    if (selector or everything) and (paths or any(name for _, name in targets(what))):
+    known = known_targets(what) if what else []
+    if (selector or everything) and (paths or _names(known)):
         raise click.UsageError("names, -f and -l or --all exclude each other")
 
     async def body(session: Session) -> int:
@@ -61,21 +76,28 @@ def delete_command(
         from cluster.api.meta import Key, key_of
         from cluster.cli.apply import read
         from cluster.client import operations
+        from cluster.client.definitions import find_definitions
         from cluster.pb.v1 import core_pb2 as core
 
         keys: list[Key] = []
         if paths:
-            for manifest in reversed(read(paths)):
+            for manifest in reversed(await find_definitions(session.client, read(paths), namespace)):
                 key = key_of(manifest.object)
-                namespaced = kind_of(manifest.object).namespaced
-                keys.append(Key(key.kind, (key.namespace or namespace) if namespaced else "", key.name))
+                if kind_of(manifest.object).namespaced and not isinstance(manifest.object, core.CustomObject):
+                    key = key._replace(namespace=key.namespace or namespace)
+                keys.append(key)
         else:
-            for kind, name in targets(what):
+            wanted = known if known is not None else await defined_targets(session.client, what)
+            if (selector or everything) and _names(wanted):
+                raise click.UsageError("names, -f and -l or --all exclude each other")
+            for kind, name in wanted:
                 where = namespace if kind.namespaced else ""
                 if name:
                     keys.append(Key(kind.name, where, name))
                 elif selector or everything:
-                    listed = await session.client.list(kind.message, where, label_selector=selector)
+                    listed = await session.client.list(
+                        kind.message, where, label_selector=selector, field_selector=narrowed(kind, "")
+                    )
                     keys += [key_of(obj) for obj in listed.items]
                 else:
                     raise click.UsageError(f"name the {kind.plural} to delete, or give -l or --all")
@@ -94,7 +116,7 @@ def delete_command(
         code = ExitCode.OK
         uids: dict[Key, str] = {}
         for key, result in zip(keys, outcome.outcomes, strict=True):
-            word = f"{key.kind.lower()}/{key.name}"
+            word = word_of(key)
             if isinstance(result.error, NotFound):
                 if not ignore_not_found:
                     say(f"error: {result.error}")
@@ -110,6 +132,15 @@ def delete_command(
         return code
 
     return run(ctx, body)
+
+
+def _names(wanted: list[tuple[Kind, str]] | None) -> bool:
+    return any(name for _, name in wanted or ())
+
+
+def word_of(key: Key) -> str:
+    """An object as it is told: pod/web; widgets.example.com/blue of a kind that users define."""
+    return key.name if key.kind == "CustomObject" else f"{key.kind.lower()}/{key.name}"
 
 
 async def wait_gone(session: Session, uids: dict, timeout: float) -> None:  # type: ignore[type-arg]
@@ -137,7 +168,7 @@ async def wait_gone(session: Session, uids: dict, timeout: float) -> None:  # ty
                 elif live.metadata.finalizers:
                     held[key] = f" (held by the finalizer {', '.join(live.metadata.finalizers)})"
         if left and clock.monotonic() > deadline:
-            names = ", ".join(f"{key.kind.lower()}/{key.name}{held[key]}" for key in left)
+            names = ", ".join(f"{word_of(key)}{held[key]}" for key in left)
             raise CommandError(f"still there after {timeout:g} s: {names}. See: podium describe …", ExitCode.TIMEOUT)
         if left:
             await asyncio.sleep(delay_s)

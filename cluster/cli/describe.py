@@ -10,7 +10,7 @@ import click
 from cluster.cli.at import AsOf, Moment, moment_option
 from cluster.cli.exits import ExitCode, say
 from cluster.cli.rows import conditions, pairs, row, rows, when
-from cluster.cli.session import Session, cluster_option, namespace_option, run, targets
+from cluster.cli.session import Session, cluster_option, defined_targets, known_targets, namespace_option, narrowed, run
 
 if TYPE_CHECKING:
     from cluster.api.kinds import AnyObject, Kind
@@ -39,9 +39,10 @@ def describe_command(
     ctx: click.Context, what: tuple[str, ...], selector: str, at: Moment | None, namespace: str
 ) -> int:
     """Show objects in detail, with their events. A name may be the beginning of one."""
-    wanted = targets(what)
+    known = known_targets(what)
 
     async def body(session: Session) -> int:
+        wanted = known if known is not None else await defined_targets(session.client, what)
         source = AsOf(session.client, at) if at is not None else session.client
         texts = []
         for kind, name in wanted:
@@ -59,21 +60,23 @@ def describe_command(
 async def _find(source: Source, kind: Kind, name: str, namespace: str, selector: str) -> list[AnyObject]:
     """The named object, those whose names begin so, or all."""
     from cluster.api.errors import NotFound
+    from cluster.api.meta import key_of
 
     if not name:
-        return list((await source.list(kind.message, namespace, label_selector=selector)).items)
+        fields = narrowed(kind, "")
+        return list((await source.list(kind.message, namespace, label_selector=selector, field_selector=fields)).items)
     try:
         return [await source.get(kind.message, name, namespace)]
     except NotFound:
-        listed = (await source.list(kind.message, namespace)).items
-        matching = [obj for obj in listed if obj.metadata.name.startswith(name)]
+        listed = (await source.list(kind.message, namespace, field_selector=narrowed(kind, ""))).items
+        matching = [obj for obj in listed if key_of(obj).name.startswith(name)]
         if not matching:
             raise
         return matching
 
 
 async def _describe(source: Source, kind: Kind, obj: AnyObject) -> str:
-    from cluster.cli import describe_service
+    from cluster.cli import describe_custom, describe_service
     from cluster.cli.describe_placement import disruption_budget, priority_class
     from cluster.pb.v1 import core_pb2 as core
 
@@ -89,6 +92,8 @@ async def _describe(source: Source, kind: Kind, obj: AnyObject) -> str:
         "PriorityClass": priority_class,
         "PodDisruptionBudget": disruption_budget,
         "Fault": _fault,
+        "CustomResourceDefinition": describe_custom.definition,
+        "CustomObject": describe_custom.custom_object,
     }
     if kind.name in writers:
         lines += writers[kind.name](obj)
@@ -445,7 +450,8 @@ async def _events(source: Source, kind: Kind, obj: AnyObject) -> list[str]:
     from cluster.cli.printers import align, clean
     from cluster.pb.v1 import core_pb2 as core
 
-    selector = f"involvedObject.kind={kind.name},involvedObject.name={obj.metadata.name}"
+    about = obj.kind if isinstance(obj, core.CustomObject) else kind.name
+    selector = f"involvedObject.kind={about},involvedObject.name={obj.metadata.name}"
     events = (await source.list(core.Event, obj.metadata.namespace, field_selector=selector)).items
     mine = [e for e in events if e.involvedObject.uid in ("", obj.metadata.uid) or kind.name == "Node"]
     if not mine:

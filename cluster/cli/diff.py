@@ -14,7 +14,7 @@ import click
 
 from cluster.cli.at import NOW, Moment, moment_option
 from cluster.cli.exits import CommandError, ExitCode, report, say
-from cluster.cli.session import Session, cluster_option, namespace_option, one_target, run
+from cluster.cli.session import Session, cluster_option, named, namespace_option, one_defined, one_known, run
 
 if TYPE_CHECKING:
     from cluster.api.kinds import AnyObject, Kind
@@ -57,15 +57,16 @@ def diff_command(
     Exit code 0: nothing, 1: something, 2 or more: an error."""
     if begin is None:
         raise click.UsageError("give --from REVISION|TIME")
-    kind, name = one_target(what)
+    known = one_known(what)
     moments = (begin, end or NOW)
 
     async def body(session: Session) -> int:
+        kind, name = known or await one_defined(session.client, what)
         where = namespace if kind.namespaced else ""
         states = [await state_at(session, kind, name, where, moment) for moment in moments]
         (old, old_when), (new, new_when) = states
         before, after = (shown(obj, everything=everything) for obj in (old, new))
-        labels = [f"{kind.field}/{name} {when}" for when in (old_when, new_when)]
+        labels = [f"{named(kind, name)} {when}" for when in (old_when, new_when)]
         return show(before, after, labels, output)
 
     try:

@@ -10,7 +10,15 @@ import click
 
 from cluster.cli.at import AsOf, Moment, moment_option
 from cluster.cli.exits import CommandError, say
-from cluster.cli.session import Session, cluster_option, namespace_options, run, targets
+from cluster.cli.session import (
+    Session,
+    cluster_option,
+    defined_targets,
+    known_targets,
+    namespace_options,
+    narrowed,
+    run,
+)
 
 if TYPE_CHECKING:
     from cluster.api.kinds import AnyObject, Kind
@@ -57,22 +65,25 @@ def get_command(
 ) -> int:
     """List objects. Kinds: pods (po), nodes (no), replicationcontrollers (rc), services (svc), endpoints (ep), events
     (ev), namespaces (ns), configmaps (cm), secrets, leases, priorityclasses (pc), poddisruptionbudgets (pdb),
-    serviceaccounts (sa), faults, or all (pods, rc, svc)."""
-    wanted = targets(what)
-    names = [name for _, name in wanted if name]
-    if names and (selector or field_selector):
-        raise click.UsageError("names and selectors exclude each other")
+    serviceaccounts (sa), faults, customresourcedefinitions (crd), kinds that these define, customobjects (objects of
+    all such kinds), or all (pods, rc, svc)."""
     if at is not None and watch:
         raise click.UsageError("--at shows one moment; to watch from a revision on: -w --from REVISION")
     if since is not None and not watch:
         raise click.UsageError("--from goes with --watch; what was at a revision: --at REVISION")
-    if watch and len({kind.name for kind, _ in wanted}) > 1:
-        raise click.UsageError("--watch takes one kind")
     view = View(output or "", namespaces=all_namespaces, headers=not no_headers, show_labels=show_labels)
-    view.kind_prefix = len({kind.name for kind, _ in wanted}) > 1
     space = "" if all_namespaces else namespace
+    known = known_targets(what)
+    if known is not None:
+        _check(known, selector or field_selector, watch=watch)
 
     async def body(session: Session) -> int:
+        wanted = known
+        if wanted is None:
+            wanted = await defined_targets(session.client, what)
+            _check(wanted, selector or field_selector, watch=watch)
+        names = [name for _, name in wanted if name]
+        view.kind_prefix = len({kind.plural for kind, _ in wanted}) > 1
         if watch:
             await watch_kind(session, wanted, space, selector, field_selector, view, since)
             return 0
@@ -86,7 +97,8 @@ def get_command(
                 missing += obj is None
                 items = [obj] if obj is not None else []
             else:
-                listed = await source.list(kind.message, where, label_selector=selector, field_selector=field_selector)
+                fields = narrowed(kind, field_selector)
+                listed = await source.list(kind.message, where, label_selector=selector, field_selector=fields)
                 items = list(listed.items)
             if found and found[-1][0] is kind:
                 found[-1][1].extend(items)
@@ -98,6 +110,14 @@ def get_command(
         return 3 if missing else 0
 
     return run(ctx, body)
+
+
+def _check(wanted: Sequence[tuple[Kind, str]], selector: str, *, watch: bool) -> None:
+    """Raises UsageError for what does not go together."""
+    if selector and any(name for _, name in wanted):
+        raise click.UsageError("names and selectors exclude each other")
+    if watch and len({kind.plural for kind, _ in wanted}) > 1:
+        raise click.UsageError("--watch takes one kind")
 
 
 async def _get_or_complain(source: ClusterClient | AsOf, kind: Kind, name: str, namespace: str) -> AnyObject | None:
@@ -194,9 +214,10 @@ async def watch_kind(
     from cluster.client.interface import EventType
 
     kind = wanted[0][0]
-    names = {name for _, name in wanted if name}
+    names = {name.rpartition("/")[2] for _, name in wanted if name}  # of RESOURCE/NAME, the name
     if len(names) == 1:
         field_selector = f"metadata.name={next(iter(names))}"
+    field_selector = narrowed(kind, field_selector)
     seen_revision, away = since, False
     while True:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cluster.cli.exits import CommandError
-from cluster.cli.session import Session, cluster_option, namespace_option, run, targets
+from cluster.cli.session import Session, cluster_option, defined_targets, known_targets, namespace_option, narrowed, run
 
 
 @click.command(
@@ -36,8 +36,8 @@ def label_command(ctx: click.Context, words: tuple[str, ...], selector: str, ove
             names.append(word)
     if not changes:
         raise click.UsageError("give at least one KEY=VALUE or KEY-")
-    wanted = targets(names)
-    if selector and any(name for _, name in wanted):
+    known = known_targets(names)
+    if selector and any(name for _, name in known or ()):
         raise click.UsageError("names and -l exclude each other")
 
     async def body(session: Session) -> int:
@@ -47,12 +47,14 @@ def label_command(ctx: click.Context, words: tuple[str, ...], selector: str, ove
         from cluster.pb.v1 import core_pb2 as core
 
         objects = []
-        for kind, name in wanted:
+        for kind, name in known if known is not None else await defined_targets(session.client, names):
             where = namespace if kind.namespaced else ""
             if name:
                 objects.append(await session.client.get(kind.message, name, where))
             elif selector:
-                objects += (await session.client.list(kind.message, where, label_selector=selector)).items
+                fields = narrowed(kind, "")
+                listed = await session.client.list(kind.message, where, label_selector=selector, field_selector=fields)
+                objects += listed.items
             else:
                 raise click.UsageError("name the objects, or give -l")
         for obj in objects:

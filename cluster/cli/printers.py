@@ -14,6 +14,7 @@ from typing import Any
 from cluster.api.columns import COLUMNS, WIDE, labels_text
 from cluster.api.json import object_to_json
 from cluster.api.kinds import AnyObject, Kind, kind_of
+from cluster.pb.v1 import core_pb2 as core
 
 
 def clean(text: str) -> str:
@@ -67,7 +68,9 @@ def align(rows: Sequence[Sequence[str]], gap: int = 3, *, at_least: list[int] | 
 
 
 def name_of(obj: AnyObject) -> str:
-    """As `-o name` prints it: pod/web-1."""
+    """As `-o name` prints it: pod/web-1, widget.example.com/blue."""
+    if isinstance(obj, core.CustomObject):
+        return f"{obj.kind.lower()}.{obj.apiVersion.rpartition('/')[0]}/{obj.metadata.name}"
     return f"{kind_of(obj).field}/{obj.metadata.name}"
 
 

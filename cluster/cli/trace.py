@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cluster.cli.exits import ExitCode, say
-from cluster.cli.session import Session, cluster_option, namespace_option, one_target, run
+from cluster.cli.session import Session, cluster_option, namespace_option, one_defined, one_known, run
 
 if TYPE_CHECKING:
     from cluster.pb.v1 import cluster_pb2 as wire
@@ -34,9 +34,11 @@ def trace_command(ctx: click.Context, what: str, output: str, namespace: str) ->
     """Show the chain of causes that made an object what it is, with the time each step took.
 
     AT counts from the first step, TOOK from the step before."""
-    kind, name = one_target(what if "/" in what else f"pod/{what}")
+    target = what if "/" in what else f"pod/{what}"
+    known = one_known(target)
 
     async def body(session: Session) -> int:
+        kind, name = known or await one_defined(session.client, target)
         where = namespace if kind.namespaced else ""
         traced = await session.client.trace(kind.message, name, where)
         if output == "text":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cluster.cli.exits import ExitCode
-from cluster.cli.session import Session, cluster_option, namespace_option, one_target, run
+from cluster.cli.session import Session, cluster_option, named, namespace_option, one_defined, one_known, run
 
 if TYPE_CHECKING:
     from cluster.pb.v1 import cluster_pb2 as wire
@@ -33,15 +33,16 @@ def undo_command(ctx: click.Context, what: str, to: int | None, dry_run: bool, o
 
     Without --to: as it was before the last change of those. Undoing an undo does it again. The status, who owns it and
     where a pod runs are not brought back."""
-    kind, name = one_target(what)
+    known = one_known(what)
 
     async def body(session: Session) -> int:
+        kind, name = known or await one_defined(session.client, what)
         where = namespace if kind.namespaced else ""
         undone = await session.client.undo(kind.message, name, where, to_revision=to, dry_run=dry_run)
         if output == "text":
-            click.echo(text(f"{kind.field}/{name}", undone, dry_run=dry_run))
+            click.echo(text(named(kind, name), undone, dry_run=dry_run))
         elif output == "name":
-            click.echo(f"{kind.field}/{name}")
+            click.echo(named(kind, name))
         else:
             from cluster.cli.past import as_document
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cluster.cli.exits import CommandError, ExitCode
-from cluster.cli.session import Session, cluster_option, namespace_option, run, targets
+from cluster.cli.session import Session, cluster_option, defined_targets, known_targets, namespace_option, narrowed, run
 
 if TYPE_CHECKING:
     from cluster.api.kinds import AnyObject, Kind
@@ -51,13 +51,17 @@ def wait_command(
     """Wait until a condition holds for every named object."""
     check = parse_condition(until)
     timeout_s = parse_duration(timeout)
-    wanted = targets(what)
-    if any((name == "") != (bool(selector) or everything) for _, name in wanted):
-        raise click.UsageError("name the objects, or give -l or --all")
+    known = known_targets(what)
+    if known is not None:
+        _check_names(known, bool(selector) or everything)
 
     async def body(session: Session) -> int:
         from cluster.actor.clock import SystemClock
 
+        wanted = known
+        if wanted is None:
+            wanted = await defined_targets(session.client, what)
+            _check_names(wanted, bool(selector) or everything)
         clock = SystemClock()
         deadline = clock.monotonic() + timeout_s
         for kind, name in wanted:
@@ -68,20 +72,32 @@ def wait_command(
     return run(ctx, body)
 
 
+def _check_names(wanted: list[tuple[Kind, str]], together: bool) -> None:
+    """Either names or what selects all of them. Raises UsageError."""
+    if any((name == "") != together for _, name in wanted):
+        raise click.UsageError("name the objects, or give -l or --all")
+
+
 async def _wait(
     session: Session, kind: Kind, name: str, namespace: str, selector: str, check: Check, until: str, left_s: float
 ) -> None:
     """Follows the objects by a watch. Prints a line for each that meets the condition."""
     from cluster.client.informer import Informer
+    from cluster.pb.v1 import core_pb2 as core
 
     changed = asyncio.Event()
     seen: set[str] = set()
+    resource, _, name = name.rpartition("/")  # of RESOURCE/NAME
+    if resource and kind.message is core.CustomObject:
+        fields = f"resource={resource},metadata.name={name}"
+    else:
+        fields = narrowed(kind, f"metadata.name={name}" if name else "")
     informer: Informer[Any] = Informer(
         session.client,
         kind.message,
         namespace,
         label_selector=selector,
-        field_selector=f"metadata.name={name}" if name else "",
+        field_selector=fields,
     )
 
     def on_change(old: Any, new: Any) -> None:
@@ -145,10 +161,17 @@ def parse_condition(text: str) -> Check:
 
 def _condition_check(type_: str, value: str) -> Check:
     def check(obj: AnyObject | None) -> bool:
+        from cluster.api.custom_json import custom_conditions
+        from cluster.pb.v1 import core_pb2 as core
+
         if obj is None:
             return False
-        conditions = getattr(getattr(obj, "status", None), "conditions", ())
-        return any(c.type.lower() == type_.lower() and c.status.lower() == value.lower() for c in conditions)
+        if isinstance(obj, core.CustomObject):
+            found = custom_conditions(obj)
+        else:
+            conditions = getattr(getattr(obj, "status", None), "conditions", ())
+            found = [(condition.type, condition.status) for condition in conditions]
+        return any((each.lower(), status.lower()) == (type_.lower(), value.lower()) for each, status in found)
 
     return check
 

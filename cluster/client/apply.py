@@ -17,12 +17,13 @@ from typing import Any
 from cluster.api.defaults import apply_defaults
 from cluster.api.diff import LAST_APPLIED
 from cluster.api.errors import Aborted, AlreadyExists, ApiError, Conflict, FieldError, Invalid, NotFound
-from cluster.api.json import object_from_json, object_to_json
+from cluster.api.json import custom_from_json, object_from_json, object_to_json
 from cluster.api.kinds import AnyObject, kind_of
 from cluster.api.manifest import Manifest
 from cluster.api.meta import Key, key_of
 from cluster.api.validation import validate
 from cluster.client import operations
+from cluster.client.definitions import find_definitions
 from cluster.client.interface import ClusterClient, OperationOutcome
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
@@ -65,7 +66,20 @@ class _Step:
     live: AnyObject | None
 
 
-def prepare(manifests: Sequence[Manifest], namespace: str) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a manifest asks for."""
+
+    data: dict[str, Any]
+    resource: str
+    """Of a kind that users define: its definition."""
+
+    def read(self, data: dict[str, Any]) -> AnyObject:
+        """An object of its kind."""
+        return custom_from_json(data, self.resource) if self.resource else object_from_json(data)
+
+
+def prepare(manifests: Sequence[Manifest], namespace: str) -> list[_Wanted]:
     """The manifests as JSON objects with their namespace set and working directories resolved, all of them checked.
 
     A container's workingDir that begins with "." is relative to the manifest's own directory, so that a manifest can
@@ -76,20 +90,21 @@ def prepare(manifests: Sequence[Manifest], namespace: str) -> list[dict[str, Any
     for manifest in manifests:
         where = f"{manifest.source}:{manifest.line}"
         obj = deepcopy_object(manifest.object)
-        kind = kind_of(obj)
-        if kind.namespaced and not obj.metadata.namespace:
+        kind, custom = kind_of(obj), isinstance(obj, core.CustomObject)
+        if kind.namespaced and not custom and not obj.metadata.namespace:
             obj.metadata.namespace = namespace
         _resolve_working_dirs(obj, manifest.source)
         if not obj.metadata.name:
             problems.append(FieldError(f"{where}: metadata.name", "apply needs a name", "FieldValueRequired"))
             continue
         data = object_to_json(obj)
-        data.pop("status", None)
-        prepared.append(data)
+        if not custom:  # of others, only the definition says whether the status is a part
+            data.pop("status", None)
+        prepared.append(_Wanted(data, obj.resource if isinstance(obj, core.CustomObject) else ""))
         complete = deepcopy_object(obj)
         apply_defaults(complete)
         problems += [
-            FieldError(f"{where}: {kind.name} {obj.metadata.name}: {e.path}", e.message, e.reason)
+            FieldError(f"{where}: {data['kind']} {obj.metadata.name}: {e.path}", e.message, e.reason)
             for e in validate(complete)
         ]
     if problems:
@@ -106,11 +121,11 @@ async def apply_manifests(
 
     Somebody else's change between reading and writing is answered by reading again, a few times.
     """
-    desired = prepare(manifests, namespace)
+    desired = prepare(await find_definitions(client, manifests, namespace), namespace)
     for attempt in range(_ATTEMPTS):
-        steps = [await _step(client, data) for data in desired]
+        steps = [await _step(client, wanted) for wanted in desired]
         outcome = await client.write([step.operation for step in steps], atomic=True, cause=_CAUSE, dry_run=dry_run)
-        errors = [(data, o.error) for data, o in zip(desired, outcome.outcomes, strict=True) if _is_cause(o)]
+        errors = [(wanted.data, o.error) for wanted, o in zip(desired, outcome.outcomes, strict=True) if _is_cause(o)]
         if not errors:
             return [
                 Applied(o.unwrap(), "unchanged" if o.unchanged else step.verb)
@@ -133,12 +148,13 @@ async def plan_manifests(
     Each is judged for itself (after those before it), so that all refusals are told; one is enough for nothing to be
     applied. Raises Invalid with every problem of every manifest that can be found without the master.
     """
+    manifests = await find_definitions(client, manifests, namespace)
     desired = prepare(manifests, namespace)
-    steps = [await _step(client, data) for data in desired]
+    steps = [await _step(client, wanted) for wanted in desired]
     written = await client.write([step.operation for step in steps], cause=_CAUSE, dry_run=True)
     planned = []
-    for manifest, data, step, outcome in zip(manifests, desired, steps, written.outcomes, strict=True):
-        key = Key(data["kind"], data["metadata"].get("namespace", ""), data["metadata"]["name"])
+    for manifest, wanted, step, outcome in zip(manifests, desired, steps, written.outcomes, strict=True):
+        key = key_of(wanted.read(wanted.data))
         verb = "refused" if outcome.error is not None else "unchanged" if outcome.unchanged else step.verb
         planned.append(Planned(manifest, key, verb, step.live, outcome.object, outcome.error))
     return planned
@@ -149,15 +165,16 @@ def _is_cause(outcome: OperationOutcome) -> bool:
     return outcome.error is not None and not isinstance(outcome.error, Aborted)
 
 
-async def _step(client: ClusterClient, data: dict[str, Any]) -> _Step:
+async def _step(client: ClusterClient, wanted: _Wanted) -> _Step:
     """The operation that makes the live object what the manifest says."""
-    wanted = object_from_json(data)
+    data, obj = wanted.data, wanted.read(wanted.data)
+    key = key_of(obj)
     try:
-        live = await client.get(type(wanted), wanted.metadata.name, wanted.metadata.namespace)
+        live = await client.get(type(obj), key.name, key.namespace)
     except NotFound:
         created = deepcopy(data)
         created["metadata"].setdefault("annotations", {})[LAST_APPLIED] = _compact(data)
-        return _Step(operations.create(object_from_json(created)), "created", None)
+        return _Step(operations.create(wanted.read(created)), "created", None)
     merge = three_way_patch(last_applied_of(live), data, object_to_json(live))
     patch = operations.patch(key_of(live), merge, uid=live.metadata.uid, version=live.metadata.resourceVersion)
     return _Step(patch, "configured", live)

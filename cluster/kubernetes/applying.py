@@ -16,8 +16,8 @@ import json
 from typing import Any
 
 from cluster.api.errors import Conflict, FieldError
-from cluster.api.field_sets import Path, fields_of, readable, step_of, value_step
-from cluster.api.managers import APPLY, UPDATE, Manager, Managers, changed_fields, entries_of, managers_of
+from cluster.api.field_sets import Path, fields_of, readable, step_of
+from cluster.api.managers import APPLY, SCALE, UPDATE, Manager, Managers, changed_fields, entries_of, managers_of
 from cluster.api.shapes import Shape
 
 BEFORE = "before-first-apply"
@@ -49,7 +49,8 @@ def apply(
     managers = managers_of(live)
     if not managers:
         before = Manager(BEFORE, UPDATE, subresource)
-        managers = {before: frozenset(path for path in fields_of(live, shape) if before.is_about(path, shape))}
+        there = frozenset(path for path in fields_of(live, shape) if before.is_about(path, shape))
+        managers = {before: there & paths if subresource == SCALE else there}
     had = managers.pop(manager, frozenset())
     merged = _merge_object(live, wanted, shape)
     changed = changed_fields(live, merged, shape) & paths
@@ -62,7 +63,21 @@ def apply(
         is_key = len(path) > 1 and path[-2].startswith("k:") and path[-1][2:] in json.loads(path[-2][2:])
         if path not in others and not is_key and not any(_is_below(other, path) for other in others | paths):
             _remove(merged, path, shape)
+    if manager == Manager(_KUBECTL, APPLY):
+        _remember(merged, wanted)
     return _tracked(merged, {**managers, manager: paths}, live, now)
+
+
+def _remember(merged: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """This is what `kubectl apply` without --server-side is to think that was applied last: so it goes on from here."""
+    metadata = merged.get("metadata", {})
+    annotations = metadata.get("annotations") or {}
+    if LAST_APPLIED not in annotations:
+        return
+    said = copy.deepcopy(wanted)
+    said.get("metadata", {}).get("annotations", {}).pop(LAST_APPLIED, None)
+    text = json.dumps(said, sort_keys=True, separators=(",", ":")) + "\n"
+    merged["metadata"] = {**metadata, "annotations": {**annotations, LAST_APPLIED: text}}
 
 
 def _may_take_over(
@@ -172,8 +187,9 @@ def _remove(data: Any, path: Path, shape: Shape) -> None:
 def _index(items: Any, step: str, shape: Shape) -> int | None:
     if not isinstance(items, list):
         return None
-    if step.startswith("v:"):
-        return next((index for index, item in enumerate(items) if value_step(item) == step), None)
+    kind, _, rest = step.partition(":")
+    if kind == "v":
+        return next((index for index, item in enumerate(items) if json.dumps(item) == rest), None)
     return next(
         (index for index, item in enumerate(items) if isinstance(item, dict) and step_of(item, shape) == step), None
     )

@@ -17,7 +17,6 @@ from cluster.api.conditions import get_condition
 from cluster.api.definitions import has_status, is_established, is_namespaced, schema_of, selectable_paths
 from cluster.api.kinds import Kind
 from cluster.api.meta import is_terminating
-from cluster.api.shapes import OfCustom
 from cluster.kubernetes.custom_columns import columns_of
 from cluster.kubernetes.jsonpath import parse
 from cluster.kubernetes.resources import CHANGED, Resource, Subresource
@@ -35,6 +34,26 @@ class ScalePaths:
     selector: tuple[str, ...] | None
 
 
+class SchemaText:
+    """A schema, kept as text until somebody needs it: operators bring schemas of some hundred kilobytes, which take ten
+    times as much when they are read, and of most kinds objects are only looked at."""
+
+    def __init__(self, version: core.CustomResourceDefinitionVersion) -> None:
+        self._version = core.CustomResourceDefinitionVersion(schema=version.schema)
+        self._data: dict[str, Any] | None = None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """As JSON's values; read once, and not to be changed."""
+        if self._data is None:
+            self._data = schema_of(self._version)
+        return self._data
+
+    def copy(self) -> dict[str, Any]:
+        """The same for the caller alone; nothing more is kept because of it."""
+        return schema_of(self._version)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Defined:
     """What a version of a definition says, besides the names."""
@@ -43,7 +62,7 @@ class Defined:
     """Of the definition: PLURAL.GROUP."""
     tag: str
     """Names this very version of this very definition: what was made by another one is not to be used."""
-    schema: dict[str, Any]
+    schema: SchemaText
     columns: tuple[Column, ...]
     """Of tables."""
     selectable: tuple[str, ...]
@@ -94,7 +113,6 @@ def _row(
 ) -> Resource:
     group, kind_name = crd.spec.group, names.kind
     stored = selectable_paths(crd)  # the master looks at objects as they are stored
-    schema = schema_of(version)
     status_apart = has_status(version)
     scale = _scale(version)
     subresources = []
@@ -115,7 +133,7 @@ def _row(
     custom = Defined(
         crd.metadata.name,
         f"{tag} {version.name}",
-        schema,
+        SchemaText(version),
         columns_of(version.additionalPrinterColumns),
         tuple(path for each in version.selectableFields if (path := each.jsonPath.removeprefix(".")) in stored),
         scale,
@@ -127,7 +145,6 @@ def _row(
         group,
         version.name,
         tuple(subresources),
-        OfCustom(schema, status_apart=status_apart, scale=scale.wanted if scale is not None else None),
         categories=tuple(names.categories),
         list_kind=names.listKind or f"{kind_name}List",
         custom=custom,

@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
 from cluster.api.definitions import is_established
-from cluster.api.meta import is_terminating
+from cluster.api.meta import is_terminating, revision_of
 from cluster.client.interface import ClusterClient, EventType, WatchEvent
 from cluster.client.reflector import Reflector
 from cluster.kubernetes.catalog import OWN, Catalog
@@ -27,6 +28,16 @@ SETTLED_S = 5.0
 """How long the answer to a write of a definition waits for what comes of it. It is given then in any case."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is remembered of a definition, besides its rows."""
+
+    uid: str
+    revision: int
+    decided: bool
+    terminating: bool
+
+
 class Keeper:
     """Keeps the catalog true, by a watch of definitions. Its `current` is always there to be used."""
 
@@ -36,7 +47,7 @@ class Keeper:
         self.on_change: list[Callable[[Catalog], None]] = []
         """Called with each new catalog."""
         self._clock = clock
-        self._crds: dict[str, core.CustomResourceDefinition] = {}
+        self._known: dict[str, _Known] = {}
         self._rows: dict[str, list[Resource]] = {}
         self._revision = 0
         self._synced = asyncio.Event()
@@ -83,20 +94,18 @@ class Keeper:
             pass
 
     def _is_settled(self, crd: core.CustomResourceDefinition, deleted: bool) -> bool:
-        known = self._crds.get(crd.metadata.name)
+        known = self._known.get(crd.metadata.name)
         if deleted:
-            return known is None or known.metadata.uid != crd.metadata.uid or is_terminating(known)
-        version = int(crd.metadata.resourceVersion or 0)
+            return known is None or known.uid != crd.metadata.uid or known.terminating
         if known is None:
-            return self._revision >= version
-        is_new = int(known.metadata.resourceVersion or 0) >= version
-        return is_new and (is_decided(known) or is_terminating(known))
+            return self._revision >= revision_of(crd)
+        return known.revision >= revision_of(crd) and (known.decided or known.terminating)
 
     # --- what the reflector tells (its Sink)
 
     def replace(self, objects: Sequence[core.CustomResourceDefinition], revision: int) -> None:
         """See Sink."""
-        self._crds = {crd.metadata.name: crd for crd in objects}
+        self._known = {}
         self._revision = revision
         kept = self._rows
         self._rows = {}
@@ -114,16 +123,17 @@ class Keeper:
             name = crd.metadata.name
             before = self._rows.pop(name, [])
             if event.type is EventType.DELETED:
-                self._crds.pop(name, None)
+                self._known.pop(name, None)
             else:
-                self._crds[name] = crd
                 self._place(crd, before)
             changed |= before != self._rows.get(name, [])
         self._revision = revision
         self._publish(changed=changed)
 
     def _place(self, crd: core.CustomResourceDefinition, before: list[Resource]) -> None:
-        """Its rows; those that there are already, if nothing of them has changed."""
+        """Takes a definition in. Its rows are those that there are already, if nothing of them has changed."""
+        meta = crd.metadata
+        self._known[meta.name] = _Known(meta.uid, revision_of(crd), is_decided(crd), is_terminating(crd))
         if is_established(crd):
             rows = rows_of(crd)
             self._rows[crd.metadata.name] = before if _signs(rows) == _signs(before) else rows

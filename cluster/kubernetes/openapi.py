@@ -98,8 +98,16 @@ def _names(catalog: Catalog) -> dict[str, tuple[str, str]]:
 def _v3_index(catalog: Catalog) -> bytes:
     paths = {}
     for name in _names(catalog):
-        paths[name] = {"serverRelativeURL": f"/openapi/v3/{name}?hash={digest_of(_v3(name, catalog))}"}
+        paths[name] = {"serverRelativeURL": f"/openapi/v3/{name}?hash={_digest(name, catalog)}"}
     return orjson.dumps({"paths": paths})
+
+
+def _digest(name: str, catalog: Catalog) -> str:
+    """Another one for another document. Of kinds that users define, it is not necessary to make that for it."""
+    rows = catalog.resources_of(*_names(catalog)[name])
+    tags = [row.custom.tag for row in rows if row.custom is not None]
+    own = digest_of(_v3(name, OWN)) if name in _names(OWN) else ""
+    return digest_of("\n".join((own, server_version()["gitVersion"], *tags)).encode()) if tags else own
 
 
 def _v3(name: str, catalog: Catalog) -> bytes:

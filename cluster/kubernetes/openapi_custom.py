@@ -29,7 +29,7 @@ def title_of(row: Resource) -> str:
 def schema_of(row: Resource, metadata: str, form: int) -> dict[str, Any]:
     """The schema of such objects, in version 2 or 3. `metadata`: where the schema of metadata stands."""
     assert row.custom is not None
-    given = dict(row.custom.schema)
+    given = row.custom.schema.copy()
     if form == 2:
         given = _without(given)
     properties = dict(given.get("properties") or {})

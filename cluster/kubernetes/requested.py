@@ -19,6 +19,7 @@ from cluster.api.json import message_from_json, read_custom, read_object
 from cluster.api.json_parse import MAX_PROBLEMS
 from cluster.api.kinds import AnyObject, unwrap
 from cluster.api.structural import prune
+from cluster.api.validation_schema import unknown_keys
 from cluster.client import operations
 from cluster.kubernetes import patching, query, views
 from cluster.kubernetes.bodies import YAML, media_type, read_body, read_dict
@@ -36,8 +37,7 @@ TRIES = 5
 """Of what names no version, when others write at the same time."""
 
 
-_NOT_IN_PROTOBUF = ("CustomResourceDefinition",)
-"""Kinds whose messages are not Kubernetes' own: schemas are kept as JSON."""
+_POLICIES = ("Background", "Orphan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Given:
 def read_sent(call: Call) -> dict[str, Any]:
     """The object that was sent, as JSON's values. Raises BadRequest, Refused."""
     row = call.target.resource
-    if media_type(call.content_type) == PROTOBUF and (row.custom is not None or row.kind.name in _NOT_IN_PROTOBUF):
+    if media_type(call.content_type) == PROTOBUF and not row.in_protobuf and row.view is None:
         message = f"the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}"
         raise Refused(415, "UnsupportedMediaType", message)
     return read_dict(call.content_type, call.body, row.kind.name)
@@ -69,14 +69,19 @@ def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | Non
     strictness = query.field_validation(call.query)
     data, misplaced = views.stored(row, data)
     data = {**data, "kind": kind.name, "apiVersion": kind.api_version}
-    if row.custom is None:
-        reading = read_object(data)
-    else:
+    unknown: list[str] = []
+    if row.custom is not None:
         data = deepcopy(data)
-        misplaced = prune(data, row.custom.schema)
+        unknown = prune(data, row.custom.schema.data)
         reading = read_custom(data, row.custom.name)
+    else:
+        if kind.message is core.CustomResourceDefinition:
+            data = deepcopy(data)
+            unknown = _unknown_in_schemas(data)
+        reading = read_object(data)
     warnings: list[str] = []
-    unknown = [f'unknown field "{path}"' for path in (*misplaced, *(problem.path for problem in reading.unknown))]
+    unknown = [*misplaced, *(problem.path for problem in reading.unknown), *unknown]
+    unknown = [f'unknown field "{path}"' for path in unknown]
     if unknown:
         if strictness == "Strict":
             raise BadRequest(
@@ -96,6 +101,19 @@ def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | Non
     if kind.namespaced:
         obj.metadata.namespace = call.namespace
     return Given(obj, warnings[:MAX_PROBLEMS])
+
+
+def _unknown_in_schemas(data: dict[str, Any]) -> list[str]:
+    """Takes out of the schemas of a definition, in place, what no schema has; the paths of that."""
+    spec = data.get("spec")
+    versions = spec.get("versions") if isinstance(spec, dict) else None
+    found = []
+    for index, version in enumerate(versions if isinstance(versions, list) else []):
+        schema = version.get("schema") if isinstance(version, dict) else None
+        if isinstance(schema, dict):
+            where = f"spec.versions[{index}].schema.openAPIV3Schema"
+            found += unknown_keys(schema.get("openAPIV3Schema"), where)
+    return found
 
 
 def check_name(call: Call, meta: core.ObjectMeta) -> None:
@@ -175,8 +193,13 @@ def delete_options(call: Call) -> bodies.DeleteOptions:
 
 
 def propagation(options: bodies.DeleteOptions) -> str:
+    """What becomes of what the object owns; empty: what is usual. Raises Invalid."""
     if options.HasField("orphanDependents"):
         return "Orphan" if options.orphanDependents else "Background"
+    if options.propagationPolicy not in ("", *_POLICIES):
+        supported = ", ".join(f'"{policy}"' for policy in _POLICIES)
+        given = options.propagationPolicy[:40]
+        raise Invalid(f'propagationPolicy: Unsupported value: "{given}": supported values: {supported}')
     return options.propagationPolicy
 
 

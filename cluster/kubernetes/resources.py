@@ -17,7 +17,7 @@ from cluster.api.errors import BadRequest
 from cluster.api.fields import paths_in
 from cluster.api.kinds import BY_NAME, KINDS, Kind
 from cluster.api.meta import Key, custom_key
-from cluster.api.shapes import OfMessage, Shape
+from cluster.api.shapes import OfCustom, OfMessage, Shape
 from cluster.pb.v1 import kubernetes_pb2 as bodies
 
 if TYPE_CHECKING:
@@ -49,8 +49,6 @@ class Resource:
     """Empty for those of old."""
     version: str
     subresources: tuple[Subresource, ...]
-    shape: Shape
-    """What server-side apply goes by."""
     categories: tuple[str, ...] = ()
     list_kind: str = ""
     """Of lists of it."""
@@ -62,6 +60,13 @@ class Resource:
     @property
     def api_version(self) -> str:
         return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def shape(self) -> Shape:
+        """What server-side apply goes by."""
+        if self.custom is not None:
+            return OfCustom(self.custom.schema.data, status_apart=self.kind.has_status)
+        return OfMessage(self.descriptor)
 
     @property
     def plural(self) -> str:
@@ -151,24 +156,13 @@ def _row(kind: Kind) -> Resource:
         group,
         version,
         _subresources(kind, group, version),
-        OfMessage(cast(Descriptor, kind.message.DESCRIPTOR)),
         categories=("all",) if kind.name in _IN_ALL else ("api-extensions",) if kind.name in _EXTENSIONS else (),
         list_kind=f"{kind.name}List",
     )
 
 
 _EXTENSIONS = ("CustomResourceDefinition",)
-_VIEWS = (
-    Resource(
-        BY_NAME["Event"],
-        "events.k8s.io",
-        "v1",
-        (),
-        OfMessage(cast(Descriptor, bodies.ReportedEvent.DESCRIPTOR)),
-        list_kind="EventList",
-        view=bodies.ReportedEvent,
-    ),
-)
+_VIEWS = (Resource(BY_NAME["Event"], "events.k8s.io", "v1", (), list_kind="EventList", view=bodies.ReportedEvent),)
 """Kinds that are served in a second group."""
 RESOURCES: tuple[Resource, ...] = (*(_row(kind) for kind in KINDS if kind.name != CUSTOM), *_VIEWS)
 """Podium's own, in the order of the table, the core group first."""

@@ -56,7 +56,7 @@ def _by_paths(obj: AnyObject, row: Resource) -> tuple[int, int, str]:
 
 def with_replicas(data: dict[str, Any], row: Resource, replicas: int) -> dict[str, Any]:
     """The object as JSON, with another number; `data` stays as it is. Raises Invalid if there is no place for it."""
-    steps = row.shape.scale
+    steps = _steps(row)
     changed = dict(data)
     place = changed
     for step in steps[:-1]:
@@ -69,10 +69,16 @@ def with_replicas(data: dict[str, Any], row: Resource, replicas: int) -> dict[st
     return changed
 
 
-def replicas_in(data: dict[str, Any], row: Resource) -> int | None:
-    """How many there shall be, of an object as JSON; None: it does not say."""
-    found = _at(data, row.shape.scale)
-    return found if _is_number(found) else None
+def has_replicas(data: dict[str, Any], row: Resource) -> bool:
+    """Whether the object, as JSON, says how many there shall be."""
+    return _at(data, _steps(row)) is not None
+
+
+def _steps(row: Resource) -> tuple[str, ...]:
+    """Where it says so."""
+    if row.custom is not None and row.custom.scale is not None:
+        return row.custom.scale.wanted
+    return ("spec", "replicas")
 
 
 def _at(data: Any, steps: tuple[str, ...]) -> Any:

@@ -325,8 +325,8 @@ class KubernetesServer:
             timeout_s=min(query.duration_s(words, "timeout") or TIMEOUT_S, 60.0),
             commands=tuple(request.rel_url.query.getall("command", ())),
             reach=lambda address: self._reach(identity, address),
-            mint=lambda account, lifetime_s: self._authentication.mint(identity, account, lifetime_s),
             settled=lambda crd, deleted: self._keeper.settled(crd, deleted=deleted),
+            mint=lambda account, lifetime_s: self._authentication.mint(identity, account, lifetime_s),
         )
 
     @staticmethod
@@ -357,15 +357,10 @@ class KubernetesServer:
             answer = await routing.answer(call, request.method)
         finally:
             self._calls -= 1
+        headers = _headers(call.accepted.media, answer.warnings, call.target.resource)
         if isinstance(answer.body, bytes):
-            return web.Response(
-                body=answer.body,
-                status=answer.code,
-                headers=_headers(answer.warnings, call.target.resource, call.accepted.media),
-            )
-        response = web.StreamResponse(
-            status=answer.code, headers=_headers(answer.warnings, call.target.resource, call.accepted.media)
-        )
+            return web.Response(body=answer.body, status=answer.code, headers=headers)
+        response = web.StreamResponse(status=answer.code, headers=headers)
         response.content_length = sum(map(len, answer.body))
         await response.prepare(request)
         for part in answer.body:
@@ -427,7 +422,8 @@ class KubernetesServer:
         patience = _Patience(request)
         try:
             await anext(lines)
-            response = web.StreamResponse(headers=_headers([], call.target.resource, _stream_media(call.accepted)))
+            media = f"{PROTOBUF};stream=watch" if call.accepted.is_protobuf else JSON
+            response = web.StreamResponse(headers=_headers(media, [], call.target.resource))
             response.enable_chunked_encoding()
             await response.prepare(request)
             async for text in lines:
@@ -546,7 +542,7 @@ def _query(request: web.BaseRequest) -> Mapping[str, str]:
     return found
 
 
-def _headers(warnings: Iterable[str], row: Resource | None, media: str) -> MultiDict[str]:
+def _headers(media: str, warnings: Iterable[str], row: Resource | None) -> MultiDict[str]:
     """Of an answer about objects of that kind: what is to be said of the answer, and of the kind."""
     headers: MultiDict[str] = MultiDict()
     headers["Content-Type"] = media
@@ -563,25 +559,27 @@ def _quoted(text: str) -> str:
     return clean.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _document(request: web.BaseRequest, data: dict[str, Any], status: int = 200, *, whole: bool = True) -> web.Response:
+def _document(
+    request: web.BaseRequest,
+    data: dict[str, Any],
+    status: int = 200,
+    *,
+    whole: bool = True,
+    row: Resource | None = None,
+) -> web.Response:
     """What is no object of the table and has no other form than JSON and protobuf. Not `whole`: an error."""
-    return _values(data, status, is_protobuf=prefers_protobuf(request.headers.get("Accept", ""), whole=whole))
+    is_protobuf = prefers_protobuf(request.headers.get("Accept", ""), whole=whole)
+    return _values(data, status, is_protobuf=is_protobuf, row=row)
 
 
 def _values(data: dict[str, Any], status: int = 200, *, is_protobuf: bool, row: Resource | None = None) -> web.Response:
-    headers = _headers([], row, PROTOBUF if is_protobuf else JSON)
+    headers = _headers(PROTOBUF if is_protobuf else JSON, [], row)
     return web.Response(body=encoded(data, is_protobuf=is_protobuf), status=status, headers=headers)
 
 
-def _stream_media(accepted: Accepted) -> str:
-    """Of the lines, or frames, of a watch."""
-    return f"{PROTOBUF};stream=watch" if accepted.is_protobuf else JSON
-
-
 def _refusal(error: ApiError, target: Target | None, request: web.BaseRequest) -> web.Response:
-    is_protobuf = prefers_protobuf(request.headers.get("Accept", ""), whole=False)
     row = target.resource if target is not None else None
-    response = _values(failure(error, target), code_of(error), is_protobuf=is_protobuf, row=row)
+    response = _document(request, failure(error, target), code_of(error), whole=False, row=row)
     if seconds := retry_after_s(error):
         response.headers["Retry-After"] = str(seconds)
     if error.code == 401:

@@ -24,7 +24,6 @@ from cluster.kubernetes.requested import (
     read_patch,
     write,
 )
-from cluster.kubernetes.resources import Resource
 from cluster.kubernetes.statuses import success
 from cluster.pb.v1 import core_pb2 as core
 from cluster.pb.v1 import kubernetes_pb2 as bodies
@@ -136,10 +135,7 @@ async def scale(call: Call, method: str) -> Answer:
         if given.spec.replicas < 0:
             raise Invalid("spec.replicas: must be greater than or equal to 0")
         before = views.plain(current, row, exact=True)
-        if applies:
-            after = _with_applied_replicas(call, before, row, given)
-        else:
-            after = scales.with_replicas(before, row, given.spec.replicas)
+        after = _applied(call, before, given) if applies else scales.with_replicas(before, row, given.spec.replicas)
         changed = given_object(call, after, aside.kept(current)).object
         is_named = method == "PUT" or (applies and bool(given.metadata.resourceVersion))
         if is_named:
@@ -154,17 +150,18 @@ async def scale(call: Call, method: str) -> Answer:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _with_applied_replicas(call: Call, before: dict[str, Any], row: Resource, given: bodies.Scale) -> dict[str, Any]:
-    """The object with the replicas that are applied in the name of the call's manager; with none, if it applied some
-    before and says nothing of them now. Raises Conflict if others answer for them."""
-    wanted = scales.with_replicas({}, row, given.spec.replicas) if given.spec.HasField("replicas") else {}
+def _applied(call: Call, live: dict[str, Any], given: bodies.Scale) -> dict[str, Any]:
+    """The object with the replicas that the call's manager applies; with none, if it applied some before and says
+    nothing of them now. Raises Conflict if others answer for them."""
+    row = call.target.resource
+    says = given.spec.HasField("replicas")
     merged = applying.apply(
-        before,
-        wanted,
+        live,
+        scales.with_replicas({}, row, given.spec.replicas) if says else {},
         row.shape,
         call.manager,
         force=query.flag(call.query, "force"),
         now=call.time,
         subresource="scale",
     )
-    return scales.with_replicas(merged, row, scales.replicas_in(merged, row) or 0)
+    return merged if scales.has_replicas(merged, row) else scales.with_replicas(merged, row, 0)

@@ -24,7 +24,7 @@ from cluster.api.conditions import set_condition
 from cluster.api.errors import FieldError, Forbidden, NotFound
 from cluster.api.hollow import is_hollow
 from cluster.api.kinds import AnyObject, kind_of
-from cluster.api.meta import Key, is_terminating, to_time
+from cluster.api.meta import Key, called, is_terminating, key_of, to_time
 from cluster.api.pods import POD_SCHEDULED, SCHEDULING_GATED, qos_class
 from cluster.api.remembered import remembered
 from cluster.master import definitions
@@ -153,7 +153,7 @@ def _check_namespace(stage: Stage, obj: AnyObject) -> None:
         raise NotFound(f'namespaces "{name}" not found')
     if is_terminating(version.object):
         raise Forbidden(
-            f'{kind_of(obj).plural} "{obj.metadata.name}" is forbidden: unable to create new content in namespace '
+            f"{called(key_of(obj))} is forbidden: unable to create new content in namespace "
             f"{name} because it is being terminated"
         )
 

@@ -24,11 +24,13 @@ from cluster.api.kinds import AnyObject, Kind, kind_named, kind_of, unwrap
 from cluster.api.meta import Key, called, is_terminating, key_of, to_time
 from cluster.api.names import Dice, generate_name
 from cluster.api.pods import POD_SCHEDULED
+from cluster.api.shapes import shape_of
 from cluster.api.validation import has_unknown_fields, invalid, unknown_fields, validate, validate_update
 from cluster.master import definitions, deletion, eviction, managing
 from cluster.master.admission import DEFAULT_NAMESPACE, Admission
 from cluster.master.authorization import authorize_removal, authorize_write, is_unrestricted
 from cluster.master.known import Facts, Prefixes
+from cluster.master.metadata import check_preconditions, check_version, keep_owned, keep_stamps
 from cluster.master.stage import Stage, copy_of
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
@@ -40,7 +42,6 @@ _CONDITIONS_OF_NODES = frozenset({"PodScheduled", "Initialized", "ContainersRead
 """What a node says of a pod itself."""
 """In one write: what can be applied without holding up everybody else for long."""
 _NAME_TRIES = 8
-_MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 
 
 _NOBODY = wire.FieldManager()
@@ -198,7 +199,7 @@ class Commands:
     def _patch(self, stage: Stage, request: wire.PatchOperation, writer: Writer) -> Outcome:
         verb = "update_status" if request.status else "patch"
         version = self._find(stage, writer, verb, kind_named(request.kind), request.namespace, request.name)
-        _check_preconditions(version, request)
+        check_preconditions(version, request)
         patch = _read_patch(request.merge_patch)
         old = version.object
         new = patched(old, patch)
@@ -210,7 +211,7 @@ class Commands:
 
     def _bind(self, stage: Stage, request: wire.BindOperation, writer: Writer) -> Outcome:
         version = self._find(stage, writer, "bind", kind_named("Pod"), request.namespace, request.name)
-        _check_preconditions(version, request)
+        check_preconditions(version, request)
         name, old = version.key.name, version.object
         assert isinstance(old, core.Pod)
         if is_terminating(old):
@@ -236,12 +237,12 @@ class Commands:
     def _delete(self, stage: Stage, request: wire.DeleteOperation, writer: Writer) -> Outcome:
         version = self._find(stage, writer, "delete", kind_named(request.kind), request.namespace, request.name)
         authorize_removal(writer.identity, request)
-        _check_preconditions(version, request)
+        check_preconditions(version, request)
         return self._end(stage, version, request, writer)
 
     def _evict(self, stage: Stage, request: wire.EvictOperation, writer: Writer) -> Outcome:
         version = self._find(stage, writer, "evict", kind_named("Pod"), request.namespace, request.name)
-        _check_preconditions(version, request)
+        check_preconditions(version, request)
         pod = version.object
         assert isinstance(pod, core.Pod)
         budgets = [found.parse() for found in stage.list("PodDisruptionBudget", version.key.namespace)]
@@ -309,8 +310,8 @@ class Commands:
     def _replace(self, stage: Stage, verb: str, version: Version, new: AnyObject, writer: Writer) -> Outcome:
         """Spec and metadata as in `new`, which belongs to us; what is the master's, and the status, as it is."""
         old = version.object
-        _check_version(version, old, new)
-        _keep_owned(new.metadata, old.metadata)
+        check_version(version, old, new)
+        keep_owned(new.metadata, old.metadata)
         if kind_of(old).has_status and not isinstance(
             new, core.CustomObject
         ):  # its definition says whether it is apart
@@ -324,10 +325,8 @@ class Commands:
             raise invalid(new, errors)
         if _counts_generations(new) and _asks_for_more(new, old):
             new.metadata.generation += 1
-        _keep_stamps(new.metadata, old.metadata)
-        managing.note(
-            new, old, self._manager, writer.actor, stage.now_s, lambda obj: self._admission.customs.shape(stage, obj)
-        )
+        keep_stamps(new.metadata, old.metadata)
+        self._note(stage, new, old, writer)
         return self._put_if_changed(stage, version, new, writer)
 
     def _replace_status(self, stage: Stage, version: Version, given: AnyObject, writer: Writer) -> Outcome:
@@ -336,7 +335,7 @@ class Commands:
         if not kind.has_status:
             raise BadRequest(f"{kind.plural} have no status")
         new = version.parse_own()
-        _check_version(version, new, given)
+        check_version(version, new, given)
         if isinstance(new, core.CustomObject) and isinstance(given, core.CustomObject):
             return self._replace_custom_status(stage, version, new, given, writer)
         of_others = _conditions_of_others(new, writer)
@@ -359,18 +358,7 @@ class Commands:
             errors = validate(new)
             if errors:
                 raise invalid(new, errors)
-        if self._manager.applied:
-            new.metadata.ClearField("managedFields")
-            new.metadata.managedFields.MergeFrom(given.metadata.managedFields)
-        managing.note(
-            new,
-            version.object,
-            self._manager,
-            writer.actor,
-            stage.now_s,
-            lambda obj: self._admission.customs.shape(stage, obj),
-            "status",
-        )
+        self._note_status(stage, new, given, version, writer)
         return self._put_if_changed(stage, version, new, writer)
 
     def _put_if_changed(self, stage: Stage, version: Version, new: AnyObject, writer: Writer) -> Outcome:
@@ -394,7 +382,28 @@ class Commands:
         errors += validate(new)
         if errors:
             raise invalid(new, errors)
+        self._note_status(stage, new, given, version, writer)
         return self._put_if_changed(stage, version, new, writer)
+
+    def _note_status(self, stage: Stage, new: AnyObject, given: AnyObject, version: Version, writer: Writer) -> None:
+        if self._manager.applied:
+            new.metadata.ClearField("managedFields")
+            new.metadata.managedFields.MergeFrom(given.metadata.managedFields)
+        self._note(stage, new, version.object, writer, "status")
+
+    def _note(self, stage: Stage, new: AnyObject, old: AnyObject, writer: Writer, subresource: str = "") -> None:
+        """Who answers for which fields from now on, if that is kept of this object."""
+        managing.note(
+            new,
+            old,
+            lambda obj: (
+                self._admission.customs.shape(stage, obj) if isinstance(obj, core.CustomObject) else shape_of(obj)
+            ),
+            self._manager,
+            writer.actor,
+            stage.now_s,
+            subresource,
+        )
 
 
 _OPERATIONS: dict[str, Callable[[Commands, Stage, Any, Writer], Outcome]] = {
@@ -457,61 +466,6 @@ def _key(kind: Kind, namespace: str, name: str) -> Key:
             raise Invalid(f"metadata.namespace: {kind.plural} have no namespace")
         return Key(kind.name, "", name)
     return Key(kind.name, namespace or DEFAULT_NAMESPACE, name)
-
-
-def _check_version(version: Version, found: AnyObject, given: AnyObject) -> None:
-    """The caller means this object (uid, if given), and this version of it (resourceVersion, if given)."""
-    meta = given.metadata
-    wanted = meta.uid
-    if wanted and wanted != found.metadata.uid:
-        _check_uid(version, wanted)
-    wanted = meta.resourceVersion
-    if wanted and wanted != str(version.revision):
-        raise _conflict(version, _MODIFIED)
-
-
-def _check_preconditions(
-    version: Version, request: wire.PatchOperation | wire.BindOperation | wire.DeleteOperation | wire.EvictOperation
-) -> None:
-    if request.HasField("preconditions"):
-        _check_uid(version, request.preconditions.uid)
-        wanted = request.preconditions.resource_version
-        if wanted and wanted != str(version.revision):
-            raise _conflict(version, _MODIFIED)
-
-
-def _check_uid(version: Version, uid: str) -> None:
-    found = version.object.metadata.uid
-    if uid and uid != found:
-        raise _conflict(version, f"Precondition failed: UID in precondition: {uid}, UID in object meta: {found}")
-
-
-def _conflict(version: Version, why: str) -> Conflict:
-    return Conflict(f"Operation cannot be fulfilled on {called(version.key)}: {why}")
-
-
-def _keep_owned(new: core.ObjectMeta, old: core.ObjectMeta) -> None:
-    """What is not the writer's to say stays as it is."""
-    for field in ("uid", "generateName", "resourceVersion", "generation", "deletionGracePeriodSeconds", "namespace"):
-        if old.HasField(field):
-            setattr(new, field, getattr(old, field))
-        else:
-            new.ClearField(field)
-    for field in ("creationTimestamp", "deletionTimestamp"):
-        if old.HasField(field):
-            getattr(new, field).CopyFrom(getattr(old, field))
-        else:
-            new.ClearField(field)
-
-
-def _keep_stamps(new: core.ObjectMeta, old: core.ObjectMeta) -> None:
-    """What says of a version which it is, who wrote it and why."""
-    new.resourceVersion = old.resourceVersion
-    new.actor = old.actor
-    if old.HasField("cause"):
-        new.cause.CopyFrom(old.cause)
-    else:
-        new.ClearField("cause")
 
 
 def _read_patch(text: bytes) -> dict[str, Any]:

@@ -11,33 +11,28 @@ the very version of it that was looked at, as `known.py` does: it changes hardly
 
 from __future__ import annotations
 
-from typing import Any, cast
-
-from google.protobuf.descriptor import Descriptor
+from typing import Any
 
 from cluster.api.custom_json import custom_status, custom_to_json, set_content
+from cluster.api.defaults import DEFAULT_NAMESPACE
 from cluster.api.definitions import (
     has_status,
     is_established,
     is_namespaced,
-    replicas_path,
     schema_of,
     selectable_paths,
     storage_version,
     version_named,
 )
 from cluster.api.errors import BadRequest, FieldError, Forbidden, Invalid, NotFound
-from cluster.api.kinds import AnyObject
 from cluster.api.meta import Key, custom_key, is_terminating
 from cluster.api.raw_json import misfit
 from cluster.api.schema_rules import Rules
-from cluster.api.shapes import OfCustom, OfMessage, Shape
+from cluster.api.shapes import OfCustom, Shape
 from cluster.api.structural import default, prune
 from cluster.master.known import Reader
 from cluster.pb.v1 import core_pb2 as core
 from cluster.store.version import Version
-
-DEFAULT_NAMESPACE = "default"
 
 
 class Definition:
@@ -139,15 +134,6 @@ class Customs:
         if namespace:
             obj.metadata.namespace = namespace
 
-    def shape(self, reader: Reader, obj: AnyObject) -> Shape:
-        """What is known of the places in an object, of whatever kind. Raises NotFound, BadRequest."""
-        if not isinstance(obj, core.CustomObject):
-            return OfMessage(cast(Descriptor, obj.DESCRIPTOR))
-        definition = self.definition(reader, obj.resource)
-        version = definition.written_as(obj)
-        schema, _ = definition.schema(version)
-        return OfCustom(schema, status_apart=has_status(version), scale=replicas_path(version))
-
     def complete(self, reader: Reader, new: core.CustomObject, old: core.CustomObject | None) -> list[FieldError]:
         """Prunes and defaults what somebody wrote, in place, and returns what is wrong with it. `old`: what it
         replaces, whose status stays if that is written apart. Raises BadRequest, NotFound."""
@@ -179,6 +165,12 @@ class Customs:
         if "status" in wanted:
             data["status"] = wanted["status"]
         return self._put(definition, version, new, data, None)
+
+    def shape(self, reader: Reader, obj: core.CustomObject) -> Shape:
+        """What is known of its fields, by the version that is stored. Raises NotFound."""
+        definition = self.definition(reader, obj.resource)
+        version = definition.written_as(obj)
+        return OfCustom(definition.schema(version)[0], status_apart=has_status(version))
 
     @staticmethod
     def _kind(definition: Definition, obj: core.CustomObject) -> None:

@@ -15,11 +15,8 @@ from collections.abc import Iterator
 from cluster.api.definitions import CLEANUP, accept_names, mark_terminating, remember_stored
 from cluster.api.errors import Conflict
 from cluster.api.meta import Key
-from cluster.master.stage import Reader, Stage, copy_of
+from cluster.master.stage import Stage
 from cluster.pb.v1 import core_pb2 as core
-from cluster.store.version import Version
-
-KIND = "CustomResourceDefinition"
 
 
 def before_create(stage: Stage, definition: core.CustomResourceDefinition) -> None:
@@ -31,7 +28,7 @@ def before_create(stage: Stage, definition: core.CustomResourceDefinition) -> No
 def before_update(stage: Stage, new: core.CustomResourceDefinition, old: core.CustomResourceDefinition) -> None:
     """A changed one. Raises Conflict if it gives up what keeps it while there are objects."""
     if CLEANUP in old.metadata.finalizers and CLEANUP not in new.metadata.finalizers:
-        count = len(objects_of(stage, new.metadata.name))
+        count = objects_of(stage, new)
         if count:
             raise Conflict(
                 f'Operation cannot be fulfilled on customresourcedefinitions "{new.metadata.name}": it still has '
@@ -49,43 +46,35 @@ def before_update_status(stage: Stage, new: core.CustomResourceDefinition, old: 
     _complete(stage, new)
 
 
-def _complete(stage: Reader, definition: core.CustomResourceDefinition) -> None:
-    now_s = stage.now_s if isinstance(stage, Stage) else 0.0
-    accept_names(definition, _all(stage), now_s)
+def _complete(stage: Stage, definition: core.CustomResourceDefinition) -> None:
+    accept_names(definition, (other for _, other in _all(stage)), stage.now_s)
     remember_stored(definition)
 
 
-def _all(reader: Reader) -> Iterator[core.CustomResourceDefinition]:
-    for version in reader.list(KIND):
+def _all(stage: Stage) -> Iterator[tuple[Key, core.CustomResourceDefinition]]:
+    for version in list(stage.list("CustomResourceDefinition")):
         definition = version.parse()
         assert isinstance(definition, core.CustomResourceDefinition)
-        yield definition
+        yield version.key, definition
 
 
 def others_accepted(
     stage: Stage, changed: core.CustomResourceDefinition
 ) -> Iterator[tuple[Key, core.CustomResourceDefinition]]:
     """Definitions of the group of one that was changed or removed, whose names are accepted now and were not before."""
-    for version in list(stage.list(KIND)):
-        other = version.parse()
-        assert isinstance(other, core.CustomResourceDefinition)
+    for key, other in _all(stage):
         if other.spec.group != changed.spec.group or other.metadata.name == changed.metadata.name:
             continue
-        again = copy_of(other)
-        assert isinstance(again, core.CustomResourceDefinition)
+        again = core.CustomResourceDefinition()
+        again.CopyFrom(other)
         _complete(stage, again)
         if again.status != other.status:
-            yield version.key, again
+            yield key, again
 
 
-def objects_of(reader: Reader, resource: str) -> list[Version]:
-    """The objects of the kind that this definition describes."""
-    return list(reader.list("CustomObject", node=resource))
-
-
-def kept_back(stage: Stage, definition: core.CustomResourceDefinition) -> bool:
-    """There are objects, so the definition has to wait for them."""
-    return bool(stage.list("CustomObject", node=definition.metadata.name))
+def objects_of(stage: Stage, definition: core.CustomResourceDefinition) -> int:
+    """How many objects there are of the kind that it describes."""
+    return len(stage.list("CustomObject", node=definition.metadata.name))
 
 
 def mark(definition: core.CustomResourceDefinition, now_s: float) -> None:

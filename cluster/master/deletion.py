@@ -63,7 +63,7 @@ def decide(obj: AnyObject, request: wire.DeleteOperation, stage: Stage) -> Verdi
     grace_s = _grace_s(obj, request)
     finalizers = _finalizers(obj, request, stage)
     if not is_terminating(obj):
-        waits = isinstance(obj, core.CustomResourceDefinition) and definitions.kept_back(stage, obj)
+        waits = isinstance(obj, core.CustomResourceDefinition) and definitions.objects_of(stage, obj) > 0
         if not grace_s and not finalizers and not waits:
             return Verdict(remove=True)
         changed = _marked(obj, stage.now_s + grace_s, grace_s, finalizers)

@@ -35,14 +35,14 @@ def check(given: wire.FieldManager) -> None:
 def note(
     new: AnyObject,
     old: AnyObject,
+    shape: Callable[[AnyObject], Shape],
     given: wire.FieldManager,
     writer: str,
     now_s: float,
-    shape: Callable[[AnyObject], Shape],
     subresource: str = "",
 ) -> None:
     """Brings the managedFields of `new`, which belongs to us, up to date; where nothing is changed, they are those of
-    `old`. `writer`: the identity, as text. `shape`: says what is known of the object, if it comes to that."""
+    `old`. `shape` is asked for that of the object; `writer`: the identity, as text."""
     mine, before = new.metadata.managedFields, old.metadata.managedFields
     if given.applied or not (mine or before):
         return

@@ -21,7 +21,7 @@ import yaml
 
 from cluster.testing import Cluster
 from tests.e2e.conftest import assert_nothing_left
-from tests.kit.kubectl import Kubectl
+from tests.kit.kubectl import Kubectl, binaries
 from tests.unit.kubernetes.customs import definition, version, widget
 
 Story = list[tuple[str, str] | tuple[str, str, int]]
@@ -32,6 +32,8 @@ READY = '{"status":{"phase":"Running","replicas":1,"conditions":[{"type":"Ready"
 
 STORIES: dict[str, Story] = {
     "a definition": [
+        ("apply -f crd.yaml --dry-run=server", r"widgets.example.com created \(server dry run\)"),
+        ("get widgets", r"the server doesn't have a resource type \"widgets\"", 1),
         ("apply -f crd.yaml", r"customresourcedefinition.apiextensions.k8s.io/widgets.example.com created"),
         ("apply -f one.yaml", r"widget.example.com/one created"),
         ("apply -f crd.yaml", r"widgets.example.com unchanged"),
@@ -42,6 +44,7 @@ STORIES: dict[str, Story] = {
         ("explain crd.spec.versions.schema", r"(?s)KIND: +CustomResourceDefinition.*openAPIV3Schema"),
         ("api-resources --api-group=example.com", r"^widgets +wi +example.com/v1 +true +Widget"),
         ("api-resources --api-group=example.com -o wide", r"create,delete,deletecollection,get,list.* all,things"),
+        ("api-resources --categories=things -o name", r"^widgets.example.com$"),
         ("api-versions", r"(?s)^example.com/v1\nexample.com/v1beta1$"),
         ("label crd widgets.example.com a=b", r"labeled"),
         ('patch crd widgets.example.com -p \'{"metadata":{"labels":{"a":null}}}\'', r"patched"),
@@ -69,6 +72,7 @@ STORIES: dict[str, Story] = {
         ("explain widget.spec.size", r"(?s)KIND: +Widget.*FIELD: size <integer>.*How big it is"),
         ("explain widget --recursive", r"(?s)metadata\s+<ObjectMeta>.*color\s+<string>"),
         ("describe widget one", r"(?s)Name: +one.*API Version: +example.com/v1.*Spec:.*Size: +3.*Events: +<none>"),
+        ("events --for widget/one", r"No events found"),
         ("get widget two", r'\(NotFound\): widgets.example.com "two" not found', 1),
         ("get --raw /apis/example.com/v1/namespaces/default/widgets?limit=1", r'"kind":"WidgetList"'),
         ("get --raw /apis/example.com/v2/namespaces/default/widgets", r"could not find|page not found", 1),
@@ -122,6 +126,7 @@ STORIES: dict[str, Story] = {
         ("delete widget shared", r'"shared" deleted'),
     ],
     "the end": [
+        ("delete widget one --cascade=foreground", r'The Widget "one" is invalid: propagationPolicy: \w+', 1),
         ("delete widget one --cascade=background", r'widget.example.com "one" deleted'),
         ("delete widget one --ignore-not-found", r"\A\Z"),
         ("apply -f one.yaml", r"widget.example.com/one created"),
@@ -179,7 +184,8 @@ def test_what_people_type(kubectl: Kubectl, story: str) -> None:
 @pytest.fixture
 def widgets(kubectl: Kubectl) -> Iterator[Kubectl]:
     """The definition, for a test; it and all widgets are gone afterwards."""
-    kubectl.expect("apply -f crd.yaml", "created")
+    kubectl.expect("apply -f crd.yaml", r"created|unchanged")
+    kubectl.expect("delete widgets --all", r"deleted|No resources found")
     yield kubectl
     kubectl.expect("delete crd widgets.example.com --timeout=20s", "deleted")
 
@@ -246,6 +252,39 @@ def test_a_definition_that_came_over_grpc_is_served(cluster: Cluster, kubectl: K
     kubectl.expect("get --raw /apis/example.com/v1/namespaces/default/gadgets", "could not find|not found", code=1)
     cluster.delete("crd", "gadgets.example.com")
     cluster.wait_until(lambda: kubectl.run("get", "gadgets").code == 1, "gadgets are served no more")
+
+
+def test_the_process_that_comes_back_knows_what_there_is(cluster: Cluster, widgets: Kubectl) -> None:
+    widgets.expect("apply -f one.yaml", "created")
+    cluster.kill_process("kubernetes")
+    cluster.wait_until(lambda: widgets.run("get", "widgets").code == 0, "kubectl works again")
+    widgets.expect("get widgets", "^one +3")
+
+
+def test_what_a_widget_owns_goes_with_it(cluster: Cluster, widgets: Kubectl) -> None:
+    widgets.expect("apply -f one.yaml", "created")
+    uid = widgets.expect("get widget one -o jsonpath={.metadata.uid}", r"\w").out
+    owner = {"apiVersion": "example.com/v1", "kind": "Widget", "name": "one", "uid": uid, "controller": True}
+    owned = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owned", "ownerReferences": [owner]}}
+    (widgets.directory / "owned.yaml").write_text(yaml.safe_dump(owned))
+    widgets.expect("apply -f owned.yaml", "created")
+    widgets.expect("delete widget one", "deleted")
+    cluster.wait_until(lambda: widgets.run("get", "configmap", "owned").code == 1, "what it owned is gone")
+
+
+def test_another_kubectl_of_the_machine_works_as_well(cluster: Cluster, widgets: Kubectl, tmp_path: Path) -> None:
+    others = [binary for binary in binaries() if binary != widgets.binary]
+    if not others:
+        pytest.skip("this machine has no other kubectl")
+    other = Kubectl(cluster, tmp_path, others[0])
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(widget(replicas=1)))
+    other.expect("apply -f one.yaml", "widget.example.com/one created")
+    other.expect("apply -f one.yaml", "widget.example.com/one unchanged")
+    other.expect("get wi", "^one +3")
+    other.expect("explain widget.spec.size", "How big it is")
+    other.expect("scale widget one --replicas=2", "scaled")
+    other.expect('patch widget one --type=merge -p \'{"spec":{"size":4}}\'', "patched")
+    other.expect("delete widget one", "deleted")
 
 
 # --- the clients in Python

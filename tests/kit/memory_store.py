@@ -17,9 +17,7 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
-
-from google.protobuf.descriptor import Descriptor
+from typing import Any, TypeVar
 
 from cluster.actor.clock import Clock, new_uid
 from cluster.api import aside
@@ -40,7 +38,7 @@ from cluster.api.kinds import AnyObject, Kind, kind_named, kind_of, unwrap
 from cluster.api.leases import SYSTEM_NAMESPACE
 from cluster.api.meta import Key, called, key_of, to_time
 from cluster.api.names import generate_name
-from cluster.api.shapes import OfCustom, OfMessage, Shape
+from cluster.api.shapes import shape_of
 from cluster.client.interface import OperationOutcome, WriteOutcome
 from cluster.master import managing
 from cluster.pb.v1 import cluster_pb2 as wire
@@ -470,7 +468,7 @@ class _Transaction:
             meta.generation += 1
         meta.resourceVersion = before.resourceVersion
         take_writer(meta, before)
-        managing.note(new, old, self._manager, self._actor, self._store.wall_s, _shape_of, subresource)
+        managing.note(new, old, shape_of, self._manager, self._actor, self._store.wall_s, subresource)
         may_go = not isinstance(new, core.Pod) or meta.deletionGracePeriodSeconds == 0
         if may_go and meta.HasField("deletionTimestamp") and before.finalizers and not meta.finalizers:
             return OperationOutcome(None, self.remove(new))
@@ -505,10 +503,3 @@ class _Transaction:
 def _content(obj: Any) -> Any:
     """What a new generation is counted of."""
     return obj.content if isinstance(obj, core.CustomObject) else obj.spec
-
-
-def _shape_of(obj: AnyObject) -> Shape:
-    """Of kinds that users define no more is known here than that their status is written apart."""
-    if isinstance(obj, core.CustomObject):
-        return OfCustom({}, status_apart=True)
-    return OfMessage(cast(Descriptor, obj.DESCRIPTOR))

@@ -39,7 +39,17 @@ SCHEMA: dict[str, Any] = {
                 "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
             },
         },
-        "status": {"type": "object", "properties": {"ready": {"type": "boolean"}, "phase": {"type": "string"}}},
+        "status": {
+            "type": "object",
+            "properties": {
+                "ready": {"type": "boolean"},
+                "phase": {"type": "string"},
+                "conditions": {
+                    "type": "array",
+                    "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+                },
+            },
+        },
     },
 }
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from google.protobuf.descriptor import Descriptor
 
 from cluster.api.field_sets import fields_of, readable
 from cluster.api.managers import (
@@ -21,11 +20,11 @@ from cluster.api.managers import (
     noted,
 )
 from cluster.api.problems import Report
-from cluster.api.shapes import OfMessage
+from cluster.api.shapes import shape_of
 from cluster.api.validation_meta import validate_meta
 from cluster.pb.v1 import core_pb2 as core
 
-RC = OfMessage(cast(Descriptor, core.ReplicationController.DESCRIPTOR))
+RC = shape_of(core.ReplicationController())
 NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
 
 
@@ -89,7 +88,7 @@ def test_the_status_is_written_through_its_subresource_alone() -> None:
         "controllers Update status": [".status.replicas"],
     }
     assert after(live, new, EDITOR) == {"editor Update": [".spec.replicas"]}
-    assert after(live, controller(3, a="b"), Manager("kubectl", UPDATE, "scale")) == {
+    assert after(live, controller(3), Manager("kubectl", UPDATE, "scale")) == {
         "kubectl Update scale": [".spec.replicas"]
     }
 

@@ -26,7 +26,9 @@ def test_kinds_and_names() -> None:
 def test_an_unknown_kind_is_told_the_known_ones() -> None:
     assert names(["lease/a", "Lease/b"]) == [("Lease", "a"), ("Lease", "b")]
     with pytest.raises(
-        Invalid, match=r"secrets, priorityclasses \(pc\), poddisruptionbudgets \(pdb\), serviceaccounts \(sa\), faults$"
+        Invalid,
+        match=r"secrets, priorityclasses \(pc\), poddisruptionbudgets \(pdb\), serviceaccounts \(sa\), faults, "
+        r"customresourcedefinitions \(crd, crds\), customobjects$",
     ):
         targets(["leas"])
 

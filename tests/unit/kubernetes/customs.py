@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 from cluster.api.json import object_from_json
@@ -71,7 +72,7 @@ def version(name: str = "v1", *, storage: bool = True, **more: Any) -> dict[str,
         "name": name,
         "served": True,
         "storage": storage,
-        "schema": {"openAPIV3Schema": SCHEMA},
+        "schema": {"openAPIV3Schema": deepcopy(SCHEMA)},
         "subresources": {
             "status": {},
             "scale": {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from contextlib import aclosing
 from typing import Any
 
@@ -305,6 +307,12 @@ async def test_a_watch_goes_by_the_definition_and_the_name(rig: Rig) -> None:
         assert sorted(name for kind, _, name in heard if kind == wire.WatchEvent.ADDED) == expected
 
 
+def test_a_master_without_definitions_loads_nothing_for_them() -> None:
+    code = "import sys, cluster.master.server; print('jsonschema_rs' in sys.modules or 're2' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout == "False\n"
+
+
 async def test_only_who_may_gets_at_them(rig: Rig) -> None:
     await rig.create(definition())
     for who in ("node:n1", "proxy", "scheduler", "kubernetes"):
@@ -317,3 +325,28 @@ async def test_only_who_may_gets_at_them(rig: Rig) -> None:
     assert len(wire.ListResponse.FromString(answer).items) == 1
     with pytest.raises(ApiError):
         await api.list(Identity.parse("kubernetes"), wire.ListRequest(kind="CustomObject"))
+
+
+async def test_who_answers_for_which_fields_is_told_by_the_schema(rig: Rig) -> None:
+    await rig.create(definition())
+    given = widget(spec={"size": 2, "parts": [{"name": "a"}]})
+    given.metadata.managedFields.add(manager="one", operation="Apply", fieldsType="FieldsV1")
+    given.metadata.managedFields[0].fieldsV1.Raw = b'{"f:spec":{"f:size":{}}}'
+    made = await rig.write(ops.by_manager(ops.create(given), "one", applied=True))
+    assert isinstance(made, core.CustomObject)
+    content = json.loads(made.content)
+    content["spec"]["parts"][0]["count"] = 5
+    made.content = json.dumps(content).encode()
+    changed = await rig.write(ops.update(made))
+    found = {each.manager: json.loads(each.fieldsV1.Raw) for each in changed.metadata.managedFields}
+    key = 'k:{"name":"a"}'
+    assert found == {
+        "one": {"f:spec": {"f:size": {}}},
+        "podium": {"f:spec": {"f:parts": {key: {"f:count": {}}}}},
+    }
+    assert isinstance(changed, core.CustomObject)
+    changed.status = b'{"phase":"New"}'
+    reported = await rig.write(ops.by_manager(ops.update_status(changed), "operator"))
+    (mine,) = [each for each in reported.metadata.managedFields if each.manager == "operator"]
+    assert (mine.subresource, json.loads(mine.fieldsV1.Raw)) == ("status", {"f:status": {"f:phase": {}}})
+    assert (await rig.write(ops.update(reported))) == reported, "nothing has changed"
