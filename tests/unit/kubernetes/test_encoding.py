@@ -90,7 +90,7 @@ def test_what_is_kept_takes_about_as_much_memory_as_it_has_bytes() -> None:
     tracemalloc.start()
     try:
         for found in pods:
-            encoder.json(found)
+            encoder.json(found, POD)
             encoder.metadata(found)
         taken = tracemalloc.get_traced_memory()[0]
     finally:
