@@ -20,6 +20,7 @@ from itertools import pairwise
 from typing import Any
 
 from cluster.api.errors import Invalid
+from cluster.api.json import object_to_json
 from cluster.api.json_parse import NOT_CARRIED_OUT
 from cluster.api.kinds import AnyObject
 
@@ -44,6 +45,14 @@ _QUIET: dict[str, tuple[Any, ...]] = {
     "phase": ("Active",),
 }
 """By the field's name: values that are what happens anyway."""
+
+
+def plain(obj: AnyObject, *, exact: bool = False) -> dict[str, Any]:
+    """An object as Kubernetes shows it: as JSON, with what is aside where it was written. `exact`: see `to_json`."""
+    data = object_to_json(obj, exact=exact)
+    if ANNOTATION in obj.metadata.annotations:
+        restore(data)
+    return data
 
 
 def keep(obj: AnyObject, found: Iterable[tuple[str, Any]], before: Mapping[str, Any] | None = None) -> list[str]:

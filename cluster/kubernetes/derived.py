@@ -25,6 +25,7 @@ from cluster.client.agent_client import NodeAgentClient, agent_address
 from cluster.client.interface import ClusterClient
 from cluster.kubernetes.discovery import OTHERS, Other
 from cluster.kubernetes.negotiation import Accepted
+from cluster.kubernetes.protobuf import METADATA, METADATA_VERSION
 from cluster.pb.v1 import agent_pb2
 from cluster.pb.v1 import core_pb2 as core
 
@@ -117,7 +118,7 @@ def table(row: Other, document: dict[str, Any], accepted: Accepted, include: str
         shown = {
             "None": None,
             "Object": item,
-        }.get(include, {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": item["metadata"]})
+        }.get(include, _partial(item))
         rows.append({"cells": [cell(item, now_s) for _, cell in columns], "object": shown})
     return {
         "kind": "Table",
@@ -135,6 +136,18 @@ def table(row: Other, document: dict[str, Any], accepted: Accepted, include: str
         ],
         "rows": rows,
     }
+
+
+def metadata_only(document: dict[str, Any]) -> dict[str, Any]:
+    """What was read without all but its metadata."""
+    if "items" not in document:
+        return _partial(document)
+    items = [_partial(item) for item in document["items"]]
+    return {**document, "kind": f"{METADATA}List", "apiVersion": METADATA_VERSION, "items": items}
+
+
+def _partial(item: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": METADATA, "apiVersion": METADATA_VERSION, "metadata": item["metadata"]}
 
 
 def _name(item: dict[str, Any], now_s: float) -> str:

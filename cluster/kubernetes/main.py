@@ -19,6 +19,7 @@ from cluster.client.grpc_client import GrpcClusterClient
 from cluster.config.addresses import masters_argument
 from cluster.kubernetes.authentication import Authentication
 from cluster.kubernetes.server import KubernetesServer, tls_context
+from cluster.rpc.account_tokens import AccountTokens
 from cluster.rpc.identity import Credentials, CredentialsError
 from cluster.rpc.tokens import TokenChecker
 from cluster.telemetry import log
@@ -71,9 +72,14 @@ def main(argv: Sequence[str]) -> int:
             return KubernetesServer(
                 flags.listen,
                 tls,
-                Authentication(cluster, TokenChecker(credentials.ca, cluster, clock)),
+                Authentication(
+                    cluster,
+                    TokenChecker(credentials.ca, cluster, clock),
+                    AccountTokens(credentials.key, cluster, clock),
+                ),
                 lambda caller: GrpcClusterClient(flags.master, credentials, on_behalf_of=caller),
                 lambda caller, address: NodeAgentClient(address, credentials, on_behalf_of=caller),
+                GrpcClusterClient(flags.master, credentials),
                 clock=clock,
                 rng=random.Random(),
                 on_bound=lambda address: bound.update(address=address),

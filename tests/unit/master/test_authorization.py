@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
@@ -38,7 +40,7 @@ METHODS = [f"/{service.full_name}/{method.name}" for service in SERVICES for met
 
 
 def identity(kind: str) -> Identity:
-    return Identity(kind, {"node": "n1", "hollow": "h"}.get(kind, ""))
+    return Identity(kind, {"node": "n1", "hollow": "h", "serviceaccount": "default/robot"}.get(kind, ""))
 
 
 # --- calls
@@ -103,11 +105,14 @@ EXPECTED = {
     ("controllers", "Event"): "get list watch create update patch delete",
     ("controllers", "Lease"): "get list watch create update delete",
     ("controllers", "ConfigMap"): "get list watch delete",
-    ("controllers", "Secret"): "list watch delete",
+    ("controllers", "Secret"): "get list watch delete",
     ("controllers", "PriorityClass"): "get list watch",
     ("controllers", "PodDisruptionBudget"): "get list watch update_status delete",
     ("controllers", "ServiceAccount"): "get list watch delete",
     ("controllers", "Fault"): "get list watch delete",
+    ("controllers", "CustomResourceDefinition"): "get list watch patch",
+    ("controllers", "CustomObject"): "get list watch delete",
+    ("kubernetes", "CustomResourceDefinition"): "get list watch",
     ("scheduler", "Lease"): "get create update",
     ("scheduler", "Pod"): "get list watch bind update_status delete",
     ("scheduler", "Node"): "get list watch",
@@ -140,6 +145,13 @@ EXPECTED = {
     ("hollow", "Endpoints"): "get",
     ("hollow", "ReplicationController"): "get",
     ("hollow", "Event"): "get create update patch",
+    **{
+        ("serviceaccount", kind): "get list watch"
+        for kind in (
+            *("Pod", "ReplicationController", "Service", "Endpoints", "Event", "Lease", "ConfigMap"),
+            *("PodDisruptionBudget", "ServiceAccount", "Fault", "CustomObject"),
+        )
+    },
 }
 
 
@@ -675,8 +687,41 @@ async def test_nobody_but_admin_makes_services(rig: Rig, who: str) -> None:
         await rig.create(core.Service(metadata=core.ObjectMeta(name="x")), who)
 
 
-def test_who_serves_kubernetes_api_has_no_rights_of_its_own() -> None:
-    """It calls with those of who calls it (cluster.rpc.gate); without a caller, it may ask for health and no more."""
-    assert not [kind for who, kind in TABLE if who == "kubernetes"]
+def test_who_serves_kubernetes_api_has_no_rights_of_its_own_but_to_see_which_kinds_there_are() -> None:
+    """It calls with those of who calls it (cluster.rpc.gate)."""
+    assert {kind: set(verbs) for (who, kind), verbs in TABLE.items() if who == "kubernetes"} == {
+        "CustomResourceDefinition": {"get", "list", "watch"}
+    }
     allowed = {call for call, who in CALLS.items() if "kubernetes" in who}
-    assert all(call.startswith(("/grpc.health.", "/grpc.reflection.")) for call in allowed), allowed
+    reads = {f"/cluster.pb.v1.Cluster/{call}" for call in ("Get", "List", "Watch", "WatchStream")}
+    assert all(call in reads or call.startswith(("/grpc.health.", "/grpc.reflection.")) for call in allowed), allowed
+
+
+# --- service accounts
+
+
+async def test_a_service_account_reads_its_namespace_and_no_secrets(rig: Rig) -> None:
+    await rig.create(core.Namespace(metadata=core.ObjectMeta(name="team")))
+    for namespace in ("default", "team"):
+        await rig.create(core.ConfigMap(metadata=core.ObjectMeta(name="c", namespace=namespace)))
+    robot = Identity("serviceaccount", "team/robot")
+    server = rig.master.api
+
+    async def asks(call: str, request: Any) -> Any:
+        return await getattr(server, call)(robot, request)
+
+    await asks("get", wire.GetRequest(kind="ConfigMap", namespace="team", name="c"))
+    await asks("list", wire.ListRequest(kind="ConfigMap", namespace="team"))
+    for call, request in (
+        ("get", wire.GetRequest(kind="ConfigMap", namespace="default", name="c")),
+        ("get", wire.GetRequest(kind="ConfigMap", namespace="default", name="none")),
+        ("list", wire.ListRequest(kind="ConfigMap", namespace="default")),
+        ("list", wire.ListRequest(kind="ConfigMap")),
+        ("get", wire.GetRequest(kind="Secret", namespace="team", name="s")),
+        ("get", wire.GetRequest(kind="Namespace", name="team")),
+    ):
+        with pytest.raises(Forbidden):
+            await asks(call, request)
+    for operation in (ops.delete(Key("ConfigMap", "team", "c")), ops.create(pod("x", namespace="team"))):
+        with pytest.raises(Forbidden, match="may not"):
+            await rig.write(operation, "serviceaccount:team/robot")
