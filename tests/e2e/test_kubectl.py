@@ -653,6 +653,12 @@ def test_debians_kubectl(cluster: Cluster, kubectl: Kubectl, tmp_path: Path) -> 
     old.expect("delete pod lone --now", "deleted")
 
 
+def counted(kubectl: Kubectl, namespace: str) -> str:
+    """Replicas, and those of them that are ready. (kubectl before 1.23 does not wait for such.)"""
+    fields = "jsonpath={.status.replicas} {.status.readyReplicas}"
+    return kubectl.run("-n", namespace, "get", "rc", "web", "-o", fields).out
+
+
 @pytest.mark.parametrize("binary", OTHERS or [""], ids=lambda binary: Path(binary).name)
 def test_every_kubectl_of_the_machine_works_as_well(cluster: Cluster, tmp_path: Path, binary: str) -> None:
     if not binary:
@@ -665,9 +671,10 @@ def test_every_kubectl_of_the_machine_works_as_well(cluster: Cluster, tmp_path: 
     other.expect(f"create namespace {namespace}", "created")
     other.expect(f"{within} apply -f web.yaml", "replicationcontroller/web created")
     other.expect(f"{within} create configmap other --from-literal=a=b", "configmap/other created")
-    other.expect(f"{within} wait --for=jsonpath={{.status.readyReplicas}}=2 rc/web --timeout=20s", "condition met")
+    cluster.wait_until(lambda: counted(other, namespace) == "2 2", "both replicas are ready")
+    other.expect(f"{within} wait --for=condition=Ready pod -l app=web --timeout=20s", "condition met")
     other.expect(f"{within} scale rc web --replicas=1", "scaled")
-    other.expect(f"{within} wait --for=jsonpath={{.status.replicas}}=1 rc/web --timeout=20s", "condition met")
+    cluster.wait_until(lambda: counted(other, namespace) == "1 1", "one is left")
     listed = other.expect(f"{within} get pods -l app=web --field-selector=status.phase=Running", "1/1 +Running")
     name = next(line.split()[0] for line in listed.out.splitlines() if "Running" in line)
     other.expect(f"{within} exec {name} -- echo hello", "^hello$")

@@ -33,8 +33,7 @@ def binaries() -> list[str]:
         found.append(Path(other))
         # Some distributions have several: kubectl.1.27 and so on, and choose one by the server's version.
         found += sorted(Path(other).resolve().parent.glob("kubectl.1.*"))
-    if OLD.exists():
-        found.append(OLD)
+    found += [OLD] if OLD.exists() else []
     return [str(each) for each in dict.fromkeys(found)]
 
 

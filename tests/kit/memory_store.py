@@ -310,6 +310,8 @@ class _Transaction:
         old = self._current(wanted)
         new = own_copy(old)
         take_status(new, wanted)
+        if aside.has_aside(wanted):
+            aside.take_status(new, wanted)
         if self._manager.applied:
             new.metadata.ClearField("managedFields")
             new.metadata.managedFields.MergeFrom(wanted.metadata.managedFields)

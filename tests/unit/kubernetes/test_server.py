@@ -229,6 +229,37 @@ async def test_a_body_that_does_not_come(api: Api, monkeypatch: pytest.MonkeyPat
         assert answer.startswith(b"HTTP/1.1 408 ")
 
 
+async def test_what_is_too_much_at_a_time_is_refused(
+    api: Api, cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.put(pod("web"))
+    for limit, path in (
+        ("MAX_CALLS", PODS),
+        ("MAX_CALLS", "/apis/discovery.k8s.io/v1/endpointslices"),
+        ("MAX_WATCHES", f"{PODS}?watch=1"),
+        ("MAX_STREAMS", f"{PODS}/web/log"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"cluster.kubernetes.server.{limit}", 0)
+            reply = await api.get(path)
+        assert (reply.code, reply.reason, reply.headers["Retry-After"]) == (429, "TooManyRequests", "1"), path
+    assert (await api.get(PODS)).code == 200
+
+
+async def test_a_watch_that_has_ended_counts_no_more(
+    api: Api, cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.kubernetes.server.MAX_WATCHES", 1)
+    cluster.put(pod("web"))
+    async with api.stream(f"{PODS}?watch=1") as response:
+        assert await response.content.readline()
+        assert (await api.get(f"{PODS}?watch=1")).code == 429
+    async with asyncio.timeout(5):
+        while api.server.watches:
+            await asyncio.sleep(0.01)
+    assert (await api.get(f"{PODS}?watch=1&timeoutSeconds=1")).code == 200
+
+
 async def test_stopping_ends_watches_and_calls(api: Api, cluster: MemoryCluster) -> None:
     cluster.put(pod("web"))
     async with api.stream(f"{PODS}?watch=1") as response:
