@@ -34,7 +34,7 @@ _PROBE_NUMBERS = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 
 
 def apply_defaults(obj: AnyObject) -> None:
     """Fills in what is unset, in place."""
-    if kind_of(obj).namespaced and not obj.metadata.namespace:
+    if kind_of(obj).namespaced and not obj.metadata.namespace and not isinstance(obj, core.CustomObject):
         obj.metadata.namespace = DEFAULT_NAMESPACE
     if isinstance(obj, core.Pod):
         default_pod_spec(obj.spec)
@@ -65,6 +65,8 @@ def apply_defaults(obj: AnyObject) -> None:
         for key, text in obj.stringData.items():  # for writing only: it wins over data, and is never kept
             obj.data[key] = text.encode()
         obj.ClearField("stringData")
+    elif isinstance(obj, core.CustomResourceDefinition):
+        _default_definition(obj.spec)
     elif isinstance(obj, core.PriorityClass):
         _default(obj, "preemptionPolicy", PREEMPT_LOWER_PRIORITY)
 
@@ -144,6 +146,13 @@ def _default_probe(probe: core.Probe) -> None:
     if probe.handler.HasField("httpGet"):
         _default(probe.handler.httpGet, "path", "/")
         _default(probe.handler.httpGet, "scheme", "HTTP")
+
+
+def _default_definition(spec: core.CustomResourceDefinitionSpec) -> None:
+    if spec.names.kind:
+        _default(spec.names, "singular", spec.names.kind.lower())
+        _default(spec.names, "listKind", f"{spec.names.kind}List")
+    _default(spec.conversion, "strategy", "None")
 
 
 def _default_replication_controller(rc: core.ReplicationController) -> None:

@@ -1,18 +1,22 @@
 """Field selectors: choosing objects by a few fields, such as "spec.nodeName=node-1,status.phase!=Running".
 
-Unlike labels, only the fields in the table below can be asked for, per kind; the same ones as in Kubernetes. An absent
-field is the empty string. The terms with "=" are in `equals`, so that the master can answer from an index.
+Unlike labels, only the fields in the table below can be asked for, per kind; the same ones as in Kubernetes. Of objects
+of kinds that users define, those that the definition names as well (`more`). An absent field is the empty string. The
+terms with "=" are in `equals`, so that the master can answer from an index.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
+from cluster.api.custom_json import custom_content, custom_status
 from cluster.api.errors import BadRequest
 from cluster.api.kinds import AnyObject
+from cluster.pb.v1 import core_pb2 as core
 
 _EVERY_KIND = ("metadata.name", "metadata.namespace")
 SUPPORTED: dict[str, tuple[str, ...]] = {
@@ -38,6 +42,7 @@ SUPPORTED: dict[str, tuple[str, ...]] = {
         "reportingComponent",
     ),
     "Node": ("spec.unschedulable",),
+    "CustomObject": ("resource",),
 }
 """What can be asked of each kind, besides its name and namespace."""
 _READERS: dict[str, Callable[[Any], object]] = {
@@ -91,15 +96,30 @@ def supported_fields(kind_name: str) -> tuple[str, ...]:
     return _EVERY_KIND + SUPPORTED.get(kind_name, ())
 
 
-def parse_field_selector(kind_name: str, text: str) -> FieldSelector:
+def parse_field_selector(kind_name: str, text: str, more: Sequence[str] = ()) -> FieldSelector:
     """Reads terms "path=value", "path==value", "path!=value", separated by commas; "\\" escapes "," "=" and itself.
 
-    Raises BadRequest, naming the fields that the kind supports.
+    `more`: further paths that may be asked for, of objects of a kind that users define. Raises BadRequest, naming the
+    fields that are supported.
     """
-    return FieldSelector(tuple(_term(kind_name, term, text) for term in _split(text) if term.strip()))
+    return FieldSelector(tuple(_term(kind_name, term, text, more) for term in _split(text) if term.strip()))
 
 
-def _term(kind_name: str, term: str, text: str) -> _Term:
+def paths_in(text: str) -> list[str]:
+    """The fields that a selector asks for, whether they are supported or not."""
+    return [re.split("!=|==|=", term, maxsplit=1)[0].strip() for term in _split(text) if term.strip()]
+
+
+def asked_for(path: str, text: str) -> str:
+    """The value that a selector asks of a field, whatever else it asks; empty: it does not."""
+    for term in _split(text):
+        asked, found, value = term.replace("==", "=", 1).partition("=")
+        if found and asked.strip() == path:
+            return value.strip()
+    return ""
+
+
+def _term(kind_name: str, term: str, text: str, more: Sequence[str]) -> _Term:
     for sign in ("!=", "==", "="):
         path, found, value = term.partition(sign)
         if found:
@@ -107,13 +127,28 @@ def _term(kind_name: str, term: str, text: str) -> _Term:
     else:
         raise BadRequest(f'field selector "{text[:200]}": "{term[:80]}" is not of the form field=value or field!=value')
     path = path.strip()
-    supported = supported_fields(kind_name)
+    supported = (*supported_fields(kind_name), *more)
     if path not in supported:
         raise BadRequest(
             f'field selector "{text[:200]}": "{path[:80]}" is not supported for {kind_name};'
             f" supported are {', '.join(supported)}"
         )
-    return _Term(path, _unescape(value.strip(), text), sign != "!=", _READERS.get(path) or attrgetter(path))
+    read = _in_content(path) if path in more else _READERS.get(path) or attrgetter(path)
+    return _Term(path, _unescape(value.strip(), text), sign != "!=", read)
+
+
+def _in_content(path: str) -> Callable[[AnyObject], object]:
+    """Reads a field of an object of a kind that users define."""
+    steps = path.split(".")
+
+    def read(obj: AnyObject) -> object:
+        assert isinstance(obj, core.CustomObject)
+        place = custom_status(obj) if steps[0] == "status" else custom_content(obj).get(steps[0])
+        for step in steps[1:]:
+            place = place.get(step) if isinstance(place, dict) else None
+        return "" if place is None else place
+
+    return read
 
 
 def _split(text: str) -> list[str]:

@@ -17,16 +17,19 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
+from cluster.api.custom_json import custom_arguments, custom_to_json
 from cluster.api.errors import BadRequest, FieldError, Invalid
 from cluster.api.json_parse import MAX_PROBLEMS, Lenient, Problems, describe, parser
 from cluster.api.json_print import printer
-from cluster.api.kinds import BY_NAME, AnyObject, kind_named, kind_of
+from cluster.api.kinds import BY_NAME, AnyObject, kind_named, kind_of, kind_of_type
+from cluster.api.raw_json import MAX_DEPTH
+from cluster.pb.v1 import core_pb2 as core
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T", bound=AnyObject)
 
-MAX_DEPTH = 64
-"""Levels of nesting; no object of ours has more than a dozen."""
+_CUSTOM = kind_of_type(core.CustomObject).name
+"""Only how such objects are kept: what they are called is said by their definition."""
 
 
 def to_json(msg: Message, *, exact: bool = False) -> Any:
@@ -39,6 +42,8 @@ def to_json(msg: Message, *, exact: bool = False) -> Any:
 
 def object_to_json(obj: AnyObject, *, exact: bool = False) -> dict[str, Any]:
     """An object as a manifest: apiVersion and kind, and then its fields."""
+    if isinstance(obj, core.CustomObject):
+        return custom_to_json(obj, exact)
     kind = kind_of(obj)
     return {"apiVersion": kind.api_version, "kind": kind.name, **printer(obj.DESCRIPTOR, exact)(obj)}
 
@@ -77,14 +82,39 @@ def read_object(data: Any) -> Reading:
     return Reading(obj, problems.unknown, problems.not_carried_out)
 
 
+def custom_from_json(data: Any, resource: str) -> core.CustomObject:
+    """Reads an object of a kind that a user defined; `resource` is its definition's name, PLURAL.GROUP.
+
+    Whether it is as the definition wants it is not looked at. Raises Invalid with a FieldError per problem.
+    """
+    return _read_custom(data, resource, [])
+
+
+def read_custom(data: Any, resource: str) -> Reading:
+    """The same, as `read_object`: only metadata can have fields that nobody knows."""
+    problems = Lenient()
+    obj = _read_custom(data, resource, problems)
+    return Reading(obj, problems.unknown, problems.not_carried_out)
+
+
+def _read_custom(data: Any, resource: str, problems: Problems) -> core.CustomObject:
+    if not isinstance(data, dict):
+        raise Invalid(f"an object is expected, not {describe(data)}")
+    arguments = custom_arguments(data, resource, problems)
+    obj = None if problems else _construct(core.CustomObject, arguments, data, problems)
+    if obj is None:
+        raise _invalid(problems)
+    return obj
+
+
 def _read_object(data: Any, problems: Problems) -> AnyObject:
     if not isinstance(data, dict):
         raise Invalid(f"an object is expected, not {describe(data)}")
     name = data.get("kind")
     if not isinstance(name, str) or not name:
         raise _invalid([FieldError("kind", "is required, such as Pod", "FieldValueRequired")])
-    if name not in BY_NAME:
-        known = ", ".join(BY_NAME)
+    if name not in BY_NAME or name == _CUSTOM:
+        known = ", ".join(known for known in BY_NAME if known != _CUSTOM)
         message = f'kind "{name[:80]}" is not known; known are {known}'
         raise _invalid([FieldError("kind", message, "FieldValueNotSupported")])
     kind = kind_named(name)
@@ -105,7 +135,8 @@ def patched(obj: T, patch: dict[str, Any]) -> T:
 
     Raises Invalid if the outcome is no object of that kind.
     """
-    result = object_from_json(merge_patch(object_to_json(obj, exact=True), patch))
+    data = merge_patch(object_to_json(obj, exact=True), patch)
+    result = custom_from_json(data, obj.resource) if isinstance(obj, core.CustomObject) else object_from_json(data)
     if type(result) is not type(obj):
         raise Invalid("a patch cannot change the kind of an object")
     return result
@@ -146,9 +177,16 @@ def read_json(text: str | bytes) -> Any:
         raise BadRequest(f"this is not JSON: {error}") from error
     if duplicates:
         raise BadRequest(f'the JSON has two values for "{duplicates[0][:80]}" in the same object')
-    if _depth_exceeds(data, MAX_DEPTH):
+    if _brackets(text) > MAX_DEPTH and _depth_exceeds(data, MAX_DEPTH):
         raise BadRequest(f"the JSON is nested more than {MAX_DEPTH} levels deep")
     return data
+
+
+def _brackets(text: str | bytes) -> int:
+    """How many open: no text is nested deeper."""
+    if isinstance(text, str):
+        return text.count("{") + text.count("[")
+    return text.count(b"{") + text.count(b"[")
 
 
 def _depth_exceeds(data: Any, limit: int) -> bool:

@@ -23,6 +23,7 @@ from google.protobuf.descriptor_pb2 import DescriptorProto
 from cluster.api.errors import FieldError
 from cluster.api.json_print import is_inline, map_entry
 from cluster.api.quantities import canonical
+from cluster.api.raw_json import misfit, pack
 from cluster.api.times import parse_time
 from cluster.pb.v1 import core_pb2 as core
 
@@ -52,6 +53,7 @@ _TIMES = (core.Time.DESCRIPTOR.full_name, core.MicroTime.DESCRIPTOR.full_name)
 _QUANTITY = core.Quantity.DESCRIPTOR.full_name
 _INT_OR_STRING = core.IntOrString.DESCRIPTOR.full_name
 _FIELDS = core.FieldsV1.DESCRIPTOR.full_name
+_RAW = core.RawJson.DESCRIPTOR.full_name
 _INTEGERS = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
@@ -179,6 +181,8 @@ def parser(descriptor: Descriptor) -> Parse:
         return _parse_int_or_string
     if descriptor.full_name == _FIELDS:
         return _parse_fields
+    if descriptor.full_name == _RAW:
+        return _parse_raw
     return MessageParser(descriptor)
 
 
@@ -334,6 +338,22 @@ def _parse_fields(value: Any, where: Where, problems: Problems) -> dict[str, byt
         note(problems, where, f"must be an object, not {describe(value)}")
         return {}
     return {"Raw": json.dumps(value, separators=(",", ":"), sort_keys=True).encode()} if value else {}
+
+
+def _parse_raw(value: Any, where: Where, problems: Problems) -> dict[str, bytes]:
+    return {"Raw": free_json(value, where, problems)}
+
+
+def free_json(value: Any, where: Where, problems: Problems) -> bytes:
+    """A value of any kind, as it is kept."""
+    found = misfit(value)
+    if found is None:
+        return pack(value)
+    steps, message = found
+    for step in steps:
+        where = (where, step)
+    note(problems, where, message)
+    return b""
 
 
 def _reserved_names(descriptor: Descriptor) -> list[str]:

@@ -10,6 +10,7 @@ is set. Differences from plain messages, all by type or by option:
     IntOrString     8080 or "http"
     (inline)        its fields appear among those of the message around it
     FieldsV1        the JSON that it holds
+    RawJson         the same, and that may be any value
     bytes           base64
     map             keys in order
 The way back is `cluster.api.json_parse`; the words for objects are in `cluster.api.json`.
@@ -25,6 +26,7 @@ from typing import Any, TypeAlias
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from cluster.api.raw_json import unpack
 from cluster.api.times import format_micro_time, format_time, format_time_exactly
 from cluster.pb.v1 import core_pb2 as core
 from cluster.pb.v1 import options_pb2
@@ -36,6 +38,7 @@ _MICRO_TIME = core.MicroTime.DESCRIPTOR.full_name
 _QUANTITY = core.Quantity.DESCRIPTOR.full_name
 _INT_OR_STRING = core.IntOrString.DESCRIPTOR.full_name
 _FIELDS = core.FieldsV1.DESCRIPTOR.full_name
+_RAW = core.RawJson.DESCRIPTOR.full_name
 
 
 class Printers:
@@ -67,6 +70,8 @@ class Printers:
             return _print_int_or_string
         if descriptor.full_name == _FIELDS:
             return _print_fields
+        if descriptor.full_name == _RAW:
+            return _print_raw
         return None
 
     def _message_printer(self, descriptor: Descriptor) -> Print:
@@ -158,6 +163,13 @@ def _print_fields(value: core.FieldsV1) -> Any:
         return json.loads(value.Raw) if value.Raw else {}
     except ValueError:
         return {}  # of no use to anybody
+
+
+def _print_raw(value: core.RawJson) -> Any:
+    try:
+        return unpack(value.Raw) if value.Raw else None
+    except ValueError:
+        return None  # the master refuses to store it
 
 
 def map_entry(field: FieldDescriptor) -> Descriptor | None:

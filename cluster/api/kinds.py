@@ -29,6 +29,8 @@ AnyObject: TypeAlias = (
     | core.PodDisruptionBudget
     | core.ServiceAccount
     | core.Fault
+    | core.CustomResourceDefinition
+    | core.CustomObject
 )
 """An API object: every one has `metadata`; all but Endpoints, Event, ConfigMap, Secret, PriorityClass and
 ServiceAccount have `spec`, and those but Lease `status`."""
@@ -85,6 +87,16 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("ServiceAccount", "serviceaccounts", core.ServiceAccount, "serviceaccount", ("sa",), has_status=False),
     Kind("Fault", "faults", core.Fault, "fault", api_version="podium.dev/v1"),
+    Kind(
+        "CustomResourceDefinition",
+        "customresourcedefinitions",
+        core.CustomResourceDefinition,
+        "customresourcedefinition",
+        ("crd", "crds"),
+        namespaced=False,
+        api_version="apiextensions.k8s.io/v1",
+    ),
+    Kind("CustomObject", "customobjects", core.CustomObject, "customobject", api_version="podium.dev/v1"),
 )
 
 BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}

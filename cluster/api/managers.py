@@ -1,7 +1,7 @@
 """Who answers for which fields of an object: metadata.managedFields, as Kubernetes keeps it.
 
     managers = managers_of(data)                                   what it says now
-    entries = noted(live, new, descriptor, manager, now=...)       what it says after a write that makes new of live
+    entries = noted(live, new, shape, manager, now=...)            what it says after a write that makes new of live
 
 It is kept of objects that somebody has applied by the server (`cluster.kubernetes.applying`), and from then on every
 write of them notes who made it: who changes a field answers for it alone, and a field that is gone is nobody's.
@@ -15,25 +15,19 @@ Where the paths come from is in `field_sets.py`. All works on JSON's values. Pur
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from google.protobuf.descriptor import Descriptor
-
-from cluster.api.field_sets import Path, fields_of, from_fields_v1, is_atomic, is_set, keys_of, step_of, to_fields_v1
-from cluster.api.list_keys import Found, field_named, message_of
+from cluster.api.field_sets import Path, fields_of, from_fields_v1, step_of, to_fields_v1, value_step
 from cluster.api.problems import Report
+from cluster.api.shapes import Shape
 
 APPLY, UPDATE = "Apply", "Update"
 MAX_UPDATERS = 10
 """Entries of updates; if there are more, the oldest become one, under the name `ANCIENT`."""
 ANCIENT = "ancient-changes"
 MAX_NAME_BYTES = 128
-
-_SCOPES: dict[str, Path] = {"status": ("f:status",), "scale": ("f:spec", "f:replicas")}
-"""What can be written through a subresource."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +40,13 @@ class Manager:
     subresource: str = ""
     """Through which it was written; empty: the object itself."""
 
-    def is_about(self, path: Path) -> bool:
-        """Whether it can be written so: the status through its subresource alone."""
-        scope = _SCOPES.get(self.subresource)
-        return path[: len(scope)] == scope if scope is not None else path[0] != "f:status"
+    def is_about(self, path: Path, shape: Shape) -> bool:
+        """Whether it can be written so: a status that is apart, through its subresource alone."""
+        if self.subresource == "status":
+            return path[0] == "f:status"
+        if self.subresource == "scale":
+            return path == tuple(f"f:{step}" for step in shape.scale)
+        return path[0][2:] not in shape.apart
 
 
 Managers: TypeAlias = dict[Manager, frozenset[Path]]
@@ -75,7 +72,7 @@ def managers_of(data: Mapping[str, Any]) -> Managers:
 
 
 def noted(
-    live: Mapping[str, Any], new: Mapping[str, Any], descriptor: Descriptor, manager: Manager, *, now: str
+    live: Mapping[str, Any], new: Mapping[str, Any], shape: Shape, manager: Manager, *, now: str
 ) -> list[dict[str, Any]]:
     """What managedFields are to say when an update by that manager makes `new` of `live`. Empty: it is not tracked.
 
@@ -87,8 +84,8 @@ def noted(
     before = managers_of(new) or managers_of(live)
     if not before:
         return []
-    there = fields_of(new, descriptor)
-    changed = frozenset(path for path in changed_fields(live, new, descriptor) & there if manager.is_about(path))
+    there = fields_of(new, shape)
+    changed = frozenset(path for path in changed_fields(live, new, shape) & there if manager.is_about(path, shape))
     after = {each: (owned - changed) & there for each, owned in before.items()}
     if changed:
         after[manager] = after.get(manager, frozenset()) | changed
@@ -146,11 +143,11 @@ def _manager(entry: Mapping[str, Any]) -> Manager:
 # --- what is another value
 
 
-def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any], descriptor: Descriptor) -> frozenset[Path]:
+def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any], shape: Shape) -> frozenset[Path]:
     """The paths of all that is in both or in the new one, and is not the same."""
     paths: set[Path] = set()
     for key, value in new.items():
-        _compare(old.get(key, _ABSENT), value, field_named(descriptor, key), (f"f:{key}",), paths)
+        _compare(old.get(key, _ABSENT), value, shape.under(key), (f"f:{key}",), paths)
     return frozenset(paths)
 
 
@@ -161,33 +158,31 @@ class _Absent:
 _ABSENT = _Absent()
 
 
-def _compare(old: Any, new: Any, found: Found, path: Path, paths: set[Path]) -> None:
+def _compare(old: Any, new: Any, shape: Shape, path: Path, paths: set[Path]) -> None:
     if old == new:
         return
-    if isinstance(new, dict) and not is_atomic(found):
+    if isinstance(new, dict) and not shape.is_atomic:
         before = old if isinstance(old, dict) else {}
         if not new:
             paths.add(path)
         for key, value in new.items():
-            _compare(before.get(key, _ABSENT), value, field_named(message_of(found), key), (*path, f"f:{key}"), paths)
+            _compare(before.get(key, _ABSENT), value, shape.under(key), (*path, f"f:{key}"), paths)
         return
     if isinstance(new, list):
-        keys = keys_of(found)
-        if keys and all(isinstance(item, dict) for item in new):
+        if shape.keys and all(isinstance(item, dict) for item in new):
             items = (
-                {step_of(item, keys): item for item in old if isinstance(item, dict)} if isinstance(old, list) else {}
+                {step_of(item, shape): item for item in old if isinstance(item, dict)} if isinstance(old, list) else {}
             )
             for item in new:
-                step = step_of(item, keys)
+                step = step_of(item, shape)
                 if step not in items:
                     paths.add((*path, step))
                 before = items.get(step, {})
                 for key, value in item.items():
-                    place = (*path, step, f"f:{key}")
-                    _compare(before.get(key, _ABSENT), value, field_named(message_of(found), key), place, paths)
+                    _compare(before.get(key, _ABSENT), value, shape.under(key), (*path, step, f"f:{key}"), paths)
             return
-        if is_set(found):
+        if shape.is_set:
             known = old if isinstance(old, list) else []
-            paths.update((*path, f"v:{json.dumps(item)}") for item in new if item not in known)
+            paths.update((*path, value_step(item)) for item in new if item not in known)
             return
     paths.add(path)

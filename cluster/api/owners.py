@@ -18,7 +18,16 @@ FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
 """The finalizer of what leaves its dependents in peace when it goes, unless the deletion says otherwise."""
 WATCHED = frozenset(
-    ("Namespace", "ReplicationController", "Service", "Endpoints", "PodDisruptionBudget", "Fault", "Pod")
+    (
+        "Namespace",
+        "ReplicationController",
+        "Service",
+        "Endpoints",
+        "PodDisruptionBudget",
+        "Fault",
+        "Pod",
+        "CustomObject",
+    )
 )
 """Kinds whose objects the garbage collector follows and may delete."""
 

@@ -26,35 +26,36 @@ class Report:
     def __init__(self) -> None:
         self.errors: list[FieldError] = []
 
-    def _add(self, path: str, message: str, reason: str) -> None:
+    def add(self, path: str, message: str, reason: str = "FieldValueInvalid") -> None:
+        """A problem in words of its own."""
         if len(self.errors) < MAX_PROBLEMS:
             self.errors.append(FieldError(path, message, reason))
 
     def required(self, path: str, message: str = "") -> None:
         """Something must be there and is not."""
-        self._add(path, f"Required value: {message}" if message else "Required value", "FieldValueRequired")
+        self.add(path, f"Required value: {message}" if message else "Required value", "FieldValueRequired")
 
     def invalid(self, path: str, value: Any, message: str) -> None:
         """What is there breaks a rule."""
-        self._add(path, f"Invalid value: {_show(value)}: {message}", "FieldValueInvalid")
+        self.add(path, f"Invalid value: {_show(value)}: {message}", "FieldValueInvalid")
 
     def duplicate(self, path: str, value: Any) -> None:
         """It is there already, and there may be only one."""
-        self._add(path, f"Duplicate value: {_show(value)}", "FieldValueDuplicate")
+        self.add(path, f"Duplicate value: {_show(value)}", "FieldValueDuplicate")
 
     def forbidden(self, path: str, message: str) -> None:
         """It may not be there, or may not change."""
-        self._add(path, f"Forbidden: {message}", "FieldValueForbidden")
+        self.add(path, f"Forbidden: {message}", "FieldValueForbidden")
 
     def not_supported(self, path: str, value: Any, supported: Iterable[str], why: str = "") -> None:
         """It is none of the values that there are."""
         known = ", ".join(f'"{one}"' for one in supported)
         message = f"Unsupported value: {_show(value)}: supported values: {known}" + (f"; {why}" if why else "")
-        self._add(path, message, "FieldValueNotSupported")
+        self.add(path, message, "FieldValueNotSupported")
 
     def too_long(self, path: str, limit: int) -> None:
         """It has more bytes than it may."""
-        self._add(path, f"Too long: must have at most {limit} bytes", "FieldValueTooLong")
+        self.add(path, f"Too long: must have at most {limit} bytes", "FieldValueTooLong")
 
     # --- Checks that many fields share
 

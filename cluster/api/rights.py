@@ -45,12 +45,14 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("controllers", "Namespace"): _any(*_READ, "update", "patch", "update_status", "delete"),
     ("controllers", "Event"): _any(*_READ, "create", "update", "patch", "delete"),
     ("controllers", "ConfigMap"): _any(*_READ, "delete"),
-    ("controllers", "Secret"): _any("list", "watch", "delete"),
+    ("controllers", "Secret"): _any(*_READ, "delete"),
     ("controllers", "Lease"): {**_any(*_READ, "delete"), "create": Scope.BY_LEASE, "update": Scope.BY_LEASE},
     ("controllers", "PriorityClass"): _any(*_READ),
     ("controllers", "PodDisruptionBudget"): _any(*_READ, "update_status", "delete"),
     ("controllers", "ServiceAccount"): _any(*_READ, "delete"),
     ("controllers", "Fault"): _any(*_READ, "delete"),
+    ("controllers", "CustomResourceDefinition"): _any(*_READ, "patch"),
+    ("controllers", "CustomObject"): _any(*_READ, "delete"),
     ("scheduler", "Pod"): {**_any(*_READ, "bind", "delete"), "update_status": Scope.SCHEDULED},
     ("scheduler", "Node"): _any(*_READ),
     ("scheduler", "Namespace"): _any(*_READ),
@@ -78,6 +80,7 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("node", "ConfigMap"): {"get": Scope.USED},
     ("node", "Secret"): {"get": Scope.USED},
     ("node", "Event"): dict.fromkeys(("get", "create", "update", "patch"), Scope.ABOUT),
+    ("kubernetes", "CustomResourceDefinition"): _any(*_READ),
     ("hollow", "Node"): dict.fromkeys((*_READ, "create", "patch", "update_status", "delete"), Scope.ITSELF),
     ("hollow", "Pod"): dict.fromkeys((*_READ, "update_status", "delete"), Scope.BOUND),
     ("hollow", "Endpoints"): _any("get"),
@@ -92,14 +95,16 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
 """(kind of identity, kind of object) -> verb -> with which objects. Absent: denied."""
 
 CLIENTS = frozenset({"admin", "controllers", "scheduler", "node", "hollow", "proxy", "dns"})
-_EVERYONE = CLIENTS | {"master", "kubernetes"}
 _ASKERS = CLIENTS | {"serviceaccount"}
+_READERS = _ASKERS | {"kubernetes"}
+"""... who serves Kubernetes' API reads which kinds users have defined, by its own right."""
+_EVERYONE = CLIENTS | {"master", "kubernetes"}
 
 CALLS: dict[str, frozenset[str]] = {
-    "/cluster.pb.v1.Cluster/Get": _ASKERS,
-    "/cluster.pb.v1.Cluster/List": _ASKERS,
-    "/cluster.pb.v1.Cluster/Watch": _ASKERS,
-    "/cluster.pb.v1.Cluster/WatchStream": _ASKERS,
+    "/cluster.pb.v1.Cluster/Get": _READERS,
+    "/cluster.pb.v1.Cluster/List": _READERS,
+    "/cluster.pb.v1.Cluster/Watch": _READERS,
+    "/cluster.pb.v1.Cluster/WatchStream": _READERS,
     "/cluster.pb.v1.Cluster/Resolve": frozenset({"admin", "controllers", "node", "proxy"}),
     "/cluster.pb.v1.Cluster/WatchService": frozenset({"admin", "controllers", "node", "proxy"}),
     "/cluster.pb.v1.Cluster/Write": _ASKERS,

@@ -36,6 +36,8 @@ SECRET_FIELDS: Mapping[str, Sequence[tuple[str, ...]]] = {
     "PodDisruptionBudget": (),
     "ServiceAccount": (),
     "Fault": (),
+    "CustomResourceDefinition": (),
+    "CustomObject": (),
     "Secret": (("data",), ("stringData",), ("metadata", "annotations", LAST_APPLIED)),
 }
 """Kind -> paths of its fields whose values are secret, down to every value below. Every kind has a row; of one without

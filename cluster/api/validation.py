@@ -22,6 +22,11 @@ from cluster.api.json_parse import NOT_CARRIED_OUT
 from cluster.api.kinds import AnyObject, kind_of
 from cluster.api.problems import Report
 from cluster.api.validation_config import validate_config_map, validate_config_update, validate_secret
+from cluster.api.validation_definition import (
+    validate_custom_object,
+    validate_definition,
+    validate_definition_update,
+)
 from cluster.api.validation_fault import validate_fault, validate_fault_update
 from cluster.api.validation_kinds import (
     validate_event,
@@ -60,6 +65,8 @@ _RULES: dict[type[AnyObject], Callable[[Report, Any], None]] = {
     core.PodDisruptionBudget: validate_disruption_budget,
     core.ServiceAccount: validate_service_account,
     core.Fault: validate_fault,
+    core.CustomResourceDefinition: validate_definition,
+    core.CustomObject: validate_custom_object,
 }
 
 
@@ -97,6 +104,8 @@ def validate_update(new: AnyObject, old: AnyObject) -> list[FieldError]:
         validate_priority_class_update(report, new, old)
     elif isinstance(new, core.Fault) and isinstance(old, core.Fault):
         validate_fault_update(report, new, old)
+    elif isinstance(new, core.CustomResourceDefinition) and isinstance(old, core.CustomResourceDefinition):
+        validate_definition_update(report, new, old)
     elif isinstance(new, core.Node) and isinstance(old, core.Node) and _replaced(new.spec.podCIDR, old.spec.podCIDR):
         report.forbidden("spec.podCIDR", "node updates may not change podCIDR except from empty to valid")
     return report.errors
@@ -198,4 +207,7 @@ def invalid(obj: AnyObject, errors: Sequence[FieldError]) -> Invalid:
     name = obj.metadata.name or obj.metadata.generateName
     shown = [str(error) for error in errors]
     text = shown[0] if len(shown) == 1 else f"[{', '.join(shown)}]"
-    return Invalid(f'{kind_of(obj).name} "{name}" is invalid: {text}', causes=errors)
+    kind = kind_of(obj).name
+    if isinstance(obj, core.CustomObject):
+        kind = f"{obj.kind}.{obj.resource.partition('.')[2]}"
+    return Invalid(f'{kind} "{name}" is invalid: {text}', causes=errors)

@@ -44,7 +44,7 @@ def validate_meta(report: Report, obj: AnyObject) -> None:
             report.forbidden("metadata.namespace", f"not allowed on this type: a {kind.name} is in no namespace")
     elif meta.namespace:
         report.check("metadata.namespace", meta.namespace, dns1123_label_problems(meta.namespace))
-    else:
+    elif not isinstance(obj, core.CustomObject):  # whether it needs one is said by its definition
         report.required("metadata.namespace")
     version = meta.resourceVersion
     if version and not (version.isascii() and version.isdigit() and len(version) <= _MAX_REVISION_DIGITS):

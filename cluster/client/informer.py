@@ -45,10 +45,13 @@ class Informer(Generic[T]):
         label_selector: str = "",
         field_selector: str = "",
         indexes: Mapping[str, IndexFunction[T]] | None = None,
+        trim: Callable[[T], T] | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
+        """`trim`: what is kept of an object, and told to handlers, for those who need little of it."""
         self.indexer: Indexer[T] = Indexer(indexes)
+        self._trim = trim
         self._name = f"informer {kind.__name__}"
         self._handlers: list[Handler[T]] = []
         self._batch_handlers: list[BatchHandler[T]] = []
@@ -122,6 +125,8 @@ class Informer(Generic[T]):
     # --- what the reflector tells (its Sink)
 
     def replace(self, objects: Sequence[T], revision: int) -> None:
+        if self._trim is not None:
+            objects = [self._trim(obj) for obj in objects]
         keys = [key_of(obj) for obj in objects]
         for key in set(self.indexer.keys()).difference(keys):
             self._forget(key, None)
@@ -143,6 +148,8 @@ class Informer(Generic[T]):
         for event in events:
             obj = event.object
             assert obj is not None
+            if self._trim is not None:
+                obj = self._trim(obj)
             key = key_of(obj)
             if event.type is EventType.DELETED:
                 self._forget(key, obj)

@@ -61,6 +61,14 @@ def _namespace(obj: AnyObject) -> Iterable[str]:
     return [obj.metadata.namespace]
 
 
+def _bare(obj: Any) -> Any:
+    """Who it is and whose, of objects that are watched for nothing else: the values of secrets stay where they are."""
+    bare = type(obj)(metadata=obj.metadata)
+    if isinstance(obj, core.CustomObject):
+        bare.resource, bare.apiVersion, bare.kind = obj.resource, obj.apiVersion, obj.kind
+    return bare
+
+
 def _orphans(pod: core.Pod) -> Iterable[str]:
     return [pod.metadata.namespace] if controller_of(pod) is None else []
 
@@ -90,8 +98,19 @@ class Caches:
         )
         self.faults: Informer[core.Fault] = Informer(client, core.Fault, clock=clock, rng=rng)
         self.namespaces: Informer[core.Namespace] = Informer(client, core.Namespace, clock=clock, rng=rng)
+        self.definitions: Informer[core.CustomResourceDefinition] = Informer(
+            client, core.CustomResourceDefinition, clock=clock, rng=rng
+        )
+        self.customs: Informer[core.CustomObject] = Informer(
+            client, core.CustomObject, indexes=owned, trim=_bare, clock=clock, rng=rng
+        )
+        self._bare: list[Informer[Any]] = [
+            Informer(client, kind, indexes=owned, trim=_bare, clock=clock, rng=rng)
+            for kind in (core.ConfigMap, core.Secret, core.ServiceAccount)
+        ]
 
         self.by_kind: dict[str, Informer[Any]] = {
+            "CustomResourceDefinition": self.definitions,
             "Namespace": self.namespaces,
             "Node": self.nodes,
             "ReplicationController": self.controllers,
@@ -100,8 +119,18 @@ class Caches:
             "PodDisruptionBudget": self.budgets,
             "Fault": self.faults,
             "Pod": self.pods,
+            "CustomObject": self.customs,
+            **dict(zip(("ConfigMap", "Secret", "ServiceAccount"), self._bare, strict=True)),
         }
-        self.owned: list[Informer[Any]] = [self.pods, self.endpoints, self.controllers, self.services, self.budgets]
+        self.owned: list[Informer[Any]] = [
+            self.pods,
+            self.endpoints,
+            self.controllers,
+            self.services,
+            self.budgets,
+            self.customs,
+            *self._bare,
+        ]
         """The kinds whose objects may belong to others; they have the indexes OWNER and NAMESPACE."""
 
     async def start(self) -> None:

@@ -1,6 +1,7 @@
 """What is left over, and may go.
 
-  dependents    objects whose every owner is gone: what a replication controller leaves behind when it is deleted
+  dependents    objects whose every owner is gone: what a replication controller leaves behind when it is deleted, or
+                an object of a kind that users define
   finished      pods that are done, above a threshold, oldest first (Kubernetes: 12500)
   orphaned      pods on nodes that are gone, after a quarantine: the node may only be registering again
   unscheduled   pods that are being deleted and were never placed: there is no agent to confirm their end
@@ -12,15 +13,18 @@ before it acts.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 
+from cluster.api.definitions import is_namespaced
 from cluster.api.events import last_seen
 from cluster.api.kinds import BY_NAME, AnyObject
-from cluster.api.meta import Key, from_time, is_terminating
+from cluster.api.meta import Key, custom_key, from_time, is_terminating
 from cluster.api.pods import is_finished
 from cluster.pb.v1 import core_pb2 as core
 
 FINISHED_PODS_THRESHOLD = 12_500
+Define = Callable[[str, str], core.CustomResourceDefinition | None]
+"""The definition of the kind of that name in that group, if there is one."""
 
 
 def finished_beyond(pods: Iterable[core.Pod], threshold: int) -> list[core.Pod]:
@@ -64,15 +68,29 @@ class Quarantine:
         return min((wait for wait in waits if wait > 0), default=None)
 
 
-def owners_to_look_up(obj: AnyObject) -> list[tuple[Key, str]] | None:
+def owners_to_look_up(obj: AnyObject, define: Define) -> list[tuple[Key, str]] | None:
     """Where the object's owners should be found, and the uid that each must have.
 
-    None if it has no owner, or one of a kind that is not known here and so cannot be said to be gone.
+    None if it has no owner, or one that cannot be said to be gone: its kind is not known here, or it would have to be
+    in a namespace while the object is in none.
     """
     found: list[tuple[Key, str]] = []
     for owner in obj.metadata.ownerReferences:
-        kind = BY_NAME.get(owner.kind)
-        if kind is None:
+        key = _key_of_owner(owner, obj.metadata.namespace, define)
+        if key is None:
             return None
-        found.append((Key(kind.name, obj.metadata.namespace if kind.namespaced else "", owner.name), owner.uid))
+        found.append((key, owner.uid))
     return found or None
+
+
+def _key_of_owner(owner: core.OwnerReference, namespace: str, define: Define) -> Key | None:
+    group = owner.apiVersion.rpartition("/")[0]
+    kind = BY_NAME.get(owner.kind)
+    if kind is not None and kind.api_version.rpartition("/")[0] == group:
+        if kind.namespaced and not namespace:
+            return None
+        return Key(kind.name, namespace if kind.namespaced else "", owner.name)
+    definition = define(group, owner.kind)
+    if definition is None or (is_namespaced(definition) and not namespace):
+        return None
+    return custom_key(definition.metadata.name, namespace if is_namespaced(definition) else "", owner.name)

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from cluster.api.errors import NotFound
 from cluster.api.events import last_seen
 from cluster.api.kinds import BY_NAME, AnyObject
-from cluster.api.meta import Key, is_terminating, key_of
+from cluster.api.meta import Key, is_terminating, key_of, path_of
 from cluster.api.owners import is_in_foreground
 from cluster.client import operations
 from cluster.client.informer import Informer
@@ -30,7 +30,7 @@ from cluster.controllers.garbage import (
     unscheduled_terminating,
 )
 from cluster.controllers.reconciler import Reconciler
-from cluster.controllers.writes import cause, chunks, path_of
+from cluster.controllers.writes import cause, chunks
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 
@@ -65,6 +65,7 @@ class GarbageCollector:
         self._event_ttl_s = profile.event_ttl_s
         # As long as a silent node has to come back, so long a vanished one has to register again (Kubernetes: 40 s).
         self._quarantine = Quarantine(profile.node_monitor_grace_s)
+        self._definitions = caches.definitions
         self._owners: dict[str, Informer[Any]] = caches.by_kind
         self._dependents: list[Informer[Any]] = caches.owned
         self._causes: dict[Owner, core.Cause] = {}
@@ -81,9 +82,11 @@ class GarbageCollector:
         for informer in self._dependents:
             informer.add_handler(self._on_dependent)
         caches.nodes.add_handler(self._on_node)
+        caches.definitions.add_handler(self._on_definition)
 
     async def start(self) -> None:
         await self._orphans.start()
+        self._add_all()  # while the caches filled, not every kind was known
         await self._sweeps.start()
         self._sweeps.queue.add("pods")
         self._sweeps.queue.add_after("events", FIRST_EVENT_SWEEP_S)
@@ -121,7 +124,7 @@ class GarbageCollector:
             and is_in_foreground(old) == is_in_foreground(new)
         ):
             return
-        for owner in owners_of(obj) or ():
+        for owner in self._owners_of(obj) or ():
             found = self._in_view(owner)
             if (found is None and new is not None) or (found is not None and is_in_foreground(found)):
                 self._orphans.queue.add(owner)
@@ -130,7 +133,24 @@ class GarbageCollector:
         if new is None:
             self._sweeps.queue.add("pods")
 
+    def _on_definition(
+        self, old: core.CustomResourceDefinition | None, new: core.CustomResourceDefinition | None
+    ) -> None:
+        if old is None:  # owners of that kind can be looked up from now on
+            self._add_all()
+
     # --- dependents
+
+    def _owners_of(self, obj: AnyObject) -> list[Owner] | None:
+        """The owners of an object; None if it has none, or one that cannot be looked up."""
+        found = owners_to_look_up(obj, self._define)
+        return [Owner(key, uid) for key, uid in found] if found is not None else None
+
+    def _define(self, group: str, kind: str) -> core.CustomResourceDefinition | None:
+        for definition in self._definitions.indexer.list():
+            if definition.spec.group == group and definition.spec.names.kind == kind:
+                return definition
+        return None
 
     def _owned_by(self, uid: str) -> list[AnyObject]:
         return [obj for informer in self._dependents for obj in informer.indexer.by_index(OWNER, uid)]
@@ -187,7 +207,7 @@ class GarbageCollector:
 
     async def _has_another_owner(self, obj: AnyObject, gone: Owner) -> bool:
         """One that stays."""
-        owners = owners_of(obj)
+        owners = self._owners_of(obj)
         if owners is None:
             return True
         for owner in owners:
@@ -270,9 +290,3 @@ class GarbageCollector:
         wait_s = oldest_s + self._event_ttl_s - now_s
         self._sweeps.queue.add_after("events", max(EVENT_SWEEP_MIN_S, min(wait_s, EVENT_SWEEP_MAX_S)))
         return done
-
-
-def owners_of(obj: AnyObject) -> list[Owner] | None:
-    """The owners of an object; None if it has none, or one that cannot be looked up."""
-    found = owners_to_look_up(obj)
-    return [Owner(key, uid) for key, uid in found] if found is not None else None

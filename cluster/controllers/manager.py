@@ -20,6 +20,7 @@ from cluster.client.interface import ClusterClient
 from cluster.config.profiles import Profile
 from cluster.controllers.caches import Caches
 from cluster.controllers.context import Context
+from cluster.controllers.definitions import DefinitionController
 from cluster.controllers.disruption_controller import DisruptionController
 from cluster.controllers.endpoints_controller import EndpointsController
 from cluster.controllers.faults import FaultController
@@ -49,6 +50,7 @@ CONTROLLERS: tuple[Callable[[Context], Startable], ...] = (
     EndpointsController,
     DisruptionController,
     FaultController,
+    DefinitionController,
     NamespaceController,
     GarbageCollector,
 )

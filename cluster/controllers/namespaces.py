@@ -17,6 +17,7 @@ from cluster.controllers.writes import cause, chunks
 from cluster.pb.v1 import core_pb2 as core
 
 CONTENTS: tuple[type[AnyObject], ...] = (
+    core.CustomObject,
     core.ReplicationController,
     core.Service,
     core.PodDisruptionBudget,

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from cluster.api.errors import Aborted, ApiError
-from cluster.api.kinds import AnyObject, kind_named
-from cluster.api.meta import Key, key_of, revision_of
+from cluster.api.kinds import AnyObject
+from cluster.api.meta import key_of, path_of, revision_of
 from cluster.client import operations
 from cluster.client.interface import WriteOutcome
 from cluster.pb.v1 import cluster_pb2 as wire
@@ -23,11 +23,6 @@ hold up everyone else's."""
 def cause(obj: AnyObject, reason: str) -> core.Cause:
     """ "We did this because of that object, as it was at its revision"."""
     return core.Cause(revision=revision_of(obj), object=path_of(key_of(obj)), reason=reason)
-
-
-def path_of(key: Key) -> str:
-    """As causes name objects: replicationcontrollers/default/web."""
-    return "/".join(part for part in (kind_named(key.kind).plural, key.namespace, key.name) if part)
 
 
 def patch_owners(obj: AnyObject, owners: Iterable[core.OwnerReference]) -> wire.Operation:

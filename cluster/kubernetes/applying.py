@@ -1,6 +1,6 @@
 """Server-side apply: what an object becomes when one of several managers says what it wants of it.
 
-    merged = apply(live, wanted, descriptor, manager, force)      pure; everything is JSON's values
+    merged = apply(live, wanted, shape, manager, force)      pure; everything is JSON's values
 
 A manager applies the fields that it has an opinion about, each time all of them. What it applied before and no longer
 does goes away, unless somebody else answers for it as well. A field that another manager answers for and that would
@@ -15,12 +15,10 @@ import copy
 import json
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor
-
 from cluster.api.errors import Conflict, FieldError
-from cluster.api.field_sets import Path, fields_of, is_atomic, is_set, keys_of, readable, step_of
-from cluster.api.list_keys import Found, field_named, message_of
+from cluster.api.field_sets import Path, fields_of, readable, step_of, value_step
 from cluster.api.managers import APPLY, UPDATE, Manager, Managers, changed_fields, entries_of, managers_of
+from cluster.api.shapes import Shape
 
 BEFORE = "before-first-apply"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -32,7 +30,7 @@ _MAX_CAUSES = 100
 def apply(
     live: dict[str, Any] | None,
     wanted: dict[str, Any],
-    descriptor: Descriptor,
+    shape: Shape,
     name: str,
     *,
     force: bool,
@@ -45,30 +43,30 @@ def apply(
     cause for each field that others answer for.
     """
     manager = Manager(name, APPLY, subresource)
-    paths = frozenset(filter(manager.is_about, fields_of(wanted, descriptor)))
+    paths = frozenset(path for path in fields_of(wanted, shape) if manager.is_about(path, shape))
     if live is None:
         return _tracked(copy.deepcopy(wanted), {manager: paths}, {}, now)
     managers = managers_of(live)
     if not managers:
         before = Manager(BEFORE, UPDATE, subresource)
-        managers = {before: frozenset(filter(before.is_about, fields_of(live, descriptor)))}
+        managers = {before: frozenset(path for path in fields_of(live, shape) if before.is_about(path, shape))}
     had = managers.pop(manager, frozenset())
-    merged = _merge_object(live, wanted, descriptor)
-    changed = changed_fields(live, merged, descriptor) & paths
+    merged = _merge_object(live, wanted, shape)
+    changed = changed_fields(live, merged, shape) & paths
     conflicts = [(other, sorted(owned & changed)) for other, owned in managers.items() if owned & changed]
-    if conflicts and not force and not _may_take_over(live, descriptor, manager, conflicts):
+    if conflicts and not force and not _may_take_over(live, shape, manager, conflicts):
         raise _conflict(conflicts, live.get("apiVersion", "v1"))
     managers = {other: owned - changed for other, owned in managers.items()}
     others = frozenset[Path]().union(*managers.values())
     for path in sorted(had - paths, key=len, reverse=True):
         is_key = len(path) > 1 and path[-2].startswith("k:") and path[-1][2:] in json.loads(path[-2][2:])
         if path not in others and not is_key and not any(_is_below(other, path) for other in others | paths):
-            _remove(merged, path, descriptor)
+            _remove(merged, path, shape)
     return _tracked(merged, {**managers, manager: paths}, live, now)
 
 
 def _may_take_over(
-    live: dict[str, Any], descriptor: Descriptor, manager: Manager, conflicts: list[tuple[Manager, list[Path]]]
+    live: dict[str, Any], shape: Shape, manager: Manager, conflicts: list[tuple[Manager, list[Path]]]
 ) -> bool:
     """Whether `kubectl apply` itself wrote what is there, before it began to apply by the server: then it is nobody's
     but kubectl's. What somebody has changed since is no longer as it was applied, and stays a conflict."""
@@ -81,7 +79,7 @@ def _may_take_over(
         return False
     if not isinstance(last, dict) or last.get("apiVersion") != live.get("apiVersion"):
         return False
-    as_applied = fields_of(last, descriptor) - changed_fields(live, last, descriptor)
+    as_applied = fields_of(last, shape) - changed_fields(live, last, shape)
     return all(path in as_applied for _, paths in conflicts for path in paths)
 
 
@@ -122,45 +120,41 @@ def _is_below(path: Path, above: Path) -> bool:
 # --- values
 
 
-def _merge_object(live: Any, wanted: dict[str, Any], descriptor: Descriptor | None) -> dict[str, Any]:
+def _merge_object(live: Any, wanted: dict[str, Any], shape: Shape) -> dict[str, Any]:
     merged = dict(live) if isinstance(live, dict) else {}
     for key, value in wanted.items():
-        merged[key] = _merge(merged.get(key), value, field_named(descriptor, key))
+        merged[key] = _merge(merged.get(key), value, shape.under(key))
     return merged
 
 
-def _merge(live: Any, wanted: Any, found: Found) -> Any:
-    if isinstance(wanted, dict) and not is_atomic(found):
-        return _merge_object(live, wanted, message_of(found))
+def _merge(live: Any, wanted: Any, shape: Shape) -> Any:
+    if isinstance(wanted, dict) and not shape.is_atomic:
+        return _merge_object(live, wanted, shape)
     if isinstance(wanted, list) and isinstance(live, list):
-        keys = keys_of(found)
-        if keys:
-            items = {step_of(item, keys): item for item in live if isinstance(item, dict)}
-            named = [step_of(item, keys) for item in wanted if isinstance(item, dict)]
-            chosen = [
-                _merge_object(items.get(step), item, message_of(found))
-                for step, item in zip(named, wanted, strict=False)
-            ]
+        if shape.keys:
+            items = {step_of(item, shape): item for item in live if isinstance(item, dict)}
+            named = [step_of(item, shape) for item in wanted if isinstance(item, dict)]
+            chosen = [_merge_object(items.get(step), item, shape) for step, item in zip(named, wanted, strict=False)]
             # In the order of who applies; what only others have comes after.
             return chosen + [item for step, item in items.items() if step not in named]
-        if is_set(found):
+        if shape.is_set:
             return live + [item for item in wanted if item not in live]
     return wanted
 
 
-def _remove(data: Any, path: Path, descriptor: Descriptor) -> None:
+def _remove(data: Any, path: Path, shape: Shape) -> None:
     """Takes a field, an item or a value out, if it is there."""
-    place, found, message = data, None, descriptor
+    place = data
     for step in path[:-1]:
         kind, _, rest = step.partition(":")
         if kind == "f":
             if not isinstance(place, dict) or rest not in place:
                 return
-            found = field_named(message, rest)
+            shape = shape.under(rest)
             place[rest] = copy.copy(place[rest])  # what is shared with the object as it was stays as it is
-            place, message = place[rest], message_of(found)  # type: ignore[assignment]
+            place = place[rest]
         else:
-            index = _index(place, step, found)
+            index = _index(place, step, shape)
             if index is None:
                 return
             place[index] = copy.copy(place[index])
@@ -170,18 +164,16 @@ def _remove(data: Any, path: Path, descriptor: Descriptor) -> None:
         if isinstance(place, dict):
             place.pop(rest, None)
     elif isinstance(place, list):
-        index = _index(place, path[-1], found)
+        index = _index(place, path[-1], shape)
         if index is not None:
             del place[index]
 
 
-def _index(items: Any, step: str, found: Found) -> int | None:
+def _index(items: Any, step: str, shape: Shape) -> int | None:
     if not isinstance(items, list):
         return None
-    kind, _, rest = step.partition(":")
-    if kind == "v":
-        return next((index for index, item in enumerate(items) if json.dumps(item) == rest), None)
-    keys = keys_of(found)
+    if step.startswith("v:"):
+        return next((index for index, item in enumerate(items) if value_step(item) == step), None)
     return next(
-        (index for index, item in enumerate(items) if isinstance(item, dict) and step_of(item, keys) == step), None
+        (index for index, item in enumerate(items) if isinstance(item, dict) and step_of(item, shape) == step), None
     )

@@ -30,7 +30,8 @@ from cluster.pb.v1 import kubernetes_pb2 as bodies
 
 MAX_BYTES = 3 * 1024 * 1024
 """Of a body, as in Kubernetes."""
-_YAML = ("application/yaml", "application/x-yaml")
+YAML = "application/yaml"
+_YAML = (YAML, "application/x-yaml")
 
 _OTHERS: dict[str, type[Message]] = {
     "DeleteOptions": bodies.DeleteOptions,
@@ -42,7 +43,7 @@ _OTHERS: dict[str, type[Message]] = {
     "SelfSubjectRulesReview": bodies.SelfSubjectRulesReview,
     "TokenRequest": bodies.TokenRequest,
 }
-_SHAPES = {(row.api_version, row.kind.name): row.shape for row in RESOURCES if row.shape is not None}
+_VIEWS = {(row.api_version, row.kind.name): row.view for row in RESOURCES if row.view is not None}
 _POINTERS = frozenset(
     (
         *("replicas", "controller", "blockOwnerDeletion", "gracePeriodSeconds", "deletionGracePeriodSeconds"),
@@ -89,7 +90,7 @@ def read_body(content_type: str, body: bytes, kind: str) -> Any:
         return _read_yaml(body)
     if media == PROTOBUF:
         return _read_protobuf(body, kind)
-    read = ", ".join((JSON, *_YAML[:1], PROTOBUF))
+    read = ", ".join((JSON, YAML, PROTOBUF))
     raise Refused(
         415,
         "UnsupportedMediaType",
@@ -131,7 +132,7 @@ def _read_protobuf(body: bytes, kind: str) -> dict[str, Any]:
     kind = envelope.typeMeta.kind or kind
     row = BY_KIND.get(kind)
     message_type = whole(row.kind.message.DESCRIPTOR.name) if row is not None else _OTHERS.get(kind)
-    message_type = _SHAPES.get((envelope.typeMeta.apiVersion, kind), message_type)
+    message_type = _VIEWS.get((envelope.typeMeta.apiVersion, kind), message_type)
     if message_type is None:
         raise Refused(415, "UnsupportedMediaType", f'a "{kind[:80]}" is not read from protobuf; send it as JSON')
     message = message_type()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
-from cluster.api.aside import plain
+from cluster.api import aside
 from cluster.api.errors import Unavailable
 from cluster.api.kinds import AnyObject
 from cluster.api.managers import MAX_NAME_BYTES
@@ -46,6 +46,10 @@ def no_tokens(account: core.ServiceAccount, lifetime_s: int) -> tuple[str, int]:
     raise Unavailable("no tokens are made here")
 
 
+async def nothing_follows(crd: core.CustomResourceDefinition, deleted: bool) -> None:
+    """Where definitions make no difference, as in tests."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """See above."""
@@ -70,6 +74,8 @@ class Call:
     mint: Callable[[core.ServiceAccount, int], tuple[str, int]] = no_tokens
     """Makes a token of an account that lives so many seconds, if the caller may have one; and when it expires, in
     seconds since 1970. Raises Forbidden."""
+    settled: Callable[[core.CustomResourceDefinition, bool], Awaitable[None]] = nothing_follows
+    """Waits until what is served follows from a definition that was just written; or, if so, deleted."""
 
     @property
     def manager(self) -> str:
@@ -85,6 +91,20 @@ class Call:
     @property
     def namespace(self) -> str:
         return self.target.namespace
+
+    def selector(self, *terms: str) -> str:
+        """A field selector that chooses objects of this kind for which all of these terms hold; those that are empty do
+        not count."""
+        row = self.target.resource
+        return row.selector(*(views.selector(row, term) for term in terms))
+
+    async def current(self, *, stale: bool = False) -> AnyObject:
+        """The object that the path names, as it is now. Raises NotFound."""
+        row = self.target.resource
+        key = row.key(self.namespace, self.target.name)
+        return await self.client.get(
+            row.kind.message, key.name, key.namespace, allow_stale=stale, timeout_s=self.timeout_s
+        )
 
     def one(self, obj: AnyObject) -> bytes:
         """An object in the form that the caller wants."""
@@ -104,37 +124,30 @@ class Call:
 
     def item(self, obj: AnyObject) -> bytes:
         """An object as it stands in a list that is no table: its JSON, or the bytes of its message."""
-        is_protobuf = self.accepted.is_protobuf
+        row, is_protobuf = self.target.resource, self.accepted.is_protobuf
         if self.accepted.form is Form.METADATA:
             return protobuf.raw_metadata_of(obj) if is_protobuf else self.encoder.metadata(obj)
         if not is_protobuf:
-            return self.json(obj)
-        row = self.target.resource
-        if row.shape is None:
+            return self.encoder.json(obj, row)
+        if row.view is None:
             return protobuf.raw_of(obj)
-        return views.message(row, plain(obj, exact=True)).SerializeToString()
-
-    def json(self, obj: AnyObject) -> bytes:
-        """An object as the path names its fields."""
-        row, encoded = self.target.resource, self.encoder.json(obj)
-        return encoded if row.shape is None else orjson.dumps(views.shown(row, orjson.loads(encoded)))
+        return views.message(row, aside.plain(obj, exact=True)).SerializeToString()
 
     def table(self, objects: list[Any], metadata: dict[str, Any], *, headings: bool = True) -> bytes:
         """Objects as a table."""
         return self.tables.table(
-            self.target.resource.kind,
+            self.target.resource,
             objects,
             self.now_s,
             metadata,
             version=self.accepted.version,
             include=self._include,
             headings=headings,
-            encode=self.json,
         )
 
     def rows(self, objects: list[Any]) -> list[bytes]:
         """Objects as rows of a table."""
-        return self.tables.rows(self.target.resource.kind, objects, self.now_s, include=self._include, encode=self.json)
+        return self.tables.rows(self.target.resource, objects, self.now_s, include=self._include)
 
     @property
     def _include(self) -> str:

@@ -8,6 +8,7 @@ is kept is the same for everyone: who may read it was decided by the master befo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -17,6 +18,8 @@ from cluster.api import aside
 from cluster.api.json import to_json
 from cluster.api.json_print import Print, Printers
 from cluster.api.kinds import AnyObject
+from cluster.kubernetes import views
+from cluster.kubernetes.resources import Resource
 from cluster.pb.v1 import core_pb2 as core
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -67,26 +70,32 @@ class Encoder:
         """It remembers anything."""
         return self._max_bytes > 0
 
-    def json(self, obj: AnyObject) -> bytes:
-        """The object."""
-        return self._encode(self._kept, obj, self._plain)
+    def json(self, obj: AnyObject, row: Resource) -> bytes:
+        """The object, of the kind and in the version of that row."""
+        if isinstance(obj, core.CustomObject):
+            return self._encode(self._kept, obj, row.api_version, lambda: _custom(obj, row))
+        form = row.api_version if row.view is not None else ""
+        return self._encode(self._kept, obj, form, lambda: orjson.dumps(self._plain(obj, row)))
 
-    def _plain(self, obj: AnyObject) -> dict[str, Any]:
+    def _plain(self, obj: AnyObject, row: Resource) -> dict[str, Any]:
         if isinstance(obj, core.Pod) and aside.ANNOTATION not in obj.metadata.annotations:
             return {"apiVersion": "v1", "kind": "Pod", **self._pods(obj)}
-        return aside.plain(obj)
+        return views.plain(obj, row)
 
     def metadata(self, obj: AnyObject) -> bytes:
         """A PartialObjectMetadata."""
-        return self._encode(self._metadata, obj, _partial)
+        return self._encode(self._metadata, obj, "", lambda: orjson.dumps(_partial(obj)))
 
-    def _encode(self, kept: dict[str, tuple[str, bytes]], obj: AnyObject, build: Any) -> bytes:
+    def _encode(
+        self, kept: dict[str, tuple[str, bytes]], obj: AnyObject, form: str, build: Callable[[], bytes]
+    ) -> bytes:
+        """`form`: in which of several versions; the last one that was asked for is kept."""
         meta = obj.metadata
-        uid, version = meta.uid, meta.resourceVersion
+        uid, version = meta.uid, f"{meta.resourceVersion} {form}" if form else meta.resourceVersion
         found = kept.get(uid)
         if found is not None and found[0] == version:
             return found[1]
-        data = orjson.dumps(build(obj))
+        data = build()
         if uid and version and self.keeps:
             if found is not None:
                 self._bytes -= len(found[1])
@@ -125,6 +134,17 @@ def _once(printer: Print) -> Print:
 
 def _partial(obj: AnyObject) -> dict[str, Any]:
     return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata_of(obj)}
+
+
+def _custom(obj: core.CustomObject, row: Resource) -> bytes:
+    """What it holds is kept as JSON, so it only has to be put between the rest."""
+    head = {"apiVersion": row.api_version, "kind": row.kind.name, "metadata": to_json(obj.metadata)}
+    parts = [orjson.dumps(head)[:-1]]
+    if len(obj.content) > len(b"{}"):
+        parts.append(obj.content[1:-1])
+    if obj.status:
+        parts.append(b'"status":' + obj.status)
+    return b",".join(parts) + b"}"
 
 
 def list_head(kind: str, api_version: str, metadata: dict[str, Any]) -> bytes:

@@ -57,7 +57,10 @@ def _schema(found: Mapping[str, Any]) -> bytes:
         out += text(4, description)
     out += b"".join(text(19, name) for name in found.get("required", ()))
     if (values := found.get("additionalProperties")) is not None:
-        out += nested(21, nested(1, _schema(values)))
+        # A schema of them, or whether there may be any: a boolean, which is a number on the wire.
+        out += nested(
+            21, varint(2 << 3) + varint(int(values)) if isinstance(values, bool) else nested(1, _schema(values))
+        )
     if type_ := found.get("type") or ("string" if "oneOf" in found else ""):
         out += nested(22, text(1, type_))
     if (items := found.get("items")) is not None:

@@ -79,6 +79,7 @@ def main(argv: Sequence[str]) -> int:
                 ),
                 lambda caller: GrpcClusterClient(flags.master, credentials, on_behalf_of=caller),
                 lambda caller, address: NodeAgentClient(address, credentials, on_behalf_of=caller),
+                GrpcClusterClient(flags.master, credentials),
                 clock=clock,
                 rng=random.Random(),
                 on_bound=lambda address: bound.update(address=address),

@@ -1,4 +1,4 @@
-"""OpenAPI documents, made from the descriptors: what objects look like, for those who check, explain and apply.
+"""OpenAPI documents, made from descriptors and from users' schemas: for those who check, explain and apply objects.
 
     /openapi/v3                 an index: a document for each group and version
     /openapi/v3/api/v1          schemas of its kinds, and which paths there are
@@ -12,9 +12,9 @@ carry out are in the schemas, too: they are kept, with a warning. Pure.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -22,11 +22,13 @@ from google.protobuf.descriptor_pb2 import DescriptorProto
 
 from cluster.api.json_print import is_inline, map_entry
 from cluster.api.list_keys import merge_key, merges_values
+from cluster.kubernetes import openapi_custom
+from cluster.kubernetes.catalog import OWN, Catalog
 from cluster.kubernetes.discovery import version as server_version
 from cluster.kubernetes.gnostic import definitions, extension, nested, text
 from cluster.kubernetes.patching import APPLY, JSON_PATCH, MERGE, STRATEGIC
 from cluster.kubernetes.paths import NoSuchPath
-from cluster.kubernetes.resources import GROUP_VERSIONS, RESOURCES, Resource, resources_of
+from cluster.kubernetes.resources import RESOURCES, Resource
 from cluster.pb.v1 import core_pb2 as core
 
 V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
@@ -53,69 +55,78 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     core.MicroTime.DESCRIPTOR.full_name: {"type": "string", "format": "date-time"},
     core.Quantity.DESCRIPTOR.full_name: {"oneOf": [{"type": "string"}, {"type": "number"}]},
     core.FieldsV1.DESCRIPTOR.full_name: {"type": "object"},
+    core.RawJson.DESCRIPTOR.full_name: {"x-kubernetes-preserve-unknown-fields": True},
     core.IntOrString.DESCRIPTOR.full_name: {
         "format": "int-or-string",
         "oneOf": [{"type": "integer"}, {"type": "string"}],
     },
 }
+_METADATA = cast(Descriptor, core.ObjectMeta.DESCRIPTOR)
 _META = frozenset(
     ("ObjectMeta", "OwnerReference", "LabelSelector", "LabelSelectorRequirement", "Condition", "Time", "MicroTime")
 )
 
 
-def document(parts: list[str], accept: str) -> tuple[bytes, str]:
+def document(parts: list[str], accept: str, catalog: Catalog) -> tuple[bytes, str]:
     """The document at /openapi/PARTS, and its type. Raises NoSuchPath."""
     if parts == ["v2"]:
         if "proto-openapi" in accept:
-            return _v2_protobuf(), V2_PROTOBUF
-        return _v2_json(), _JSON
+            return catalog.kept("openapi v2, protobuf", lambda: _v2_protobuf(catalog)), V2_PROTOBUF
+        return catalog.kept("openapi v2", lambda: _v2_json(catalog)), _JSON
     if parts[:1] == ["v3"]:
         if len(parts) == 1:
-            return _v3_index(), _JSON
+            return catalog.kept("openapi v3", lambda: _v3_index(catalog)), _JSON
         name = "/".join(parts[1:])
-        if name in _names():
-            return _v3(name), _JSON
+        if name in _names(catalog):
+            return _v3(name, catalog), _JSON
     raise NoSuchPath
 
 
-def _names() -> dict[str, tuple[str, str]]:
+def digest_of(body: bytes) -> str:
+    """By which a client knows whether a document is the one that it has."""
+    return hashlib.sha256(body).hexdigest()[:32].upper()
+
+
+def _names(catalog: Catalog) -> dict[str, tuple[str, str]]:
     """api/v1, apis/policy/v1 ... -> group and version."""
     return {
-        f"apis/{group}/{version}" if group else f"api/{version}": (group, version) for group, version in GROUP_VERSIONS
+        f"apis/{group}/{version}" if group else f"api/{version}": (group, version)
+        for group, version in catalog.group_versions
     }
 
 
-@cache
-def _v3_index() -> bytes:
+def _v3_index(catalog: Catalog) -> bytes:
     paths = {}
-    for name in _names():
-        digest = hashlib.sha256(_v3(name)).hexdigest()[:32].upper()
-        paths[name] = {"serverRelativeURL": f"/openapi/v3/{name}?hash={digest}"}
+    for name in _names(catalog):
+        paths[name] = {"serverRelativeURL": f"/openapi/v3/{name}?hash={digest_of(_v3(name, catalog))}"}
     return orjson.dumps({"paths": paths})
 
 
-@cache
-def _v3(name: str) -> bytes:
-    rows = resources_of(*_names()[name])
+def _v3(name: str, catalog: Catalog) -> bytes:
+    rows = catalog.resources_of(*_names(catalog)[name])
+    if catalog is not OWN and all(row.custom is None for row in rows):
+        return _v3(name, OWN)  # whatever users define, it stays the same
+    return catalog.kept(f"openapi v3 {name}", lambda: _v3_document(rows))
+
+
+def _v3_document(rows: list[Resource]) -> bytes:
     return orjson.dumps(
         {
             "openapi": "3.0.0",
             "info": _info(),
             "paths": dict(_paths(rows, 3)),
-            "components": {"schemas": _schemas(rows, "#/components/schemas/")},
+            "components": {"schemas": _schemas(rows, "#/components/schemas/", 3)},
         }
     )
 
 
-@cache
-def _v2_json() -> bytes:
-    rows = list(RESOURCES)
+def _v2_json(catalog: Catalog) -> bytes:
     return orjson.dumps(
         {
             "swagger": "2.0",
             "info": _info(),
-            "paths": dict(_paths(rows, 2)),
-            "definitions": _schemas(rows, "#/definitions/"),
+            "paths": dict(_paths(catalog.rows, 2)),
+            "definitions": _schemas(catalog.rows, "#/definitions/", 2),
         }
     )
 
@@ -137,7 +148,7 @@ def _collections(row: Resource) -> Iterator[tuple[str, bool]]:
         yield f"{root}/{row.plural}", True
 
 
-def _paths(rows: list[Resource], form: int) -> Iterator[tuple[str, Any]]:
+def _paths(rows: Iterable[Resource], form: int) -> Iterator[tuple[str, Any]]:
     """Paths with their operations, in version 2 or 3 of OpenAPI."""
     for row in rows:
         for path, is_home in _collections(row):
@@ -168,9 +179,9 @@ def _operation(row: Resource, action: str, path: str, form: int) -> dict[str, An
     scope = "Namespaced" if "namespace" in names else ""
     place = {"list": "", "post": "", "deletecollection": "Collection"}.get(action, "")
     verb = {"get": "read", "put": "replace", "post": "create", "deletecollection": "delete"}.get(action, action)
-    group = (row.group.partition(".")[0] or "core").title()
+    group = (row.group.partition(".")[0] or "core").title() if row.custom is None else openapi_custom.title_of(row)
     everywhere = "ForAllNamespaces" if row.kind.namespaced and not scope else ""
-    schema = {"$ref": ("#/components/schemas/" if form == 3 else "#/definitions/") + _schema_name(row.descriptor)}
+    schema = {"$ref": ("#/components/schemas/" if form == 3 else "#/definitions/") + _name_of(row)}
     answer: dict[str, Any] = {"description": "OK"}
     if action not in ("list", "deletecollection"):
         answer |= {"content": {_JSON: {"schema": schema}}} if form == 3 else {"schema": schema}
@@ -182,7 +193,7 @@ def _operation(row: Resource, action: str, path: str, form: int) -> dict[str, An
         "x-kubernetes-group-version-kind": _gvk(row),
     }
     if action == "patch":
-        medias = [JSON_PATCH, MERGE, STRATEGIC, APPLY]
+        medias = _patches(row)
         if form == 3:
             found["requestBody"] = {"content": {media: {"schema": {"type": "object"}} for media in medias}}
         else:
@@ -199,7 +210,16 @@ def _gvk(row: Resource) -> dict[str, str]:
     return {"group": row.group, "version": row.version, "kind": row.kind.name}
 
 
+def _patches(row: Resource) -> list[str]:
+    """The kinds of patches that are taken."""
+    return [JSON_PATCH, MERGE, STRATEGIC, APPLY] if row.custom is None else [JSON_PATCH, MERGE, APPLY]
+
+
 # --- schemas
+
+
+def _name_of(row: Resource) -> str:
+    return _schema_name(row.descriptor) if row.custom is None else openapi_custom.name_of(row)
 
 
 def _schema_name(descriptor: Descriptor) -> str:
@@ -211,20 +231,27 @@ def _schema_name(descriptor: Descriptor) -> str:
     return f"io.k8s.api.{group}.v1.{name}"
 
 
-def _schemas(rows: list[Resource], prefix: str) -> dict[str, Any]:
+def _schemas(rows: Sequence[Resource], prefix: str, form: int) -> dict[str, Any]:
     """The schemas of these kinds and of all that they are made of."""
     found: dict[str, Any] = {}
-    waiting = [row.descriptor for row in rows]
-    top = {row.descriptor.full_name: row for row in rows}
+    waiting: list[Descriptor] = []
+    top: dict[str, Resource] = {}
+    for row in rows:
+        if row.custom is None:
+            waiting.append(row.descriptor)
+            top[row.descriptor.full_name] = row
+        else:
+            waiting.append(_METADATA)
+            found[_name_of(row)] = openapi_custom.schema_of(row, prefix + _schema_name(_METADATA), form)
     while waiting:
         descriptor = waiting.pop()
         name = _schema_name(descriptor)
         if name in found:
             continue
         schema, inner = _schema(descriptor, prefix)
-        row = top.get(descriptor.full_name)
-        if row is not None:
-            schema["x-kubernetes-group-version-kind"] = [_gvk(row)]
+        served = top.get(descriptor.full_name)
+        if served is not None:
+            schema["x-kubernetes-group-version-kind"] = [_gvk(served)]
             schema["properties"] = {
                 "apiVersion": {"description": "The group and version of the kind.", "type": "string"},
                 "kind": {"description": "What kind of object it is.", "type": "string"},
@@ -318,19 +345,18 @@ def _query_parameter(name: str) -> bytes:
     return nested(8, nested(1, nested(2, nested(3, text(2, "query") + text(4, name) + text(6, "string")))))
 
 
-@cache
-def _v2_protobuf() -> bytes:
+def _v2_protobuf(catalog: Catalog) -> bytes:
     paths = b""
-    for row in RESOURCES:
+    for row in catalog.rows:
         gvk = "".join(f"{key}: {value or chr(34) * 2}\n" for key, value in _gvk(row).items())
         for path, is_home in _collections(row):
             if not is_home:
                 continue
-            operation = b"".join(text(7, media) for media in (JSON_PATCH, MERGE, STRATEGIC, APPLY))
+            operation = b"".join(text(7, media) for media in _patches(row))
             operation += b"".join(_query_parameter(name) for name in ("dryRun", "fieldManager", "fieldValidation"))
             operation += extension(13, "x-kubernetes-action", "patch\n")
             operation += extension(13, "x-kubernetes-group-version-kind", gvk)
             paths += nested(2, text(1, f"{path}/{{name}}") + nested(2, nested(8, operation)))
     info = _info()
     head = text(1, "2.0") + nested(2, text(1, info["title"]) + text(2, info["version"]))
-    return head + nested(8, paths) + nested(9, definitions(_schemas(list(RESOURCES), "#/definitions/")))
+    return head + nested(8, paths) + nested(9, definitions(_schemas(catalog.rows, "#/definitions/", 2)))

@@ -15,7 +15,7 @@ from cluster.actor.tasks import Tasks
 from cluster.api.errors import BadRequest, DeadlineExceeded
 from cluster.api.kinds import AnyObject
 from cluster.client.interface import ListResult
-from cluster.kubernetes import protobuf, query, views
+from cluster.kubernetes import protobuf, query
 from cluster.kubernetes.call import Answer, Call
 from cluster.kubernetes.encoding import TAIL, list_head
 from cluster.kubernetes.negotiation import Form
@@ -28,22 +28,13 @@ _ENCODE_AT_ONCE = 100
 
 async def get(call: Call) -> Answer:
     """One object."""
-    target = call.target
-    stale = call.query.get("resourceVersion") == "0"
-    obj = await call.client.get(
-        target.resource.kind.message,
-        target.name,
-        target.namespace,
-        allow_stale=stale,
-        timeout_s=call.timeout_s,
-    )
-    return Answer(call.one(obj))
+    return Answer(call.one(await call.current(stale=call.query.get("resourceVersion") == "0")))
 
 
 async def list_objects(call: Call) -> Answer:
     """The objects of a collection. Of a long one, a page at a time is in memory as messages: memory that is touched for
     the first time costs as much as what is done in it."""
-    kind, form = call.target.resource.kind, call.accepted.form
+    row, form = call.target.resource, call.accepted.form
     metadata: dict[str, Any] = {}
     parts: list[bytes] = []
     async with aclosing(_pages(call)) as pages:
@@ -57,14 +48,14 @@ async def list_objects(call: Call) -> Answer:
                     parts.append(b",".join(encoded if not parts else (b"", *encoded)))
                 await asyncio.sleep(0)
     if form is Form.TABLE:
-        head = call.tables.head(kind, metadata, version=call.accepted.version)
+        head = call.tables.head(row, metadata, version=call.accepted.version)
         return Answer((head, *parts, TAIL))
-    name, version = kind.name, call.target.resource.api_version
+    name, version = row.list_kind, row.api_version
     if form is Form.METADATA:
-        name, version = protobuf.METADATA, protobuf.METADATA_VERSION
+        name, version = f"{protobuf.METADATA}List", protobuf.METADATA_VERSION
     if call.accepted.is_protobuf:
-        return Answer((protobuf.list_head(f"{name}List", version, metadata, sum(map(len, parts))), *parts))
-    return Answer((list_head(f"{name}List", version, metadata), *parts, TAIL))
+        return Answer((protobuf.list_head(name, version, metadata, sum(map(len, parts))), *parts))
+    return Answer((list_head(name, version, metadata), *parts, TAIL))
 
 
 def _encode(call: Call, objects: list[AnyObject]) -> list[bytes]:
@@ -113,7 +104,7 @@ async def _following(call: Call, token: str) -> ListResult[AnyObject]:
         call.target.resource.kind.message,
         call.namespace,
         label_selector=call.query.get("labelSelector", ""),
-        field_selector=views.selector(call.target.resource, call.query.get("fieldSelector", "")),
+        field_selector=call.selector(call.query.get("fieldSelector", "")),
         limit=_PAGE,
         continue_token=token,
         timeout_s=call.timeout_s,
@@ -142,7 +133,7 @@ async def find(call: Call, page: int = 0) -> ListResult[AnyObject]:
         kind.message,
         call.namespace,
         label_selector=words.get("labelSelector", ""),
-        field_selector=views.selector(call.target.resource, words.get("fieldSelector", "")),
+        field_selector=call.selector(words.get("fieldSelector", "")),
         limit=query.number(words, "limit") or page,
         continue_token=token,
         revision=wanted if exact else None,

@@ -7,6 +7,7 @@ fieldValidation says; the kind, the namespace and the name are those of the path
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -14,13 +15,15 @@ from google.protobuf.message import Message
 
 from cluster.api import aside
 from cluster.api.errors import BadRequest, Invalid
-from cluster.api.json import message_from_json, read_object
+from cluster.api.json import message_from_json, read_custom, read_object
 from cluster.api.json_parse import MAX_PROBLEMS
 from cluster.api.kinds import AnyObject, unwrap
+from cluster.api.structural import prune
 from cluster.client import operations
 from cluster.kubernetes import patching, query, views
-from cluster.kubernetes.bodies import read_body, read_dict
+from cluster.kubernetes.bodies import YAML, media_type, read_body, read_dict
 from cluster.kubernetes.call import Call
+from cluster.kubernetes.negotiation import JSON, PROTOBUF
 from cluster.kubernetes.statuses import Refused
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
@@ -33,12 +36,25 @@ TRIES = 5
 """Of what names no version, when others write at the same time."""
 
 
+_NOT_IN_PROTOBUF = ("CustomResourceDefinition",)
+"""Kinds whose messages are not Kubernetes' own: schemas are kept as JSON."""
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """An object that was sent."""
 
     object: AnyObject
     warnings: list[str]
+
+
+def read_sent(call: Call) -> dict[str, Any]:
+    """The object that was sent, as JSON's values. Raises BadRequest, Refused."""
+    row = call.target.resource
+    if media_type(call.content_type) == PROTOBUF and (row.custom is not None or row.kind.name in _NOT_IN_PROTOBUF):
+        message = f"the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}"
+        raise Refused(415, "UnsupportedMediaType", message)
+    return read_dict(call.content_type, call.body, row.kind.name)
 
 
 def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | None = None) -> Given:
@@ -52,7 +68,13 @@ def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | Non
         raise BadRequest(f'the object is of "{str(data["apiVersion"])[:80]}", and the path is of {row.api_version}')
     strictness = query.field_validation(call.query)
     data, misplaced = views.stored(row, data)
-    reading = read_object({**data, "kind": kind.name, "apiVersion": kind.api_version})
+    data = {**data, "kind": kind.name, "apiVersion": kind.api_version}
+    if row.custom is None:
+        reading = read_object(data)
+    else:
+        data = deepcopy(data)
+        misplaced = prune(data, row.custom.schema)
+        reading = read_custom(data, row.custom.name)
     warnings: list[str] = []
     unknown = [f'unknown field "{path}"' for path in (*misplaced, *(problem.path for problem in reading.unknown))]
     if unknown:
@@ -64,7 +86,8 @@ def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | Non
         if strictness == "Warn":
             warnings += unknown
     obj = reading.object
-    warnings += aside.keep(obj, reading.not_carried_out, kept)
+    if row.custom is None:
+        warnings += aside.keep(obj, reading.not_carried_out, kept)
     if strictness == "Ignore":
         warnings = []
     check_name(call, obj.metadata)
@@ -97,6 +120,8 @@ async def write(call: Call, operation: wire.Operation, *, applied: bool = False)
     obj = written.outcomes[0].unwrap()
     if dry_run:
         _as_before(obj, operation)
+    elif isinstance(obj, core.CustomResourceDefinition):
+        await call.settled(obj, operation.HasField("delete"))
     return obj
 
 
@@ -173,8 +198,9 @@ def read_applied(call: Call, kind: str) -> dict[str, Any]:
 
 
 def read_patch(call: Call, media: str) -> Any:
-    if media not in patching.patch_kinds(strategic=True):
-        supported = ", ".join(patching.patch_kinds(strategic=True))
+    served = patching.patch_kinds(strategic=call.target.resource.custom is None)
+    if media not in served:
+        supported = ", ".join((*served, patching.APPLY))
         raise Refused(
             415,
             "UnsupportedMediaType",

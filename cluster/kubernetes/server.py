@@ -14,11 +14,10 @@ import logging
 import random
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
@@ -32,12 +31,14 @@ from cluster.client.interface import ClusterClient
 from cluster.kubernetes import derived, pod_streams, port_forwarding, proxied, proxying, query, reviews, routing
 from cluster.kubernetes.authentication import Accounts, Authentication, refuse_impersonation
 from cluster.kubernetes.bodies import MAX_BYTES
-from cluster.kubernetes.call import TIMEOUT_S, Answer, Call, encoded
+from cluster.kubernetes.call import TIMEOUT_S, Call, encoded
+from cluster.kubernetes.catalog import OWN, Catalog
 from cluster.kubernetes.discovery import Other
 from cluster.kubernetes.encoding import Encoder
+from cluster.kubernetes.keeper import Keeper
 from cluster.kubernetes.negotiation import JSON, PLAIN, PROTOBUF, Accepted, Form, negotiate, prefers_protobuf
 from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
-from cluster.kubernetes.resources import BY_KIND
+from cluster.kubernetes.resources import BY_KIND, Resource
 from cluster.kubernetes.sharing import Hub
 from cluster.kubernetes.statuses import Refused, code_of, failure, retry_after_s
 from cluster.kubernetes.tables import Tables
@@ -61,6 +62,8 @@ KEEPALIVE_S = 75.0
 """How long a connection may be idle, the head of a request half sent included."""
 BODY_S = 60.0
 """For a body to arrive."""
+FIRST_CATALOG_S = 5.0
+"""How long a request waits, in the beginning, for what users have defined."""
 MAX_CLIENTS = 256
 """Callers whose connection to the master is kept."""
 _STOP_S = 2.0
@@ -102,12 +105,14 @@ class KubernetesServer:
         authentication: Authentication,
         connect: Connect,
         reach: Reach,
+        own: ClusterClient,
         *,
         clock: Clock,
         rng: random.Random,
         on_bound: Callable[[str], None] = lambda address: None,
     ) -> None:
-        """`address` is "host:port"; port 0 lets the system choose, and `on_bound` is told."""
+        """`address` is "host:port"; port 0 lets the system choose, and `on_bound` is told. `own`: a client with the
+        rights of this process itself, which reads what users define; it is closed with the server."""
         self._address = address
         self._tls = tls
         self._authentication = authentication
@@ -117,6 +122,9 @@ class KubernetesServer:
         self._clock = clock
         self._rng = rng
         self._on_bound = on_bound
+        self._own = own
+        self._keeper = Keeper(own, clock, rng)
+        self._keeper.on_change.append(self._catalog_changed)
         self._encoder = Encoder()
         self._tables = Tables(self._encoder)
         self._clients: dict[Identity, ClusterClient] = {}
@@ -137,6 +145,7 @@ class KubernetesServer:
 
     async def start(self) -> None:
         """Binds and serves. Raises OSError."""
+        await self._keeper.start()
         host, _, port = self._address.rpartition(":")
         # A caller who goes away is noticed: nobody works on for it, and its watch ends.
         server = web.Server(
@@ -168,7 +177,8 @@ class KubernetesServer:
             runner, self._runner = self._runner, None
             await runner.cleanup()
         await self._tasks.cancel_all()
-        clients, self._clients = list(self._clients.values()), {}
+        await self._keeper.stop()
+        clients, self._clients = [self._own, *self._clients.values()], {}
         for client in clients:
             await client.close()
 
@@ -190,17 +200,20 @@ class KubernetesServer:
             refuse_impersonation(identity, request.headers)
             if isinstance(who, Account):
                 await self._accounts.check(who, self._client(identity))
-            if (about := self._about(request, parts)) is not None:
+            catalog = self._keeper.current
+            if not self._keeper.is_synced:
+                catalog = await self._first_catalog(parts)
+            if (about := self._about(request, parts, catalog)) is not None:
                 return about
             if (review := reviews.BY_PARTS.get(tuple(parts))) is not None:
-                return await self._review(request, review, identity)
+                return await self._review(request, review, identity, catalog)
             if (found := derived.derived_of(parts)) is not None:
                 return await self._derived(request, *found, identity)
             if wanted is not None:
                 return await self._proxy(request, wanted, identity)
             if parts[:3] == ["api", "v1", "nodes"] and parts[4:5] == ["proxy"]:
                 raise NotFound("nodes/proxy is not served: the agents of nodes speak gRPC, and nothing in HTTP")
-            target = target_of(parts)
+            target = target_of(parts, catalog)
             call = await self._call(request, target, identity)
             if target.subresource in NOT_JSON:
                 return await self._stream(request, call)
@@ -221,24 +234,49 @@ class KubernetesServer:
                 Internal("an internal error; the log of the process kubernetes tells more"), target, request
             )
 
-    def _about(self, request: web.BaseRequest, parts: list[str]) -> web.Response | None:
+    async def _first_catalog(self, parts: list[str]) -> Catalog:
+        """The catalog, of which it is not yet known whether users have defined anything: what Podium has itself is
+        served at once. Raises Unavailable if it is about something else, and that does not become known soon."""
+        try:
+            target_of(parts, OWN)
+        except NoSuchPath:
+            is_about_kinds = parts[:1] in (["api"], ["apis"], ["openapi"])
+            if is_about_kinds and not await self._keeper.wait_synced(FIRST_CATALOG_S):
+                raise Unavailable("the kinds that users have defined are not known yet", retry_after_s=1) from None
+        return self._keeper.current
+
+    def _catalog_changed(self, catalog: Catalog) -> None:
+        """What is no longer served as it was is no longer watched: whoever asks again gets it as it is now."""
+        for watching in self._watching:
+            row = watching.row
+            if row.custom is None:
+                continue
+            now = catalog.by_path.get((row.group, row.version, row.plural))
+            if now is None or now.custom is None or now.custom.tag != row.custom.tag:
+                watching.close_soon()
+
+    def _about(self, request: web.BaseRequest, parts: list[str], catalog: Catalog) -> web.Response | None:
         """Discovery and the like; None if the path is about objects."""
-        found = routing.about_the_server(parts, request.headers.get("Accept", ""), self._address)
+        found = routing.about_the_server(parts, request.headers.get("Accept", ""), self._address, catalog)
         if found is None:
             return None
         if request.method != "GET":
             raise routing.not_allowed(request.method)
-        document, media = found
-        body = document if isinstance(document, bytes) else orjson.dumps(document)
-        return web.Response(body=body, headers={"Content-Type": media, "Vary": "Accept"})
+        tag = f'"{found.digest}"'
+        headers = {"Content-Type": found.media, "Vary": "Accept", "ETag": tag, "Cache-Control": "no-cache, private"}
+        if tag in (each.strip() for each in request.headers.get("If-None-Match", "").split(",")):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=found.body, headers=headers)
 
-    async def _review(self, request: web.BaseRequest, review: reviews.Review, identity: Identity) -> web.Response:
+    async def _review(
+        self, request: web.BaseRequest, review: reviews.Review, identity: Identity, catalog: Catalog
+    ) -> web.Response:
         """What somebody asks about itself."""
         if request.method != "POST":
             raise routing.not_allowed(request.method)
         body = await _read(request)
         media = request.headers.get("Content-Type", "")
-        answered = reviews.read(review, identity.kind, str(identity), media, body)
+        answered = reviews.read(review, reviews.Who(identity.kind, str(identity)), catalog, media, body)
         return _document(request, answered, 201)
 
     async def _derived(
@@ -288,6 +326,7 @@ class KubernetesServer:
             commands=tuple(request.rel_url.query.getall("command", ())),
             reach=lambda address: self._reach(identity, address),
             mint=lambda account, lifetime_s: self._authentication.mint(identity, account, lifetime_s),
+            settled=lambda crd, deleted: self._keeper.settled(crd, deleted=deleted),
         )
 
     @staticmethod
@@ -319,8 +358,14 @@ class KubernetesServer:
         finally:
             self._calls -= 1
         if isinstance(answer.body, bytes):
-            return web.Response(body=answer.body, status=answer.code, headers=_headers(answer, call.accepted))
-        response = web.StreamResponse(status=answer.code, headers=_headers(answer, call.accepted))
+            return web.Response(
+                body=answer.body,
+                status=answer.code,
+                headers=_headers(answer.warnings, call.target.resource, call.accepted.media),
+            )
+        response = web.StreamResponse(
+            status=answer.code, headers=_headers(answer.warnings, call.target.resource, call.accepted.media)
+        )
         response.content_length = sum(map(len, answer.body))
         await response.prepare(request)
         for part in answer.body:
@@ -382,8 +427,7 @@ class KubernetesServer:
         patience = _Patience(request)
         try:
             await anext(lines)
-            media = f"{PROTOBUF};stream=watch" if call.accepted.is_protobuf else JSON
-            response = web.StreamResponse(headers={"Content-Type": media, "Vary": "Accept"})
+            response = web.StreamResponse(headers=_headers([], call.target.resource, _stream_media(call.accepted)))
             response.enable_chunked_encoding()
             await response.prepare(request)
             async for text in lines:
@@ -502,11 +546,13 @@ def _query(request: web.BaseRequest) -> Mapping[str, str]:
     return found
 
 
-def _headers(answer: Answer, accepted: Accepted) -> MultiDict[str]:
+def _headers(warnings: Iterable[str], row: Resource | None, media: str) -> MultiDict[str]:
+    """Of an answer about objects of that kind: what is to be said of the answer, and of the kind."""
     headers: MultiDict[str] = MultiDict()
-    headers["Content-Type"] = accepted.media
+    headers["Content-Type"] = media
     headers["Vary"] = "Accept"
-    for warning in answer.warnings:
+    always = [row.custom.warning] if row is not None and row.custom is not None and row.custom.warning else []
+    for warning in (*always, *warnings):
         headers.add("Warning", f'299 - "{_quoted(warning)}"')
     return headers
 
@@ -522,13 +568,20 @@ def _document(request: web.BaseRequest, data: dict[str, Any], status: int = 200,
     return _values(data, status, is_protobuf=prefers_protobuf(request.headers.get("Accept", ""), whole=whole))
 
 
-def _values(data: dict[str, Any], status: int = 200, *, is_protobuf: bool) -> web.Response:
-    headers = {"Content-Type": PROTOBUF if is_protobuf else JSON, "Vary": "Accept"}
+def _values(data: dict[str, Any], status: int = 200, *, is_protobuf: bool, row: Resource | None = None) -> web.Response:
+    headers = _headers([], row, PROTOBUF if is_protobuf else JSON)
     return web.Response(body=encoded(data, is_protobuf=is_protobuf), status=status, headers=headers)
 
 
+def _stream_media(accepted: Accepted) -> str:
+    """Of the lines, or frames, of a watch."""
+    return f"{PROTOBUF};stream=watch" if accepted.is_protobuf else JSON
+
+
 def _refusal(error: ApiError, target: Target | None, request: web.BaseRequest) -> web.Response:
-    response = _document(request, failure(error, target), code_of(error), whole=False)
+    is_protobuf = prefers_protobuf(request.headers.get("Accept", ""), whole=False)
+    row = target.resource if target is not None else None
+    response = _values(failure(error, target), code_of(error), is_protobuf=is_protobuf, row=row)
     if seconds := retry_after_s(error):
         response.headers["Retry-After"] = str(seconds)
     if error.code == 401:

@@ -18,7 +18,7 @@ what happened at one revision. When a source breaks, all its readers hear of it,
 
 With two hundred readers, to hand an event to all of them takes longer than to hear of it. So after it was handed out,
 a source rests for REST times as long, up to MAX_REST_S: what is heard meanwhile goes out together, and most of the time
-is left for others. With few readers the rest is too short to be noticed.
+is left for others. With few readers the rest is too short to be noticed; for one alone there is none.
 """
 
 from __future__ import annotations
@@ -198,7 +198,6 @@ class Source:
     def take_over(self, reader: Reader, known: int) -> None:
         """One more, who knows of everything up to a revision."""
         self.readers[reader] = known if known > self.revision else 0
-        reader.wake()  # the other source may have been resting
 
     def give_over(self) -> list[Reader]:
         """Those who are told elsewhere from now on. The source ends."""
@@ -225,11 +224,13 @@ class Source:
         if self._rests:
             self._has_news = True
             return
-        self._rests, self._has_news = True, False
+        self._has_news = False
         for reader in self.readers:
             reader.wake()
-        # Those who were woken run before this does, so it comes when they are done.
-        asyncio.get_running_loop().call_soon(self._awake, self._clock.monotonic())
+        if len(self.readers) > 1:
+            self._rests = True
+            # Those who were woken run before this does, so it comes when they are done.
+            asyncio.get_running_loop().call_soon(self._awake, self._clock.monotonic())
 
     def _awake(self, since_s: float) -> None:
         took_s = self._clock.monotonic() - since_s

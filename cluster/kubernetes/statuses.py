@@ -7,7 +7,7 @@ clients would not understand. Pure.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.api.errors import (
     Aborted,
@@ -22,7 +22,9 @@ from cluster.api.errors import (
     StoreRewound,
     TooManyRequests,
 )
-from cluster.kubernetes.paths import Target
+
+if TYPE_CHECKING:
+    from cluster.kubernetes.paths import Target
 
 _AS_KUBERNETES: dict[type[ApiError], tuple[str, int]] = {
     Aborted: ("Conflict", 409),
@@ -30,7 +32,7 @@ _AS_KUBERNETES: dict[type[ApiError], tuple[str, int]] = {
     StoreRewound: ("Expired", 410),
 }
 _RETRY_AFTER_S = 1
-_BEGINNING = re.compile(r'[A-Za-z]+ "([^"]+)" (?:is invalid|already exists)')
+_BEGINNING = re.compile(r'[A-Za-z0-9.-]+ "([^"]+)" (?:is invalid|already exists)')
 
 
 class Refused(ApiError):

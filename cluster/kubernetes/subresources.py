@@ -1,18 +1,16 @@
-"""What can be done with a part of an object: pods/binding, pods/eviction, replicationcontrollers/scale, and
-serviceaccounts/token."""
+"""What can be done with a part of an object: pods/binding, pods/eviction, serviceaccounts/token, and scale, of whatever
+has one."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from cluster.api.aside import plain
+from cluster.api import aside
 from cluster.api.errors import Conflict, FieldError, Invalid
-from cluster.api.json import message_from_json, to_json
-from cluster.api.labels import selector_from_map
 from cluster.api.meta import Key
 from cluster.api.times import format_time
 from cluster.client import operations
-from cluster.kubernetes import applying, patching, query
+from cluster.kubernetes import applying, patching, query, scales, views
 from cluster.kubernetes.bodies import media_type, read_dict
 from cluster.kubernetes.call import Answer, Call
 from cluster.kubernetes.requested import (
@@ -20,11 +18,13 @@ from cluster.kubernetes.requested import (
     body_of,
     check_name,
     dry,
+    given_object,
     message_of,
     read_applied,
     read_patch,
     write,
 )
+from cluster.kubernetes.resources import Resource
 from cluster.kubernetes.statuses import success
 from cluster.pb.v1 import core_pb2 as core
 from cluster.pb.v1 import kubernetes_pb2 as bodies
@@ -113,12 +113,12 @@ POSTED = {"binding": bind, "eviction": evict, "token": token}
 
 
 async def scale(call: Call, method: str) -> Answer:
-    """GET, PUT and PATCH of replicationcontrollers/NAME/scale."""
+    """GET, PUT and PATCH of replicationcontrollers/NAME/scale, and of objects whose definition says where they have
+    their numbers."""
+    row = call.target.resource
     for attempt in range(1, TRIES + 1):
-        current = await call.client.get(
-            core.ReplicationController, call.target.name, call.namespace, timeout_s=call.timeout_s
-        )
-        shown = _scale_of(current)
+        current = await call.current()
+        shown = scales.scale_of(current, row)
         if method == "GET":
             return call.answer(shown)
         applies = method == "PATCH" and media_type(call.content_type) == patching.APPLY
@@ -135,12 +135,12 @@ async def scale(call: Call, method: str) -> Answer:
             given.spec.replicas = 0  # an int32 without a pointer in Go: left out, it is 0
         if given.spec.replicas < 0:
             raise Invalid("spec.replicas: must be greater than or equal to 0")
-        changed = core.ReplicationController()
-        changed.CopyFrom(current)
+        before = views.plain(current, row, exact=True)
         if applies:
-            _apply_replicas(call, changed, given)
+            after = _with_applied_replicas(call, before, row, given)
         else:
-            changed.spec.replicas = given.spec.replicas
+            after = scales.with_replicas(before, row, given.spec.replicas)
+        changed = given_object(call, after, aside.kept(current)).object
         is_named = method == "PUT" or (applies and bool(given.metadata.resourceVersion))
         if is_named:
             changed.metadata.resourceVersion = given.metadata.resourceVersion
@@ -150,40 +150,21 @@ async def scale(call: Call, method: str) -> Answer:
             if attempt == TRIES or is_named:
                 raise
             continue
-        assert isinstance(written, core.ReplicationController)
-        return call.answer(_scale_of(written))
+        return call.answer(scales.scale_of(written, row))
     raise AssertionError("the last attempt returns or raises")
 
 
-def _apply_replicas(call: Call, changed: core.ReplicationController, given: bodies.Scale) -> None:
-    """Applies the replicas in the name of the call's manager; none, if it applied some before and says nothing of them
-    now. Raises Conflict if others answer for them."""
+def _with_applied_replicas(call: Call, before: dict[str, Any], row: Resource, given: bodies.Scale) -> dict[str, Any]:
+    """The object with the replicas that are applied in the name of the call's manager; with none, if it applied some
+    before and says nothing of them now. Raises Conflict if others answer for them."""
+    wanted = scales.with_replicas({}, row, given.spec.replicas) if given.spec.HasField("replicas") else {}
     merged = applying.apply(
-        plain(changed, exact=True),
-        {"spec": {"replicas": given.spec.replicas} if given.spec.HasField("replicas") else {}},
-        call.target.resource.descriptor,
+        before,
+        wanted,
+        row.shape,
         call.manager,
         force=query.flag(call.query, "force"),
         now=call.time,
         subresource="scale",
     )
-    changed.spec.replicas = merged["spec"].get("replicas", 0)
-    del changed.metadata.managedFields[:]
-    for entry in merged["metadata"]["managedFields"]:
-        changed.metadata.managedFields.append(message_from_json(core.ManagedFieldsEntry, entry))
-
-
-def _scale_of(rc: core.ReplicationController) -> dict[str, Any]:
-    meta = rc.metadata
-    shown = core.ObjectMeta(
-        name=meta.name, namespace=meta.namespace, uid=meta.uid, resourceVersion=meta.resourceVersion
-    )
-    if meta.HasField("creationTimestamp"):
-        shown.creationTimestamp.CopyFrom(meta.creationTimestamp)
-    return {
-        "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
-        "metadata": to_json(shown),
-        "spec": {"replicas": rc.spec.replicas},
-        "status": {"replicas": rc.status.replicas, "selector": str(selector_from_map(rc.spec.selector))},
-    }
+    return scales.with_replicas(merged, row, scales.replicas_in(merged, row) or 0)

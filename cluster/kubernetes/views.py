@@ -16,8 +16,10 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from cluster.api import aside
 from cluster.api.errors import FieldError, Invalid
-from cluster.api.json import message_from_json
+from cluster.api.json import message_from_json, object_to_json
+from cluster.api.kinds import AnyObject
 from cluster.kubernetes.resources import Resource
 
 NAMES: Mapping[tuple[str, str], Mapping[str, str]] = {
@@ -49,12 +51,20 @@ def shown(row: Resource, data: dict[str, Any]) -> dict[str, Any]:
     return renamed
 
 
+def plain(obj: AnyObject, row: Resource, *, exact: bool = False) -> dict[str, Any]:
+    """An object as this row serves it, with what Podium does not carry out where it was written. One of a kind that
+    users define is shown in the version of the row. `exact`: times to the nanosecond."""
+    if row.custom is not None:
+        return {**object_to_json(obj, exact=exact), "apiVersion": row.api_version}
+    return shown(row, aside.plain(obj, exact=exact))
+
+
 def message(row: Resource, data: dict[str, Any]) -> Message:
     """An object as the message that says which fields this row has."""
-    if row.shape is None:
+    if row.view is None:
         raise TypeError(f"{row.qualified} are served as they are kept")
     content = {key: value for key, value in shown(row, data).items() if key not in ("kind", "apiVersion")}
-    return message_from_json(row.shape, content)
+    return message_from_json(row.view, content)
 
 
 def stored(row: Resource, data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

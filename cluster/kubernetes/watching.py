@@ -28,18 +28,23 @@ import orjson
 from cluster.actor.clock import Clock
 from cluster.api.errors import ApiError, BadRequest
 from cluster.client.interface import EventType, WatchEvent
-from cluster.kubernetes import protobuf, query, views
+from cluster.kubernetes import protobuf, query
 from cluster.kubernetes.call import Call, encoded
 from cluster.kubernetes.negotiation import Form
+from cluster.kubernetes.resources import Resource
 from cluster.kubernetes.sharing import Hub, News, Wish
 from cluster.kubernetes.statuses import expired_event, failure
 
 MAX_WAITING = 20_000
 """Events that wait for one reader, besides those that there are in the beginning."""
+WRITE_BYTES = 64 * 1024
+"""About how much is written at once."""
 BOOKMARK_EVERY_S = 60.0
 """For those who allow them: whoever resumes from one finds the history still kept."""
 LEAST_S, MOST_S = 1800.0, 3600.0
 """How long a watch lasts whose caller does not say."""
+LAST_NEWS_S = 1.0
+"""How long a watch goes on when its kind is served no more."""
 FIRST_NEWS_S = 0.1
 """How long the head of the answer waits for what would make it an error."""
 
@@ -72,7 +77,8 @@ class Watching:
         self._begun = not self._initial
         self._headings = True
         row = call.target.resource
-        self._wants = (row.group, row.version), call.accepted, words.get("includeObject", "")
+        form = row.custom.tag if row.custom is not None else row.api_version
+        self._wants = form, call.accepted, words.get("includeObject", "")
         """What the bytes of a line depend on, besides the event."""
         self._bookmark_at_s = clock.monotonic() + BOOKMARK_EVERY_S
         self._revision = self._since
@@ -95,9 +101,19 @@ class Watching:
         self._error = error
         self._news.set()
 
+    @property
+    def row(self) -> Resource:
+        """The kind that is watched."""
+        return self._call.target.resource
+
     def close(self) -> None:
         """Ends it, as if its time were over."""
         self._closed = True
+        self._news.set()
+
+    def close_soon(self) -> None:
+        """Ends it in a moment: its kind is served no more, and what became of the last objects may be on its way."""
+        self._ends_at_s = min(self._ends_at_s, self._clock.monotonic() + LAST_NEWS_S)
         self._news.set()
 
     # --- what the reader gets
@@ -106,14 +122,13 @@ class Watching:
         """The lines, as they come, several at a time. Begins with an empty one when it is clear that there is an answer
         to give; before that it raises what the master says instead (Forbidden, Expired ...)."""
         words, target = self._call.query, self._call.target
-        field_selector = views.selector(target.resource, words.get("fieldSelector", ""))
-        if target.name:
-            field_selector = ",".join(filter(None, (field_selector, f"metadata.name={target.name}")))
         wish = Wish(
             target.resource.kind.message,
             target.namespace,
             label_selector=words.get("labelSelector", ""),
-            field_selector=field_selector,
+            field_selector=self._call.selector(
+                words.get("fieldSelector", ""), f"metadata.name={target.name}" if target.name else ""
+            ),
             allow_stale=words.get("resourceVersion") == "0",
         )
         leave = self._hub.join(self._call.client, wish, self, since=None if self._initial else self._since)
@@ -168,10 +183,11 @@ class Watching:
         self._alarm = None
         self._news.set()
 
-    def _take(self, most: int = 200) -> bytes:
-        """Lines of the next events."""
+    def _take(self) -> bytes:
+        """Lines of the next events: of so many at once that a reader who takes nothing does not have a copy of all."""
         lines: list[bytes] = []
-        while self._waiting and len(lines) < most:
+        size = 0
+        while self._waiting and size < WRITE_BYTES:
             news = self._waiting.popleft()
             event = news.event
             self._revision = max(self._revision, event.revision)
@@ -180,7 +196,9 @@ class Watching:
                 if self._marks_end:
                     lines.append(self._bookmark({"k8s.io/initial-events-end": "true"}))
             elif event.object is not None:
-                lines.append(self._line_of(news))
+                line = self._line_of(news)
+                lines.append(line)
+                size += len(line)
         return b"".join(lines)
 
     def _line_of(self, news: News) -> bytes:

@@ -18,15 +18,17 @@ Pure: pools and stage are handed in; what is taken from a pool is given back if 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cluster.api.conditions import set_condition
-from cluster.api.errors import Forbidden, NotFound
+from cluster.api.errors import FieldError, Forbidden, NotFound
 from cluster.api.hollow import is_hollow
 from cluster.api.kinds import AnyObject, kind_of
 from cluster.api.meta import Key, is_terminating, to_time
 from cluster.api.pods import POD_SCHEDULED, SCHEDULING_GATED, qos_class
 from cluster.api.remembered import remembered
+from cluster.master import definitions
+from cluster.master.customs import Customs
 from cluster.master.fault_rules import begin_fault
 from cluster.master.pools import PodBlocks
 from cluster.master.priorities import check_only_default, keep_priority, set_priority
@@ -51,6 +53,8 @@ class Admission:
     pods: PodBlocks
     hollow: PodBlocks
     """For the pods of hollow nodes."""
+    customs: Customs = field(default_factory=Customs)
+    """What users have defined."""
 
     def rebuild(self, state: Reader) -> None:
         """Takes from the pools what existing objects have."""
@@ -61,10 +65,10 @@ class Admission:
         self.pods.rebuild(blocks)
         self.hollow.rebuild(blocks)
 
-    def before_create(self, stage: Stage, obj: AnyObject) -> None:
-        """Completes a new object, in place, before it is validated; its defaults are applied. Raises Invalid,
-        Forbidden, NotFound."""
-        if kind_of(obj).namespaced:
+    def before_create(self, stage: Stage, obj: AnyObject) -> list[FieldError]:
+        """Completes a new object, in place, before it is validated; its defaults are applied. Returns what is wrong
+        with it that only the cluster knows. Raises Invalid, Forbidden, NotFound."""
+        if kind_of(obj).namespaced and obj.metadata.namespace:  # who has none and needs one is told by the validation
             _check_namespace(stage, obj)
         if isinstance(obj, core.Pod):
             set_priority(stage, obj)
@@ -81,9 +85,15 @@ class Admission:
             begin_fault(stage, obj)
         elif isinstance(obj, core.Namespace):
             obj.status.phase = "Active"
+        elif isinstance(obj, core.CustomResourceDefinition):
+            definitions.before_create(stage, obj)
+        elif isinstance(obj, core.CustomObject):
+            return self.customs.complete(stage, obj, None)
+        return []
 
-    def before_update(self, stage: Stage, new: AnyObject, old: AnyObject) -> None:
-        """Completes an update, in place, before it is validated: what was given out stays, if it is not named."""
+    def before_update(self, stage: Stage, new: AnyObject, old: AnyObject) -> list[FieldError]:
+        """Completes an update, in place, before it is validated: what was given out stays, if it is not named. Returns
+        what is wrong with it that only the cluster knows."""
         if isinstance(new, core.Pod) and isinstance(old, core.Pod):
             keep_priority(new.spec, old.spec)
         elif isinstance(new, core.PriorityClass):
@@ -94,6 +104,11 @@ class Admission:
             if not new.spec.podCIDR and old.spec.podCIDR:
                 new.spec.podCIDR = old.spec.podCIDR
             _follow_unschedulable(new, stage.now_s)
+        elif isinstance(new, core.CustomResourceDefinition) and isinstance(old, core.CustomResourceDefinition):
+            definitions.before_update(stage, new, old)
+        elif isinstance(new, core.CustomObject) and isinstance(old, core.CustomObject):
+            return self.customs.complete(stage, new, old)
+        return []
 
     def removed(self, stage: Stage, obj: AnyObject) -> None:
         """Takes back what the object had."""

@@ -11,14 +11,14 @@ What only the leader does (writes, heartbeats) is handed on to it, if this maste
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 
 from cluster.api.errors import ApiError, BadRequest, Forbidden, Invalid, NotFound, StoreRewound, Unavailable
-from cluster.api.fields import FieldSelector, parse_field_selector
+from cluster.api.fields import FieldSelector, asked_for, parse_field_selector
 from cluster.api.kinds import AnyObject, Kind, kind_named
 from cluster.api.labels import Selector, parse_selector
-from cluster.api.meta import Key, from_time
+from cluster.api.meta import Key, called, from_time
 from cluster.api.names import dns1035_label_problems, dns1123_label_problems
 from cluster.master import service_watch, watch_stream
 from cluster.master.actor import WriterActor
@@ -34,6 +34,7 @@ from cluster.master.authorization import (
     is_unrestricted,
 )
 from cluster.master.commands import Writer
+from cluster.master.customs import Customs
 from cluster.master.forwarding import Forwarding, Peer
 from cluster.master.heartbeats import Heartbeats
 from cluster.master.known import Facts, Prefixes
@@ -54,6 +55,8 @@ from cluster.store.store import Store
 from cluster.store.watchers import Interest
 
 _CLUSTER = "/cluster.pb.v1.Cluster/"
+_INDEXED = {"Pod": "spec.nodeName", "CustomObject": "resource"}
+"""What the index knows of a kind, besides names: see `cluster.api.meta.place_of`."""
 _STATUS_S = 2.0
 """How long a question about the store's health may take."""
 
@@ -80,6 +83,7 @@ class ApiServer:
         """How to end the streams that this master serves because it leads."""
         self._snapshots = Snapshots()
         self._known = Facts(store, Prefixes())
+        self._customs = Customs()
         self._travel = TimeTravel(store, self.write)
 
     def complete(self, error: ApiError) -> None:
@@ -100,10 +104,7 @@ class ApiServer:
         kind = kind_named(request.kind)
         # First whether it may read any: who may not learns nothing about what exists.
         authorize_write(identity, "get", kind.name, None, None, self._known)
-        namespace = _namespace(kind, request.namespace)
-        if kind.namespaced and not namespace:
-            namespace = DEFAULT_NAMESPACE
-        store, key = self._store, Key(kind.name, namespace, request.name)
+        store, key = self._store, self._key(kind, request)
         authorize_name(identity, kind.name, key, self._pods_of)
         revision = await self._as_of(request)
         if revision is None:
@@ -111,7 +112,7 @@ class ApiServer:
         else:
             version = await store.get_at(revision, key)
         if version is None:
-            raise NotFound(f'{kind.plural} "{request.name}" not found')
+            raise NotFound(f"{called(key)} not found")
         authorize_get(identity, kind.name, version.parse(), self._known)
         return get_response(version, revision, store.store_id)
 
@@ -397,22 +398,52 @@ class ApiServer:
             async for piece in pieces:
                 yield wire.BackupChunk(data=piece)
 
+    def _key(self, kind: Kind, request: wire.GetRequest) -> Key:
+        """The object that is asked for. Raises BadRequest, Invalid, NotFound."""
+        namespace = request.namespace
+        if kind.message is core.CustomObject:
+            if request.HasField("revision") or request.HasField("time"):
+                # Whether it has a namespace is said by its definition, which may have gone since.
+                version = self._store.get(Key("CustomResourceDefinition", "", request.name.partition("/")[0]))
+                if version is None:
+                    return Key(kind.name, namespace or DEFAULT_NAMESPACE, request.name)
+            return self._customs.key(self._store, namespace, request.name)
+        return Key(
+            kind.name, _namespace(kind, namespace) or (DEFAULT_NAMESPACE if kind.namespaced else ""), request.name
+        )
+
     def _pods_of(self, namespace: str, node: str) -> Iterator[core.Pod]:
         for version in self._store.state.list("Pod", namespace, node):
             pod = version.parse()
             assert isinstance(pod, core.Pod)
             yield pod
 
+    def _selectable(self, kind: Kind, selector: str) -> Sequence[str]:
+        """The fields that a selector of objects of a kind may name because the kind's definition says so."""
+        resource = asked_for("resource", selector) if selector and kind.message is core.CustomObject else ""
+        try:
+            return self._customs.definition(self._store, resource).selectable if resource else ()
+        except NotFound:
+            return ()  # then there is nothing of it, either
+
     def _interest(
         self, identity: Identity, verb: str, kind: Kind, request: wire.ListRequest | wire.WatchRequest
     ) -> Interest:
         """What a list or watch asks for, if this identity may. Raises BadRequest, Forbidden."""
-        fields, labels = parse_field_selector(kind.name, request.field_selector), parse_selector(request.label_selector)
+        more = self._selectable(kind, request.field_selector)
+        fields = parse_field_selector(kind.name, request.field_selector, more)
+        labels = parse_selector(request.label_selector)
         namespace = _namespace(kind, request.namespace)
         authorize_selection(identity, verb, kind.name, namespace, fields.equals, labels.equals, self._known)
-        node = fields.equals.get("spec.nodeName", "") if kind.name == "Pod" else ""
-        name = fields.equals.get("metadata.name", "") if verb == "watch" and not node else ""
-        matches = _matcher(labels, fields, by_index=bool(node or name) and len(fields.terms) == 1)
+        # Of pods the index knows those of a node, of objects of kinds that users define those of a definition.
+        node = fields.equals.get(_INDEXED.get(kind.name, ""), "")
+        name = fields.equals.get("metadata.name", "") if verb == "watch" else ""
+        asked = len(fields.terms)
+        if name and kind.message is core.CustomObject:
+            name, node, asked = (f"{node}/{name}", "", asked - 1) if node else ("", "", asked)
+        elif node:
+            name = ""
+        matches = _matcher(labels, fields, by_index=bool(node or name) and asked == 1)
         selector = f"{request.label_selector}\n{request.field_selector}" if matches is not None else ""
         return Interest(kind.name, namespace, node, name, selector, matches)
 

@@ -20,11 +20,11 @@ from cluster.api.defaults import apply_defaults
 from cluster.api.errors import Aborted, AlreadyExists, ApiError, BadRequest, Conflict, Internal, Invalid, NotFound
 from cluster.api.json import patched, read_json
 from cluster.api.kinds import AnyObject, Kind, kind_named, kind_of, unwrap
-from cluster.api.meta import Key, is_terminating, key_of, to_time
+from cluster.api.meta import Key, called, is_terminating, key_of, to_time
 from cluster.api.names import Dice, generate_name
 from cluster.api.pods import POD_SCHEDULED
 from cluster.api.validation import has_unknown_fields, invalid, unknown_fields, validate, validate_update
-from cluster.master import deletion, eviction, managing
+from cluster.master import definitions, deletion, eviction, managing
 from cluster.master.admission import DEFAULT_NAMESPACE, Admission
 from cluster.master.authorization import authorize_removal, authorize_write, is_unrestricted
 from cluster.master.known import Facts, Prefixes
@@ -155,39 +155,42 @@ class Commands:
         if not self._manager.applied:
             meta.ClearField("managedFields")  # nobody has applied it yet
         apply_defaults(obj)
+        if isinstance(obj, core.CustomObject):
+            self._admission.customs.place(stage, obj)
         if not meta.name and meta.generateName:
-            meta.name = self._free_name(stage, kind, meta)
-        key = _key(kind, meta.namespace, meta.name)
+            meta.name = self._free_name(stage, obj)
+        key = self._key_of(stage, obj)
         if stage.get(key) is not None:
-            raise AlreadyExists(f'{kind.plural} "{key.name}" already exists')
+            raise AlreadyExists(f"{called(key)} already exists")
         meta.uid = self._new_uid()
         meta.creationTimestamp.CopyFrom(to_time(stage.now_s))
         if _counts_generations(obj):
             meta.generation = 1
-        self._admission.before_create(stage, obj)
-        errors = validate(obj)
+        errors = self._admission.before_create(stage, obj)
+        errors += validate(obj)
         if errors:
             raise invalid(obj, errors)
         return Outcome(version=stage.put(obj, key, writer.actor, writer.cause))
 
-    def _free_name(self, stage: Stage, kind: Kind, meta: core.ObjectMeta) -> str:
+    def _free_name(self, stage: Stage, obj: AnyObject) -> str:
         for _ in range(_NAME_TRIES):
-            name = generate_name(meta.generateName, self._rng)
-            if stage.get(Key(kind.name, meta.namespace if kind.namespaced else "", name)) is None:
-                return name
-        raise AlreadyExists(f'no free name was found for {kind.plural} "{meta.generateName}"; try again')
+            obj.metadata.name = generate_name(obj.metadata.generateName, self._rng)
+            key = self._key_of(stage, obj)
+            if stage.get(key) is None:
+                return obj.metadata.name
+        raise AlreadyExists(
+            f'no free name was found for {kind_of(obj).plural} "{obj.metadata.generateName}"; try again'
+        )
 
     def _update(self, stage: Stage, request: wire.UpdateOperation, writer: Writer) -> Outcome:
         new = copy_of(unwrap(request.object))
-        version = self._find(stage, writer, "update", kind_of(new), new.metadata.namespace, new.metadata.name)
+        version = self._find(stage, writer, "update", kind_of(new), new.metadata.namespace, _name_of(new))
         self._refuse_unknown(new)
         return self._replace(stage, "update", version, new, writer)
 
     def _update_status(self, stage: Stage, request: wire.UpdateStatusOperation, writer: Writer) -> Outcome:
         given = unwrap(request.object)
-        version = self._find(
-            stage, writer, "update_status", kind_of(given), given.metadata.namespace, given.metadata.name
-        )
+        version = self._find(stage, writer, "update_status", kind_of(given), given.metadata.namespace, _name_of(given))
         self._refuse_unknown(given)
         return self._replace_status(stage, version, given, writer)
 
@@ -196,8 +199,9 @@ class Commands:
         version = self._find(stage, writer, verb, kind_named(request.kind), request.namespace, request.name)
         _check_preconditions(version, request)
         patch = _read_patch(request.merge_patch)
-        new = patched(version.object, patch)
-        if (new.metadata.namespace, new.metadata.name) != version.key[1:]:
+        old = version.object
+        new = patched(old, patch)
+        if (new.metadata.namespace, new.metadata.name) != (old.metadata.namespace, old.metadata.name):
             raise Invalid("metadata.name and metadata.namespace cannot be patched")
         if request.status:
             return self._replace_status(stage, version, new, writer)
@@ -261,15 +265,24 @@ class Commands:
             return Outcome(version=stage.put(verdict.changed, version.key, writer.actor, writer.cause))
         return self._remove(stage, version, writer)
 
+    def _key(self, stage: Stage, kind: Kind, namespace: str, name: str) -> Key:
+        """The key that a request means. Raises BadRequest, Invalid, NotFound."""
+        if kind.message is core.CustomObject:
+            return self._admission.customs.key(stage, namespace, name)
+        return _key(kind, namespace, name)
+
+    def _key_of(self, stage: Stage, obj: AnyObject) -> Key:
+        return self._key(stage, kind_of(obj), obj.metadata.namespace, _name_of(obj))
+
     def _find(self, stage: Stage, writer: Writer, verb: str, kind: Kind, namespace: str, name: str) -> Version:
         """The object to be written, if this writer may do that with it. Raises Invalid, NotFound, Forbidden."""
         unrestricted = is_unrestricted(writer.identity, verb, kind.name)
         if not name:
             raise Invalid("metadata.name: is required")
-        key = _key(kind, namespace, name)
+        key = self._key(stage, kind, namespace, name)
         version = stage.get(key)
         if version is None:
-            raise NotFound(f'{kind.plural} "{key.name}" not found')
+            raise NotFound(f"{called(key)} not found")
         if not unrestricted:
             known = Facts(stage, self._prefixes)
             authorize_write(writer.identity, verb, kind.name, version.object, version.object, known)
@@ -281,25 +294,38 @@ class Commands:
 
     def _remove(self, stage: Stage, version: Version, writer: Writer) -> Outcome:
         self._admission.removed(stage, version.object)
-        return Outcome(version=stage.remove(version, writer.actor, writer.cause))
+        outcome = Outcome(version=stage.remove(version, writer.actor, writer.cause))
+        self._accept_others(stage, version.object, writer)
+        return outcome
+
+    @staticmethod
+    def _accept_others(stage: Stage, changed: AnyObject, writer: Writer) -> None:
+        """A definition has gone, or has other names now: perhaps one that waited for its names can have them."""
+        if isinstance(changed, core.CustomResourceDefinition):
+            for key, other in list(definitions.others_accepted(stage, changed)):
+                stage.put(other, key, writer.actor, writer.cause)
 
     def _replace(self, stage: Stage, verb: str, version: Version, new: AnyObject, writer: Writer) -> Outcome:
         """Spec and metadata as in `new`, which belongs to us; what is the master's, and the status, as it is."""
         old = version.object
         _check_version(version, old, new)
         _keep_owned(new.metadata, old.metadata)
-        if kind_of(old).has_status:
+        if kind_of(old).has_status and not isinstance(
+            new, core.CustomObject
+        ):  # its definition says whether it is apart
             _copy_status(new, old)
         apply_defaults(new)
-        self._admission.before_update(stage, new, old)
+        problems = self._admission.before_update(stage, new, old)
         authorize_write(writer.identity, verb, version.key.kind, old, new, Facts(stage, self._prefixes))
-        errors = validate(new) + validate_update(new, old)
+        errors = problems + validate(new) + validate_update(new, old)
         if errors:
             raise invalid(new, errors)
-        if _counts_generations(new) and new.spec != old.spec:  # type: ignore[union-attr]
+        if _counts_generations(new) and _asks_for_more(new, old):
             new.metadata.generation += 1
         _keep_stamps(new.metadata, old.metadata)
-        managing.note(new, old, self._manager, writer.actor, stage.now_s)
+        managing.note(
+            new, old, self._manager, writer.actor, stage.now_s, lambda obj: self._admission.customs.shape(stage, obj)
+        )
         return self._put_if_changed(stage, version, new, writer)
 
     def _replace_status(self, stage: Stage, version: Version, given: AnyObject, writer: Writer) -> Outcome:
@@ -309,6 +335,8 @@ class Commands:
             raise BadRequest(f"{kind.plural} have no status")
         new = version.parse_own()
         _check_version(version, new, given)
+        if isinstance(new, core.CustomObject) and isinstance(given, core.CustomObject):
+            return self._replace_custom_status(stage, version, new, given, writer)
         of_others = _conditions_of_others(new, writer)
         _copy_status(new, given)
         for condition in of_others:
@@ -317,8 +345,12 @@ class Commands:
         if not is_unrestricted(writer.identity, "update_status", kind.name):
             known = Facts(stage, self._prefixes)
             authorize_write(writer.identity, "update_status", kind.name, version.object, new, known)
-        # What placement and evictions reckon with.
-        if isinstance(new, core.Node | core.PodDisruptionBudget):
+        if isinstance(new, core.CustomResourceDefinition):
+            old = version.object
+            assert isinstance(old, core.CustomResourceDefinition)
+            definitions.before_update_status(stage, new, old)
+        # What placement, evictions and whoever reads objects of a kind reckon with.
+        if isinstance(new, core.Node | core.PodDisruptionBudget | core.CustomResourceDefinition):
             apply_defaults(new)
             errors = validate(new)
             if errors:
@@ -326,7 +358,15 @@ class Commands:
         if self._manager.applied:
             new.metadata.ClearField("managedFields")
             new.metadata.managedFields.MergeFrom(given.metadata.managedFields)
-        managing.note(new, version.object, self._manager, writer.actor, stage.now_s, "status")
+        managing.note(
+            new,
+            version.object,
+            self._manager,
+            writer.actor,
+            stage.now_s,
+            lambda obj: self._admission.customs.shape(stage, obj),
+            "status",
+        )
         return self._put_if_changed(stage, version, new, writer)
 
     def _put_if_changed(self, stage: Stage, version: Version, new: AnyObject, writer: Writer) -> Outcome:
@@ -335,7 +375,22 @@ class Commands:
             return Outcome(version=version, unchanged=True)
         if deletion.may_go(new):  # the last finalizer was taken away
             return self._remove(stage, stage.put(new, version.key, writer.actor, writer.cause), writer)
-        return Outcome(version=stage.put(new, version.key, writer.actor, writer.cause))
+        outcome = Outcome(version=stage.put(new, version.key, writer.actor, writer.cause))
+        self._accept_others(stage, new, writer)
+        return outcome
+
+    def _replace_custom_status(
+        self, stage: Stage, version: Version, new: core.CustomObject, given: core.CustomObject, writer: Writer
+    ) -> Outcome:
+        """The status of an object of a kind that users define: any JSON that its schema takes."""
+        authorize_write(
+            writer.identity, "update_status", version.key.kind, version.object, new, Facts(stage, self._prefixes)
+        )
+        errors = self._admission.customs.complete_status(stage, new, given)
+        errors += validate(new)
+        if errors:
+            raise invalid(new, errors)
+        return self._put_if_changed(stage, version, new, writer)
 
 
 _OPERATIONS: dict[str, Callable[[Commands, Stage, Any, Writer], Outcome]] = {
@@ -359,6 +414,13 @@ def _counts_generations(obj: AnyObject) -> bool:
     return not isinstance(obj, _UNCOUNTED)
 
 
+def _asks_for_more(new: Any, old: Any) -> bool:
+    """Something else has changed than metadata and a status that is written apart."""
+    if isinstance(new, core.CustomObject):  # where the status is apart, it is the old one here
+        return bool((new.content, new.status) != (old.content, old.status))
+    return bool(new.spec != old.spec)
+
+
 def _conditions_of_others(old: AnyObject, writer: Writer) -> list[core.PodCondition]:
     """What others than its node say of a pod. A node writes what it knows over whatever is there, as nobody else does,
     and may not have heard of it yet: it takes nothing away."""
@@ -378,6 +440,11 @@ def _copy_status(new: Any, source: Any) -> None:
         new.status.CopyFrom(source.status)
     else:
         new.ClearField("status")
+
+
+def _name_of(obj: AnyObject) -> str:
+    """As requests name it: an object of a kind that users define by RESOURCE/NAME."""
+    return f"{obj.resource}/{obj.metadata.name}" if isinstance(obj, core.CustomObject) else obj.metadata.name
 
 
 def _key(kind: Kind, namespace: str, name: str) -> Key:
@@ -416,8 +483,7 @@ def _check_uid(version: Version, uid: str) -> None:
 
 
 def _conflict(version: Version, why: str) -> Conflict:
-    plural = kind_named(version.key.kind).plural
-    return Conflict(f'Operation cannot be fulfilled on {plural} "{version.key.name}": {why}')
+    return Conflict(f"Operation cannot be fulfilled on {called(version.key)}: {why}")
 
 
 def _keep_owned(new: core.ObjectMeta, old: core.ObjectMeta) -> None:

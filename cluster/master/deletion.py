@@ -9,7 +9,7 @@ The table for pods, Kubernetes' (semantics K8); "period" is the request's, or el
     terminating, same or longer, or none named   nothing
 
 Everything else has no period: it goes at once, or when the last finalizer is taken away. A namespace goes in two steps
-(admission.py). What becomes of what an object owns:
+(admission.py), a definition of a kind when its objects are gone (definitions.py). What becomes of what an object owns:
 
     Background      the garbage collector removes it when it sees that the owner is gone
     Foreground      the owner gets the finalizer foregroundDeletion; when the garbage collector has removed what blocks
@@ -30,6 +30,7 @@ from cluster.api.kinds import BY_NAME, AnyObject, kind_of
 from cluster.api.meta import from_time, is_terminating, to_time
 from cluster.api.owners import FOREGROUND, ORPHAN, WATCHED
 from cluster.api.pods import is_finished
+from cluster.master import definitions
 from cluster.master.admission import DEFAULT_NAMESPACE
 from cluster.master.priorities import check_removal
 from cluster.master.stage import Stage, copy_of
@@ -62,10 +63,13 @@ def decide(obj: AnyObject, request: wire.DeleteOperation, stage: Stage) -> Verdi
     grace_s = _grace_s(obj, request)
     finalizers = _finalizers(obj, request, stage)
     if not is_terminating(obj):
-        if not grace_s and not finalizers:
+        waits = isinstance(obj, core.CustomResourceDefinition) and definitions.kept_back(stage, obj)
+        if not grace_s and not finalizers and not waits:
             return Verdict(remove=True)
         changed = _marked(obj, stage.now_s + grace_s, grace_s, finalizers)
         changed.metadata.generation += 1
+        if waits and isinstance(changed, core.CustomResourceDefinition):
+            definitions.mark(changed, stage.now_s)
         return Verdict(changed=changed)
     before_s = obj.metadata.deletionGracePeriodSeconds
     if not finalizers and (grace_s == 0 or before_s == 0):

@@ -11,8 +11,8 @@ from contextlib import aclosing
 from typing import Protocol
 
 from cluster.api.errors import BadRequest, NotFound
-from cluster.api.kinds import kind_named, wrap
-from cluster.api.meta import Key, to_time
+from cluster.api.kinds import wrap
+from cluster.api.meta import Key, called, to_time
 from cluster.api.secrets import hide_object
 from cluster.master.lineage import MODIFIED, Step, field_changes
 from cluster.pb.v1 import cluster_pb2 as wire
@@ -91,9 +91,7 @@ async def history(past: Past, key: Key, request: wire.HistoryRequest, secret: by
             size += entry.ByteSize()
             response.entries.append(entry)
     if not any_kept and not await past.read_key(key, head, 1):
-        raise NotFound(
-            f'{kind_named(key.kind).plural} "{key.name}" not found, and nothing of it is kept in the history'
-        )
+        raise NotFound(f"{called(key)} not found, and nothing of it is kept in the history")
     return response
 
 

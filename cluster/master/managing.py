@@ -7,9 +7,7 @@ applied by the server says it all itself (`applied`): it was reckoned where it w
 
 from __future__ import annotations
 
-from typing import cast
-
-from google.protobuf.descriptor import Descriptor
+from collections.abc import Callable
 
 from cluster.api.aside import plain
 from cluster.api.errors import Invalid
@@ -17,6 +15,7 @@ from cluster.api.json import message_from_json
 from cluster.api.kinds import AnyObject
 from cluster.api.managers import UPDATE, Manager, check_name, noted
 from cluster.api.problems import Report
+from cluster.api.shapes import Shape
 from cluster.api.times import format_time
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
@@ -34,10 +33,16 @@ def check(given: wire.FieldManager) -> None:
 
 
 def note(
-    new: AnyObject, old: AnyObject, given: wire.FieldManager, writer: str, now_s: float, subresource: str = ""
+    new: AnyObject,
+    old: AnyObject,
+    given: wire.FieldManager,
+    writer: str,
+    now_s: float,
+    shape: Callable[[AnyObject], Shape],
+    subresource: str = "",
 ) -> None:
     """Brings the managedFields of `new`, which belongs to us, up to date; where nothing is changed, they are those of
-    `old`. `writer`: the identity, as text."""
+    `old`. `writer`: the identity, as text. `shape`: says what is known of the object, if it comes to that."""
     mine, before = new.metadata.managedFields, old.metadata.managedFields
     if given.applied or not (mine or before):
         return
@@ -48,7 +53,6 @@ def note(
     name = given.name or (_OF_USERS if writer == "admin" else writer)
     manager = Manager(name, UPDATE, given.subresource or subresource)
     now = format_time(int(now_s))
-    descriptor = cast(Descriptor, new.DESCRIPTOR)
-    entries = noted(plain(old, exact=True), plain(new, exact=True), descriptor, manager, now=now)
+    entries = noted(plain(old, exact=True), plain(new, exact=True), shape(new), manager, now=now)
     del mine[:]
     mine.extend(message_from_json(core.ManagedFieldsEntry, entry) for entry in entries)

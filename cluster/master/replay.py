@@ -37,6 +37,8 @@ _NAME, _NAMESPACE, _VERSION = (
     core.ObjectMeta.DESCRIPTOR.fields_by_name[field].number for field in ("name", "namespace", "resourceVersion")
 )
 
+_RESOURCE = core.CustomObject.DESCRIPTOR.fields_by_name["resource"].number
+
 
 def request_key(identity: Identity, request_id: str) -> str:
     """The name of a request among those of all callers. Raises BadRequest for an id that is none."""
@@ -95,8 +97,12 @@ def _result(outcome: Outcome, *, brief: bool = False) -> bytes:
     version = outcome.version
     assert version is not None
     kind, namespace, name = version.key
+    resource = b""
+    if kind == "CustomObject":
+        of, _, name = name.partition("/")
+        resource = delimited(_RESOURCE, of.encode())
     meta = delimited(_NAME, name.encode()) + delimited(_VERSION, b"%d" % version.revision)
     if namespace:
         meta += delimited(_NAMESPACE, namespace.encode())
-    body = SUCCESS + object_field(2, kind, delimited(_META[kind], meta))
+    body = SUCCESS + object_field(2, kind, delimited(_META[kind], meta) + resource)
     return body + UNCHANGED if outcome.unchanged else body

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from cluster.api.errors import BadRequest
 from cluster.api.kinds import AnyObject
-from cluster.api.meta import Key
+from cluster.api.meta import Key, place_of
 from cluster.pb.v1 import core_pb2 as core
 from cluster.store.version import MAX_CHANGES, Change, Version
 
@@ -101,8 +101,7 @@ class Stage:
 
     def put(self, obj: AnyObject, key: Key, actor: str, cause: core.Cause | None) -> Version:
         """Stages an object; it is stamped and encoded here, and belongs to the stage from now on."""
-        node = obj.spec.nodeName if key.kind == "Pod" else ""  # type: ignore[union-attr]
-        return self._add(key, obj, actor, cause, node, deleted=False)
+        return self._add(key, obj, actor, cause, place_of(obj), deleted=False)
 
     def remove(self, version: Version, actor: str, cause: core.Cause | None) -> Version:
         """Stages the removal of an object: its last content, stamped with who removes it. Returns the tombstone."""

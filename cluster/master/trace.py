@@ -24,8 +24,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from cluster.api.errors import NotFound
-from cluster.api.kinds import KINDS, kind_named
-from cluster.api.meta import Key, to_time
+from cluster.api.meta import Key, called, key_of_path, path_of, to_time
 from cluster.master.history import Past, steps
 from cluster.master.lineage import ADDED, DELETED, Step
 from cluster.master.milestones import Milestone, milestones
@@ -40,7 +39,6 @@ _SEARCHED = 500
 """Changes of one object that are looked at to find what a cause means."""
 
 _WISHES = frozenset({"Applied", "Created", "Changed", "Scaled", "Undone", "Endpoints"})
-_KIND_OF_PLURAL = {kind.plural: kind.name for kind in KINDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +81,6 @@ def _moment(step: Step, milestone: Milestone) -> float:
     return min(max(claimed_s, step.time_before_s), written_s)
 
 
-def path_of(key: Key) -> str:
-    """As causes name objects: pods/default/web-x2k4p."""
-    return "/".join(part for part in (kind_named(key.kind).plural, key.namespace, key.name) if part)
-
-
-def key_of_path(path: str) -> Key | None:
-    """The object that a cause names; None if it names none."""
-    plural, *rest = path.split("/")
-    kind = _KIND_OF_PLURAL.get(plural)
-    if kind is None or len(rest) != (2 if kind_named(kind).namespaced else 1):
-        return None
-    return Key(kind, rest[0] if len(rest) == 2 else "", rest[-1])
-
-
 def what_matters(key: Key, newest_first: Sequence[Link]) -> list[Link]:
     """Of a pod or node everything; of others how it was made, what was wished last, and what came of that."""
     if key.kind in ("Pod", "Node"):
@@ -127,8 +111,7 @@ class _Tracer:
 
     async def run(self, key: Key) -> wire.TraceResponse:
         if not await self._life(key):
-            plural = kind_named(key.kind).plural
-            raise NotFound(f'{plural} "{key.name}" not found, and nothing of it is kept in the history')
+            raise NotFound(f"{called(key)} not found, and nothing of it is kept in the history")
         if key.kind == "Service":
             await self._life(Key("Endpoints", key.namespace, key.name))
         while self._to_follow:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from cluster.api.errors import AlreadyExists, ApiError, BadRequest, Conflict, Expired, Invalid, NotFound
 from cluster.api.kinds import AnyObject, kind_named, kind_of, unwrap, wrap
-from cluster.api.meta import Key, is_terminating
+from cluster.api.meta import Key, called, is_terminating, path_of
 from cluster.api.secrets import hide_object
 from cluster.master.history import Past, steps
 from cluster.master.lineage import ADDED, DELETED, Step, content_of, field_changes, without_status
@@ -59,6 +59,8 @@ def restored(current: AnyObject, target: AnyObject) -> AnyObject:
     ):
         mine.clear()
         mine.update(theirs)
+    if isinstance(new, core.CustomObject) and isinstance(current, core.CustomObject) and current.HasField("status"):
+        new.status = current.status  # whether it is apart is said by its definition
     if isinstance(new, core.Pod) and isinstance(current, core.Pod):
         new.spec.nodeName = current.spec.nodeName
         if not current.spec.nodeName:
@@ -85,7 +87,7 @@ def as_of(step: Step, revision: int) -> Target:
     """The target of an undo to a revision; `step` is the newest change up to there. Raises NotFound."""
     if step.type == DELETED:
         raise NotFound(
-            f'{kind_of(step.object).plural} "{step.key.name}" did not exist at revision {revision}: it was deleted at '
+            f"{called(step.key)} did not exist at revision {revision}: it was deleted at "
             f"revision {step.revision}; as it was before: --to {step.record.previous}"
         )
     return Target(step.object, step.revision)
@@ -101,13 +103,11 @@ def before_wish(step: Step, oldest: int) -> Target | None:
     kind = kind_of(step.object)
     if step.type == ADDED:
         raise Invalid(
-            f'{kind.plural} "{step.key.name}" has not been changed since it was made at revision {step.revision}; '
+            f"{called(step.key)} has not been changed since it was made at revision {step.revision}; "
             f"there is nothing to undo. To remove it: podium delete {kind.field}/{step.key.name}"
         )
     if step.before is None:
-        raise expired(
-            f'what {kind.plural} "{step.key.name}" was before revision {step.revision} is no longer kept', oldest
-        )
+        raise expired(f"what {called(step.key)} was before revision {step.revision} is no longer kept", oldest)
     return Target(step.before, step.record.previous) if step.is_wish else None
 
 
@@ -126,9 +126,9 @@ def expired(message: str, oldest: int) -> Expired:
 def in_words(error: ApiError, key: Key, target: Target, *, is_new: bool) -> ApiError:
     """The error of the write, as an answer to who wanted to undo."""
     kind = kind_named(key.kind)
-    what = f'{kind.plural} "{key.name}" cannot be as it was at revision {target.revision}'
+    what = f"{called(key)} cannot be as it was at revision {target.revision}"
     if isinstance(error, Invalid):
-        name = f"{kind.field}/{key.name}" + (f" -n {key.namespace}" if kind.namespaced else "")
+        name = f"{kind.field}/{key.name}" + (f" -n {key.namespace}" if key.namespace else "")
         if is_new:
             advice = "write it from a manifest that leaves this out"
         else:
@@ -176,8 +176,7 @@ class Undo:
             before, current = current, self._current(key)
             if before is None or current is None or not same_object(before, current):
                 break
-        plural = kind_named(key.kind).plural
-        raise Conflict(f'{plural} "{key.name}" was changed while it was to be undone; look at it, and try again')
+        raise Conflict(f"{called(key)} was changed while it was to be undone; look at it, and try again")
 
     def _current(self, key: Key) -> AnyObject | None:
         version = self._past.get(key)
@@ -186,8 +185,7 @@ class Undo:
         current = version.parse()
         if is_terminating(current):
             raise Conflict(
-                f'{kind_of(current).plural} "{key.name}" is being deleted, which cannot be taken back; '
-                "when it is gone, undo makes it anew"
+                f"{called(key)} is being deleted, which cannot be taken back; when it is gone, undo makes it anew"
             )
         return current
 
@@ -203,9 +201,8 @@ class Undo:
         oldest = self._past.oldest
         if to is not None and to < oldest:
             raise expired(f"revision {to} is no longer kept", oldest)
-        plural = kind_named(key.kind).plural
         when = f" at revision {to}" if to is not None else ", and nothing of it is kept in the history"
-        raise NotFound(f'{plural} "{key.name}" not found{when}')
+        raise NotFound(f"{called(key)} not found{when}")
 
     async def _try(
         self,
@@ -221,8 +218,7 @@ class Undo:
             # With the version that was looked at: whoever has written since wins.
             new = restored(current, target.object)
             operation = wire.Operation(update=wire.UpdateOperation(object=wrap(new)))
-        name = "/".join(part for part in (kind_named(key.kind).plural, key.namespace, key.name) if part)
-        cause = core.Cause(revision=target.revision, object=name, reason=REASON)
+        cause = core.Cause(revision=target.revision, object=path_of(key), reason=REASON)
         write = wire.WriteRequest(operations=[operation], cause=cause)
         if request.dry_run:
             write.dry_run = True

@@ -12,12 +12,13 @@ whoever reads one has to see whether the account, by its uid, is still there.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from cluster.actor.clock import Clock, SystemClock, new_uid
 from cluster.api.errors import Unauthenticated
 from cluster.rpc.identity import Identity, check_cluster_name
-from cluster.rpc.tokens import AUDIENCE, MAX_LENGTH
+from cluster.rpc.tokens import AUDIENCE, MAX_KEPT, MAX_LENGTH
 
 _ALGORITHM = "ES256"
 _SUBJECT = "system:serviceaccount"
@@ -43,6 +44,7 @@ class AccountTokens:
         self._key: Any = load_pem_private_key(key, None)
         self._issuer = f"spiffe://{cluster}/kubernetes"
         self._clock = clock or SystemClock()
+        self._verified = lru_cache(maxsize=MAX_KEPT)(self._verify)
 
     def issue(self, namespace: str, name: str, uid: str, lifetime_s: int) -> tuple[str, int]:
         """A token of the account, and when it expires, in seconds since 1970."""
@@ -64,10 +66,21 @@ class AccountTokens:
 
     def account_of(self, token: str) -> Account | None:
         """Whose token it is; None if it says that it was made by somebody else. Raises Unauthenticated."""
-        import jwt
-
         if len(token) > MAX_LENGTH:
             raise Unauthenticated("the token is too long to be one of ours")
+        found = self._verified(token)
+        if found is None:
+            return None
+        account, expires_s = found
+        if self._clock.wall() >= expires_s:
+            namespace, _, name = account.identity.name.partition("/")
+            raise Unauthenticated(f"the token has expired; get another: kubectl create token {name} -n {namespace}")
+        return account
+
+    def _verify(self, token: str) -> tuple[Account, float] | None:
+        """The same, and when it expires."""
+        import jwt
+
         try:
             # Believed of nothing but where it says that it comes from.
             unread = jwt.decode(token, options={"verify_signature": False})
@@ -79,7 +92,7 @@ class AccountTokens:
                 algorithms=[_ALGORITHM],
                 audience=AUDIENCE,
                 issuer=self._issuer,
-                # Its time is checked below, by the clock that was handed in.
+                # Its time is checked for every call, by the clock that was handed in.
                 options={
                     "require": ["sub", "exp", "aud", "iss", "kubernetes.io"],
                     "verify_exp": False,
@@ -90,9 +103,6 @@ class AccountTokens:
             about = claims["kubernetes.io"]
             namespace, name, uid = about["namespace"], about["serviceaccount"]["name"], about["serviceaccount"]["uid"]
             identity = Identity("serviceaccount", f"{namespace}/{name}")
-            expires_s = float(claims["exp"])
+            return Account(identity, str(uid)), float(claims["exp"])
         except (jwt.PyJWTError, ValueError, TypeError, KeyError) as error:
             raise Unauthenticated("the token is not valid here") from error
-        if self._clock.wall() >= expires_s:
-            raise Unauthenticated(f"the token has expired; get another: kubectl create token {name} -n {namespace}")
-        return Account(identity, str(uid))

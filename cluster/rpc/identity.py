@@ -18,6 +18,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,7 @@ class Identity:
         return f"spiffe://{cluster}/{self.kind}/{self.name}" if self.name else f"spiffe://{cluster}/{self.kind}"
 
 
+@lru_cache(maxsize=1024)
 def parse_spiffe(uri: str) -> tuple[str, Identity]:
     """The cluster and the identity that a URI names. Raises ValueError unless it is exactly one of ours."""
     scheme, _, rest = uri.partition("://")

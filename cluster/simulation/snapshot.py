@@ -20,9 +20,8 @@ from typing import Protocol, TypeVar, cast
 from cluster.actor.clock import Clock, SystemClock
 from cluster.api.errors import Expired, Forbidden
 from cluster.api.kinds import KINDS, AnyObject, kind_of_type
-from cluster.api.meta import Key, key_of, revision_of
+from cluster.api.meta import Key, key_of, place_of, revision_of
 from cluster.client.interface import ListResult
-from cluster.pb.v1 import core_pb2 as core
 from cluster.store.version import Record
 
 T = TypeVar("T", bound=AnyObject)
@@ -86,9 +85,8 @@ class Snapshot:
             kind, namespace, name = key_of(obj)
             revision = revision_of(obj)
             position = records[-1].position + 1 if records and records[-1].revision == revision else 0
-            node = obj.spec.nodeName if isinstance(obj, core.Pod) else ""
-            data = obj.SerializeToString(deterministic=True)
-            records.append(Record(revision, position, kind, namespace, name, 0, False, node, self.taken_at_s, data))
+            place, data = place_of(obj), obj.SerializeToString(deterministic=True)
+            records.append(Record(revision, position, kind, namespace, name, 0, False, place, self.taken_at_s, data))
         return records
 
     @classmethod

@@ -17,7 +17,9 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
+
+from google.protobuf.descriptor import Descriptor
 
 from cluster.actor.clock import Clock, new_uid
 from cluster.api.errors import (
@@ -35,8 +37,9 @@ from cluster.api.errors import (
 from cluster.api.json import merge_patch, object_from_json, object_to_json
 from cluster.api.kinds import AnyObject, Kind, kind_named, kind_of, unwrap
 from cluster.api.leases import SYSTEM_NAMESPACE
-from cluster.api.meta import Key, key_of, to_time
+from cluster.api.meta import Key, called, key_of, to_time
 from cluster.api.names import generate_name
+from cluster.api.shapes import OfCustom, OfMessage, Shape
 from cluster.client.interface import OperationOutcome, WriteOutcome
 from cluster.master import managing
 from cluster.pb.v1 import cluster_pb2 as wire
@@ -90,7 +93,7 @@ class MemoryStore:
             objects = self.at(revision)
         obj = objects.get(key)
         if obj is None:
-            raise NotFound(f'{kind.plural} "{name}" not found')
+            raise NotFound(f"{called(key)} not found")
         return obj
 
     def check_kept(self, revision: int) -> None:
@@ -236,7 +239,7 @@ class _Transaction:
     def need(self, key: Key) -> AnyObject:
         obj = self.find(key)
         if obj is None:
-            raise NotFound(f'{kind_named(key.kind).plural} "{key.name}" not found')
+            raise NotFound(f"{called(key)} not found")
         return obj
 
     def remove(self, obj: AnyObject) -> AnyObject:
@@ -263,7 +266,7 @@ class _Transaction:
         check(obj, None)
         self._check_namespace(kind, meta.namespace)
         if self.find(key_of(obj)) is not None:
-            raise AlreadyExists(f'{kind.plural} "{meta.name}" already exists')
+            raise AlreadyExists(f"{called(key_of(obj))} already exists")
         if not self._manager.applied:
             meta.ClearField("managedFields")
         meta.uid = new_uid(self._store.rng)
@@ -441,7 +444,7 @@ class _Transaction:
 
     def _current(self, wanted: AnyObject) -> AnyObject:
         kind, meta = kind_of(wanted), wanted.metadata
-        old = self.need(full_key(kind, meta.namespace, meta.name))
+        old = self.need(full_key(kind, meta.namespace, key_of(wanted).name))
         check_preconditions(old, wire.Preconditions(uid=meta.uid or None, resource_version=meta.resourceVersion))
         return old
 
@@ -459,11 +462,11 @@ class _Transaction:
         if before.HasField("deletionGracePeriodSeconds"):
             meta.deletionGracePeriodSeconds = before.deletionGracePeriodSeconds
         check(new, old)
-        if kind_of(new).has_status and new.spec != old.spec:  # type: ignore[union-attr]
+        if kind_of(new).has_status and _content(new) != _content(old):
             meta.generation += 1
         meta.resourceVersion = before.resourceVersion
         take_writer(meta, before)
-        managing.note(new, old, self._manager, self._actor, self._store.wall_s, subresource)
+        managing.note(new, old, self._manager, self._actor, self._store.wall_s, _shape_of, subresource)
         may_go = not isinstance(new, core.Pod) or meta.deletionGracePeriodSeconds == 0
         if may_go and meta.HasField("deletionTimestamp") and before.finalizers and not meta.finalizers:
             return OperationOutcome(None, self.remove(new))
@@ -493,3 +496,15 @@ class _Transaction:
         # Two operations on one object in one revision are one change.
         store = self._store
         self.changes[key] = Change(self.revision, key, store.objects.get(key), new, store.wall_s, last)
+
+
+def _content(obj: Any) -> Any:
+    """What a new generation is counted of."""
+    return obj.content if isinstance(obj, core.CustomObject) else obj.spec
+
+
+def _shape_of(obj: AnyObject) -> Shape:
+    """Of kinds that users define no more is known here than that their status is written apart."""
+    if isinstance(obj, core.CustomObject):
+        return OfCustom({}, status_apart=True)
+    return OfMessage(cast(Descriptor, obj.DESCRIPTOR))

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Object(_message.Message):
-    __slots__ = ("pod", "node", "replicationcontroller", "service", "endpoints", "event", "namespace", "lease", "configmap", "secret", "priorityclass", "poddisruptionbudget", "serviceaccount", "fault")
+    __slots__ = ("pod", "node", "replicationcontroller", "service", "endpoints", "event", "namespace", "lease", "configmap", "secret", "priorityclass", "poddisruptionbudget", "serviceaccount", "customresourcedefinition", "customobject", "fault")
     POD_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     REPLICATIONCONTROLLER_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,8 @@ class Object(_message.Message):
     PRIORITYCLASS_FIELD_NUMBER: _ClassVar[int]
     PODDISRUPTIONBUDGET_FIELD_NUMBER: _ClassVar[int]
     SERVICEACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    CUSTOMRESOURCEDEFINITION_FIELD_NUMBER: _ClassVar[int]
+    CUSTOMOBJECT_FIELD_NUMBER: _ClassVar[int]
     FAULT_FIELD_NUMBER: _ClassVar[int]
     pod: _core_pb2.Pod
     node: _core_pb2.Node
@@ -37,8 +39,10 @@ class Object(_message.Message):
     priorityclass: _core_pb2.PriorityClass
     poddisruptionbudget: _core_pb2.PodDisruptionBudget
     serviceaccount: _core_pb2.ServiceAccount
+    customresourcedefinition: _core_pb2.CustomResourceDefinition
+    customobject: _core_pb2.CustomObject
     fault: _core_pb2.Fault
-    def __init__(self, pod: _Optional[_Union[_core_pb2.Pod, _Mapping]] = ..., node: _Optional[_Union[_core_pb2.Node, _Mapping]] = ..., replicationcontroller: _Optional[_Union[_core_pb2.ReplicationController, _Mapping]] = ..., service: _Optional[_Union[_core_pb2.Service, _Mapping]] = ..., endpoints: _Optional[_Union[_core_pb2.Endpoints, _Mapping]] = ..., event: _Optional[_Union[_core_pb2.Event, _Mapping]] = ..., namespace: _Optional[_Union[_core_pb2.Namespace, _Mapping]] = ..., lease: _Optional[_Union[_core_pb2.Lease, _Mapping]] = ..., configmap: _Optional[_Union[_core_pb2.ConfigMap, _Mapping]] = ..., secret: _Optional[_Union[_core_pb2.Secret, _Mapping]] = ..., priorityclass: _Optional[_Union[_core_pb2.PriorityClass, _Mapping]] = ..., poddisruptionbudget: _Optional[_Union[_core_pb2.PodDisruptionBudget, _Mapping]] = ..., serviceaccount: _Optional[_Union[_core_pb2.ServiceAccount, _Mapping]] = ..., fault: _Optional[_Union[_core_pb2.Fault, _Mapping]] = ...) -> None: ...
+    def __init__(self, pod: _Optional[_Union[_core_pb2.Pod, _Mapping]] = ..., node: _Optional[_Union[_core_pb2.Node, _Mapping]] = ..., replicationcontroller: _Optional[_Union[_core_pb2.ReplicationController, _Mapping]] = ..., service: _Optional[_Union[_core_pb2.Service, _Mapping]] = ..., endpoints: _Optional[_Union[_core_pb2.Endpoints, _Mapping]] = ..., event: _Optional[_Union[_core_pb2.Event, _Mapping]] = ..., namespace: _Optional[_Union[_core_pb2.Namespace, _Mapping]] = ..., lease: _Optional[_Union[_core_pb2.Lease, _Mapping]] = ..., configmap: _Optional[_Union[_core_pb2.ConfigMap, _Mapping]] = ..., secret: _Optional[_Union[_core_pb2.Secret, _Mapping]] = ..., priorityclass: _Optional[_Union[_core_pb2.PriorityClass, _Mapping]] = ..., poddisruptionbudget: _Optional[_Union[_core_pb2.PodDisruptionBudget, _Mapping]] = ..., serviceaccount: _Optional[_Union[_core_pb2.ServiceAccount, _Mapping]] = ..., customresourcedefinition: _Optional[_Union[_core_pb2.CustomResourceDefinition, _Mapping]] = ..., customobject: _Optional[_Union[_core_pb2.CustomObject, _Mapping]] = ..., fault: _Optional[_Union[_core_pb2.Fault, _Mapping]] = ...) -> None: ...
 
 class Status(_message.Message):
     __slots__ = ("status", "message", "reason", "details", "code", "store_id", "revision", "oldest_revision", "last_revision")

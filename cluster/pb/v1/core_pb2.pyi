@@ -1666,3 +1666,155 @@ class Fault(_message.Message):
     spec: FaultSpec
     status: FaultStatus
     def __init__(self, metadata: _Optional[_Union[ObjectMeta, _Mapping]] = ..., spec: _Optional[_Union[FaultSpec, _Mapping]] = ..., status: _Optional[_Union[FaultStatus, _Mapping]] = ...) -> None: ...
+
+class RawJson(_message.Message):
+    __slots__ = ("Raw",)
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    Raw: bytes
+    def __init__(self, Raw: _Optional[bytes] = ...) -> None: ...
+
+class CustomResourceDefinitionNames(_message.Message):
+    __slots__ = ("plural", "singular", "shortNames", "kind", "listKind", "categories")
+    PLURAL_FIELD_NUMBER: _ClassVar[int]
+    SINGULAR_FIELD_NUMBER: _ClassVar[int]
+    SHORTNAMES_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    LISTKIND_FIELD_NUMBER: _ClassVar[int]
+    CATEGORIES_FIELD_NUMBER: _ClassVar[int]
+    plural: str
+    singular: str
+    shortNames: _containers.RepeatedScalarFieldContainer[str]
+    kind: str
+    listKind: str
+    categories: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, plural: _Optional[str] = ..., singular: _Optional[str] = ..., shortNames: _Optional[_Iterable[str]] = ..., kind: _Optional[str] = ..., listKind: _Optional[str] = ..., categories: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class CustomResourceValidation(_message.Message):
+    __slots__ = ("openAPIV3Schema",)
+    OPENAPIV3SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    openAPIV3Schema: RawJson
+    def __init__(self, openAPIV3Schema: _Optional[_Union[RawJson, _Mapping]] = ...) -> None: ...
+
+class CustomResourceSubresourceStatus(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CustomResourceSubresourceScale(_message.Message):
+    __slots__ = ("specReplicasPath", "statusReplicasPath", "labelSelectorPath")
+    SPECREPLICASPATH_FIELD_NUMBER: _ClassVar[int]
+    STATUSREPLICASPATH_FIELD_NUMBER: _ClassVar[int]
+    LABELSELECTORPATH_FIELD_NUMBER: _ClassVar[int]
+    specReplicasPath: str
+    statusReplicasPath: str
+    labelSelectorPath: str
+    def __init__(self, specReplicasPath: _Optional[str] = ..., statusReplicasPath: _Optional[str] = ..., labelSelectorPath: _Optional[str] = ...) -> None: ...
+
+class CustomResourceSubresources(_message.Message):
+    __slots__ = ("status", "scale")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    status: CustomResourceSubresourceStatus
+    scale: CustomResourceSubresourceScale
+    def __init__(self, status: _Optional[_Union[CustomResourceSubresourceStatus, _Mapping]] = ..., scale: _Optional[_Union[CustomResourceSubresourceScale, _Mapping]] = ...) -> None: ...
+
+class CustomResourceColumnDefinition(_message.Message):
+    __slots__ = ("name", "type", "format", "description", "priority", "jsonPath")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    JSONPATH_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    type: str
+    format: str
+    description: str
+    priority: int
+    jsonPath: str
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., format: _Optional[str] = ..., description: _Optional[str] = ..., priority: _Optional[int] = ..., jsonPath: _Optional[str] = ...) -> None: ...
+
+class SelectableField(_message.Message):
+    __slots__ = ("jsonPath",)
+    JSONPATH_FIELD_NUMBER: _ClassVar[int]
+    jsonPath: str
+    def __init__(self, jsonPath: _Optional[str] = ...) -> None: ...
+
+class CustomResourceDefinitionVersion(_message.Message):
+    __slots__ = ("name", "served", "storage", "schema", "subresources", "additionalPrinterColumns", "deprecated", "deprecationWarning", "selectableFields")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SERVED_FIELD_NUMBER: _ClassVar[int]
+    STORAGE_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    SUBRESOURCES_FIELD_NUMBER: _ClassVar[int]
+    ADDITIONALPRINTERCOLUMNS_FIELD_NUMBER: _ClassVar[int]
+    DEPRECATED_FIELD_NUMBER: _ClassVar[int]
+    DEPRECATIONWARNING_FIELD_NUMBER: _ClassVar[int]
+    SELECTABLEFIELDS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    served: bool
+    storage: bool
+    schema: CustomResourceValidation
+    subresources: CustomResourceSubresources
+    additionalPrinterColumns: _containers.RepeatedCompositeFieldContainer[CustomResourceColumnDefinition]
+    deprecated: bool
+    deprecationWarning: str
+    selectableFields: _containers.RepeatedCompositeFieldContainer[SelectableField]
+    def __init__(self, name: _Optional[str] = ..., served: _Optional[bool] = ..., storage: _Optional[bool] = ..., schema: _Optional[_Union[CustomResourceValidation, _Mapping]] = ..., subresources: _Optional[_Union[CustomResourceSubresources, _Mapping]] = ..., additionalPrinterColumns: _Optional[_Iterable[_Union[CustomResourceColumnDefinition, _Mapping]]] = ..., deprecated: _Optional[bool] = ..., deprecationWarning: _Optional[str] = ..., selectableFields: _Optional[_Iterable[_Union[SelectableField, _Mapping]]] = ...) -> None: ...
+
+class CustomResourceConversion(_message.Message):
+    __slots__ = ("strategy",)
+    STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    strategy: str
+    def __init__(self, strategy: _Optional[str] = ...) -> None: ...
+
+class CustomResourceDefinitionSpec(_message.Message):
+    __slots__ = ("group", "names", "scope", "versions", "conversion", "preserveUnknownFields")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    CONVERSION_FIELD_NUMBER: _ClassVar[int]
+    PRESERVEUNKNOWNFIELDS_FIELD_NUMBER: _ClassVar[int]
+    group: str
+    names: CustomResourceDefinitionNames
+    scope: str
+    versions: _containers.RepeatedCompositeFieldContainer[CustomResourceDefinitionVersion]
+    conversion: CustomResourceConversion
+    preserveUnknownFields: bool
+    def __init__(self, group: _Optional[str] = ..., names: _Optional[_Union[CustomResourceDefinitionNames, _Mapping]] = ..., scope: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[CustomResourceDefinitionVersion, _Mapping]]] = ..., conversion: _Optional[_Union[CustomResourceConversion, _Mapping]] = ..., preserveUnknownFields: _Optional[bool] = ...) -> None: ...
+
+class CustomResourceDefinitionStatus(_message.Message):
+    __slots__ = ("conditions", "acceptedNames", "storedVersions")
+    CONDITIONS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTEDNAMES_FIELD_NUMBER: _ClassVar[int]
+    STOREDVERSIONS_FIELD_NUMBER: _ClassVar[int]
+    conditions: _containers.RepeatedCompositeFieldContainer[Condition]
+    acceptedNames: CustomResourceDefinitionNames
+    storedVersions: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., acceptedNames: _Optional[_Union[CustomResourceDefinitionNames, _Mapping]] = ..., storedVersions: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class CustomResourceDefinition(_message.Message):
+    __slots__ = ("metadata", "spec", "status")
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    metadata: ObjectMeta
+    spec: CustomResourceDefinitionSpec
+    status: CustomResourceDefinitionStatus
+    def __init__(self, metadata: _Optional[_Union[ObjectMeta, _Mapping]] = ..., spec: _Optional[_Union[CustomResourceDefinitionSpec, _Mapping]] = ..., status: _Optional[_Union[CustomResourceDefinitionStatus, _Mapping]] = ...) -> None: ...
+
+class CustomObject(_message.Message):
+    __slots__ = ("metadata", "resource", "apiVersion", "kind", "content", "status")
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    APIVERSION_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    metadata: ObjectMeta
+    resource: str
+    apiVersion: str
+    kind: str
+    content: bytes
+    status: bytes
+    def __init__(self, metadata: _Optional[_Union[ObjectMeta, _Mapping]] = ..., resource: _Optional[str] = ..., apiVersion: _Optional[str] = ..., kind: _Optional[str] = ..., content: _Optional[bytes] = ..., status: _Optional[bytes] = ...) -> None: ...

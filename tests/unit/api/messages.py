@@ -50,6 +50,7 @@ def _arguments(descriptor: Descriptor, exact: bool) -> st.SearchStrategy[dict[st
         ),
         core.Quantity.DESCRIPTOR.full_name: quantity_texts.map(lambda text: {"string": canonical(text)}),
         core.FieldsV1.DESCRIPTOR.full_name: st.sampled_from(({}, {"Raw": b'{"f:spec":{"f:replicas":{}}}'})),
+        core.RawJson.DESCRIPTOR.full_name: st.sampled_from(({"Raw": b'{"type":"object"}'}, {"Raw": b"[1,2.5]"})),
         core.IntOrString.DESCRIPTOR.full_name: st.one_of(
             st.integers(-(2**31), 2**31 - 1).map(lambda number: {"type": 0, "intVal": number}),
             _text.map(lambda text: {"type": 1, "strVal": text}),

@@ -31,6 +31,8 @@ def plainly(message: Message, exact: bool = False) -> Any:
             return message.strVal if message.type == 1 else message.intVal
         case core.FieldsV1():
             return json.loads(message.Raw or b"{}")
+        case core.RawJson():
+            return json.loads(message.Raw or b"null")
     printed: dict[str, Any] = {}
     for field, value in message.ListFields():
         entry = map_entry(field)

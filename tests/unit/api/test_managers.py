@@ -21,10 +21,11 @@ from cluster.api.managers import (
     noted,
 )
 from cluster.api.problems import Report
+from cluster.api.shapes import OfMessage
 from cluster.api.validation_meta import validate_meta
 from cluster.pb.v1 import core_pb2 as core
 
-RC = cast(Descriptor, core.ReplicationController.DESCRIPTOR)
+RC = OfMessage(cast(Descriptor, core.ReplicationController.DESCRIPTOR))
 NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
 
 
@@ -39,7 +40,7 @@ def controller(replicas: int = 1, **labels: str) -> dict[str, Any]:
 
 def tracked(data: dict[str, Any], *managers: Manager) -> dict[str, Any]:
     """An object that these managers answer for, each for all of it."""
-    every = {each: frozenset(filter(each.is_about, fields_of(data, RC))) for each in managers}
+    every = {each: frozenset(path for path in fields_of(data, RC) if each.is_about(path, RC)) for each in managers}
     return with_entries(data, entries_of(every, {}, NOW, "v1"))
 
 

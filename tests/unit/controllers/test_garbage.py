@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cluster.api.events import last_seen
-from cluster.api.meta import to_time
+from cluster.api.meta import Key, to_time
 from cluster.controllers.garbage import (
     Quarantine,
     expired_events,
@@ -12,6 +12,7 @@ from cluster.controllers.garbage import (
     unscheduled_terminating,
 )
 from cluster.pb.v1 import core_pb2 as core
+from tests.kit.widgets import definition, widget
 from tests.unit.controllers.objects import NOW_S, controller, names, pod
 
 
@@ -56,9 +57,35 @@ def test_quarantine_waits_for_a_node_to_register_again() -> None:
 
 def test_owners_that_cannot_be_looked_up_are_never_gone() -> None:
     owned = pod("a", owner=controller())
-    found = owners_to_look_up(owned)
+    found = owners_to_look_up(owned, nothing_defined)
     assert found is not None
     assert [(str(key), uid) for key, uid in found] == [("ReplicationController/default/web", "uid-web")]
-    owned.metadata.ownerReferences.add(kind="Widget", name="w", uid="u")
-    assert owners_to_look_up(owned) is None
-    assert owners_to_look_up(pod("b")) is None
+    owned.metadata.ownerReferences.add(apiVersion="example.com/v1", kind="Widget", name="w", uid="u")
+    assert owners_to_look_up(owned, nothing_defined) is None
+    assert owners_to_look_up(pod("b"), nothing_defined) is None
+
+
+def nothing_defined(group: str, kind: str) -> None:
+    return None
+
+
+def test_an_owner_of_a_kind_that_users_define_is_found_by_its_definition() -> None:
+    kinds = [definition(), definition("services", "Service", group="serving.example.com", scope="Cluster")]
+
+    def define(group: str, kind: str) -> core.CustomResourceDefinition | None:
+        wanted = (group, kind)
+        return next((each for each in kinds if (each.spec.group, each.spec.names.kind) == wanted), None)
+
+    owned = pod("a")
+    owned.metadata.ownerReferences.add(apiVersion="example.com/v1beta1", kind="Widget", name="w", uid="u1")
+    owned.metadata.ownerReferences.add(apiVersion="serving.example.com/v1", kind="Service", name="s", uid="u2")
+    assert owners_to_look_up(owned, define) == [
+        (Key("CustomObject", "default", "widgets.example.com/w"), "u1"),
+        (Key("CustomObject", "", "services.serving.example.com/s"), "u2"),
+    ]
+    nowhere = widget(namespace="")
+    nowhere.metadata.ownerReferences.add(apiVersion="v1", kind="Pod", name="a", uid="u")
+    assert owners_to_look_up(nowhere, define) is None, "what is in no namespace has no owner in one"
+    nowhere.metadata.ownerReferences[0].apiVersion = "example.com/v1"
+    nowhere.metadata.ownerReferences[0].kind = "Widget"
+    assert owners_to_look_up(nowhere, define) is None

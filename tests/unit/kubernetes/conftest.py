@@ -58,6 +58,7 @@ class Api:
             Authentication("demo", TokenChecker(credentials.ca, "demo"), AccountTokens(credentials.key, "demo")),
             self._connect,
             self._reach,
+            cluster.client("kubernetes"),
             clock=SystemClock(),
             rng=random.Random(1),
             on_bound=lambda address: setattr(self, "address", address),

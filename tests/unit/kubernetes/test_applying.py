@@ -18,8 +18,8 @@ from cluster.kubernetes.patching import APPLY, MERGE
 from cluster.kubernetes.resources import BY_KIND
 from tests.unit.kubernetes.conftest import Api, Reply
 
-POD = BY_KIND["Pod"].descriptor
-SERVICE = BY_KIND["Service"].descriptor
+POD = BY_KIND["Pod"].shape
+SERVICE = BY_KIND["Service"].shape
 
 
 def pod(labels: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:

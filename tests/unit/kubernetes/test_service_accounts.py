@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from cluster.kubernetes import authentication, reviews
+from cluster.kubernetes.catalog import OWN
 from cluster.kubernetes.negotiation import PROTOBUF
 from cluster.pb.v1 import core_pb2 as core
 from cluster.pb.v1 import kubernetes_pb2 as bodies
@@ -107,7 +108,7 @@ def may(verb: str, resource: str, namespace: str) -> bool:
     wanted.subresource = resource.partition("/")[2]
     body = enveloped("SelfSubjectAccessReview", review, "authorization.k8s.io/v1")
     row = reviews.BY_PARTS["apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews"]
-    return bool(reviews.read(row, "serviceaccount", WHO, PROTOBUF, body)["status"]["allowed"])
+    return bool(reviews.read(row, reviews.Who("serviceaccount", WHO), OWN, PROTOBUF, body)["status"]["allowed"])
 
 
 def test_what_it_may_is_told() -> None:
@@ -122,7 +123,7 @@ def test_what_it_may_is_told() -> None:
     for namespace, some in (("default", True), ("other", False)):
         review = bodies.SelfSubjectRulesReview(spec=bodies.SelfSubjectRulesReviewSpec(namespace=namespace))
         body = enveloped("SelfSubjectRulesReview", review, "authorization.k8s.io/v1")
-        status = reviews.read(row, "serviceaccount", WHO, PROTOBUF, body)["status"]
+        status = reviews.read(row, reviews.Who("serviceaccount", WHO), OWN, PROTOBUF, body)["status"]
         told = [rule for rule in status["resourceRules"] if rule["apiGroups"] == [""]]
         assert bool(told) == some
         assert not status.get("incomplete", False)

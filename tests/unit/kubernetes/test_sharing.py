@@ -248,32 +248,31 @@ class Slow(SystemClock):
         return self.looks * 0.01
 
 
-async def test_who_is_given_over_while_its_source_rests_is_woken() -> None:
-    master, hub = Master(), Hub(Slow())
-    first, second = Told(master, hub, 10), Told(master, hub, 10)
-    master.write(1)
-    master.write(1)
-    common, own = master.listens
-    common.tell(12)
-    own.tell(11)
-    assert not second.unread
-    own.tell(12)
-    assert master.listens == [common]
-    assert second.names == ["11-0", "12-0"]
-    await wakes([first, second])
-
-
 async def test_what_is_heard_while_a_source_rests_is_told_together() -> None:
     master, hub = Master(), Hub(Slow())
-    reader = Told(master, hub, 10)
+    reader, other = Told(master, hub, 10), Told(master, hub, 10)
     woken: list[int] = []
+    master.write(1)
+    for listen in list(master.listens):
+        listen.tell(11)
+    assert len(master.listens) == 1
     reader.wake = lambda: woken.append(len(reader.names))  # type: ignore[method-assign]
     for _ in range(5):
         master.write(1)
         master.listens[0].tell(master.revision)
         await asyncio.sleep(0)
-    assert woken == [1]
+    assert woken == [2]
     async with asyncio.timeout(5):
         while len(woken) < 2:
             await asyncio.sleep(0.001)
-    assert woken == [1, 5]
+    assert woken == [2, 6]
+    await wakes([other])
+
+
+async def test_a_reader_that_shares_with_nobody_is_woken_at_once() -> None:
+    master, hub = Master(), Hub(Slow())
+    reader = Told(master, hub, 10)
+    for _ in range(5):
+        master.write(1)
+        master.listens[0].tell(master.revision)
+        assert not reader.unread

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from cluster.api.meta import to_time
+from cluster.kubernetes.catalog import OWN
 from cluster.kubernetes.negotiation import PROTOBUF
-from cluster.kubernetes.resources import BY_PATH
 from cluster.kubernetes.views import selector
 from cluster.pb.v1 import core_pb2 as core
 from cluster.pb.v1 import kubernetes_pb2 as bodies
@@ -18,7 +18,7 @@ from tests.unit.kubernetes.test_bodies import enveloped
 
 NEW = "/apis/events.k8s.io/v1/namespaces/default/events"
 OLD = "/api/v1/namespaces/default/events"
-ROW = BY_PATH["events.k8s.io", "v1", "events"]
+ROW = OWN.by_path["events.k8s.io", "v1", "events"]
 
 
 def reported(**more: Any) -> dict[str, Any]:

@@ -139,7 +139,7 @@ async def test_who_may_not_watch_is_told_before_anything_else(api: Api, cluster:
 async def test_a_thousand_watches_of_one_client(api: Api, cluster: MemoryCluster) -> None:
     api.session.connector._limit = 0  # type: ignore[union-attr]
     streams = [api.stream(f"{PODS}?watch=1&labelSelector=n%3D{number % 10}") for number in range(1000)]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         responses = [
             response
             for start in range(0, 1000, 100)

@@ -105,11 +105,14 @@ EXPECTED = {
     ("controllers", "Event"): "get list watch create update patch delete",
     ("controllers", "Lease"): "get list watch create update delete",
     ("controllers", "ConfigMap"): "get list watch delete",
-    ("controllers", "Secret"): "list watch delete",
+    ("controllers", "Secret"): "get list watch delete",
     ("controllers", "PriorityClass"): "get list watch",
     ("controllers", "PodDisruptionBudget"): "get list watch update_status delete",
     ("controllers", "ServiceAccount"): "get list watch delete",
     ("controllers", "Fault"): "get list watch delete",
+    ("controllers", "CustomResourceDefinition"): "get list watch patch",
+    ("controllers", "CustomObject"): "get list watch delete",
+    ("kubernetes", "CustomResourceDefinition"): "get list watch",
     ("scheduler", "Lease"): "get create update",
     ("scheduler", "Pod"): "get list watch bind update_status delete",
     ("scheduler", "Node"): "get list watch",
@@ -146,7 +149,7 @@ EXPECTED = {
         ("serviceaccount", kind): "get list watch"
         for kind in (
             *("Pod", "ReplicationController", "Service", "Endpoints", "Event", "Lease", "ConfigMap"),
-            *("PodDisruptionBudget", "ServiceAccount", "Fault"),
+            *("PodDisruptionBudget", "ServiceAccount", "Fault", "CustomObject"),
         )
     },
 }
@@ -684,11 +687,14 @@ async def test_nobody_but_admin_makes_services(rig: Rig, who: str) -> None:
         await rig.create(core.Service(metadata=core.ObjectMeta(name="x")), who)
 
 
-def test_who_serves_kubernetes_api_has_no_rights_of_its_own() -> None:
-    """It calls with those of who calls it (cluster.rpc.gate); without a caller, it may ask for health and no more."""
-    assert not [kind for who, kind in TABLE if who == "kubernetes"]
+def test_who_serves_kubernetes_api_has_no_rights_of_its_own_but_to_see_which_kinds_there_are() -> None:
+    """It calls with those of who calls it (cluster.rpc.gate)."""
+    assert {kind: set(verbs) for (who, kind), verbs in TABLE.items() if who == "kubernetes"} == {
+        "CustomResourceDefinition": {"get", "list", "watch"}
+    }
     allowed = {call for call, who in CALLS.items() if "kubernetes" in who}
-    assert all(call.startswith(("/grpc.health.", "/grpc.reflection.")) for call in allowed), allowed
+    reads = {f"/cluster.pb.v1.Cluster/{call}" for call in ("Get", "List", "Watch", "WatchStream")}
+    assert all(call in reads or call.startswith(("/grpc.health.", "/grpc.reflection.")) for call in allowed), allowed
 
 
 # --- service accounts

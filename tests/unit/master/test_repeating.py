@@ -168,7 +168,8 @@ async def test_ids_that_are_none(rig: Rig, request_id: str) -> None:
 @given(st.sampled_from([kind.name for kind in KINDS]), st.booleans(), st.integers(1, 2**50))
 def test_what_is_kept_is_the_name_and_the_version(kind: str, unchanged: bool, revision: int) -> None:
     namespace = "" if kind in ("Node", "Namespace") else "team"
-    version = Version(Key(kind, namespace, "näme"), revision, b"x" * 1000)
+    name = "widgets.example.com/näme" if kind == "CustomObject" else "näme"
+    version = Version(Key(kind, namespace, name), revision, b"x" * 1000)
     kept = replay.outcome_of(b"f" * 16, [Outcome(version=version, unchanged=unchanged)], revision)
     assert len(kept) < 150
     response = replay.answer_again(kept, "s-1")

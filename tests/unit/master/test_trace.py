@@ -10,9 +10,9 @@ from cluster.api.conditions import set_condition
 from cluster.api.diff import LAST_APPLIED
 from cluster.api.errors import NotFound
 from cluster.api.kinds import AnyObject
-from cluster.api.meta import Key, revision_of, to_time
+from cluster.api.meta import Key, key_of_path, path_of, revision_of, to_time
 from cluster.client import operations as ops
-from cluster.master.trace import MAX_STEPS, key_of_path, path_of
+from cluster.master.trace import MAX_STEPS
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.store.memory import MemoryJournal

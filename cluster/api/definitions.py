@@ -1,0 +1,177 @@
+"""Kinds that users define: what a CustomResourceDefinition says, for those who carry it out. Pure.
+
+Whoever serves or stores objects of such a kind asks here: which versions there are and which one is stored, what the
+schema of a version is, whether the names were accepted. Names are accepted if no older definition of the same group has
+them (`accept_names`); a definition whose names were not is stored, and nothing can be written by it until whoever has
+its names is gone. Versions differ in apiVersion alone (`spec.conversion.strategy: None`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from cluster.api.conditions import FALSE, TRUE, is_condition_true, set_condition
+from cluster.api.meta import is_terminating
+from cluster.api.raw_json import unpack
+from cluster.pb.v1 import core_pb2 as core
+
+NAMES_ACCEPTED, ESTABLISHED, TERMINATING = "NamesAccepted", "Established", "Terminating"
+NAMESPACED, CLUSTER = "Namespaced", "Cluster"
+CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
+"""The finalizer that keeps a definition until its objects are gone."""
+
+
+def definition_name(plural: str, group: str) -> str:
+    """What a definition is called, and the `resource` of its objects."""
+    return f"{plural}.{group}"
+
+
+def is_established(definition: core.CustomResourceDefinition) -> bool:
+    """Objects of that kind can be read and written."""
+    return is_condition_true(definition.status, ESTABLISHED)
+
+
+def is_namespaced(definition: core.CustomResourceDefinition) -> bool:
+    """Its objects live in namespaces."""
+    return definition.spec.scope == NAMESPACED
+
+
+def storage_version(definition: core.CustomResourceDefinition) -> core.CustomResourceDefinitionVersion | None:
+    """The version as which its objects are kept."""
+    return next((version for version in definition.spec.versions if version.storage), None)
+
+
+def version_named(definition: core.CustomResourceDefinition, name: str) -> core.CustomResourceDefinitionVersion | None:
+    """The version of that name, served or not."""
+    return next((version for version in definition.spec.versions if version.name == name), None)
+
+
+def schema_of(version: core.CustomResourceDefinitionVersion) -> dict[str, Any]:
+    """Its schema, as JSON's values, for the caller alone. A stored definition has one."""
+    raw = version.schema.openAPIV3Schema.Raw
+    schema = unpack(raw) if raw else {}
+    return schema if isinstance(schema, dict) else {}
+
+
+def has_status(version: core.CustomResourceDefinitionVersion) -> bool:
+    """The status is written apart from the rest."""
+    return version.subresources.HasField("status")
+
+
+def replicas_path(version: core.CustomResourceDefinitionVersion) -> tuple[str, ...] | None:
+    """The fields on the way to how many there shall be; None: the version has no scale subresource."""
+    if not version.subresources.HasField("scale"):
+        return None
+    return tuple(filter(None, version.subresources.scale.specReplicasPath.split(".")))
+
+
+def selectable_paths(definition: core.CustomResourceDefinition) -> list[str]:
+    """Paths that a field selector may use, in the version that is stored: "spec.colour"."""
+    version = storage_version(definition)
+    return [] if version is None else [field.jsonPath.removeprefix(".") for field in version.selectableFields]
+
+
+def accept_names(
+    definition: core.CustomResourceDefinition, others: Iterable[core.CustomResourceDefinition], now_s: float
+) -> None:
+    """Says in the definition's status which of its names were accepted, seen what others of its group have; in place.
+
+    What was accepted once stays so, even if another one asks for it; a name that is taken keeps the one from before.
+    """
+    names, status = definition.spec.names, definition.status
+    taken = _Taken(others, definition.spec.group, definition.metadata.name)
+    accepted, conflict = core.CustomResourceDefinitionNames(), None
+    for field, reason in _SINGLE:
+        wanted = getattr(names, field)
+        if wanted in taken.of(field):
+            conflict = (f"{reason}Conflict", f'"{wanted}" is already in use')
+            wanted = getattr(status.acceptedNames, field)
+        if wanted:
+            setattr(accepted, field, wanted)
+    used = [short for short in names.shortNames if short in taken.resources]
+    if used:
+        shown = " ".join(f'"{short}" is already in use' for short in used)
+        conflict = ("ShortNamesConflict", f"[{shown}]" if len(used) > 1 else shown)
+    accepted.shortNames.extend(status.acceptedNames.shortNames if used else names.shortNames)
+    accepted.categories.extend(names.categories)
+    status.acceptedNames.CopyFrom(accepted)
+    if conflict is not None:
+        set_condition(status, NAMES_ACCEPTED, FALSE, now_s, *conflict)
+        if not is_established(definition):
+            set_condition(status, ESTABLISHED, FALSE, now_s, "NotAccepted", "not all names are accepted")
+        return
+    set_condition(status, NAMES_ACCEPTED, TRUE, now_s, "NoConflicts", "no conflicts found")
+    if not is_established(definition):
+        set_condition(status, ESTABLISHED, TRUE, now_s, "InitialNamesAccepted", "the initial names have been accepted")
+
+
+_SINGLE = (("plural", "Plural"), ("singular", "Singular"), ("kind", "Kind"), ("listKind", "ListKind"))
+
+
+class _Taken:
+    """Names that others of a group have: of resources (plural, singular, short) and of kinds (objects, lists)."""
+
+    def __init__(self, others: Iterable[core.CustomResourceDefinition], group: str, name: str) -> None:
+        self.resources: set[str] = set()
+        self.kinds: set[str] = set()
+        for other in others:
+            if other.spec.group == group and other.metadata.name != name:
+                accepted = other.status.acceptedNames
+                self.resources.update(filter(None, (accepted.plural, accepted.singular, *accepted.shortNames)))
+                self.kinds.update(filter(None, (accepted.kind, accepted.listKind)))
+
+    def of(self, field: str) -> set[str]:
+        return self.kinds if field in ("kind", "listKind") else self.resources
+
+
+def remember_stored(definition: core.CustomResourceDefinition) -> None:
+    """Adds the version that is stored to those that have ever been; in place."""
+    version = storage_version(definition)
+    if version is not None and version.name not in definition.status.storedVersions:
+        definition.status.storedVersions.append(version.name)
+
+
+def mark_terminating(definition: core.CustomResourceDefinition, now_s: float) -> None:
+    """Says that its objects are being deleted, because it is; in place."""
+    set_condition(
+        definition.status,
+        TERMINATING,
+        TRUE,
+        now_s,
+        "InstanceDeletionInProgress",
+        "CustomResource deletion is in progress",
+    )
+
+
+def rules_not_enforced(definition: core.CustomResourceDefinition) -> Iterator[str]:
+    """One sentence for what is asked for and not carried out, with the path of the value that it is about."""
+    from cluster.api.formats import KNOWN
+    from cluster.api.structural import EMBEDDED, RULES, subschemas
+
+    for index, version in enumerate(definition.spec.versions):
+        rules, embedded, formats = [], [], []
+        for path, schema in subschemas(schema_of(version)):
+            if schema.get(RULES):
+                rules.append(path or "(root)")
+            if schema.get(EMBEDDED):
+                embedded.append(path or "(root)")
+            if schema.get("format") and schema["format"] not in KNOWN:
+                formats.append(path or "(root)")
+        where = f"spec.versions[{index}].schema.openAPIV3Schema"
+        if rules:
+            yield f"{where}: {RULES} are kept and not enforced, at {_few(rules)}"
+        if embedded:
+            yield f"{where}: apiVersion, kind and metadata of embedded objects are not checked, at {_few(embedded)}"
+        if formats:
+            yield f"{where}: unrecognized formats ask for nothing, at {_few(formats)}"
+
+
+def _few(paths: list[str], limit: int = 10) -> str:
+    more = f" and {len(paths) - limit} more" if len(paths) > limit else ""
+    return ", ".join(paths[:limit]) + more
+
+
+def reachable(definition: core.CustomResourceDefinition) -> bool:
+    """Objects can be made: it is established, and is not being deleted."""
+    return is_established(definition) and not is_terminating(definition)

@@ -1,0 +1,297 @@
+"""Whether an object is as the schema of its definition wants it, in Kubernetes' words.
+
+The rules themselves are JSON Schema's, and a library carries them out (jsonschema-rs: it is compiled, and a large
+object must not hold up the one writer). A structural schema differs from what that library knows in a few points, so it
+is translated first:
+
+    nullable: true                  null passes, whatever else is asked; an enum is asked of null, too
+    exclusiveMaximum: true          draft 4's boolean becomes a number
+    x-kubernetes-int-or-string      a whole number or a string
+    pattern                         RE2 looks for it: its language is the one that Kubernetes' patterns are written in,
+                                    and it takes linear time, whatever the pattern and the text
+    format                          those that Kubernetes knows; others ask for nothing
+    x-kubernetes-list-type          looked at here: no two items of a set are equal, none of a map have the same keys
+
+Both libraries are imported when a schema is compiled, so that a master without definitions does not pay for them. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from cluster.api.errors import FieldError
+from cluster.api.formats import NUMBERS, TEXTS
+from cluster.api.json_parse import MAX_PROBLEMS
+from cluster.api.raw_json import pack
+from cluster.api.structural import INT_OR_STRING, LIST_MAP_KEYS, LIST_TYPE, Json, Schema
+
+FEW_BYTES = 64 * 1024
+"""Of a larger object, only the first problem is told: to find all of a million would take a while."""
+MAX_PATTERN_BYTES = 4096
+_PATTERN_MEMORY_BYTES = 1 << 20
+_SAME = (
+    "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "multipleOf", "enum",
+    "required", "uniqueItems",
+)  # fmt: skip
+_NULL = {"type": "null"}
+
+Matcher = Callable[[str], bool]
+
+
+class Rules:
+    """A schema that is compiled."""
+
+    def __init__(self, schema: Schema) -> None:
+        """Raises ValueError if the schema makes no sense to the libraries (a pattern that does not parse)."""
+        import jsonschema_rs
+
+        translation = _Translation()
+        translated = translation.translate(schema)
+        self._schema = schema
+        self._has_lists = _has_lists(schema)
+        self._patterns = translation.patterns
+        self._validator = jsonschema_rs.Draft7Validator(
+            translated, formats={**translation.texts, **translation.matchers}, validate_formats=True
+        )
+
+    def problems(self, value: Json, path: str = "") -> list[FieldError]:
+        """What is wrong with a value that stands at `path`; at most MAX_PROBLEMS."""
+        found: list[FieldError] = []
+        if not self._validator.is_valid(value):
+            if len(pack(value)) <= FEW_BYTES:
+                errors = self._validator.iter_errors(value)
+            else:
+                errors = iter([_first(self._validator, value)])
+            for error in errors:
+                found.append(self._told(error, path))
+                if len(found) == MAX_PROBLEMS:
+                    return found
+        if self._has_lists:
+            for problem in _list_problems(value, self._schema, path):
+                found.append(problem)
+                if len(found) == MAX_PROBLEMS:
+                    break
+        return found
+
+    def _told(self, error: Any, path: str) -> FieldError:
+        where = _join(path, error.instance_path)
+        shown, kind = where or "<nil>", error.kind
+        name, limits = kind.name, kind.as_dict()
+        limit = limits.get("limit")
+        value = error.instance
+        if name == "required":
+            return FieldError(_join(where, [limits["property"]]), "Required value", "FieldValueRequired")
+        if name == "enum":
+            options = ", ".join(_show(option) for option in limits["options"])
+            message = f"Unsupported value: {_show(value)}: supported values: {options}"
+            return FieldError(where, message, "FieldValueNotSupported")
+        if name == "type":
+            wanted = ",".join(one for one in limits["types"] if one != "null")
+            found = _type_of(value)
+            message = f'Invalid value: "{found}": {shown} in body must be of type {wanted}: "{found}"'
+            return FieldError(where, message, "FieldValueTypeInvalid")
+        if name == "maxLength":
+            return FieldError(where, f"Too long: may not be more than {limit} bytes", "FieldValueTooLong")
+        if name in ("maxItems", "maxProperties"):
+            message = f"Too many: {len(value)}: must have at most {limit} items"
+            return FieldError(where, message, "FieldValueTooMany")
+        if name == "format":
+            number = limits["format"]
+            if number in self._patterns:
+                why = f"should match '{self._patterns[number]}'"
+            else:
+                why = f"must be of type {number}: {_show(value)}"
+        else:
+            why = _WHY.get(name, "is not as the schema wants it").format(limit=limit, factor=limits.get("multiple_of"))
+        if name in _OF_ALTERNATIVES:
+            return FieldError(where, f'Invalid value: "{_type_of(value)}": "{shown}" {why}', "FieldValueInvalid")
+        return FieldError(where, f"Invalid value: {_show(value)}: {shown} in body {why}", "FieldValueInvalid")
+
+
+_WHY = {
+    "maximum": "should be less than or equal to {limit}",
+    "minimum": "should be greater than or equal to {limit}",
+    "exclusiveMaximum": "should be less than {limit}",
+    "exclusiveMinimum": "should be greater than {limit}",
+    "multipleOf": "should be a multiple of {factor}",
+    "minLength": "should be at least {limit} chars long",
+    "minItems": "should have at least {limit} items",
+    "minProperties": "should have at least {limit} properties",
+    "uniqueItems": "shouldn't contain duplicates",
+    "not": "must not validate the schema (not)",
+    "anyOf": "must validate at least one schema (anyOf)",
+    "oneOf": "must validate one and only one schema (oneOf)",
+    "allOf": "must validate all the schemas (allOf)",
+    "falseSchema": "is a forbidden property",
+}
+_OF_ALTERNATIVES = ("not", "anyOf", "oneOf", "allOf")
+
+
+def pattern(text: str) -> Matcher:
+    """What a pattern asks of a text. Raises ValueError if it is none, or costs too much."""
+    import re2
+
+    if len(text.encode()) > MAX_PATTERN_BYTES:
+        raise ValueError(f"a pattern of more than {MAX_PATTERN_BYTES} bytes")
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = _PATTERN_MEMORY_BYTES
+    try:
+        compiled = re2.compile(text, options)
+    except re2.error as error:
+        why = error.args[0] if error.args else ""
+        raise ValueError(why.decode(errors="replace") if isinstance(why, bytes) else str(why)) from error
+    return lambda value: compiled.search(value) is not None
+
+
+class _Translation:
+    """One schema on its way to the library; remembers the patterns and formats that it met."""
+
+    def __init__(self) -> None:
+        self.patterns: dict[str, str] = {}
+        """By the format that stands in their place."""
+        self.matchers: dict[str, Matcher] = {}
+        self.texts: dict[str, Matcher] = {}
+        self._seen: dict[str, str] = {}
+
+    def translate(self, schema: Schema) -> dict[str, Any]:
+        nullable = bool(schema.get("nullable"))
+        out = {key: schema[key] for key in _SAME if schema.get(key) is not None}
+        self._types(schema, out, nullable)
+        _bounds(schema, out)
+        also: list[dict[str, Any]] = []
+        if schema.get("pattern"):
+            also.append({"format": self._pattern(schema["pattern"])})
+        form, kind = schema.get("format"), schema.get("type")
+        if form in TEXTS and kind in ("string", None):
+            matcher = TEXTS[form]
+            if matcher is not None:
+                self.texts[form] = matcher
+            out["format"] = "date-time" if form == "datetime" else form
+        elif form in NUMBERS and kind == "integer":
+            low, high = NUMBERS[form]
+            also.append({"minimum": low, "maximum": high})
+        for key in ("allOf", "anyOf", "oneOf"):
+            if schema.get(key):
+                out[key] = [self.translate(inner) for inner in schema[key]]
+        if also:
+            out["allOf"] = [*out.get("allOf", []), *also]
+        if schema.get("not") is not None:
+            out["not"] = self.translate(schema["not"])
+        if schema.get("properties"):
+            out["properties"] = {name: self.translate(inner) for name, inner in schema["properties"].items()}
+        if isinstance(schema.get("items"), dict):
+            out["items"] = self.translate(schema["items"])
+        others = schema.get("additionalProperties")
+        if isinstance(others, dict):
+            out["additionalProperties"] = self.translate(others)
+        elif others is False:
+            out["additionalProperties"] = False
+        if not nullable:
+            return out
+        return {"if": _NULL, "then": {"enum": schema["enum"]} if schema.get("enum") is not None else True, "else": out}
+
+    @staticmethod
+    def _types(schema: Schema, out: dict[str, Any], nullable: bool) -> None:
+        if schema.get(INT_OR_STRING):
+            out["type"] = ["integer", "string"]
+        elif schema.get("type"):
+            out["type"] = schema["type"]
+
+    def _pattern(self, text: str) -> str:
+        name = self._seen.get(text)
+        if name is None:
+            name = self._seen[text] = f"pattern {len(self._seen)}"
+            self.patterns[name], self.matchers[name] = text, pattern(text)
+        return name
+
+
+def _bounds(schema: Schema, out: dict[str, Any]) -> None:
+    for word, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if schema.get(word) is not None:
+            out[exclusive if schema.get(exclusive) else word] = schema[word]
+
+
+def _first(validator: Any, value: Json) -> Any:
+    import jsonschema_rs
+
+    try:
+        validator.validate(value)
+    except jsonschema_rs.ValidationError as error:
+        return error
+    raise AssertionError("a value that is not valid is valid")
+
+
+# --- lists
+
+
+def _has_lists(schema: Schema) -> bool:
+    """Whether there is any list in it whose items must differ."""
+    inner = [*(schema.get("properties") or {}).values(), schema.get("items"), schema.get("additionalProperties")]
+    return schema.get(LIST_TYPE) in ("set", "map") or any(isinstance(one, dict) and _has_lists(one) for one in inner)
+
+
+def _list_problems(value: Json, schema: Schema, path: str) -> Iterator[FieldError]:
+    if isinstance(value, list):
+        kind = schema.get(LIST_TYPE)
+        if kind in ("set", "map"):
+            yield from _duplicates(value, kind, schema, path)
+        items = schema.get("items")
+        if isinstance(items, dict):
+            for index, item in enumerate(value):
+                yield from _list_problems(item, items, f"{path}[{index}]")
+    elif isinstance(value, dict):
+        properties, others = schema.get("properties") or {}, schema.get("additionalProperties")
+        for key, item in value.items():
+            if item.__class__ is dict or item.__class__ is list:
+                inner = properties.get(key, others)
+                if isinstance(inner, dict):
+                    yield from _list_problems(item, inner, f"{path}.{key}" if path else key)
+
+
+def _duplicates(items: list[Json], kind: str, schema: Schema, path: str) -> Iterator[FieldError]:
+    seen: set[bytes] = set()
+    keys: Sequence[str] = schema.get(LIST_MAP_KEYS) or ()
+    properties = (schema.get("items") or {}).get("properties") or {}
+    for index, item in enumerate(items):
+        mark = item
+        if kind == "map":
+            if not isinstance(item, dict):
+                continue  # its type is wrong, which is said elsewhere
+            mark = {key: item.get(key, (properties.get(key) or {}).get("default")) for key in keys}
+        packed = pack(mark)
+        if packed in seen:
+            yield FieldError(f"{path}[{index}]", f"Duplicate value: {_show(mark)}", "FieldValueDuplicate")
+        seen.add(packed)
+
+
+# --- words
+
+
+def _join(path: str, steps: Sequence[str | int]) -> str:
+    for step in steps:
+        if isinstance(step, int):
+            path += f"[{step}]"
+        else:
+            path = f"{path}.{step}" if path else step
+    return path
+
+
+def _type_of(value: Json) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int):
+        return "integer"
+    if isinstance(value, float):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list) else "object"
+
+
+def _show(value: Json) -> str:
+    text = pack(value).decode()
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,0 +1,118 @@
+"""What the schema of a definition does to an object: fields that it does not know go, defaults come in. Pure.
+
+A structural schema (Kubernetes': every value has a type, and what may stand where does not depend on other values) says
+three things, which are carried out in this order, in place, on an object as JSON:
+
+    prune       fields that the schema does not name are taken out, unless they are to be kept
+                (x-kubernetes-preserve-unknown-fields, or additionalProperties)
+    default     what is absent, or null where null is not allowed, gets its default
+    validate    `cluster.api.schema_rules` compiles the schema, and says what is wrong
+
+At the root of an object, apiVersion, kind and metadata are everybody's: neither pruned nor defaulted. The same holds
+within a value that is an object of its own (x-kubernetes-embedded-resource).
+
+    schema   {"type": "object", "properties": {"spec": {"type": "object", "properties": {
+                  "size": {"type": "integer", "default": 1}}}}}
+    object   {"kind": "Widget", "spec": {"colour": "red"}}
+    prune    ["spec.colour"]        default    {"kind": "Widget", "spec": {"size": 1}}
+
+The depth of the stack is that of the schema or of the object, and both are limited where they are read.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any, TypeAlias
+
+Json: TypeAlias = Any
+Schema: TypeAlias = dict[str, Any]
+
+PRESERVE = "x-kubernetes-preserve-unknown-fields"
+EMBEDDED = "x-kubernetes-embedded-resource"
+INT_OR_STRING = "x-kubernetes-int-or-string"
+LIST_TYPE = "x-kubernetes-list-type"
+LIST_MAP_KEYS = "x-kubernetes-list-map-keys"
+RULES = "x-kubernetes-validations"
+OF_EVERY_OBJECT = frozenset({"apiVersion", "kind", "metadata"})
+MAX_PRUNED = 100
+"""Paths that are told; everything that is unknown is taken out all the same."""
+
+
+def prune(value: Json, schema: Schema, *, is_object: bool = True) -> list[str]:
+    """Takes out what the schema does not know, in place; returns the paths of that, as far as they are told.
+
+    `is_object`: the value is a whole object, of which apiVersion, kind and metadata are not the schema's business.
+    """
+    pruned: list[str] = []
+    _prune(value, schema, is_object, "", pruned)
+    return pruned
+
+
+def _prune(value: Json, schema: Schema, is_object: bool, path: str, pruned: list[str]) -> None:
+    if isinstance(value, list):
+        items = schema.get("items")
+        if isinstance(items, dict):
+            for index, item in enumerate(value):
+                if item.__class__ is dict or item.__class__ is list:
+                    _prune(item, items, bool(items.get(EMBEDDED)), f"{path}[{index}]", pruned)
+        return
+    if not isinstance(value, dict):
+        return
+    properties, others = schema.get("properties") or {}, schema.get("additionalProperties")
+    keeps = bool(schema.get(PRESERVE)) or others is True
+    for key in list(value):
+        if is_object and key in OF_EVERY_OBJECT:
+            continue
+        inner = properties.get(key)
+        if inner is None:
+            if isinstance(others, dict):
+                inner = others
+            elif keeps:
+                continue
+            else:
+                del value[key]
+                if len(pruned) < MAX_PRUNED:
+                    pruned.append(f"{path}.{key}" if path else key)
+                continue
+        item = value[key]
+        if item.__class__ is dict or item.__class__ is list:
+            _prune(item, inner, bool(inner.get(EMBEDDED)), f"{path}.{key}" if path else key, pruned)
+
+
+def default(value: Json, schema: Schema, *, is_object: bool = True) -> None:
+    """Puts defaults where nothing is, or null where the schema does not allow it; in place. Twice is as once."""
+    if isinstance(value, list):
+        items = schema.get("items")
+        if isinstance(items, dict):
+            for item in value:
+                if item.__class__ is dict or item.__class__ is list:
+                    default(item, items, is_object=bool(items.get(EMBEDDED)))
+        return
+    if not isinstance(value, dict):
+        return
+    properties, others = schema.get("properties") or {}, schema.get("additionalProperties")
+    for key, inner in properties.items():
+        if is_object and key in OF_EVERY_OBJECT:
+            continue
+        if "default" in inner and value.get(key) is None and (key not in value or not inner.get("nullable")):
+            value[key] = deepcopy(inner["default"])
+    for key, item in value.items():
+        if item.__class__ is dict or item.__class__ is list:
+            inner = properties.get(key, others)
+            if isinstance(inner, dict) and not (is_object and key in OF_EVERY_OBJECT):
+                default(item, inner, is_object=bool(inner.get(EMBEDDED)))
+
+
+def subschemas(schema: Schema, path: str = "") -> list[tuple[str, Schema]]:
+    """The schema and all in it that are for parts of the value, with the paths of those: "", "spec",
+    "spec.ports[*].name", "spec.labels.*". What stands in allOf, anyOf, oneOf and not is no part."""
+    found = [(path, schema)]
+    for key, inner in (schema.get("properties") or {}).items():
+        if isinstance(inner, dict):
+            found += subschemas(inner, f"{path}.{key}" if path else key)
+    items, others = schema.get("items"), schema.get("additionalProperties")
+    if isinstance(items, dict):
+        found += subschemas(items, f"{path}[*]")
+    if isinstance(others, dict):
+        found += subschemas(others, f"{path}.*" if path else "*")
+    return found

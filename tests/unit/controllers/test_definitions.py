@@ -1,0 +1,156 @@
+"""How definitions of kinds end, and who goes with objects of such kinds: the controllers on a real master."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from cluster.api.definitions import CLEANUP
+from cluster.api.errors import Conflict
+from cluster.api.kinds import AnyObject
+from cluster.api.meta import Key, custom_key
+from cluster.client import operations as ops
+from cluster.config.profiles import PROFILES
+from cluster.controllers.manager import ControllerManager
+from cluster.pb.v1 import core_pb2 as core
+from cluster.rpc.identity import Identity
+from cluster.simulation.client import LocalClient
+from tests.kit.widgets import WIDGETS, definition, widget
+from tests.unit.master.rig import Rig, pod, running
+
+CRD = Key("CustomResourceDefinition", "", WIDGETS)
+BLUE = custom_key(WIDGETS, "default", "blue")
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    async with running() as made:
+        client = LocalClient(made.master.api, Identity.parse("controllers"), made.clock)
+        manager = ControllerManager(client, PROFILES["test"], clock=made.clock, rng=random.Random(1))
+        await manager.start()
+        try:
+            yield made
+        finally:
+            await manager.stop()
+            await client.close()
+
+
+def owned_by(obj: AnyObject, owner: core.CustomObject) -> AnyObject:
+    meta = owner.metadata
+    obj.metadata.ownerReferences.add(
+        apiVersion=owner.apiVersion, kind=owner.kind, name=meta.name, uid=meta.uid, controller=True
+    )
+    return obj
+
+
+async def made(rig: Rig, obj: core.CustomObject) -> core.CustomObject:
+    found = await rig.create(obj)
+    assert isinstance(found, core.CustomObject)
+    return found
+
+
+def left(rig: Rig) -> list[str]:
+    return [f"{v.key.namespace}/{v.key.name}" for v in rig.master.store.state.list("CustomObject")]
+
+
+async def test_a_definition_goes_with_its_objects(rig: Rig) -> None:
+    await rig.create(definition())
+    await rig.create(definition("gadgets", "Gadget"))
+    for number in range(450):
+        await rig.create(widget(f"w{number}"))
+    await rig.create(widget(resource="gadgets.example.com", kind="Gadget"))
+    await rig.write(ops.delete(CRD))
+    await rig.clock.run_for(2.0)
+    assert left(rig) == ["default/gadgets.example.com/blue"]
+    assert rig.find("CustomResourceDefinition", WIDGETS) is None
+    assert rig.find("CustomResourceDefinition", "gadgets.example.com") is not None
+
+
+async def test_it_waits_for_who_holds_an_object_and_cannot_be_hurried(rig: Rig) -> None:
+    await rig.create(definition())
+    await rig.create(widget(metadata={"finalizers": ["example.com/held"]}))
+    await rig.write(ops.delete(CRD))
+    await rig.clock.run_for(30.0)
+    held = rig.find("CustomObject", f"{WIDGETS}/blue")
+    assert held is not None
+    assert held.metadata.HasField("deletionTimestamp")
+    with pytest.raises(Conflict, match="still has 1 objects"):
+        await rig.write(ops.patch(CRD, {"metadata": {"finalizers": None}}))
+    await rig.write(ops.patch(BLUE, {"metadata": {"finalizers": None}}))
+    await rig.clock.run_for(1.0)
+    assert left(rig) == []
+    assert rig.find("CustomResourceDefinition", WIDGETS) is None
+
+
+async def test_other_finalizers_of_a_definition_are_left_alone(rig: Rig) -> None:
+    crd = definition()
+    crd.metadata.finalizers.append("example.com/mine")
+    await rig.create(crd)
+    await rig.create(widget())
+    await rig.write(ops.delete(CRD))
+    await rig.clock.run_for(2.0)
+    found = rig.find("CustomResourceDefinition", WIDGETS)
+    assert found is not None
+    assert list(found.metadata.finalizers) == ["example.com/mine"]
+    assert CLEANUP not in found.metadata.finalizers
+    await rig.write(ops.patch(CRD, {"metadata": {"finalizers": None}}))
+    assert rig.find("CustomResourceDefinition", WIDGETS) is None
+
+
+async def test_a_namespace_is_emptied_of_them(rig: Rig) -> None:
+    await rig.create(core.Namespace(metadata=core.ObjectMeta(name="team")))
+    await rig.create(definition())
+    await rig.create(definition("rings", "Ring", scope="Cluster"))
+    await rig.create(widget(namespace="team"))
+    await rig.create(widget())
+    await rig.create(widget("one", namespace="", resource="rings.example.com", kind="Ring"))
+    await rig.write(ops.delete(Key("Namespace", "", "team")))
+    await rig.clock.run_for(2.0)
+    assert rig.find("Namespace", "team") is None
+    assert left(rig) == ["/rings.example.com/one", f"default/{WIDGETS}/blue"]
+
+
+async def test_what_an_object_owned_goes_with_it(rig: Rig) -> None:
+    await rig.create(definition())
+    blue = await made(rig, widget())
+    part = await made(rig, widget("part"))
+    await rig.write(ops.update(owned_by(widget("part"), blue)))
+    of_part = core.ConfigMap(metadata=core.ObjectMeta(name="of-part", namespace="default"))
+    await rig.create(owned_by(of_part, part))
+    await rig.create(owned_by(pod("of-blue"), blue))
+    await rig.create(owned_by(core.Secret(metadata=core.ObjectMeta(name="s", namespace="default")), blue))
+    await rig.create(pod("free"))
+    await rig.clock.run_for(1.0)
+    assert rig.find("Pod", "of-blue") is not None
+    await rig.write(ops.delete(BLUE))
+    await rig.clock.run_for(2.0)
+    assert left(rig) == []
+    for kind, name in (("ConfigMap", "of-part"), ("Pod", "of-blue"), ("Secret", "s")):
+        assert rig.find(kind, name) is None, name
+    assert rig.find("Pod", "free") is not None
+
+
+async def test_what_is_to_be_orphaned_stays(rig: Rig) -> None:
+    await rig.create(definition())
+    blue = await made(rig, widget())
+    await rig.create(owned_by(pod("of-blue"), blue))
+    await rig.create(owned_by(widget("part"), blue))
+    await rig.write(ops.delete(BLUE, propagation="Orphan"))
+    await rig.clock.run_for(2.0)
+    freed = rig.find("Pod", "of-blue")
+    assert freed is not None
+    assert not freed.metadata.ownerReferences
+    assert left(rig) == [f"default/{WIDGETS}/part"]
+
+
+async def test_an_owner_that_was_never_there_is_collected_once_its_kind_is_known(rig: Rig) -> None:
+    ghost = widget("ghost")
+    ghost.metadata.uid = "no-such-uid"
+    await rig.create(owned_by(pod("haunted"), ghost))
+    await rig.clock.run_for(2.0)
+    assert rig.find("Pod", "haunted") is not None, "nobody knows that kind yet"
+    await rig.create(definition())
+    await rig.clock.run_for(2.0)
+    assert rig.find("Pod", "haunted") is None

@@ -1,0 +1,319 @@
+"""Objects of kinds that users define: as their definition says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from cluster.api.errors import AlreadyExists, ApiError, BadRequest, Conflict, Forbidden, Invalid, NotFound
+from cluster.api.json import object_to_json
+from cluster.api.meta import Key, custom_key
+from cluster.client import operations as ops
+from cluster.pb.v1 import cluster_pb2 as wire
+from cluster.pb.v1 import core_pb2 as core
+from cluster.rpc.identity import Identity
+from tests.kit.widgets import WIDGETS, definition, widget
+from tests.unit.master.rig import Rig
+
+BLUE = custom_key(WIDGETS, "default", "blue")
+
+
+async def make(rig: Rig, obj: core.CustomObject) -> core.CustomObject:
+    made = await rig.create(obj)
+    assert isinstance(made, core.CustomObject)
+    return made
+
+
+def seen(obj: Any) -> dict[str, Any]:
+    """As its user sees it, without what every object gets."""
+    data = object_to_json(obj)
+    del data["metadata"]
+    return data
+
+
+async def test_an_object_is_pruned_and_gets_its_defaults(rig: Rig) -> None:
+    await rig.create(definition())
+    made = await make(rig, widget(spec={"size": 2, "weight": 1.0, "bogus": 1, "parts": [{"name": "a", "x": 1}]}))
+    assert seen(made) == {
+        "apiVersion": "example.com/v1",
+        "kind": "Widget",
+        "spec": {"size": 2, "weight": 1.0, "colour": "red", "parts": [{"name": "a", "count": 1}]},
+    }
+    assert (made.metadata.generation, made.metadata.resourceVersion) == (1, str(rig.revision))
+    assert rig.find("CustomObject", f"{WIDGETS}/blue") == made
+    with pytest.raises(AlreadyExists, match=r'^widgets.example.com "blue" already exists$'):
+        await rig.create(widget())
+
+
+async def test_what_the_schema_does_not_take_is_refused_with_all_problems(rig: Rig) -> None:
+    await rig.create(definition())
+    with pytest.raises(Invalid) as caught:
+        await rig.create(widget("BLUE", {"size": 11, "colour": "pink", "parts": [{"name": "a"}, {"name": "a"}]}))
+    assert caught.value.message.startswith('Widget.example.com "BLUE" is invalid: [')
+    assert {(each.path, each.reason) for each in caught.value.causes} == {
+        ("metadata.name", "FieldValueInvalid"),
+        ("spec.size", "FieldValueInvalid"),
+        ("spec.colour", "FieldValueNotSupported"),
+        ("spec.parts[1]", "FieldValueDuplicate"),
+    }
+    assert rig.find("CustomObject", f"{WIDGETS}/BLUE") is None
+
+
+async def test_without_its_definition_there_is_nothing(rig: Rig) -> None:
+    operations = [
+        ops.create(widget()),
+        ops.update(widget()),
+        ops.update_status(widget()),
+        ops.patch(BLUE, {"spec": {}}),
+        ops.delete(BLUE),
+    ]
+    for found in await rig.try_write(*operations):
+        assert isinstance(found, NotFound)
+        assert "the server could not find the requested resource" in found.message
+    with pytest.raises(NotFound, match="could not find the requested resource"):
+        await rig.master.api.get(Identity.parse("admin"), wire.GetRequest(kind="CustomObject", name=f"{WIDGETS}/blue"))
+
+
+async def test_a_name_says_which_definition_is_meant(rig: Rig) -> None:
+    for name in ("blue", "/blue"):
+        with pytest.raises(BadRequest, match=r"PLURAL.GROUP/NAME"):
+            await rig.write(ops.delete(Key("CustomObject", "default", name)))
+    await rig.create(definition())
+    with pytest.raises(Invalid, match=r"metadata.name: is required"):
+        await rig.write(ops.delete(Key("CustomObject", "default", f"{WIDGETS}/")))
+
+
+async def test_versions_and_kinds(rig: Rig) -> None:
+    crd = definition(versions=("v1", "v2", "v3"))
+    crd.spec.versions[2].served = False
+    await rig.create(crd)
+    made = await make(rig, widget(version="v2"))
+    assert made.apiVersion == "example.com/v1"
+    with pytest.raises(NotFound, match='served as v1, v2, not as "v3"'):
+        await rig.create(widget("b", version="v3"))
+    with pytest.raises(NotFound, match="v4"):
+        await rig.create(widget("b", version="v4"))
+    with pytest.raises(BadRequest, match="the kind"):
+        await rig.create(widget("b", kind="Gadget"))
+    other = widget("b")
+    other.apiVersion = "other.com/v1"
+    with pytest.raises(BadRequest, match="the API version"):
+        await rig.create(other)
+
+
+async def test_a_status_that_is_apart(rig: Rig) -> None:
+    await rig.create(definition())
+    made = await make(rig, widget(status={"ready": True}))
+    assert "status" not in seen(made)
+    given = widget(spec={"size": 9}, status={"ready": True, "bogus": 1})
+    shown = await rig.write(ops.update_status(given))
+    assert seen(shown)["spec"] == {"size": 3, "colour": "red"}
+    assert seen(shown)["status"] == {"ready": True}
+    assert shown.metadata.generation == 1
+    changed = await rig.write(ops.update(widget(spec={"size": 4}, status={"ready": False})))
+    assert seen(changed)["status"] == {"ready": True}
+    assert changed.metadata.generation == 2
+    before = rig.revision
+    await rig.write(ops.update_status(widget(status={"ready": True})))
+    await rig.write(ops.update(widget(spec={"size": 4, "colour": "red"})))
+    await rig.write(ops.patch(BLUE, {"spec": {"size": 4, "bogus": 2}}))
+    assert rig.revision == before
+    with pytest.raises(Invalid, match=r"status.ready"):
+        await rig.write(ops.update_status(widget(status={"ready": "yes"})))
+    patched = await rig.write(ops.patch(BLUE, {"status": {"phase": "Up"}}, status=True))
+    assert seen(patched)["status"] == {"ready": True, "phase": "Up"}
+    gone = await rig.write(ops.patch(BLUE, {"status": None}, status=True))
+    assert "status" not in seen(gone)
+
+
+async def test_a_status_that_is_a_part(rig: Rig) -> None:
+    await rig.create(definition(status=False))
+    made = await make(rig, widget(status={"ready": True}))
+    assert seen(made)["status"] == {"ready": True}
+    changed = await rig.write(ops.patch(BLUE, {"status": {"ready": False}}))
+    assert changed.metadata.generation == 2
+    with pytest.raises(NotFound, match="no status subresource"):
+        await rig.write(ops.update_status(widget(status={"ready": True})))
+
+
+async def test_labels_do_not_count_as_a_generation(rig: Rig) -> None:
+    await rig.create(definition())
+    await make(rig, widget())
+    changed = await rig.write(ops.patch(BLUE, {"metadata": {"labels": {"a": "b"}}}))
+    assert changed.metadata.generation == 1
+    assert changed.metadata.labels == {"a": "b"}
+
+
+async def test_namespaces_are_as_the_scope_says(rig: Rig) -> None:
+    await rig.create(definition())
+    await rig.create(definition("clusters", "Ring", scope="Cluster"))
+    made = await make(rig, widget(namespace=""))
+    assert made.metadata.namespace == "default"
+    ring = await make(rig, widget("one", namespace="", resource="clusters.example.com", kind="Ring"))
+    assert ring.metadata.namespace == ""
+    assert rig.master.store.get(custom_key("clusters.example.com", "", "one")) is not None
+    with pytest.raises(Invalid, match="have no namespace"):
+        await rig.create(widget("two", resource="clusters.example.com", kind="Ring"))
+    with pytest.raises(NotFound, match='namespaces "nowhere" not found'):
+        await rig.create(widget(namespace="nowhere"))
+    await rig.write(ops.delete(custom_key("clusters.example.com", "", "one")))
+
+
+async def test_names_are_made_up(rig: Rig) -> None:
+    await rig.create(definition())
+    given = widget("")
+    given.metadata.ClearField("name")
+    given.metadata.generateName = "blue-"
+    made = await make(rig, given)
+    assert made.metadata.name.startswith("blue-")
+
+
+async def test_conflicts_and_preconditions_are_called_by_their_resource(rig: Rig) -> None:
+    await rig.create(definition())
+    made = await make(rig, widget())
+    stale = widget(spec={"size": 5}, metadata={"resourceVersion": "1"})
+    with pytest.raises(Conflict, match=r'cannot be fulfilled on widgets.example.com "blue": the object has been mod'):
+        await rig.write(ops.update(stale))
+    with pytest.raises(Conflict, match="Precondition failed"):
+        await rig.write(ops.delete(BLUE, uid="another"))
+    await rig.write(ops.delete(BLUE, uid=made.metadata.uid))
+    with pytest.raises(NotFound, match=r'^widgets.example.com "blue" not found$'):
+        await rig.write(ops.delete(BLUE))
+
+
+async def test_finalizers_hold_an_object_and_can_go_whatever_the_schema_says_by_now(rig: Rig) -> None:
+    await rig.create(definition())
+    await make(rig, widget(metadata={"finalizers": ["example.com/held"]}))
+    stricter = definition()
+    schema = json.loads(stricter.spec.versions[0].schema.openAPIV3Schema.Raw)
+    schema["properties"]["spec"]["properties"]["size"]["minimum"] = 5
+    stricter.spec.versions[0].schema.openAPIV3Schema.Raw = json.dumps(schema).encode()
+    await rig.write(ops.update(stricter))
+    marked = await rig.write(ops.delete(BLUE))
+    assert marked.metadata.HasField("deletionTimestamp")
+    with pytest.raises(Invalid, match=r"spec.size in body should be greater than or equal to 5"):
+        await rig.write(ops.patch(BLUE, {"spec": {"size": 4}}))
+    await rig.write(ops.patch(BLUE, {"metadata": {"finalizers": None}}))
+    assert rig.find("CustomObject", f"{WIDGETS}/blue") is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[]",
+        b"{",
+        b'{"metadata":{}}',
+        b'{"spec":' + b"[" * 100 + b"]" * 100 + b"}",
+        b'{"spec":{"size":1e999}}',
+        b"\xff",
+    ],
+)
+async def test_content_that_is_none_is_refused(rig: Rig, content: bytes) -> None:
+    await rig.create(definition())
+    given = widget()
+    given.content = content
+    (found,) = await rig.try_write(ops.create(given))
+    assert isinstance(found, Invalid), found
+
+
+async def test_a_definition_that_ends_takes_in_nothing_new(rig: Rig) -> None:
+    await rig.create(definition())
+    await make(rig, widget())
+    await rig.write(ops.delete(Key("CustomResourceDefinition", "", WIDGETS)))
+    with pytest.raises(Forbidden, match="create not allowed while custom resource definition is terminating"):
+        await rig.create(widget("green"))
+    await rig.write(ops.update(widget(spec={"size": 4})))
+
+
+async def test_lists_and_watches_go_by_the_definition(rig: Rig) -> None:
+    await rig.create(definition())
+    await rig.create(definition("gadgets", "Gadget"))
+    await make(rig, widget())
+    await make(rig, widget("red"))
+    await make(rig, widget(resource="gadgets.example.com", kind="Gadget"))
+
+    async def found(selector: str) -> list[str]:
+        request = wire.ListRequest(kind="CustomObject", field_selector=selector)
+        answer = wire.ListResponse.FromString(await rig.master.api.list(Identity.parse("admin"), request))
+        return [f"{each.customobject.resource}/{each.customobject.metadata.name}" for each in answer.items]
+
+    assert await found(f"resource={WIDGETS}") == [f"{WIDGETS}/blue", f"{WIDGETS}/red"]
+    assert await found(f"resource={WIDGETS},metadata.name=red") == [f"{WIDGETS}/red"]
+    assert await found("metadata.name=blue") == ["gadgets.example.com/blue", f"{WIDGETS}/blue"]
+    assert len(await found("")) == 3
+
+
+async def test_fields_that_the_definition_names_can_be_selected_by(rig: Rig) -> None:
+    crd = definition()
+    for path in (".spec.colour", ".spec.size", ".status.ready"):
+        crd.spec.versions[0].selectableFields.add(jsonPath=path)
+    await rig.create(crd)
+    await rig.create(definition("gadgets", "Gadget"))
+    await make(rig, widget())
+    await make(rig, widget("green", {"size": 4, "colour": "green"}))
+    await rig.write(ops.update_status(widget("green", status={"ready": True})))
+
+    async def found(selector: str) -> list[str]:
+        request = wire.ListRequest(kind="CustomObject", field_selector=selector)
+        answer = wire.ListResponse.FromString(await rig.master.api.list(Identity.parse("admin"), request))
+        return [each.customobject.metadata.name for each in answer.items]
+
+    assert await found(f"resource={WIDGETS},spec.colour=green") == ["green"]
+    assert await found(f"spec.colour!=green,resource=={WIDGETS}") == ["blue"]
+    assert await found(f"resource={WIDGETS},spec.size=3") == ["blue"]
+    assert await found(f"resource={WIDGETS},status.ready=true") == ["green"]
+    assert await found("resource=nothing.example.com") == []
+    for selector in ("spec.colour=red", "resource=gadgets.example.com,spec.colour=red", f"resource={WIDGETS},spec.x=1"):
+        with pytest.raises(BadRequest, match="is not supported for CustomObject"):
+            await found(selector)
+
+
+async def test_a_watch_goes_by_the_definition_and_the_name(rig: Rig) -> None:
+    await rig.create(definition())
+    await rig.create(definition("gadgets", "Gadget"))
+
+    async def told(selector: str, count: int) -> list[tuple[int, str, str]]:
+        request = wire.WatchRequest(kind="CustomObject", field_selector=selector, initial_state=True)
+        batches = rig.master.api.watch(Identity.parse("admin"), request)
+        heard: list[tuple[int, str, str]] = []
+        async with aclosing(batches):
+            async for batch in batches:
+                for event in wire.WatchBatch.FromString(batch).events:
+                    obj = event.object.customobject
+                    heard.append((event.type, obj.resource.partition(".")[0], obj.metadata.name))
+                if len(heard) >= count:
+                    return heard
+        return heard
+
+    names = ("blue", "red")
+    selectors = {
+        f"resource={WIDGETS}": ["blue", "red"],
+        f"resource={WIDGETS},metadata.name=red": ["red"],
+        "metadata.name=red": ["red", "red"],
+    }
+    tasks = [asyncio.ensure_future(told(selector, 1 + len(expected))) for selector, expected in selectors.items()]
+    await asyncio.sleep(0)
+    for name in names:
+        await make(rig, widget(name))
+        await make(rig, widget(name, resource="gadgets.example.com", kind="Gadget"))
+    for task, expected in zip(tasks, selectors.values(), strict=True):
+        heard = await asyncio.wait_for(task, 5)
+        assert sorted(name for kind, _, name in heard if kind == wire.WatchEvent.ADDED) == expected
+
+
+async def test_only_who_may_gets_at_them(rig: Rig) -> None:
+    await rig.create(definition())
+    for who in ("node:n1", "proxy", "scheduler", "kubernetes"):
+        (found,) = await rig.try_write(ops.create(widget()), who=who)
+        assert isinstance(found, Forbidden)
+        (found,) = await rig.try_write(ops.delete(BLUE), who=who)
+        assert isinstance(found, Forbidden)
+    api = rig.master.api
+    answer = await api.list(Identity.parse("kubernetes"), wire.ListRequest(kind="CustomResourceDefinition"))
+    assert len(wire.ListResponse.FromString(answer).items) == 1
+    with pytest.raises(ApiError):
+        await api.list(Identity.parse("kubernetes"), wire.ListRequest(kind="CustomObject"))
