@@ -48,7 +48,7 @@ def _named(name: str, schema: Mapping[str, Any]) -> bytes:
 
 def _schema(found: Mapping[str, Any]) -> bytes:
     out = b""
-    reference = found.get("$ref") or next((each["$ref"] for each in found.get("allOf", ())), "")
+    reference = found.get("$ref") or next((each["$ref"] for each in found.get("allOf", ()) if "$ref" in each), "")
     if reference:
         out += text(1, reference)
     if format_ := found.get("format"):
@@ -56,11 +56,11 @@ def _schema(found: Mapping[str, Any]) -> bytes:
     if description := found.get("description"):
         out += text(4, description)
     out += b"".join(text(19, name) for name in found.get("required", ()))
-    if (values := found.get("additionalProperties")) is not None:
-        # A schema of them, or whether there may be any: a boolean, which is a number on the wire.
-        out += nested(
-            21, varint(2 << 3) + varint(int(values)) if isinstance(values, bool) else nested(1, _schema(values))
-        )
+    values = found.get("additionalProperties")
+    if isinstance(values, bool):
+        out += nested(21, varint(2 << 3) + varint(values))
+    elif values is not None:
+        out += nested(21, nested(1, _schema(values)))
     if type_ := found.get("type") or ("string" if "oneOf" in found else ""):
         out += nested(22, text(1, type_))
     if (items := found.get("items")) is not None:
