@@ -19,14 +19,8 @@ ORPHAN = "orphan"
 """The finalizer of what leaves its dependents in peace when it goes, unless the deletion says otherwise."""
 WATCHED = frozenset(
     (
-        "Namespace",
-        "ReplicationController",
-        "Service",
-        "Endpoints",
-        "PodDisruptionBudget",
-        "Fault",
-        "Pod",
-        "CustomObject",
+        *("Namespace", "ReplicationController", "Service", "Endpoints", "PodDisruptionBudget", "Fault", "Pod"),
+        *("ConfigMap", "Secret", "ServiceAccount", "CustomObject"),
     )
 )
 """Kinds whose objects the garbage collector follows and may delete."""

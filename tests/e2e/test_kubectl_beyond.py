@@ -68,6 +68,43 @@ def test_foreground_of_our_own_command(cluster: Cluster, kubectl: Kubectl) -> No
     kubectl.expect("delete configmap alone --cascade=foreground --timeout=5s", "deleted")
 
 
+WIDGETS = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: widgets.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {plural: widgets, singular: widget, kind: Widget}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+"""
+
+
+def test_foreground_of_kinds_that_users_define(cluster: Cluster, kubectl: Kubectl) -> None:
+    (kubectl.directory / "widgets.yaml").write_text(WIDGETS)
+    kubectl.expect("apply -f widgets.yaml", "created")
+    kubectl.expect("wait --for=condition=Established crd/widgets.example.com --timeout=10s", "condition met")
+    widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}}
+    (kubectl.directory / "widget.json").write_text(json.dumps(widget))
+    kubectl.expect("create -f widget.json", "created")
+    uid = kubectl.expect("get widget w -o jsonpath={.metadata.uid}", "-").out
+    owner = {"apiVersion": "example.com/v1", "kind": "Widget", "name": "w", "uid": uid, "blockOwnerDeletion": True}
+    meta = {"name": "part", "ownerReferences": [owner], "finalizers": ["example.com/hold"]}
+    part = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta}
+    (kubectl.directory / "part.json").write_text(json.dumps(part))
+    kubectl.expect("create -f part.json", "created")
+    kubectl.expect("delete widget w --cascade=foreground --wait=false", "deleted")
+    kubectl.expect("wait --for=jsonpath={.metadata.deletionTimestamp} cm/part --timeout=10s", "condition met")
+    kubectl.expect("get widget w -o jsonpath={.metadata.finalizers}", "foregroundDeletion")
+    kubectl.expect('patch cm part --type=merge -p \'{"metadata":{"finalizers":null}}\'', "patched")
+    kubectl.expect("wait --for=delete widget/w --timeout=10s", "")
+    kubectl.expect("delete -f widgets.yaml --cascade=foreground --timeout=20s", "deleted")
+
+
 @pytest.mark.parametrize("process", ["master", "manager"])
 def test_foreground_ends_though_a_process_was_killed(cluster: Cluster, kubectl: Kubectl, process: str) -> None:
     kubectl.expect("apply -f web.yaml", "created")

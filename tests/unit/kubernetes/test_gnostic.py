@@ -76,6 +76,11 @@ def test_a_schema() -> None:
     assert properties["e"] == {2: b"int-or-string", 22: gnostic.text(1, "string")}
 
 
+def test_whether_there_may_be_others() -> None:
+    (read,) = named(gnostic.definitions({"A": {"type": "object", "additionalProperties": True}})).values()
+    assert dict(fields(read))[21] == b"\x10\x01"
+
+
 def test_the_document_says_the_same_as_in_json() -> None:
     document = dict(
         fields(openapi.document(["v2"], "application/com.github.proto-openapi.spec.v2@v1.0+protobuf", OWN)[0])

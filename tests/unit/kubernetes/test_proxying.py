@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 
 import aiohttp
@@ -157,6 +158,15 @@ async def test_head_redirections_and_long_bodies(api: Api, backend: Agent) -> No
 
     async with api.session.post(f"https://{api.address}{PROXY}/", data=pieces()) as response:
         assert (await response.json())["body"] == "y" * 1_000_000
+
+
+async def test_packed_bodies_are_the_pods_business(api: Api, backend: Agent) -> None:
+    packed = {"Content-Encoding": "gzip"}
+    reply = await api.ask("POST", f"{PROXY}/", gzip.compress(b"hello"), headers=packed)
+    assert reply.body["body"] == "hello", "unpacked there, and once"
+    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Type: application/json\r\n\r\n"
+    async with await raw(backend, answer + gzip.compress(b'{"a":1}')):
+        assert (await api.get(f"{PROXY}/")).body == {"a": 1}
 
 
 async def test_a_reader_who_goes_ends_the_connection(api: Api, backend: Agent) -> None:
