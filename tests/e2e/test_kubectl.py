@@ -7,6 +7,7 @@ numbers in front are exit codes where 0 is not expected.
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import sys
 import time
@@ -368,6 +369,94 @@ def test_a_token_is_as_good_as_a_certificate(cluster: Cluster, kubectl: Kubectl,
     kubectl.expect(f"--kubeconfig {config} get nodes", "node-1 +Ready")
     config.write_text(config.read_text().replace("token: ", "token: x"))
     kubectl.expect(f"--kubeconfig {config} get nodes", "(?i)unauthorized|must be logged in", code=1)
+
+
+TYPED = {
+    "describe node": 4,
+    "-n typed describe pods": 2,
+    "-n typed describe rc web": 3,
+    "-n typed describe svc web": 3,
+    "-n typed describe configmap settings": 1,
+    "-n typed describe secret password": 1,
+    "-n typed describe serviceaccount robot": 1,
+    "-n typed describe pdb budget": 1,
+    "-n typed describe endpoints web": 1,
+    "-n typed create configmap settings --from-literal=a=b": 1,
+    "-n typed create secret generic password --from-literal=a=b": 1,
+    "-n typed create serviceaccount robot": 1,
+    "-n typed create pdb budget --selector=app=web --min-available=1": 1,
+    "create namespace typed": 1,
+    "auth can-i get pods": 1,
+    "auth whoami": 1,
+    "top nodes": 2,
+    "-n typed top pods": 1,
+    "cordon node-2": 0,
+    "drain node-2 --delete-emptydir-data --timeout=30s": 1,
+    "uncordon node-2": 0,
+}
+"""Commands that ask for protobuf, and how many answers in it they get at least."""
+
+
+def test_typed_commands_are_answered_in_protobuf(kubectl: Kubectl) -> None:
+    if "v1.2" in kubectl.run("version", "--client").out:
+        pytest.skip("this kubectl asks for JSON alone")
+    order = sorted(TYPED, key=lambda command: ("create namespace" not in command, "create" not in command))
+    for number, command in enumerate(order):
+        output = kubectl.run(*command.split(), "-v=8")
+        assert output.code == 0, output.err
+        responses = re.findall(r'"Response" .*?headers=<(.*?)\n >', output.err, re.DOTALL)
+        in_protobuf = [each for each in responses if "Content-Type: application/vnd.kubernetes.protobuf" in each]
+        assert len(in_protobuf) >= TYPED[command], f"{command}\n{output.err}"
+        if number == 0:
+            kubectl.expect("-n typed apply -f web.yaml", "created")
+            kubectl.expect("-n typed wait --for=condition=Ready pod -l app=web --timeout=20s", "condition met")
+    missing = kubectl.run("-n", "typed", "create", "configmap", "settings")
+    assert missing.err == 'error: failed to create configmap: configmaps "settings" already exists\n'
+    kubectl.expect("delete namespace typed", "deleted")
+
+
+def test_whoever_changes_what_was_applied_is_in_the_way(cluster: Cluster, kubectl: Kubectl) -> None:
+    web = yaml.safe_load(WEB)["items"][0]
+    web["metadata"]["name"] = "owned"
+    wanted = json.dumps(web)
+    kubectl.expect("apply --server-side -f -", "serverside-applied", stdin=wanted)
+    cluster.podium("scale", "rc/owned", "--replicas", "3")
+    cluster.podium("label", "rc/owned", "app=else", "--overwrite")
+    told = kubectl.expect("apply --server-side -f -", "Apply failed with 2 conflicts", code=1, stdin=wanted).err
+    assert 'conflicts with "podium" using v1:\n- .metadata.labels.app\n- .spec.replicas' in told
+    kubectl.expect("apply --server-side --force-conflicts -f -", "serverside-applied", stdin=wanted)
+    kubectl.expect("scale rc owned --replicas=4", "scaled")
+    told = kubectl.expect("apply --server-side -f -", "Apply failed with 1 conflict", code=1, stdin=wanted).err
+    assert 'conflict with "kubectl" with subresource "scale" using v1: .spec.replicas' in told
+    del web["spec"]["replicas"]
+    kubectl.expect("apply --server-side -f -", "serverside-applied", stdin=json.dumps(web))
+    kubectl.expect("get rc owned -o jsonpath={.spec.replicas}", "^4$")
+    shown = kubectl.expect("get rc owned -o json --show-managed-fields", '"managedFields"').out
+    managers = {
+        (each["manager"], each["operation"], each.get("subresource", ""))
+        for each in json.loads(shown)["metadata"]["managedFields"]
+    }
+    assert managers == {("kubectl", "Apply", ""), ("kubectl", "Update", "scale"), ("controllers", "Update", "status")}
+    status = {"apiVersion": "v1", "kind": "ReplicationController", "metadata": {"name": "owned"}}
+    status["status"] = {"conditions": [{"type": "Odd", "status": "True"}]}
+    command = "apply --server-side --subresource=status --field-manager=robot -f -"
+    kubectl.expect(command, "serverside-applied", stdin=json.dumps(status))
+    kubectl.expect("get rc owned -o jsonpath={.status.conditions[0].type}", "^Odd$")
+    kubectl.expect("delete rc owned", "deleted")
+
+
+def test_what_kubectl_has_applied_itself_it_can_apply_by_the_server(kubectl: Kubectl) -> None:
+    def settings(value: str) -> str:
+        return f"{{apiVersion: v1, kind: ConfigMap, metadata: {{name: moved}}, data: {{a: {value}, b: {value}}}}}"
+
+    kubectl.expect("apply -f -", "created", stdin=settings("one"))
+    kubectl.expect("apply --server-side -f -", "serverside-applied", stdin=settings("two"))
+    kubectl.expect("apply -f -", "configured", stdin=settings("three"))
+    kubectl.expect("apply --server-side -f -", "serverside-applied", stdin=settings("four"))
+    kubectl.expect("get configmap moved -o jsonpath={.data}", '"a":"four","b":"four"')
+    other = "apply --server-side --field-manager=other -f -"
+    kubectl.expect(other, 'conflicts with "kubectl"', code=1, stdin=settings("five"))
+    kubectl.expect("delete configmap moved", "deleted")
 
 
 def test_another_kubectl_of_the_machine_works_as_well(cluster: Cluster, kubectl: Kubectl, tmp_path: Path) -> None:
