@@ -62,7 +62,21 @@ def apply(
         is_key = len(path) > 1 and path[-2].startswith("k:") and path[-1][2:] in json.loads(path[-2][2:])
         if path not in others and not is_key and not any(_is_below(other, path) for other in others | paths):
             _remove(merged, path, shape)
+    if manager == Manager(_KUBECTL, APPLY):
+        _remember(merged, wanted)
     return _tracked(merged, {**managers, manager: paths}, live, now)
+
+
+def _remember(merged: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """This is what `kubectl apply` without --server-side is to think that was applied last: so it goes on from here."""
+    metadata = merged.get("metadata", {})
+    annotations = metadata.get("annotations") or {}
+    if LAST_APPLIED not in annotations:
+        return
+    said = copy.deepcopy(wanted)
+    said.get("metadata", {}).get("annotations", {}).pop(LAST_APPLIED, None)
+    text = json.dumps(said, sort_keys=True, separators=(",", ":")) + "\n"
+    merged["metadata"] = {**metadata, "annotations": {**annotations, LAST_APPLIED: text}}
 
 
 def _may_take_over(

@@ -10,6 +10,7 @@ import json
 import re
 import ssl
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -54,6 +55,16 @@ spec:
   - {name: side, command: [sh, -c, "echo aside; exec sleep 1000"]}
 """
 
+EVENT = {
+    "apiVersion": "v1",
+    "kind": "Event",
+    "metadata": {"name": "seen.1"},
+    "involvedObject": {"kind": "Pod", "namespace": "default", "name": "seen"},
+    "type": "Normal",
+    "reason": "Odd",
+    "message": "it was",
+    "lastTimestamp": "2026-01-01T00:00:00Z",
+}
 SVC_PATCH = """-n life patch svc web -p '{"spec":{"selector":{"app":"web"}}}'"""
 
 Story = list[tuple[str, str] | tuple[str, str, int]]
@@ -446,17 +457,39 @@ def test_whoever_changes_what_was_applied_is_in_the_way(cluster: Cluster, kubect
 
 
 def test_what_kubectl_has_applied_itself_it_can_apply_by_the_server(kubectl: Kubectl) -> None:
-    def settings(value: str) -> str:
-        return f"{{apiVersion: v1, kind: ConfigMap, metadata: {{name: moved}}, data: {{a: {value}, b: {value}}}}}"
+    def settings(**data: str) -> str:
+        return json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "moved"}, "data": data})
 
-    kubectl.expect("apply -f -", "created", stdin=settings("one"))
-    kubectl.expect("apply --server-side -f -", "serverside-applied", stdin=settings("two"))
-    kubectl.expect("apply -f -", "configured", stdin=settings("three"))
-    kubectl.expect("apply --server-side -f -", "serverside-applied", stdin=settings("four"))
-    kubectl.expect("get configmap moved -o jsonpath={.data}", '"a":"four","b":"four"')
+    kubectl.expect("apply -f -", "created", stdin=settings(a="1", b="1"))
+    kubectl.expect("apply --server-side -f -", "serverside-applied", stdin=settings(a="2", b="2", c="2"))
+    kubectl.expect("apply -f -", "configured", stdin=settings(a="3", b="3"))
+    kubectl.expect("get configmap moved -o jsonpath={.data}", '^{"a":"3","b":"3"}$')
+    kubectl.expect("apply --server-side -f -", "serverside-applied", stdin=settings(a="4", b="4"))
     other = "apply --server-side --field-manager=other -f -"
-    kubectl.expect(other, 'conflicts with "kubectl"', code=1, stdin=settings("five"))
+    kubectl.expect(other, 'conflicts with "kubectl"', code=1, stdin=settings(a="5", b="5"))
     kubectl.expect("delete configmap moved", "deleted")
+
+
+def test_events_are_watched_in_protobuf(kubectl: Kubectl) -> None:
+    watching = kubectl.start("events", "--watch", "-v=8")
+    too_long = threading.Timer(30.0, watching.kill)
+    too_long.start()
+    try:
+        assert watching.stdout is not None
+        said = ""
+        for line in watching.stdout:
+            said += line
+            if "Content-Type: application/vnd.kubernetes.protobuf;stream=watch" in line:
+                kubectl.expect("create -f -", "created", stdin=json.dumps(EVENT))
+            if re.match(r"\S+ +Normal +Odd +Pod/seen +it was", line):
+                break
+        else:
+            raise AssertionError(f"the event was not told:\n{said}")
+    finally:
+        too_long.cancel()
+        watching.terminate()
+        watching.wait(10)
+        watching.stdout.close()  # type: ignore[union-attr]
 
 
 def test_another_kubectl_of_the_machine_works_as_well(cluster: Cluster, kubectl: Kubectl, tmp_path: Path) -> None:

@@ -177,6 +177,7 @@ def test_what_kubectl_applied_itself_before_is_no_conflict_for_it() -> None:
     wanted = pod({"a": "c"}, containers=[container("main", image="2")])
     taken = apply(live("1"), wanted, "kubectl")
     assert taken["metadata"]["labels"] == {"a": "c"}
+    assert json.loads(taken["metadata"]["annotations"][applying.LAST_APPLIED]) == wanted, "kubectl goes on from here"
     assert ".metadata.labels.a" not in owned(taken)["before-first-apply Update"]
     for name, there in (("other", "1"), ("kubectl", "changed since")):
         with pytest.raises(Conflict, match="before-first-apply"):
