@@ -2,7 +2,7 @@
 
     /openapi/v3                 an index: a document for each group and version
     /openapi/v3/api/v1          schemas of its kinds, and which paths there are
-    /openapi/v2                 the paths alone, in protobuf (nothing else is read by kubectl); or all of it as JSON
+    /openapi/v2                 all of it in one, in protobuf (kubectl reads nothing else), or as JSON
 
 kubectl asks these before it sends anything: whether the server validates fields itself (a PATCH with the parameter
 fieldValidation), which lists are maps in disguise, and what `explain` shows. Fields of Kubernetes that Podium does not
@@ -25,6 +25,7 @@ from cluster.api.list_keys import merge_key, merges_values
 from cluster.kubernetes import openapi_custom
 from cluster.kubernetes.catalog import OWN, Catalog
 from cluster.kubernetes.discovery import version as server_version
+from cluster.kubernetes.gnostic import definitions, extension, nested, text
 from cluster.kubernetes.patching import APPLY, JSON_PATCH, MERGE, STRATEGIC
 from cluster.kubernetes.paths import NoSuchPath
 from cluster.kubernetes.resources import RESOURCES, Resource
@@ -336,34 +337,12 @@ def _value(field: FieldDescriptor, prefix: str, inner: list[Descriptor]) -> dict
     return dict(_SCALARS.get(field.cpp_type, {"type": "string"}))
 
 
-# --- version 2 in protobuf (gnostic's openapi.v2.Document): just enough of it, written by hand
-
-
-def _bytes(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _text(number: int, text: str) -> bytes:
-    return _bytes(number, text.encode())
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _extension(name: str, yaml: str) -> bytes:
-    """NamedAny: a vendor extension, whose value is YAML."""
-    return _bytes(13, _text(1, name) + _bytes(2, _text(2, yaml)))
+# --- version 2 in protobuf (gnostic's openapi.v2.Document): just enough of it
 
 
 def _query_parameter(name: str) -> bytes:
     """ParametersItem.parameter.non_body_parameter.query_parameter_sub_schema."""
-    return _bytes(8, _bytes(1, _bytes(2, _bytes(3, _text(2, "query") + _text(4, name) + _text(6, "string")))))
+    return nested(8, nested(1, nested(2, nested(3, text(2, "query") + text(4, name) + text(6, "string")))))
 
 
 def _v2_protobuf(catalog: Catalog) -> bytes:
@@ -373,10 +352,11 @@ def _v2_protobuf(catalog: Catalog) -> bytes:
         for path, is_home in _collections(row):
             if not is_home:
                 continue
-            operation = b"".join(_text(7, media) for media in _patches(row))
+            operation = b"".join(text(7, media) for media in _patches(row))
             operation += b"".join(_query_parameter(name) for name in ("dryRun", "fieldManager", "fieldValidation"))
-            operation += _extension("x-kubernetes-action", "patch\n")
-            operation += _extension("x-kubernetes-group-version-kind", gvk)
-            paths += _bytes(2, _text(1, f"{path}/{{name}}") + _bytes(2, _bytes(7, operation)))
+            operation += extension(13, "x-kubernetes-action", "patch\n")
+            operation += extension(13, "x-kubernetes-group-version-kind", gvk)
+            paths += nested(2, text(1, f"{path}/{{name}}") + nested(2, nested(8, operation)))
     info = _info()
-    return _text(1, "2.0") + _bytes(2, _text(1, info["title"]) + _text(2, info["version"])) + _bytes(8, paths)
+    head = text(1, "2.0") + nested(2, text(1, info["title"]) + text(2, info["version"]))
+    return head + nested(8, paths) + nested(9, definitions(_schemas(catalog.rows, "#/definitions/", 2)))

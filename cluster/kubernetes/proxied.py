@@ -3,9 +3,10 @@
     /api/v1/namespaces/NS/pods/[SCHEME:]NAME[:PORT]/proxy/PATH
     /api/v1/namespaces/NS/services/[SCHEME:]NAME[:PORT]/proxy/PATH
 
-Of a pod, PORT is a number, or else the first port that a container declares, or 80; of a service, a number or a name of
-one of its ports, or the one without a name. What comes after /proxy is the pod's own business, and goes on as it was
-sent; where it goes to is never read from it. Only pods are reached: endpoints that name no pod are nobody's. Pure.
+SCHEME is http or https. Of a pod, PORT is a number, or else the first port that a container declares, or 80; of a
+service, a number or a name of one of its ports, or the one without a name. What comes after /proxy is the pod's own
+business, and goes on as it was sent; where it goes to is never read from it. Only pods are reached: endpoints that name
+no pod are nobody's. Pure.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Wanted:
     """The path up to /proxy, as it was sent."""
     path: str
     """What comes after it, as it was sent but for encoded slashes; at least "/"."""
+    tls: bool = False
+    """Whether the pod is spoken to in HTTPS."""
 
 
 def wanted_of(raw_path: str) -> Wanted | None:
@@ -67,11 +70,9 @@ def wanted_of(raw_path: str) -> Wanted | None:
     name, port = (*pieces, "")[:2]
     if len(pieces) > 2 or scheme not in ("", "http", "https") or not name:
         raise BadRequest(f'invalid {kind[:-1]} request "{what[:100]}"')
-    if scheme == "https":
-        raise BadRequest(f'invalid {kind[:-1]} request "{what[:100]}": pods are spoken to in plain HTTP only')
     if not path.isascii() or not path.isprintable():
         raise BadRequest("the path holds what cannot be in one")
-    return Wanted(kind, parts[3], name, port, prefix, path)
+    return Wanted(kind, parts[3], name, port, prefix, path, tls=scheme == "https")
 
 
 def port_of(pod: core.Pod, wanted: str) -> int:
@@ -137,7 +138,7 @@ def returned(headers: Iterable[tuple[str, str]], host: str, prefix: str) -> list
         if name.lower() in _HOP_BY_HOP | named:
             continue
         if name.lower() == "location":
-            for start in (f"http://{host}/", f"//{host}/"):
+            for start in (f"http://{host}/", f"https://{host}/", f"//{host}/"):
                 value = value.replace(start, "/", 1) if value.startswith(start) else value
             if value.startswith("/") and not value.startswith("//"):
                 value = prefix + value

@@ -27,6 +27,7 @@ from cluster.kubernetes.call import Call
 from cluster.kubernetes.paths import Target
 from cluster.kubernetes.pod_streams import agent_of
 from cluster.kubernetes.resources import BY_KIND
+from cluster.kubernetes.tls_line import Line, TlsLine
 from cluster.pb.v1 import core_pb2 as core
 
 MAX_WAITING = 16
@@ -51,8 +52,11 @@ async def proxy(call: Call, wanted: proxied.Wanted, request: web.BaseRequest, rn
         line = _Line(agent, call, proxied.port_of(pod, port))
         async with aclosing(line):
             await line.open()
-            host = f"{pod.status.podIP}:{line.port}"
-            return await _Exchange(wanted, request, line, host).run()
+            carrier: Line = line
+            if wanted.tls:
+                carrier = tls = TlsLine(line)
+                await tls.open()
+            return await _Exchange(wanted, request, carrier, f"{pod.status.podIP}:{line.port}").run()
     finally:
         await agent.close()
 
@@ -118,7 +122,7 @@ class _Exchange:
 
     wanted: proxied.Wanted
     request: web.BaseRequest
-    line: _Line
+    line: Line
     host: str
     """The pod's address and port."""
 

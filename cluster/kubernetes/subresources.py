@@ -47,6 +47,8 @@ async def evict(call: Call) -> Answer:
     eviction = body_of(call, bodies.Eviction, "Eviction")
     check_name(call, eviction.metadata)
     options = eviction.deleteOptions
+    if options.propagationPolicy not in ("", "Background") or options.orphanDependents:
+        raise Invalid("deleteOptions.propagationPolicy: an eviction is a deletion in the background")
     call = dry(call, options)
     operation = operations.evict(
         Key("Pod", call.namespace, call.target.name),

@@ -6,7 +6,8 @@ built once more, with the fields that are missing. Names, numbers and types are 
 
     whole("Pod")                                     a class of messages like core.Pod, whose spec has hostNetwork too
 
-Fields of volumes that Kubernetes itself has given up (gcePersistentDisk, flocker ...) are not among them. Pure.
+Fields of volumes that Kubernetes itself has given up (gcePersistentDisk, flocker ...) are not among them, nor some that
+are newer (hostUsers, resourceClaims ...): those are known in JSON only. Pure.
 """
 
 from __future__ import annotations

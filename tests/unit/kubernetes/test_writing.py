@@ -176,6 +176,17 @@ async def test_what_is_carried_out_otherwise_is_warned_of(api: Api) -> None:
     assert (await api.ask("POST", "/api/v1/namespaces/default/serviceaccounts", unnamed)).code == 422
 
 
+async def test_newer_fields_of_kubernetes_are_kept_with_a_warning(api: Api) -> None:
+    newer = manifest(hostUsers=True, os={"name": "linux"}, resourceClaims=[{"name": "gpu"}])
+    reply = await api.ask("POST", f"{PODS}?fieldValidation=Strict", newer)
+    assert reply.code == 201, reply.body
+    warned = "\n".join(reply.headers.getall("Warning"))
+    for field in ("spec.hostUsers", "spec.os", "spec.resourceClaims"):
+        assert field in warned
+    shown = (await api.get(f"{PODS}/web")).body["spec"]
+    assert (shown["hostUsers"], shown["os"], shown["resourceClaims"]) == (True, {"name": "linux"}, [{"name": "gpu"}])
+
+
 async def test_update(api: Api, cluster: MemoryCluster) -> None:
     cluster.put(pod("web"))
     shown = (await api.get(f"{PODS}/web")).body
@@ -364,6 +375,8 @@ async def test_evict(api: Api, cluster: MemoryCluster) -> None:
     assert (refused.code, refused.reason) == (429, "TooManyRequests")
     assert refused.headers["Retry-After"]
     assert (await api.ask("POST", f"{PODS}/web/eviction", {**body, "deleteOptions": {"dryRun": ["All"]}})).code == 201
+    orphaning = {**body, "deleteOptions": {"propagationPolicy": "Orphan"}}
+    assert (await api.ask("POST", f"{PODS}/web/eviction", orphaning)).code == 422
     assert cluster.find(core.Pod, "web") is not None
     reply = await api.ask("POST", f"{PODS}/web/eviction", body)
     assert (reply.code, reply.body["status"]) == (201, "Success")
