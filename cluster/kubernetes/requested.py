@@ -88,6 +88,8 @@ def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | Non
     obj = reading.object
     if row.custom is None:
         warnings += aside.keep(obj, reading.not_carried_out, kept)
+        if call.target.subresource == "status":
+            obj.metadata.annotations.setdefault(aside.ANNOTATION, "{}")  # nothing is aside of this status any more
     if strictness == "Ignore":
         warnings = []
     check_name(call, obj.metadata)

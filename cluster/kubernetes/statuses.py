@@ -32,6 +32,8 @@ _AS_KUBERNETES: dict[type[ApiError], tuple[str, int]] = {
     StoreRewound: ("Expired", 410),
 }
 _RETRY_AFTER_S = 1
+_FIELD = re.compile(r"([a-z][A-Za-z0-9]*(?:\.[A-Za-z0-9]+|\[[^\]]*\])*): (.+)", re.DOTALL)
+"""spec.replicas: must be ..."""
 _BEGINNING = re.compile(r'[A-Za-z0-9.-]+ "([^"]+)" (?:is invalid|already exists)')
 
 
@@ -73,9 +75,11 @@ def failure(error: ApiError, target: Target | None = None) -> dict[str, Any]:
             details["group"] = target.resource.group
         details["kind"] = target.resource.kind.name if isinstance(error, Invalid) else target.resource.plural
     causes = error.causes
-    if isinstance(error, Invalid) and details and not causes:
-        # kubectl says what it is about and the causes, and never the message.
-        causes = (FieldError("", _BEGINNING.sub("", error.message).lstrip(": "), ""),)
+    if isinstance(error, Invalid) and not causes:
+        # kubectl says what it is about and the causes, and not the message; or the message, if there is nothing else.
+        found = _FIELD.match(_BEGINNING.sub("", error.message).removeprefix(": "))
+        causes = (FieldError(found[1], found[2]),) if found is not None else ()
+        details = details if causes else {}
     if causes:
         details["causes"] = [
             {

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+from cluster.api import aside
 from cluster.api.conditions import get_condition, set_condition
 from cluster.api.defaults import apply_defaults
 from cluster.api.errors import Aborted, AlreadyExists, ApiError, BadRequest, Conflict, Internal, Invalid, NotFound
@@ -314,6 +315,7 @@ class Commands:
             new, core.CustomObject
         ):  # its definition says whether it is apart
             _copy_status(new, old)
+            aside.take_status(new, old)
         apply_defaults(new)
         problems = self._admission.before_update(stage, new, old)
         authorize_write(writer.identity, verb, version.key.kind, old, new, Facts(stage, self._prefixes))
@@ -339,6 +341,8 @@ class Commands:
             return self._replace_custom_status(stage, version, new, given, writer)
         of_others = _conditions_of_others(new, writer)
         _copy_status(new, given)
+        if aside.has_aside(given):  # whoever knows nothing of such fields changes none of them
+            aside.take_status(new, given)
         for condition in of_others:
             if get_condition(new.status, condition.type) is None:  # type: ignore[union-attr, arg-type]
                 new.status.conditions.append(condition)  # type: ignore[union-attr, arg-type]

@@ -6,6 +6,7 @@ from typing import cast
 
 import pytest
 
+from cluster.api.aside import ANNOTATION
 from cluster.api.errors import (
     AlreadyExists,
     BadRequest,
@@ -206,6 +207,23 @@ class WriteContract:
         updated = cast(core.ReplicationController, after_status)
         assert (updated.spec.replicas, updated.status.replicas) == (5, 2)
         assert "x" not in updated.metadata.labels
+
+    async def test_what_is_aside_of_the_status_is_written_with_the_status(self, client: ClusterClient) -> None:
+        """See cluster.api.aside."""
+        (created,) = await write(client, operations.create(controller()))
+        found = cast(core.ReplicationController, created)
+        found.metadata.ClearField("resourceVersion")
+        found.metadata.annotations[ANNOTATION] = '{"spec.x":1,"status.y":1}'
+        (after_spec,) = await write(client, operations.update(found))
+        assert after_spec.metadata.annotations[ANNOTATION] == '{"spec.x":1}'
+        found.metadata.annotations[ANNOTATION] = '{"spec.x":2,"status.y":2}'
+        (after_status,) = await write(client, operations.update_status(found))
+        assert after_status.metadata.annotations[ANNOTATION] == '{"spec.x":1,"status.y":2}'
+        del found.metadata.annotations[ANNOTATION]
+        (unknowing,) = await write(client, operations.update_status(found))
+        assert unknowing.metadata.annotations[ANNOTATION] == '{"spec.x":1,"status.y":2}'
+        (after_spec,) = await write(client, operations.update(found))
+        assert after_spec.metadata.annotations[ANNOTATION] == '{"status.y":2}'
 
     async def test_the_generation_counts_changes_of_the_spec_only(self, client: ClusterClient) -> None:
         (created,) = await write(client, operations.create(controller()))

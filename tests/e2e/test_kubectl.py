@@ -22,7 +22,7 @@ import yaml
 
 from cluster.testing import Cluster
 from tests.e2e.conftest import assert_nothing_left
-from tests.kit.kubectl import OLD, Kubectl, binaries
+from tests.kit.kubectl import OLD, Kubectl, binaries, minor_of
 
 WEB = """
 apiVersion: v1
@@ -65,6 +65,13 @@ EVENT = {
     "message": "it was",
     "lastTimestamp": "2026-01-01T00:00:00Z",
 }
+STATUS = """'{"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}}'"""
+ROLE = """
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: r, namespace: default}
+rules: []
+"""
 SVC_PATCH = """-n life patch svc web -p '{"spec":{"selector":{"app":"web"}}}'"""
 
 Story = list[tuple[str, str] | tuple[str, str, int]]
@@ -72,7 +79,7 @@ Story = list[tuple[str, str] | tuple[str, str, int]]
 STORIES: dict[str, Story] = {
     "the cluster": [
         ("version", r"Server Version: v1\.\d+\.\d+\+podium"),
-        ("cluster-info", r"Kubernetes control plane is running at https://127\."),
+        ("cluster-info", r"Kubernetes control plane\S* is running at \S*https://127\.\d+\.0\.251:6443"),
         ("get --raw /healthz", r"^ok$"),
         ("get --raw /readyz", r"^ok$"),
         ("get --raw /version", r'"gitVersion"'),
@@ -83,12 +90,23 @@ STORIES: dict[str, Story] = {
         ("auth can-i create deployments.apps", r"^no", 1),
         ("auth can-i --list", r"^pods +\[\] +\[\] +\[create delete"),
         ("auth whoami", r"^Username +admin$"),
+        ("get pods --as=bob", r"Forbidden.*cannot impersonate", 1),
+        ("auth reconcile -f role.yaml", r"could not find the requested resource", 1),
+        ("certificate approve x", r"the server doesn't have a resource type \"certificatesigningrequests\"", 1),
+        ("config view -o jsonpath={.current-context}", r"^podium-"),
+        ("get --raw /api/v1/namespaces/default", r'^\{"apiVersion":"v1","kind":"Namespace"'),
         ("get --raw /nothing", r"could not find the requested resource|page not found", 1),
         ("get nothing", r"the server doesn't have a resource type \"nothing\"", 1),
     ],
     "nodes": [
         ("get nodes", r"^NAME +STATUS +ROLES +AGE +VERSION\s+node-1 +Ready"),
-        ("get nodes -o wide", r"INTERNAL-IP +EXTERNAL-IP +OS-IMAGE +KERNEL-VERSION +CONTAINER-RUNTIME"),
+        (
+            "get nodes -o wide",
+            (
+                r"INTERNAL-IP +EXTERNAL-IP +OS-IMAGE +KERNEL-VERSION +CONTAINER-RUNTIME\n"
+                r"node-1 +Ready +<none> +\d+s +podium-\S+ +127\.\S+ +<none> .+ process://\S+$"
+            ),
+        ),
         ("get node node-1 -o jsonpath='{.status.conditions[?(@.type==\"Ready\")].status}'", r"^True$"),
         ("describe node node-1", r"(?s)Name: +node-1.*Capacity:.*cpu:.*Non-terminated Pods:"),
         ("label node node-1 disk=ssd", r"node/node-1 labeled"),
@@ -123,10 +141,23 @@ STORIES: dict[str, Story] = {
         ("-n life describe rc web", r"(?s)Replicas: +2 current / 2 desired.*SuccessfulCreate"),
         ("-n life describe svc web", r"(?s)Selector: +app=web.*Port: +http +80/TCP.*TargetPort: +8080/TCP"),
         ("-n life top pods", r"^web-\S+ +\d+m +\d+Mi"),
-        ("-n life get endpointslices", r"^web-0|No resources"),
+        (
+            "-n life get endpointslices",
+            r"^NAME +ADDRESSTYPE +PORTS +ENDPOINTS +AGE\nweb-0 +IPv4 +8080 +127\.\S+,127\.\S+",
+        ),
+        ("-n life get endpointslices --field-selector metadata.name=web-1", r"\ANo resources found"),
+        ("-n life get pods.metrics.k8s.io", r"^NAME +CPU +MEMORY +WINDOW\nweb-\S+ +\d+n +\d+Ki +"),
         (
             "-n life describe pods -l app=web",
             r"(?s)Name: +web-.*Status: +Running.*Controlled By: +ReplicationController/web",
+        ),
+        (
+            "-n life diff -f web3.yaml",
+            (
+                r"(?s)\n-  generation: 1\n\+  generation: 2\n(?!.*\n[-+]  (?:actor|resourceVersion|  reason))"
+                r".*\n-  replicas: 2\n\+  replicas: 3\n"
+            ),
+            1,
         ),
         ("-n life scale rc web --replicas=3", r"replicationcontroller/web scaled"),
         ("-n life scale rc web --current-replicas=1 --replicas=5", r"Expected replicas to be 1, was 3", 1),
@@ -144,6 +175,11 @@ STORIES: dict[str, Story] = {
         (SVC_PATCH, r"service/web patched"),
         (SVC_PATCH, r"service/web patched \(no change\)"),
         (
+            '-n life patch rc web --type=json -p \'[{"op":"test","path":"/spec/replicas","value":7}]\'',
+            r"The request is invalid: the patch does not apply: a test failed: 1 ",
+            1,
+        ),
+        (
             '-n life patch rc web --type=json -p \'[{"op":"replace","path":"/spec/replicas","value":2}]\'',
             r"replicationcontroller/web patched",
         ),
@@ -155,6 +191,16 @@ STORIES: dict[str, Story] = {
         ("-n life replace -f web.yaml", r"(?s)replicationcontroller/web replaced.*service/web replaced"),
         ("-n life apply -f web.yaml --dry-run=server", r"\(server dry run\)"),
         ("-n life rollout restart rc/web", r"(?i)not supported", 1),
+        ("-n life rollout status rc/web", r"no status viewer has been implemented for ReplicationController", 1),
+        ("-n life set image rc/web main=host", r"replicationcontroller/web image updated"),
+        ("-n life set image rc/web nope=host", r'unable to find container named "nope"', 1),
+        ("-n life set serviceaccount rc/web robot", r"(?s)Warning: .*not carry out.*serviceaccount updated"),
+        ("-n life get rc web -o jsonpath={.spec.template.spec.serviceAccountName}", r"\Arobot\Z"),
+        ("-n life apply set-last-applied --create-annotation -f web.yaml", r"replicationcontroller/web configured"),
+        ("-n life exec rc/web -- echo by its controller", r"\Aby its controller\n\Z"),
+        ("-n life logs rc/web", r"(?s)\A.*ready\n"),
+        ("-n life logs -l app=web --prefix --tail=1", r"^\[pod/web-\S+/main\] ready$"),
+        ("-n life autoscale rc web --max=3", r"(?i)^error[: ]", 1),
         ("-n life get events --field-selector involvedObject.name=web", r"SuccessfulCreate"),
         ("-n life events", r"^LAST SEEN +TYPE +REASON +OBJECT +MESSAGE"),
         ("-n life delete rc web --cascade=orphan", r'replicationcontroller "web" deleted'),
@@ -194,12 +240,25 @@ STORIES: dict[str, Story] = {
         ("explain pod --recursive", r"(?s)containers\s+<\[\]Container>.*readinessProbe\s+<Probe>"),
         ("delete pod lone --timeout=20s", r'pod "lone" deleted'),
         ("run one --image=x --command --dry-run=client -o yaml -- sleep 9", r"kind: Pod"),
+        ("run done --image=host --restart=Never --attach --rm --command -- sh -c 'echo out; exit 4'", r"^out$", 4),
+        ("run done --image=host --restart=Never --command -- sh -c 'exit 4'", r"pod/done created"),
+        ("wait --for=jsonpath={.status.phase}=Failed pod/done --timeout=20s", r"pod/done condition met"),
+        ("get pod done", r"^done +0/1 +Error +0 +\d+s"),
+        ("get pods --field-selector=status.phase=Failed -o name", r"\Apod/done\n\Z"),
+        ("delete pod done", r'pod "done" deleted'),
         ("run one --image=x --labels=a=b -- sleep 9", r"pod/one created"),
         ("get pod one", r"one +0/1 +Pending"),
         ("delete pod one --grace-period=0 --force", r'pod "one" force deleted'),
     ],
     "configuration": [
+        (
+            "create configmap c --from-literal=a=b --from-literal=c=d --dry-run=server -o yaml",
+            r"(?s)\A(?!.*resourceVersion).*kind: ConfigMap.*name: c\n",
+        ),
+        ("get configmap c", r'configmaps "c" not found', 1),
         ("create configmap c --from-literal=a=b --from-literal=c=d", r"configmap/c created"),
+        ("annotate configmap c x=dry --dry-run=server", r"configmap/c annotated \(server dry run\)"),
+        ("annotate configmap c x=real -o jsonpath={.metadata.annotations.x}", r"\Areal\Z"),
         ("get configmap c", r"^c +2 +\d+s"),
         ("get cm c -o jsonpath={.data.a}", r"^b$"),
         ("describe cm c", r"(?s)Name: +c.*a:\n----\nb"),
@@ -216,6 +275,11 @@ STORIES: dict[str, Story] = {
         ("describe pc high", r"Value: +1000"),
         ("create service clusterip plain --tcp=80:8080", r"service/plain created"),
         ("get svc plain -o jsonpath={.spec.ports[0].targetPort}", r"^8080$"),
+        ("apply --prune -l pruned=yes --prune-allowlist=core/v1/ConfigMap -f two.yaml", r"configmap/two created"),
+        ("apply --prune -l pruned=yes --prune-allowlist=core/v1/ConfigMap -f one.yaml", r"configmap/two pruned"),
+        ("delete cm one", r"deleted"),
+        (f"patch svc plain --subresource=status --type=merge -p {STATUS}", r"Warning: status.loadBalancer"),
+        ("get svc plain -o jsonpath={.status.loadBalancer.ingress[0].ip}", r"\A192.0.2.1\Z"),
         ("delete cm/c secret/s pdb/b pc/high svc/plain", r'(?s)configmap "c" deleted.*service "plain" deleted'),
         ("create serviceaccount robot", r"(?s)Warning: it is kept for Kubernetes' tools.*serviceaccount/robot created"),
         ("get sa robot", r"^robot +0 +\d+s"),
@@ -260,8 +324,13 @@ FILES = {
     "extra.yaml": POD.replace("name: lone,", "name: extra,").replace("spec:", "spec:\n  hostNetwork: true", 1),
     "invalid.yaml": POD.replace("name: lone,", "name: bad,").replace("spec:", "spec:\n  restartPolicy: Sometimes", 1),
     "broken.yaml": "a: b: c",
-    "mine.yaml": "{apiVersion: v1, kind: ConfigMap, metadata: {name: shared}, data: {a: mine, b: mine}}",
-    "theirs.yaml": "{apiVersion: v1, kind: ConfigMap, metadata: {name: shared}, data: {a: theirs, c: theirs}}",
+    "web3.yaml": WEB.replace("replicas: 2", "replicas: 3"),
+    "role.yaml": ROLE,
+    "one.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: one, labels: {pruned: 'yes'}}\n",
+    "two.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: two, labels: {pruned: 'yes'}}\n",
+    # What begins with a brace, kubectl before 1.33 takes for JSON.
+    "mine.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: shared}\ndata: {a: mine, b: mine}\n",
+    "theirs.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: shared}\ndata: {a: theirs, c: theirs}\n",
 }
 
 
@@ -273,18 +342,50 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     assert_nothing_left(home)
 
 
-@pytest.fixture(scope="module")
-def kubectl(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
-    directory = tmp_path_factory.mktemp("kubectl-home")
+def with_files(cluster: Cluster, directory: Path, binary: str = "") -> Kubectl:
     for name, text in FILES.items():
         (directory / name).write_text(text)
-    return Kubectl(cluster, directory)
+    return Kubectl(cluster, directory, binary)
+
+
+@pytest.fixture(scope="module")
+def kubectl(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
+    return with_files(cluster, tmp_path_factory.mktemp("kubectl-home"))
+
+
+OTHERS = [
+    binary
+    for binary in binaries()
+    if Path(binary).parent != Path(sys.executable).parent and Path(binary) != OLD  # which has a test of its own
+]
+
+
+@pytest.fixture(scope="module")
+def older(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
+    """Another kubectl that knows all the commands: 1.32 if the machine has it."""
+    able = [binary for binary in OTHERS if minor_of(binary) >= 28]
+    if not able:
+        pytest.skip("this machine has no other kubectl of 1.28 or later")
+    return with_files(
+        cluster,
+        tmp_path_factory.mktemp("older-home"),
+        min(able, key=lambda each: (abs(minor_of(each) - 32), -len(each))),
+    )
+
+
+def tell(kubectl: Kubectl, story: str) -> None:
+    for command, pattern, *code in STORIES[story]:
+        kubectl.expect(command, pattern, code=code[0] if code else 0)
 
 
 @pytest.mark.parametrize("story", list(STORIES))
 def test_what_people_type(kubectl: Kubectl, story: str) -> None:
-    for command, pattern, *code in STORIES[story]:
-        kubectl.expect(command, pattern, code=code[0] if code else 0)
+    tell(kubectl, story)
+
+
+@pytest.mark.parametrize("story", list(STORIES))
+def test_an_older_kubectl_says_the_same(older: Kubectl, story: str) -> None:
+    tell(older, story)
 
 
 def test_there_are_a_hundred_commands() -> None:
@@ -552,23 +653,28 @@ def test_debians_kubectl(cluster: Cluster, kubectl: Kubectl, tmp_path: Path) -> 
     old.expect("delete pod lone --now", "deleted")
 
 
-def test_another_kubectl_of_the_machine_works_as_well(cluster: Cluster, kubectl: Kubectl, tmp_path: Path) -> None:
-    others = [binary for binary in binaries() if binary not in (kubectl.binary, str(OLD))]
-    if not others:
+@pytest.mark.parametrize("binary", OTHERS or [""], ids=lambda binary: Path(binary).name)
+def test_every_kubectl_of_the_machine_works_as_well(cluster: Cluster, tmp_path: Path, binary: str) -> None:
+    if not binary:
         pytest.skip("this machine has no other kubectl")
-    other = Kubectl(cluster, tmp_path, others[0])
+    other = Kubectl(cluster, tmp_path, binary)
     (tmp_path / "web.yaml").write_text(WEB)
+    namespace = f"of-{minor_of(binary)}-{OTHERS.index(binary)}"
+    within = f"-n {namespace}"
     other.expect("get nodes", "node-1 +Ready")
-    other.expect("apply -f web.yaml", "replicationcontroller/web created")
-    other.expect("create configmap other --from-literal=a=b", "configmap/other created")
-    other.expect("scale rc web --replicas=1", "scaled")
-    other.expect("wait --for=condition=Ready pod -l app=web --timeout=20s", "condition met")
-    name = other.expect("get pods -l app=web -o name", "pod/web").out.split()[0].removeprefix("pod/")
-    other.expect(f"exec {name} -- echo hello", "^hello$")
-    other.expect(f"exec -i {name} -- cat", r"\Athere\Z", stdin="there")
-    other.expect(f"logs {name}", "^ready$")
-    other.expect("delete -f web.yaml", "deleted")
-    other.expect("delete configmap other", "deleted")
+    other.expect(f"create namespace {namespace}", "created")
+    other.expect(f"{within} apply -f web.yaml", "replicationcontroller/web created")
+    other.expect(f"{within} create configmap other --from-literal=a=b", "configmap/other created")
+    other.expect(f"{within} wait --for=jsonpath={{.status.readyReplicas}}=2 rc/web --timeout=20s", "condition met")
+    other.expect(f"{within} scale rc web --replicas=1", "scaled")
+    other.expect(f"{within} wait --for=jsonpath={{.status.replicas}}=1 rc/web --timeout=20s", "condition met")
+    listed = other.expect(f"{within} get pods -l app=web --field-selector=status.phase=Running", "1/1 +Running")
+    name = next(line.split()[0] for line in listed.out.splitlines() if "Running" in line)
+    other.expect(f"{within} exec {name} -- echo hello", "^hello$")
+    other.expect(f"{within} exec -i {name} -- cat", r"\Athere\Z", stdin="there")
+    other.expect(f"{within} logs {name}", "^ready$")
+    other.expect(f"{within} describe pod {name}", r"(?s)Name: +web-.*Status: +Running.*Events:.*Started")
+    other.expect(f"delete namespace {namespace}", "deleted")
 
 
 def test_the_process_comes_back_when_it_was_killed(cluster: Cluster, kubectl: Kubectl) -> None:

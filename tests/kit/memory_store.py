@@ -22,6 +22,7 @@ from typing import Any, TypeVar, cast
 from google.protobuf.descriptor import Descriptor
 
 from cluster.actor.clock import Clock, new_uid
+from cluster.api import aside
 from cluster.api.errors import (
     Aborted,
     AlreadyExists,
@@ -301,6 +302,7 @@ class _Transaction:
         old = self._current(new)
         if kind_of(new).has_status:
             take_status(new, old)
+            aside.take_status(new, old)
         return self._replace(new, old)
 
     def _update_status(self, operation: wire.UpdateStatusOperation) -> OperationOutcome:
@@ -313,6 +315,8 @@ class _Transaction:
         if self._manager.applied:
             new.metadata.ClearField("managedFields")
             new.metadata.managedFields.MergeFrom(wanted.metadata.managedFields)
+        if aside.has_aside(wanted):
+            aside.take_status(new, wanted)
         return self._replace(new, old, "status")
 
     def _patch(self, operation: wire.PatchOperation) -> OperationOutcome:

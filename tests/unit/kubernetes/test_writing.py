@@ -101,8 +101,10 @@ async def test_kubectl_is_told_what_is_invalid_where_no_field_is(api: Api, clust
     wanted = [{"op": "test", "path": "/spec/restartPolicy", "value": "Never"}]
     reply = await patch(api, f"{PODS}/web", "application/json-patch+json", wanted)
     assert (reply.code, reply.reason) == (422, "Invalid")
-    (cause,) = reply.body["details"]["causes"]
-    assert cause["message"] == reply.body["message"]
+    assert "details" not in reply.body, "then it shows the message"
+    blind = await api.ask("POST", f"{PODS}?dryRun=Some", manifest("other"))
+    (cause,) = blind.body["details"]["causes"]
+    assert (cause["field"], cause["message"]) == ("dryRun", 'Unsupported value: "Some": supported values: "All"')
 
 
 @pytest.mark.parametrize(
@@ -128,6 +130,29 @@ async def test_an_invalid_object_names_what_is_wrong(api: Api) -> None:
     assert (reply.code, reply.reason) == (422, "Invalid")
     assert reply.body["message"].startswith('Pod "web" is invalid: spec.restartPolicy')
     assert [cause["field"] for cause in reply.body["details"]["causes"]] == ["spec.restartPolicy"]
+
+
+async def test_fields_of_a_status_that_are_not_carried_out_are_kept(api: Api, cluster: MemoryCluster) -> None:
+    services = "/api/v1/namespaces/default/services"
+    spec = {"ports": [{"port": 80}], "ipFamilyPolicy": "PreferDualStack"}
+    await api.ask("POST", services, {"kind": "Service", "metadata": {"name": "web"}, "spec": spec})
+    balanced = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}
+    told = await patch(api, f"{services}/web/status", MERGE, {"status": balanced})
+    assert "status.loadBalancer: is a field" in told.headers["Warning"]
+    for answer in (told, await api.get(f"{services}/web")):
+        assert answer.body["status"] == balanced
+        assert answer.body["spec"]["ipFamilyPolicy"] == "PreferDualStack"
+        assert "annotations" not in answer.body["metadata"]
+    of_somebody = core.Service(metadata=core.ObjectMeta(name="web", namespace="default"))
+    await cluster.client("controllers").write([operations.update_status(of_somebody)])
+    now = (await api.get(f"{services}/web")).body
+    assert now["status"] == balanced, "who knows nothing of it changes nothing"
+    whole = await api.ask("PUT", f"{services}/web", {**now, "status": {}})
+    assert whole.body["status"] == balanced, "a status is written apart"
+    replaced = await api.ask("PUT", f"{services}/web/status", {**whole.body, "status": {}})
+    assert replaced.code == 200, replaced.body
+    last = (await api.get(f"{services}/web")).body
+    assert (last["status"], last["spec"]["ipFamilyPolicy"]) == ({}, "PreferDualStack")
 
 
 async def test_unknown_fields(api: Api, cluster: MemoryCluster) -> None:
