@@ -51,7 +51,7 @@ _POINTERS = frozenset(
         *("privileged", "allowPrivilegeEscalation", "readOnlyRootFilesystem", "enableServiceLinks", "priority"),
         *("tolerationSeconds", "optional", "defaultMode", "mode", "started", "immutable", "orphanDependents"),
         *("leaseDurationSeconds", "leaseTransitions", "holderIdentity", "fsGroup", "automountServiceAccountToken"),
-        *("shareProcessNamespace", "setHostnameAsFQDN", "allocateLoadBalancerNodePorts", "hostProcess"),
+        *("shareProcessNamespace", "setHostnameAsFQDN", "allocateLoadBalancerNodePorts", "hostProcess", "hostUsers"),
         *("expirationSeconds",),
     )
 )

@@ -7,7 +7,7 @@ built once more, with the fields that are missing. Names, numbers and types are 
     whole("Pod")                                     a class of messages like core.Pod, whose spec has hostNetwork too
 
 Fields of volumes that Kubernetes itself has given up (gcePersistentDisk, flocker ...) are not among them, nor some that
-are newer (hostUsers, resourceClaims ...): those are known in JSON only. Pure.
+are the newest (fileKeyRef, schedulingGroup ...): those are known in JSON only. Pure.
 """
 
 from __future__ import annotations
@@ -52,9 +52,21 @@ _FIELDS = {
         "15 imagePullSecrets repeated LocalObjectReference; 21 automountServiceAccountToken bool; "
         "23 hostAliases repeated HostAlias; 27 shareProcessNamespace bool; "
         "28 readinessGates repeated PodReadinessGate; 29 runtimeClassName string; 32 overhead map Quantity; "
-        "34 ephemeralContainers repeated EphemeralContainer; 35 setHostnameAsFQDN bool"
+        "34 ephemeralContainers repeated EphemeralContainer; 35 setHostnameAsFQDN bool; 36 os PodOS; "
+        "37 hostUsers bool; 39 resourceClaims repeated PodResourceClaim; 40 resources ResourceRequirements; "
+        "41 hostnameOverride string"
     ),
-    "PodStatus": "13 ephemeralContainerStatuses repeated ContainerStatus",
+    "PodStatus": (
+        "13 ephemeralContainerStatuses repeated ContainerStatus; 14 resize string; "
+        "15 resourceClaimStatuses repeated PodResourceClaimStatus; 16 hostIPs repeated HostIP; "
+        "17 observedGeneration int64; 19 allocatedResources map Quantity; 20 resources ResourceRequirements"
+    ),
+    "PodCondition": "7 observedGeneration int64",
+    "ContainerStatus": (
+        "10 allocatedResources map Quantity; 11 resources ResourceRequirements; "
+        "12 volumeMounts repeated VolumeMountStatus; 13 user ContainerUser; 15 stopSignal string"
+    ),
+    "ResourceRequirements": "3 claims repeated ResourceClaim",
     "ServiceSpec": (
         "5 externalIPs repeated string; 8 loadBalancerIP string; 9 loadBalancerSourceRanges repeated string; "
         "11 externalTrafficPolicy string; 12 healthCheckNodePort int32; 16 topologyKeys repeated string; "
@@ -86,6 +98,7 @@ _FIELDS = {
     "ContainerResizePolicy": "1 resourceName string; 2 restartPolicy string",
     "ContainerRestartRule": "1 action string; 2 exitCodes ContainerRestartRuleOnExitCodes",
     "ContainerRestartRuleOnExitCodes": "1 operator string; 2 values repeated int32",
+    "ContainerUser": "1 linux LinuxContainerUser",
     "DownwardAPIProjection": "1 items repeated DownwardAPIVolumeFile",
     "EphemeralContainer": "1 ephemeralContainerCommon inline EphemeralContainerCommon; 2 targetContainerName string",
     "EphemeralContainerCommon": (
@@ -95,11 +108,14 @@ _FIELDS = {
         "12 lifecycle Lifecycle; 13 terminationMessagePath string; 14 imagePullPolicy string; "
         "15 securityContext SecurityContext; 16 stdin bool; 17 stdinOnce bool; 18 tty bool; "
         "19 envFrom repeated EnvFromSource; 20 terminationMessagePolicy string; "
-        "21 volumeDevices repeated VolumeDevice; 22 startupProbe Probe"
+        "21 volumeDevices repeated VolumeDevice; 22 startupProbe Probe; "
+        "23 resizePolicy repeated ContainerResizePolicy; 24 restartPolicy string"
     ),
     "EphemeralVolumeSource": "1 volumeClaimTemplate PersistentVolumeClaimTemplate",
     "HostAlias": "1 ip string; 2 hostnames repeated string",
+    "HostIP": "1 ip string",
     "ImageVolumeSource": "1 reference string; 2 pullPolicy string",
+    "LinuxContainerUser": "1 uid int64; 2 gid int64; 3 supplementalGroups repeated int64",
     "LoadBalancerIngress": "1 ip string; 2 hostname string; 3 ipMode string; 4 ports repeated PortStatus",
     "LoadBalancerStatus": "1 ingress repeated LoadBalancerIngress",
     "NFSVolumeSource": "1 server string; 2 path string; 3 readOnly bool",
@@ -118,9 +134,13 @@ _FIELDS = {
     ),
     "PersistentVolumeClaimTemplate": "1 metadata ObjectMeta; 2 spec PersistentVolumeClaimSpec",
     "PersistentVolumeClaimVolumeSource": "1 claimName string; 2 readOnly bool",
+    "PodOS": "1 name string",
     "PodReadinessGate": "1 conditionType string",
+    "PodResourceClaim": "1 name string; 3 resourceClaimName string; 4 resourceClaimTemplateName string",
+    "PodResourceClaimStatus": "1 name string; 2 resourceClaimName string",
     "PortStatus": "1 port int32; 2 protocol string; 3 error string",
     "ProjectedVolumeSource": "1 sources repeated VolumeProjection; 2 defaultMode int32",
+    "ResourceClaim": "1 name string; 2 request string",
     "SELinuxOptions": "1 user string; 2 role string; 3 type string; 4 level string",
     "SeccompProfile": "1 type string; 2 localhostProfile string",
     "SecretProjection": (
@@ -131,6 +151,7 @@ _FIELDS = {
     "TypedLocalObjectReference": "1 apiGroup string; 2 kind string; 3 name string",
     "TypedObjectReference": "1 apiGroup string; 2 kind string; 3 name string; 4 namespace string",
     "VolumeDevice": "1 name string; 2 devicePath string",
+    "VolumeMountStatus": "1 name string; 2 mountPath string; 3 readOnly bool; 4 recursiveReadOnly string",
     "VolumeProjection": (
         "1 secret SecretProjection; 2 downwardAPI DownwardAPIProjection; 3 configMap ConfigMapProjection; "
         "4 serviceAccountToken ServiceAccountTokenProjection"

@@ -55,6 +55,16 @@ spec:
   - {name: side, command: [sh, -c, "echo aside; exec sleep 1000"]}
 """
 
+EVENT = {
+    "apiVersion": "v1",
+    "kind": "Event",
+    "metadata": {"name": "seen.1"},
+    "involvedObject": {"kind": "Pod", "namespace": "default", "name": "seen"},
+    "type": "Normal",
+    "reason": "Odd",
+    "message": "it was",
+    "lastTimestamp": "2026-01-01T00:00:00Z",
+}
 STATUS = """'{"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}}'"""
 ROLE = """
 apiVersion: rbac.authorization.k8s.io/v1

@@ -14,7 +14,7 @@ from cluster.api.errors import Conflict
 from cluster.api.field_sets import fields_of, from_fields_v1, readable, to_fields_v1
 from cluster.api.managers import managers_of
 from cluster.kubernetes import applying
-from cluster.kubernetes.patching import APPLY, MERGE
+from cluster.kubernetes.patching import APPLY, JSON_PATCH, MERGE
 from cluster.kubernetes.resources import BY_KIND
 from tests.unit.kubernetes.conftest import Api, Reply
 
@@ -401,3 +401,17 @@ async def test_managers_that_are_refused(api: Api, method: str, query: dict[str,
     refused = await api.ask(method, path, controller(1), headers={"Content-Type": MERGE}, params=query)
     assert (refused.code, refused.reason) == (422, "Invalid")
     assert [cause["field"] for cause in refused.body["details"]["causes"]] == [field]
+
+
+async def test_managed_fields_are_stripped_by_one_empty_entry_and_by_nothing_else(api: Api) -> None:
+    await send(api, "one", real(a="b"))
+    for value, left in (([], ["one"]), ([{"manager": "x", "operation": "Steal"}], None), ([{}], [])):
+        patch: list[dict[str, Any]] = [{"op": "replace", "path": "/metadata/managedFields", "value": value}]
+        reply = await api.ask("PATCH", f"{PODS}/web", patch, headers={"Content-Type": JSON_PATCH})
+        if left is None:
+            assert (reply.code, reply.body["details"]["causes"][0]["field"]) == (
+                422,
+                "metadata.managedFields[0].operation",
+            )
+        else:
+            assert [each["manager"] for each in reply.body["metadata"].get("managedFields", [])] == left
