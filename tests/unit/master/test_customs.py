@@ -134,6 +134,21 @@ async def test_a_status_that_is_apart(rig: Rig) -> None:
     assert "status" not in seen(gone)
 
 
+async def test_a_status_in_another_version_leaves_the_rest_alone(rig: Rig) -> None:
+    crd = definition(versions=("v1", "v2"))
+    narrow = {"type": "object", "properties": {"status": {"type": "object", "properties": {"up": {"type": "boolean"}}}}}
+    crd.spec.versions[1].schema.openAPIV3Schema.Raw = json.dumps(narrow).encode()
+    await rig.create(crd)
+    await make(rig, widget())
+    shown = await rig.write(ops.update_status(widget(version="v2", status={"up": True, "ready": True})))
+    assert seen(shown) == {
+        "apiVersion": "example.com/v1",
+        "kind": "Widget",
+        "spec": {"size": 3, "colour": "red"},
+        "status": {"up": True},
+    }
+
+
 async def test_a_status_that_is_a_part(rig: Rig) -> None:
     await rig.create(definition(status=False))
     made = await make(rig, widget(status={"ready": True}))
@@ -307,6 +322,26 @@ async def test_a_watch_goes_by_the_definition_and_the_name(rig: Rig) -> None:
     for task, expected in zip(tasks, selectors.values(), strict=True):
         heard = await asyncio.wait_for(task, 5)
         assert sorted(name for kind, _, name in heard if kind == wire.WatchEvent.ADDED) == expected
+
+
+async def test_what_is_in_no_namespace_is_told_once(rig: Rig) -> None:
+    await rig.create(definition("rings", "Ring", scope="Cluster"))
+
+    def ring(**content: Any) -> core.CustomObject:
+        return widget("one", namespace="", resource="rings.example.com", kind="Ring", **content)
+
+    request = wire.WatchRequest(kind="CustomObject", field_selector="resource=rings.example.com", initial_state=True)
+    heard: list[str] = []
+    async with aclosing(rig.master.api.watch(Identity.parse("admin"), request)) as batches:
+        async for batch in batches:
+            heard += [wire.WatchEvent.Type.Name(event.type) for event in wire.WatchBatch.FromString(batch).events]
+            if heard == ["INITIAL_STATE_END"]:
+                await make(rig, ring())
+                await rig.write(ops.update_status(ring(status={"ready": True})))
+                await rig.write(ops.delete(custom_key("rings.example.com", "", "one")))
+            if "DELETED" in heard:
+                break
+    assert heard == ["INITIAL_STATE_END", "ADDED", "MODIFIED", "DELETED"]
 
 
 @pytest.mark.parametrize("seed", range(4))
