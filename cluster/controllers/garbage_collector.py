@@ -37,6 +37,8 @@ SWEEP_PERIOD_S = 20.0
 FIRST_EVENT_SWEEP_S = 30.0
 EVENT_SWEEP_MIN_S, EVENT_SWEEP_MAX_S = 60.0, 3600.0
 PAGE = 500
+ENDED_MAX = 200
+"""Definitions that are gone and remembered: the ones that went last."""
 
 Sweep = Literal["pods", "events"]
 
@@ -61,6 +63,8 @@ class GarbageCollector:
         # As long as a silent node has to come back, so long a vanished one has to register again (Kubernetes: 40 s).
         self._quarantine = Quarantine(profile.node_monitor_grace_s)
         self._definitions = caches.definitions
+        self._ended: dict[tuple[str, str], core.CustomResourceDefinition] = {}
+        """Definitions that are gone, by group and kind: what one of their last objects owned may show up later."""
         self._owners: dict[str, Informer[Any]] = caches.by_kind
         self._dependents: list[Informer[Any]] = caches.owned
         self._causes: dict[Owner, core.Cause] = {}
@@ -119,6 +123,10 @@ class GarbageCollector:
     ) -> None:
         if old is None:  # owners of that kind can be looked up from now on
             self._add_all()
+        elif new is None:
+            self._ended[old.spec.group, old.spec.names.kind] = old
+            while len(self._ended) > ENDED_MAX:
+                del self._ended[next(iter(self._ended))]
 
     # --- dependents
 
@@ -131,7 +139,7 @@ class GarbageCollector:
         for definition in self._definitions.indexer.list():
             if definition.spec.group == group and definition.spec.names.kind == kind:
                 return definition
-        return None
+        return self._ended.get((group, kind))
 
     def _owned_by(self, uid: str) -> list[AnyObject]:
         return [obj for informer in self._dependents for obj in informer.indexer.by_index(OWNER, uid)]
