@@ -321,10 +321,13 @@ class Watchers:
             places = [(kind, "", "", ""), (kind, "", "", name)]
             if namespace:
                 places += ((kind, namespace, "", ""), (kind, namespace, "", name))
-            if node:
-                places += ((kind, "", node, ""), (kind, namespace, node, ""))
+            nodes = [node] if node else []
             if change.old is not None and change.old.node and change.old.node != node:
-                places += ((kind, "", change.old.node, ""), (kind, namespace, change.old.node, ""))
+                nodes.append(change.old.node)
+            for each in nodes:
+                places.append((kind, "", each, ""))
+                if namespace:
+                    places.append((kind, namespace, each, ""))
             for place in places:
                 for lane in index.get(place, ()):
                     event = lane.interest.event(change)
