@@ -83,8 +83,16 @@ def set_content(obj: core.CustomObject, data: dict[str, Any]) -> None:
     """Puts what stands in `data` beside apiVersion, kind and metadata into the object, in the form in which it is kept:
     equal values are equal bytes."""
     content = {key: value for key, value in data.items() if key not in APART}
-    for field, value in (("content", content or None), ("status", data.get("status"))):
-        if value is None:
-            obj.ClearField(field)
-        else:
-            setattr(obj, field, pack(value))
+    if content:
+        obj.content = pack(content)
+    else:
+        obj.ClearField("content")
+    set_status(obj, data.get("status"))
+
+
+def set_status(obj: core.CustomObject, status: Any) -> None:
+    """The same for the status alone; None: it has none."""
+    if status is None:
+        obj.ClearField("status")
+    else:
+        obj.status = pack(status)

@@ -16,7 +16,7 @@ from cluster.api.conditions import FALSE, TRUE, is_condition_true, set_condition
 from cluster.api.formats import KNOWN
 from cluster.api.kinds import KINDS, Kind, kind_of_type
 from cluster.api.raw_json import unpack
-from cluster.api.structural import EMBEDDED, RULES, subschemas
+from cluster.api.structural import RULES, subschemas
 from cluster.pb.v1 import core_pb2 as core
 
 NAMES_ACCEPTED, ESTABLISHED, TERMINATING = "NamesAccepted", "Established", "Terminating"
@@ -190,19 +190,15 @@ def may_be_defined(api_version: str) -> bool:
 def rules_not_enforced(definition: core.CustomResourceDefinition) -> Iterator[str]:
     """One sentence for what is asked for and not carried out, with the path of the value that it is about."""
     for index, version in enumerate(definition.spec.versions):
-        rules, embedded, formats = [], [], []
+        rules, formats = [], []
         for path, schema in subschemas(schema_of(version)):
             if schema.get(RULES):
                 rules.append(path or "(root)")
-            if schema.get(EMBEDDED):
-                embedded.append(path or "(root)")
             if schema.get("format") and schema["format"] not in KNOWN:
                 formats.append(path or "(root)")
         where = f"spec.versions[{index}].schema.openAPIV3Schema"
         if rules:
             yield f"{where}: {RULES} are kept and not enforced, at {_few(rules)}"
-        if embedded:
-            yield f"{where}: apiVersion, kind and metadata of embedded objects are not checked, at {_few(embedded)}"
         if formats:
             yield f"{where}: unrecognized formats ask for nothing, at {_few(formats)}"
 

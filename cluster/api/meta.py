@@ -39,6 +39,14 @@ def called(key: Key) -> str:
     return f'{BY_NAME[key.kind].plural} "{key.name}"'
 
 
+def type_of(obj: AnyObject) -> tuple[str, str]:
+    """Its apiVersion and kind, as references name them."""
+    if isinstance(obj, core.CustomObject):
+        return obj.apiVersion, obj.kind
+    kind = kind_of(obj)
+    return kind.api_version, kind.name
+
+
 def path_of(key: Key) -> str:
     """As causes name objects: replicationcontrollers/default/web, customobjects/default/widgets.example.com/blue."""
     return "/".join(part for part in (BY_NAME[key.kind].plural, key.namespace, key.name) if part)
@@ -94,12 +102,13 @@ def is_terminating(obj: AnyObject) -> bool:
 
 def reference_to(obj: AnyObject) -> core.ObjectReference:
     """A reference for events: kind, name, namespace, uid, version."""
-    kind, meta = kind_of(obj), obj.metadata
+    meta = obj.metadata
+    api_version, kind = type_of(obj)
     return core.ObjectReference(
-        kind=kind.name,
+        kind=kind,
         namespace=meta.namespace,
         name=meta.name,
         uid=meta.uid,
-        apiVersion=kind.api_version,
+        apiVersion=api_version,
         resourceVersion=meta.resourceVersion,
     )

@@ -9,8 +9,8 @@ gone; the garbage collector sees to that. It knows the owners of `WATCHED` kinds
 
 from __future__ import annotations
 
-from cluster.api.kinds import AnyObject, kind_of
-from cluster.api.meta import is_terminating
+from cluster.api.kinds import AnyObject
+from cluster.api.meta import is_terminating, type_of
 from cluster.pb.v1 import core_pb2 as core
 
 FOREGROUND = "foregroundDeletion"
@@ -33,10 +33,8 @@ def controller_of(obj: AnyObject) -> core.OwnerReference | None:
 
 def owner_reference(owner: AnyObject, *, controller: bool = True) -> core.OwnerReference:
     """A reference to put into what the owner makes."""
-    kind = kind_of(owner)
-    reference = core.OwnerReference(
-        apiVersion=kind.api_version, kind=kind.name, name=owner.metadata.name, uid=owner.metadata.uid
-    )
+    api_version, kind = type_of(owner)
+    reference = core.OwnerReference(apiVersion=api_version, kind=kind, name=owner.metadata.name, uid=owner.metadata.uid)
     if controller:
         reference.controller = True
         reference.blockOwnerDeletion = True

@@ -11,6 +11,7 @@ is translated first:
                                     and it takes linear time, whatever the pattern and the text
     format                          those that Kubernetes knows; others ask for nothing
     x-kubernetes-list-type          looked at here: no two items of a set are equal, none of a map have the same keys
+    x-kubernetes-embedded-resource  looked at here: it says what it is, and its metadata is some
 
 Both libraries are imported when a schema is compiled, so that a master without definitions does not pay for them. Pure.
 """
@@ -22,9 +23,10 @@ from typing import Any
 
 from cluster.api.errors import FieldError
 from cluster.api.formats import NUMBERS, TEXTS
-from cluster.api.json_parse import MAX_PROBLEMS
+from cluster.api.json_parse import MAX_PROBLEMS, parser
 from cluster.api.raw_json import pack
-from cluster.api.structural import INT_OR_STRING, LIST_MAP_KEYS, LIST_TYPE, Json, Schema
+from cluster.api.structural import EMBEDDED, INT_OR_STRING, LIST_MAP_KEYS, LIST_TYPE, Json, Schema, subschemas
+from cluster.pb.v1 import core_pb2 as core
 
 FEW_BYTES = 64 * 1024
 """Of a larger object, only the first problem is told: to find all of a million would take a while."""
@@ -49,7 +51,9 @@ class Rules:
         translation = _Translation()
         translated = translation.translate(schema)
         self._schema = schema
-        self._has_lists = _has_lists(schema)
+        self._asks_more = any(
+            part.get(EMBEDDED) or part.get(LIST_TYPE) in ("set", "map") for _, part in subschemas(schema)
+        )
         self._patterns = translation.patterns
         self._validator = jsonschema_rs.Draft7Validator(
             translated, formats={**translation.texts, **translation.matchers}, validate_formats=True
@@ -67,8 +71,8 @@ class Rules:
                 found.append(self._told(error, path))
                 if len(found) == MAX_PROBLEMS:
                     return found
-        if self._has_lists:
-            for problem in _list_problems(value, self._schema, path):
+        if self._asks_more:
+            for problem in _more_problems(value, self._schema, path):
                 found.append(problem)
                 if len(found) == MAX_PROBLEMS:
                     break
@@ -223,16 +227,10 @@ def _first(validator: Any, value: Json) -> Any:
     raise AssertionError("a value that is not valid is valid")
 
 
-# --- lists
+# --- what the library does not know
 
 
-def _has_lists(schema: Schema) -> bool:
-    """Whether there is any list in it whose items must differ."""
-    inner = [*(schema.get("properties") or {}).values(), schema.get("items"), schema.get("additionalProperties")]
-    return schema.get(LIST_TYPE) in ("set", "map") or any(isinstance(one, dict) and _has_lists(one) for one in inner)
-
-
-def _list_problems(value: Json, schema: Schema, path: str) -> Iterator[FieldError]:
+def _more_problems(value: Json, schema: Schema, path: str) -> Iterator[FieldError]:
     if isinstance(value, list):
         kind = schema.get(LIST_TYPE)
         if kind in ("set", "map"):
@@ -240,14 +238,31 @@ def _list_problems(value: Json, schema: Schema, path: str) -> Iterator[FieldErro
         items = schema.get("items")
         if isinstance(items, dict):
             for index, item in enumerate(value):
-                yield from _list_problems(item, items, f"{path}[{index}]")
+                if item.__class__ is dict or item.__class__ is list:
+                    yield from _more_problems(item, items, f"{path}[{index}]")
     elif isinstance(value, dict):
+        if schema.get(EMBEDDED):
+            yield from _embedded_problems(value, path)
         properties, others = schema.get("properties") or {}, schema.get("additionalProperties")
         for key, item in value.items():
             if item.__class__ is dict or item.__class__ is list:
                 inner = properties.get(key, others)
                 if isinstance(inner, dict):
-                    yield from _list_problems(item, inner, f"{path}.{key}" if path else key)
+                    yield from _more_problems(item, inner, _join(path, [key]))
+
+
+def _embedded_problems(value: dict[str, Json], path: str) -> Iterator[FieldError]:
+    """An object within an object says what it is."""
+    for field in ("apiVersion", "kind"):
+        if not value.get(field):
+            yield FieldError(_join(path, [field]), "Required value: must not be empty", "FieldValueRequired")
+        elif not isinstance(value[field], str):
+            yield FieldError(_join(path, [field]), f"Invalid value: {_show(value[field])}: must be a string")
+    found: list[FieldError] = []
+    if value.get("metadata") is not None:
+        parser(core.ObjectMeta.DESCRIPTOR)(value["metadata"], None, found)
+    for problem in found:
+        yield FieldError(_join(_join(path, ["metadata"]), [problem.path] if problem.path else []), problem.message)
 
 
 def _duplicates(items: list[Json], kind: str, schema: Schema, path: str) -> Iterator[FieldError]:

@@ -42,6 +42,8 @@ PAGE = 500
 SETTLE_S = 0.1
 """So long an owner that is deleted in the foreground must have seemed free: each kind is watched by itself, and what
 the owner got just before may be seen just after."""
+ENDED_MAX = 200
+"""Definitions that are gone and remembered: the ones that went last."""
 
 Sweep = Literal["pods", "events"]
 
@@ -66,6 +68,8 @@ class GarbageCollector:
         # As long as a silent node has to come back, so long a vanished one has to register again (Kubernetes: 40 s).
         self._quarantine = Quarantine(profile.node_monitor_grace_s)
         self._definitions = caches.definitions
+        self._ended: dict[tuple[str, str], core.CustomResourceDefinition] = {}
+        """Definitions that are gone, by group and kind: what one of their last objects owned may show up later."""
         self._owners: dict[str, Informer[Any]] = caches.by_kind
         self._dependents: list[Informer[Any]] = caches.owned
         self._causes: dict[Owner, core.Cause] = {}
@@ -138,6 +142,10 @@ class GarbageCollector:
     ) -> None:
         if old is None:  # owners of that kind can be looked up from now on
             self._add_all()
+        elif new is None:
+            self._ended[old.spec.group, old.spec.names.kind] = old
+            while len(self._ended) > ENDED_MAX:
+                del self._ended[next(iter(self._ended))]
 
     # --- dependents
 
@@ -150,7 +158,7 @@ class GarbageCollector:
         for definition in self._definitions.indexer.list():
             if definition.spec.group == group and definition.spec.names.kind == kind:
                 return definition
-        return None
+        return self._ended.get((group, kind))
 
     def _owned_by(self, uid: str) -> list[AnyObject]:
         return [obj for informer in self._dependents for obj in informer.indexer.by_index(OWNER, uid)]

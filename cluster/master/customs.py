@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cluster.api.custom_json import custom_status, custom_to_json, set_content
+from cluster.api.custom_json import custom_status, custom_to_json, set_content, set_status
 from cluster.api.defaults import DEFAULT_NAMESPACE
 from cluster.api.definitions import (
     has_status,
@@ -45,7 +45,19 @@ class Definition:
         self.message = message
         self.namespaced = is_namespaced(message)
         self.selectable = selectable_paths(message)
+        storage = storage_version(message)
+        assert storage is not None, "a definition without a version to store was stored"
+        self.storage = storage
         self._schemas: dict[str, tuple[dict[str, Any], Rules]] = {}
+
+    def carry_out(self, version: core.CustomResourceDefinitionVersion, data: dict[str, Any]) -> Rules:
+        """Takes out of an object, as JSON, what the schema of that version does not know, and puts in its defaults, in
+        place; returns the schema compiled, to ask what is wrong."""
+        schema, rules = self.schema(version)
+        data["apiVersion"], data["kind"] = self.api_version(version), self.message.spec.names.kind
+        prune(data, schema)
+        default(data, schema)
+        return rules
 
     def schema(self, version: core.CustomResourceDefinitionVersion) -> tuple[dict[str, Any], Rules]:
         """The schema of one of its versions, and the same compiled."""
@@ -55,19 +67,21 @@ class Definition:
             found = self._schemas[version.name] = (schema, Rules(schema))
         return found
 
+    def api_version(self, version: core.CustomResourceDefinitionVersion) -> str:
+        """GROUP/VERSION."""
+        return f"{self.message.spec.group}/{version.name}"
+
     def written_as(self, obj: core.CustomObject) -> core.CustomResourceDefinitionVersion:
         """The version in which an object is written; an object that says none means the one that is stored. Raises
         BadRequest, NotFound."""
         spec = self.message.spec
-        storage = storage_version(self.message)
-        assert storage is not None, "a definition without a version to store was stored"
         if not obj.apiVersion:
-            return storage
+            return self.storage
         group, slash, name = obj.apiVersion.rpartition("/")
         if not slash or group != spec.group:
-            wanted = f"{spec.group}/{storage.name}"
             raise BadRequest(
-                f'the API version "{obj.apiVersion:.200}" is not one of {self.message.metadata.name}: {wanted}'
+                f'the API version "{obj.apiVersion:.200}" is not one of {self.message.metadata.name}, which are stored '
+                f"as {self.api_version(self.storage)}"
             )
         found = version_named(self.message, name)
         if found is None or not (found.served or found.storage):
@@ -117,8 +131,8 @@ class Customs:
         return ""
 
     def place(self, reader: Reader, obj: core.CustomObject) -> None:
-        """Says of a new object what its definition knows: kind and namespace; in place. Raises NotFound, Forbidden,
-        BadRequest, Invalid."""
+        """Whether an object of that kind can be made now, and in which namespace, which is set. Raises NotFound,
+        Forbidden, Invalid."""
         definition = self.definition(reader, obj.resource)
         if not is_established(definition.message):
             raise NotFound(
@@ -147,7 +161,12 @@ class Customs:
             data.pop("status", None)
             if old is not None and old.HasField("status"):
                 data["status"] = custom_status(old)
-        return self._put(definition, version, new, data, old)
+        rules = definition.carry_out(version, data)
+        set_content(new, data)
+        new.apiVersion = definition.api_version(definition.storage)
+        # What is there already may stay, whatever the definition says by now: finalizers must be able to go.
+        unchanged = old is not None and (new.content, new.status) == (old.content, old.status)
+        return [] if unchanged else rules.problems(data)
 
     def complete_status(self, reader: Reader, new: core.CustomObject, given: core.CustomObject) -> list[FieldError]:
         """The status as in `given`, all else of `new` as it is. Raises BadRequest, NotFound."""
@@ -164,7 +183,9 @@ class Customs:
         data.pop("status", None)
         if "status" in wanted:
             data["status"] = wanted["status"]
-        return self._put(definition, version, new, data, None)
+        rules = definition.carry_out(version, data)
+        set_status(new, data.get("status"))
+        return rules.problems(data)
 
     def shape(self, reader: Reader, obj: core.CustomObject) -> Shape:
         """What is known of its fields, by the version that is stored. Raises NotFound."""
@@ -178,26 +199,6 @@ class Customs:
         if obj.kind and obj.kind != kind:
             raise BadRequest(f'the kind "{obj.kind:.80}" is not that of {obj.resource}: {kind}')
         obj.kind = kind
-
-    @staticmethod
-    def _put(
-        definition: Definition,
-        version: core.CustomResourceDefinitionVersion,
-        obj: core.CustomObject,
-        data: dict[str, Any],
-        old: core.CustomObject | None,
-    ) -> list[FieldError]:
-        schema, rules = definition.schema(version)
-        data["apiVersion"], data["kind"] = f"{definition.message.spec.group}/{version.name}", obj.kind
-        prune(data, schema)
-        default(data, schema)
-        set_content(obj, data)
-        storage = storage_version(definition.message)
-        assert storage is not None, "a definition without a version to store was stored"
-        obj.apiVersion = f"{definition.message.spec.group}/{storage.name}"
-        # What is there already may stay, whatever the definition says by now: finalizers must be able to go.
-        unchanged = old is not None and (obj.content, obj.status) == (old.content, old.status)
-        return [] if unchanged else rules.problems(data)
 
 
 def _read(obj: core.CustomObject) -> tuple[dict[str, Any], list[FieldError]]:

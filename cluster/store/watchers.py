@@ -69,7 +69,7 @@ class Interest:
     namespace: str = ""
     """Empty: all namespaces."""
     node: str = ""
-    """Only objects of this node; empty: all."""
+    """Only objects of this node, or of this definition; empty: all."""
     name: str = ""
     """Only the object of this name, in that namespace or in any; empty: all. Not together with a node."""
     selector: str = ""
@@ -321,10 +321,13 @@ class Watchers:
             places = [(kind, "", "", ""), (kind, "", "", name)]
             if namespace:
                 places += ((kind, namespace, "", ""), (kind, namespace, "", name))
-            if node:
-                places += ((kind, "", node, ""), (kind, namespace, node, ""))
+            nodes = [node] if node else []
             if change.old is not None and change.old.node and change.old.node != node:
-                places += ((kind, "", change.old.node, ""), (kind, namespace, change.old.node, ""))
+                nodes.append(change.old.node)
+            for each in nodes:
+                places.append((kind, "", each, ""))
+                if namespace:
+                    places.append((kind, namespace, each, ""))
             for place in places:
                 for lane in index.get(place, ()):
                     event = lane.interest.event(change)

@@ -21,7 +21,8 @@ from cluster.api.json import (
     read_json,
     to_json,
 )
-from cluster.api.meta import Key, key_of
+from cluster.api.meta import Key, called, custom_key, key_of, key_of_path, path_of, reference_to
+from cluster.api.owners import owner_reference
 from cluster.api.raw_json import LEAST, MAX_DEPTH, MOST, misfit, pack, unpack
 from cluster.pb.v1 import core_pb2 as core
 
@@ -127,6 +128,20 @@ def test_a_merge_patch_changes_what_it_names() -> None:
         "spec": {"a": -(2**63), "c": 1.5},
     }
     assert changed.resource == "widgets.example.com"
+
+
+def test_references_name_their_kind_and_not_how_they_are_kept() -> None:
+    obj = custom_from_json(DATA, "widgets.example.com")
+    about, owner = reference_to(obj), owner_reference(obj)
+    assert (about.apiVersion, about.kind, about.namespace, about.name) == ("example.com/v1", "Widget", "team", "blue")
+    assert (owner.apiVersion, owner.kind, owner.name) == ("example.com/v1", "Widget", "blue")
+    key = key_of(obj)
+    assert path_of(key) == "customobjects/team/widgets.example.com/blue"
+    assert key_of_path(path_of(key)) == key
+    outside = custom_key("rings.example.com", "", "one")
+    assert key_of_path(path_of(outside)) == outside
+    assert key_of_path("customobjects/a") is None
+    assert called(key) == 'widgets.example.com "blue"'
 
 
 def test_how_they_are_kept_is_no_kind_to_write() -> None:

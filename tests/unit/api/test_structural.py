@@ -311,6 +311,25 @@ def test_formats(form: str, good: str, bad: str) -> None:
     assert wrong_at({"type": "string", "format": "password"}, bad) == []
 
 
+def test_an_embedded_object_says_what_it_is() -> None:
+    embedded = {
+        "type": "object",
+        "x-kubernetes-embedded-resource": True,
+        "x-kubernetes-preserve-unknown-fields": True,
+    }
+    schema = spec(one=embedded, many={"type": "array", "items": embedded})
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"a": "b"}}, "spec": {"x": 1}}
+    assert wrong(schema, {"spec": {"one": pod, "many": [pod, {**pod, "metadata": None}]}}) == []
+    assert wrong(schema, {"spec": {"one": {"kind": 3}, "many": [pod, {**pod, "metadata": {"nam": 1}}]}}) == [
+        "spec.one.apiVersion: Required value: must not be empty",
+        "spec.one.kind: Invalid value: 3: must be a string",
+        'spec.many[1].metadata.nam: unknown field; did you mean "name"?',
+    ]
+    assert wrong(schema, {"spec": {"one": {**pod, "metadata": 3}}}) == [
+        "spec.one.metadata: must be an object, not the number 3"
+    ]
+
+
 def test_all_problems_are_told_at_once() -> None:
     bad = {
         "spec": {"size": 0, "colour": "pink", "parts": [{"name": "A"}, {}], "labels": {"a": 1}},

@@ -362,13 +362,11 @@ def test_rules_that_are_not_enforced_are_told_with_their_places() -> None:
     schema = deepcopy(SCHEMA)
     fields = schema["properties"]["spec"]["properties"]
     fields["size"]["x-kubernetes-validations"] = [{"rule": "self > 1"}]
-    fields["free"]["x-kubernetes-embedded-resource"] = True
     fields["note"]["format"] = "poem"
     crd = definition(schema=schema)
     assert problems(crd) == []
     assert caveats(crd) == [
         f"{WHERE}: x-kubernetes-validations are kept and not enforced, at spec.size",
-        f"{WHERE}: apiVersion, kind and metadata of embedded objects are not checked, at spec.free",
         f"{WHERE}: unrecognized formats ask for nothing, at spec.note",
     ]
     assert caveats(definition()) == []

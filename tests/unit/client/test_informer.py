@@ -138,6 +138,27 @@ async def test_a_batch_handler_gets_the_same_changes_as_lists(scene: Scene) -> N
     assert batches[-1] == ["+f"]
 
 
+async def test_of_a_trimmed_object_nothing_else_is_kept_or_told(scene: Scene) -> None:
+    told: list[core.Pod | None] = []
+    informer = Informer[core.Pod](
+        scene.cluster.client("test"),
+        core.Pod,
+        trim=lambda found: core.Pod(metadata=found.metadata),
+        clock=scene.clock,
+        rng=random.Random(2),
+    )
+    informer.add_handler(lambda old, new: told.extend((old, new)))
+    scene.cluster.put(pod("a", "node-1"))
+    await informer.start()
+    await scene.clock.run_for(0.0)
+    stored = scene.cluster.put(pod("b", "node-1"))
+    scene.cluster.remove(stored)
+    await scene.clock.run_for(0.0)
+    await informer.stop()
+    assert [found.metadata.name for found in told if found is not None] == ["a", "b", "b"]
+    assert not any(found.HasField("spec") for found in (*told, *informer.indexer.list()) if found is not None)
+
+
 async def test_a_broken_watch_goes_on_where_it_was(scene: Scene) -> None:
     scene.cluster.put(pod("a", app="web"))
     await scene.informer.start()

@@ -145,6 +145,17 @@ async def test_what_is_to_be_orphaned_stays(rig: Rig) -> None:
     assert left(rig) == [f"default/{WIDGETS}/part"]
 
 
+async def test_what_shows_up_when_its_owner_and_the_kind_of_that_are_gone_is_collected(rig: Rig) -> None:
+    await rig.create(definition())
+    blue = await made(rig, widget())
+    await rig.write(ops.delete(CRD))
+    await rig.clock.run_for(2.0)
+    assert rig.find("CustomResourceDefinition", WIDGETS) is None
+    await rig.create(owned_by(pod("late"), blue))
+    await rig.clock.run_for(2.0)
+    assert rig.find("Pod", "late") is None
+
+
 async def test_an_owner_that_was_never_there_is_collected_once_its_kind_is_known(rig: Rig) -> None:
     ghost = widget("ghost")
     ghost.metadata.uid = "no-such-uid"

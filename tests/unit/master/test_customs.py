@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import subprocess
 import sys
 from contextlib import aclosing
@@ -11,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from cluster.api.errors import AlreadyExists, ApiError, BadRequest, Conflict, Forbidden, Invalid, NotFound
-from cluster.api.json import object_to_json
+from cluster.api.errors import AlreadyExists, ApiError, BadRequest, Conflict, Forbidden, Internal, Invalid, NotFound
+from cluster.api.json import custom_from_json, object_to_json
 from cluster.api.meta import Key, custom_key
 from cluster.client import operations as ops
 from cluster.pb.v1 import cluster_pb2 as wire
@@ -21,6 +22,7 @@ from cluster.rpc.identity import Identity
 from tests.kit.widgets import WIDGETS, definition, widget
 from tests.unit.master.rig import Rig
 
+ANYTHING = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 BLUE = custom_key(WIDGETS, "default", "blue")
 
 
@@ -130,6 +132,21 @@ async def test_a_status_that_is_apart(rig: Rig) -> None:
     assert seen(patched)["status"] == {"ready": True, "phase": "Up"}
     gone = await rig.write(ops.patch(BLUE, {"status": None}, status=True))
     assert "status" not in seen(gone)
+
+
+async def test_a_status_in_another_version_leaves_the_rest_alone(rig: Rig) -> None:
+    crd = definition(versions=("v1", "v2"))
+    narrow = {"type": "object", "properties": {"status": {"type": "object", "properties": {"up": {"type": "boolean"}}}}}
+    crd.spec.versions[1].schema.openAPIV3Schema.Raw = json.dumps(narrow).encode()
+    await rig.create(crd)
+    await make(rig, widget())
+    shown = await rig.write(ops.update_status(widget(version="v2", status={"up": True, "ready": True})))
+    assert seen(shown) == {
+        "apiVersion": "example.com/v1",
+        "kind": "Widget",
+        "spec": {"size": 3, "colour": "red"},
+        "status": {"up": True},
+    }
 
 
 async def test_a_status_that_is_a_part(rig: Rig) -> None:
@@ -305,6 +322,61 @@ async def test_a_watch_goes_by_the_definition_and_the_name(rig: Rig) -> None:
     for task, expected in zip(tasks, selectors.values(), strict=True):
         heard = await asyncio.wait_for(task, 5)
         assert sorted(name for kind, _, name in heard if kind == wire.WatchEvent.ADDED) == expected
+
+
+async def test_what_is_in_no_namespace_is_told_once(rig: Rig) -> None:
+    await rig.create(definition("rings", "Ring", scope="Cluster"))
+
+    def ring(**content: Any) -> core.CustomObject:
+        return widget("one", namespace="", resource="rings.example.com", kind="Ring", **content)
+
+    request = wire.WatchRequest(kind="CustomObject", field_selector="resource=rings.example.com", initial_state=True)
+    heard: list[str] = []
+    async with aclosing(rig.master.api.watch(Identity.parse("admin"), request)) as batches:
+        async for batch in batches:
+            heard += [wire.WatchEvent.Type.Name(event.type) for event in wire.WatchBatch.FromString(batch).events]
+            if heard == ["INITIAL_STATE_END"]:
+                await make(rig, ring())
+                await rig.write(ops.update_status(ring(status={"ready": True})))
+                await rig.write(ops.delete(custom_key("rings.example.com", "", "one")))
+            if "DELETED" in heard:
+                break
+    assert heard == ["INITIAL_STATE_END", "ADDED", "MODIFIED", "DELETED"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_is_written_is_stored_as_the_schema_says_or_refused(rig: Rig, seed: int) -> None:
+    dice = random.Random(seed)
+    await rig.create(definition())
+    await rig.create(definition("frees", "Free", status=False, schema=ANYTHING))
+    keys = ("spec", "status", "size", "colour", "parts", "name", "free", "labels", "?", "metadata", "kind")
+
+    def some(depth: int = 0) -> Any:
+        what = dice.random()
+        if depth > 4 or what < 0.5:
+            return dice.choice([None, True, 1, -3, 2**63, 1.5, -0.0, "", "red", "a", "\0é", [], {}])
+        if what < 0.7:
+            return [some(depth + 1) for _ in range(dice.randrange(4))]
+        return {dice.choice(keys): some(depth + 1) for _ in range(dice.randrange(5))}
+
+    for _ in range(500):
+        plural, kind = dice.choice([("widgets", "Widget"), ("frees", "Free")])
+        obj = core.CustomObject(resource=f"{plural}.example.com", kind=kind, metadata=core.ObjectMeta(name="a"))
+        content = some()
+        if dice.random() < 0.7:
+            content = {"spec": content}
+        if dice.random() < 0.8:
+            obj.content = json.dumps(content).encode()
+        if dice.random() < 0.4:
+            obj.status = json.dumps(some()).encode() if dice.random() < 0.8 else dice.randbytes(5)
+        key = custom_key(obj.resource, "default", "a")
+        patch = ops.patch(key, content if isinstance(content, dict) else {}, status=dice.random() < 0.3)
+        operation = dice.choice([ops.create(obj), ops.update(obj), ops.update_status(obj), patch, ops.delete(key)])
+        (found,) = await rig.try_write(operation)
+        assert not isinstance(found, Internal), (found, operation)
+        if isinstance(found, core.CustomObject):
+            again = custom_from_json(object_to_json(found, exact=True), found.resource)
+            assert (again.content, again.status) == (found.content, found.status), "it is in the form of equal values"
 
 
 def test_a_master_without_definitions_loads_nothing_for_them() -> None:
