@@ -18,8 +18,9 @@ class FieldError:
     """Such as spec.containers[0].name."""
     message: str
     reason: str = "FieldValueInvalid"
-    """FieldValueInvalid, FieldValueRequired, FieldValueDuplicate, FieldValueForbidden, FieldValueNotSupported; or, of a
-    refused eviction, DisruptionBudget."""
+    """FieldValueInvalid, FieldValueRequired, FieldValueDuplicate, FieldValueForbidden, FieldValueNotSupported,
+    FieldValueTooLong; where a schema of a user's says so, FieldValueTypeInvalid and FieldValueTooMany; or, of a refused
+    eviction, DisruptionBudget."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message

@@ -37,9 +37,6 @@ TRIES = 5
 """Of what names no version, when others write at the same time."""
 
 
-_POLICIES = ("Background", "Orphan")
-
-
 @dataclass(frozen=True, slots=True)
 class Given:
     """An object that was sent."""
@@ -193,13 +190,9 @@ def delete_options(call: Call) -> bodies.DeleteOptions:
 
 
 def propagation(options: bodies.DeleteOptions) -> str:
-    """What becomes of what the object owns; empty: what is usual. Raises Invalid."""
+    """What becomes of what the object owns; empty: what is usual."""
     if options.HasField("orphanDependents"):
         return "Orphan" if options.orphanDependents else "Background"
-    if options.propagationPolicy not in ("", *_POLICIES):
-        supported = ", ".join(f'"{policy}"' for policy in _POLICIES)
-        given = options.propagationPolicy[:40]
-        raise Invalid(f'propagationPolicy: Unsupported value: "{given}": supported values: {supported}')
     return options.propagationPolicy
 
 

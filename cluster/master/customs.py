@@ -50,14 +50,6 @@ class Definition:
         self.storage = storage
         self._schemas: dict[str, tuple[dict[str, Any], Rules]] = {}
 
-    def schema(self, version: core.CustomResourceDefinitionVersion) -> tuple[dict[str, Any], Rules]:
-        """The schema of one of its versions, and the same compiled."""
-        found = self._schemas.get(version.name)
-        if found is None:
-            schema = schema_of(version)
-            found = self._schemas[version.name] = (schema, Rules(schema))
-        return found
-
     def carry_out(self, version: core.CustomResourceDefinitionVersion, data: dict[str, Any]) -> Rules:
         """Takes out of an object, as JSON, what the schema of that version does not know, and puts in its defaults, in
         place; returns the schema compiled, to ask what is wrong."""
@@ -66,6 +58,14 @@ class Definition:
         prune(data, schema)
         default(data, schema)
         return rules
+
+    def schema(self, version: core.CustomResourceDefinitionVersion) -> tuple[dict[str, Any], Rules]:
+        """The schema of one of its versions, and the same compiled."""
+        found = self._schemas.get(version.name)
+        if found is None:
+            schema = schema_of(version)
+            found = self._schemas[version.name] = (schema, Rules(schema))
+        return found
 
     def api_version(self, version: core.CustomResourceDefinitionVersion) -> str:
         """GROUP/VERSION."""

@@ -44,7 +44,8 @@ class Version:
         self.data = data
         """The object's protobuf encoding."""
         self.node = node
-        """The node that it belongs to (a pod's spec.nodeName), for the index by node; empty: none."""
+        """What it belongs to, for the index that is called after the most of it: a pod's node, or the definition of an
+        object of a kind that users define (`cluster.api.meta.place_of`); empty: nothing."""
         self.deleted = deleted
         self._object = parsed
 

@@ -69,7 +69,7 @@ class Interest:
     namespace: str = ""
     """Empty: all namespaces."""
     node: str = ""
-    """Only objects of this node; empty: all."""
+    """Only objects of this node, or of this definition; empty: all."""
     name: str = ""
     """Only the object of this name, in that namespace or in any; empty: all. Not together with a node."""
     selector: str = ""
