@@ -213,6 +213,11 @@ STORIES: dict[str, Story] = {
         ("-n life autoscale rc web --max=3", r"(?i)^error[: ]", 1),
         ("-n life get events --field-selector involvedObject.name=web", r"SuccessfulCreate"),
         ("-n life events", r"^LAST SEEN +TYPE +REASON +OBJECT +MESSAGE"),
+        (
+            "-n life events --for rc/web --types=Normal",
+            r"SuccessfulCreate +ReplicationController/web +Created pod: web-",
+        ),
+        ("-n life events --for rc/nope", r"\ANo events found in life namespace\.$"),
         ("-n life delete rc web --cascade=orphan", r'replicationcontroller "web" deleted'),
         ("-n life get pods -l app=web -o name", r"^pod/web-"),
         ("-n life delete pods -l app=web --now", r'pod "web-[a-z0-9]+" deleted'),
