@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 PROTOS := protos/cluster/pb/v1
 ETCD := protos/cluster/pb/etcd/etcd.proto
+DESCRIBE = mkdir -p build && $(BIN)/python -m grpc_tools.protoc -Iprotos --include_source_info \
+	--descriptor_set_out=build/descriptors.bin $(PROTOS)/core.proto $(PROTOS)/kubernetes.proto \
+	&& $(BIN)/python protos/describe.py build/descriptors.bin
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test unit lint types layers protos verify-protos bench chaos clean
@@ -40,11 +43,13 @@ layers: setup ## Check that imports go downward only
 protos: setup ## Generate cluster/pb from protos/
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. $(PROTOS)/*.proto $(ETCD)
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=. $(PROTOS)/cluster.proto $(PROTOS)/agent.proto $(PROTOS)/scheduler.proto
+	$(DESCRIBE) > cluster/pb/v1/descriptions.py
 
 verify-protos: setup ## Check that the generated code is current
 	@rm -rf build/protos && mkdir -p build/protos
 	@$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=build/protos --pyi_out=build/protos $(PROTOS)/*.proto $(ETCD)
 	@$(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=build/protos $(PROTOS)/cluster.proto $(PROTOS)/agent.proto $(PROTOS)/scheduler.proto
+	@$(DESCRIBE) > build/protos/cluster/pb/v1/descriptions.py
 	@for f in build/protos/cluster/pb/*/*; do cmp -s $$f $${f#build/protos/} \
 		|| { echo "$${f##*/} is not what protos/ says: run 'make protos' and commit"; exit 1; }; done
 

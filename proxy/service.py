@@ -9,6 +9,7 @@ import random
 import signal
 
 from cluster.actor.clock import Clock
+from cluster.actor.open_files import raise_file_limit
 from cluster.actor.tasks import Tasks
 from cluster.client.grpc_client import GrpcClusterClient
 from cluster.rpc.identity import Credentials
@@ -17,7 +18,6 @@ from proxy.access_log import AccessLog
 from proxy.engine import Engine
 from proxy.exposition import Exposition
 from proxy.handover import SERVING_S, HandoverError, HandoverServer, Takeover, take_over
-from proxy.limits import raise_file_limit
 from proxy.server import Engines, OneEngine, ProxyServer
 from proxy.settings import ProxySettings
 from proxy.sockets import ListenSockets

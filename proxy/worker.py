@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.actor.clock import SystemClock
+from cluster.actor.open_files import raise_file_limit
 from cluster.actor.tasks import Tasks
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry import log
 from proxy.access_log import AccessLog
 from proxy.engine import Engine
-from proxy.limits import raise_file_limit
 from proxy.orders import Close, Counted, Fault, Node, Open, Order, Report, StopAccepting, Told, Update
 from proxy.settings import HOLD_S, DataPathSettings
 from proxy.stats import Stats

@@ -20,13 +20,16 @@ from itertools import pairwise
 from typing import Any
 
 from cluster.api.errors import Invalid
+from cluster.api.json import object_to_json
 from cluster.api.json_parse import NOT_CARRIED_OUT
 from cluster.api.kinds import AnyObject
+from cluster.pb.v1 import core_pb2 as core
 
 ANNOTATION = "podium.dev/not-carried-out"
 MAX_BYTES = 64 * 1024
 """Of what is put aside for one object."""
 
+_STATUS = "status."
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
 _SERVER_OWNED = ("metadata.selfLink", "metadata.clusterName")
 """Kubernetes' server writes these itself; a client that sends them back asks for nothing."""
@@ -45,6 +48,14 @@ _QUIET: dict[str, tuple[Any, ...]] = {
 """By the field's name: values that are what happens anyway."""
 
 
+def plain(obj: AnyObject, *, exact: bool = False) -> dict[str, Any]:
+    """An object as Kubernetes shows it: as JSON, with what is aside where it was written. `exact`: see `to_json`."""
+    data = object_to_json(obj, exact=exact)
+    if ANNOTATION in obj.metadata.annotations and not isinstance(obj, core.CustomObject):
+        restore(data)
+    return data
+
+
 def keep(obj: AnyObject, found: Iterable[tuple[str, Any]], before: Mapping[str, Any] | None = None) -> list[str]:
     """Puts these fields (path, value) aside with the object, instead of what was aside before. Returns warnings, but
     not of what was there `before`, as `kept` says. Raises Invalid if it is too much.
@@ -55,15 +66,37 @@ def keep(obj: AnyObject, found: Iterable[tuple[str, Any]], before: Mapping[str, 
         if ANNOTATION in obj.metadata.annotations:
             del obj.metadata.annotations[ANNOTATION]
         return []
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    if len(text) > MAX_BYTES:
-        raise Invalid(f"fields that Podium does not carry out take {len(text)} characters; the most is {MAX_BYTES}")
-    obj.metadata.annotations[ANNOTATION] = text
+    _put(obj, fields)
     return [
         f"{path}: {NOT_CARRIED_OUT}"
         for path, value in fields.items()
         if not _asks_for_nothing(path, value) and known.get(path) != value
     ]
+
+
+def _put(obj: AnyObject, fields: Mapping[str, Any]) -> None:
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    if len(text) > MAX_BYTES:
+        raise Invalid(f"fields that Podium does not carry out take {len(text)} characters; the most is {MAX_BYTES}")
+    obj.metadata.annotations[ANNOTATION] = text
+
+
+def take_status(obj: AnyObject, source: AnyObject) -> None:
+    """What is aside of the object's status is from now on what is aside of `source`'s; of the rest, all stays as it is.
+    Raises Invalid if it is too much."""
+    if not (has_aside(obj) or has_aside(source)):
+        return
+    fields = {path: value for path, value in kept(obj).items() if not path.startswith(_STATUS)}
+    fields |= {path: value for path, value in kept(source).items() if path.startswith(_STATUS)}
+    if fields:
+        _put(obj, fields)
+    elif has_aside(obj):
+        del obj.metadata.annotations[ANNOTATION]
+
+
+def has_aside(obj: AnyObject) -> bool:
+    """Whether it says what is aside, be it nothing."""
+    return ANNOTATION in obj.metadata.annotations
 
 
 def kept(obj: AnyObject) -> dict[str, Any]:

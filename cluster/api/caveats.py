@@ -19,7 +19,7 @@ def caveats(obj: AnyObject) -> list[str]:
     if isinstance(obj, core.ReplicationController):
         return _of_pod(obj.spec.template.spec, "spec.template.spec")
     if isinstance(obj, core.ServiceAccount):
-        return ["it is kept for Kubernetes' tools, and nothing is done with it: pods have no identity of their own"]
+        return ["it is kept for Kubernetes' tools, which may get tokens of it: pods have no identity of their own"]
     if isinstance(obj, core.Service):
         return _of_service(obj.spec)
     if isinstance(obj, core.CustomResourceDefinition):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from cluster.api.conditions import get_condition, is_node_ready, is_pod_ready
+from cluster.api.events import first_seen, last_seen, times
 from cluster.api.faults import fault_target, fault_words
 from cluster.api.hollow import is_hollow
 from cluster.api.kinds import AnyObject
@@ -46,19 +47,21 @@ def pod_status(pod: core.Pod) -> str:
     """The STATUS column: the phase, or what says more than it."""
     if is_terminating(pod):
         return "Terminating"
-    status = pod.status.reason or pod.status.phase or "Pending"
-    scheduled = get_condition(pod.status, "PodScheduled")
+    told = pod.status
+    status = told.reason or told.phase or "Pending"
+    scheduled = get_condition(told, "PodScheduled")
     if scheduled is not None and scheduled.reason == SCHEDULING_GATED:
         status = SCHEDULING_GATED
-    if initializing := _init_status(pod):
+    if told.initContainerStatuses and (initializing := _init_status(pod)):
         return initializing
     runs = False
-    for container in pod.status.containerStatuses:
-        if container.state.HasField("waiting") and container.state.waiting.reason:
-            return container.state.waiting.reason
-        if container.state.HasField("terminated"):
-            status = _how_it_ended(container.state.terminated)
-        runs |= container.state.HasField("running")
+    for container in told.containerStatuses:
+        state = container.state
+        if state.HasField("waiting") and state.waiting.reason:
+            return state.waiting.reason
+        if state.HasField("terminated"):
+            status = _how_it_ended(state.terminated)
+        runs |= state.HasField("running")
     if status == "Completed" and runs:  # one container has done its work, another goes on
         return "Running" if is_pod_ready(pod) else "NotReady"
     return status
@@ -104,24 +107,29 @@ def pod_reason(pod: core.Pod) -> str:
 
 
 def _sidecars(pod: core.Pod) -> set[str]:
-    return {each.name for each in pod.spec.initContainers if each.restartPolicy == "Always"}
+    before = pod.spec.initContainers
+    return {each.name for each in before if each.restartPolicy == "Always"} if before else set()
 
 
 def _restarts(pod: core.Pod) -> int:
     """As kubectl counts: of init containers while they are at work, afterwards of sidecars and all others."""
+    restarts: int = sum([c.restartCount for c in pod.status.containerStatuses])
+    if not pod.spec.initContainers:
+        return restarts
     initialized = get_condition(pod.status, "Initialized")
-    if pod.spec.initContainers and (initialized is None or initialized.status != "True"):
+    if initialized is None or initialized.status != "True":
         return sum(c.restartCount for c in pod.status.initContainerStatuses)
     sidecars = _sidecars(pod)
-    before = [c for c in pod.status.initContainerStatuses if c.name in sidecars]
-    return sum(c.restartCount for c in (*before, *pod.status.containerStatuses))
+    return restarts + sum(c.restartCount for c in pod.status.initContainerStatuses if c.name in sidecars)
 
 
 def _ready_count(pod: core.Pod) -> str:
     """Containers and sidecars that are ready, of all of them."""
+    ready = sum([c.ready for c in pod.status.containerStatuses])
     sidecars = _sidecars(pod)
-    statuses = [*pod.status.containerStatuses, *(c for c in pod.status.initContainerStatuses if c.name in sidecars)]
-    return f"{sum(c.ready for c in statuses)}/{len(pod.spec.containers) + len(sidecars)}"
+    if sidecars:
+        ready += sum(c.ready for c in pod.status.initContainerStatuses if c.name in sidecars)
+    return f"{ready}/{len(pod.spec.containers) + len(sidecars)}"
 
 
 def age_of(obj: AnyObject, now_s: float) -> str:
@@ -178,10 +186,13 @@ def _event_object(event: core.Event) -> str:
 
 
 def _event_age(event: core.Event, now_s: float) -> str:
-    last = age(now_s - from_time(event.lastTimestamp))
-    if event.count > 1:
-        return f"{last} (x{event.count} over {age(now_s - from_time(event.firstTimestamp))})"
-    return last
+    last, count = age(now_s - last_seen(event)), times(event)
+    return f"{last} (x{count} over {age(now_s - first_seen(event))})" if count > 1 else last
+
+
+def _event_source(event: core.Event) -> str:
+    component, host = event.source.component or event.reportingComponent, event.source.host or event.reportingInstance
+    return ", ".join(part for part in (component, host) if part)
 
 
 _NAME: tuple[str, Callable[[Any, float], str]] = ("NAME", lambda o, _: o.metadata.name)
@@ -279,5 +290,5 @@ WIDE: dict[str, Columns] = {
         ("SELECTOR", lambda o, _: labels_text(o.spec.selector)),
     ),
     "Service": (("SELECTOR", lambda o, _: labels_text(o.spec.selector)),),
-    "Event": (("SOURCE", lambda o, _: ", ".join(part for part in (o.source.component, o.source.host) if part)),),
+    "Event": (("SOURCE", lambda o, _: _event_source(o)),),
 }

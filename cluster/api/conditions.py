@@ -24,7 +24,10 @@ class HasConditions(Protocol):
 
 def get_condition(status: HasConditions, type: str) -> Any | None:
     """The condition of that type (the status' own message, not a copy), or None."""
-    return next((condition for condition in status.conditions if condition.type == type), None)
+    for condition in status.conditions:
+        if condition.type == type:
+            return condition
+    return None
 
 
 def set_condition(

@@ -93,6 +93,7 @@ def _complete_pod_spec(spec: core.PodSpec) -> None:
         spec.terminationGracePeriodSeconds = TERMINATION_GRACE_PERIOD_S
     if not spec.HasField("enableServiceLinks"):
         spec.enableServiceLinks = True
+    spec.securityContext.SetInParent()  # clients of Kubernetes take it for there: `kubectl debug` breaks without it
     for volume in spec.volumes:
         _default_volume(volume.volumeSource)
     for container in (*spec.initContainers, *spec.containers):

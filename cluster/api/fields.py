@@ -7,9 +7,11 @@ terms with "=" are in `equals`, so that the master can answer from an index.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import Any
 
 from cluster.api.custom_json import custom_content, custom_status
 from cluster.api.errors import BadRequest
@@ -27,17 +29,26 @@ SUPPORTED: dict[str, tuple[str, ...]] = {
         "status.nominatedNodeName",
     ),
     "Event": (
+        "involvedObject.apiVersion",
+        "involvedObject.fieldPath",
         "involvedObject.kind",
         "involvedObject.name",
         "involvedObject.namespace",
+        "involvedObject.resourceVersion",
         "involvedObject.uid",
         "reason",
         "type",
+        "source",
+        "reportingComponent",
     ),
     "Node": ("spec.unschedulable",),
     "CustomObject": ("resource",),
 }
 """What can be asked of each kind, besides its name and namespace."""
+_READERS: dict[str, Callable[[Any], object]] = {
+    "source": lambda event: event.source.component or event.reportingComponent
+}
+"""Fields that are not called so in the object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +105,11 @@ def parse_field_selector(kind_name: str, text: str, more: Sequence[str] = ()) ->
     return FieldSelector(tuple(_term(kind_name, term, text, more) for term in _split(text) if term.strip()))
 
 
+def paths_in(text: str) -> list[str]:
+    """The fields that a selector asks for, whether they are supported or not."""
+    return [re.split("!=|==|=", term, maxsplit=1)[0].strip() for term in _split(text) if term.strip()]
+
+
 def asked_for(path: str, text: str) -> str:
     """The value that a selector asks of a field, whatever else it asks; empty: it does not."""
     for term in _split(text):
@@ -117,7 +133,7 @@ def _term(kind_name: str, term: str, text: str, more: Sequence[str]) -> _Term:
             f'field selector "{text[:200]}": "{path[:80]}" is not supported for {kind_name};'
             f" supported are {', '.join(supported)}"
         )
-    read = _in_content(path) if path in more else attrgetter(path)
+    read = _in_content(path) if path in more else _READERS.get(path) or attrgetter(path)
     return _Term(path, _unescape(value.strip(), text), sign != "!=", read)
 
 

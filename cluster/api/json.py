@@ -177,9 +177,16 @@ def read_json(text: str | bytes) -> Any:
         raise BadRequest(f"this is not JSON: {error}") from error
     if duplicates:
         raise BadRequest(f'the JSON has two values for "{duplicates[0][:80]}" in the same object')
-    if _depth_exceeds(data, MAX_DEPTH):
+    if _brackets(text) > MAX_DEPTH and _depth_exceeds(data, MAX_DEPTH):
         raise BadRequest(f"the JSON is nested more than {MAX_DEPTH} levels deep")
     return data
+
+
+def _brackets(text: str | bytes) -> int:
+    """How many open: no text is nested deeper."""
+    if isinstance(text, str):
+        return text.count("{") + text.count("[")
+    return text.count(b"{") + text.count(b"[")
 
 
 def _depth_exceeds(data: Any, limit: int) -> bool:

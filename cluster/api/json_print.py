@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -41,64 +41,98 @@ _FIELDS = core.FieldsV1.DESCRIPTOR.full_name
 _RAW = core.RawJson.DESCRIPTOR.full_name
 
 
-@cache
-def printer(descriptor: Descriptor, exact: bool) -> Print:
-    """The function that turns a message of this type into JSON's values. `exact`: times to the nanosecond."""
-    if descriptor.full_name == _TIME:
-        return _print_time_exactly if exact else _print_time
-    if descriptor.full_name == _MICRO_TIME:
-        return _print_time_exactly if exact else _print_micro_time
-    if descriptor.full_name == _QUANTITY:
-        return _print_quantity
-    if descriptor.full_name == _INT_OR_STRING:
-        return _print_int_or_string
-    if descriptor.full_name == _FIELDS:
-        return _print_fields
-    if descriptor.full_name == _RAW:
-        return _print_raw
-    # Keyed by the descriptors themselves: to ask each for its number would take as long as all the rest.
-    plan: dict[FieldDescriptor, tuple[str, Print | None]] = {}
+class Printers:
+    """The printers of all message types, made alike."""
 
-    def print_message(message: Any) -> dict[str, Any]:
-        if not plan:  # built on first use: a message type may contain itself
-            plan.update((field, _field_printer(field, exact)) for field in descriptor.fields)
-        out: dict[str, Any] = {}
-        for field, value in message.ListFields():
-            name, convert = plan[field]
-            if convert is None:
-                out[name] = value
-            elif name:
-                out[name] = convert(value)
-            else:
-                out.update(convert(value))
-        return out
+    def __init__(self, exact: bool = False, *, instead: Mapping[Any, Callable[[Print], Print]] | None = None):
+        """`exact`: times to the nanosecond. `instead`: by descriptor, what is made of the printers of some types."""
+        self._exact = exact
+        self._instead = instead or {}
+        self._made: dict[Descriptor, Print] = {}
 
-    return print_message
+    def of(self, descriptor: Any) -> Print:
+        """The function that turns messages of this descriptor into JSON's values."""
+        found = self._made.get(descriptor)
+        if found is None:
+            made = self._special(descriptor) or self._message_printer(descriptor)
+            change = self._instead.get(descriptor)
+            found = self._made[descriptor] = change(made) if change is not None else made
+        return found
+
+    def _special(self, descriptor: Descriptor) -> Print | None:
+        if descriptor.full_name == _TIME:
+            return _print_time_exactly if self._exact else _print_time
+        if descriptor.full_name == _MICRO_TIME:
+            return _print_time_exactly if self._exact else _print_micro_time
+        if descriptor.full_name == _QUANTITY:
+            return _print_quantity
+        if descriptor.full_name == _INT_OR_STRING:
+            return _print_int_or_string
+        if descriptor.full_name == _FIELDS:
+            return _print_fields
+        if descriptor.full_name == _RAW:
+            return _print_raw
+        return None
+
+    def _message_printer(self, descriptor: Descriptor) -> Print:
+        # Keyed by the descriptors themselves: to ask each for its number would take as long as all the rest.
+        plan: dict[FieldDescriptor, tuple[str, Print | None]] = {}
+
+        def print_message(message: Any) -> dict[str, Any]:
+            if not plan:  # built on first use: a message type may contain itself
+                plan.update((field, self._field_printer(field)) for field in descriptor.fields)
+            out: dict[str, Any] = {}
+            for field, value in message.ListFields():
+                name, convert = plan[field]
+                if convert is None:
+                    out[name] = value
+                elif name:
+                    out[name] = convert(value)
+                else:
+                    out.update(convert(value))
+            return out
+
+        return print_message
+
+    def _field_printer(self, field: FieldDescriptor) -> tuple[str, Print | None]:
+        """The field's name ("" for an inline one) and how to print its value (None: as it is)."""
+        entry = map_entry(field)
+        if entry is not None:
+            return field.name, _map_printer(self._value_printer(entry.fields_by_name["value"]))
+        convert = self._value_printer(field)
+        if field.is_repeated:
+            return field.name, _whole if convert is None else lambda values: [convert(value) for value in values]
+        return "" if is_inline(field) else field.name, convert
+
+    def _value_printer(self, field: FieldDescriptor) -> Print | None:
+        if field.message_type is not None:
+            return self.of(field.message_type)
+        if field.type == FieldDescriptor.TYPE_BYTES:
+            return lambda value: base64.b64encode(value).decode("ascii")
+        if field.enum_type is not None:
+            names = {number: value.name for number, value in field.enum_type.values_by_number.items()}
+            return lambda value: names.get(value, value)
+        return None
 
 
-def _field_printer(field: FieldDescriptor, exact: bool) -> tuple[str, Print | None]:
-    """The field's name ("" for an inline one) and how to print its value (None: as it is)."""
-    entry = map_entry(field)
-    if entry is not None:
-        convert = _value_printer(entry.fields_by_name["value"], exact)
-        if convert is None:
-            return field.name, lambda value: {key: value[key] for key in sorted(value)}
-        return field.name, lambda value: {key: convert(value[key]) for key in sorted(value)}
-    convert = _value_printer(field, exact)
-    if field.is_repeated:
-        return field.name, list if convert is None else lambda values: [convert(value) for value in values]
-    return "" if is_inline(field) else field.name, convert
+_SECONDS, _EXACT = Printers(), Printers(exact=True)
 
 
-def _value_printer(field: FieldDescriptor, exact: bool) -> Print | None:
-    if field.message_type is not None:
-        return printer(field.message_type, exact)
-    if field.type == FieldDescriptor.TYPE_BYTES:
-        return lambda value: base64.b64encode(value).decode("ascii")
-    if field.enum_type is not None:
-        names = {number: value.name for number, value in field.enum_type.values_by_number.items()}
-        return lambda value: names.get(value, value)
-    return None
+def printer(descriptor: Any, exact: bool) -> Print:
+    """The function that turns messages of this descriptor into JSON's values. `exact`: times to the nanosecond."""
+    return (_EXACT if exact else _SECONDS).of(descriptor)
+
+
+def _map_printer(convert: Print | None) -> Print:
+    if convert is None:
+        return lambda value: {key: value[key] for key in sorted(value)}
+    if convert is _print_quantity:  # without a call for each: most maps of messages are of quantities
+        return lambda value: {key: value[key].string or "0" for key in sorted(value)}
+    return lambda value: {key: convert(value[key]) for key in sorted(value)}
+
+
+_whole: Print = itemgetter(slice(None))
+"""A repeated field of scalars as a list: half as long as list()."""
 
 
 def _print_time(value: core.Time | core.MicroTime) -> str | None:

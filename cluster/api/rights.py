@@ -23,11 +23,12 @@ class Scope(Enum):
     )
     BY_LEASE = "the lease that it runs by"
     USED = "what pods bound to it take their configuration from"
+    NAMESPACE = "those in its namespace"
 
 
 _READ = ("get", "list", "watch")
 _WRITE = ("create", "update", "patch", "update_status", "delete")
-VERBS = (*_READ, *_WRITE, "bind", "evict")
+VERBS = (*_READ, *_WRITE, "bind", "evict", "token")
 
 
 def _any(*verbs: str) -> dict[str, Scope]:
@@ -85,13 +86,19 @@ TABLE: dict[tuple[str, str], dict[str, Scope]] = {
     ("hollow", "Endpoints"): _any("get"),
     ("hollow", "ReplicationController"): _any("get"),
     ("hollow", "Event"): dict.fromkeys(("get", "create", "update", "patch"), Scope.ABOUT),
+    **{
+        ("serviceaccount", kind.name): dict.fromkeys(_READ, Scope.NAMESPACE)
+        for kind in BY_NAME.values()
+        if kind.namespaced and kind.name != "Secret"
+    },
 }
 """(kind of identity, kind of object) -> verb -> with which objects. Absent: denied."""
 
 CLIENTS = frozenset({"admin", "controllers", "scheduler", "node", "hollow", "proxy", "dns"})
-_READERS = CLIENTS | {"kubernetes"}
-"""... who serves Kubernetes' API reads which kinds users have defined, by its own right."""
 _EVERYONE = CLIENTS | {"master", "kubernetes"}
+_ASKERS = CLIENTS | {"serviceaccount"}
+_READERS = _ASKERS | {"kubernetes"}
+"""... who serves Kubernetes' API reads which kinds users have defined, by its own right."""
 
 CALLS: dict[str, frozenset[str]] = {
     "/cluster.pb.v1.Cluster/Get": _READERS,
@@ -100,8 +107,8 @@ CALLS: dict[str, frozenset[str]] = {
     "/cluster.pb.v1.Cluster/WatchStream": _READERS,
     "/cluster.pb.v1.Cluster/Resolve": frozenset({"admin", "controllers", "node", "proxy"}),
     "/cluster.pb.v1.Cluster/WatchService": frozenset({"admin", "controllers", "node", "proxy"}),
-    "/cluster.pb.v1.Cluster/Write": CLIENTS,
-    "/cluster.pb.v1.Cluster/WriteStream": CLIENTS,
+    "/cluster.pb.v1.Cluster/Write": _ASKERS,
+    "/cluster.pb.v1.Cluster/WriteStream": _ASKERS,
     "/cluster.pb.v1.Cluster/History": frozenset({"admin"}),
     "/cluster.pb.v1.Cluster/Undo": frozenset({"admin"}),
     "/cluster.pb.v1.Cluster/Trace": frozenset({"admin"}),

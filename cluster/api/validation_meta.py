@@ -11,6 +11,7 @@ from typing import Any
 
 from cluster.api.kinds import AnyObject, kind_of
 from cluster.api.labels import label_key_problems
+from cluster.api.managers import APPLY, UPDATE, check_name
 from cluster.api.names import dns1035_label_problems, dns1123_label_problems, dns1123_subdomain_problems
 from cluster.api.problems import Report
 from cluster.pb.v1 import core_pb2 as core
@@ -23,6 +24,7 @@ _NAME_RULES: dict[str, Callable[[str], list[str]]] = {
     "Service": dns1035_label_problems,
 }
 _MAX_REVISION_DIGITS = 19
+_MAX_SUBRESOURCE = 256
 
 
 def validate_meta(report: Report, obj: AnyObject) -> None:
@@ -49,6 +51,8 @@ def validate_meta(report: Report, obj: AnyObject) -> None:
         report.invalid("metadata.resourceVersion", version, "must be a revision, a whole number")
     validate_labels_and_annotations(report, meta, "metadata")
     _validate_owners(report, meta)
+    if meta.managedFields:
+        _validate_managers(report, meta)
     for index, finalizer in enumerate(meta.finalizers):
         report.check(f"metadata.finalizers[{index}]", finalizer, label_key_problems(finalizer))
 
@@ -77,6 +81,20 @@ def _validate_owners(report: Report, meta: core.ObjectMeta) -> None:
             f"{controllers} references with controller=true",
             "Only one reference can have Controller set to true",
         )
+
+
+def _validate_managers(report: Report, meta: core.ObjectMeta) -> None:
+    if len(meta.managedFields) == 1 and not meta.managedFields[0].ListFields():
+        return  # that ends it
+    for index, entry in enumerate(meta.managedFields):
+        path = f"metadata.managedFields[{index}]"
+        if entry.operation not in (APPLY, UPDATE):
+            report.invalid(f"{path}.operation", entry.operation, "must be `Apply` or `Update`")
+        if entry.fieldsType not in ("", "FieldsV1"):
+            report.invalid(f"{path}.fieldsType", entry.fieldsType, "must be `FieldsV1`")
+        check_name(report, f"{path}.manager", entry.manager)
+        if len(entry.subresource) > _MAX_SUBRESOURCE:
+            report.too_long(f"{path}.subresource", _MAX_SUBRESOURCE)
 
 
 def validate_meta_update(report: Report, new: core.ObjectMeta, old: core.ObjectMeta) -> None:

@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 @click.option("--grace-period", type=click.IntRange(0), metavar="SECONDS", help="For pods; default: the pod's own.")
 @click.option(
     "--cascade",
-    type=click.Choice(["background", "orphan"]),
+    type=click.Choice(["background", "foreground", "orphan"]),
     default="background",
     show_default=True,
-    help="What happens to the pods of a controller: they go too, or they stay.",
+    help="What happens to the pods of a controller: they go after it, or before it, or they stay.",
 )
 @click.option("--ignore-not-found", is_flag=True, help="Fine if it is not there.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Return when it is gone.")

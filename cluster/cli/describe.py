@@ -446,7 +446,7 @@ def _lease(lease: core.Lease) -> Iterable[str]:
 async def _events(source: Source, kind: Kind, obj: AnyObject) -> list[str]:
     from cluster.actor.clock import SystemClock
     from cluster.api.columns import age
-    from cluster.api.meta import from_time
+    from cluster.api.events import last_seen, times
     from cluster.cli.printers import align, clean
     from cluster.pb.v1 import core_pb2 as core
 
@@ -458,8 +458,8 @@ async def _events(source: Source, kind: Kind, obj: AnyObject) -> list[str]:
         return ["Events:           <none>"]
     now = SystemClock().wall()
     rows = [["  Type", "Reason", "Age", "From", "Message"]]
-    for event in sorted(mine, key=lambda e: from_time(e.lastTimestamp)):
-        when = age(now - from_time(event.lastTimestamp)) + (f" (x{event.count})" if event.count > 1 else "")
+    for event in sorted(mine, key=last_seen):
+        when = age(now - last_seen(event)) + (f" (x{times(event)})" if times(event) > 1 else "")
         origin = ", ".join(part for part in (event.source.component, event.source.host) if part)
         rows.append([f"  {event.type}", event.reason, when, origin, clean(event.message)])
     return ["Events:", align(rows)]

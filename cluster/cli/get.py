@@ -180,7 +180,9 @@ class View:
         from cluster.cli import printers
 
         if kind.name == "Event":
-            objects = sorted(objects, key=lambda event: (event.lastTimestamp.seconds, event.lastTimestamp.nanos))  # type: ignore[union-attr]
+            from cluster.api.events import last_seen
+
+            objects = sorted(objects, key=last_seen)  # type: ignore[arg-type]
         return printers.table(
             kind,
             objects,

@@ -10,6 +10,8 @@ import base64
 import os
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 _CLOCK = SystemClock()
 _START_TIMEOUT_S = 30.0
+_LOCK_TIMEOUT_S = 5.0
 _UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -55,7 +58,8 @@ def kubeconfig_command(ctx: click.Context, merge: bool, with_token: bool, lifeti
         click.echo(yaml.safe_dump(config, sort_keys=False).rstrip("\n"))
         return ExitCode.OK
     path = _merge_path()
-    _write(path, yaml.safe_dump(merged(_read(path), config), sort_keys=False))
+    with _locked(path):
+        _write(path, yaml.safe_dump(merged(_read(path), config), sort_keys=False))
     say(f'{path}: the context "{config["current-context"]}" is the current one now. Next: kubectl get pods')
     return ExitCode.OK
 
@@ -126,12 +130,47 @@ def _merge_path() -> Path:
     return Path(paths[0]) if paths else Path.home() / ".kube" / "config"
 
 
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keeps others from writing the file, as kubectl does: while there is a file beside it that is called so with
+    `.lock`, it is not written. Raises CommandError."""
+    lock = path.with_name(f"{path.name}.lock")
+    deadline_s = _CLOCK.monotonic() + _LOCK_TIMEOUT_S
+    while True:
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            break
+        except FileExistsError as error:
+            if error.filename != str(lock):
+                raise CommandError(f"{path} cannot be written: {error.filename} is no directory") from error
+            if _CLOCK.monotonic() > deadline_s:
+                raise CommandError(
+                    f"{path} is locked by somebody who writes it; if nobody does any more, remove {lock}"
+                ) from None
+            time.sleep(0.02)
+        except OSError as error:
+            raise CommandError(f"{path} cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
 def _read(path: Path) -> dict[str, Any]:
     """What is in a kubeconfig; nothing if there is none. Raises CommandError for a file that is something else."""
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """Leaves times as they are written: of a plugin's `expiry`, YAML would make another text."""
+
+        yaml_implicit_resolvers = {  # noqa: RUF012
+            first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:timestamp"]
+            for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
     try:
-        found = yaml.safe_load(path.read_text()) if path.exists() else None
+        found = yaml.load(path.read_text(), Loader) if path.exists() else None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise CommandError(f"{path} cannot be read, and is left as it is: {error}") from error
     if found is None:

@@ -20,7 +20,7 @@ from cluster.client.informer import Informer
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Credentials
 from cluster.up import control
-from cluster.up.addresses import block_of
+from cluster.up.addresses import block_of, kubernetes_address
 from cluster.up.hollow import PREFIX
 from cluster.up.supervisor import tail_of
 
@@ -81,11 +81,11 @@ class View:
                 steps.done("nodes", f"{' and '.join(filter(None, (real, played)))} Ready")
                 if state.store:
                     await _warn_of_other_addresses(client, state.block)
-                while rest and not (served := _served_at(directory)):
+                while rest and not _served_at(directory):
                     check()
                     await asyncio.sleep(_TICK_S)
-                if rest:
-                    steps.done("kubernetes", f"API at https://{served}; kubectl needs: podium kubeconfig")
+                begun = "" if rest else ", begun by"
+                steps.done("kubernetes", f"https://{kubernetes_address(state.block)}{begun}: podium kubeconfig")
                 for path in manifests:
                     await _apply(client, path, timeout, steps)
             finally:

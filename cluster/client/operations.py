@@ -81,6 +81,16 @@ def evict(key: Key, *, uid: str = "", version: str = "", grace_period_s: int | N
     return wire.Operation(evict=operation)
 
 
+def by_manager(operation: wire.Operation, name: str, *, subresource: str = "", applied: bool = False) -> wire.Operation:
+    """The operation, in whose name it changes fields, for metadata.managedFields; see FieldManager in cluster.proto."""
+    operation.manager.name = name
+    if subresource:
+        operation.manager.subresource = subresource
+    if applied:
+        operation.manager.applied = True
+    return operation
+
+
 def _preconditions(uid: str, version: str) -> wire.Preconditions | None:
     if not uid and not version:
         return None

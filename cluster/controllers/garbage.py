@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable
 
 from cluster.api.definitions import is_namespaced
+from cluster.api.events import last_seen
 from cluster.api.kinds import BY_NAME, AnyObject
 from cluster.api.meta import Key, custom_key, from_time, is_terminating
 from cluster.api.pods import is_finished
@@ -46,14 +47,6 @@ def unscheduled_terminating(pods: Iterable[core.Pod]) -> list[core.Pod]:
 def expired_events(events: Iterable[core.Event], now_s: float, ttl_s: float) -> list[core.Event]:
     """Events that were last seen longer than `ttl_s` ago (wall clock)."""
     return [event for event in events if now_s - last_seen(event) >= ttl_s]
-
-
-def last_seen(event: core.Event) -> float:
-    """When the event last happened, in seconds since 1970; its creation if it does not say."""
-    for time in (event.lastTimestamp, event.firstTimestamp, event.metadata.creationTimestamp):
-        if time.seconds:
-            return from_time(time)
-    return 0.0
 
 
 class Quarantine:

@@ -1,9 +1,9 @@
 """Removes what is left over.
 
-Dependents of a vanished owner go as soon as its deletion is seen; the rest is swept every 20 s. The kinds of garbage
-and how each is told are in `garbage.py`. The cache only gives the suspicion: before anything is deleted because
-something else is gone, the master is asked whether it is. Deletions name the uid, and for dependents the version too,
-so that a pod that was adopted meanwhile survives.
+Dependents of a vanished owner go as soon as its deletion is seen, those of one that is deleted in the foreground before
+it (`foreground.py`); the rest is swept every 20 s. The kinds of garbage and how each is told are in `garbage.py`. The
+cache only gives the suspicion: before anything is deleted because something else is gone, the master is asked whether
+it is. Deletions name the uid, and for dependents the version too, so that a pod that was adopted meanwhile survives.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from cluster.api.errors import NotFound
+from cluster.api.events import last_seen
 from cluster.api.kinds import BY_NAME, AnyObject
 from cluster.api.meta import Key, is_terminating, key_of, path_of
+from cluster.api.owners import is_in_foreground
 from cluster.client import operations
 from cluster.client.informer import Informer
 from cluster.controllers.caches import NODE, OWNER
 from cluster.controllers.context import Context
+from cluster.controllers.foreground import step
 from cluster.controllers.garbage import (
     FINISHED_PODS_THRESHOLD,
     Quarantine,
     expired_events,
     finished_beyond,
-    last_seen,
     owners_to_look_up,
     unscheduled_terminating,
 )
@@ -39,6 +41,9 @@ EVENT_SWEEP_MIN_S, EVENT_SWEEP_MAX_S = 60.0, 3600.0
 PAGE = 500
 ENDED_MAX = 200
 """Definitions that are gone and remembered: the ones that went last."""
+SETTLE_S = 0.1
+"""So long an owner that is deleted in the foreground must have seemed free: each kind is watched by itself, and what
+the owner got just before may be seen just after."""
 
 Sweep = Literal["pods", "events"]
 
@@ -68,6 +73,8 @@ class GarbageCollector:
         self._owners: dict[str, Informer[Any]] = caches.by_kind
         self._dependents: list[Informer[Any]] = caches.owned
         self._causes: dict[Owner, core.Cause] = {}
+        self._free_since: dict[Owner, float] = {}
+        """Owners in the foreground that nothing holds, and since when (monotonic seconds)."""
         self._orphans: Reconciler[Owner] = Reconciler(
             "garbage of owners", self._sync_owner, workers=WORKERS, context=context, resync=self._add_all
         )
@@ -95,6 +102,9 @@ class GarbageCollector:
     # --- what wakes us
 
     def _add_all(self) -> None:
+        for informer in self._owners.values():
+            for obj in informer.indexer.list():
+                self._on_owner(None, obj)
         for informer in self._dependents:
             for obj in informer.indexer.list():
                 self._on_dependent(None, obj)
@@ -104,14 +114,23 @@ class GarbageCollector:
             owner = Owner(key_of(old), old.metadata.uid)
             self._causes[owner] = cause(old, "owner-deleted")
             self._orphans.queue.add(owner)
+        elif new is not None and is_in_foreground(new) and not (old is not None and is_in_foreground(old)):
+            self._orphans.queue.add(Owner(key_of(new), new.metadata.uid))
 
     def _on_dependent(self, old: AnyObject | None, new: AnyObject | None) -> None:
-        if new is None or not new.metadata.ownerReferences:
+        obj = new if new is not None else old
+        if obj is None or not obj.metadata.ownerReferences:
             return
-        if old is not None and list(old.metadata.ownerReferences) == list(new.metadata.ownerReferences):
+        if (
+            old is not None
+            and new is not None
+            and list(old.metadata.ownerReferences) == list(new.metadata.ownerReferences)
+            and is_in_foreground(old) == is_in_foreground(new)
+        ):
             return
-        for owner in self._owners_of(new) or ():
-            if not self._is_in_view(owner):
+        for owner in self._owners_of(obj) or ():
+            found = self._in_view(owner)
+            if (found is None and new is not None) or (found is not None and is_in_foreground(found)):
                 self._orphans.queue.add(owner)
 
     def _on_node(self, old: core.Node | None, new: core.Node | None) -> None:
@@ -144,14 +163,14 @@ class GarbageCollector:
     def _owned_by(self, uid: str) -> list[AnyObject]:
         return [obj for informer in self._dependents for obj in informer.indexer.by_index(OWNER, uid)]
 
-    def _is_in_view(self, owner: Owner) -> bool:
+    def _in_view(self, owner: Owner) -> AnyObject | None:
         informer = self._owners.get(owner.key.kind)
-        found = informer.indexer.get(owner.key) if informer is not None else None
-        return found is not None and found.metadata.uid == owner.uid
+        found: AnyObject | None = informer.indexer.get(owner.key) if informer is not None else None
+        return found if found is not None and found.metadata.uid == owner.uid else None
 
     async def _exists(self, owner: Owner) -> bool:
         """Whether the owner is there; if the cache does not say so, the master is asked."""
-        if self._is_in_view(owner):
+        if self._in_view(owner) is not None:
             return True
         try:
             found = await self._client.get(BY_NAME[owner.key.kind].message, owner.key.name, owner.key.namespace)
@@ -160,6 +179,10 @@ class GarbageCollector:
         return found.metadata.uid == owner.uid
 
     async def _sync_owner(self, owner: Owner) -> bool:
+        found = self._in_view(owner)
+        if found is not None and is_in_foreground(found):
+            return await self._sync_foreground(owner, found)
+        self._free_since.pop(owner, None)
         dependents = [obj for obj in self._owned_by(owner.uid) if not is_terminating(obj)]
         if not dependents or await self._exists(owner):
             self._causes.pop(owner, None)
@@ -171,17 +194,45 @@ class GarbageCollector:
             self._causes.pop(owner, None)
         return done
 
+    async def _sync_foreground(self, owner: Owner, found: AnyObject) -> bool:
+        dependents = [obj for obj in self._owned_by(owner.uid) if not await self._has_another_owner(obj, owner)]
+        what = step(owner.uid, dependents, self._owned_by)
+        why = cause(found, "owner-deleted")
+        done = await self._delete(what.delete, why, with_version=True)
+        done &= await self._delete(what.delete_in_foreground, why, with_version=True, propagation="Foreground")
+        if not what.may_go:
+            self._free_since.pop(owner, None)
+            return done
+        now = self._clock.monotonic()
+        free_s = now - self._free_since.setdefault(owner, now)
+        if free_s < SETTLE_S:
+            self._orphans.queue.add_after(owner, SETTLE_S - free_s)
+            return done
+        # In the background: that takes the finalizer from it.
+        done &= await self._delete([found], core.Cause(reason="dependents-gone"), propagation="Background")
+        self._free_since.pop(owner, None)
+        return done
+
     async def _has_another_owner(self, obj: AnyObject, gone: Owner) -> bool:
+        """One that stays."""
         owners = self._owners_of(obj)
         if owners is None:
             return True
         for owner in owners:
-            if owner.uid != gone.uid and await self._exists(owner):
+            found = self._in_view(owner)
+            going = found is not None and is_in_foreground(found)
+            if owner.uid != gone.uid and not going and await self._exists(owner):
                 return True
         return False
 
     async def _delete(
-        self, objects: Sequence[AnyObject], why: core.Cause, *, with_version: bool = False, at_once: bool = False
+        self,
+        objects: Sequence[AnyObject],
+        why: core.Cause,
+        *,
+        with_version: bool = False,
+        at_once: bool = False,
+        propagation: str = "",
     ) -> bool:
         """Deletes objects; False if some have changed meanwhile and should be looked at again."""
         done = True
@@ -192,6 +243,7 @@ class GarbageCollector:
                     uid=obj.metadata.uid,
                     version=obj.metadata.resourceVersion if with_version else "",
                     grace_period_s=0 if at_once else None,
+                    propagation=propagation,
                 )
                 for obj in some
             ]

@@ -1,8 +1,8 @@
 """What the body of a request says: JSON, YAML, or Kubernetes' protobuf.
 
 Without a Content-Type it is JSON. Protobuf bodies (kubectl sends them from `create` and a few others, and knows no
-other way) are an envelope with the bytes of an object, whose fields have the numbers of our messages; they are turned
-into what the same body would say in JSON, so that everything after this file knows one form only.
+other way) are an envelope with the bytes of an object (whole.py); they are turned into what the same body would say in
+JSON, so that everything after this file knows one form only.
 
 Go writes every field into protobuf that is no pointer, set or not: an empty text, 0 and an empty time mean that nothing
 was said. Where Go has a pointer (replicas, runAsUser), 0 means 0. Pure.
@@ -15,21 +15,23 @@ from typing import Any
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from cluster.api import aside
 from cluster.api.errors import BadRequest
 from cluster.api.json import read_json, to_json
 from cluster.api.json_parse import NOT_CARRIED_OUT, describe
 from cluster.api.yaml_reader import Refused as RefusedYaml
 from cluster.api.yaml_reader import read_yaml
-from cluster.kubernetes.resources import BY_KIND
+from cluster.kubernetes.negotiation import JSON, PROTOBUF
+from cluster.kubernetes.protobuf import MAGIC
+from cluster.kubernetes.resources import BY_KIND, RESOURCES
 from cluster.kubernetes.statuses import Refused
+from cluster.kubernetes.whole import whole
 from cluster.pb.v1 import kubernetes_pb2 as bodies
 
 MAX_BYTES = 3 * 1024 * 1024
 """Of a body, as in Kubernetes."""
-JSON = "application/json"
-PROTOBUF = "application/vnd.kubernetes.protobuf"
-_YAML = ("application/yaml", "application/x-yaml")
-_MAGIC = b"k8s\0"
+YAML = "application/yaml"
+_YAML = (YAML, "application/x-yaml")
 
 _OTHERS: dict[str, type[Message]] = {
     "DeleteOptions": bodies.DeleteOptions,
@@ -39,14 +41,18 @@ _OTHERS: dict[str, type[Message]] = {
     "SelfSubjectAccessReview": bodies.SelfSubjectAccessReview,
     "SelfSubjectReview": bodies.SelfSubjectReview,
     "SelfSubjectRulesReview": bodies.SelfSubjectRulesReview,
+    "TokenRequest": bodies.TokenRequest,
 }
+_VIEWS = {(row.api_version, row.kind.name): row.view for row in RESOURCES if row.view is not None}
 _POINTERS = frozenset(
     (
         *("replicas", "controller", "blockOwnerDeletion", "gracePeriodSeconds", "deletionGracePeriodSeconds"),
         *("terminationGracePeriodSeconds", "activeDeadlineSeconds", "runAsUser", "runAsGroup", "runAsNonRoot"),
         *("privileged", "allowPrivilegeEscalation", "readOnlyRootFilesystem", "enableServiceLinks", "priority"),
         *("tolerationSeconds", "optional", "defaultMode", "mode", "started", "immutable", "orphanDependents"),
-        *("leaseDurationSeconds", "leaseTransitions", "holderIdentity"),
+        *("leaseDurationSeconds", "leaseTransitions", "holderIdentity", "fsGroup", "automountServiceAccountToken"),
+        *("shareProcessNamespace", "setHostnameAsFQDN", "allocateLoadBalancerNodePorts", "hostProcess", "hostUsers"),
+        *("expirationSeconds",),
     )
 )
 """Fields that are pointers in Go: 0, false and "" mean just that."""
@@ -84,7 +90,7 @@ def read_body(content_type: str, body: bytes, kind: str) -> Any:
         return _read_yaml(body)
     if media == PROTOBUF:
         return _read_protobuf(body, kind)
-    read = ", ".join((JSON, *_YAML[:1], PROTOBUF))
+    read = ", ".join((JSON, YAML, PROTOBUF))
     raise Refused(
         415,
         "UnsupportedMediaType",
@@ -116,16 +122,17 @@ def _read_yaml(body: bytes) -> Any:
 
 
 def _read_protobuf(body: bytes, kind: str) -> dict[str, Any]:
-    if not body.startswith(_MAGIC):
+    if not body.startswith(MAGIC):
         raise BadRequest("the body is not Kubernetes' protobuf: it does not begin with k8s and a zero byte")
     envelope = bodies.Unknown()
     try:
-        envelope.ParseFromString(body[len(_MAGIC) :])
+        envelope.ParseFromString(body[len(MAGIC) :])
     except DecodeError:
         raise BadRequest("the body is not protobuf") from None
     kind = envelope.typeMeta.kind or kind
     row = BY_KIND.get(kind)
-    message_type: type[Message] | None = row.kind.message if row is not None else _OTHERS.get(kind)
+    message_type = whole(row.kind.message.DESCRIPTOR.name) if row is not None else _OTHERS.get(kind)
+    message_type = _VIEWS.get((envelope.typeMeta.apiVersion, kind), message_type)
     if message_type is None:
         raise Refused(415, "UnsupportedMediaType", f'a "{kind[:80]}" is not read from protobuf; send it as JSON')
     message = message_type()
@@ -134,7 +141,9 @@ def _read_protobuf(body: bytes, kind: str) -> dict[str, Any]:
     except DecodeError:
         raise BadRequest(f"the body does not hold a {kind} in protobuf") from None
     _drop_unset(message, kind)
-    return {"apiVersion": envelope.typeMeta.apiVersion, "kind": kind, **to_json(message, exact=True)}
+    data = {"apiVersion": envelope.typeMeta.apiVersion, "kind": kind, **to_json(message, exact=True)}
+    aside.restore(data)  # what protobuf has no field for was shown there (protobuf.py)
+    return data
 
 
 def _drop_unset(message: Message, path: str) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
+from cluster.api import aside
 from cluster.api.errors import Unavailable
 from cluster.api.kinds import AnyObject
+from cluster.api.managers import MAX_NAME_BYTES
 from cluster.api.times import format_time
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
+from cluster.kubernetes import protobuf, query, views
 from cluster.kubernetes.encoding import Encoder
 from cluster.kubernetes.negotiation import Accepted, Form
 from cluster.kubernetes.paths import Target
 from cluster.kubernetes.tables import Tables
+from cluster.pb.v1 import core_pb2 as core
 
 TIMEOUT_S = 30.0
 """Of a call to the master, unless the request says how long it may take."""
@@ -26,7 +30,8 @@ TIMEOUT_S = 30.0
 class Answer:
     """What goes out."""
 
-    body: bytes
+    body: bytes | tuple[bytes, ...]
+    """Or its parts, of which none is large: they are sent one after the other."""
     code: int = 200
     warnings: list[str] = field(default_factory=list)
 
@@ -34,6 +39,15 @@ class Answer:
 def no_agents(address: str) -> NodeAgentClient:
     """Where there are none, as in tests."""
     raise Unavailable(f"there is no way to the agent at {address}")
+
+
+def no_tokens(account: core.ServiceAccount, lifetime_s: int) -> tuple[str, int]:
+    """Where none are made."""
+    raise Unavailable("no tokens are made here")
+
+
+async def nothing_follows(crd: core.CustomResourceDefinition, deleted: bool) -> None:
+    """Where definitions make no difference, as in tests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +71,17 @@ class Call:
     user_agent: str = ""
     reach: Callable[[str], NodeAgentClient] = no_agents
     """Makes a client of the node agent at an address, with the caller's rights."""
+    mint: Callable[[core.ServiceAccount, int], tuple[str, int]] = no_tokens
+    """Makes a token of an account that lives so many seconds, if the caller may have one; and when it expires, in
+    seconds since 1970. Raises Forbidden."""
+    settled: Callable[[core.CustomResourceDefinition, bool], Awaitable[None]] = nothing_follows
+    """Waits until what is served follows from a definition that was just written; or, if so, deleted."""
 
     @property
     def manager(self) -> str:
         """Who answers for what is written: as the request says, or by the program that sent it."""
-        return (self.query.get("fieldManager") or self.user_agent.partition("/")[0] or "unknown")[:128]
+        program = "".join(filter(str.isprintable, self.user_agent.partition("/")[0]))
+        return self.query.get("fieldManager") or program.encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "unknown"
 
     @property
     def time(self) -> str:
@@ -72,31 +92,76 @@ class Call:
     def namespace(self) -> str:
         return self.target.namespace
 
+    def selector(self, *terms: str) -> str:
+        """A field selector that chooses objects of this kind for which all of these terms hold; those that are empty do
+        not count."""
+        row = self.target.resource
+        return row.selector(*(views.selector(row, term) for term in terms))
+
+    async def current(self, *, stale: bool = False) -> AnyObject:
+        """The object that the path names, as it is now. Raises NotFound."""
+        row = self.target.resource
+        key = row.key(self.namespace, self.target.name)
+        return await self.client.get(
+            row.kind.message, key.name, key.namespace, allow_stale=stale, timeout_s=self.timeout_s
+        )
+
     def one(self, obj: AnyObject) -> bytes:
         """An object in the form that the caller wants."""
+        if query.dry_run(self.query) and self.encoder.keeps:
+            # It was not written: nobody else shall be shown it, as it is now or as that version of the object.
+            encoder = Encoder(max_bytes=0)
+            return replace(self, encoder=encoder, tables=Tables(encoder)).one(obj)
         if self.accepted.form is Form.TABLE:
             metadata = {"resourceVersion": obj.metadata.resourceVersion}
             return self.table([obj], metadata)
+        if not self.accepted.is_protobuf:
+            return self.item(obj)
         if self.accepted.form is Form.METADATA:
-            return self.encoder.metadata(obj)
-        return self.encoder.json(obj)
+            return protobuf.envelope(protobuf.METADATA, protobuf.METADATA_VERSION, self.item(obj))
+        row = self.target.resource
+        return protobuf.envelope(row.kind.name, row.api_version, self.item(obj))
+
+    def item(self, obj: AnyObject) -> bytes:
+        """An object as it stands in a list that is no table: its JSON, or the bytes of its message."""
+        row, is_protobuf = self.target.resource, self.accepted.is_protobuf
+        if self.accepted.form is Form.METADATA:
+            return protobuf.raw_metadata_of(obj) if is_protobuf else self.encoder.metadata(obj)
+        if not is_protobuf:
+            return self.encoder.json(obj, row)
+        if row.view is None:
+            return protobuf.raw_of(obj)
+        return views.message(row, aside.plain(obj, exact=True)).SerializeToString()
 
     def table(self, objects: list[Any], metadata: dict[str, Any], *, headings: bool = True) -> bytes:
         """Objects as a table."""
         return self.tables.table(
-            self.target.resource.kind,
+            self.target.resource,
             objects,
             self.now_s,
             metadata,
             version=self.accepted.version,
-            include=self.query.get("includeObject", "") or "Metadata",
+            include=self._include,
             headings=headings,
         )
+
+    def rows(self, objects: list[Any]) -> list[bytes]:
+        """Objects as rows of a table."""
+        return self.tables.rows(self.target.resource, objects, self.now_s, include=self._include)
+
+    @property
+    def _include(self) -> str:
+        return self.query.get("includeObject", "") or "Metadata"
 
     def at(self, now_s: float) -> Call:
         """The same, answered at another time."""
         return replace(self, now_s=now_s)
 
-    def answer(self, data: Any, code: int = 200) -> Answer:
-        """JSON of something that is no object of the table."""
-        return Answer(orjson.dumps(data), code)
+    def answer(self, data: dict[str, Any], code: int = 200) -> Answer:
+        """Something that is no object of the table, as JSON's values."""
+        return Answer(encoded(data, is_protobuf=self.accepted.is_protobuf), code)
+
+
+def encoded(data: dict[str, Any], *, is_protobuf: bool) -> bytes:
+    """What is no object of the table, from JSON's values."""
+    return protobuf.values(data) if is_protobuf else orjson.dumps(data)

@@ -3,7 +3,8 @@
     discovery.k8s.io/v1   endpointslices     the Endpoints of a service, for `kubectl describe service`
     metrics.k8s.io/v1beta1   nodes, pods     what they use, looked at by the nodes' agents, for `kubectl top`
 
-Discovery says that they can be got and listed; everything else is not allowed.
+Discovery says that they can be got and listed; everything else is not allowed. As a table they have
+Kubernetes' columns.
 """
 
 from __future__ import annotations
@@ -12,18 +13,24 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from cluster.api.errors import ApiError, NotFound
+from cluster.api.columns import age
+from cluster.api.errors import ApiError, BadRequest, NotFound
 from cluster.api.hollow import is_hollow
 from cluster.api.json import to_json
 from cluster.api.labels import parse_selector
-from cluster.api.times import format_time
+from cluster.api.times import format_time, parse_time
 from cluster.client.agent_client import NodeAgentClient, agent_address
 from cluster.client.interface import ClusterClient
 from cluster.kubernetes.discovery import OTHERS, Other
+from cluster.kubernetes.negotiation import Accepted
+from cluster.kubernetes.protobuf import METADATA, METADATA_VERSION
 from cluster.pb.v1 import agent_pb2
 from cluster.pb.v1 import core_pb2 as core
+
+Cell: TypeAlias = Callable[[dict[str, Any], float], str]
+"""The text of a column, of one of them and at a time."""
 
 WINDOW = "500ms"
 """Over which an agent looks at what processor time is used."""
@@ -61,8 +68,9 @@ def derived_of(parts: list[str]) -> tuple[Other, str, str] | None:
 
 
 async def read(row: Other, asked: Asked, query: Mapping[str, str]) -> dict[str, Any]:
-    """One of them, or those that the label selector chooses. Raises NotFound, BadRequest."""
+    """One of them, or those that the selectors choose. Raises NotFound, BadRequest."""
     selector = parse_selector(query.get("labelSelector", ""))
+    wanted = _fields(query.get("fieldSelector", ""))
     found = await _FIND[row.group, row.plural](asked)
     api_version = f"{row.group}/{row.version}"
     if asked.name:
@@ -70,13 +78,100 @@ async def read(row: Other, asked: Asked, query: Mapping[str, str]) -> dict[str, 
             if item["metadata"]["name"] == asked.name:
                 return {"kind": row.kind, "apiVersion": api_version, **item}
         raise NotFound(f'{row.plural}.{row.group} "{asked.name}" not found')
-    items = [item for item in found if selector.matches(item["metadata"].get("labels", {}))]
+    items = [
+        item
+        for item in found
+        if selector.matches(item["metadata"].get("labels", {}))
+        and all((item["metadata"].get(field, "") == value) is equal for field, value, equal in wanted)
+    ]
     return {
         "kind": f"{row.kind}List",
         "apiVersion": api_version,
         "metadata": {},
         "items": [{"kind": row.kind, "apiVersion": api_version, **item} for item in items],
     }
+
+
+def _fields(text: str) -> list[tuple[str, str, bool]]:
+    """What a field selector asks for: a field of the metadata, the value, and whether it shall be that one."""
+    terms = []
+    for term in filter(None, text.split(",")):
+        path, sign, value = (part.strip() for part in term.replace("==", "=").partition("="))
+        field = path.removesuffix("!").strip().removeprefix("metadata.")
+        if not sign or field not in ("name", "namespace") or not path.startswith("metadata."):
+            raise BadRequest(
+                f'field label not supported: "{path[:80]}"; there are metadata.name and metadata.namespace'
+            )
+        terms.append((field, value, not path.endswith("!")))
+    return terms
+
+
+# --- as a table
+
+
+def table(row: Other, document: dict[str, Any], accepted: Accepted, include: str, now_s: float) -> dict[str, Any]:
+    """What was read as a Table. `include`: how much of each one its row has, Metadata, Object or None."""
+    columns = _COLUMNS[row.group, row.plural]
+    items = document.get("items", [document])
+    rows = []
+    for item in items:
+        shown = {
+            "None": None,
+            "Object": item,
+        }.get(include, _partial(item))
+        rows.append({"cells": [cell(item, now_s) for _, cell in columns], "object": shown})
+    return {
+        "kind": "Table",
+        "apiVersion": f"meta.k8s.io/{accepted.version}",
+        "metadata": document["metadata"] if "items" in document else {},
+        "columnDefinitions": [
+            {
+                "name": name,
+                "type": "string",
+                "format": "name" if name == "Name" else "",
+                "description": "",
+                "priority": 0,
+            }
+            for name, _ in columns
+        ],
+        "rows": rows,
+    }
+
+
+def metadata_only(document: dict[str, Any]) -> dict[str, Any]:
+    """What was read without all but its metadata."""
+    if "items" not in document:
+        return _partial(document)
+    items = [_partial(item) for item in document["items"]]
+    return {**document, "kind": f"{METADATA}List", "apiVersion": METADATA_VERSION, "items": items}
+
+
+def _partial(item: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": METADATA, "apiVersion": METADATA_VERSION, "metadata": item["metadata"]}
+
+
+def _name(item: dict[str, Any], now_s: float) -> str:
+    return str(item["metadata"]["name"])
+
+
+def _age(item: dict[str, Any], now_s: float) -> str:
+    created = item["metadata"].get("creationTimestamp")
+    return age(now_s - parse_time(created)[0]) if created else "<unknown>"
+
+
+def _shortened(values: list[str]) -> str:
+    """The first three of them, and how many more there are."""
+    more = f" + {len(values) - 3} more..." if len(values) > 3 else ""
+    return ",".join(values[:3]) + more if values else "<unset>"
+
+
+def _used(resource: str) -> Cell:
+    def cell(item: dict[str, Any], now_s: float) -> str:
+        usages = [each["usage"] for each in item.get("containers", [item])]
+        number = sum(int(usage[resource].rstrip("Kin")) for usage in usages)
+        return f"{number}{'n' if resource == 'cpu' else 'Ki'}"
+
+    return cell
 
 
 # --- slices of endpoints
@@ -203,4 +298,21 @@ _FIND: dict[tuple[str, str], Callable[[Asked], Awaitable[list[dict[str, Any]]]]]
     ("metrics.k8s.io", "pods"): _pod_metrics,
 }
 """(group, plural) -> those of a namespace, or of all, without kind and apiVersion."""
+_METRICS: tuple[tuple[str, Cell], ...] = (
+    ("Name", _name),
+    ("CPU", _used("cpu")),
+    ("Memory", _used("memory")),
+    ("Window", lambda item, now_s: str(item["window"])),
+)
+_COLUMNS: dict[tuple[str, str], tuple[tuple[str, Cell], ...]] = {
+    ("discovery.k8s.io", "endpointslices"): (
+        ("Name", _name),
+        ("AddressType", lambda item, now_s: str(item["addressType"])),
+        ("Ports", lambda item, now_s: _shortened([str(each["port"]) for each in item["ports"]])),
+        ("Endpoints", lambda item, now_s: _shortened([each["addresses"][0] for each in item["endpoints"]])),
+        ("Age", _age),
+    ),
+    ("metrics.k8s.io", "nodes"): _METRICS,
+    ("metrics.k8s.io", "pods"): _METRICS,
+}
 _BY_PATH = {(row.group, row.version, row.plural): row for row in OTHERS if (row.group, row.plural) in _FIND}

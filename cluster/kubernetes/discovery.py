@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from typing import Any
 
-from cluster.kubernetes.resources import GROUP_VERSIONS, VERBS, Resource, Subresource, resources_of
+from cluster.kubernetes.catalog import OWN, Catalog
+from cluster.kubernetes.resources import Resource, Subresource
 from cluster.kubernetes.reviews import REVIEWS
 
 MAJOR, MINOR = "1", "35"
-"""Whose API this is. kubectl, asked for versions, warns of servers that are further than one minor version away; some
-libraries always warn of those that are newer than they are."""
+"""Whose API this is. What is served of it is older than that, and the kinds' fields are known up to 1.37: the number is
+the one that is least in the way, the newest that kr8s takes without a warning at every start. kubectl warns of a server
+that is further than one minor version away only when it is asked for versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ OTHERS = (
     Other("nodes", "", "NodeMetrics", "metrics.k8s.io", "v1beta1", False, ("get", "list")),
     Other("pods", "", "PodMetrics", "metrics.k8s.io", "v1beta1", True, ("get", "list")),
 )
-_GROUP_VERSIONS = tuple(dict.fromkeys((*GROUP_VERSIONS, *((each.group, each.version) for each in OTHERS))))
+_OTHER_GROUP_VERSIONS = tuple((each.group, each.version) for each in OTHERS)
 
 
 def version() -> dict[str, str]:
@@ -67,23 +69,24 @@ def api_versions(address: str) -> dict[str, Any]:
     }
 
 
-def api_groups() -> dict[str, Any]:
+def api_groups(catalog: Catalog) -> dict[str, Any]:
     """GET /apis."""
-    groups = [_group(group) for group in _groups()]
+    groups = [_group(group, versions) for group, versions in _groups(catalog).items() if group]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
-def api_group(group: str) -> dict[str, Any] | None:
+def api_group(catalog: Catalog, group: str) -> dict[str, Any] | None:
     """GET /apis/GROUP; None if there is none of that name."""
-    return {"kind": "APIGroup", "apiVersion": "v1", **_group(group)} if group in _groups() else None
+    versions = _groups(catalog).get(group)
+    return {"kind": "APIGroup", "apiVersion": "v1", **_group(group, versions)} if group and versions else None
 
 
-def api_resources(group: str, version: str) -> dict[str, Any] | None:
+def api_resources(catalog: Catalog, group: str, version: str) -> dict[str, Any] | None:
     """GET /api/v1 and /apis/GROUP/VERSION; None if there is none of that name."""
-    if (group, version) not in _GROUP_VERSIONS:
+    if version not in _groups(catalog).get(group, ()):
         return None
     resources: list[dict[str, Any]] = []
-    for row in resources_of(group, version):
+    for row in catalog.resources_of(group, version):
         resources.append(_resource(row))
         resources += [_subresource(row, each) for each in row.subresources]
     for other in OTHERS:
@@ -98,9 +101,8 @@ def api_resources(group: str, version: str) -> dict[str, Any] | None:
     }
 
 
-def aggregated(core: bool, form: str) -> dict[str, Any]:
+def aggregated(catalog: Catalog, core: bool, form: str) -> dict[str, Any]:
     """GET /api (the core group) or /apis (all others), asked for as an APIGroupDiscoveryList of v2 or v2beta1."""
-    groups = [""] if core else _groups()
     return {
         "kind": "APIGroupDiscoveryList",
         "apiVersion": f"apidiscovery.k8s.io/{form}",
@@ -112,7 +114,7 @@ def aggregated(core: bool, form: str) -> dict[str, Any]:
                     {
                         "version": version,
                         "resources": [
-                            *(_discovered(row) for row in resources_of(group, version)),
+                            *(_discovered(row) for row in catalog.resources_of(group, version)),
                             *(
                                 _discovered_other(each)
                                 for each in OTHERS
@@ -121,24 +123,26 @@ def aggregated(core: bool, form: str) -> dict[str, Any]:
                         ],
                         "freshness": "Current",
                     }
-                    for version in _versions(group)
+                    for version in versions
                 ],
             }
-            for group in groups
+            for group, versions in _groups(catalog).items()
+            if core is not bool(group)
         ],
     }
 
 
-def _groups() -> list[str]:
-    return list(dict.fromkeys(group for group, _ in _GROUP_VERSIONS if group))
+def _groups(catalog: Catalog) -> dict[str, list[str]]:
+    """The groups, with their versions: that of old first, which has no name."""
+    found: dict[str, list[str]] = {}
+    own = [pair for pair in catalog.group_versions if pair in OWN.group_versions]
+    for group, version in dict.fromkeys((*own, *_OTHER_GROUP_VERSIONS, *catalog.group_versions)):
+        found.setdefault(group, []).append(version)
+    return found
 
 
-def _versions(group: str) -> list[str]:
-    return [version for each, version in _GROUP_VERSIONS if each == group]
-
-
-def _group(group: str) -> dict[str, Any]:
-    versions = [{"groupVersion": f"{group}/{version}", "version": version} for version in _versions(group)]
+def _group(group: str, names: list[str]) -> dict[str, Any]:
+    versions = [{"groupVersion": f"{group}/{version}", "version": version} for version in names]
     return {"name": group, "versions": versions, "preferredVersion": versions[0]}
 
 
@@ -148,7 +152,7 @@ def _resource(row: Resource) -> dict[str, Any]:
         "singularName": row.kind.field,
         "namespaced": row.kind.namespaced,
         "kind": row.kind.name,
-        "verbs": list(VERBS),
+        "verbs": list(row.verbs),
     }
     if row.kind.short_names:
         found["shortNames"] = list(row.kind.short_names)
@@ -176,7 +180,7 @@ def _discovered(row: Resource) -> dict[str, Any]:
         "responseKind": {"group": row.group, "version": row.version, "kind": row.kind.name},
         "scope": "Namespaced" if row.kind.namespaced else "Cluster",
         "singularResource": row.kind.field,
-        "verbs": list(VERBS),
+        "verbs": list(row.verbs),
     }
     if row.kind.short_names:
         found["shortNames"] = list(row.kind.short_names)

@@ -12,7 +12,7 @@ item, and its directives are obeyed:
     $deleteFromPrimitiveList/finalizers   values to take out of a list of values
     $retainKeys                           keys to keep, of all that there are
 
-Which lists these are is in `_KEYS`, by message and field; which message stands where, the descriptors say. Pure.
+Which lists these are is in `cluster.api.list_keys`, by message and field. Pure.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Any
 
 import jsonpatch
 import jsonpointer
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor
 
 from cluster.api.errors import BadRequest, Invalid
 from cluster.api.json import merge_patch
 from cluster.api.json_parse import describe
-from cluster.api.json_print import is_inline, map_entry
+from cluster.api.list_keys import Found, field_named, merge_key, merges_values, message_of
 from cluster.kubernetes.statuses import Refused
 
 MERGE = "application/merge-patch+json"
@@ -35,46 +35,6 @@ STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 MAX_OPERATIONS = 10_000
 """Of a JSON patch, as in Kubernetes."""
-
-_KEYS: dict[tuple[str, str], str] = {
-    ("PodSpec", "containers"): "name",
-    ("PodSpec", "initContainers"): "name",
-    ("PodSpec", "ephemeralContainers"): "name",
-    ("PodSpec", "volumes"): "name",
-    ("PodSpec", "imagePullSecrets"): "name",
-    ("PodSpec", "hostAliases"): "ip",
-    ("PodSpec", "topologySpreadConstraints"): "topologyKey",
-    ("PodSpec", "schedulingGates"): "name",
-    ("Container", "ports"): "containerPort",
-    ("Container", "env"): "name",
-    ("Container", "volumeMounts"): "mountPath",
-    ("Container", "volumeDevices"): "devicePath",
-    ("ServiceSpec", "ports"): "port",
-    ("ServiceAccount", "secrets"): "name",
-    ("ServiceAccount", "imagePullSecrets"): "name",
-    ("ObjectMeta", "ownerReferences"): "uid",
-    ("PodStatus", "conditions"): "type",
-    ("PodStatus", "podIPs"): "ip",
-    ("NodeStatus", "conditions"): "type",
-    ("NodeStatus", "addresses"): "type",
-    ("ReplicationControllerStatus", "conditions"): "type",
-    ("PodDisruptionBudgetStatus", "conditions"): "type",
-    ("NamespaceStatus", "conditions"): "type",
-    ("ServiceStatus", "conditions"): "type",
-}
-"""(message, field of a list) -> the key of its items. Other lists are replaced as a whole."""
-_MERGED_VALUES = frozenset({("ObjectMeta", "finalizers"), ("NodeSpec", "podCIDRs")})
-"""Lists of values that are merged as sets."""
-
-
-def merge_key(message: str, field: str) -> str | None:
-    """The key of the items of a list that a strategic merge merges; None: it replaces that list."""
-    return _KEYS.get((message, field))
-
-
-def merges_values(message: str, field: str) -> bool:
-    """Whether a list of values is merged as a set."""
-    return (message, field) in _MERGED_VALUES
 
 
 def patch_kinds(strategic: bool) -> tuple[str, ...]:
@@ -130,24 +90,6 @@ def _json_patch(target: dict[str, Any], patch: Any) -> dict[str, Any]:
 # --- strategic merge
 
 
-def field_named(descriptor: Descriptor | None, name: str) -> tuple[str, FieldDescriptor] | None:
-    """A field by its name in JSON, and the message it is of; those of inline messages are found as well."""
-    if descriptor is None:
-        return None
-    field = descriptor.fields_by_name.get(name)
-    if field is not None and not is_inline(field):
-        return descriptor.name, field
-    for inline in descriptor.fields:
-        if is_inline(inline) and (found := field_named(inline.message_type, name)) is not None:
-            return found
-    return None
-
-
-def _message(found: tuple[str, FieldDescriptor] | None) -> Descriptor | None:
-    """The message that a field, or each item of it, is; None for maps, and for all that has no fields of its own."""
-    return None if found is None or map_entry(found[1]) is not None else found[1].message_type
-
-
 def _merge_object(target: Any, patch: dict[str, Any], descriptor: Descriptor | None, path: str) -> dict[str, Any]:
     directive = patch.get("$patch")
     if directive == "replace":
@@ -177,7 +119,7 @@ def _merge_object(target: Any, patch: dict[str, Any], descriptor: Descriptor | N
         if value is None:
             merged.pop(key, None)
         elif isinstance(value, dict):
-            merged[key] = _merge_object(merged.get(key), value, _message(field_named(descriptor, key)), where)
+            merged[key] = _merge_object(merged.get(key), value, message_of(field_named(descriptor, key)), where)
         elif isinstance(value, list):
             merged[key] = _merge_list(merged.get(key), value, field_named(descriptor, key), where)
         else:
@@ -188,12 +130,12 @@ def _merge_object(target: Any, patch: dict[str, Any], descriptor: Descriptor | N
     return merged
 
 
-def _merge_list(target: Any, patch: list[Any], found: tuple[str, FieldDescriptor] | None, path: str) -> list[Any]:
+def _merge_list(target: Any, patch: list[Any], found: Found, path: str) -> list[Any]:
     where = (found[0], found[1].name) if found is not None else ("", "")
     items = list(target) if isinstance(target, list) else []
-    if where in _MERGED_VALUES:
+    if merges_values(*where):
         return items + [value for value in patch if value not in items]
-    key = _KEYS.get(where)
+    key = merge_key(*where)
     if key is None:
         return [item for item in patch if not (isinstance(item, dict) and "$patch" in item)]
     if any(isinstance(item, dict) and item.get("$patch") == "replace" for item in patch):
@@ -209,15 +151,15 @@ def _merge_list(target: Any, patch: list[Any], found: tuple[str, FieldDescriptor
         if item.get("$patch") == "delete":
             items = [each for each in items if not (isinstance(each, dict) and each.get(key) == item[key])]
         elif place is None:
-            items.append(_merge_object({}, item, _message(found), path))
+            items.append(_merge_object({}, item, message_of(found), path))
         else:
-            items[place] = _merge_object(items[place], item, _message(found), f"{path}[{key}={item[key]}]")
+            items[place] = _merge_object(items[place], item, message_of(found), f"{path}[{key}={item[key]}]")
     return items
 
 
-def _ordered(items: list[Any], order: Any, found: tuple[str, FieldDescriptor] | None, path: str) -> list[Any]:
+def _ordered(items: list[Any], order: Any, found: Found, path: str) -> list[Any]:
     """The items as `$setElementOrder` says; those that it does not name stay behind the one that they followed."""
-    key = _KEYS.get((found[0], found[1].name)) if found is not None else None
+    key = merge_key(found[0], found[1].name) if found is not None else None
     wanted = _values(order, path)
     names = [each.get(key) if isinstance(each, dict) and key else each for each in wanted]
 

@@ -12,13 +12,16 @@ and no dots lead elsewhere: such parts are refused. Pure.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from cluster.api.errors import BadRequest
-from cluster.kubernetes.resources import BY_PATH, Resource
+from cluster.kubernetes.catalog import Catalog
+from cluster.kubernetes.resources import Resource
 
 MAX_PATH = 4096
+_HALF_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ def parts_of(raw_path: str) -> list[str]:
         if not part:
             continue
         try:
-            text = unquote_to_bytes(part).decode() if "%" in part else part
+            text = _decoded(part) if "%" in part else part
         except UnicodeDecodeError:
             raise BadRequest("the path is not UTF-8") from None
         if "/" in text or text in (".", "..") or not text.isprintable():
@@ -55,8 +58,15 @@ def parts_of(raw_path: str) -> list[str]:
     return parts
 
 
-def target_of(parts: list[str]) -> Target:
-    """What these parts name. Raises NoSuchPath."""
+def _decoded(part: str) -> str:
+    """Raises BadRequest for a per cent sign without two hexadecimal digits, UnicodeDecodeError."""
+    if _HALF_ESCAPE.search(part):
+        raise BadRequest("a per cent sign in the path is not followed by two hexadecimal digits")
+    return unquote_to_bytes(part).decode()
+
+
+def target_of(parts: list[str], catalog: Catalog) -> Target:
+    """What these parts name, of what is served. Raises NoSuchPath."""
     if parts[:1] == ["api"]:
         group, rest = "", parts[1:]
     elif parts[:1] == ["apis"] and len(parts) > 1:
@@ -67,9 +77,9 @@ def target_of(parts: list[str]) -> Target:
         raise NoSuchPath
     version, rest = rest[0], rest[1:]
     namespace = ""
-    if rest[0] == "namespaces" and len(rest) > 2 and (group, version, rest[2]) in BY_PATH:
+    if rest[0] == "namespaces" and len(rest) > 2 and (group, version, rest[2]) in catalog.by_path:
         namespace, rest = rest[1], rest[2:]
-    resource = BY_PATH.get((group, version, rest[0]))
+    resource = catalog.by_path.get((group, version, rest[0]))
     if resource is None or len(rest) > 3 or (namespace and not resource.kind.namespaced):
         raise NoSuchPath
     name = rest[1] if len(rest) > 1 else ""

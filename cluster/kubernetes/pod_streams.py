@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -131,6 +131,7 @@ async def converse(call: Call, request: web.BaseRequest) -> web.StreamResponse:
             await socket.close(code=1002, message=b"v5.channel.k8s.io or v4.channel.k8s.io is needed")
             return socket
         inputs: asyncio.Queue[Any] = asyncio.Queue(MAX_INPUTS)
+        ended = _let_go if is_attach else exited
         outputs = agent.exec(
             call.namespace,
             pod.metadata.name,
@@ -141,7 +142,7 @@ async def converse(call: Call, request: web.BaseRequest) -> web.StreamResponse:
             attach=is_attach,
         )
         tasks = Tasks("exec")
-        sending = tasks.spawn(_outputs(socket, outputs, call), name="output of a command")
+        sending = tasks.spawn(_outputs(socket, outputs, call, ended), name="output of a command")
         hearing = tasks.spawn(_hear(socket, inputs, with_stdin=flags["stdin"]), name="input of a command")
         try:
             # When the caller has gone, the command ends with the call.
@@ -174,7 +175,7 @@ async def _by_spdy(
                 tty=flags["tty"],
                 attach=call.target.subresource == "attach",
             ),
-            exited,
+            _let_go if call.target.subresource == "attach" else exited,
             _size,
         )
     finally:
@@ -224,14 +225,17 @@ def _size(content: bytes) -> agent_pb2.TerminalSize | None:
 
 
 async def _outputs(
-    socket: web.WebSocketResponse, outputs: AsyncGenerator[agent_pb2.ExecOutput, None], call: Call
+    socket: web.WebSocketResponse,
+    outputs: AsyncGenerator[agent_pb2.ExecOutput, None],
+    call: Call,
+    ended: Callable[[int], dict[str, Any]],
 ) -> None:
-    """Sends what the command writes, and how it has ended."""
+    """Sends what the command writes, and how it has ended, as `ended` says it of the exit code."""
     outcome: dict[str, Any] | None = None
     try:
         async for output in outputs:
             if output.HasField("exit_code"):
-                outcome = exited(output.exit_code)
+                outcome = ended(output.exit_code)
             elif output.HasField("stdout"):
                 await socket.send_bytes(bytes([STDOUT]) + output.stdout)
             elif output.HasField("stderr"):
@@ -259,6 +263,12 @@ def exited(code: int) -> dict[str, Any]:
         "message": f"command terminated with non-zero exit code: exit status {code}",
         "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
     }
+
+
+def _let_go(code: int) -> dict[str, Any]:
+    """The Status for who was attached to a container that has ended: how it ended, the pod's status says. kubectl takes
+    anything else for a connection that has failed, and shows the log once more."""
+    return success()
 
 
 # --- where

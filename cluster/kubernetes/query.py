@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 
 from cluster.api.errors import BadRequest, Invalid
+from cluster.api.managers import check_name
+from cluster.api.problems import Report
 
 _TRUE, _FALSE = ("true", "1", "t", "T", "TRUE", "True"), ("", "false", "0", "f", "F", "FALSE", "False")
 _DURATION = re.compile(r"(?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+|0")
@@ -63,3 +65,18 @@ def field_validation(query: Mapping[str, str]) -> str:
             f'fieldValidation: Unsupported value: "{value[:40]}": supported values: "Ignore", "Warn", "Strict"'
         )
     return value
+
+
+def check_manager(query: Mapping[str, str], method: str, *, applies: bool) -> None:
+    """Whether fieldManager and force make sense for a write. Raises Invalid, in Kubernetes' words."""
+    report = Report()
+    name = query.get("fieldManager", "")
+    if applies and not name:
+        report.required("fieldManager", "is required for apply patch")
+    if method == "PATCH" and not applies and query.get("force"):
+        report.forbidden("force", "may not be specified for non-apply patch")
+    check_name(report, "fieldManager", name)
+    if report.errors:
+        options = {"POST": "CreateOptions", "PUT": "UpdateOptions"}.get(method, "PatchOptions")
+        text = "; ".join(map(str, report.errors))
+        raise Invalid(f'{options}.meta.k8s.io "" is invalid: {text}', causes=report.errors)

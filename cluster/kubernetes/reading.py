@@ -7,59 +7,114 @@ resourceVersionMatch=Exact, as of N. A continue token is the master's, and goes 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
+from cluster.actor.tasks import Tasks
 from cluster.api.errors import BadRequest, DeadlineExceeded
 from cluster.api.kinds import AnyObject
 from cluster.client.interface import ListResult
-from cluster.kubernetes import query
+from cluster.kubernetes import protobuf, query
 from cluster.kubernetes.call import Answer, Call
-from cluster.kubernetes.encoding import list_of
+from cluster.kubernetes.encoding import TAIL, list_head
 from cluster.kubernetes.negotiation import Form
 
-_ENCODE_AT_ONCE = 500
+_PAGE = 500
+"""Objects that are asked for at a time."""
+_ENCODE_AT_ONCE = 100
 """Objects, between looks at what else there is to do."""
 
 
 async def get(call: Call) -> Answer:
     """One object."""
-    target = call.target
-    stale = call.query.get("resourceVersion") == "0"
-    obj = await call.client.get(
-        target.resource.kind.message,
-        target.name,
-        target.namespace,
-        allow_stale=stale,
-        timeout_s=call.timeout_s,
-    )
-    return Answer(call.one(obj))
+    return Answer(call.one(await call.current(stale=call.query.get("resourceVersion") == "0")))
 
 
 async def list_objects(call: Call) -> Answer:
-    """The objects of a collection."""
-    result = await find(call)
-    kind = call.target.resource.kind
-    metadata: dict[str, Any] = {"resourceVersion": str(result.revision)}
-    if result.continue_token:
-        metadata["continue"] = result.continue_token
-        if result.remaining:
-            metadata["remainingItemCount"] = result.remaining
-    items = result.items
-    encode = call.encoder.metadata if call.accepted.form is not Form.PLAIN else call.encoder.json
-    encoded = []
-    for start in range(0, len(items), _ENCODE_AT_ONCE):
-        if start:
-            await asyncio.sleep(0)
-        encoded += [encode(obj) for obj in items[start : start + _ENCODE_AT_ONCE]]
+    """The objects of a collection. Of a long one, a page at a time is in memory as messages: memory that is touched for
+    the first time costs as much as what is done in it."""
+    row, form = call.target.resource, call.accepted.form
+    metadata: dict[str, Any] = {}
+    parts: list[bytes] = []
+    async with aclosing(_pages(call)) as pages:
+        async for page in pages:
+            metadata = _metadata_of(page)
+            for start in range(0, len(page.items), _ENCODE_AT_ONCE):
+                encoded = _encode(call, page.items[start : start + _ENCODE_AT_ONCE])
+                if call.accepted.is_protobuf:
+                    parts.append(protobuf.items(encoded))
+                else:
+                    parts.append(b",".join(encoded if not parts else (b"", *encoded)))
+                await asyncio.sleep(0)
+    if form is Form.TABLE:
+        head = call.tables.head(row, metadata, version=call.accepted.version)
+        return Answer((head, *parts, TAIL))
+    name, version = row.list_kind, row.api_version
+    if form is Form.METADATA:
+        name, version = f"{protobuf.METADATA}List", protobuf.METADATA_VERSION
+    if call.accepted.is_protobuf:
+        return Answer((protobuf.list_head(name, version, metadata, sum(map(len, parts))), *parts))
+    return Answer((list_head(name, version, metadata), *parts, TAIL))
+
+
+def _encode(call: Call, objects: list[AnyObject]) -> list[bytes]:
+    """As items of a list, or rows of a table."""
     if call.accepted.form is Form.TABLE:
-        return Answer(call.table(items, metadata))
-    if call.accepted.form is Form.METADATA:
-        return Answer(list_of("PartialObjectMetadataList", "meta.k8s.io/v1", metadata, encoded))
-    return Answer(list_of(f"{kind.name}List", kind.api_version, metadata, encoded))
+        return call.rows(objects)
+    return [call.item(obj) for obj in objects]
 
 
-async def find(call: Call) -> ListResult[AnyObject]:
-    """What a list, or a delete of a collection, is about."""
+def _metadata_of(page: ListResult[AnyObject]) -> dict[str, Any]:
+    """Of a list that ends with this page."""
+    metadata: dict[str, Any] = {"resourceVersion": str(page.revision)}
+    if page.continue_token:
+        metadata["continue"] = page.continue_token
+        if page.remaining:
+            metadata["remainingItemCount"] = page.remaining
+    return metadata
+
+
+async def _pages(call: Call) -> AsyncGenerator[ListResult[AnyObject], None]:
+    """The page that the caller wants, or else all of them, of one snapshot. The next one is on its way while the
+    receiver is at work on one. Raises DeadlineExceeded when all together take longer than the call may."""
+    ends_at_s = asyncio.get_running_loop().time() + call.timeout_s
+    page = await find(call, _PAGE)
+    if query.number(call.query, "limit"):
+        yield page
+        return
+    tasks = Tasks("list", on_crash=lambda task, error: None)  # whoever awaits the page hears of it
+    try:
+        while page.continue_token:
+            following = tasks.spawn(_following(call, page.continue_token), name="next page")
+            yield page
+            async with asyncio.timeout_at(ends_at_s):
+                page = await following
+        yield page
+    except TimeoutError:
+        plural = call.target.resource.plural
+        raise DeadlineExceeded(f"listing {plural} took longer than {call.timeout_s:g} s") from None
+    finally:
+        await tasks.cancel_all()
+
+
+async def _following(call: Call, token: str) -> ListResult[AnyObject]:
+    """The page that a token stands for."""
+    result: ListResult[AnyObject] = await call.client.list(
+        call.target.resource.kind.message,
+        call.namespace,
+        label_selector=call.query.get("labelSelector", ""),
+        field_selector=call.selector(call.query.get("fieldSelector", "")),
+        limit=_PAGE,
+        continue_token=token,
+        timeout_s=call.timeout_s,
+    )
+    return result
+
+
+async def find(call: Call, page: int = 0) -> ListResult[AnyObject]:
+    """What a list, or a delete of a collection, is about: as many objects as the caller wants, or else `page` of them,
+    0 for all."""
     words = call.query
     kind = call.target.resource.kind
     token = words.get("continue", "")
@@ -78,8 +133,8 @@ async def find(call: Call) -> ListResult[AnyObject]:
         kind.message,
         call.namespace,
         label_selector=words.get("labelSelector", ""),
-        field_selector=words.get("fieldSelector", ""),
-        limit=query.number(words, "limit") or 0,
+        field_selector=call.selector(words.get("fieldSelector", "")),
+        limit=query.number(words, "limit") or page,
         continue_token=token,
         revision=wanted if exact else None,
         allow_stale=version == "0" and not token,

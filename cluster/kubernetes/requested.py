@@ -7,6 +7,7 @@ fieldValidation says; the kind, the namespace and the name are those of the path
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -14,12 +15,16 @@ from google.protobuf.message import Message
 
 from cluster.api import aside
 from cluster.api.errors import BadRequest, Invalid
-from cluster.api.json import message_from_json, read_object
+from cluster.api.json import message_from_json, read_custom, read_object
 from cluster.api.json_parse import MAX_PROBLEMS
-from cluster.api.kinds import AnyObject
-from cluster.kubernetes import patching, query
-from cluster.kubernetes.bodies import read_body, read_dict
+from cluster.api.kinds import AnyObject, unwrap
+from cluster.api.structural import prune
+from cluster.api.validation_schema import unknown_keys
+from cluster.client import operations
+from cluster.kubernetes import patching, query, views
+from cluster.kubernetes.bodies import YAML, media_type, read_body, read_dict
 from cluster.kubernetes.call import Call
+from cluster.kubernetes.negotiation import JSON, PROTOBUF
 from cluster.kubernetes.statuses import Refused
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
@@ -27,8 +32,12 @@ from cluster.pb.v1 import kubernetes_pb2 as bodies
 
 M = TypeVar("M", bound=Message)
 
+_MANAGED = ("create", "update", "update_status")
 TRIES = 5
 """Of what names no version, when others write at the same time."""
+
+
+_POLICIES = ("Background", "Orphan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,15 @@ class Given:
     warnings: list[str]
 
 
+def read_sent(call: Call) -> dict[str, Any]:
+    """The object that was sent, as JSON's values. Raises BadRequest, Refused."""
+    row = call.target.resource
+    if media_type(call.content_type) == PROTOBUF and not row.in_protobuf and row.view is None:
+        message = f"the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}"
+        raise Refused(415, "UnsupportedMediaType", message)
+    return read_dict(call.content_type, call.body, row.kind.name)
+
+
 def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | None = None) -> Given:
     """The object that was sent, of the kind and at the place that the path names. `kept`: what was aside with it
     before, of which nobody needs to be warned again. Raises BadRequest, Invalid."""
@@ -46,13 +64,25 @@ def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | Non
     kind = row.kind
     if data.get("kind") not in (None, "", kind.name):
         raise BadRequest(f'the object is a "{str(data["kind"])[:80]}", and the path is of {row.plural} ({kind.name})')
-    if data.get("apiVersion") not in (None, "", kind.api_version):
-        raise BadRequest(f'the object is of "{str(data["apiVersion"])[:80]}", and the path is of {kind.api_version}')
+    if data.get("apiVersion") not in (None, "", row.api_version):
+        raise BadRequest(f'the object is of "{str(data["apiVersion"])[:80]}", and the path is of {row.api_version}')
     strictness = query.field_validation(call.query)
-    reading = read_object({**data, "kind": kind.name, "apiVersion": kind.api_version})
+    data, misplaced = views.stored(row, data)
+    data = {**data, "kind": kind.name, "apiVersion": kind.api_version}
+    unknown: list[str] = []
+    if row.custom is not None:
+        data = deepcopy(data)
+        unknown = prune(data, row.custom.schema.data)
+        reading = read_custom(data, row.custom.name)
+    else:
+        if kind.message is core.CustomResourceDefinition:
+            data = deepcopy(data)
+            unknown = _unknown_in_schemas(data)
+        reading = read_object(data)
     warnings: list[str] = []
-    if reading.unknown:
-        unknown = [f'unknown field "{problem.path}"' for problem in reading.unknown]
+    unknown = [*misplaced, *(problem.path for problem in reading.unknown), *unknown]
+    unknown = [f'unknown field "{path}"' for path in unknown]
+    if unknown:
         if strictness == "Strict":
             raise BadRequest(
                 f'{kind.name} in version "{row.version}" cannot be handled as a {kind.name}: '
@@ -61,13 +91,29 @@ def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | Non
         if strictness == "Warn":
             warnings += unknown
     obj = reading.object
-    warnings += aside.keep(obj, reading.not_carried_out, kept)
+    if row.custom is None:
+        warnings += aside.keep(obj, reading.not_carried_out, kept)
+        if call.target.subresource == "status":
+            obj.metadata.annotations.setdefault(aside.ANNOTATION, "{}")  # nothing is aside of this status any more
     if strictness == "Ignore":
         warnings = []
     check_name(call, obj.metadata)
     if kind.namespaced:
         obj.metadata.namespace = call.namespace
     return Given(obj, warnings[:MAX_PROBLEMS])
+
+
+def _unknown_in_schemas(data: dict[str, Any]) -> list[str]:
+    """Takes out of the schemas of a definition, in place, what no schema has; the paths of that."""
+    spec = data.get("spec")
+    versions = spec.get("versions") if isinstance(spec, dict) else None
+    found = []
+    for index, version in enumerate(versions if isinstance(versions, list) else []):
+        schema = version.get("schema") if isinstance(version, dict) else None
+        if isinstance(schema, dict):
+            where = f"spec.versions[{index}].schema.openAPIV3Schema"
+            found += unknown_keys(schema.get("openAPIV3Schema"), where)
+    return found
 
 
 def check_name(call: Call, meta: core.ObjectMeta) -> None:
@@ -84,10 +130,33 @@ def check_name(call: Call, meta: core.ObjectMeta) -> None:
         meta.name = name
 
 
-async def write(call: Call, operation: wire.Operation) -> AnyObject:
-    """Carries out one operation. Raises what the master says."""
-    written = await call.client.write([operation], dry_run=query.dry_run(call.query), timeout_s=call.timeout_s)
-    return written.outcomes[0].unwrap()
+async def write(call: Call, operation: wire.Operation, *, applied: bool = False) -> AnyObject:
+    """Carries out one operation in the name of the call's manager. `applied`: the object has its managedFields already.
+    Raises what the master says."""
+    if operation.WhichOneof("operation") in _MANAGED:
+        operations.by_manager(operation, call.manager, subresource=call.target.subresource, applied=applied)
+    dry_run = query.dry_run(call.query)
+    written = await call.client.write([operation], dry_run=dry_run, timeout_s=call.timeout_s)
+    obj = written.outcomes[0].unwrap()
+    if dry_run:
+        _as_before(obj, operation)
+    elif isinstance(obj, core.CustomResourceDefinition):
+        await call.settled(obj, operation.HasField("delete"))
+    return obj
+
+
+def _as_before(obj: AnyObject, operation: wire.Operation) -> None:
+    """What a dry run answers has the version that there is, or none yet, for nothing was written: so that `kubectl
+    diff` shows what would become of an object, and not that it would have been written by somebody."""
+    word = operation.WhichOneof("operation")
+    if word == "create":
+        obj.metadata.ClearField("resourceVersion")
+    elif word in ("update", "update_status"):
+        given = unwrap(getattr(operation, word).object).metadata
+        for name in ("resourceVersion", "actor", "cause"):
+            if given.HasField(name):
+                obj.metadata.ClearField(name)
+                obj.metadata.MergeFrom(core.ObjectMeta(**{name: getattr(given, name)}))
 
 
 def body_of(call: Call, cls: type[M], kind: str) -> M:
@@ -124,8 +193,13 @@ def delete_options(call: Call) -> bodies.DeleteOptions:
 
 
 def propagation(options: bodies.DeleteOptions) -> str:
+    """What becomes of what the object owns; empty: what is usual. Raises Invalid."""
     if options.HasField("orphanDependents"):
         return "Orphan" if options.orphanDependents else "Background"
+    if options.propagationPolicy not in ("", *_POLICIES):
+        supported = ", ".join(f'"{policy}"' for policy in _POLICIES)
+        given = options.propagationPolicy[:40]
+        raise Invalid(f'propagationPolicy: Unsupported value: "{given}": supported values: {supported}')
     return options.propagationPolicy
 
 
@@ -137,9 +211,21 @@ def dry(call: Call, options: bodies.DeleteOptions) -> Call:
     return replace(call, query={**call.query, "dryRun": "All"})
 
 
+def read_applied(call: Call, kind: str) -> dict[str, Any]:
+    """What is applied by the server. Raises BadRequest."""
+    wanted = read_dict("application/yaml", call.body, kind)
+    metadata = wanted.get("metadata", {})
+    if not isinstance(metadata, dict) or not isinstance(wanted.get("kind"), str):
+        raise BadRequest("what is applied must have apiVersion, kind and metadata")
+    if metadata.get("managedFields"):
+        raise BadRequest("metadata.managedFields must be nil")
+    return wanted
+
+
 def read_patch(call: Call, media: str) -> Any:
-    if media not in patching.patch_kinds(strategic=True):
-        supported = ", ".join(patching.patch_kinds(strategic=True))
+    served = patching.patch_kinds(strategic=call.target.resource.custom is None)
+    if media not in served:
+        supported = ", ".join((*served, patching.APPLY))
         raise Refused(
             415,
             "UnsupportedMediaType",

@@ -6,20 +6,28 @@ POST   collection          create
 PUT PATCH DELETE object    update, patch, delete
 DELETE collection          delete_collection
 object/status              GET, PUT, PATCH of the status
-object/scale, /binding, /eviction      see subresources.py
+object/scale, /binding, /eviction, /token      see subresources.py
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from cluster.kubernetes import discovery, openapi, query, reading, subresources, writing
+from cluster.kubernetes.bodies import media_type
 from cluster.kubernetes.call import Answer, Call
+from cluster.kubernetes.catalog import Catalog
 from cluster.kubernetes.negotiation import Form, negotiate
+from cluster.kubernetes.patching import APPLY
 from cluster.kubernetes.paths import NoSuchPath
 from cluster.kubernetes.statuses import Refused
 
 HEALTH = ("healthz", "readyz", "livez")
+_JSON = "application/json"
 
 
 def is_watch(call: Call, method: str) -> bool:
@@ -30,14 +38,17 @@ def is_watch(call: Call, method: str) -> bool:
 async def answer(call: Call, method: str) -> Answer:
     """What a request about objects is answered with. Raises ApiError."""
     target = call.target
+    if method in ("POST", "PUT", "PATCH"):
+        applies = method == "PATCH" and media_type(call.content_type) == APPLY
+        query.check_manager(call.query, method, applies=applies)
     if target.subresource == "scale":
         if method in ("GET", "PUT", "PATCH"):
             return await subresources.scale(call, method)
         raise not_allowed(method)
-    if target.subresource in ("binding", "eviction"):
+    if target.subresource in subresources.POSTED:
         if method != "POST":
             raise not_allowed(method)
-        return await (subresources.bind(call) if target.subresource == "binding" else subresources.evict(call))
+        return await subresources.POSTED[target.subresource](call)
     if target.name:
         if method == "GET":
             return await reading.get(call)
@@ -64,29 +75,50 @@ def not_allowed(method: str) -> Refused:
     return Refused(405, "MethodNotAllowed", f"the server does not allow {method} at this path")
 
 
-def about_the_server(parts: list[str], accept: str, address: str) -> tuple[Any, str] | None:
-    """Discovery, the version, OpenAPI: JSON's values or bytes, and their type; None: that is no such path.
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What is said of the server itself, rather than of objects."""
+
+    body: bytes
+    media: str
+    digest: str
+    """Another one for another body."""
+
+
+def about_the_server(parts: list[str], accept: str, address: str, catalog: Catalog) -> Document | None:
+    """Discovery, the version, OpenAPI; None: that is no such path. Each is made once for a catalog.
 
     Raises NoSuchPath for a group that is not served, Refused.
     """
     if parts == ["version"]:
-        return discovery.version(), "application/json"
+        return _kept(catalog, parts, _JSON, discovery.version)
     if parts in (["api"], ["apis"]):
         accepted = negotiate(accept, discovery=True)
+        is_core = parts == ["api"]
         if accepted.form is Form.DISCOVERY:
             form = accepted.version
             media = f"application/json;g=apidiscovery.k8s.io;v={form};as=APIGroupDiscoveryList"
-            return discovery.aggregated(parts == ["api"], form), media
-        plain = discovery.api_versions(address) if parts == ["api"] else discovery.api_groups()
-        return plain, "application/json"
+            return _kept(catalog, parts, media, lambda: discovery.aggregated(catalog, is_core, form))
+        if is_core:
+            return _kept(catalog, [*parts, address], _JSON, lambda: discovery.api_versions(address))
+        return _kept(catalog, parts, _JSON, lambda: discovery.api_groups(catalog))
     if parts[:1] == ["apis"] and len(parts) == 2:
-        return _found(discovery.api_group(parts[1])), "application/json"
+        return _kept(catalog, parts, _JSON, lambda: _found(discovery.api_group(catalog, parts[1])))
     if (parts[:1] == ["api"] and len(parts) == 2) or (parts[:1] == ["apis"] and len(parts) == 3):
         group = parts[1] if len(parts) == 3 else ""
-        return _found(discovery.api_resources(group, parts[-1])), "application/json"
+        return _kept(catalog, parts, _JSON, lambda: _found(discovery.api_resources(catalog, group, parts[-1])))
     if parts[:1] == ["openapi"]:
-        return openapi.document(parts[1:], accept)
+        body, media = openapi.document(parts[1:], accept, catalog)
+        return catalog.kept(("document", *parts, media), lambda: Document(body, media, openapi.digest_of(body)))
     return None
+
+
+def _kept(catalog: Catalog, parts: list[str], media: str, make: Callable[[], Any]) -> Document:
+    def document() -> Document:
+        body = orjson.dumps(make())
+        return Document(body, media, openapi.digest_of(body))
+
+    return catalog.kept(("document", *parts, media), document)
 
 
 def _found(document: dict[str, Any] | None) -> dict[str, Any]:

@@ -14,39 +14,43 @@ import logging
 import random
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
 from multidict import MultiDict
 
 from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
-from cluster.api.errors import ApiError, BadRequest, Internal, Overloaded, Unavailable
+from cluster.api.errors import ApiError, BadRequest, Internal, NotFound, Overloaded, Unavailable
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
-from cluster.kubernetes import derived, pod_streams, port_forwarding, query, reviews, routing
-from cluster.kubernetes.authentication import Authentication
+from cluster.kubernetes import derived, pod_streams, port_forwarding, proxied, proxying, query, reviews, routing
+from cluster.kubernetes.authentication import Accounts, Authentication, refuse_impersonation
 from cluster.kubernetes.bodies import MAX_BYTES
-from cluster.kubernetes.call import TIMEOUT_S, Answer, Call
+from cluster.kubernetes.call import TIMEOUT_S, Call, encoded
+from cluster.kubernetes.catalog import OWN, Catalog
 from cluster.kubernetes.discovery import Other
 from cluster.kubernetes.encoding import Encoder
-from cluster.kubernetes.negotiation import PLAIN, negotiate
+from cluster.kubernetes.keeper import Keeper
+from cluster.kubernetes.negotiation import JSON, PLAIN, PROTOBUF, Accepted, Form, negotiate, prefers_protobuf
 from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
+from cluster.kubernetes.resources import BY_KIND, Resource
+from cluster.kubernetes.sharing import Hub
 from cluster.kubernetes.statuses import Refused, code_of, failure, retry_after_s
 from cluster.kubernetes.tables import Tables
 from cluster.kubernetes.watching import Watching
+from cluster.rpc.account_tokens import Account
 from cluster.rpc.identity import Identity
 
 _log = logging.getLogger("podium.kubernetes")
 _http_log = logging.getLogger("podium.kubernetes.http")
 """For aiohttp; what somebody sends that is no HTTP is answered with 400, and is nobody's news here."""
-_http_log.addFilter(
-    lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | ConnectionError))
-)
+_NO_NEWS = HttpProcessingError | RequestPayloadError | ConnectionError
+_http_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], _NO_NEWS)))
 
 MAX_CALLS = 600
 """At the same time, watches apart. What is more is refused, so that what was begun is done in time."""
@@ -55,11 +59,14 @@ MAX_STREAMS = 500
 """Logs that are followed and commands that run."""
 WRITE_TIMEOUT_S = 30.0
 KEEPALIVE_S = 75.0
-"""How long a connection may be idle."""
+"""How long a connection may be idle, the head of a request half sent included."""
+BODY_S = 60.0
+"""For a body to arrive."""
+FIRST_CATALOG_S = 5.0
+"""How long a request waits, in the beginning, for what users have defined."""
 MAX_CLIENTS = 256
 """Callers whose connection to the master is kept."""
 _STOP_S = 2.0
-_JSON = "application/json"
 _KEEPALIVE = (
     ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
     ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 30),
@@ -98,26 +105,33 @@ class KubernetesServer:
         authentication: Authentication,
         connect: Connect,
         reach: Reach,
+        own: ClusterClient,
         *,
         clock: Clock,
         rng: random.Random,
         on_bound: Callable[[str], None] = lambda address: None,
     ) -> None:
-        """`address` is "host:port"; port 0 lets the system choose, and `on_bound` is told."""
+        """`address` is "host:port"; port 0 lets the system choose, and `on_bound` is told. `own`: a client with the
+        rights of this process itself, which reads what users define; it is closed with the server."""
         self._address = address
         self._tls = tls
         self._authentication = authentication
+        self._accounts = Accounts(clock)
         self._connect = connect
         self._reach = reach
         self._clock = clock
         self._rng = rng
         self._on_bound = on_bound
+        self._own = own
+        self._keeper = Keeper(own, clock, rng)
+        self._keeper.on_change.append(self._catalog_changed)
         self._encoder = Encoder()
         self._tables = Tables(self._encoder)
         self._clients: dict[Identity, ClusterClient] = {}
         self._calls = 0
         self._streams = 0
         self._watching: set[Watching] = set()
+        self._hub = Hub(clock)
         self._tasks = Tasks("kubernetes")
         self._stopping = asyncio.Event()
         self._runner: web.ServerRunner | None = None
@@ -131,6 +145,7 @@ class KubernetesServer:
 
     async def start(self) -> None:
         """Binds and serves. Raises OSError."""
+        await self._keeper.start()
         host, _, port = self._address.rpartition(":")
         # A caller who goes away is noticed: nobody works on for it, and its watch ends.
         server = web.Server(
@@ -140,6 +155,7 @@ class KubernetesServer:
             logger=_http_log,
             keepalive_timeout=KEEPALIVE_S,
             max_line_size=16384,
+            auto_decompress=False,  # bodies that are packed are refused: nobody sends any, but to fill the memory
         )
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_STOP_S)
         await self._runner.setup()
@@ -161,7 +177,8 @@ class KubernetesServer:
             runner, self._runner = self._runner, None
             await runner.cleanup()
         await self._tasks.cancel_all()
-        clients, self._clients = list(self._clients.values()), {}
+        await self._keeper.stop()
+        clients, self._clients = [self._own, *self._clients.values()], {}
         for client in clients:
             await client.close()
 
@@ -170,56 +187,97 @@ class KubernetesServer:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         target: Target | None = None
         try:
-            parts = parts_of(request.rel_url.raw_path)
+            _check_http(request)
+            # What comes after /proxy is for a pod to read.
+            wanted = proxied.wanted_of(request.rel_url.raw_path)
+            parts = parts_of(wanted.prefix if wanted is not None else request.rel_url.raw_path)
             if parts and parts[0] in routing.HEALTH:
                 return web.Response(text="ok")
             transport = request.transport
             certificate = transport.get_extra_info("peercert") if transport is not None else None
-            identity = self._authentication.who(certificate, request.headers.get("Authorization", ""))
-            if (about := self._about(request, parts)) is not None:
+            who = self._authentication.who(certificate, request.headers.get("Authorization", ""))
+            identity = who if isinstance(who, Identity) else who.identity
+            refuse_impersonation(identity, request.headers)
+            if isinstance(who, Account):
+                await self._accounts.check(who, self._client(identity))
+            catalog = self._keeper.current
+            if not self._keeper.is_synced:
+                catalog = await self._first_catalog(parts)
+            if (about := self._about(request, parts, catalog)) is not None:
                 return about
             if (review := reviews.BY_PARTS.get(tuple(parts))) is not None:
-                return await self._review(request, review, identity)
+                return await self._review(request, review, identity, catalog)
             if (found := derived.derived_of(parts)) is not None:
                 return await self._derived(request, *found, identity)
-            target = target_of(parts)
+            if wanted is not None:
+                return await self._proxy(request, wanted, identity)
+            if parts[:3] == ["api", "v1", "nodes"] and parts[4:5] == ["proxy"]:
+                raise NotFound("nodes/proxy is not served: the agents of nodes speak gRPC, and nothing in HTTP")
+            target = target_of(parts, catalog)
             call = await self._call(request, target, identity)
             if target.subresource in NOT_JSON:
                 return await self._stream(request, call)
             if routing.is_watch(call, request.method):
                 return await self._watch(request, call)
-            return await self._answer(call, request.method)
+            return await self._answer(request, call)
         except NoSuchPath:
             return web.Response(text="404 page not found\n", status=404)
         except ApiError as error:
-            return _refusal(error, target)
+            return _refusal(error, target, request)
         except (asyncio.CancelledError, ConnectionError):
             raise
         except web.HTTPException as error:
-            return _refusal(Refused(error.status, "BadRequest", error.reason), target)
+            return _refusal(Refused(error.status, "BadRequest", error.reason), target, request)
         except Exception:
             _log.exception("%s %s failed", request.method, request.rel_url.raw_path[:200])
-            return _refusal(Internal("an internal error; the log of the process kubernetes tells more"), target)
+            return _refusal(
+                Internal("an internal error; the log of the process kubernetes tells more"), target, request
+            )
 
-    def _about(self, request: web.BaseRequest, parts: list[str]) -> web.Response | None:
+    async def _first_catalog(self, parts: list[str]) -> Catalog:
+        """The catalog, of which it is not yet known whether users have defined anything: what Podium has itself is
+        served at once. Raises Unavailable if it is about something else, and that does not become known soon."""
+        try:
+            target_of(parts, OWN)
+        except NoSuchPath:
+            is_about_kinds = parts[:1] in (["api"], ["apis"], ["openapi"])
+            if is_about_kinds and not await self._keeper.wait_synced(FIRST_CATALOG_S):
+                raise Unavailable("the kinds that users have defined are not known yet", retry_after_s=1) from None
+        return self._keeper.current
+
+    def _catalog_changed(self, catalog: Catalog) -> None:
+        """What is no longer served as it was is no longer watched: whoever asks again gets it as it is now."""
+        for watching in self._watching:
+            row = watching.row
+            if row.custom is None:
+                continue
+            now = catalog.by_path.get((row.group, row.version, row.plural))
+            if now is None or now.custom is None or now.custom.tag != row.custom.tag:
+                watching.close_soon()
+
+    def _about(self, request: web.BaseRequest, parts: list[str], catalog: Catalog) -> web.Response | None:
         """Discovery and the like; None if the path is about objects."""
-        found = routing.about_the_server(parts, request.headers.get("Accept", ""), self._address)
+        found = routing.about_the_server(parts, request.headers.get("Accept", ""), self._address, catalog)
         if found is None:
             return None
         if request.method != "GET":
             raise routing.not_allowed(request.method)
-        document, media = found
-        body = document if isinstance(document, bytes) else orjson.dumps(document)
-        return web.Response(body=body, headers={"Content-Type": media, "Vary": "Accept"})
+        tag = f'"{found.digest}"'
+        headers = {"Content-Type": found.media, "Vary": "Accept", "ETag": tag, "Cache-Control": "no-cache, private"}
+        if tag in (each.strip() for each in request.headers.get("If-None-Match", "").split(",")):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=found.body, headers=headers)
 
-    async def _review(self, request: web.BaseRequest, review: reviews.Review, identity: Identity) -> web.Response:
+    async def _review(
+        self, request: web.BaseRequest, review: reviews.Review, identity: Identity, catalog: Catalog
+    ) -> web.Response:
         """What somebody asks about itself."""
         if request.method != "POST":
             raise routing.not_allowed(request.method)
         body = await _read(request)
         media = request.headers.get("Content-Type", "")
-        answered = reviews.read(review, identity.kind, str(identity), media, body)
-        return web.Response(body=orjson.dumps(answered), status=201, headers={"Content-Type": _JSON})
+        answered = reviews.read(review, reviews.Who(identity.kind, str(identity)), catalog, media, body)
+        return _document(request, answered, 201)
 
     async def _derived(
         self, request: web.BaseRequest, row: Other, namespace: str, name: str, identity: Identity
@@ -227,6 +285,7 @@ class KubernetesServer:
         """What is made of other things when it is asked for."""
         if request.method != "GET" or query.flag(_query(request), "watch"):
             raise routing.not_allowed("watch" if request.method == "GET" else request.method)
+        accepted = negotiate(request.headers.get("Accept", ""), protobuf=True)
         if self._calls >= MAX_CALLS:
             raise Overloaded("too many requests at the same time, please try again later")
         self._calls += 1
@@ -238,10 +297,15 @@ class KubernetesServer:
                 namespace,
                 name,
             )
-            document = await derived.read(row, asked, _query(request))
+            words = _query(request)
+            document = await derived.read(row, asked, words)
+            if accepted.form is Form.TABLE:
+                document = derived.table(row, document, accepted, words.get("includeObject", ""), asked.now_s)
+            elif accepted.form is Form.METADATA:
+                document = derived.metadata_only(document)
         finally:
             self._calls -= 1
-        return web.Response(body=orjson.dumps(document), headers={"Content-Type": _JSON})
+        return _values(document, is_protobuf=accepted.is_protobuf)
 
     async def _call(self, request: web.BaseRequest, target: Target, identity: Identity) -> Call:
         words = _query(request)
@@ -250,7 +314,7 @@ class KubernetesServer:
         return Call(
             target,
             words,
-            PLAIN if target.subresource in NOT_JSON else negotiate(headers.get("Accept", "")),
+            self._accepted(target, headers.get("Accept", "")),
             self._client(identity),
             self._encoder,
             self._tables,
@@ -261,7 +325,18 @@ class KubernetesServer:
             timeout_s=min(query.duration_s(words, "timeout") or TIMEOUT_S, 60.0),
             commands=tuple(request.rel_url.query.getall("command", ())),
             reach=lambda address: self._reach(identity, address),
+            settled=lambda crd, deleted: self._keeper.settled(crd, deleted=deleted),
+            mint=lambda account, lifetime_s: self._authentication.mint(identity, account, lifetime_s),
         )
+
+    @staticmethod
+    def _accepted(target: Target, accept: str) -> Accepted:
+        if target.subresource in NOT_JSON:
+            return PLAIN
+        # A part of an object may be of another kind than it is, and is in protobuf even if the object is not.
+        part = target.resource.subresource(target.subresource)
+        in_protobuf = target.resource.in_protobuf or (part is not None and part.kind == "Scale")
+        return negotiate(accept, protobuf=in_protobuf)
 
     def _client(self, identity: Identity) -> ClusterClient:
         """The client of a caller; of many callers, those of the latest are kept."""
@@ -274,14 +349,24 @@ class KubernetesServer:
         self._clients[identity] = client
         return client
 
-    async def _answer(self, call: Call, method: str) -> web.Response:
+    async def _answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         if self._calls >= MAX_CALLS:
             raise Overloaded("too many requests at the same time, please try again later")
         self._calls += 1
         try:
-            return _response(await routing.answer(call, method))
+            answer = await routing.answer(call, request.method)
         finally:
             self._calls -= 1
+        headers = _headers(call.accepted.media, answer.warnings, call.target.resource)
+        if isinstance(answer.body, bytes):
+            return web.Response(body=answer.body, status=answer.code, headers=headers)
+        response = web.StreamResponse(status=answer.code, headers=headers)
+        response.content_length = sum(map(len, answer.body))
+        await response.prepare(request)
+        for part in answer.body:
+            await response.write(part)
+        await response.write_eof()
+        return response
 
     async def _stream(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         """What goes on for as long as a log is followed or a command runs."""
@@ -301,32 +386,96 @@ class KubernetesServer:
         finally:
             self._streams -= 1
 
+    async def _proxy(self, request: web.BaseRequest, wanted: proxied.Wanted, identity: Identity) -> web.StreamResponse:
+        """HTTP to a pod."""
+        if request.method not in proxying.METHODS:
+            raise routing.not_allowed(request.method)
+        if self._streams >= MAX_STREAMS:
+            raise Overloaded("too many proxied requests at the same time, please try again later")
+        kind = BY_KIND["Pod" if wanted.kind == "pods" else "Service"]
+        call = Call(
+            Target(kind, wanted.namespace, wanted.name, "proxy"),
+            {},
+            PLAIN,
+            self._client(identity),
+            self._encoder,
+            self._tables,
+            self._clock.wall(),
+            reach=lambda address: self._reach(identity, address),
+        )
+        self._streams += 1
+        try:
+            return await proxying.proxy(call, wanted, request, self._rng)
+        except ApiError as error:
+            return _refusal(error, call.target, request)
+        finally:
+            self._streams -= 1
+
     async def _watch(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         if self._stopping.is_set():
             raise Unavailable("the server is stopping")
         if len(self._watching) >= MAX_WATCHES:
             raise Overloaded("too many watches at the same time, please try again later")
-        watching = Watching(call, self._clock, self._rng)
+        watching = Watching(call, self._hub, self._clock, self._rng)
         self._watching.add(watching)
         lines = watching.lines()
+        patience = _Patience(request)
         try:
             await anext(lines)
-            response = web.StreamResponse(headers={"Content-Type": _JSON})
+            media = f"{PROTOBUF};stream=watch" if call.accepted.is_protobuf else JSON
+            response = web.StreamResponse(headers=_headers(media, [], call.target.resource))
             response.enable_chunked_encoding()
             await response.prepare(request)
             async for text in lines:
-                async with asyncio.timeout(WRITE_TIMEOUT_S):
-                    await response.write(text)
+                patience.begin()
+                await response.write(text)
+                patience.done()
             await response.write_eof()
         except ConnectionError:
             pass  # the reader has gone
-        except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()  # it reads nothing; what it has not taken is not to be kept for it
         finally:
+            patience.end()
             self._watching.discard(watching)
             await lines.aclose()
         return response
+
+
+class _Patience:
+    """Cuts off a reader that takes nothing: what it has not taken is not to be kept for it.
+
+    A timer for each write would take longer than most writes do. So there is one while something is written now and
+    then, which looks whether the write of that moment began long ago.
+    """
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+        self._loop = asyncio.get_running_loop()
+        self._since_s: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """A write begins."""
+        self._since_s = self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._since_s + WRITE_TIMEOUT_S, self._look)
+
+    def done(self) -> None:
+        """It has been taken."""
+        self._since_s = None
+
+    def end(self) -> None:
+        """There is nothing more to write."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._since_s is None:
+            return
+        if self._loop.time() < self._since_s + WRITE_TIMEOUT_S:
+            self._timer = self._loop.call_at(self._since_s + WRITE_TIMEOUT_S, self._look)
+        elif self._request.transport is not None:
+            self._request.transport.abort()
 
 
 def _listener(host: str, port: int) -> socket.socket:
@@ -344,17 +493,37 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _check_http(request: web.BaseRequest) -> None:
+    """What the parser lets through, and this server does not understand. Raises Refused."""
+    if request.version not in (HttpVersion10, HttpVersion11):
+        raise Refused(505, "BadRequest", "HTTP/1.1 is spoken here")
+    if request.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+        raise Refused(501, "BadRequest", "of transfer encodings, only chunked is understood")
+
+
 async def _read(request: web.BaseRequest) -> bytes:
-    """The body. Raises Refused (413) for one that is too large."""
+    """The body. Raises Refused for one that is too large (413), packed (415) or too slow (408), and BadRequest for one
+    that breaks off."""
     length = request.content_length
     if length is not None and length > MAX_BYTES:
         raise _too_large()
+    if (packed := request.headers.get("Content-Encoding", "identity").lower()) != "identity":
+        raise Refused(415, "UnsupportedMediaType", f'the body is packed ("{packed[:40]}"); send it as it is')
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
     parts, size = [], 0
-    async for part in request.content.iter_any():
-        size += len(part)
-        if size > MAX_BYTES:
-            raise _too_large()
-        parts.append(part)
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for part in request.content.iter_any():
+                size += len(part)
+                if size > MAX_BYTES:
+                    raise _too_large()
+                parts.append(part)
+    except TimeoutError:
+        raise Refused(408, "Timeout", f"the body did not arrive within {BODY_S:.0f} s") from None
+    except (HttpProcessingError, RequestPayloadError) as error:
+        raise BadRequest(f"the body cannot be read: {str(error)[:200]}") from error
     return b"".join(parts)
 
 
@@ -373,12 +542,15 @@ def _query(request: web.BaseRequest) -> Mapping[str, str]:
     return found
 
 
-def _response(answer: Answer) -> web.Response:
+def _headers(media: str, warnings: Iterable[str], row: Resource | None) -> MultiDict[str]:
+    """Of an answer about objects of that kind: what is to be said of the answer, and of the kind."""
     headers: MultiDict[str] = MultiDict()
-    headers["Content-Type"] = _JSON
-    for warning in answer.warnings:
+    headers["Content-Type"] = media
+    headers["Vary"] = "Accept"
+    always = [row.custom.warning] if row is not None and row.custom is not None and row.custom.warning else []
+    for warning in (*always, *warnings):
         headers.add("Warning", f'299 - "{_quoted(warning)}"')
-    return web.Response(body=answer.body, status=answer.code, headers=headers)
+    return headers
 
 
 def _quoted(text: str) -> str:
@@ -387,10 +559,29 @@ def _quoted(text: str) -> str:
     return clean.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _refusal(error: ApiError, target: Target | None) -> web.Response:
-    headers = {"Content-Type": _JSON}
+def _document(
+    request: web.BaseRequest,
+    data: dict[str, Any],
+    status: int = 200,
+    *,
+    whole: bool = True,
+    row: Resource | None = None,
+) -> web.Response:
+    """What is no object of the table and has no other form than JSON and protobuf. Not `whole`: an error."""
+    is_protobuf = prefers_protobuf(request.headers.get("Accept", ""), whole=whole)
+    return _values(data, status, is_protobuf=is_protobuf, row=row)
+
+
+def _values(data: dict[str, Any], status: int = 200, *, is_protobuf: bool, row: Resource | None = None) -> web.Response:
+    headers = _headers(PROTOBUF if is_protobuf else JSON, [], row)
+    return web.Response(body=encoded(data, is_protobuf=is_protobuf), status=status, headers=headers)
+
+
+def _refusal(error: ApiError, target: Target | None, request: web.BaseRequest) -> web.Response:
+    row = target.resource if target is not None else None
+    response = _document(request, failure(error, target), code_of(error), whole=False, row=row)
     if seconds := retry_after_s(error):
-        headers["Retry-After"] = str(seconds)
+        response.headers["Retry-After"] = str(seconds)
     if error.code == 401:
-        headers["WWW-Authenticate"] = 'Bearer realm="podium"'
-    return web.Response(body=orjson.dumps(failure(error, target)), status=code_of(error), headers=headers)
+        response.headers["WWW-Authenticate"] = 'Bearer realm="podium"'
+    return response

@@ -5,7 +5,7 @@ caller opens a stream for each of error, stdin, stdout, stderr and resize that i
 `streamtype`; when all are there, the command begins. Its outcome is a Status on the error stream, as in
 v4.channel.k8s.io.
 
-HTTP's server knows only the upgrade to WebSockets, so its connection is taken from under it (`take_over`), and it is
+HTTP's server knows only the upgrade to WebSockets, so its connection is taken from under it (`seize`), and it is
 told in the end that the caller has gone.
 """
 
@@ -78,6 +78,12 @@ def take_over(request: web.BaseRequest, protocol: str) -> RawWire:
     offered = ",".join(request.headers.getall("X-Stream-Protocol-Version", ()))
     if protocol not in (each.strip() for each in offered.split(",")):
         raise BadRequest(f"unable to upgrade: {protocol} is needed in X-Stream-Protocol-Version")
+    upgrade = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
+    return seize(request, f"{upgrade}X-Stream-Protocol-Version: {protocol}\r\n\r\n".encode())
+
+
+def seize(request: web.BaseRequest, answer: bytes) -> RawWire:
+    """Takes the connection from under HTTP, and says this on it. Raises Unavailable if the caller has gone."""
     transport = request.transport
     if transport is None or not isinstance(transport, asyncio.Transport):
         raise Unavailable("the caller has gone")
@@ -87,8 +93,7 @@ def take_over(request: web.BaseRequest, protocol: str) -> RawWire:
     transport.set_protocol(carrier)
     carrier.connection_made(transport)
     writer = asyncio.StreamWriter(transport, carrier, reader, loop)
-    upgrade = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
-    writer.write(f"{upgrade}X-Stream-Protocol-Version: {protocol}\r\n\r\n".encode())
+    writer.write(answer)
     return RawWire(reader, writer)
 
 

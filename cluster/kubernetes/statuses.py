@@ -7,7 +7,7 @@ clients would not understand. Pure.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.api.errors import (
     Aborted,
@@ -15,13 +15,16 @@ from cluster.api.errors import (
     ApiError,
     Conflict,
     Expired,
+    FieldError,
     Invalid,
     NotFound,
     Overloaded,
     StoreRewound,
     TooManyRequests,
 )
-from cluster.kubernetes.paths import Target
+
+if TYPE_CHECKING:
+    from cluster.kubernetes.paths import Target
 
 _AS_KUBERNETES: dict[type[ApiError], tuple[str, int]] = {
     Aborted: ("Conflict", 409),
@@ -29,7 +32,9 @@ _AS_KUBERNETES: dict[type[ApiError], tuple[str, int]] = {
     StoreRewound: ("Expired", 410),
 }
 _RETRY_AFTER_S = 1
-_BEGINNING = re.compile(r'[A-Za-z]+ "([^"]+)" (?:is invalid|already exists)')
+_FIELD = re.compile(r"([a-z][A-Za-z0-9]*(?:\.[A-Za-z0-9]+|\[[^\]]*\])*): (.+)", re.DOTALL)
+"""spec.replicas: must be ..."""
+_BEGINNING = re.compile(r'[A-Za-z0-9.-]+ "([^"]+)" (?:is invalid|already exists)')
 
 
 class Refused(ApiError):
@@ -69,14 +74,20 @@ def failure(error: ApiError, target: Target | None = None) -> dict[str, Any]:
         if target.resource.group:
             details["group"] = target.resource.group
         details["kind"] = target.resource.kind.name if isinstance(error, Invalid) else target.resource.plural
-    if error.causes:
+    causes = error.causes
+    if isinstance(error, Invalid) and not causes:
+        # kubectl says what it is about and the causes, and not the message; or the message, if there is nothing else.
+        found = _FIELD.match(_BEGINNING.sub("", error.message).removeprefix(": "))
+        causes = (FieldError(found[1], found[2]),) if found is not None else ()
+        details = details if causes else {}
+    if causes:
         details["causes"] = [
             {
                 key: value
                 for key, value in (("reason", cause.reason), ("message", cause.message), ("field", cause.path))
                 if value
             }
-            for cause in error.causes
+            for cause in causes
         ]
     if retry_after := retry_after_s(error):
         details["retryAfterSeconds"] = retry_after

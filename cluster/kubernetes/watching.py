@@ -6,10 +6,13 @@
     {"type":"BOOKMARK","object":{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"12"}}}
     {"type":"ERROR","object":{"kind":"Status","code":410,...}}      the end: list again
 
-All watches of a caller share one stream from the master (`ClusterClient.listen`), so a thousand of them cost a master
-no more than one does. What a reader has not taken yet waits in a queue of MAX_WAITING events; a reader that lets it
-overflow is cut off, and goes on from the last version that it has seen, so it misses nothing. The same happens when the
-stream from the master breaks. A watch ends by itself after `timeoutSeconds`, or after half an hour to an hour.
+or, in protobuf, a frame for each (protobuf.py).
+
+All watches of a caller share one stream from the master (`ClusterClient.listen`), and those that wish for the same are
+told from one watch there (`sharing.py`), so a thousand of them cost a master no more than one does. What a reader has
+not taken yet waits in a queue of MAX_WAITING events; a reader that lets it overflow is cut off, and goes on from the
+last version that it has seen, so it misses nothing. The same happens when the stream from the master breaks. A watch
+ends by itself after `timeoutSeconds`, or after half an hour to an hour.
 """
 
 from __future__ import annotations
@@ -25,17 +28,23 @@ import orjson
 from cluster.actor.clock import Clock
 from cluster.api.errors import ApiError, BadRequest
 from cluster.client.interface import EventType, WatchEvent
-from cluster.kubernetes import query
-from cluster.kubernetes.call import Call
+from cluster.kubernetes import protobuf, query
+from cluster.kubernetes.call import Call, encoded
 from cluster.kubernetes.negotiation import Form
+from cluster.kubernetes.resources import Resource
+from cluster.kubernetes.sharing import Hub, News, Wish
 from cluster.kubernetes.statuses import expired_event, failure
 
 MAX_WAITING = 20_000
 """Events that wait for one reader, besides those that there are in the beginning."""
+WRITE_BYTES = 64 * 1024
+"""About how much is written at once."""
 BOOKMARK_EVERY_S = 60.0
 """For those who allow them: whoever resumes from one finds the history still kept."""
 LEAST_S, MOST_S = 1800.0, 3600.0
 """How long a watch lasts whose caller does not say."""
+LAST_NEWS_S = 1.0
+"""How long a watch goes on when its kind is served no more."""
 FIRST_NEWS_S = 0.1
 """How long the head of the answer waits for what would make it an error."""
 
@@ -43,10 +52,11 @@ FIRST_NEWS_S = 0.1
 class Watching:
     """One watch, between the master's stream and the reader. See the head of this file."""
 
-    def __init__(self, call: Call, clock: Clock, rng: random.Random) -> None:
+    def __init__(self, call: Call, hub: Hub, clock: Clock, rng: random.Random) -> None:
         """Raises BadRequest for a query that makes no sense."""
         words = call.query
         self._call = call
+        self._hub = hub
         self._clock = clock
         since = query.number(words, "resourceVersion")
         self._initial = not since
@@ -57,34 +67,53 @@ class Watching:
         self._bookmarks = query.flag(words, "allowWatchBookmarks")
         limit_s = query.number(words, "timeoutSeconds")
         self._ends_at_s = clock.monotonic() + (limit_s or rng.uniform(LEAST_S, MOST_S))
-        self._waiting: deque[WatchEvent[Any]] = deque()
+        self._waiting: deque[News] = deque()
         self._news = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at_s = 0.0
         self._error: ApiError | None = None
         self._overflowed = False
         self._closed = False
         self._begun = not self._initial
         self._headings = True
+        row = call.target.resource
+        form = row.custom.tag if row.custom is not None else row.api_version
+        self._wants = form, call.accepted, words.get("includeObject", "")
+        """What the bytes of a line depend on, besides the event."""
         self._bookmark_at_s = clock.monotonic() + BOOKMARK_EVERY_S
         self._revision = self._since
         """All up to here was sent."""
 
     # --- what the master says
 
-    def heard(self, batch: Sequence[WatchEvent[Any]], store_id: str) -> None:
-        """See WatchListener."""
-        self._waiting.extend(batch)
+    def heard(self, news: Sequence[News]) -> None:
+        """See Reader."""
+        self._waiting.extend(news)
         if self._begun and len(self._waiting) > MAX_WAITING:
             self._overflowed = True
+
+    def wake(self) -> None:
+        """See Reader."""
         self._news.set()
 
     def ended(self, error: ApiError) -> None:
-        """See WatchListener."""
+        """See Reader."""
         self._error = error
         self._news.set()
+
+    @property
+    def row(self) -> Resource:
+        """The kind that is watched."""
+        return self._call.target.resource
 
     def close(self) -> None:
         """Ends it, as if its time were over."""
         self._closed = True
+        self._news.set()
+
+    def close_soon(self) -> None:
+        """Ends it in a moment: its kind is served no more, and what became of the last objects may be on its way."""
+        self._ends_at_s = min(self._ends_at_s, self._clock.monotonic() + LAST_NEWS_S)
         self._news.set()
 
     # --- what the reader gets
@@ -93,21 +122,18 @@ class Watching:
         """The lines, as they come, several at a time. Begins with an empty one when it is clear that there is an answer
         to give; before that it raises what the master says instead (Forbidden, Expired ...)."""
         words, target = self._call.query, self._call.target
-        field_selector = words.get("fieldSelector", "")
-        if target.name:
-            field_selector = ",".join(filter(None, (field_selector, f"metadata.name={target.name}")))
-        stop = self._call.client.listen(
+        wish = Wish(
             target.resource.kind.message,
-            self,
             target.namespace,
             label_selector=words.get("labelSelector", ""),
-            field_selector=field_selector,
-            after_revision=None if self._initial else self._since,
-            initial_state=self._initial,
+            field_selector=self._call.selector(
+                words.get("fieldSelector", ""), f"metadata.name={target.name}" if target.name else ""
+            ),
             allow_stale=words.get("resourceVersion") == "0",
         )
+        leave = self._hub.join(self._call.client, wish, self, since=None if self._initial else self._since)
         try:
-            await self._wait(FIRST_NEWS_S)
+            await self._wait(self._clock.monotonic() + FIRST_NEWS_S)
             if self._error is not None and not self._waiting:
                 raise self._error
             yield b""
@@ -121,7 +147,9 @@ class Watching:
                     continue
                 if self._error is not None:
                     if expired_event(self._error) or (self._error.code < 500 and self._error.code != 410):
-                        yield _line("ERROR", orjson.dumps(failure(self._error, target)))
+                        yield self._event(
+                            "ERROR", encoded(failure(self._error, target), is_protobuf=self._call.accepted.is_protobuf)
+                        )
                     return
                 now_s = self._clock.monotonic()
                 if now_s >= self._ends_at_s:
@@ -132,37 +160,59 @@ class Watching:
                     self._bookmark_at_s = now_s + BOOKMARK_EVERY_S
                     if self._revision:
                         yield self._bookmark()
-                until_s = min(self._ends_at_s, self._bookmark_at_s) if self._bookmarks else self._ends_at_s
-                await self._wait(until_s - now_s)
+                await self._wait(min(self._ends_at_s, self._bookmark_at_s) if self._bookmarks else self._ends_at_s)
         finally:
-            stop()
+            leave()
+            if self._alarm is not None:
+                self._alarm.cancel()
 
-    async def _wait(self, timeout_s: float) -> None:
-        """For news, or for so long."""
+    async def _wait(self, until_s: float) -> None:
+        """For news, or until then."""
         if self._waiting or self._error is not None or self._closed:
             return
         self._news.clear()
-        try:
-            async with asyncio.timeout(max(0.0, timeout_s)):
-                await self._news.wait()
-        except TimeoutError:
-            pass
+        if self._alarm is None or self._alarm_at_s != until_s:  # mostly it is the same as before
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm_at_s = until_s
+            delay_s = max(0.0, until_s - self._clock.monotonic())
+            self._alarm = asyncio.get_running_loop().call_later(delay_s, self._alarmed)
+        await self._news.wait()
 
-    def _take(self, most: int = 200) -> bytes:
-        """Lines of the next events."""
+    def _alarmed(self) -> None:
+        self._alarm = None
+        self._news.set()
+
+    def _take(self) -> bytes:
+        """Lines of the next events: of so many at once that a reader who takes nothing does not have a copy of all."""
         lines: list[bytes] = []
-        while self._waiting and len(lines) < most:
-            event = self._waiting.popleft()
+        size = 0
+        while self._waiting and size < WRITE_BYTES:
+            news = self._waiting.popleft()
+            event = news.event
             self._revision = max(self._revision, event.revision)
             if event.type is EventType.INITIAL_STATE_END:
                 self._begun = True
                 if self._marks_end:
                     lines.append(self._bookmark({"k8s.io/initial-events-end": "true"}))
             elif event.object is not None:
-                lines.append(_line(event.type.value, self._encode(event)))
+                line = self._line_of(news)
+                lines.append(line)
+                size += len(line)
         return b"".join(lines)
 
-    def _encode(self, event: WatchEvent[Any]) -> bytes:
+    def _line_of(self, news: News) -> bytes:
+        """The line of an event, which is the same for all who want it in the same form, but for a table's headings."""
+        event = news.event
+        headings, self._headings = self._headings, False
+        if headings and self._call.accepted.form is Form.TABLE:
+            return self._event(event.type.value, self._encode(event, headings=True))
+        line = news.encoded.get(self._wants)
+        if line is None:
+            line = news.encoded[self._wants] = self._event(event.type.value, self._encode(event))
+        return line
+
+    def _encode(self, event: WatchEvent[Any], *, headings: bool = False) -> bytes:
         obj: Any = event.object
         if event.type is EventType.DELETED and obj.metadata.resourceVersion != str(event.revision):
             last = type(obj)()
@@ -171,29 +221,34 @@ class Watching:
             obj = last
         if self._call.accepted.form is not Form.TABLE:
             return self._call.one(obj)
-        headings, self._headings = self._headings, False
         metadata = {"resourceVersion": obj.metadata.resourceVersion}
         return self._call.at(self._clock.wall()).table([obj], metadata, headings=headings)
 
     def _bookmark(self, annotations: Mapping[str, str] | None = None) -> bytes:
-        kind = self._call.target.resource.kind
+        row = self._call.target.resource
+        if self._call.accepted.is_protobuf:
+            marked = row.kind.message()
+            marked.metadata.resourceVersion = str(self._revision)
+            marked.metadata.annotations.update(annotations or {})
+            return self._event("BOOKMARK", self._call.one(marked))
         metadata: dict[str, Any] = {"resourceVersion": str(self._revision), "creationTimestamp": None}
         if annotations:
             metadata["annotations"] = dict(annotations)
-        shown: dict[str, Any] = {"kind": kind.name, "apiVersion": kind.api_version, "metadata": metadata}
+        shown: dict[str, Any] = {"kind": row.kind.name, "apiVersion": row.api_version, "metadata": metadata}
         if self._call.accepted.form is Form.METADATA:
             shown |= {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
         if self._call.accepted.form is Form.TABLE:
-            row = {"cells": [], "object": {**shown, "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}}
+            cells = {"cells": [], "object": {**shown, "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}}
             shown = {
                 "kind": "Table",
                 "apiVersion": f"meta.k8s.io/{self._call.accepted.version}",
                 "metadata": metadata,
                 "columnDefinitions": [],
-                "rows": [row],
+                "rows": [cells],
             }
-        return _line("BOOKMARK", orjson.dumps(shown))
+        return self._event("BOOKMARK", orjson.dumps(shown))
 
-
-def _line(word: str, obj: bytes) -> bytes:
-    return b'{"type":"%s","object":%s}\n' % (word.encode(), obj)
+    def _event(self, word: str, obj: bytes) -> bytes:
+        if self._call.accepted.is_protobuf:
+            return protobuf.event(word, obj)
+        return b'{"type":"%s","object":%s}\n' % (word.encode(), obj)

@@ -10,21 +10,21 @@ from typing import Any
 
 from cluster.api import aside
 from cluster.api.caveats import caveats
-from cluster.api.errors import AlreadyExists, BadRequest, Conflict, Invalid, NotFound
+from cluster.api.errors import AlreadyExists, Conflict, Invalid, NotFound
 from cluster.api.kinds import AnyObject
-from cluster.api.meta import Key
 from cluster.client import operations
-from cluster.kubernetes import applying, patching, query, reading
-from cluster.kubernetes.bodies import media_type, read_dict
+from cluster.kubernetes import applying, patching, query, reading, views
+from cluster.kubernetes.bodies import media_type
 from cluster.kubernetes.call import Answer, Call
-from cluster.kubernetes.encoding import plain
 from cluster.kubernetes.requested import (
     TRIES,
     delete_options,
     dry,
     given_object,
     propagation,
+    read_applied,
     read_patch,
+    read_sent,
     write,
 )
 from cluster.kubernetes.statuses import Refused, success
@@ -36,67 +36,67 @@ _DELETE_AT_ONCE = 500
 
 async def create(call: Call) -> Answer:
     """POST to a collection."""
-    given = given_object(call, read_dict(call.content_type, call.body, call.target.resource.kind.name))
-    del given.object.metadata.managedFields[:]  # nobody has applied it yet
+    row = call.target.resource
+    if row.custom is not None and row.custom.terminating:
+        message = "create not allowed while custom resource definition is terminating"
+        raise Refused(405, "MethodNotAllowed", message)
+    data = read_sent(call)
+    views.check_new(row, data)
+    given = given_object(call, data)
     obj = await write(call, operations.create(given.object))
     return Answer(call.one(obj), 201, [*given.warnings, *caveats(obj)])
 
 
 async def _apply(call: Call) -> Answer:
-    """PATCH with what a manager wants of the object: server-side apply (applying.py)."""
-    if call.target.subresource:
-        raise Refused(415, "UnsupportedMediaType", "server-side apply is for whole objects")
-    if not call.query.get("fieldManager"):
-        raise BadRequest("fieldManager: Required value: is required for apply patch")
-    kind = call.target.resource.kind
-    wanted = read_dict("application/yaml", call.body, kind.name)
-    if not isinstance(wanted.get("metadata", {}), dict) or not isinstance(wanted.get("kind"), str):
-        raise BadRequest("what is applied must have apiVersion, kind and metadata")
-    if wanted.get("metadata", {}).get("managedFields"):
-        raise BadRequest("metadata.managedFields must be nil")
+    """PATCH with what a manager wants of the object, or of its status: server-side apply (applying.py)."""
+    row = call.target.resource
+    if row.view is not None:
+        kept = row.kind.api_version
+        raise Refused(415, "UnsupportedMediaType", f"server-side apply is for objects as {kept} has them")
+    wanted = read_applied(call, row.kind.name)
     named = wanted.get("metadata", {}).get("resourceVersion")
     # Of the right kind, at the right place, and made of fields that there are, before it is merged with anything.
     asked = given_object(call, wanted)
     for attempt in range(1, TRIES + 1):
         current: AnyObject | None = None
         try:
-            current = await call.client.get(kind.message, call.target.name, call.namespace, timeout_s=call.timeout_s)
+            current = await call.current()
         except NotFound:
-            if named:
+            if named or call.target.subresource:
                 raise
-        live = plain(current, exact=True) if current is not None else None
+        live = views.plain(current, row, exact=True) if current is not None else None
         merged = applying.apply(
             live,
-            plain(asked.object, exact=True),
-            call.target.resource.descriptor,
+            views.plain(asked.object, row, exact=True),
+            row.shape,
             call.manager,
             force=query.flag(call.query, "force"),
             now=call.time,
+            subresource=call.target.subresource,
         )
         given = given_object(call, merged, aside.kept(current) if current is not None else None)
         try:
             operation = operations.create(given.object) if current is None else _update(call, given.object)
-            obj = await write(call, operation)
+            obj = await write(call, operation, applied=True)
         except (Conflict, AlreadyExists):
             if attempt == TRIES or named:
                 raise
             continue
         if current is not None:
-            return Answer(call.one(obj), 200, asked.warnings)
+            return Answer(call.one(obj), 200, [*asked.warnings, *_new_caveats(current, obj)])
         return Answer(call.one(obj), 201, [*asked.warnings, *caveats(obj)])
     raise AssertionError("the last attempt returns or raises")
 
 
 async def update(call: Call) -> Answer:
     """PUT of an object, or of its status."""
-    data = read_dict(call.content_type, call.body, call.target.resource.kind.name)
-    if not call.target.subresource:
-        data = await _noted(call, data)
-    given = given_object(call, data)
+    given = given_object(call, read_sent(call))
     if not given.object.metadata.resourceVersion and not _may_be_blind(call):
         raise Invalid("metadata.resourceVersion: must be specified for an update")
+    is_notable = not call.target.subresource and bool(caveats(given.object))
+    before = await _before(call) if is_notable else None
     obj = await write(call, _update(call, given.object))
-    return Answer(call.one(obj), 200, given.warnings)
+    return Answer(call.one(obj), 200, [*given.warnings, *_new_caveats(before or obj, obj)])
 
 
 async def patch(call: Call) -> Answer:
@@ -104,18 +104,16 @@ async def patch(call: Call) -> Answer:
     media = media_type(call.content_type)
     if media == patching.APPLY:
         return await _apply(call)
+    row = call.target.resource
     wanted = read_patch(call, media)
-    kind = call.target.resource.kind
     for attempt in range(1, TRIES + 1):
-        current = await call.client.get(kind.message, call.target.name, call.namespace, timeout_s=call.timeout_s)
-        before = plain(current, exact=True)
-        patched = patching.apply_patch(media, before, wanted, call.target.resource.descriptor)
+        current = await call.current()
+        before = views.plain(current, row, exact=True)
+        patched = patching.apply_patch(media, before, wanted, row.descriptor)
         meta = patched.get("metadata")
         named = meta.get("resourceVersion") if isinstance(meta, dict) else None
         if isinstance(meta, dict) and not named:
             patched["metadata"] = {**meta, "resourceVersion": current.metadata.resourceVersion}
-        if not call.target.subresource:
-            patched = applying.noted(before, patched, call.target.resource.descriptor, call.manager, now=call.time)
         given = given_object(call, patched, aside.kept(current))
         try:
             obj = await write(call, _update(call, given.object))
@@ -123,7 +121,7 @@ async def patch(call: Call) -> Answer:
             if attempt == TRIES or named != current.metadata.resourceVersion or _names_version(media, wanted):
                 raise
             continue
-        return Answer(call.one(obj), 200, given.warnings)
+        return Answer(call.one(obj), 200, [*given.warnings, *_new_caveats(current, obj)])
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -132,9 +130,8 @@ async def delete(call: Call) -> Answer:
     options = delete_options(call)
     call = dry(call, options)
     target = call.target
-    key = Key(target.resource.kind.name, call.namespace, target.name)
     operation = operations.delete(
-        key,
+        target.resource.key(call.namespace, target.name),
         uid=options.preconditions.uid,
         version=options.preconditions.resourceVersion,
         grace_period_s=options.gracePeriodSeconds if options.HasField("gracePeriodSeconds") else None,
@@ -154,11 +151,11 @@ async def delete_collection(call: Call) -> Answer:
     options = delete_options(call)
     call = dry(call, options)
     found = (await reading.find(call)).items
-    kind = call.target.resource.kind
+    row = call.target.resource
     for start in range(0, len(found), _DELETE_AT_ONCE):
         batch = [
             operations.delete(
-                Key(kind.name, obj.metadata.namespace, obj.metadata.name),
+                row.key(obj.metadata.namespace, obj.metadata.name),
                 uid=obj.metadata.uid,
                 grace_period_s=options.gracePeriodSeconds if options.HasField("gracePeriodSeconds") else None,
                 propagation=propagation(options),
@@ -170,23 +167,26 @@ async def delete_collection(call: Call) -> Answer:
             # Gone, or another one of that name by now: not what was to be deleted.
             if outcome.error is not None and outcome.error.reason not in ("NotFound", "Conflict"):
                 raise outcome.error
+            if isinstance(outcome.object, core.CustomResourceDefinition) and not query.dry_run(call.query):
+                await call.settled(outcome.object, True)
     return call.answer(success({"kind": call.target.resource.plural}))
 
 
 # --- steps
 
 
-async def _noted(call: Call, data: dict[str, Any]) -> dict[str, Any]:
-    """What replaces an object, with who answers for which fields of it, if that is kept of this one."""
-    kind = call.target.resource.kind
+async def _before(call: Call) -> AnyObject | None:
+    """What is about to be replaced; None: nothing is there, which is for the master to say."""
     try:
-        current = await call.client.get(kind.message, call.target.name, call.namespace, timeout_s=call.timeout_s)
+        return await call.current()
     except NotFound:
-        return data  # that is for the master to say
-    if not current.metadata.managedFields and not (data.get("metadata") or {}).get("managedFields"):
-        return data
-    live = plain(current, exact=True)
-    return applying.noted(live, data, call.target.resource.descriptor, call.manager, now=call.time)
+        return None
+
+
+def _new_caveats(before: AnyObject, after: AnyObject) -> list[str]:
+    """What is to be said of a changed object that was not to be said before."""
+    known = caveats(before)
+    return [each for each in caveats(after) if each not in known]
 
 
 def _names_version(media: str, patch: Any) -> bool:
@@ -198,8 +198,12 @@ def _names_version(media: str, patch: Any) -> bool:
 
 
 def _may_be_blind(call: Call) -> bool:
-    """Kinds that are replaced without naming a version; Kubernetes wants one of leases and of budgets."""
-    return call.target.resource.kind.name not in ("Lease",) or bool(call.target.subresource)
+    """Kinds that are replaced without naming a version; Kubernetes wants one of leases and of budgets, of definitions
+    and of what they define."""
+    row = call.target.resource
+    if row.custom is not None:
+        return False
+    return row.kind.name not in ("Lease", "CustomResourceDefinition") or bool(call.target.subresource)
 
 
 def _update(call: Call, obj: AnyObject) -> wire.Operation:

@@ -433,8 +433,8 @@ class ApiServer:
         more = self._selectable(kind, request.field_selector)
         fields = parse_field_selector(kind.name, request.field_selector, more)
         labels = parse_selector(request.label_selector)
-        authorize_selection(identity, verb, kind.name, fields.equals, labels.equals, self._known)
         namespace = _namespace(kind, request.namespace)
+        authorize_selection(identity, verb, kind.name, namespace, fields.equals, labels.equals, self._known)
         # Of pods the index knows those of a node, of objects of kinds that users define those of a definition.
         node = fields.equals.get(_INDEXED.get(kind.name, ""), "")
         name = fields.equals.get("metadata.name", "") if verb == "watch" else ""

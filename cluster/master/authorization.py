@@ -6,6 +6,8 @@ part of the cluster that is most easily stolen (it runs other people's programs)
 itself and the pods bound to it. Changes are judged on the object before and the object after. The idea is that of
 Kubernetes' node authorizer and NodeRestriction.
 
+A service account reads what is in its namespace, but no secrets, and writes nothing.
+
 Who plays hollow nodes (`cluster.api.hollow`) may do for them what an agent may do for its node, and remove them; but it
 reads no configuration. They are those of its prefix, by name and by label: a real node of such a name is none of them.
 
@@ -58,6 +60,8 @@ def authorize_call(identity: Identity, method: str) -> None:
 
 def authorize_name(identity: Identity, kind: str, key: Key, pods: PodsOf) -> None:
     """Whether this identity may ask for the object of that name, whether there is one or not. Raises Forbidden."""
+    if _scope(identity, "get", kind) is Scope.NAMESPACE and key.namespace != _namespace_of(identity):
+        raise _forbidden(identity, "get", kind, Scope.NAMESPACE.value)
     if _scope(identity, "get", kind) is Scope.USED and not any(
         (kind, key.name) in config_references(pod.spec) for pod in pods(key.namespace, identity.name)
     ):
@@ -70,12 +74,22 @@ def authorize_get(identity: Identity, kind: str, obj: AnyObject, known: Known) -
 
 
 def authorize_selection(
-    identity: Identity, verb: str, kind: str, fields: Mapping[str, str], labels: Mapping[str, str], known: Known
+    identity: Identity,
+    verb: str,
+    kind: str,
+    namespace: str,
+    fields: Mapping[str, str],
+    labels: Mapping[str, str],
+    known: Known,
 ) -> None:
-    """Whether this identity may list or watch what is selected by fields and labels that must be equal to these, if by
-    nothing else. Raises Forbidden."""
+    """Whether this identity may list or watch what is selected by namespace (empty: all), and by fields and labels that
+    must be equal to these, if by nothing else. Raises Forbidden."""
     scope = _scope(identity, verb, kind)
     if scope is Scope.ANY:
+        return
+    if scope is Scope.NAMESPACE:
+        if namespace != _namespace_of(identity):
+            raise _forbidden(identity, verb, kind, scope.value)
         return
     if identity.kind == "hollow" and scope is Scope.ITSELF:
         if any(labels.get(key) != value for key, value in hollow.labels_of(identity.name).items()):
@@ -131,6 +145,11 @@ def _is_its_own(identity: Identity, node: str, known: Known) -> bool:
     if identity.kind == "hollow":
         return bool(node) and known.hollow_prefix(node) == identity.name
     return identity.kind == "node" and node == identity.name
+
+
+def _namespace_of(identity: Identity) -> str:
+    """Of a service account."""
+    return identity.name.partition("/")[0]
 
 
 def _scope(identity: Identity, verb: str, kind: str) -> Scope:
@@ -252,6 +271,11 @@ def _not_by_lease(identity: Identity, old: AnyObject | None, new: AnyObject | No
     return ""
 
 
+def _not_in_its_namespace(identity: Identity, old: AnyObject | None, new: AnyObject | None, _: Known) -> str:
+    namespaces = {obj.metadata.namespace for obj in (old, new) if obj is not None}
+    return Scope.NAMESPACE.value if namespaces - {_namespace_of(identity)} else ""
+
+
 _PROBLEMS: dict[Scope, Callable[[Identity, AnyObject | None, AnyObject | None, Known], str]] = {
     Scope.ITSELF: _not_itself,
     Scope.BOUND: _not_bound,
@@ -259,4 +283,5 @@ _PROBLEMS: dict[Scope, Callable[[Identity, AnyObject | None, AnyObject | None, K
     Scope.SCHEDULED: _not_the_condition,
     Scope.USED: _not_used,
     Scope.BY_LEASE: _not_by_lease,
+    Scope.NAMESPACE: _not_in_its_namespace,
 }

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+from cluster.api import aside
 from cluster.api.conditions import get_condition, set_condition
 from cluster.api.defaults import apply_defaults
 from cluster.api.errors import Aborted, AlreadyExists, ApiError, BadRequest, Conflict, Internal, Invalid, NotFound
@@ -23,8 +24,9 @@ from cluster.api.kinds import AnyObject, Kind, kind_named, kind_of, unwrap
 from cluster.api.meta import Key, called, is_terminating, key_of, to_time
 from cluster.api.names import Dice, generate_name
 from cluster.api.pods import POD_SCHEDULED
+from cluster.api.shapes import shape_of
 from cluster.api.validation import has_unknown_fields, invalid, unknown_fields, validate, validate_update
-from cluster.master import definitions, deletion, eviction
+from cluster.master import definitions, deletion, eviction, managing
 from cluster.master.admission import DEFAULT_NAMESPACE, Admission
 from cluster.master.authorization import authorize_removal, authorize_write, is_unrestricted
 from cluster.master.known import Facts, Prefixes
@@ -40,6 +42,10 @@ _CONDITIONS_OF_NODES = frozenset({"PodScheduled", "Initialized", "ContainersRead
 """What a node says of a pod itself."""
 """In one write: what can be applied without holding up everybody else for long."""
 _NAME_TRIES = 8
+
+
+_NOBODY = wire.FieldManager()
+"""In whose name an operation is that says nothing of it."""
 
 
 class Writer:
@@ -76,6 +82,8 @@ class Commands:
         self._prefixes = Prefixes()
         self._all_known = False
         """Of the request that is being carried out: it was looked through, and every field in it is known."""
+        self._manager = _NOBODY
+        """Of the operation that is being carried out."""
 
     def run(self, stage: Stage, request: wire.WriteRequest, writer: Writer) -> list[Outcome]:
         """Applies a write to the stage: one outcome per operation. Raises BadRequest if there are too many."""
@@ -120,6 +128,10 @@ class Commands:
     def _try(self, stage: Stage, operation: wire.Operation, writer: Writer) -> Outcome:
         word = operation.WhichOneof("operation")
         try:
+            self._manager = _NOBODY
+            if operation.HasField("manager"):
+                self._manager = operation.manager
+                managing.check(operation.manager)
             if word == "update_status":  # most writes of a running cluster
                 return self._update_status(stage, operation.update_status, writer)
             if word is None:
@@ -142,6 +154,8 @@ class Commands:
             raise Invalid("metadata.resourceVersion: must not be set on an object to be created")
         for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "generation"):
             meta.ClearField(field)
+        if not self._manager.applied:
+            meta.ClearField("managedFields")  # nobody has applied it yet
         apply_defaults(obj)
         if isinstance(obj, core.CustomObject):
             self._admission.customs.place(stage, obj)
@@ -246,7 +260,7 @@ class Commands:
         verdict = deletion.decide(version.object, request, stage)
         if not verdict.remove and verdict.changed is None:
             return Outcome(version=version, unchanged=True)
-        if request.propagation_policy == "Orphan":
+        if deletion.orphans(version.object, request):
             for dependent, freed in deletion.orphaned(version.object, stage):
                 stage.put(freed, dependent.key, writer.actor, writer.cause)
         if verdict.changed is not None:
@@ -302,6 +316,7 @@ class Commands:
             new, core.CustomObject
         ):  # its definition says whether it is apart
             _copy_status(new, old)
+            aside.take_status(new, old)
         apply_defaults(new)
         problems = self._admission.before_update(stage, new, old)
         authorize_write(writer.identity, verb, version.key.kind, old, new, Facts(stage, self._prefixes))
@@ -311,6 +326,7 @@ class Commands:
         if _counts_generations(new) and _asks_for_more(new, old):
             new.metadata.generation += 1
         keep_stamps(new.metadata, old.metadata)
+        self._note(stage, new, old, writer)
         return self._put_if_changed(stage, version, new, writer)
 
     def _replace_status(self, stage: Stage, version: Version, given: AnyObject, writer: Writer) -> Outcome:
@@ -324,6 +340,8 @@ class Commands:
             return self._replace_custom_status(stage, version, new, given, writer)
         of_others = _conditions_of_others(new, writer)
         _copy_status(new, given)
+        if aside.has_aside(given):  # whoever knows nothing of such fields changes none of them
+            aside.take_status(new, given)
         for condition in of_others:
             if get_condition(new.status, condition.type) is None:  # type: ignore[union-attr, arg-type]
                 new.status.conditions.append(condition)  # type: ignore[union-attr, arg-type]
@@ -340,6 +358,7 @@ class Commands:
             errors = validate(new)
             if errors:
                 raise invalid(new, errors)
+        self._note_status(stage, new, given, version, writer)
         return self._put_if_changed(stage, version, new, writer)
 
     def _put_if_changed(self, stage: Stage, version: Version, new: AnyObject, writer: Writer) -> Outcome:
@@ -363,7 +382,28 @@ class Commands:
         errors += validate(new)
         if errors:
             raise invalid(new, errors)
+        self._note_status(stage, new, given, version, writer)
         return self._put_if_changed(stage, version, new, writer)
+
+    def _note_status(self, stage: Stage, new: AnyObject, given: AnyObject, version: Version, writer: Writer) -> None:
+        if self._manager.applied:
+            new.metadata.ClearField("managedFields")
+            new.metadata.managedFields.MergeFrom(given.metadata.managedFields)
+        self._note(stage, new, version.object, writer, "status")
+
+    def _note(self, stage: Stage, new: AnyObject, old: AnyObject, writer: Writer, subresource: str = "") -> None:
+        """Who answers for which fields from now on, if that is kept of this object."""
+        managing.note(
+            new,
+            old,
+            lambda obj: (
+                self._admission.customs.shape(stage, obj) if isinstance(obj, core.CustomObject) else shape_of(obj)
+            ),
+            self._manager,
+            writer.actor,
+            stage.now_s,
+            subresource,
+        )
 
 
 _OPERATIONS: dict[str, Callable[[Commands, Stage, Any, Writer], Outcome]] = {

@@ -28,6 +28,7 @@ from cluster.api.errors import BadRequest, FieldError, Forbidden, Invalid, NotFo
 from cluster.api.meta import Key, custom_key, is_terminating
 from cluster.api.raw_json import misfit
 from cluster.api.schema_rules import Rules
+from cluster.api.shapes import OfCustom, Shape
 from cluster.api.structural import default, prune
 from cluster.master.known import Reader
 from cluster.pb.v1 import core_pb2 as core
@@ -49,14 +50,18 @@ class Definition:
         self.storage = storage
         self._schemas: dict[str, tuple[dict[str, Any], Rules]] = {}
 
-    def carry_out(self, version: core.CustomResourceDefinitionVersion, data: dict[str, Any]) -> Rules:
-        """Takes out of an object, as JSON, what the schema of that version does not know, and puts in its defaults, in
-        place; returns the schema compiled, to ask what is wrong."""
+    def schema(self, version: core.CustomResourceDefinitionVersion) -> tuple[dict[str, Any], Rules]:
+        """The schema of one of its versions, and the same compiled."""
         found = self._schemas.get(version.name)
         if found is None:
             schema = schema_of(version)
             found = self._schemas[version.name] = (schema, Rules(schema))
-        schema, rules = found
+        return found
+
+    def carry_out(self, version: core.CustomResourceDefinitionVersion, data: dict[str, Any]) -> Rules:
+        """Takes out of an object, as JSON, what the schema of that version does not know, and puts in its defaults, in
+        place; returns the schema compiled, to ask what is wrong."""
+        schema, rules = self.schema(version)
         data["apiVersion"], data["kind"] = self.api_version(version), self.message.spec.names.kind
         prune(data, schema)
         default(data, schema)
@@ -181,6 +186,12 @@ class Customs:
         rules = definition.carry_out(version, data)
         set_status(new, data.get("status"))
         return rules.problems(data)
+
+    def shape(self, reader: Reader, obj: core.CustomObject) -> Shape:
+        """What is known of its fields, by the version that is stored. Raises NotFound."""
+        definition = self.definition(reader, obj.resource)
+        version = definition.written_as(obj)
+        return OfCustom(definition.schema(version)[0], status_apart=has_status(version))
 
     @staticmethod
     def _kind(definition: Definition, obj: core.CustomObject) -> None:

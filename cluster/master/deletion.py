@@ -9,9 +9,14 @@ The table for pods, Kubernetes' (semantics K8); "period" is the request's, or el
     terminating, same or longer, or none named   nothing
 
 Everything else has no period: it goes at once, or when the last finalizer is taken away. A namespace goes in two steps
-(admission.py), a definition of a kind when its objects are gone (definitions.py). What an object owned is removed by
-the garbage collector when it sees that the owner is gone ("Background"), or is left in peace if the references to the
-owner are taken out in the same revision ("Orphan").
+(admission.py), a definition of a kind when its objects are gone (definitions.py). What becomes of what an object owns:
+
+    Background      the garbage collector removes it when it sees that the owner is gone
+    Foreground      the owner gets the finalizer foregroundDeletion; when the garbage collector has removed what blocks
+                    the owner's deletion, it deletes the owner once more, in the background, which takes the finalizer
+    Orphan          the references to the owner are taken out in the same revision
+    none named      as the object's finalizers say (foregroundDeletion, orphan), or else Background
+
 Pure.
 """
 
@@ -23,6 +28,7 @@ from dataclasses import dataclass
 from cluster.api.errors import Conflict, Forbidden, Invalid
 from cluster.api.kinds import BY_NAME, AnyObject, kind_of
 from cluster.api.meta import from_time, is_terminating, to_time
+from cluster.api.owners import FOREGROUND, ORPHAN, WATCHED
 from cluster.api.pods import is_finished
 from cluster.master import definitions
 from cluster.master.admission import DEFAULT_NAMESPACE
@@ -33,6 +39,7 @@ from cluster.pb.v1 import core_pb2 as core
 from cluster.store.version import Version
 
 _DEFAULT_GRACE_S = 30
+_POLICIES = ("Background", "Foreground", "Orphan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,35 +52,75 @@ class Verdict:
 
 def decide(obj: AnyObject, request: wire.DeleteOperation, stage: Stage) -> Verdict:
     """What deleting this object means now. Raises Conflict, Forbidden, Invalid."""
-    if request.propagation_policy not in ("", "Background", "Orphan"):
-        raise Invalid(f'propagation policy "{request.propagation_policy}" is not one of Background, Orphan')
+    if request.propagation_policy not in ("", *_POLICIES):
+        raise Invalid(f'propagation policy "{request.propagation_policy}" is not one of {", ".join(_POLICIES)}')
     if request.grace_period_seconds < 0:
         raise Invalid(f"the grace period must not be negative, but is {request.grace_period_seconds}")
     if isinstance(obj, core.Namespace):
-        return _namespace(obj, stage)
+        return _namespace(obj, request, stage)
     if isinstance(obj, core.PriorityClass):
         check_removal(obj)
     grace_s = _grace_s(obj, request)
+    finalizers = _finalizers(obj, request, stage)
     if not is_terminating(obj):
         waits = isinstance(obj, core.CustomResourceDefinition) and definitions.objects_of(stage, obj) > 0
-        if not grace_s and not obj.metadata.finalizers and not waits:
+        if not grace_s and not finalizers and not waits:
             return Verdict(remove=True)
-        changed = _marked(obj, stage.now_s + grace_s, grace_s)
+        changed = _marked(obj, stage.now_s + grace_s, grace_s, finalizers)
         changed.metadata.generation += 1
         if waits and isinstance(changed, core.CustomResourceDefinition):
             definitions.mark(changed, stage.now_s)
         return Verdict(changed=changed)
-    if may_go(obj) or (grace_s == 0 and not obj.metadata.finalizers):
-        return Verdict(remove=True)
     before_s = obj.metadata.deletionGracePeriodSeconds
-    if grace_s is None or grace_s >= before_s:
-        return Verdict()
-    return Verdict(changed=_marked(obj, from_time(obj.metadata.deletionTimestamp) - before_s + grace_s, grace_s))
+    if not finalizers and (grace_s == 0 or before_s == 0):
+        return Verdict(remove=True)
+    if grace_s < before_s:
+        deadline_s = from_time(obj.metadata.deletionTimestamp) - before_s + grace_s
+        return Verdict(changed=_marked(obj, deadline_s, grace_s, finalizers))
+    return _held_by(obj, finalizers)
 
 
 def may_go(obj: AnyObject) -> bool:
-    """It is terminating, and nothing holds it any more."""
-    return is_terminating(obj) and not obj.metadata.finalizers and not obj.metadata.deletionGracePeriodSeconds
+    """It is terminating, and nothing holds it any more. (A namespace is held by what is in it, so another delete must
+    ask for its end.)"""
+    meta = obj.metadata
+    ended = is_terminating(obj) and not meta.finalizers and not meta.deletionGracePeriodSeconds
+    return ended and not isinstance(obj, core.Namespace)
+
+
+def orphans(obj: AnyObject, request: wire.DeleteOperation) -> bool:
+    """Whether this delete leaves what the object owns in peace."""
+    return request.propagation_policy == "Orphan" or (
+        not request.propagation_policy and ORPHAN in obj.metadata.finalizers
+    )
+
+
+def _finalizers(obj: AnyObject, request: wire.DeleteOperation, stage: Stage) -> list[str]:
+    """What holds the object from now on. Raises Invalid for an owner that nobody would let go."""
+    before = list(obj.metadata.finalizers)
+    if not request.propagation_policy:
+        return [each for each in before if each != ORPHAN]
+    others = [each for each in before if each not in (ORPHAN, FOREGROUND)]
+    if request.propagation_policy != "Foreground":
+        return others
+    kind = kind_of(obj)
+    if kind.name in WATCHED:
+        return [*others, FOREGROUND]
+    if next(orphaned(obj, stage), None) is not None:
+        raise Invalid(
+            f'propagation policy "Foreground": {kind.plural} "{obj.metadata.name}" owns other objects, and '
+            f"{kind.plural} can only be deleted in the background then, or orphan what they own"
+        )
+    return others
+
+
+def _held_by(obj: AnyObject, finalizers: list[str]) -> Verdict:
+    """The same, held by these."""
+    if finalizers == list(obj.metadata.finalizers):
+        return Verdict()
+    changed = copy_of(obj)
+    changed.metadata.finalizers[:] = finalizers
+    return Verdict(changed=changed)
 
 
 def _grace_s(obj: AnyObject, request: wire.DeleteOperation) -> int:
@@ -89,23 +136,27 @@ def _grace_s(obj: AnyObject, request: wire.DeleteOperation) -> int:
     return _DEFAULT_GRACE_S
 
 
-def _marked(obj: AnyObject, deadline_s: float, grace_s: int) -> AnyObject:
+def _marked(obj: AnyObject, deadline_s: float, grace_s: int, finalizers: list[str]) -> AnyObject:
     changed = copy_of(obj)
+    changed.metadata.finalizers[:] = finalizers
     changed.metadata.deletionTimestamp.CopyFrom(to_time(deadline_s))
     changed.metadata.deletionGracePeriodSeconds = grace_s
     return changed
 
 
-def _namespace(namespace: core.Namespace, stage: Stage) -> Verdict:
+def _namespace(namespace: core.Namespace, request: wire.DeleteOperation, stage: Stage) -> Verdict:
     name = namespace.metadata.name
     if name == DEFAULT_NAMESPACE:
         raise Forbidden(f'namespaces "{name}" is forbidden: this namespace may not be deleted')
+    finalizers = _finalizers(namespace, request, stage)
     if not is_terminating(namespace):
-        changed = _marked(namespace, stage.now_s, 0)
+        changed = _marked(namespace, stage.now_s, 0, finalizers)
         assert isinstance(changed, core.Namespace)
         changed.metadata.generation += 1
         changed.status.phase = "Terminating"
         return Verdict(changed=changed)
+    if finalizers != list(namespace.metadata.finalizers):
+        return _held_by(namespace, finalizers)
     left = [
         f"{count} {kind.plural}"
         for kind in BY_NAME.values()
@@ -120,7 +171,7 @@ def orphaned(owner: AnyObject, stage: Stage) -> Iterator[tuple[Version, AnyObjec
     """What the object owns, and the same without the references to it."""
     uid, namespace = owner.metadata.uid, owner.metadata.namespace
     for kind in BY_NAME.values():
-        if (kind is kind_of(owner) and not isinstance(owner, core.CustomObject)) or (namespace and not kind.namespaced):
+        if namespace and not kind.namespaced:
             continue
         for version in stage.list(kind.name, namespace):
             found = version.parse()

@@ -18,6 +18,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,22 +29,34 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-KINDS = ("admin", "controllers", "scheduler", "node", "hollow", "proxy", "dns", "master", "kubernetes")
-"""Who there is. A node's identity carries the node's name, that of who plays hollow nodes their prefix; of each other
-kind there is one. `kubernetes` serves Kubernetes' REST API: it has no rights, but speaks for those whose certificate or
-token it has checked."""
+KINDS = (
+    "admin",
+    "controllers",
+    "scheduler",
+    "node",
+    "hollow",
+    "proxy",
+    "dns",
+    "master",
+    "kubernetes",
+    "serviceaccount",
+)
+"""Who there is. A node's identity carries the node's name, that of who plays hollow nodes their prefix, that of a
+service account its namespace and name; of each other kind there is one. `kubernetes` serves Kubernetes' REST API: it
+has no rights, but speaks for those whose certificate or token it has checked. Service accounts have tokens only."""
 
 _CLUSTER = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _NODE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_ACCOUNT = re.compile(rf"{_CLUSTER.pattern}/{_NODE.pattern}")
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller. As text: "admin", "node:node-1", "hollow:hollow"."""
+    """A caller. As text: "admin", "node:node-1", "hollow:hollow", "serviceaccount:default/robot"."""
 
     kind: str
     name: str = ""
-    """The node's name, or the prefix of hollow nodes; empty for every other kind."""
+    """The node's name, the prefix of hollow nodes, or namespace/name of an account; empty for every other kind."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -54,6 +67,9 @@ class Identity:
         elif self.kind == "hollow":
             if not is_prefix(self.name):
                 raise ValueError(f'"{self.name}" is not a prefix of hollow nodes')
+        elif self.kind == "serviceaccount":
+            if not _ACCOUNT.fullmatch(self.name):
+                raise ValueError(f'"{self.name}" is not namespace/name of a service account')
         elif self.name:
             raise ValueError(f"the identity {self.kind} has no name, but was given {self.name!r}")
 
@@ -72,6 +88,7 @@ class Identity:
         return f"spiffe://{cluster}/{self.kind}/{self.name}" if self.name else f"spiffe://{cluster}/{self.kind}"
 
 
+@lru_cache(maxsize=1024)
 def parse_spiffe(uri: str) -> tuple[str, Identity]:
     """The cluster and the identity that a URI names. Raises ValueError unless it is exactly one of ours."""
     scheme, _, rest = uri.partition("://")

@@ -109,4 +109,6 @@ def decode(error: grpc.aio.AioRpcError) -> ApiError:
         return Unavailable(f"the connection broke: {message}" if message else "the connection broke")
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return BadRequest(f"the server does not know this call: {message}")
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:  # our own: what gRPC says of it is about its streams
+        return DeadlineExceeded("the server did not answer in the time that the call had; what it did is not known")
     return ERROR_OF.get(code, Internal)(message or code.name)

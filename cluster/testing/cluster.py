@@ -24,10 +24,11 @@ from typing import Any, TypeVar
 from cluster.actor.clock import SystemClock
 from cluster.api.conditions import get_condition, is_node_ready, is_pod_ready
 from cluster.api.errors import ApiError, NotFound
+from cluster.api.events import last_seen
 from cluster.api.kinds import AnyObject, Kind, kind_from_word
 from cluster.api.labels import selector_from_map
 from cluster.api.manifest import read_manifests, read_path
-from cluster.api.meta import Key, from_time
+from cluster.api.meta import Key
 from cluster.client import operations
 from cluster.client.agent_client import NodeAgentClient, agent_address
 from cluster.client.apply import apply_manifests
@@ -299,7 +300,7 @@ class Cluster:
             for event in self.list("events", namespace)
             if reason in ("", event.reason) and about in ("", event.involvedObject.name)
         ]
-        return sorted(found, key=lambda event: from_time(event.lastTimestamp))
+        return sorted(found, key=last_seen)
 
     def logs(
         self,

@@ -73,7 +73,7 @@ class AddressBlock:
     @property
     def kubernetes(self) -> str:
         """Where Kubernetes' REST API is served: at the port that it is known by."""
-        return f"{self.prefix}.0.251:{MASTER_PORT}"
+        return kubernetes_address(self.number)
 
     @property
     def service_cidr(self) -> str:
@@ -85,6 +85,11 @@ class AddressBlock:
 
     def release(self) -> None:
         self.claim.close()
+
+
+def kubernetes_address(number: int) -> str:
+    """Where Kubernetes' REST API of the block with that number is served, or would be."""
+    return f"127.{number}.0.251:{MASTER_PORT}"
 
 
 def hollow_host(number: int) -> str:

@@ -9,6 +9,7 @@ sure of it and refuses otherwise.
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib
 import os
 import signal
@@ -44,6 +45,10 @@ def preload(modules: Sequence[str]) -> None:
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:
         raise RuntimeError(f"{threads} threads after importing {', '.join(modules)}: forking is not safe")
+    # What was imported is no garbage. Each child would look through it again and again, and looking writes into the
+    # memory that it shares with its parent, so that soon it would have it all for itself.
+    gc.collect()
+    gc.freeze()
 
 
 def become_subreaper() -> None:

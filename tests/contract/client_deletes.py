@@ -99,6 +99,16 @@ class DeleteContract:
         found = (await client.list(core.Pod)).items
         assert [list(orphan.metadata.ownerReferences) for orphan in found] == [[], []]
 
+    async def test_what_is_deleted_in_the_foreground_waits(self, client: ClusterClient) -> None:
+        await write(client, operations.create(controller()))
+        rc = Key("ReplicationController", "default", "rc")
+        (marked,) = await write(client, operations.delete(rc, propagation="Foreground"))
+        assert list(marked.metadata.finalizers) == ["foregroundDeletion"]
+        assert (await client.get(core.ReplicationController, "rc")) == marked
+        await write(client, operations.delete(rc, propagation="Background"))
+        with pytest.raises(NotFound):
+            await client.get(core.ReplicationController, "rc")
+
     # --- several operations
 
     async def test_each_operation_stands_for_itself(self, client: ClusterClient) -> None:

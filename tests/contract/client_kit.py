@@ -74,6 +74,14 @@ async def bound_pod(client: ClusterClient, name: str = "a") -> core.Pod:
     return cast(core.Pod, bound)
 
 
+def managed(obj: AnyObject) -> dict[str, str]:
+    """Who answers for which fields of an object."""
+    return {
+        f"{each.manager} {each.operation} {each.subresource}".strip(): each.fieldsV1.Raw.decode().replace(" ", "")
+        for each in obj.metadata.managedFields
+    }
+
+
 class Watcher:
     """Reads a watch, and remembers the batches."""
 

@@ -6,6 +6,7 @@ from typing import cast
 
 import pytest
 
+from cluster.api.aside import ANNOTATION
 from cluster.api.errors import (
     AlreadyExists,
     BadRequest,
@@ -23,6 +24,7 @@ from tests.contract.client_kit import (
     create_pod,
     error_of,
     key,
+    managed,
     node,
     pod,
     write,
@@ -31,6 +33,56 @@ from tests.contract.client_kit import (
 
 class WriteContract:
     """Get and write."""
+
+    # --- who answers for which fields
+
+    async def test_whoever_changes_what_was_applied_is_noted(self, client: ClusterClient) -> None:
+        given = controller()
+        given.metadata.managedFields.add(
+            manager="one",
+            operation="Apply",
+            apiVersion="v1",
+            time=core.Time(seconds=1_767_225_600),
+            fieldsType="FieldsV1",
+            fieldsV1=core.FieldsV1(Raw=b'{"f:spec":{"f:replicas":{}}}'),
+        )
+        applied = operations.by_manager(operations.create(given), "one", applied=True)
+        (created,) = await write(client, applied)
+        assert managed(created) == {"one Apply": '{"f:spec":{"f:replicas":{}}}'}
+        place = key("rc", "ReplicationController")
+        (same,) = await write(client, operations.patch(place, {"spec": {"replicas": 3}}))
+        assert same == created, "what changes nothing is nobody's news"
+        (scaled,) = await write(
+            client,
+            operations.by_manager(operations.patch(place, {"spec": {"replicas": 4}}), "kubectl", subresource="scale"),
+        )
+        assert managed(scaled) == {"kubectl Update scale": '{"f:spec":{"f:replicas":{}}}'}
+        scaled.metadata.labels["x"] = "1"
+        del scaled.metadata.managedFields[:]
+        (labelled,) = await write(client, operations.update(scaled))
+        labelled.status.replicas = 4  # type: ignore[union-attr]
+        (reported,) = await write(client, operations.update_status(labelled))
+        assert managed(reported) == {
+            "kubectl Update scale": '{"f:spec":{"f:replicas":{}}}',
+            "podium Update": '{"f:metadata":{"f:labels":{"f:x":{}}}}',
+            "podium Update status": '{"f:status":{"f:replicas":{}}}',
+        }
+        reported.metadata.managedFields[0].CopyFrom(core.ManagedFieldsEntry())
+        del reported.metadata.managedFields[1:]
+        (ended,) = await write(client, operations.update(reported))
+        assert managed(ended) == {}
+
+    async def test_of_what_nobody_has_applied_nothing_is_noted(self, client: ClusterClient) -> None:
+        given = pod()
+        given.metadata.managedFields.add(manager="one", operation="Apply")
+        (created,) = await write(client, operations.create(given))
+        (changed,) = await write(client, operations.patch(key(), {"metadata": {"labels": {"x": "1"}}}))
+        assert managed(created) == managed(changed) == {}
+
+    async def test_names_of_managers_that_are_refused(self, client: ClusterClient) -> None:
+        for name in ("x" * 129, "a\tb"):
+            error = await error_of(client, operations.by_manager(operations.create(pod()), name))
+            assert isinstance(error, Invalid)
 
     # --- create and get
 
@@ -155,6 +207,23 @@ class WriteContract:
         updated = cast(core.ReplicationController, after_status)
         assert (updated.spec.replicas, updated.status.replicas) == (5, 2)
         assert "x" not in updated.metadata.labels
+
+    async def test_what_is_aside_of_the_status_is_written_with_the_status(self, client: ClusterClient) -> None:
+        """See cluster.api.aside."""
+        (created,) = await write(client, operations.create(controller()))
+        found = cast(core.ReplicationController, created)
+        found.metadata.ClearField("resourceVersion")
+        found.metadata.annotations[ANNOTATION] = '{"spec.x":1,"status.y":1}'
+        (after_spec,) = await write(client, operations.update(found))
+        assert after_spec.metadata.annotations[ANNOTATION] == '{"spec.x":1}'
+        found.metadata.annotations[ANNOTATION] = '{"spec.x":2,"status.y":2}'
+        (after_status,) = await write(client, operations.update_status(found))
+        assert after_status.metadata.annotations[ANNOTATION] == '{"spec.x":1,"status.y":2}'
+        del found.metadata.annotations[ANNOTATION]
+        (unknowing,) = await write(client, operations.update_status(found))
+        assert unknowing.metadata.annotations[ANNOTATION] == '{"spec.x":1,"status.y":2}'
+        (after_spec,) = await write(client, operations.update(found))
+        assert after_spec.metadata.annotations[ANNOTATION] == '{"status.y":2}'
 
     async def test_the_generation_counts_changes_of_the_spec_only(self, client: ClusterClient) -> None:
         (created,) = await write(client, operations.create(controller()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import subprocess
@@ -14,6 +15,7 @@ import psutil
 import pytest
 import yaml
 
+from cluster.actor.open_files import raise_file_limit
 from cluster.testing import Cluster
 from tests.e2e.conftest import assert_nothing_left
 
@@ -44,13 +46,15 @@ def log_of(cluster: Cluster) -> str:
     return (cluster.directory / "log" / "kubernetes.log").read_text()
 
 
-@pytest.mark.parametrize("group", ["api/v1", "apis/policy/v1"])
+@pytest.mark.parametrize(("group", "operations"), [("api/v1", 70), ("apis/policy/v1", 8)])
 def test_nonsense_that_is_made_of_its_own_document(
-    cluster: Cluster, token: tuple[str, str], tmp_path: Path, group: str
+    cluster: Cluster, token: tuple[str, str], tmp_path: Path, group: str, operations: int
 ) -> None:
     pytest.importorskip("schemathesis")
     server, secret = token
     pid, before = cluster.pid("kubernetes"), memory(cluster)
+    # So that it comes to what there is, and not only to names that there are not.
+    (tmp_path / "schemathesis.toml").write_text('[parameters]\nnamespace = "default"\nname = "probe"\n')
     result = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"https://{server}/openapi/v3/{group}"),
@@ -64,9 +68,52 @@ def test_nonsense_that_is_made_of_its_own_document(
         check=False,
     )
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
+    tested = re.search(r"Tested: (\d+)", result.stdout)
+    assert tested is not None
+    assert int(tested[1]) >= operations, result.stdout[-3000:]
     assert cluster.pid("kubernetes") == pid, "it is the same process"
     assert "Traceback" not in log_of(cluster)
     assert memory(cluster) - before < GROWTH
+
+
+def test_a_thousand_watches_of_one_client(cluster: Cluster, token: tuple[str, str]) -> None:
+    raise_file_limit()
+    server, secret = token
+    host, _, port = server.rpartition(":")
+    context = ssl.create_default_context(cafile=str(cluster.directory / "pki" / "admin" / "ca.crt"))
+    request = (
+        f"GET /api/v1/namespaces/default/configmaps?watch=1 HTTP/1.1\r\nHost: {server}\r\n"
+        f"Authorization: Bearer {secret}\r\n\r\n"
+    ).encode()
+
+    def open_watch(_: int) -> ssl.SSLSocket:
+        wrapped = context.wrap_socket(socket.create_connection((host, int(port)), timeout=20), server_hostname=host)
+        wrapped.sendall(request)
+        assert wrapped.recv(12) == b"HTTP/1.1 200"
+        return wrapped
+
+    def hears(watch: ssl.SSLSocket, word: bytes) -> bool:
+        heard = b""
+        while word not in heard:
+            heard += (part := watch.recv(65536))
+            if not part:
+                return False
+        return True
+
+    sizes = [memory(cluster)]
+    for turn in range(2):
+        with ThreadPoolExecutor(16) as pool:
+            watches = list(pool.map(open_watch, range(1000)))
+            word = f"turn-{turn}"
+            cluster.apply(f"{{apiVersion: v1, kind: ConfigMap, metadata: {{name: watched}}, data: {{a: {word}}}}}")
+            assert all(pool.map(hears, watches, [word.encode()] * len(watches)))
+        sizes.append(memory(cluster))
+        for watch in watches:
+            watch.close()
+    start, first, second = sizes
+    assert first - start < 192 * 2**20, "some hundred KiB for each"
+    assert second - first < 32 * 2**20, "what the first ones had is used again"
+    assert "Traceback" not in log_of(cluster)
 
 
 def test_watches_whose_readers_take_nothing_or_vanish(cluster: Cluster, token: tuple[str, str]) -> None:

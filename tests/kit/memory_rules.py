@@ -28,7 +28,10 @@ def full_key(kind: Kind, namespace: str, name: str) -> Key:
 
 def take_status(target: AnyObject, source: AnyObject) -> None:
     target.ClearField("status")
-    if source.HasField("status"):
+    if isinstance(target, core.CustomObject) and isinstance(source, core.CustomObject):
+        if source.HasField("status"):
+            target.status = source.status
+    elif source.HasField("status"):
         target.status.CopyFrom(source.status)  # type: ignore[union-attr, arg-type]
 
 

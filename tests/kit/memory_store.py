@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cluster.actor.clock import Clock, new_uid
+from cluster.api import aside
 from cluster.api.errors import (
     Aborted,
     AlreadyExists,
@@ -35,9 +36,11 @@ from cluster.api.errors import (
 from cluster.api.json import merge_patch, object_from_json, object_to_json
 from cluster.api.kinds import AnyObject, Kind, kind_named, kind_of, unwrap
 from cluster.api.leases import SYSTEM_NAMESPACE
-from cluster.api.meta import Key, key_of, to_time
+from cluster.api.meta import Key, called, key_of, to_time
 from cluster.api.names import generate_name
+from cluster.api.shapes import shape_of
 from cluster.client.interface import OperationOutcome, WriteOutcome
+from cluster.master import managing
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from tests.kit.memory_rules import (
@@ -89,7 +92,7 @@ class MemoryStore:
             objects = self.at(revision)
         obj = objects.get(key)
         if obj is None:
-            raise NotFound(f'{kind.plural} "{name}" not found')
+            raise NotFound(f"{called(key)} not found")
         return obj
 
     def check_kept(self, revision: int) -> None:
@@ -217,8 +220,11 @@ class _Transaction:
         self._cause = cause
         self.revision = revision
         self.changes: dict[Key, Change] = {}
+        self._manager = wire.FieldManager()
 
     def apply(self, operation: wire.Operation) -> OperationOutcome:
+        self._manager = operation.manager
+        managing.check(self._manager)
         which = operation.WhichOneof("operation")
         if which is None:
             raise BadRequest("the operation is empty")
@@ -232,7 +238,7 @@ class _Transaction:
     def need(self, key: Key) -> AnyObject:
         obj = self.find(key)
         if obj is None:
-            raise NotFound(f'{kind_named(key.kind).plural} "{key.name}" not found')
+            raise NotFound(f"{called(key)} not found")
         return obj
 
     def remove(self, obj: AnyObject) -> AnyObject:
@@ -259,7 +265,9 @@ class _Transaction:
         check(obj, None)
         self._check_namespace(kind, meta.namespace)
         if self.find(key_of(obj)) is not None:
-            raise AlreadyExists(f'{kind.plural} "{meta.name}" already exists')
+            raise AlreadyExists(f"{called(key_of(obj))} already exists")
+        if not self._manager.applied:
+            meta.ClearField("managedFields")
         meta.uid = new_uid(self._store.rng)
         if not isinstance(obj, core.Endpoints | core.Event | core.Lease | core.PriorityClass):
             meta.generation = 1
@@ -292,6 +300,7 @@ class _Transaction:
         old = self._current(new)
         if kind_of(new).has_status:
             take_status(new, old)
+            aside.take_status(new, old)
         return self._replace(new, old)
 
     def _update_status(self, operation: wire.UpdateStatusOperation) -> OperationOutcome:
@@ -301,7 +310,14 @@ class _Transaction:
         old = self._current(wanted)
         new = own_copy(old)
         take_status(new, wanted)
-        return self._replace(new, old)
+        if aside.has_aside(wanted):
+            aside.take_status(new, wanted)
+        if self._manager.applied:
+            new.metadata.ClearField("managedFields")
+            new.metadata.managedFields.MergeFrom(wanted.metadata.managedFields)
+        if aside.has_aside(wanted):
+            aside.take_status(new, wanted)
+        return self._replace(new, old, "status")
 
     def _patch(self, operation: wire.PatchOperation) -> OperationOutcome:
         kind = kind_named(operation.kind)
@@ -317,8 +333,8 @@ class _Transaction:
         if operation.status:
             with_status = own_copy(old)
             take_status(with_status, new)
-            new = with_status
-        elif kind.has_status:
+            return self._replace(with_status, old, "status")
+        if kind.has_status:
             take_status(new, old)
         return self._replace(new, old)
 
@@ -361,21 +377,28 @@ class _Transaction:
         kind = kind_named(operation.kind)
         old = self.need(full_key(kind, operation.namespace, operation.name))
         check_preconditions(old, operation.preconditions)
-        if operation.propagation_policy == "Orphan":
+        policy, finalizers = operation.propagation_policy, list(old.metadata.finalizers)
+        if policy not in ("", "Background", "Foreground", "Orphan"):
+            raise Invalid(f'propagation policy "{policy}" is not known')
+        if policy == "Orphan" or (not policy and "orphan" in finalizers):
             self._orphan_dependents_of(old)
-        elif operation.propagation_policy not in ("", "Background"):
-            raise BadRequest(f'propagation policy "{operation.propagation_policy}" is not known')
+            finalizers = [each for each in finalizers if each != "orphan"]
+        if policy:
+            finalizers = [each for each in finalizers if each not in ("orphan", "foregroundDeletion")]
+            if policy == "Foreground":
+                finalizers.append("foregroundDeletion")
         if isinstance(old, core.Namespace):
             return self._delete_namespace(old)
         grace_s = self._grace_of(old, operation)
-        if grace_s == 0 and not old.metadata.finalizers:
+        if grace_s == 0 and not finalizers:
             last = self.remove(old)
             return OperationOutcome(None, last)
         new = own_copy(old)
         meta = new.metadata
+        meta.finalizers[:] = finalizers
         if meta.HasField("deletionTimestamp"):
             if grace_s >= meta.deletionGracePeriodSeconds:
-                return OperationOutcome(None, old, unchanged=True)
+                return self._save(new, old) if new != old else OperationOutcome(None, old, unchanged=True)
             meta.deletionTimestamp.seconds -= meta.deletionGracePeriodSeconds
         else:
             meta.generation += 1
@@ -425,11 +448,11 @@ class _Transaction:
 
     def _current(self, wanted: AnyObject) -> AnyObject:
         kind, meta = kind_of(wanted), wanted.metadata
-        old = self.need(full_key(kind, meta.namespace, meta.name))
+        old = self.need(full_key(kind, meta.namespace, key_of(wanted).name))
         check_preconditions(old, wire.Preconditions(uid=meta.uid or None, resource_version=meta.resourceVersion))
         return old
 
-    def _replace(self, new: AnyObject, old: AnyObject) -> OperationOutcome:
+    def _replace(self, new: AnyObject, old: AnyObject, subresource: str = "") -> OperationOutcome:
         meta, before = new.metadata, old.metadata
         meta.namespace, meta.uid = before.namespace, before.uid
         meta.ClearField("generation")
@@ -443,8 +466,11 @@ class _Transaction:
         if before.HasField("deletionGracePeriodSeconds"):
             meta.deletionGracePeriodSeconds = before.deletionGracePeriodSeconds
         check(new, old)
-        if kind_of(new).has_status and new.spec != old.spec:  # type: ignore[union-attr]
+        if kind_of(new).has_status and _content(new) != _content(old):
             meta.generation += 1
+        meta.resourceVersion = before.resourceVersion
+        take_writer(meta, before)
+        managing.note(new, old, shape_of, self._manager, self._actor, self._store.wall_s, subresource)
         may_go = not isinstance(new, core.Pod) or meta.deletionGracePeriodSeconds == 0
         if may_go and meta.HasField("deletionTimestamp") and before.finalizers and not meta.finalizers:
             return OperationOutcome(None, self.remove(new))
@@ -474,3 +500,8 @@ class _Transaction:
         # Two operations on one object in one revision are one change.
         store = self._store
         self.changes[key] = Change(self.revision, key, store.objects.get(key), new, store.wall_s, last)
+
+
+def _content(obj: Any) -> Any:
+    """What a new generation is counted of."""
+    return obj.content if isinstance(obj, core.CustomObject) else obj.spec

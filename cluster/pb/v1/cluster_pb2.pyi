@@ -67,18 +67,20 @@ class Status(_message.Message):
     def __init__(self, status: _Optional[str] = ..., message: _Optional[str] = ..., reason: _Optional[str] = ..., details: _Optional[_Union[StatusDetails, _Mapping]] = ..., code: _Optional[int] = ..., store_id: _Optional[str] = ..., revision: _Optional[int] = ..., oldest_revision: _Optional[int] = ..., last_revision: _Optional[int] = ...) -> None: ...
 
 class StatusDetails(_message.Message):
-    __slots__ = ("name", "kind", "causes", "retryAfterSeconds", "uid")
+    __slots__ = ("name", "group", "kind", "causes", "retryAfterSeconds", "uid")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     CAUSES_FIELD_NUMBER: _ClassVar[int]
     RETRYAFTERSECONDS_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
     name: str
+    group: str
     kind: str
     causes: _containers.RepeatedCompositeFieldContainer[StatusCause]
     retryAfterSeconds: int
     uid: str
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., causes: _Optional[_Iterable[_Union[StatusCause, _Mapping]]] = ..., retryAfterSeconds: _Optional[int] = ..., uid: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., group: _Optional[str] = ..., kind: _Optional[str] = ..., causes: _Optional[_Iterable[_Union[StatusCause, _Mapping]]] = ..., retryAfterSeconds: _Optional[int] = ..., uid: _Optional[str] = ...) -> None: ...
 
 class StatusCause(_message.Message):
     __slots__ = ("reason", "message", "field")
@@ -412,8 +414,18 @@ class EvictOperation(_message.Message):
     grace_period_seconds: int
     def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., preconditions: _Optional[_Union[Preconditions, _Mapping]] = ..., grace_period_seconds: _Optional[int] = ...) -> None: ...
 
+class FieldManager(_message.Message):
+    __slots__ = ("name", "subresource", "applied")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SUBRESOURCE_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    subresource: str
+    applied: bool
+    def __init__(self, name: _Optional[str] = ..., subresource: _Optional[str] = ..., applied: _Optional[bool] = ...) -> None: ...
+
 class Operation(_message.Message):
-    __slots__ = ("create", "update", "patch", "update_status", "bind", "delete", "evict")
+    __slots__ = ("create", "update", "patch", "update_status", "bind", "delete", "evict", "manager")
     CREATE_FIELD_NUMBER: _ClassVar[int]
     UPDATE_FIELD_NUMBER: _ClassVar[int]
     PATCH_FIELD_NUMBER: _ClassVar[int]
@@ -421,6 +433,7 @@ class Operation(_message.Message):
     BIND_FIELD_NUMBER: _ClassVar[int]
     DELETE_FIELD_NUMBER: _ClassVar[int]
     EVICT_FIELD_NUMBER: _ClassVar[int]
+    MANAGER_FIELD_NUMBER: _ClassVar[int]
     create: CreateOperation
     update: UpdateOperation
     patch: PatchOperation
@@ -428,7 +441,8 @@ class Operation(_message.Message):
     bind: BindOperation
     delete: DeleteOperation
     evict: EvictOperation
-    def __init__(self, create: _Optional[_Union[CreateOperation, _Mapping]] = ..., update: _Optional[_Union[UpdateOperation, _Mapping]] = ..., patch: _Optional[_Union[PatchOperation, _Mapping]] = ..., update_status: _Optional[_Union[UpdateStatusOperation, _Mapping]] = ..., bind: _Optional[_Union[BindOperation, _Mapping]] = ..., delete: _Optional[_Union[DeleteOperation, _Mapping]] = ..., evict: _Optional[_Union[EvictOperation, _Mapping]] = ...) -> None: ...
+    manager: FieldManager
+    def __init__(self, create: _Optional[_Union[CreateOperation, _Mapping]] = ..., update: _Optional[_Union[UpdateOperation, _Mapping]] = ..., patch: _Optional[_Union[PatchOperation, _Mapping]] = ..., update_status: _Optional[_Union[UpdateStatusOperation, _Mapping]] = ..., bind: _Optional[_Union[BindOperation, _Mapping]] = ..., delete: _Optional[_Union[DeleteOperation, _Mapping]] = ..., evict: _Optional[_Union[EvictOperation, _Mapping]] = ..., manager: _Optional[_Union[FieldManager, _Mapping]] = ...) -> None: ...
 
 class WriteRequest(_message.Message):
     __slots__ = ("operations", "atomic", "cause", "dry_run", "request_id")

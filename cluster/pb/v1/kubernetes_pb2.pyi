@@ -27,6 +27,41 @@ class Unknown(_message.Message):
     contentType: str
     def __init__(self, typeMeta: _Optional[_Union[TypeMeta, _Mapping]] = ..., raw: _Optional[bytes] = ..., contentEncoding: _Optional[str] = ..., contentType: _Optional[str] = ...) -> None: ...
 
+class RawExtension(_message.Message):
+    __slots__ = ("raw",)
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    raw: bytes
+    def __init__(self, raw: _Optional[bytes] = ...) -> None: ...
+
+class WatchFrame(_message.Message):
+    __slots__ = ("type", "object")
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_FIELD_NUMBER: _ClassVar[int]
+    type: str
+    object: RawExtension
+    def __init__(self, type: _Optional[str] = ..., object: _Optional[_Union[RawExtension, _Mapping]] = ...) -> None: ...
+
+class ListMeta(_message.Message):
+    __slots__ = ("resourceVersion", "remainingItemCount")
+    RESOURCEVERSION_FIELD_NUMBER: _ClassVar[int]
+    CONTINUE_FIELD_NUMBER: _ClassVar[int]
+    REMAININGITEMCOUNT_FIELD_NUMBER: _ClassVar[int]
+    resourceVersion: str
+    remainingItemCount: int
+    def __init__(self, resourceVersion: _Optional[str] = ..., remainingItemCount: _Optional[int] = ..., **kwargs) -> None: ...
+
+class ListHead(_message.Message):
+    __slots__ = ("metadata",)
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    metadata: ListMeta
+    def __init__(self, metadata: _Optional[_Union[ListMeta, _Mapping]] = ...) -> None: ...
+
+class PartialObjectMetadata(_message.Message):
+    __slots__ = ("metadata",)
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    metadata: _core_pb2.ObjectMeta
+    def __init__(self, metadata: _Optional[_Union[_core_pb2.ObjectMeta, _Mapping]] = ...) -> None: ...
+
 class DeletePreconditions(_message.Message):
     __slots__ = ("uid", "resourceVersion")
     UID_FIELD_NUMBER: _ClassVar[int]
@@ -218,3 +253,177 @@ class SelfSubjectReview(_message.Message):
     metadata: _core_pb2.ObjectMeta
     status: SelfSubjectReviewStatus
     def __init__(self, metadata: _Optional[_Union[_core_pb2.ObjectMeta, _Mapping]] = ..., status: _Optional[_Union[SelfSubjectReviewStatus, _Mapping]] = ...) -> None: ...
+
+class SliceConditions(_message.Message):
+    __slots__ = ("ready", "serving", "terminating")
+    READY_FIELD_NUMBER: _ClassVar[int]
+    SERVING_FIELD_NUMBER: _ClassVar[int]
+    TERMINATING_FIELD_NUMBER: _ClassVar[int]
+    ready: bool
+    serving: bool
+    terminating: bool
+    def __init__(self, ready: _Optional[bool] = ..., serving: _Optional[bool] = ..., terminating: _Optional[bool] = ...) -> None: ...
+
+class SliceEndpoint(_message.Message):
+    __slots__ = ("addresses", "conditions", "hostname", "targetRef", "nodeName")
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONS_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    TARGETREF_FIELD_NUMBER: _ClassVar[int]
+    NODENAME_FIELD_NUMBER: _ClassVar[int]
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    conditions: SliceConditions
+    hostname: str
+    targetRef: _core_pb2.ObjectReference
+    nodeName: str
+    def __init__(self, addresses: _Optional[_Iterable[str]] = ..., conditions: _Optional[_Union[SliceConditions, _Mapping]] = ..., hostname: _Optional[str] = ..., targetRef: _Optional[_Union[_core_pb2.ObjectReference, _Mapping]] = ..., nodeName: _Optional[str] = ...) -> None: ...
+
+class SlicePort(_message.Message):
+    __slots__ = ("name", "protocol", "port", "appProtocol")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    APPPROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    protocol: str
+    port: int
+    appProtocol: str
+    def __init__(self, name: _Optional[str] = ..., protocol: _Optional[str] = ..., port: _Optional[int] = ..., appProtocol: _Optional[str] = ...) -> None: ...
+
+class EndpointSlice(_message.Message):
+    __slots__ = ("metadata", "endpoints", "ports", "addressType")
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSTYPE_FIELD_NUMBER: _ClassVar[int]
+    metadata: _core_pb2.ObjectMeta
+    endpoints: _containers.RepeatedCompositeFieldContainer[SliceEndpoint]
+    ports: _containers.RepeatedCompositeFieldContainer[SlicePort]
+    addressType: str
+    def __init__(self, metadata: _Optional[_Union[_core_pb2.ObjectMeta, _Mapping]] = ..., endpoints: _Optional[_Iterable[_Union[SliceEndpoint, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[SlicePort, _Mapping]]] = ..., addressType: _Optional[str] = ...) -> None: ...
+
+class Duration(_message.Message):
+    __slots__ = ("duration",)
+    DURATION_FIELD_NUMBER: _ClassVar[int]
+    duration: int
+    def __init__(self, duration: _Optional[int] = ...) -> None: ...
+
+class NodeMetrics(_message.Message):
+    __slots__ = ("metadata", "timestamp", "window", "usage")
+    class UsageEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _core_pb2.Quantity
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_core_pb2.Quantity, _Mapping]] = ...) -> None: ...
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    metadata: _core_pb2.ObjectMeta
+    timestamp: _core_pb2.Time
+    window: Duration
+    usage: _containers.MessageMap[str, _core_pb2.Quantity]
+    def __init__(self, metadata: _Optional[_Union[_core_pb2.ObjectMeta, _Mapping]] = ..., timestamp: _Optional[_Union[_core_pb2.Time, _Mapping]] = ..., window: _Optional[_Union[Duration, _Mapping]] = ..., usage: _Optional[_Mapping[str, _core_pb2.Quantity]] = ...) -> None: ...
+
+class ContainerMetrics(_message.Message):
+    __slots__ = ("name", "usage")
+    class UsageEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _core_pb2.Quantity
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_core_pb2.Quantity, _Mapping]] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    usage: _containers.MessageMap[str, _core_pb2.Quantity]
+    def __init__(self, name: _Optional[str] = ..., usage: _Optional[_Mapping[str, _core_pb2.Quantity]] = ...) -> None: ...
+
+class PodMetrics(_message.Message):
+    __slots__ = ("metadata", "timestamp", "window", "containers")
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    CONTAINERS_FIELD_NUMBER: _ClassVar[int]
+    metadata: _core_pb2.ObjectMeta
+    timestamp: _core_pb2.Time
+    window: Duration
+    containers: _containers.RepeatedCompositeFieldContainer[ContainerMetrics]
+    def __init__(self, metadata: _Optional[_Union[_core_pb2.ObjectMeta, _Mapping]] = ..., timestamp: _Optional[_Union[_core_pb2.Time, _Mapping]] = ..., window: _Optional[_Union[Duration, _Mapping]] = ..., containers: _Optional[_Iterable[_Union[ContainerMetrics, _Mapping]]] = ...) -> None: ...
+
+class ReportedEvent(_message.Message):
+    __slots__ = ("metadata", "eventTime", "series", "reportingController", "reportingInstance", "action", "reason", "regarding", "related", "note", "type", "deprecatedSource", "deprecatedFirstTimestamp", "deprecatedLastTimestamp", "deprecatedCount")
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    EVENTTIME_FIELD_NUMBER: _ClassVar[int]
+    SERIES_FIELD_NUMBER: _ClassVar[int]
+    REPORTINGCONTROLLER_FIELD_NUMBER: _ClassVar[int]
+    REPORTINGINSTANCE_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    REGARDING_FIELD_NUMBER: _ClassVar[int]
+    RELATED_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    DEPRECATEDSOURCE_FIELD_NUMBER: _ClassVar[int]
+    DEPRECATEDFIRSTTIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    DEPRECATEDLASTTIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    DEPRECATEDCOUNT_FIELD_NUMBER: _ClassVar[int]
+    metadata: _core_pb2.ObjectMeta
+    eventTime: _core_pb2.MicroTime
+    series: _core_pb2.EventSeries
+    reportingController: str
+    reportingInstance: str
+    action: str
+    reason: str
+    regarding: _core_pb2.ObjectReference
+    related: _core_pb2.ObjectReference
+    note: str
+    type: str
+    deprecatedSource: _core_pb2.EventSource
+    deprecatedFirstTimestamp: _core_pb2.Time
+    deprecatedLastTimestamp: _core_pb2.Time
+    deprecatedCount: int
+    def __init__(self, metadata: _Optional[_Union[_core_pb2.ObjectMeta, _Mapping]] = ..., eventTime: _Optional[_Union[_core_pb2.MicroTime, _Mapping]] = ..., series: _Optional[_Union[_core_pb2.EventSeries, _Mapping]] = ..., reportingController: _Optional[str] = ..., reportingInstance: _Optional[str] = ..., action: _Optional[str] = ..., reason: _Optional[str] = ..., regarding: _Optional[_Union[_core_pb2.ObjectReference, _Mapping]] = ..., related: _Optional[_Union[_core_pb2.ObjectReference, _Mapping]] = ..., note: _Optional[str] = ..., type: _Optional[str] = ..., deprecatedSource: _Optional[_Union[_core_pb2.EventSource, _Mapping]] = ..., deprecatedFirstTimestamp: _Optional[_Union[_core_pb2.Time, _Mapping]] = ..., deprecatedLastTimestamp: _Optional[_Union[_core_pb2.Time, _Mapping]] = ..., deprecatedCount: _Optional[int] = ...) -> None: ...
+
+class BoundObjectReference(_message.Message):
+    __slots__ = ("kind", "apiVersion", "name", "uid")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    APIVERSION_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    apiVersion: str
+    name: str
+    uid: str
+    def __init__(self, kind: _Optional[str] = ..., apiVersion: _Optional[str] = ..., name: _Optional[str] = ..., uid: _Optional[str] = ...) -> None: ...
+
+class TokenRequestSpec(_message.Message):
+    __slots__ = ("audiences", "boundObjectRef", "expirationSeconds")
+    AUDIENCES_FIELD_NUMBER: _ClassVar[int]
+    BOUNDOBJECTREF_FIELD_NUMBER: _ClassVar[int]
+    EXPIRATIONSECONDS_FIELD_NUMBER: _ClassVar[int]
+    audiences: _containers.RepeatedScalarFieldContainer[str]
+    boundObjectRef: BoundObjectReference
+    expirationSeconds: int
+    def __init__(self, audiences: _Optional[_Iterable[str]] = ..., boundObjectRef: _Optional[_Union[BoundObjectReference, _Mapping]] = ..., expirationSeconds: _Optional[int] = ...) -> None: ...
+
+class TokenRequestStatus(_message.Message):
+    __slots__ = ("token", "expirationTimestamp")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    EXPIRATIONTIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    expirationTimestamp: _core_pb2.Time
+    def __init__(self, token: _Optional[str] = ..., expirationTimestamp: _Optional[_Union[_core_pb2.Time, _Mapping]] = ...) -> None: ...
+
+class TokenRequest(_message.Message):
+    __slots__ = ("metadata", "spec", "status")
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    metadata: _core_pb2.ObjectMeta
+    spec: TokenRequestSpec
+    status: TokenRequestStatus
+    def __init__(self, metadata: _Optional[_Union[_core_pb2.ObjectMeta, _Mapping]] = ..., spec: _Optional[_Union[TokenRequestSpec, _Mapping]] = ..., status: _Optional[_Union[TokenRequestStatus, _Mapping]] = ...) -> None: ...

@@ -71,6 +71,7 @@ def test_a_pod() -> None:
         "terminationGracePeriodSeconds": 30,
         "schedulerName": "default-scheduler",
         "tolerations": [{"key": "a", "operator": "Equal", "effect": "NoSchedule"}],
+        "securityContext": {},
         "enableServiceLinks": True,
     }
 
@@ -78,7 +79,7 @@ def test_a_pod() -> None:
 def test_what_is_set_stays() -> None:
     spec = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "enableServiceLinks": False}
     pod = defaulted("Pod", metadata={"namespace": "x"}, spec=spec, status={"phase": "Running"})
-    assert pod["spec"] == {**spec, "schedulerName": "default-scheduler"}
+    assert pod["spec"] == {**spec, "schedulerName": "default-scheduler", "securityContext": {}}
     assert pod["metadata"] == {"namespace": "x"}
     assert pod["status"] == {"phase": "Running"}
 

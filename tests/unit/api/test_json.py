@@ -25,6 +25,7 @@ from cluster.api.meta import to_time
 from cluster.pb.v1 import agent_pb2, cluster_pb2, core_pb2
 from cluster.pb.v1 import core_pb2 as core
 from tests.unit.api.messages import messages
+from tests.unit.api.plain_printer import plainly
 
 OF_OUR_OWN = [kind for kind in KINDS if kind.name != "CustomObject"]
 """What JSON says of the others is in test_custom_json.py."""
@@ -131,6 +132,15 @@ def test_every_kind_survives_the_round_trip_through_json_text(kind: Kind, data: 
 def test_an_exact_print_keeps_every_digit_of_a_time(kind: Kind, data: st.DataObject) -> None:
     obj = data.draw(messages(kind.message, exact_times=True))
     assert object_from_json(object_to_json(obj, exact=True)) == obj
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@given(data=st.data())
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+def test_printers_print_what_the_plain_walk_prints_in_the_same_order(kind: Kind, data: st.DataObject) -> None:
+    obj = data.draw(messages(kind.message, exact_times=True))
+    for exact in (False, True):
+        assert json.dumps(to_json(obj, exact=exact)) == json.dumps(plainly(obj, exact))
 
 
 json_values = st.recursive(

@@ -64,6 +64,10 @@ def test_finalizers_of_an_object_being_deleted_can_only_go() -> None:
     assert updated(POD, lambda pod: pod.metadata.finalizers.append("a.b/e")) == []
 
 
+def test_a_pod_of_an_older_version_that_had_no_security_context_can_be_written() -> None:
+    assert updated(POD, lambda pod: pod.spec.securityContext.SetInParent()) == []
+
+
 def test_a_pod_may_change_its_labels_and_images_and_nothing_else() -> None:
     assert updated(POD, lambda pod: pod.metadata.labels.update({"a": "b"})) == []
     assert updated(POD, lambda pod: pod.spec.containers[0].MergeFrom(core.Container(image="x"))) == []

@@ -71,6 +71,33 @@ def test_the_file_is_for_its_owner_alone_and_is_replaced_at_once(tmp_path: Path)
     assert [each.name for each in path.parent.iterdir()] == ["config"]
 
 
+def test_times_stay_as_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text("users: [{name: a, user: {auth-provider: {config: {expiry: 2018-05-15T17:29:36Z}}}}]\n")
+    found = kubeconfig._read(path)
+    assert found["users"][0]["user"]["auth-provider"]["config"]["expiry"] == "2018-05-15T17:29:36Z"
+    kubeconfig._write(path, yaml.safe_dump(found))
+    assert kubeconfig._read(path) == found
+
+
+def test_who_writes_it_locks_it_as_kubectl_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, lock = tmp_path / "new" / "config", tmp_path / "new" / "config.lock"
+    monkeypatch.setattr(kubeconfig, "_LOCK_TIMEOUT_S", 0.05)
+    with kubeconfig._locked(path):
+        assert lock.exists()
+        with pytest.raises(CommandError, match="is locked"), kubeconfig._locked(path):
+            pass
+        assert lock.exists(), "it is the other one's"
+    assert not lock.exists()
+
+
+def test_a_place_where_no_file_can_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "config", tmp_path / "file" / "deeper" / "config"):
+        with pytest.raises(CommandError, match="cannot be written"), kubeconfig._locked(path):
+            pass
+
+
 @pytest.mark.parametrize("text", ["[]", "a: b: c", "clusters: [7]", "\x00"])
 def test_a_file_that_is_something_else_is_left_as_it_is(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config"

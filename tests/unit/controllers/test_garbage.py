@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from cluster.api.events import last_seen
 from cluster.api.meta import Key, to_time
 from cluster.controllers.garbage import (
     Quarantine,
     expired_events,
     finished_beyond,
-    last_seen,
     owners_to_look_up,
     unscheduled_terminating,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cluster.api.meta import Key, to_time
+from cluster.api.owners import owner_reference
 from cluster.client import operations
 from cluster.pb.v1 import core_pb2 as core
 from tests.unit.controllers.objects import controller, names, node, pod
@@ -30,6 +31,65 @@ async def test_orphaned_on_request_they_stay() -> None:
         await rig.admin.write([operations.delete(RC_KEY, propagation="Orphan")])
         await rig.run(30)
         assert len(rig.active()) == 3
+
+
+async def test_in_the_foreground_the_pods_go_first() -> None:
+    async with running() as rig:
+        await rig.create(controller(replicas=3), node("n1"))
+        await rig.run()
+        last = rig.change(rig.pods()[0], lambda p: setattr(p.spec, "nodeName", "n1"))
+        await rig.admin.write([operations.delete(RC_KEY, propagation="Foreground")])
+        await rig.run(1)
+        assert names(rig.pods()) == [last.metadata.name], "it has its grace period"
+        assert rig.rc().metadata.HasField("deletionTimestamp")
+        rig.cluster.remove(rig.pods()[0])
+        await rig.run(1)
+        assert rig.pods() == []
+        assert rig.cluster.find(core.ReplicationController, "web") is None
+
+
+async def test_foreground_goes_on_after_a_restart() -> None:
+    async with running() as rig:
+        await rig.create(controller(replicas=3))
+        await rig.run()
+        await rig.stop()
+        await rig.admin.write([operations.delete(RC_KEY, propagation="Foreground")])
+        await rig.start()
+        await rig.run(0.01)
+        await rig.restart()
+        await rig.run(1)
+        assert rig.pods() == []
+        assert rig.cluster.find(core.ReplicationController, "web") is None
+
+
+async def test_foreground_waits_for_what_the_cache_has_not_seen_yet() -> None:
+    async with running() as rig:
+        rig.client.shut(core.Pod)
+        await rig.create(controller(replicas=2))
+        await rig.run(0.05)
+        await rig.admin.write([operations.delete(RC_KEY, propagation="Foreground")])
+        await rig.run(0.05)
+        assert rig.cluster.find(core.ReplicationController, "web") is not None
+        rig.client.open()
+        await rig.run(0.02)
+        assert rig.pods() == []
+        await rig.run(1)
+        assert rig.cluster.find(core.ReplicationController, "web") is None
+
+
+async def test_what_has_another_owner_stays_and_holds_nobody() -> None:
+    async with running() as rig:
+        await rig.create(controller("a", replicas=0), controller("b", replicas=0))
+        shared = pod("shared", owner=rig.rc("a"), labels={"app": "x"})
+        shared.metadata.ownerReferences.append(owner_reference(rig.rc("b"), controller=False))
+        rig.cluster.put(shared)
+        await rig.run()
+        await rig.admin.write(
+            [operations.delete(Key("ReplicationController", "default", "a"), propagation="Foreground")]
+        )
+        await rig.run(1)
+        assert rig.cluster.find(core.ReplicationController, "a") is None
+        assert names(rig.active()) == ["shared"]
 
 
 async def test_owners_that_went_while_nobody_looked() -> None:

@@ -15,8 +15,10 @@ import pytest
 from cluster.actor.clock import SystemClock
 from cluster.api.defaults import apply_defaults
 from cluster.kubernetes.authentication import Authentication
+from cluster.kubernetes.negotiation import PROTOBUF
 from cluster.kubernetes.server import KubernetesServer, tls_context
 from cluster.pb.v1 import core_pb2 as core
+from cluster.rpc.account_tokens import AccountTokens
 from cluster.rpc.identity import Credentials, Identity, issue, make_ca
 from cluster.rpc.tokens import TokenChecker
 from tests.kit.memory_client import MemoryCluster
@@ -30,7 +32,7 @@ class Reply:
 
     code: int
     body: Any
-    """JSON's values, or text if it is no JSON."""
+    """JSON's values; bytes of protobuf; or text if it is neither."""
     headers: Any
 
     @property
@@ -53,9 +55,10 @@ class Api:
         self.server = KubernetesServer(
             f"{HOST}:0",
             tls_context(directory / "kubernetes"),
-            Authentication("demo", TokenChecker(credentials.ca, "demo")),
+            Authentication("demo", TokenChecker(credentials.ca, "demo"), AccountTokens(credentials.key, "demo")),
             self._connect,
             self._reach,
+            cluster.client("kubernetes"),
             clock=SystemClock(),
             rng=random.Random(1),
             on_bound=lambda address: setattr(self, "address", address),
@@ -90,6 +93,8 @@ class Api:
         if body is not None:
             options["data" if isinstance(body, bytes) else "json"] = body
         async with self.session.request(method, f"https://{self.address}{path}", **options) as response:
+            if response.headers.get("Content-Type", "") == PROTOBUF:
+                return Reply(response.status, await response.read(), response.headers)
             text = await response.text()
             is_json = response.headers.get("Content-Type", "").startswith("application/json")
             content = await response.json(content_type=None) if is_json else text

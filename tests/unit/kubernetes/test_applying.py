@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -10,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.api.errors import Conflict
+from cluster.api.field_sets import fields_of, from_fields_v1, readable, to_fields_v1
+from cluster.api.managers import managers_of
 from cluster.kubernetes import applying
-from cluster.kubernetes.fields import fields_of, from_fields_v1, readable, to_fields_v1
-from cluster.kubernetes.patching import APPLY, MERGE
+from cluster.kubernetes.patching import APPLY, JSON_PATCH, MERGE
 from cluster.kubernetes.resources import BY_KIND
 from tests.unit.kubernetes.conftest import Api, Reply
 
-POD = BY_KIND["Pod"].descriptor
-SERVICE = BY_KIND["Service"].descriptor
+POD = BY_KIND["Pod"].shape
+SERVICE = BY_KIND["Service"].shape
 
 
 def pod(labels: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:
@@ -43,7 +45,7 @@ def owned(data: dict[str, Any]) -> dict[str, list[str]]:
     """Managers, and the fields that they answer for."""
     return {
         f"{manager.name} {manager.operation}": sorted(map(readable, paths))
-        for manager, paths in applying.managers_of(data).items()
+        for manager, paths in managers_of(data).items()
     }
 
 
@@ -70,6 +72,7 @@ def test_the_paths_of_an_object() -> None:
             '.spec.containers[name="main"].env[name="A"].value',
             ".spec.nodeSelector",
             ".spec.hostNetwork",
+            ".status.phase",
         ]
     )
 
@@ -164,27 +167,33 @@ def test_to_apply_the_same_again_changes_nothing() -> None:
     assert again == first, "not even the time"
 
 
-def test_an_update_notes_who_has_changed_what() -> None:
-    first = apply(None, pod({"a": "b", "c": "d"}), "one")
-    changed = copy.deepcopy(first)
-    changed["metadata"]["labels"] = {"a": "x", "new": "y"}
-    noted = applying.noted(first, changed, POD, "editor", now="2026-01-02T00:00:00Z")
-    assert owned(noted) == {"editor Update": [".metadata.labels.a", ".metadata.labels.new"]}
-    with pytest.raises(Conflict, match='conflict with "editor" using v1'):
-        apply(noted, pod({"a": "b"}), "one")
+def test_what_kubectl_applied_itself_before_is_no_conflict_for_it() -> None:
+    def live(image: str) -> dict[str, Any]:
+        applied = pod({"a": "b"}, containers=[container("main", image="1")])
+        found = pod({"a": "b"}, containers=[container("main", image=image, command=["x"])])
+        found["metadata"]["annotations"] = {applying.LAST_APPLIED: json.dumps(applied)}
+        return found
+
+    wanted = pod({"a": "c"}, containers=[container("main", image="2")])
+    taken = apply(live("1"), wanted, "kubectl")
+    assert taken["metadata"]["labels"] == {"a": "c"}
+    assert json.loads(taken["metadata"]["annotations"][applying.LAST_APPLIED]) == wanted, "kubectl goes on from here"
+    assert ".metadata.labels.a" not in owned(taken)["before-first-apply Update"]
+    for name, there in (("other", "1"), ("kubectl", "changed since")):
+        with pytest.raises(Conflict, match="before-first-apply"):
+            apply(live(there), wanted, name)
 
 
-def test_of_an_object_that_nobody_has_applied_nothing_is_noted() -> None:
-    live = pod({"a": "b"})
-    noted = applying.noted(live, pod({"a": "c"}), POD, "editor", now="")
-    assert "managedFields" not in noted["metadata"]
-
-
-@pytest.mark.parametrize("emptied", [[], [{}]])
-def test_who_empties_the_list_ends_the_tracking(emptied: list[Any]) -> None:
-    first = apply(None, pod({"a": "b"}), "one")
-    changed = {**first, "metadata": {**first["metadata"], "managedFields": emptied}}
-    assert "managedFields" not in applying.noted(first, changed, POD, "editor", now="")["metadata"]
+def test_several_conflicts_are_told_as_kubernetes_does() -> None:
+    first = apply(None, pod({"a": "b"}, priority=1), "one")
+    second = apply(first, pod({"x": "y"}), "two")
+    with pytest.raises(Conflict) as conflict:
+        apply(second, pod({"a": "c", "x": "z"}, priority=2), "three")
+    assert conflict.value.message == (
+        'Apply failed with 3 conflicts: conflicts with "one":\n- .metadata.labels.a\n- .spec.priority\n'
+        'conflicts with "two":\n- .metadata.labels.x'
+    )
+    assert len(conflict.value.causes) == 3
 
 
 def test_ports_are_told_apart_by_number_and_protocol() -> None:
@@ -279,7 +288,8 @@ async def test_yaml_dry_runs_and_quantities(api: Api) -> None:
 
 async def test_what_cannot_be_applied(api: Api) -> None:
     for body, query, code in (
-        (real(), {"fieldManager": ""}, 400),
+        (real(), {"fieldManager": ""}, 422),
+        (real(), {"fieldManager": "x" * 129}, 422),
         ([], {}, 400),
         ({}, {}, 400),
         ({**real(), "metadata": {"name": "other"}}, {}, 400),
@@ -289,7 +299,119 @@ async def test_what_cannot_be_applied(api: Api) -> None:
         (pod(), {}, 422),
     ):
         assert (await send(api, "one", body, **query)).code == code, body
-    status = await api.ask(
-        "PATCH", f"{PODS}/web/status", real(), headers={"Content-Type": APPLY}, params={"fieldManager": "one"}
+
+
+RCS = "/api/v1/namespaces/default/replicationcontrollers"
+
+
+def controller(replicas: int | None = None) -> dict[str, Any]:
+    template = {"metadata": {"labels": {"app": "web"}}, "spec": real()["spec"]}
+    spec = {"selector": {"app": "web"}, "template": template} | ({} if replicas is None else {"replicas": replicas})
+    return {"apiVersion": "v1", "kind": "ReplicationController", "metadata": {"name": "web"}, "spec": spec}
+
+
+async def apply_at(api: Api, path: str, manager: str, body: Any, **query: str) -> Reply:
+    parameters = {"fieldManager": manager, **query}
+    return await api.ask("PATCH", f"{RCS}/web{path}", body, headers={"Content-Type": APPLY}, params=parameters)
+
+
+def managers(reply: Reply) -> dict[str, Any]:
+    return {
+        " ".join((each["manager"], each["operation"], each.get("subresource", ""))).strip(): each["fieldsV1"]
+        for each in reply.body["metadata"]["managedFields"]
+    }
+
+
+def scale(replicas: int | None) -> dict[str, Any]:
+    spec = {} if replicas is None else {"replicas": replicas}
+    return {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "web"}, "spec": spec}
+
+
+async def test_who_scales_answers_for_the_replicas(api: Api) -> None:
+    await apply_at(api, "", "one", controller(2))
+    patch = {"spec": {"replicas": 3}}
+    scaled = await api.ask(
+        "PATCH", f"{RCS}/web/scale", patch, headers={"Content-Type": MERGE, "User-Agent": "kubectl/1"}
     )
-    assert status.code == 415
+    assert scaled.body["spec"] == {"replicas": 3}
+    refused = await apply_at(api, "", "one", controller(2))
+    assert refused.body["message"] == (
+        'Apply failed with 1 conflict: conflict with "kubectl" with subresource "scale" using v1: .spec.replicas'
+    )
+    assert (await apply_at(api, "", "one", controller())).code == 200, "it says nothing of the replicas any more"
+    assert (await api.get(f"{RCS}/web/scale")).body["spec"] == {"replicas": 3}
+
+
+async def test_the_scale_can_be_applied(api: Api) -> None:
+    assert (await apply_at(api, "/scale", "hpa", scale(3))).code == 404
+    await apply_at(api, "", "one", controller(2))
+    refused = await apply_at(api, "/scale", "hpa", scale(3))
+    assert (refused.code, refused.body["message"]) == (
+        409,
+        'Apply failed with 1 conflict: conflict with "one": .spec.replicas',
+    )
+    taken = await apply_at(api, "/scale", "hpa", scale(3), force="true")
+    assert (taken.code, taken.body["kind"], taken.body["spec"]) == (200, "Scale", {"replicas": 3})
+    shown = await api.get(f"{RCS}/web")
+    assert managers(shown)["hpa Apply scale"] == {"f:spec": {"f:replicas": {}}}
+    assert "f:replicas" not in managers(shown)["one Apply"]["f:spec"]
+    assert (await apply_at(api, "/scale", "hpa", scale(None))).body["spec"] == {"replicas": 0}
+    assert "hpa Apply scale" not in managers(await api.get(f"{RCS}/web"))
+    refused = await apply_at(api, "/scale", "hpa", {**scale(1), "metadata": {"name": "web", "resourceVersion": "1"}})
+    assert refused.code == 409
+    assert (await apply_at(api, "/scale", "", scale(1))).code == 422
+
+
+async def test_the_status_can_be_applied(api: Api) -> None:
+    await apply_at(api, "", "one", controller(2))
+    status = {"replicas": 2, "conditions": [{"type": "Odd", "status": "True"}]}
+    applied = await apply_at(api, "/status", "robot", {**controller(7), "status": status})
+    assert (applied.body["spec"]["replicas"], applied.body["status"]) == (2, status), "the status and nothing else"
+    fields: dict[str, Any] = {
+        "f:replicas": {},
+        "f:conditions": {'k:{"type":"Odd"}': {".": {}, "f:status": {}, "f:type": {}}},
+    }
+    assert managers(applied)["robot Apply status"] == {"f:status": fields}
+    again = await apply_at(api, "/status", "robot", {**controller(), "status": status})
+    assert again.body == applied.body, "it is as it was"
+    refused = await apply_at(api, "/status", "other", {**controller(), "status": {"replicas": 1}})
+    assert refused.body["message"] == (
+        'Apply failed with 1 conflict: conflict with "robot" with subresource "status": .status.replicas'
+    )
+    less = await apply_at(api, "/status", "robot", {**controller(), "status": {"replicas": 2}})
+    assert less.body["status"] == {"replicas": 2}
+    changed = {**less.body, "status": {"replicas": 5}}
+    put = await api.ask("PUT", f"{RCS}/web/status", changed, params={"fieldManager": "counter"})
+    assert managers(put) == {
+        "one Apply": managers(applied)["one Apply"],
+        "counter Update status": {"f:status": {"f:replicas": {}}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "field"),
+    [
+        ("POST", {"fieldManager": "x" * 129}, "fieldManager"),
+        ("PUT", {"fieldManager": "a\tb"}, "fieldManager"),
+        ("PATCH", {"force": "true"}, "force"),
+    ],
+)
+async def test_managers_that_are_refused(api: Api, method: str, query: dict[str, str], field: str) -> None:
+    path = RCS if method == "POST" else f"{RCS}/web"
+    refused = await api.ask(method, path, controller(1), headers={"Content-Type": MERGE}, params=query)
+    assert (refused.code, refused.reason) == (422, "Invalid")
+    assert [cause["field"] for cause in refused.body["details"]["causes"]] == [field]
+
+
+async def test_managed_fields_are_stripped_by_one_empty_entry_and_by_nothing_else(api: Api) -> None:
+    await send(api, "one", real(a="b"))
+    for value, left in (([], ["one"]), ([{"manager": "x", "operation": "Steal"}], None), ([{}], [])):
+        patch: list[dict[str, Any]] = [{"op": "replace", "path": "/metadata/managedFields", "value": value}]
+        reply = await api.ask("PATCH", f"{PODS}/web", patch, headers={"Content-Type": JSON_PATCH})
+        if left is None:
+            assert (reply.code, reply.body["details"]["causes"][0]["field"]) == (
+                422,
+                "metadata.managedFields[0].operation",
+            )
+        else:
+            assert [each["manager"] for each in reply.body["metadata"].get("managedFields", [])] == left

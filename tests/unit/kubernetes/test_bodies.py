@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.api.errors import BadRequest
-from cluster.kubernetes.bodies import PROTOBUF, read_body, read_dict
+from cluster.kubernetes.bodies import read_body, read_dict
+from cluster.kubernetes.negotiation import PROTOBUF
 from cluster.kubernetes.statuses import Refused
 from cluster.pb.v1 import core_pb2 as core
 from cluster.pb.v1 import kubernetes_pb2 as bodies
@@ -120,14 +121,28 @@ def test_but_zero_where_go_has_a_pointer() -> None:
     assert from_protobuf("PodDisruptionBudget", budget)["spec"] == {"maxUnavailable": 0, "selector": {}}
 
 
-def test_fields_that_have_no_message_are_refused_unless_they_say_nothing() -> None:
+def test_fields_that_are_not_carried_out_are_read_as_well() -> None:
     spec = core.PodSpec(restartPolicy="Always").SerializeToString()
-    account = 8 << 3 | 2
-    unset = core.Pod(spec=core.PodSpec.FromString(spec + bytes([account, 0])))
+    account, host_network = 9 << 3 | 2, 11 << 3
+    unset = core.Pod(spec=core.PodSpec.FromString(spec + bytes([account, 0, host_network, 0])))
     assert from_protobuf("Pod", unset)["spec"] == {"restartPolicy": "Always"}
-    said = core.Pod(spec=core.PodSpec.FromString(spec + bytes([account, 3]) + b"odd"))
-    with pytest.raises(BadRequest, match=r"Pod\.spec: field number 8"):
-        from_protobuf("Pod", said)
+    said = core.Pod(spec=core.PodSpec.FromString(spec + bytes([account, 3]) + b"odd" + bytes([host_network, 1])))
+    assert from_protobuf("Pod", said)["spec"] == {
+        "restartPolicy": "Always",
+        "serviceAccount": "odd",
+        "hostNetwork": True,
+    }
+
+
+def test_fields_that_nobody_knows_are_refused_unless_they_say_nothing() -> None:
+    odd = 100 << 3
+    key = bytes([odd & 0x7F | 0x80, odd >> 7])
+    assert from_protobuf("Pod", core.Pod(spec=core.PodSpec.FromString(key + b"\0"))) == {
+        "apiVersion": "v1",
+        "kind": "Pod",
+    }
+    with pytest.raises(BadRequest, match=r"Pod\.spec: field number 100"):
+        from_protobuf("Pod", core.Pod(spec=core.PodSpec.FromString(key + b"\1")))
 
 
 @given(st.binary(max_size=200), st.sampled_from(("application/json", "application/yaml", PROTOBUF)))

@@ -43,6 +43,53 @@ async def test_slices_of_endpoints(api: Api, cluster: MemoryCluster) -> None:
     assert (missing.code, missing.reason) == (404, "NotFound")
 
 
+async def test_they_are_chosen_by_fields_of_their_metadata(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(endpoints("web"))
+    cluster.put(endpoints("db"))
+    for selector, names in (
+        ("metadata.name%3Dweb-0", ["web-0"]),
+        ("metadata.name!%3Dweb-0,metadata.namespace%3D%3Ddefault", ["db-0"]),
+        ("metadata.namespace%3Dother", []),
+    ):
+        listed = (await api.get(f"{SLICES}?fieldSelector={selector}")).body
+        assert [item["metadata"]["name"] for item in listed["items"]] == names, selector
+    refused = await api.get(f"{SLICES}?fieldSelector=addressType%3DIPv4")
+    assert (refused.code, refused.reason) == (400, "BadRequest")
+
+
+async def test_their_metadata_alone(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(endpoints("web"))
+    only = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+    listed = (await api.get(SLICES, headers={"Accept": only})).body
+    assert (listed["kind"], listed["apiVersion"]) == ("PartialObjectMetadataList", "meta.k8s.io/v1")
+    (item,) = listed["items"]
+    assert (item["kind"], item["metadata"]["name"], "endpoints" in item) == ("PartialObjectMetadata", "web-0", False)
+
+
+async def test_slices_as_a_table(api: Api, cluster: MemoryCluster) -> None:
+    many = endpoints("web")
+    many.subsets[0].addresses.add(ip="10.0.0.4")
+    cluster.put(many)
+    accept = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"}
+    for path in (SLICES, f"{SLICES}/web-0"):
+        found = (await api.get(path, headers=accept)).body
+        assert (found["kind"], found["apiVersion"]) == ("Table", "meta.k8s.io/v1")
+        assert [column["name"] for column in found["columnDefinitions"]] == [
+            "Name",
+            "AddressType",
+            "Ports",
+            "Endpoints",
+            "Age",
+        ]
+        (row,) = found["rows"]
+        assert row["cells"][:4] == ["web-0", "IPv4", "8080", "10.0.0.1,10.0.0.4,10.0.0.2 + 1 more..."]
+        assert (row["object"]["kind"], row["object"]["metadata"]["name"]) == ("PartialObjectMetadata", "web-0")
+    alone = (await api.get(f"{SLICES}?includeObject=None", headers=accept)).body
+    assert alone["rows"][0]["object"] is None
+    refused = await api.get(SLICES, headers={"Accept": "text/html"})
+    assert refused.code == 406
+
+
 async def test_they_are_to_be_read_and_no_more(api: Api) -> None:
     for method, path in (("POST", SLICES), ("DELETE", f"{SLICES}/web-0"), ("GET", f"{SLICES}?watch=1")):
         assert (await api.ask(method, path)).code == 405

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster.api.kinds import KINDS
 from cluster.kubernetes import discovery, openapi
+from cluster.kubernetes.catalog import OWN
 from cluster.kubernetes.paths import NoSuchPath
+from cluster.kubernetes.resources import RESOURCES
 from tests.unit.kubernetes.conftest import Api
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
@@ -39,7 +43,7 @@ async def test_every_kind_is_found_either_way(api: Api) -> None:
         resources = (await api.get(path)).body["resources"]
         classic |= {(name, version, each["name"]) for each in resources if "/" not in each["name"]}
     assert found == classic
-    assert {plural for _, _, plural in found} >= {kind.plural for kind in KINDS}
+    assert {plural for _, _, plural in found} >= {row.plural for row in RESOURCES}
 
 
 async def test_subresources_have_the_kinds_of_their_bodies(api: Api) -> None:
@@ -70,13 +74,13 @@ def references(data: Any) -> Iterator[str]:
 
 
 def test_schemas_hold_together() -> None:
-    index = json.loads(openapi.document(["v3"], "")[0])["paths"]
+    index = json.loads(openapi.document(["v3"], "", OWN)[0])["paths"]
     kinds = set()
     for name, entry in index.items():
         path, _, digest = entry["serverRelativeURL"].partition("?hash=")
         assert path == f"/openapi/v3/{name}"
         assert len(digest) == 32
-        document = json.loads(openapi.document(["v3", *name.split("/")], "")[0])
+        document = json.loads(openapi.document(["v3", *name.split("/")], "", OWN)[0])
         schemas = document["components"]["schemas"]
         assert {each.removeprefix("#/components/schemas/") for each in references(document)} <= set(schemas)
         for schema in schemas.values():
@@ -88,32 +92,82 @@ def test_schemas_hold_together() -> None:
             assert patch["x-kubernetes-group-version-kind"]["kind"] in kinds
         names = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
         assert len(names) == len(set(names))
-    assert kinds == {kind.name for kind in KINDS}
+    assert kinds == {row.kind.name for row in RESOURCES}
 
 
 def test_lists_say_how_they_are_merged() -> None:
-    schemas = json.loads(openapi.document(["v3", "api", "v1"], "")[0])["components"]["schemas"]
+    schemas = json.loads(openapi.document(["v3", "api", "v1"], "", OWN)[0])["components"]["schemas"]
     spec = schemas["io.k8s.api.core.v1.PodSpec"]["properties"]
     assert spec["containers"]["x-kubernetes-patch-merge-key"] == "name"
     assert spec["containers"]["x-kubernetes-list-type"] == "map"
     assert spec["tolerations"]["x-kubernetes-list-type"] == "atomic"
-    assert spec["terminationGracePeriodSeconds"] == {"type": "integer", "format": "int64"}
+    grace = spec["terminationGracePeriodSeconds"]
+    assert (grace["type"], grace["format"]) == ("integer", "int64")
     assert "hostNetwork" in spec, "what Podium does not carry out is taken, too"
     assert "emptyDir" in schemas["io.k8s.api.core.v1.Volume"]["properties"], "inline fields stand where one writes them"
 
 
+def test_everything_that_explain_shows_has_a_description() -> None:
+    schemas = json.loads(openapi.document(["v3", "api", "v1"], "", OWN)[0])["components"]["schemas"]
+    pod, spec = schemas["io.k8s.api.core.v1.Pod"], schemas["io.k8s.api.core.v1.PodSpec"]
+    assert pod["description"]
+    reference = pod["properties"]["spec"]
+    assert reference["allOf"] == [{"$ref": "#/components/schemas/io.k8s.api.core.v1.PodSpec"}]
+    assert reference["description"] == "What is wanted."
+    assert spec["description"]
+    assert "SIGTERM" in spec["properties"]["terminationGracePeriodSeconds"]["description"]
+    for name in ("Pod", "PodSpec", "Container", "ServiceSpec", "ReplicationControllerSpec", "Probe", "PodStatus"):
+        for field, schema in schemas[f"io.k8s.api.core.v1.{name}"]["properties"].items():
+            assert schema.get("description"), f"{name}.{field}"
+
+
+def test_comments_become_descriptions(tmp_path: Path) -> None:
+    (tmp_path / "x.proto").write_text(
+        """
+        syntax = "proto2";
+        // --- A heading
+
+        // What it is,
+        // in two lines.
+        message Outer {
+          // First.
+          optional string a = 1;
+          optional string b = 2;  // not above it
+          // Inside.
+          message Inner {
+            // Deep.
+            optional string c = 1;
+          }
+        }
+        """
+    )
+    descriptors = tmp_path / "x.bin"
+    protoc = [sys.executable, "-m", "grpc_tools.protoc", f"-I{tmp_path}", "--include_source_info"]
+    subprocess.run([*protoc, f"--descriptor_set_out={descriptors}", "x.proto"], check=True, cwd=tmp_path)
+    describe = Path(openapi.__file__).parents[2] / "protos" / "describe.py"
+    made = subprocess.run([sys.executable, describe, descriptors], check=True, capture_output=True, text=True).stdout
+    found: dict[str, Any] = {}
+    exec(made, found)
+    assert found["DESCRIPTIONS"] == {
+        "Outer": "What it is, in two lines.",
+        "Outer.a": "First.",
+        "Outer.Inner": "Inside.",
+        "Outer.Inner.c": "Deep.",
+    }
+
+
 def test_the_second_version_as_json_and_as_protobuf() -> None:
-    document = json.loads(openapi.document(["v2"], "application/json")[0])
+    document = json.loads(openapi.document(["v2"], "application/json", OWN)[0])
     assert {each.removeprefix("#/definitions/") for each in references(document)} <= set(document["definitions"])
-    proto, media = openapi.document(["v2"], "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")
+    proto, media = openapi.document(["v2"], "application/com.github.proto-openapi.spec.v2@v1.0+protobuf", OWN)
     assert "@" not in media, "it must parse as a type of content"
     assert proto.startswith(b"\n\x032.0")
-    for kind in KINDS:
+    for kind in RESOURCES:
         assert f"/{kind.plural}/{{name}}".encode() in proto
-    assert proto.count(b"fieldValidation") == len(KINDS)
+    assert proto.count(b"fieldValidation") == len(RESOURCES)
 
 
 def test_other_documents_there_are_not() -> None:
     for parts in ([], ["v1"], ["v3", "api"], ["v3", "apis", "apps", "v1"], ["v2", "x"]):
         with pytest.raises(NoSuchPath):
-            openapi.document(parts, "")
+            openapi.document(parts, "", OWN)

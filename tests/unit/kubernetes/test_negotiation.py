@@ -6,7 +6,7 @@ import pytest
 
 from cluster.api.errors import BadRequest, Invalid
 from cluster.kubernetes import query
-from cluster.kubernetes.negotiation import Accepted, Form, negotiate
+from cluster.kubernetes.negotiation import JSON, PROTOBUF, Accepted, Form, negotiate, prefers_protobuf
 from cluster.kubernetes.statuses import Refused
 
 TABLE = (
@@ -33,10 +33,41 @@ DISCOVERY = (
         (DISCOVERY, False, Accepted(Form.PLAIN)),
         ("application/json, */*", True, Accepted(Form.PLAIN)),
         ("text/html, application/json;q=0.9", False, Accepted(Form.PLAIN)),
+        ("application/json;v=v1;g=meta.k8s.io;as=Table;q=0.5, application/json", False, Accepted(Form.PLAIN)),
+        ("*/*, application/json;as=Table;v=v1;g=meta.k8s.io", False, Accepted(Form.TABLE)),
+        ("application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io;q=nonsense", False, Accepted(Form.METADATA)),
+        (f"{PROTOBUF};as=PartialObjectMetadata;v=v1;g=meta.k8s.io", False, Accepted(Form.METADATA, "v1", PROTOBUF)),
+        (f"{PROTOBUF};as=Table;v=v1;g=meta.k8s.io, {TABLE}", False, Accepted(Form.TABLE)),
     ],
 )
 def test_the_first_form_that_is_served_is_taken(header: str, discovery: bool, accepted: Accepted) -> None:
     assert negotiate(header, discovery=discovery) == accepted
+
+
+@pytest.mark.parametrize(
+    ("header", "media"),
+    [
+        (PROTOBUF, PROTOBUF),
+        (f"{PROTOBUF},application/json", PROTOBUF),
+        (f"{PROTOBUF}, */*", PROTOBUF),
+        (f"application/json,{PROTOBUF}", JSON),
+        (f"application/json;q=0.8,{PROTOBUF};q=0.9", PROTOBUF),
+        (f"{PROTOBUF};q=0, application/json", JSON),
+        (f"*/*, {PROTOBUF}", PROTOBUF),
+        (f"{PROTOBUF};stream=watch", PROTOBUF),
+        ("*/*", JSON),
+        ("", JSON),
+    ],
+)
+def test_objects_are_sent_in_protobuf_to_those_who_prefer_it(header: str, media: str) -> None:
+    assert negotiate(header, protobuf=True) == Accepted(Form.PLAIN, media=media)
+    assert prefers_protobuf(header, whole=True) == prefers_protobuf(header, whole=False) == (media == PROTOBUF)
+
+
+def test_an_error_is_sent_in_protobuf_to_those_who_want_metadata_in_it() -> None:
+    header = f"{PROTOBUF};as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+    assert prefers_protobuf(header, whole=False)
+    assert not prefers_protobuf(header, whole=True)
 
 
 @pytest.mark.parametrize("header", ["text/html", "application/vnd.kubernetes.protobuf", "application/json;q=0", ";;,"])

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.api.errors import BadRequest
+from cluster.kubernetes.catalog import OWN
 from cluster.kubernetes.paths import NoSuchPath, parts_of, target_of
 
 
@@ -29,7 +30,7 @@ from cluster.kubernetes.paths import NoSuchPath, parts_of, target_of
     ],
 )
 def test_what_a_path_names(path: str, kind: str, namespace: str, name: str, subresource: str) -> None:
-    target = target_of(parts_of(path))
+    target = target_of(parts_of(path), OWN)
     assert (target.resource.kind.name, target.namespace, target.name, target.subresource) == (
         kind,
         namespace,
@@ -50,7 +51,6 @@ def test_what_a_path_names(path: str, kind: str, namespace: str, name: str, subr
         "/api/v1/nothing",
         "/api/v1/pods/web",
         "/api/v1/namespaces/ns/nodes/n",
-        "/api/v1/namespaces/ns/pods/web/proxy",
         "/api/v1/namespaces/ns/pods/web/status/more",
         "/api/v1/namespaces/ns/nothing/web",
         "/secrets",
@@ -58,7 +58,7 @@ def test_what_a_path_names(path: str, kind: str, namespace: str, name: str, subr
 )
 def test_what_is_not_served(path: str) -> None:
     with pytest.raises(NoSuchPath):
-        target_of(parts_of(path))
+        target_of(parts_of(path), OWN)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,9 @@ def test_what_is_not_served(path: str) -> None:
         "/api/v1/namespaces/a%00b/pods",
         "/api/v1/namespaces/a%0d%0ab/pods",
         "/api/v1/namespaces/%ff/pods",
+        "/api/v1/namespaces/%zz/pods",
+        "/api/v1/namespaces/default/pods/%4",
+        "/api/v1/namespaces/default/pods/%",
         "/" + "a" * 5000,
     ],
 )
@@ -82,7 +85,7 @@ def test_tricks_are_refused(path: str) -> None:
 @given(st.text(max_size=60))
 def test_no_path_does_anything_but_name_something_or_nothing(text: str) -> None:
     try:
-        target = target_of(parts_of(f"/api/v1/namespaces/{text}"))
+        target = target_of(parts_of(f"/api/v1/namespaces/{text}"), OWN)
     except (NoSuchPath, BadRequest):
         return
     assert "/" not in target.name

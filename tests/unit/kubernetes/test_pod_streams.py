@@ -170,6 +170,15 @@ async def test_a_command(api: Api, agent: Agent) -> None:
     await closed(agent, 3)
 
 
+async def test_who_is_attached_is_told_that_it_ended_and_not_how(api: Api, agent: Agent) -> None:
+    """kubectl takes a failure for one of the connection, and shows the log once more."""
+    agent.outputs = [agent_pb2.ExecOutput(stdout=b"hi\n"), agent_pb2.ExecOutput(exit_code=3)]
+    url = f"wss://{api.address}{POD}/attach?stdout=true"
+    async with api.session.ws_connect(url, protocols=["v5.channel.k8s.io"]) as socket:
+        _, outcome = await frames(socket)
+    assert json.loads(outcome[1:])["status"] == "Success"
+
+
 async def test_success_and_errors_of_a_command(api: Api, agent: Agent) -> None:
     url = f"wss://{api.address}{EXEC}"
     for output, status in (

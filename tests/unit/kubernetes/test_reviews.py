@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from cluster.kubernetes import reviews
-from cluster.kubernetes.bodies import PROTOBUF
+from cluster.kubernetes.catalog import OWN
+from cluster.kubernetes.negotiation import PROTOBUF
 from cluster.pb.v1 import kubernetes_pb2 as bodies
 from tests.unit.kubernetes.conftest import Api
 from tests.unit.kubernetes.test_bodies import enveloped
@@ -23,7 +24,7 @@ def may(who: str, verb: str, resource: str, group: str = "") -> tuple[bool, str]
     wanted.verb, wanted.resource, wanted.subresource, wanted.group = verb, plural, subresource, group
     body = enveloped("SelfSubjectAccessReview", review, "authorization.k8s.io/v1")
     kind = who.partition(":")[0]
-    status: dict[str, Any] = reviews.read(ACCESS, kind, who, PROTOBUF, body)["status"]
+    status: dict[str, Any] = reviews.read(ACCESS, reviews.Who(kind, who), OWN, PROTOBUF, body)["status"]
     return status["allowed"], status.get("reason", "")
 
 
@@ -69,10 +70,10 @@ async def test_over_http(api: Api) -> None:
 
 
 def test_all_that_somebody_may_do() -> None:
-    found = reviews.read(RULES, "node", "node:n1", "", b"{}")["status"]
+    found = reviews.read(RULES, reviews.Who("node", "node:n1"), OWN, "", b"{}")["status"]
     assert found["incomplete"] is True
     rules = {rule["resources"][0]: rule["verbs"] for rule in found["resourceRules"]}
     assert rules["pods"] == ["delete", "deletecollection", "get", "list", "watch"]
     assert "secrets" in rules
     assert "pods/exec" not in rules
-    assert reviews.read(RULES, "admin", "admin", "", b"{}")["status"]["incomplete"] is False
+    assert reviews.read(RULES, reviews.Who("admin", "admin"), OWN, "", b"{}")["status"]["incomplete"] is False

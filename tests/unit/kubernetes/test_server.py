@@ -67,6 +67,18 @@ async def test_a_certificate_of_another_authority_does_not_get_through(api: Api,
     assert api.callers == []
 
 
+async def test_nobody_acts_as_somebody_else(api: Api) -> None:
+    for headers in (
+        {"Impersonate-User": "bob"},
+        {"impersonate-group": "system:masters"},
+        {"Impersonate-Extra-scopes": "a"},
+    ):
+        reply = await api.get(PODS, headers=headers)
+        assert (reply.code, reply.reason) == (403, "Forbidden")
+        assert "cannot impersonate" in reply.body["message"]
+    assert api.callers == []
+
+
 async def test_health_is_anybodys_to_ask(api: Api) -> None:
     for path in ("/healthz", "/livez", "/readyz", "/readyz/ping"):
         reply = await api.get(path)
@@ -163,6 +175,89 @@ async def test_requests_that_are_no_http_get_400_or_nothing(
     assert b"Traceback" not in answer
     assert "Traceback" not in caplog.text, "it is no news of ours"
     assert (await api.get(PODS)).code == 200, "and it serves on"
+
+
+async def _told(api: Api, *pieces: bytes) -> bytes:
+    """What is answered to bytes that come piece by piece, each when the server has read the one before."""
+    host, _, port = api.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port), ssl=api.trust("admin"))
+    try:
+        async with asyncio.timeout(10):
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await api.get("/version")  # by now it has taken the piece as well
+            return await reader.read(65536)
+    finally:
+        writer.close()
+
+
+HEAD = f"POST {PODS} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "code"),
+    [
+        ([HEAD + b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nabcde"], 415),
+        ([HEAD + b"Content-Encoding: br\r\nContent-Length: 5\r\n\r\nabcde"], 415),
+        ([HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"], 501),
+        ([b"GET /version HTTP/2.0\r\nHost: a\r\n\r\n"], 505),
+        ([b"GET /version HTTP/0.9\r\n\r\n"], 505),
+    ],
+)
+async def test_http_that_is_not_understood(
+    api: Api, pieces: list[bytes], code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = await _told(api, *pieces)
+    assert answer.split(b" ")[1] == str(code).encode(), answer
+    assert not [record for record in caplog.records if record.exc_info], "it is no news of ours"
+
+
+async def test_who_waits_to_be_told_to_go_on_is_told(api: Api) -> None:
+    body = b'{"kind": "nonsense"}'
+    answer = await _told(api, HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body))
+    assert answer == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+async def test_a_body_that_does_not_come(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.kubernetes.server.BODY_S", 0.05)
+    for pieces in (
+        [HEAD + b"Content-Length: 99\r\n\r\n{"],
+        [HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n", b"no size of a chunk\r\n"],
+    ):
+        answer = await _told(api, *pieces)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_what_is_too_much_at_a_time_is_refused(
+    api: Api, cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.put(pod("web"))
+    for limit, path in (
+        ("MAX_CALLS", PODS),
+        ("MAX_CALLS", "/apis/discovery.k8s.io/v1/endpointslices"),
+        ("MAX_WATCHES", f"{PODS}?watch=1"),
+        ("MAX_STREAMS", f"{PODS}/web/log"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"cluster.kubernetes.server.{limit}", 0)
+            reply = await api.get(path)
+        assert (reply.code, reply.reason, reply.headers["Retry-After"]) == (429, "TooManyRequests", "1"), path
+    assert (await api.get(PODS)).code == 200
+
+
+async def test_a_watch_that_has_ended_counts_no_more(
+    api: Api, cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.kubernetes.server.MAX_WATCHES", 1)
+    cluster.put(pod("web"))
+    async with api.stream(f"{PODS}?watch=1") as response:
+        assert await response.content.readline()
+        assert (await api.get(f"{PODS}?watch=1")).code == 429
+    async with asyncio.timeout(5):
+        while api.server.watches:
+            await asyncio.sleep(0.01)
+    assert (await api.get(f"{PODS}?watch=1&timeoutSeconds=1")).code == 200
 
 
 async def test_stopping_ends_watches_and_calls(api: Api, cluster: MemoryCluster) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
 from cluster.api.errors import Forbidden
-from cluster.kubernetes import watching
+from cluster.kubernetes import server, watching
 from cluster.pb.v1 import core_pb2 as core
 from tests.kit.memory_client import MemoryCluster
 from tests.unit.kubernetes.conftest import Api, pod
@@ -138,7 +139,7 @@ async def test_who_may_not_watch_is_told_before_anything_else(api: Api, cluster:
 async def test_a_thousand_watches_of_one_client(api: Api, cluster: MemoryCluster) -> None:
     api.session.connector._limit = 0  # type: ignore[union-attr]
     streams = [api.stream(f"{PODS}?watch=1&labelSelector=n%3D{number % 10}") for number in range(1000)]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         responses = [
             response
             for start in range(0, 1000, 100)
@@ -172,3 +173,51 @@ async def test_a_reader_that_takes_nothing_is_cut_off(api: Api, cluster: MemoryC
             while line := await response.content.readline():
                 assert json.loads(line)["type"] in ("ADDED", "MODIFIED")
     assert not api.server.watches
+
+
+async def test_a_reader_whose_connection_takes_nothing_for_long_is_cut_off(
+    api: Api, cluster: MemoryCluster, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(server, "WRITE_TIMEOUT_S", 0.05)
+    async with api.stream(f"{PODS}?watch=1") as response:
+        cluster.put(pod("a"))
+        await events(response, 1)
+        response.content._protocol.transport.pause_reading()
+        stored = pod("b")
+        stored.metadata.annotations["x"] = "y" * 200_000
+        async with asyncio.timeout(10):
+            number = 0
+            while api.server.watches:
+                number += 1
+                stored.metadata.labels["n"] = str(number)
+                stored = cluster.put(stored)
+                await asyncio.sleep(0.001)
+
+
+async def test_watches_in_several_forms_share_what_they_are_told(api: Api, cluster: MemoryCluster) -> None:
+    stored = cluster.put(pod("a"))
+    version = stored.metadata.resourceVersion
+    table = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    partial = {"Accept": "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"}
+    wanted: list[tuple[str, dict[str, str]]] = [
+        *(("", {}), ("", {}), ("", table), ("&includeObject=None", table), ("", partial)),
+    ]
+    async with contextlib.AsyncExitStack() as stack:
+        streams = [
+            await stack.enter_async_context(api.stream(f"{PODS}?watch=1&resourceVersion={version}{more}", headers=form))
+            for more, form in wanted
+        ]
+        for number in range(3):
+            stored = cluster.put(relabelled(stored, n=str(number)))
+        cluster.remove(stored)
+        told_to = [await events(stream, 4) for stream in streams]
+        (source,) = api.server._hub._common.values()
+        assert len(source.readers) == len(wanted)
+    plain, again, rows, bare, metadata = told_to
+    assert plain == again
+    assert [event["type"] for event in plain] == ["MODIFIED", "MODIFIED", "MODIFIED", "DELETED"]
+    assert [event["object"]["metadata"]["labels"] for event in metadata[:3]] == [{"n": str(n)} for n in range(3)]
+    for shown in (rows, bare):
+        assert [bool(event["object"]["columnDefinitions"]) for event in shown] == [True, False, False, False]
+    assert all(event["object"]["rows"][0]["object"] is None for event in bare)
+    assert rows[3]["object"]["rows"][0]["object"]["metadata"] == plain[3]["object"]["metadata"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cluster.api.errors import TooManyRequests
+from cluster.client import operations
 from cluster.client.interface import ClusterClient
 from cluster.kubernetes.patching import JSON_PATCH, MERGE, STRATEGIC
 from cluster.pb.v1 import cluster_pb2 as wire
@@ -60,6 +61,52 @@ async def test_a_dry_run_writes_nothing(api: Api, cluster: MemoryCluster) -> Non
     assert (await api.ask("POST", f"{PODS}?dryRun=some", manifest("other"))).code == 422
 
 
+async def test_a_dry_run_answers_with_the_version_that_there_is(api: Api, cluster: MemoryCluster) -> None:
+    """For `kubectl diff`: nothing but the change is another."""
+    created = await api.ask("POST", f"{PODS}?dryRun=All", manifest())
+    assert "resourceVersion" not in created.body["metadata"]
+    await api.ask("POST", PODS, manifest())
+    found = cluster.find(core.Pod, "web")
+    assert found is not None
+    stored = core.Pod()
+    stored.CopyFrom(found)
+    stored.status.phase = "Running"
+    await cluster.client("controllers").write([operations.update_status(stored)])
+    before = (await api.get(f"{PODS}/web")).body
+    change = {"metadata": {"labels": {"a": "b"}}}
+    patched = (await patch(api, f"{PODS}/web?dryRun=All", MERGE, change)).body
+    wanted = {**before, "metadata": before["metadata"] | change["metadata"]}
+    replaced = (await api.ask("PUT", f"{PODS}/web?dryRun=All", wanted)).body
+    for answer in (patched, replaced):
+        assert answer["metadata"].pop("labels") == {"a": "b"}
+        assert answer == before
+
+
+async def test_nobody_is_shown_what_a_dry_run_would_have_written(api: Api, cluster: MemoryCluster) -> None:
+    await api.ask("POST", PODS, manifest())
+    for media in ("application/json", "application/json;as=Table;v=v1;g=meta.k8s.io"):
+        accept = {"Accept": media, "Content-Type": MERGE}
+        for value in ("dry", "real"):
+            option = "?dryRun=All" if value == "dry" else ""
+            body = {"metadata": {"labels": {"a": value}}}
+            said = await api.ask("PATCH", f"{PODS}/web{option}", body, headers=accept)
+            assert f'"a": "{value}"'.replace('"', "'") in str(said.body)
+        assert (await api.get(f"{PODS}/web")).body["metadata"]["labels"] == {"a": "real"}
+        await api.ask("PATCH", f"{PODS}/web", {"metadata": {"labels": None}}, headers={"Content-Type": MERGE})
+
+
+async def test_kubectl_is_told_what_is_invalid_where_no_field_is(api: Api, cluster: MemoryCluster) -> None:
+    """It shows the causes of what is invalid, and not the message."""
+    cluster.put(pod("web"))
+    wanted = [{"op": "test", "path": "/spec/restartPolicy", "value": "Never"}]
+    reply = await patch(api, f"{PODS}/web", "application/json-patch+json", wanted)
+    assert (reply.code, reply.reason) == (422, "Invalid")
+    assert "details" not in reply.body, "then it shows the message"
+    blind = await api.ask("POST", f"{PODS}?dryRun=Some", manifest("other"))
+    (cause,) = blind.body["details"]["causes"]
+    assert (cause["field"], cause["message"]) == ("dryRun", 'Unsupported value: "Some": supported values: "All"')
+
+
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
@@ -83,6 +130,29 @@ async def test_an_invalid_object_names_what_is_wrong(api: Api) -> None:
     assert (reply.code, reply.reason) == (422, "Invalid")
     assert reply.body["message"].startswith('Pod "web" is invalid: spec.restartPolicy')
     assert [cause["field"] for cause in reply.body["details"]["causes"]] == ["spec.restartPolicy"]
+
+
+async def test_fields_of_a_status_that_are_not_carried_out_are_kept(api: Api, cluster: MemoryCluster) -> None:
+    services = "/api/v1/namespaces/default/services"
+    spec = {"ports": [{"port": 80}], "ipFamilyPolicy": "PreferDualStack"}
+    await api.ask("POST", services, {"kind": "Service", "metadata": {"name": "web"}, "spec": spec})
+    balanced = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}
+    told = await patch(api, f"{services}/web/status", MERGE, {"status": balanced})
+    assert "status.loadBalancer: is a field" in told.headers["Warning"]
+    for answer in (told, await api.get(f"{services}/web")):
+        assert answer.body["status"] == balanced
+        assert answer.body["spec"]["ipFamilyPolicy"] == "PreferDualStack"
+        assert "annotations" not in answer.body["metadata"]
+    of_somebody = core.Service(metadata=core.ObjectMeta(name="web", namespace="default"))
+    await cluster.client("controllers").write([operations.update_status(of_somebody)])
+    now = (await api.get(f"{services}/web")).body
+    assert now["status"] == balanced, "who knows nothing of it changes nothing"
+    whole = await api.ask("PUT", f"{services}/web", {**now, "status": {}})
+    assert whole.body["status"] == balanced, "a status is written apart"
+    replaced = await api.ask("PUT", f"{services}/web/status", {**whole.body, "status": {}})
+    assert replaced.code == 200, replaced.body
+    last = (await api.get(f"{services}/web")).body
+    assert (last["status"], last["spec"]["ipFamilyPolicy"]) == ({}, "PreferDualStack")
 
 
 async def test_unknown_fields(api: Api, cluster: MemoryCluster) -> None:
@@ -126,9 +196,20 @@ async def test_what_is_carried_out_otherwise_is_warned_of(api: Api) -> None:
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}}
     reply = await api.ask("POST", "/api/v1/namespaces/default/serviceaccounts", account)
     assert reply.code == 201
-    assert "nothing is done with it" in reply.headers["Warning"]
+    assert "pods have no identity of their own" in reply.headers["Warning"]
     unnamed = {**account, "secrets": [{"kind": "Secret"}]}
     assert (await api.ask("POST", "/api/v1/namespaces/default/serviceaccounts", unnamed)).code == 422
+
+
+async def test_newer_fields_of_kubernetes_are_kept_with_a_warning(api: Api) -> None:
+    newer = manifest(hostUsers=True, os={"name": "linux"}, resourceClaims=[{"name": "gpu"}])
+    reply = await api.ask("POST", f"{PODS}?fieldValidation=Strict", newer)
+    assert reply.code == 201, reply.body
+    warned = "\n".join(reply.headers.getall("Warning"))
+    for field in ("spec.hostUsers", "spec.os", "spec.resourceClaims"):
+        assert field in warned
+    shown = (await api.get(f"{PODS}/web")).body["spec"]
+    assert (shown["hostUsers"], shown["os"], shown["resourceClaims"]) == (True, {"name": "linux"}, [{"name": "gpu"}])
 
 
 async def test_update(api: Api, cluster: MemoryCluster) -> None:
@@ -319,6 +400,8 @@ async def test_evict(api: Api, cluster: MemoryCluster) -> None:
     assert (refused.code, refused.reason) == (429, "TooManyRequests")
     assert refused.headers["Retry-After"]
     assert (await api.ask("POST", f"{PODS}/web/eviction", {**body, "deleteOptions": {"dryRun": ["All"]}})).code == 201
+    orphaning = {**body, "deleteOptions": {"propagationPolicy": "Orphan"}}
+    assert (await api.ask("POST", f"{PODS}/web/eviction", orphaning)).code == 422
     assert cluster.find(core.Pod, "web") is not None
     reply = await api.ask("POST", f"{PODS}/web/eviction", body)
     assert (reply.code, reply.body["status"]) == (201, "Success")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
@@ -38,7 +40,7 @@ METHODS = [f"/{service.full_name}/{method.name}" for service in SERVICES for met
 
 
 def identity(kind: str) -> Identity:
-    return Identity(kind, {"node": "n1", "hollow": "h"}.get(kind, ""))
+    return Identity(kind, {"node": "n1", "hollow": "h", "serviceaccount": "default/robot"}.get(kind, ""))
 
 
 # --- calls
@@ -143,6 +145,13 @@ EXPECTED = {
     ("hollow", "Endpoints"): "get",
     ("hollow", "ReplicationController"): "get",
     ("hollow", "Event"): "get create update patch",
+    **{
+        ("serviceaccount", kind): "get list watch"
+        for kind in (
+            *("Pod", "ReplicationController", "Service", "Endpoints", "Event", "Lease", "ConfigMap"),
+            *("PodDisruptionBudget", "ServiceAccount", "Fault", "CustomObject"),
+        )
+    },
 }
 
 
@@ -686,3 +695,33 @@ def test_who_serves_kubernetes_api_has_no_rights_of_its_own_but_to_see_which_kin
     allowed = {call for call, who in CALLS.items() if "kubernetes" in who}
     reads = {f"/cluster.pb.v1.Cluster/{call}" for call in ("Get", "List", "Watch", "WatchStream")}
     assert all(call in reads or call.startswith(("/grpc.health.", "/grpc.reflection.")) for call in allowed), allowed
+
+
+# --- service accounts
+
+
+async def test_a_service_account_reads_its_namespace_and_no_secrets(rig: Rig) -> None:
+    await rig.create(core.Namespace(metadata=core.ObjectMeta(name="team")))
+    for namespace in ("default", "team"):
+        await rig.create(core.ConfigMap(metadata=core.ObjectMeta(name="c", namespace=namespace)))
+    robot = Identity("serviceaccount", "team/robot")
+    server = rig.master.api
+
+    async def asks(call: str, request: Any) -> Any:
+        return await getattr(server, call)(robot, request)
+
+    await asks("get", wire.GetRequest(kind="ConfigMap", namespace="team", name="c"))
+    await asks("list", wire.ListRequest(kind="ConfigMap", namespace="team"))
+    for call, request in (
+        ("get", wire.GetRequest(kind="ConfigMap", namespace="default", name="c")),
+        ("get", wire.GetRequest(kind="ConfigMap", namespace="default", name="none")),
+        ("list", wire.ListRequest(kind="ConfigMap", namespace="default")),
+        ("list", wire.ListRequest(kind="ConfigMap")),
+        ("get", wire.GetRequest(kind="Secret", namespace="team", name="s")),
+        ("get", wire.GetRequest(kind="Namespace", name="team")),
+    ):
+        with pytest.raises(Forbidden):
+            await asks(call, request)
+    for operation in (ops.delete(Key("ConfigMap", "team", "c")), ops.create(pod("x", namespace="team"))):
+        with pytest.raises(Forbidden, match="may not"):
+            await rig.write(operation, "serviceaccount:team/robot")

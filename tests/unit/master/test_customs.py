@@ -397,3 +397,28 @@ async def test_only_who_may_gets_at_them(rig: Rig) -> None:
     assert len(wire.ListResponse.FromString(answer).items) == 1
     with pytest.raises(ApiError):
         await api.list(Identity.parse("kubernetes"), wire.ListRequest(kind="CustomObject"))
+
+
+async def test_who_answers_for_which_fields_is_told_by_the_schema(rig: Rig) -> None:
+    await rig.create(definition())
+    given = widget(spec={"size": 2, "parts": [{"name": "a"}]})
+    given.metadata.managedFields.add(manager="one", operation="Apply", fieldsType="FieldsV1")
+    given.metadata.managedFields[0].fieldsV1.Raw = b'{"f:spec":{"f:size":{}}}'
+    made = await rig.write(ops.by_manager(ops.create(given), "one", applied=True))
+    assert isinstance(made, core.CustomObject)
+    content = json.loads(made.content)
+    content["spec"]["parts"][0]["count"] = 5
+    made.content = json.dumps(content).encode()
+    changed = await rig.write(ops.update(made))
+    found = {each.manager: json.loads(each.fieldsV1.Raw) for each in changed.metadata.managedFields}
+    key = 'k:{"name":"a"}'
+    assert found == {
+        "one": {"f:spec": {"f:size": {}}},
+        "podium": {"f:spec": {"f:parts": {key: {"f:count": {}}}}},
+    }
+    assert isinstance(changed, core.CustomObject)
+    changed.status = b'{"phase":"New"}'
+    reported = await rig.write(ops.by_manager(ops.update_status(changed), "operator"))
+    (mine,) = [each for each in reported.metadata.managedFields if each.manager == "operator"]
+    assert (mine.subresource, json.loads(mine.fieldsV1.Raw)) == ("status", {"f:status": {"f:phase": {}}})
+    assert (await rig.write(ops.update(reported))) == reported, "nothing has changed"

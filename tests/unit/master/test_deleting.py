@@ -162,6 +162,84 @@ async def test_by_default_the_owned_are_left_to_the_garbage_collector(rig: Rig) 
     assert len(found.metadata.ownerReferences) == 1
 
 
+RC = Key("ReplicationController", "default", "rc")
+
+
+async def test_in_the_foreground_it_stays_until_it_is_deleted_in_the_background(rig: Rig) -> None:
+    await _controller(rig)
+    await rig.write(ops.delete(RC, propagation="Foreground"))
+    found = rig.find("ReplicationController", "rc")
+    assert found is not None
+    assert list(found.metadata.finalizers) == ["foregroundDeletion"]
+    assert found.metadata.HasField("deletionTimestamp")
+    assert found.metadata.generation == 2
+    revision = rig.revision
+    await rig.write(ops.delete(RC))
+    await rig.write(ops.delete(RC, propagation="Foreground"))
+    assert rig.revision == revision, "it is as it was"
+    await rig.write(ops.delete(RC, propagation="Background"), "controllers")
+    assert rig.find("ReplicationController", "rc") is None
+    assert len(rig.find("Pod", "web").metadata.ownerReferences) == 1  # type: ignore[union-attr]
+
+
+async def test_in_the_foreground_a_pod_has_its_time_and_waits_for_the_collector(rig: Rig) -> None:
+    await rig.node()
+    await rig.pod()
+    await rig.write(ops.bind(WEB, "n1"))
+    await rig.write(ops.delete(WEB, propagation="Foreground"))
+    await rig.write(ops.delete(WEB, propagation="Background"), "controllers")
+    left = rig.find("Pod", "web")
+    assert left is not None
+    assert not left.metadata.finalizers, "its grace period holds it now"
+    await rig.write(ops.delete(WEB, propagation="Foreground"))
+    await rig.write(ops.delete(WEB, grace_period_s=0))
+    assert rig.find("Pod", "web") is not None
+    await rig.write(ops.delete(WEB, propagation="Background"), "controllers")
+    assert rig.find("Pod", "web") is None
+
+
+async def test_the_finalizers_of_an_object_say_what_becomes_of_what_it_owns(rig: Rig) -> None:
+    await _controller(rig)
+    await rig.write(ops.patch(RC, {"metadata": {"finalizers": ["orphan", "example.com/hold"]}}))
+    await rig.write(ops.delete(RC))
+    assert not rig.find("Pod", "web").metadata.ownerReferences  # type: ignore[union-attr]
+    assert list(rig.find("ReplicationController", "rc").metadata.finalizers) == ["example.com/hold"]  # type: ignore[union-attr]
+
+
+async def test_a_policy_that_is_named_counts_more_than_the_finalizers(rig: Rig) -> None:
+    await _controller(rig)
+    await rig.write(ops.patch(RC, {"metadata": {"finalizers": ["orphan"]}}))
+    await rig.write(ops.delete(RC, propagation="Background"))
+    assert rig.find("ReplicationController", "rc") is None
+    assert len(rig.find("Pod", "web").metadata.ownerReferences) == 1  # type: ignore[union-attr]
+
+
+async def test_a_kind_that_is_not_followed_goes_in_the_foreground_if_it_owns_nothing(rig: Rig) -> None:
+    made = await rig.create(core.PriorityClass(metadata=core.ObjectMeta(name="c"), value=1))
+    await rig.create(core.PriorityClass(metadata=core.ObjectMeta(name="d"), value=2))
+    owned = pod()
+    owned.metadata.ownerReferences.append(owner_reference(made))
+    await rig.create(owned)
+    with pytest.raises(Invalid, match='priorityclasses "c" owns other objects'):
+        await rig.write(ops.delete(Key("PriorityClass", "", "c"), propagation="Foreground"))
+    await rig.write(ops.delete(Key("PriorityClass", "", "d"), propagation="Foreground"))
+    assert rig.find("PriorityClass", "d") is None
+
+
+async def test_a_namespace_in_the_foreground_waits_for_the_collector_and_for_what_is_in_it(rig: Rig) -> None:
+    await rig.create(core.Namespace(metadata=core.ObjectMeta(name="team")))
+    await rig.create(pod(namespace="team"))
+    await rig.write(ops.delete(TEAM, propagation="Foreground"))
+    await rig.write(ops.delete(TEAM, propagation="Background"), "controllers")
+    found = rig.find("Namespace", "team")
+    assert found is not None
+    assert not found.metadata.finalizers
+    with pytest.raises(Conflict, match="still holds 1 pods"):
+        await rig.write(ops.delete(TEAM), "controllers")
+    await rig.write(ops.patch(TEAM, {"metadata": {"labels": {"a": "b"}}}))
+    assert rig.find("Namespace", "team") is not None, "no other write removes it from under what is in it"
+
+
 async def test_a_namespace_goes_when_it_is_empty(rig: Rig) -> None:
     await rig.create(core.Namespace(metadata=core.ObjectMeta(name="team")))
     await rig.create(pod(namespace="team"))
@@ -182,8 +260,8 @@ async def test_deletes_that_are_refused(rig: Rig) -> None:
     with pytest.raises(NotFound, match='pods "web" not found'):
         await rig.write(ops.delete(WEB))
     await rig.pod()
-    with pytest.raises(Invalid, match="propagation"):
-        await rig.write(ops.delete(WEB, propagation="Foreground"))
+    with pytest.raises(Invalid, match='"Sideways" is not one of Background, Foreground, Orphan'):
+        await rig.write(ops.delete(WEB, propagation="Sideways"))
     with pytest.raises(Invalid, match="negative"):
         await rig.write(ops.delete(WEB, grace_period_s=-1))
     with pytest.raises(Invalid, match="is not known"):

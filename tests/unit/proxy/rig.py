@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from cluster.actor.clock import SystemClock
+from cluster.actor.open_files import raise_file_limit
 from proxy.balancer import Target
 from proxy.datapath import DataPath
 from proxy.frontend import Frontend
-from proxy.limits import raise_file_limit
 from proxy.listener import Listener
 from proxy.relay import reset
 from proxy.routing import Route, RouteKey, ServiceName

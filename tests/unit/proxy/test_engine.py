@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from cluster.actor.clock import SystemClock
+from cluster.actor.open_files import raise_file_limit
 from cluster.telemetry.metrics import Metrics
 from proxy.access_log import AccessLog
 from proxy.engine import Engine
 from proxy.exposition import Exposition
 from proxy.frontend import Frontend
-from proxy.limits import raise_file_limit
 from proxy.outlier import OutlierTerms
 from proxy.policies import Target
 from proxy.routing import HealthTerms, Route

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from cluster.actor.clock import SystemClock
+from cluster.actor.open_files import raise_file_limit
 from proxy.datapath import DataPath
 from proxy.frontend import Frontend
-from proxy.limits import raise_file_limit
 from proxy.policies import Target
 from proxy.routing import UDP, Route
 from proxy.settings import DataPathSettings

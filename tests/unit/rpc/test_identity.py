@@ -14,9 +14,10 @@ from cluster.rpc.identity import KINDS, Credentials, CredentialsError, Identity,
 
 NODE_NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
 IDENTITIES = st.one_of(
-    st.sampled_from([kind for kind in KINDS if kind not in ("node", "hollow")]).map(Identity),
+    st.sampled_from([kind for kind in KINDS if kind not in ("node", "hollow", "serviceaccount")]).map(Identity),
     NODE_NAMES.map(lambda name: Identity("node", name)),
     NODE_NAMES.map(lambda name: Identity("hollow", name)),
+    NODE_NAMES.map(lambda name: Identity("serviceaccount", f"{name}/{name}")),
 )
 
 

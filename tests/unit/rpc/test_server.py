@@ -286,7 +286,7 @@ async def test_a_call_without_an_answer_ends_at_its_deadline(stub: ClusterStub, 
         return b""
 
     handler.on_get = hang
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(DeadlineExceeded, match="did not answer in the time"):
         await stub.get(wire.GetRequest(), 0.05)
 
 

@@ -45,6 +45,21 @@ async def test_until_it_expires(authority: Path) -> None:
     assert str(check.identity_of(token)) == "admin"
 
 
+def test_a_token_is_verified_once_and_its_time_is_looked_at_again_and_again(
+    authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = VirtualClock()
+    token = issue_token(authority, Identity("admin"), lifetime_s=60, clock=clock)
+    check = checker(authority, clock)
+    assert str(check.identity_of(token)) == "admin"
+    monkeypatch.setattr(jwt, "decode", None)
+    assert str(check.identity_of(token)) == "admin"
+    now_s = clock.wall()
+    monkeypatch.setattr(clock, "wall", lambda: now_s + 60)
+    with pytest.raises(Unauthenticated, match="expired"):
+        check.identity_of(token)
+
+
 def test_one_of_another_cluster_or_authority_does_not_count(authority: Path, tmp_path: Path) -> None:
     clock = VirtualClock()
     token = issue_token(authority, Identity("admin"), lifetime_s=60, clock=clock)

@@ -1,4 +1,4 @@
-"""Which fields an object has, as sets of paths: what server-side apply reckons with.
+"""Which fields an object has, as sets of paths: what server-side apply and managedFields reckon with.
 
     {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "main", "image": "x"}]}}
     -> f:metadata f:labels f:a            f:spec f:containers k:{"name":"main"}          (the item itself)
@@ -7,43 +7,19 @@
 
 A path is a tuple of such steps: f: a field or a key of a map, k: the item of a list that has these keys, v: a value of
 a list that is a set. What is atomic has no steps below it. `managedFields` writes a set as nested objects (FieldsV1),
-in which "." stands for the place itself. What a list's keys are is Kubernetes' to say, and stands here; which message
-stands where, the descriptors say. Pure.
+in which "." stands for the place itself. What a list's keys are, and what is atomic, is what `shapes.py` knows. Pure.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
-
-from cluster.api.json_print import map_entry
-from cluster.kubernetes.patching import field_named, merge_key, merges_values
+from cluster.api.shapes import Shape
 
 Path: TypeAlias = tuple[str, ...]
 
-_SEVERAL_KEYS = {
-    ("Container", "ports"): ("containerPort", "protocol"),
-    ("ServiceSpec", "ports"): ("port", "protocol"),
-    ("PodSpec", "topologySpreadConstraints"): ("topologyKey", "whenUnsatisfiable"),
-}
-_DEFAULTS = {"protocol": "TCP"}
-"""What a key is when an item leaves it out."""
-_ATOMIC_FIELDS = frozenset(
-    (
-        *(("PodSpec", "nodeSelector"), ("ServiceSpec", "selector"), ("ReplicationControllerSpec", "selector")),
-        *(("PodStatus", "podIPs"), ("NodeStatus", "addresses")),
-    )
-)
-_ATOMIC_MESSAGES = frozenset(
-    (
-        *("LabelSelector", "NodeSelector", "NodeSelectorTerm", "ObjectReference", "LocalObjectReference", "FieldsV1"),
-        *("ConfigMapKeySelector", "ObjectFieldSelector", "ResourceFieldSelector", "SecretKeySelector", "Quantity"),
-        *("IntOrString", "Time", "MicroTime"),
-    )
-)
 _NOT_MANAGED = frozenset(
     (
         *(("f:apiVersion",), ("f:kind",), ("f:metadata",)),
@@ -57,79 +33,42 @@ _NOT_MANAGED = frozenset(
 )
 """Nobody answers for these but the server."""
 
-Found: TypeAlias = tuple[str, FieldDescriptor] | None
-"""The message that a field is of, and the field; None: it is of none that is known."""
 
-
-def fields_of(data: dict[str, Any], descriptor: Descriptor, *, without: Iterable[str] = ("status",)) -> frozenset[Path]:
+def fields_of(data: Mapping[str, Any], shape: Shape) -> frozenset[Path]:
     """The paths of all fields of an object as JSON that somebody can answer for."""
     paths: set[Path] = set()
     for key, value in data.items():
-        if key not in without:
-            _collect(value, field_named(descriptor, key), (f"f:{key}",), paths)
+        _collect(value, shape.under(key), (f"f:{key}",), paths)
     return frozenset(path for path in paths if path not in _NOT_MANAGED and path[:2] not in _NOT_MANAGED)
 
 
-def _collect(value: Any, found: Found, path: Path, paths: set[Path]) -> None:
-    if isinstance(value, dict) and not is_atomic(found):
-        message = message_of(found)
+def _collect(value: Any, shape: Shape, path: Path, paths: set[Path]) -> None:
+    if isinstance(value, dict) and not shape.is_atomic:
         if not value:
             paths.add(path)
         for key, inner in value.items():
-            _collect(inner, field_named(message, key), (*path, f"f:{key}"), paths)
+            _collect(inner, shape.under(key), (*path, f"f:{key}"), paths)
         return
     if isinstance(value, list):
-        keys = keys_of(found)
-        if keys:
+        if shape.keys:
             for item in value:
                 if isinstance(item, dict):
-                    place = (*path, step_of(item, keys))
+                    place = (*path, step_of(item, shape))
                     paths.add(place)
                     for key, inner in item.items():
-                        _collect(inner, field_named(message_of(found), key), (*place, f"f:{key}"), paths)
+                        _collect(inner, shape.under(key), (*place, f"f:{key}"), paths)
             if value:
                 return
-        elif is_set(found):
+        elif shape.is_set:
             paths.update((*path, f"v:{json.dumps(item)}") for item in value)
             if value:
                 return
     paths.add(path)
 
 
-def is_atomic(found: Found) -> bool:
-    """Whether a field is one thing, whatever is in it."""
-    if found is None:
-        return False
-    where = found[0], found[1].name
-    message = found[1].message_type
-    return where in _ATOMIC_FIELDS or (message is not None and message.name in _ATOMIC_MESSAGES)
-
-
-def message_of(found: Found) -> Descriptor | None:
-    """The message that a field, or each item of it, is; None for maps and for what has no fields."""
-    return None if found is None or map_entry(found[1]) is not None else found[1].message_type
-
-
-def keys_of(found: Found) -> tuple[str, ...]:
-    """The keys by which the items of a list are told apart; none: it is no such list."""
-    if found is None or is_atomic(found):
-        return ()
-    where = found[0], found[1].name
-    several = _SEVERAL_KEYS.get(where)
-    if several is not None:
-        return several
-    key = merge_key(*where)
-    return (key,) if key is not None else ()
-
-
-def is_set(found: Found) -> bool:
-    """Whether a list of values is a set."""
-    return found is not None and merges_values(found[0], found[1].name)
-
-
-def step_of(item: dict[str, Any], keys: tuple[str, ...]) -> str:
-    """The step to an item: k:{"name":"main"}."""
-    chosen = {key: item.get(key, _DEFAULTS.get(key)) for key in sorted(keys)}
+def step_of(item: dict[str, Any], shape: Shape) -> str:
+    """The step to an item of a list of that shape: k:{"name":"main"}."""
+    chosen = {key: item.get(key, shape.default_of(key)) for key in sorted(shape.keys)}
     return f"k:{json.dumps(chosen, separators=(',', ':'), sort_keys=True)}"
 
 
