@@ -11,10 +11,10 @@ no pod are nobody's. Pure.
 
 from __future__ import annotations
 
-import random
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from cluster.api.errors import BadRequest, Unavailable
 from cluster.kubernetes.paths import MAX_PATH, parts_of
@@ -85,8 +85,14 @@ def port_of(pod: core.Pod, wanted: str) -> int:
     return next(declared, DEFAULT_PORT)
 
 
+class Dice(Protocol):
+    """What `endpoint_of` needs of a random.Random."""
+
+    def choice(self, seq: Sequence[tuple[str, int]], /) -> tuple[str, int]: ...
+
+
 def endpoint_of(
-    service: core.Service, endpoints: core.Endpoints | None, wanted: str, rng: random.Random
+    service: core.Service, endpoints: core.Endpoints | None, wanted: str, dice: Dice
 ) -> tuple[str, int]:
     """One of the ready pods behind a service, and the port there. Raises Unavailable."""
     name = service.metadata.name
@@ -105,7 +111,7 @@ def endpoint_of(
     ]
     if not ready:
         raise Unavailable(f'no endpoints available for service "{name}"')
-    return rng.choice(ready)
+    return dice.choice(ready)
 
 
 def forwarded(headers: Iterable[tuple[str, str]], host: str, path: str, origin: str) -> list[tuple[str, str]]:
