@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import socket
 import ssl
@@ -43,6 +44,7 @@ from cluster.kubernetes.sharing import Hub
 from cluster.kubernetes.statuses import Refused, code_of, failure, retry_after_s
 from cluster.kubernetes.tables import Tables
 from cluster.kubernetes.watching import Watching
+from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.account_tokens import Account
 from cluster.rpc.identity import Identity
 
@@ -60,6 +62,8 @@ MAX_STREAMS = 500
 WRITE_TIMEOUT_S = 30.0
 KEEPALIVE_S = 75.0
 """How long a connection may be idle, the head of a request half sent included."""
+READY_S = 1.0
+"""How long it is known whether there is a master."""
 BODY_S = 60.0
 """For a body to arrive."""
 FIRST_CATALOG_S = 5.0
@@ -133,6 +137,8 @@ class KubernetesServer:
         self._watching: set[Watching] = set()
         self._hub = Hub(clock)
         self._tasks = Tasks("kubernetes")
+        self._not_ready = ""
+        self._ready_until_s = -math.inf
         self._stopping = asyncio.Event()
         self._runner: web.ServerRunner | None = None
 
@@ -192,7 +198,7 @@ class KubernetesServer:
             wanted = proxied.wanted_of(request.rel_url.raw_path)
             parts = parts_of(wanted.prefix if wanted is not None else request.rel_url.raw_path)
             if parts and parts[0] in routing.HEALTH:
-                return web.Response(text="ok")
+                return await self._health(parts[0])
             transport = request.transport
             certificate = transport.get_extra_info("peercert") if transport is not None else None
             who = self._authentication.who(certificate, request.headers.get("Authorization", ""))
@@ -254,6 +260,22 @@ class KubernetesServer:
             now = catalog.by_path.get((row.group, row.version, row.plural))
             if now is None or now.custom is None or now.custom.tag != row.custom.tag:
                 watching.close_soon()
+
+    async def _health(self, word: str) -> web.Response:
+        """Whether it lives; asked for readyz, whether it can serve, which it cannot without a master. That is found out
+        once in READY_S at most: anybody may ask."""
+        if word != "readyz":
+            return web.Response(text="ok")
+        if self._clock.monotonic() >= self._ready_until_s:
+            try:
+                await self._own.list(core.CustomResourceDefinition, limit=1, timeout_s=2.0)
+                self._not_ready = ""
+            except ApiError as error:
+                self._not_ready = error.message
+            self._ready_until_s = self._clock.monotonic() + READY_S
+        if self._not_ready:
+            return web.Response(text=f"[-]master failed: {self._not_ready}\nreadyz check failed\n", status=500)
+        return web.Response(text="ok")
 
     def _about(self, request: web.BaseRequest, parts: list[str], catalog: Catalog) -> web.Response | None:
         """Discovery and the like; None if the path is about objects."""

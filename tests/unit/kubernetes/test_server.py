@@ -85,6 +85,23 @@ async def test_health_is_anybodys_to_ask(api: Api) -> None:
         assert (reply.code, reply.body) == (200, "ok")
 
 
+async def test_it_is_not_ready_without_a_master(
+    api: Api, cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.kubernetes.server.READY_S", 0.0)
+    cluster.fail_next(Unavailable("no master is there"))
+    reply = await api.get("/readyz")
+    assert (reply.code, reply.body) == (500, "[-]master failed: no master is there\nreadyz check failed\n")
+    assert (await api.get("/readyz")).code == 200
+
+
+async def test_that_is_found_out_once_in_a_while(api: Api, cluster: MemoryCluster) -> None:
+    assert (await api.get("/readyz")).code == 200
+    cluster.fail_next(Unavailable("no master is there"))
+    assert (await api.get("/readyz")).code == 200, "nobody asks the master again so soon"
+    assert (await api.get(f"{PODS}/web")).code == 503
+
+
 async def test_what_the_master_refuses_is_a_status(api: Api, cluster: MemoryCluster) -> None:
     for error, code, reason in (
         (Forbidden("no"), 403, "Forbidden"),
