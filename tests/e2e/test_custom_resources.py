@@ -673,6 +673,9 @@ def test_nonsense_that_is_made_of_its_own_document(
 ) -> None:
     pytest.importorskip("schemathesis")
     pid = cluster.pid("kubernetes")
+    widgets.expect("apply -f one.yaml", "created")
+    # So that it comes to what there is, and not only to names that there are not.
+    (tmp_path / "schemathesis.toml").write_text('[parameters]\nnamespace = "default"\nname = "one"\n')
     result = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{raw.server}/openapi/v3/apis/example.com/v1"),

@@ -46,7 +46,9 @@ def log_of(cluster: Cluster) -> str:
     return (cluster.directory / "log" / "kubernetes.log").read_text()
 
 
-@pytest.mark.parametrize(("group", "operations"), [("api/v1", 70), ("apis/policy/v1", 8)])
+@pytest.mark.parametrize(
+    ("group", "operations"), [("api/v1", 70), ("apis/policy/v1", 8), ("apis/apiextensions.k8s.io/v1", 7)]
+)
 def test_nonsense_that_is_made_of_its_own_document(
     cluster: Cluster, token: tuple[str, str], tmp_path: Path, group: str, operations: int
 ) -> None:

@@ -255,6 +255,34 @@ async def test_a_watch_of_a_kind_ends_with_it(widgets: Api) -> None:
     assert (await widgets.get("/apis/example.com")).code == 404
 
 
+async def test_a_watch_ends_when_the_definition_changes_and_not_while_it_goes(widgets: Api) -> None:
+    await create(widgets)
+    async with widgets.stream(f"{WIDGETS}?watch=1", headers=TABLE) as response:
+        (first,) = await lines(response, 1)
+        assert len(first["object"]["columnDefinitions"]) == 6
+        going = established(version("v1"), version("v1beta1", storage=False, deprecated=True), number=50)
+        going.metadata.deletionTimestamp.seconds = 1
+        widgets.cluster.put(going)
+        reading = asyncio.ensure_future(response.content.readline())
+        await create_refused(widgets)
+        assert not reading.done(), "what becomes of the last objects is told"
+        narrow = established(version("v1", additionalPrinterColumns=[]), number=51)
+        widgets.cluster.put(narrow)
+        async with asyncio.timeout(10):
+            assert await reading == b""
+    table = (await widgets.get(WIDGETS, headers=TABLE)).body
+    assert [each["name"] for each in table["columnDefinitions"]] == ["Name", "Age"]
+
+
+async def create_refused(api: Api) -> None:
+    """Returns when nothing new is taken."""
+    for _ in range(500):
+        if (await create(api, "late")).code == 405:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("new objects are taken all the time")
+
+
 async def test_a_definition_that_is_posted_is_served_when_it_is_answered(api: Api) -> None:
     posted = definition()
     posted["status"] = {"conditions": [{"type": "Established", "status": "True"}]}
