@@ -4,11 +4,12 @@ Manifests that people have say more than Podium does: `hostNetwork`, `imagePullS
 commands refuse them; Kubernetes' REST API takes them, warns, and shows them again to whoever reads the object there, so
 that nothing is lost on the way from one tool to the next. They stand in an annotation, as JSON, by their paths:
 
-    podium.dev/not-carried-out: {"spec.containers[0].imagePullPolicy":"Always","spec.hostNetwork":true}
+    podium.dev/not-carried-out: {"spec.containers[name=\"main\"].imagePullPolicy":"Always","spec.hostNetwork":true}
 
-So they are there for everyone to see, and whoever removes a container, or changes the order, loses no more than what
-was put aside for it: a path that leads nowhere is passed over. What asks for nothing (`hostNetwork: false`) is kept as
-well, but is not worth a warning. Pure.
+So they are there for everyone to see. The items of a list that have a key (`list_keys.py`) are told apart by it, others
+by their index; so whoever removes a container, or changes the order, without knowing of this, takes away no more than
+what was put aside for it: a path that leads nowhere is passed over. What asks for nothing (`hostNetwork: false`) is
+kept as well, but is not worth a warning. Pure.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias, cast
+
+from google.protobuf.descriptor import Descriptor
 
 from cluster.api.errors import Invalid
 from cluster.api.json import object_to_json
 from cluster.api.json_parse import NOT_CARRIED_OUT
 from cluster.api.kinds import AnyObject
+from cluster.api.list_keys import Found, field_named, merge_key, message_of
 from cluster.pb.v1 import core_pb2 as core
 
 ANNOTATION = "podium.dev/not-carried-out"
@@ -30,7 +34,9 @@ MAX_BYTES = 64 * 1024
 """Of what is put aside for one object."""
 
 _STATUS = "status."
-_STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
+_Step: TypeAlias = str | int | tuple[str, Any]
+"""A field's name; an item's index, or its key with what that is."""
+_STEP = re.compile(r'\.?([^.\[\]]+)|\[(\d+)\]|\[(\w+)=("(?:[^"\\]|\\.)*"|-?\d+)\]')
 _SERVER_OWNED = ("metadata.selfLink", "metadata.clusterName")
 """Kubernetes' server writes these itself; a client that sends them back asks for nothing."""
 _QUIET: dict[str, tuple[Any, ...]] = {
@@ -61,7 +67,9 @@ def keep(obj: AnyObject, found: Iterable[tuple[str, Any]], before: Mapping[str, 
     not of what was there `before`, as `kept` says. Raises Invalid if it is too much.
     """
     known = before or {}
-    fields = {path: value for path, value in found if path not in _SERVER_OWNED}
+    given = {path: value for path, value in found if path not in _SERVER_OWNED}
+    by_key = _by_key(obj, given)
+    fields = {by_key[path]: value for path, value in given.items()}
     if not fields:
         if ANNOTATION in obj.metadata.annotations:
             del obj.metadata.annotations[ANNOTATION]
@@ -69,9 +77,36 @@ def keep(obj: AnyObject, found: Iterable[tuple[str, Any]], before: Mapping[str, 
     _put(obj, fields)
     return [
         f"{path}: {NOT_CARRIED_OUT}"
-        for path, value in fields.items()
-        if not _asks_for_nothing(path, value) and known.get(path) != value
+        for path, value in given.items()
+        if not _asks_for_nothing(path, value) and known.get(by_key[path]) != value
     ]
+
+
+def _by_key(obj: AnyObject, paths: Iterable[str]) -> dict[str, str]:
+    """For each path, in which items have their index: the same, in which those that have a key are named by it."""
+    found = {path: path for path in paths}
+    data: Any = None
+    for path in found:
+        if "[" in path:
+            data = data or object_to_json(obj)
+            found[path] = _keyed(path, data, cast(Descriptor, obj.DESCRIPTOR))
+    return found
+
+
+def _keyed(path: str, data: Any, descriptor: Descriptor) -> str:
+    text, place, message, field = "", data, cast("Descriptor | None", descriptor), cast(Found, None)
+    for name, index, *_ in _STEP.findall(path):
+        if name:
+            text += f".{name}" if text else name
+            field = field_named(message, name)
+            message = message_of(field)
+            place = place.get(name) if isinstance(place, dict) else None
+            continue
+        place = place[int(index)] if isinstance(place, list) and int(index) < len(place) else None
+        key = merge_key(field[0], field[1].name) if field is not None else None
+        value = place.get(key) if key is not None and isinstance(place, dict) else None
+        text += f"[{key}={json.dumps(value)}]" if isinstance(value, str | int) else f"[{index}]"
+    return text
 
 
 def _put(obj: AnyObject, fields: Mapping[str, Any]) -> None:
@@ -128,15 +163,17 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def _place(data: dict[str, Any], path: str, value: Any) -> None:
-    steps: list[str | int] = [int(index) if index else name for name, index in _STEP.findall(path)]
+    steps: list[_Step] = [
+        name or (int(index) if index else (key, json.loads(value))) for name, index, key, value in _STEP.findall(path)
+    ]
     if not steps or not isinstance(steps[-1], str):
         return
     place: Any = data
     for step, following in pairwise(steps):
-        if isinstance(step, int):
-            if not isinstance(place, list) or step >= len(place):
+        if not isinstance(step, str):
+            place = _item(place, step)
+            if place is None:
                 return
-            place = place[step]
         elif not isinstance(place, dict):
             return
         elif step in place:
@@ -147,6 +184,16 @@ def _place(data: dict[str, Any], path: str, value: Any) -> None:
             return
     if isinstance(place, dict):
         place.setdefault(steps[-1], value)
+
+
+def _item(items: Any, step: int | tuple[str, Any]) -> Any:
+    """An item of a list, by its index or by its key; None: there is none."""
+    if not isinstance(items, list):
+        return None
+    if isinstance(step, int):
+        return items[step] if step < len(items) else None
+    key, value = step
+    return next((item for item in items if isinstance(item, dict) and item.get(key) == value), None)
 
 
 def _asks_for_nothing(path: str, value: Any) -> bool:

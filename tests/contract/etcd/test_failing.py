@@ -147,7 +147,7 @@ async def test_nobody_is_there(key: bytes) -> None:
             client.range(key, timeout_s=0.5),
             client.status(timeout_s=0.5),
         ):
-            with pytest.raises(Unreachable, match=r"127\.0\.0\.1:1: connection refused; 127\.0\.0\.2:1: connection"):
+            with pytest.raises(Unreachable, match=r"(127\.0\.0\.[12]:1: connection refused(; )?){2}"):
                 await call
     finally:
         await client.close()

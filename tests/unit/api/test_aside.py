@@ -10,6 +10,7 @@ import pytest
 from cluster.api import aside
 from cluster.api.errors import Invalid
 from cluster.api.json import object_to_json, read_object
+from cluster.pb.v1 import core_pb2 as core
 
 POD: dict[str, Any] = {
     "apiVersion": "v1",
@@ -76,6 +77,48 @@ def test_a_path_that_leads_nowhere_is_passed_over() -> None:
     assert data["spec"]["hostNetwork"] is True
 
 
+def test_who_does_not_know_of_it_may_change_the_order_of_items() -> None:
+    obj, _ = stored(POD)
+    assert 'spec.containers[name="two"].imagePullPolicy' in aside.kept(obj)
+    first, second = core.Container(), core.Container()
+    first.CopyFrom(obj.spec.containers[0])
+    second.CopyFrom(obj.spec.containers[1])
+    del obj.spec.containers[:]
+    obj.spec.containers.extend([second, core.Container(name="new", image="y"), first])
+    data = object_to_json(obj)
+    aside.restore(data)
+    assert data["spec"]["containers"] == [
+        POD["spec"]["containers"][1],
+        {"name": "new", "image": "y"},
+        {"name": "one", "image": "x"},
+    ]
+
+
+def test_keys_are_numbers_and_texts_of_all_sorts() -> None:
+    path = '/a]"\\b'
+    data = copy.deepcopy(POD)
+    data["spec"]["containers"][0]["volumeMounts"] = [
+        {"name": "v", "mountPath": "/first"},
+        {"name": "w", "mountPath": path, "mountPropagation": "None"},
+    ]
+    obj, _ = stored(data)
+    del obj.spec.containers[0].volumeMounts[0]
+    back = object_to_json(obj)
+    aside.restore(back)
+    assert back["spec"]["containers"][0]["volumeMounts"] == [data["spec"]["containers"][0]["volumeMounts"][1]]
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}
+    read = read_object(service).object
+    aside.keep(read, [("spec.ports[0].something", 1)])
+    assert list(aside.kept(read)) == ["spec.ports[port=80].something"]
+
+
+def test_what_was_put_aside_by_index_is_found_too() -> None:
+    data = copy.deepcopy(POD)
+    data["metadata"]["annotations"] = {aside.ANNOTATION: '{"spec.containers[0].imagePullPolicy":"Never"}'}
+    aside.restore(data)
+    assert data["spec"]["containers"][0]["imagePullPolicy"] == "Never"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -88,6 +131,8 @@ def test_a_path_that_leads_nowhere_is_passed_over() -> None:
         '{"spec.containers.x":1}',
         '{"metadata.name.x":1}',
         '{"a[9].b":1}',
+        '{"a[b=9].b":1}',
+        '{"spec.containers[name=9].b":1}',
         "[",
     ],
 )
