@@ -91,9 +91,7 @@ class Dice(Protocol):
     def choice(self, seq: Sequence[tuple[str, int]], /) -> tuple[str, int]: ...
 
 
-def endpoint_of(
-    service: core.Service, endpoints: core.Endpoints | None, wanted: str, dice: Dice
-) -> tuple[str, int]:
+def endpoint_of(service: core.Service, endpoints: core.Endpoints | None, wanted: str, dice: Dice) -> tuple[str, int]:
     """One of the ready pods behind a service, and the port there. Raises Unavailable."""
     name = service.metadata.name
     if wanted.isascii() and wanted.isdecimal():
