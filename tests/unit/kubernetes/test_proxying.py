@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from cluster.api.errors import BadRequest, Forbidden
-from cluster.kubernetes.server import tls_context
+from cluster.kubernetes.listener import tls_context
 from cluster.pb.v1 import core_pb2 as core
 from tests.kit.memory_client import MemoryCluster
 from tests.unit.kubernetes.conftest import Api, pod

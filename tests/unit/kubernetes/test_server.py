@@ -237,7 +237,7 @@ async def test_who_waits_to_be_told_to_go_on_is_told(api: Api) -> None:
 
 
 async def test_a_body_that_does_not_come(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.kubernetes.server.BODY_S", 0.05)
+    monkeypatch.setattr("cluster.kubernetes.incoming.BODY_S", 0.05)
     for pieces in (
         [HEAD + b"Content-Length: 99\r\n\r\n{"],
         [HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n", b"no size of a chunk\r\n"],

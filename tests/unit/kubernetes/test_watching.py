@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from cluster.api.errors import Forbidden
-from cluster.kubernetes import server, watching
+from cluster.kubernetes import outgoing, watching
 from cluster.pb.v1 import core_pb2 as core
 from tests.kit.memory_client import MemoryCluster
 from tests.unit.kubernetes.conftest import Api, pod
@@ -178,7 +178,7 @@ async def test_a_reader_that_takes_nothing_is_cut_off(api: Api, cluster: MemoryC
 async def test_a_reader_whose_connection_takes_nothing_for_long_is_cut_off(
     api: Api, cluster: MemoryCluster, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(server, "WRITE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(outgoing, "WRITE_TIMEOUT_S", 0.05)
     async with api.stream(f"{PODS}?watch=1") as response:
         cluster.put(pod("a"))
         await events(response, 1)
