@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
 import ssl
 from collections.abc import Callable
@@ -37,12 +36,12 @@ from cluster.kubernetes.listener import listener
 from cluster.kubernetes.negotiation import JSON, PLAIN, PROTOBUF, Accepted, Form, negotiate
 from cluster.kubernetes.outgoing import Patience, document, headers_of, refusal, values
 from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
+from cluster.kubernetes.readiness import Readiness
 from cluster.kubernetes.resources import BY_KIND
 from cluster.kubernetes.sharing import Hub
 from cluster.kubernetes.statuses import Refused
 from cluster.kubernetes.tables import Tables
 from cluster.kubernetes.watching import Watching
-from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.account_tokens import Account
 from cluster.rpc.identity import Identity
 
@@ -59,8 +58,6 @@ MAX_STREAMS = 500
 """Logs that are followed and commands that run."""
 KEEPALIVE_S = 75.0
 """How long a connection may be idle, the head of a request half sent included."""
-READY_S = 1.0
-"""How long it is known whether there is a master."""
 FIRST_CATALOG_S = 5.0
 """How long a request waits, in the beginning, for what users have defined."""
 MAX_CLIENTS = 256
@@ -112,8 +109,7 @@ class KubernetesServer:
         self._watching: set[Watching] = set()
         self._hub = Hub(clock)
         self._tasks = Tasks("kubernetes")
-        self._not_ready = ""
-        self._ready_until_s = -math.inf
+        self._ready = Readiness(own, clock)
         self._stopping = asyncio.Event()
         self._runner: web.ServerRunner | None = None
 
@@ -235,19 +231,9 @@ class KubernetesServer:
                 watching.close_soon()
 
     async def _health(self, word: str) -> web.Response:
-        """Whether it lives; asked for readyz, whether it can serve, which it cannot without a master. That is found out
-        once in READY_S at most: anybody may ask."""
-        if word != "readyz":
-            return web.Response(text="ok")
-        if self._clock.monotonic() >= self._ready_until_s:
-            try:
-                await self._own.list(core.CustomResourceDefinition, limit=1, timeout_s=2.0)
-                self._not_ready = ""
-            except ApiError as error:
-                self._not_ready = error.message
-            self._ready_until_s = self._clock.monotonic() + READY_S
-        if self._not_ready:
-            return web.Response(text=f"[-]master failed: {self._not_ready}\nreadyz check failed\n", status=500)
+        """Whether it lives; asked for readyz, whether it can serve."""
+        if word == "readyz" and (problem := await self._ready.problem()):
+            return web.Response(text=f"[-]master failed: {problem}\nreadyz check failed\n", status=500)
         return web.Response(text="ok")
 
     def _about(self, request: web.BaseRequest, parts: list[str], catalog: Catalog) -> web.Response | None:

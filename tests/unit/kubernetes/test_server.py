@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import ssl
 from pathlib import Path
+from typing import Any, cast
 
 import aiohttp
 import pytest
 
 from cluster.api.errors import Forbidden, Overloaded, StoreRewound, Unavailable
+from cluster.kubernetes.readiness import Readiness
 from cluster.rpc.identity import Identity, issue, make_ca
 from cluster.rpc.tokens import issue_token
+from tests.kit.clock import VirtualClock
 from tests.kit.memory_client import MemoryCluster
 from tests.unit.kubernetes.conftest import Api, manifest, pod
 
@@ -88,7 +91,7 @@ async def test_health_is_anybodys_to_ask(api: Api) -> None:
 async def test_it_is_not_ready_without_a_master(
     api: Api, cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.kubernetes.server.READY_S", 0.0)
+    monkeypatch.setattr("cluster.kubernetes.readiness.KNOWN_S", 0.0)
     cluster.fail_next(Unavailable("no master is there"))
     reply = await api.get("/readyz")
     assert (reply.code, reply.body) == (500, "[-]master failed: no master is there\nreadyz check failed\n")
@@ -100,6 +103,21 @@ async def test_that_is_found_out_once_in_a_while(api: Api, cluster: MemoryCluste
     cluster.fail_next(Unavailable("no master is there"))
     assert (await api.get("/readyz")).code == 200, "nobody asks the master again so soon"
     assert (await api.get(f"{PODS}/web")).code == 503
+
+
+async def test_and_once_for_all_who_ask_meanwhile(cluster: MemoryCluster) -> None:
+    own, asked = cluster.client("kubernetes"), 0
+
+    class Slow:
+        async def list(self, *args: Any, **options: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            await asyncio.sleep(0)
+            return await own.list(*args, **options)
+
+    ready = Readiness(cast(Any, Slow()), VirtualClock())
+    assert await asyncio.gather(*(ready.problem() for _ in range(50))) == [""] * 50
+    assert asked == 1
 
 
 async def test_what_the_master_refuses_is_a_status(api: Api, cluster: MemoryCluster) -> None:
