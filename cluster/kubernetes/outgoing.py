@@ -32,18 +32,25 @@ class Patience:
         self._since_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self) -> None:
-        """A write begins."""
+    async def write(self, response: web.StreamResponse, piece: bytes) -> None:
+        """Raises ConnectionError if the reader takes nothing, or has gone."""
+        self._begin()
+        await response.write(piece)
+        self._since_s = None
+
+    async def finish(self, response: web.StreamResponse) -> None:
+        """That was all. Raises the same."""
+        self._begin()
+        await response.write_eof()
+        self.end()
+
+    def _begin(self) -> None:
         self._since_s = self._loop.time()
         if self._timer is None:
             self._timer = self._loop.call_at(self._since_s + WRITE_TIMEOUT_S, self._look)
 
-    def done(self) -> None:
-        """It has been taken."""
-        self._since_s = None
-
     def end(self) -> None:
-        """There is nothing more to write."""
+        """There is nothing more to write. Twice is fine."""
         if self._timer is not None:
             self._timer.cancel()
 

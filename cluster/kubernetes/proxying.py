@@ -24,6 +24,7 @@ from cluster.api.errors import ApiError, BadRequest, NotFound, Unavailable
 from cluster.client.agent_client import NodeAgentClient
 from cluster.kubernetes import proxied, spdy_exec
 from cluster.kubernetes.call import Call
+from cluster.kubernetes.outgoing import Patience
 from cluster.kubernetes.paths import Target
 from cluster.kubernetes.pod_streams import agent_of
 from cluster.kubernetes.resources import BY_KIND
@@ -35,7 +36,7 @@ MAX_WAITING = 16
 MAX_HEAD = 64 * 1024
 """Of the head of a pod's answer, in bytes."""
 PATIENCE_S = 30.0
-"""How long a pod or a caller may take nothing that is sent to it."""
+"""How long a pod may take nothing that is sent to it."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _DETAIL = 200
 
@@ -131,6 +132,7 @@ class _Exchange:
         await self.line.send(http.send(self._head()))
         tasks = Tasks("proxied request", on_crash=lambda task, error: None)
         sending = tasks.spawn(self._send_body(http), name="its body")
+        patience = Patience(self.request)
         try:
             response: web.StreamResponse | None = None
             while True:
@@ -141,13 +143,14 @@ class _Exchange:
                 elif isinstance(event, h11.Response):
                     response = await self._begin(event)
                 elif isinstance(event, h11.Data) and response is not None:
-                    await self._write(response, bytes(event.data))
+                    await patience.write(response, bytes(event.data))
                 elif isinstance(event, h11.EndOfMessage) and response is not None:
-                    await response.write_eof()
+                    await patience.finish(response)
                     if not sending.done() and self.request.transport is not None:
                         response.force_close()  # what it still sends is nobody's
                     return response
         finally:
+            patience.end()
             await tasks.cancel_all()
 
     def _head(self) -> h11.Request:
@@ -204,15 +207,6 @@ class _Exchange:
             response.enable_chunked_encoding()
         await response.prepare(self.request)
         return response
-
-    async def _write(self, response: web.StreamResponse, piece: bytes) -> None:
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                await response.write(piece)
-        except TimeoutError:
-            if self.request.transport is not None:
-                self.request.transport.abort()
-            raise ConnectionAbortedError("the caller takes nothing") from None
 
     async def _switch(self, head: h11.InformationalResponse, rest: bytes) -> None:
         """The pod has changed the protocol: what follows is between it and the caller. Never returns."""

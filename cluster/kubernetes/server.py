@@ -3,8 +3,8 @@
     async with: await server.start(); await server.run(); await server.stop()
 
 Limits: a body of 3 MiB, MAX_CALLS requests at a time and MAX_WATCHES watches; beyond them the answer is 429, and try
-again. A reader of a watch that takes nothing for WRITE_TIMEOUT_S is cut off. Whatever goes wrong is answered as a
-Status, never with a traceback; what should not go wrong is logged.
+again. A reader of a watch or of a list that takes nothing for a while is cut off (`outgoing.py`). Whatever goes wrong
+is answered as a Status, never with a traceback; what should not go wrong is logged.
 """
 
 from __future__ import annotations
@@ -343,10 +343,14 @@ class KubernetesServer:
             return web.Response(body=answer.body, status=answer.code, headers=headers)
         response = web.StreamResponse(status=answer.code, headers=headers)
         response.content_length = sum(map(len, answer.body))
-        await response.prepare(request)
-        for part in answer.body:
-            await response.write(part)
-        await response.write_eof()
+        patience = Patience(request)
+        try:
+            await response.prepare(request)
+            for part in answer.body:
+                await patience.write(response, part)
+            await patience.finish(response)
+        finally:
+            patience.end()
         return response
 
     async def _stream(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
@@ -408,10 +412,8 @@ class KubernetesServer:
             response.enable_chunked_encoding()
             await response.prepare(request)
             async for text in lines:
-                patience.begin()
-                await response.write(text)
-                patience.done()
-            await response.write_eof()
+                await patience.write(response, text)
+            await patience.finish(response)
         except ConnectionError:
             pass  # the reader has gone
         finally:

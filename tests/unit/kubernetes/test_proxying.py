@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from cluster.api.errors import BadRequest, Forbidden
+from cluster.kubernetes import outgoing
 from cluster.kubernetes.listener import tls_context
 from cluster.pb.v1 import core_pb2 as core
 from tests.kit.memory_client import MemoryCluster
@@ -176,6 +177,16 @@ async def test_a_reader_who_goes_ends_the_connection(api: Api, backend: Agent) -
     async with asyncio.timeout(10):
         while not backend.closed:
             await asyncio.sleep(0.01)
+
+
+async def test_a_reader_who_takes_nothing_is_cut_off(api: Api, backend: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outgoing, "WRITE_TIMEOUT_S", 0.05)
+    async with api.stream(f"{PROXY}/endless") as response:
+        assert len(await response.content.readexactly(1_000_000)) == 1_000_000
+        response.content._protocol.transport.pause_reading()
+        async with asyncio.timeout(10):
+            while not backend.closed:
+                await asyncio.sleep(0.01)
 
 
 async def test_a_websocket(api: Api, backend: Agent) -> None:

@@ -120,6 +120,24 @@ async def test_and_once_for_all_who_ask_meanwhile(cluster: MemoryCluster) -> Non
     assert asked == 1
 
 
+async def test_a_reader_of_a_list_that_takes_nothing_is_cut_off(
+    api: Api, cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.kubernetes.outgoing.WRITE_TIMEOUT_S", 0.05)
+    for number in range(500):
+        large = pod(f"large-{number}")
+        large.metadata.annotations["x"] = "y" * 40_000
+        cluster.put(large)
+    async with api.stream(PODS) as response:
+        response.content._protocol.transport.pause_reading()
+        assert api.server._runner is not None
+        served = api.server._runner.server
+        assert served is not None
+        async with asyncio.timeout(10):
+            while served.connections:
+                await asyncio.sleep(0.01)
+
+
 async def test_what_the_master_refuses_is_a_status(api: Api, cluster: MemoryCluster) -> None:
     for error, code, reason in (
         (Forbidden("no"), 403, "Forbidden"),
