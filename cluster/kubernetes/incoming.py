@@ -26,6 +26,13 @@ def check_http(request: web.BaseRequest) -> None:
         raise Refused(501, "BadRequest", "of transfer encodings, only chunked is understood")
 
 
+async def let_go_on(request: web.BaseRequest) -> None:
+    """Tells a caller that waits for it that its body is wanted."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+
+
 async def read(request: web.BaseRequest) -> bytes:
     """The body. Raises Refused for one that is too large (413), packed (415) or too slow (408), and BadRequest for one
     that breaks off."""
@@ -34,9 +41,7 @@ async def read(request: web.BaseRequest) -> bytes:
         raise _too_large()
     if (packed := request.headers.get("Content-Encoding", "identity").lower()) != "identity":
         raise Refused(415, "UnsupportedMediaType", f'the body is packed ("{packed[:40]}"); send it as it is')
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
+    await let_go_on(request)
     parts, size = [], 0
     try:
         async with asyncio.timeout(BODY_S):

@@ -24,6 +24,7 @@ from cluster.api.errors import ApiError, BadRequest, NotFound, Unavailable
 from cluster.client.agent_client import NodeAgentClient
 from cluster.kubernetes import proxied, spdy_exec
 from cluster.kubernetes.call import Call
+from cluster.kubernetes.incoming import let_go_on
 from cluster.kubernetes.outgoing import Patience
 from cluster.kubernetes.paths import Target
 from cluster.kubernetes.pod_streams import agent_of
@@ -36,7 +37,7 @@ MAX_WAITING = 16
 MAX_HEAD = 64 * 1024
 """Of the head of a pod's answer, in bytes."""
 PATIENCE_S = 30.0
-"""How long a pod may take nothing that is sent to it."""
+"""How long a pod may take nothing that is sent to it, and how long it may take to be connected."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _DETAIL = 200
 
@@ -52,14 +53,24 @@ async def proxy(call: Call, wanted: proxied.Wanted, request: web.BaseRequest, rn
     try:
         line = _Line(agent, call, proxied.port_of(pod, port))
         async with aclosing(line):
-            await line.open()
-            carrier: Line = line
-            if wanted.tls:
-                carrier = tls = TlsLine(line)
-                await tls.open()
+            carrier = await _open(line, tls=wanted.tls)
             return await _Exchange(wanted, request, carrier, f"{pod.status.podIP}:{line.port}").run()
     finally:
         await agent.close()
+
+
+async def _open(line: _Line, *, tls: bool) -> Line:
+    """What is spoken on, when it can be. Raises Unavailable."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await line.open()
+            if not tls:
+                return line
+            secure = TlsLine(line)
+            await secure.open()
+            return secure
+    except TimeoutError:
+        raise Unavailable(f"error trying to reach service: no connection within {PATIENCE_S:g} s") from None
 
 
 async def _behind(call: Call, wanted: proxied.Wanted, rng: random.Random) -> tuple[str, int]:
@@ -171,6 +182,7 @@ class _Exchange:
 
     async def _send_body(self, http: h11.Connection) -> None:
         if self.request.body_exists:
+            await let_go_on(self.request)
             async for piece in self.request.content.iter_any():
                 await self.line.send(http.send(h11.Data(data=piece)))
         if end := http.send(h11.EndOfMessage()):

@@ -227,6 +227,27 @@ async def test_tls_where_there_is_none(api: Api, backend: Agent) -> None:
     assert reply.body["message"].startswith("error trying to reach service: ")
 
 
+async def test_a_pod_that_never_says_a_word_of_tls(api: Api, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.kubernetes.proxying.PATIENCE_S", 0.05)
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        agent.port = server.sockets[0].getsockname()[1]
+        reply = await api.get(f"{PROXY.replace('/web/', '/https:web:8443/')}/")
+    assert (reply.code, reply.body["message"]) == (
+        503,
+        "error trying to reach service: no connection within 0.05 s",
+    )
+
+
+async def test_who_waits_to_be_told_to_go_on_is_told(api: Api, backend: Agent) -> None:
+    async with api.session.post(f"https://{api.address}{PROXY}/", data=b"hello", expect100=True) as response:
+        assert (await response.json())["body"] == "hello"
+
+
 async def raw(agent: Agent, answer: bytes) -> asyncio.Server:
     """A pod that says just that."""
 
