@@ -31,7 +31,12 @@ from cluster.pb.v1 import core_pb2 as core
 FEW_BYTES = 64 * 1024
 """Of a larger object, only the first problem is told: to find all of a million would take a while."""
 MAX_PATTERN_BYTES = 4096
+MAX_INSTRUCTIONS = 200_000
+"""Of RE2, in all patterns of a schema together: a definition must not hold up the one writer, and to compile a pattern
+takes a third of a microsecond for each. A usual one has fifty."""
 _PATTERN_MEMORY_BYTES = 1 << 20
+_REFUSED_INSTRUCTIONS = 1_000
+"""What a pattern counts for that is none."""
 _SAME = (
     "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "multipleOf", "enum",
     "required", "uniqueItems",
@@ -44,11 +49,12 @@ Matcher = Callable[[str], bool]
 class Rules:
     """A schema that is compiled."""
 
-    def __init__(self, schema: Schema) -> None:
-        """Raises ValueError if the schema makes no sense to the libraries (a pattern that does not parse)."""
+    def __init__(self, schema: Schema, patterns: Patterns | None = None) -> None:
+        """`patterns`: of the schema that this one is a part of, if it is. Raises ValueError if the schema makes no
+        sense to the libraries (a pattern that does not parse)."""
         import jsonschema_rs
 
-        translation = _Translation()
+        translation = _Translation(patterns or Patterns())
         translated = translation.translate(schema)
         self._schema = schema
         self._asks_more = any(
@@ -132,27 +138,52 @@ _WHY = {
 _OF_ALTERNATIVES = ("not", "anyOf", "oneOf", "allOf")
 
 
-def pattern(text: str) -> Matcher:
-    """What a pattern asks of a text. Raises ValueError if it is none, or costs too much."""
-    import re2
+class Patterns:
+    """The patterns of one schema, each compiled once; all together not larger than MAX_INSTRUCTIONS."""
 
-    if len(text.encode()) > MAX_PATTERN_BYTES:
-        raise ValueError(f"a pattern of more than {MAX_PATTERN_BYTES} bytes")
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = _PATTERN_MEMORY_BYTES
-    try:
-        compiled = re2.compile(text, options)
-    except re2.error as error:
-        why = error.args[0] if error.args else ""
-        raise ValueError(why.decode(errors="replace") if isinstance(why, bytes) else str(why)) from error
-    return lambda value: compiled.search(value) is not None
+    def __init__(self) -> None:
+        self._known: dict[str, Matcher | str] = {}
+        """What came of each, or why it was refused."""
+        self._left = MAX_INSTRUCTIONS
+
+    def compile(self, text: str) -> Matcher:
+        """What a pattern asks of a text. Raises ValueError if it is none, or costs too much."""
+        found = self._known.get(text)
+        if found is None:
+            try:
+                found = self._compile(text)
+            except ValueError as error:
+                found = str(error)
+            self._known[text] = found
+        if isinstance(found, str):
+            raise ValueError(found)
+        return found
+
+    def _compile(self, text: str) -> Matcher:
+        import re2
+
+        if len(text.encode()) > MAX_PATTERN_BYTES:
+            raise ValueError(f"a pattern of more than {MAX_PATTERN_BYTES} bytes")
+        if self._left < 0:
+            raise ValueError(f"the patterns of the schema have more than {MAX_INSTRUCTIONS} instructions once compiled")
+        options = re2.Options()
+        options.log_errors = False
+        options.max_mem = _PATTERN_MEMORY_BYTES
+        try:
+            compiled = re2.compile(text, options)
+        except re2.error as error:
+            self._left -= _REFUSED_INSTRUCTIONS
+            why = error.args[0] if error.args else ""
+            raise ValueError(why.decode(errors="replace") if isinstance(why, bytes) else str(why)) from error
+        self._left -= compiled.programsize
+        return lambda value: compiled.search(value) is not None
 
 
 class _Translation:
     """One schema on its way to the library; remembers the patterns and formats that it met."""
 
-    def __init__(self) -> None:
+    def __init__(self, compiled: Patterns) -> None:
+        self._compiled = compiled
         self.patterns: dict[str, str] = {}
         """By the format that stands in their place."""
         self.matchers: dict[str, Matcher] = {}
@@ -162,7 +193,10 @@ class _Translation:
     def translate(self, schema: Schema) -> dict[str, Any]:
         nullable = bool(schema.get("nullable"))
         out = {key: schema[key] for key in _SAME if schema.get(key) is not None}
-        self._types(schema, out, nullable)
+        if schema.get(INT_OR_STRING):
+            out["type"] = ["integer", "string"]
+        elif schema.get("type"):
+            out["type"] = schema["type"]
         _bounds(schema, out)
         also: list[dict[str, Any]] = []
         if schema.get("pattern"):
@@ -196,18 +230,11 @@ class _Translation:
             return out
         return {"if": _NULL, "then": {"enum": schema["enum"]} if schema.get("enum") is not None else True, "else": out}
 
-    @staticmethod
-    def _types(schema: Schema, out: dict[str, Any], nullable: bool) -> None:
-        if schema.get(INT_OR_STRING):
-            out["type"] = ["integer", "string"]
-        elif schema.get("type"):
-            out["type"] = schema["type"]
-
     def _pattern(self, text: str) -> str:
         name = self._seen.get(text)
         if name is None:
             name = self._seen[text] = f"pattern {len(self._seen)}"
-            self.patterns[name], self.matchers[name] = text, pattern(text)
+            self.patterns[name], self.matchers[name] = text, self._compiled.compile(text)
         return name
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from cluster.api.json_parse import describe
 from cluster.api.problems import Report
-from cluster.api.schema_rules import Rules, pattern
+from cluster.api.schema_rules import Patterns, Rules
 from cluster.api.structural import (
     EMBEDDED,
     INT_OR_STRING,
@@ -119,13 +119,15 @@ def validate_schema(report: Report, path: str, schema: Any) -> None:
         report.invalid(f"{path}.type", schema["type"], "must be object at the root")
     if schema.get("nullable"):
         report.forbidden(f"{path}.nullable", "nullable cannot be true at the root")
+    patterns = Patterns()
+    _patterns(report, path, schema, patterns)
     _structural(report, path, schema, _TO_ROOT)
     _metadata(report, path, schema)
     if len(report.errors) == before:
-        _defaults(report, path, schema, is_root=True)
+        _defaults(report, path, schema, patterns, is_root=True)
     if len(report.errors) == before:
         try:
-            Rules(schema)
+            Rules(schema, patterns)
         except ValueError as error:
             report.invalid(path, "schema", f"it cannot be compiled: {error}")
 
@@ -177,6 +179,18 @@ def _shape(report: Report, path: str, schema: Any) -> None:
             report.invalid(f"{path}.{key}", describe(value), f"must be {known[1]}")
     for where, inner in _inside(schema, path):
         _shape(report, where, inner)
+
+
+def _patterns(report: Report, path: str, schema: Schema, patterns: Patterns) -> None:
+    """Each pattern is one, wherever it stands."""
+    if schema.get("pattern"):
+        try:
+            patterns.compile(schema["pattern"])
+        except ValueError as error:
+            why = f"must be a valid regular expression, but isn't: {error}"
+            report.invalid(f"{path}.pattern", schema["pattern"], why)
+    for where, inner in _inside(schema, path):
+        _patterns(report, where, inner, patterns)
 
 
 def _structural(report: Report, path: str, schema: Schema, level: str) -> None:
@@ -250,12 +264,6 @@ def _keywords(report: Report, path: str, schema: Schema) -> None:
         report.forbidden(f"{path}.additionalProperties", "additionalProperties cannot be set to false")
     elif others is not None and schema.get("properties"):
         report.forbidden(f"{path}.additionalProperties", "additionalProperties and properties are mutual exclusive")
-    if schema.get("pattern"):
-        try:
-            pattern(schema["pattern"])
-        except ValueError as error:
-            why = f"must be a valid regular expression, but isn't: {error}"
-            report.invalid(f"{path}.pattern", schema["pattern"], why)
     if schema.get("multipleOf") is not None and schema["multipleOf"] <= 0:
         report.invalid(f"{path}.multipleOf", schema["multipleOf"], "must be greater than 0")
     for key in ("maxLength", "minLength", "maxItems", "minItems", "maxProperties", "minProperties"):
@@ -352,7 +360,7 @@ def _metadata(report: Report, path: str, schema: Schema) -> None:
         report.forbidden(f"{where}.default", "must not be set in top-level metadata")
 
 
-def _defaults(report: Report, path: str, schema: Schema, *, is_root: bool) -> None:
+def _defaults(report: Report, path: str, schema: Schema, patterns: Patterns, *, is_root: bool) -> None:
     """Each default is one that the schema would take."""
     if is_root and "default" in schema:
         report.forbidden(f"{path}.default", "must not be set at the root")
@@ -364,10 +372,10 @@ def _defaults(report: Report, path: str, schema: Schema, *, is_root: bool) -> No
         elif wanted is None and not schema.get("nullable"):
             report.invalid(f"{path}.default", "null", "must not be null where null is not allowed")
         else:
-            for problem in Rules(schema).problems(kept):
+            for problem in Rules(schema, patterns).problems(kept):
                 report.add(
                     f"{path}.default{'.' if problem.path else ''}{problem.path}", problem.message, problem.reason
                 )
     for where, inner in _inside(schema, path):
         if isinstance(inner, dict) and not where[len(path) :].startswith((".allOf", ".anyOf", ".oneOf", ".not")):
-            _defaults(report, where, inner, is_root=False)
+            _defaults(report, where, inner, patterns, is_root=False)

@@ -11,7 +11,8 @@ The subset that has a meaning for columns and paths of subresources:
     ..name                                a field at any depth
     [?(@.type=="Ready")]                  items for which that holds: == != < <= > >=, or that have it: [?(@.type)]
 
-Whatever it is given, `find` does not fail; what it visits is bounded by the size of the data. Pure.
+Whatever it is given, `find` does not fail; what it visits is bounded by the size of the data. `parse` takes time as the
+length of the path. Pure.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ MAX_FOUND = 10_000
 _NAME = re.compile(r"(?:\\.|[^.\[\]\\'\"(){}\s])+")
 _QUOTED = re.compile(r"\s*(?:'((?:\\.|[^'\\])*)'|\"((?:\\.|[^\"\\])*)\")\s*")
 _INDEX = re.compile(r"\s*(-?\d{1,9})\s*")
-_SLICE = re.compile(r"\s*(-?\d{1,9})?\s*:\s*(-?\d{1,9})?\s*")
-_FILTER = re.compile(r"\s*\?\s*\(\s*@(.*?)\s*(?:(==|!=|<=|>=|<|>)\s*(.+?))?\s*\)\s*", re.DOTALL)
+_SLICE = re.compile(r"\s*(?:(-?\d{1,9})\s*)?:\s*(?:(-?\d{1,9})\s*)?")
+_OPERATOR = re.compile(r"==|!=|<=|>=|<|>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +144,33 @@ def _bracket(inside: str) -> tuple[Step, str | None]:
         return _item(int(index[1])), None
     if (bounds := _SLICE.fullmatch(inside)) is not None:
         return _items(slice(*(int(each) if each else None for each in bounds.groups()))), None
-    if (condition := _FILTER.fullmatch(inside)) is not None:
-        return _filter(condition[1], condition[2], condition[3]), None
+    if (condition := _condition(inside)) is not None:
+        return _filter(*condition), None
     raise ValueError(f'"[{inside[:40]}]" is not understood')
+
+
+def _condition(inside: str) -> tuple[str, str | None, str | None] | None:
+    """The path, the operator and what it is compared with, of `?(@.type=="Ready")`; None: that is no filter.
+
+    By hand: a regular expression for it takes half a minute for a path that is full of spaces.
+    """
+    text = inside.strip()
+    if not text.startswith("?"):
+        return None
+    text = text[1:].lstrip()
+    if not (text.startswith("(") and text.endswith(")")):
+        return None
+    text = text[1:-1].strip()
+    if not text.startswith("@"):
+        return None
+    at = 1
+    while at < len(text):
+        if text[at] == "[":  # a filter of its own, or a name in quotes
+            at = _closing(text, at)
+        elif (operator := _OPERATOR.match(text, at)) is not None:
+            return text[1:at].strip(), operator[0], text[operator.end() :].strip()
+        at += 1
+    return text[1:].strip(), None, None
 
 
 def _field(name: str) -> Step:
@@ -185,7 +210,7 @@ def _descendants(value: Any) -> Iterable[Any]:
 
 
 def _filter(path: str, operator: str | None, operand: str | None) -> Step:
-    wanted_path = parse(path) if path.strip() else None
+    wanted_path = parse(path) if path else None
     wanted = _literal(operand) if operand is not None else None
 
     def holds(item: Any) -> bool:

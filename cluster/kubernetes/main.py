@@ -18,7 +18,8 @@ from cluster.client.agent_client import NodeAgentClient
 from cluster.client.grpc_client import GrpcClusterClient
 from cluster.config.addresses import masters_argument
 from cluster.kubernetes.authentication import Authentication
-from cluster.kubernetes.server import KubernetesServer, tls_context
+from cluster.kubernetes.listener import tls_context
+from cluster.kubernetes.server import KubernetesServer
 from cluster.rpc.account_tokens import AccountTokens
 from cluster.rpc.identity import Credentials, CredentialsError
 from cluster.rpc.tokens import TokenChecker

@@ -24,6 +24,8 @@ from cluster.api.errors import ApiError, BadRequest, NotFound, Unavailable
 from cluster.client.agent_client import NodeAgentClient
 from cluster.kubernetes import proxied, spdy_exec
 from cluster.kubernetes.call import Call
+from cluster.kubernetes.incoming import let_go_on
+from cluster.kubernetes.outgoing import Patience
 from cluster.kubernetes.paths import Target
 from cluster.kubernetes.pod_streams import agent_of
 from cluster.kubernetes.resources import BY_KIND
@@ -35,7 +37,7 @@ MAX_WAITING = 16
 MAX_HEAD = 64 * 1024
 """Of the head of a pod's answer, in bytes."""
 PATIENCE_S = 30.0
-"""How long a pod or a caller may take nothing that is sent to it."""
+"""How long a pod may take nothing that is sent to it, and how long it may take to be connected."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _DETAIL = 200
 
@@ -51,14 +53,24 @@ async def proxy(call: Call, wanted: proxied.Wanted, request: web.BaseRequest, rn
     try:
         line = _Line(agent, call, proxied.port_of(pod, port))
         async with aclosing(line):
-            await line.open()
-            carrier: Line = line
-            if wanted.tls:
-                carrier = tls = TlsLine(line)
-                await tls.open()
+            carrier = await _open(line, tls=wanted.tls)
             return await _Exchange(wanted, request, carrier, f"{pod.status.podIP}:{line.port}").run()
     finally:
         await agent.close()
+
+
+async def _open(line: _Line, *, tls: bool) -> Line:
+    """What is spoken on, when it can be. Raises Unavailable."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await line.open()
+            if not tls:
+                return line
+            secure = TlsLine(line)
+            await secure.open()
+            return secure
+    except TimeoutError:
+        raise Unavailable(f"error trying to reach service: no connection within {PATIENCE_S:g} s") from None
 
 
 async def _behind(call: Call, wanted: proxied.Wanted, rng: random.Random) -> tuple[str, int]:
@@ -131,6 +143,7 @@ class _Exchange:
         await self.line.send(http.send(self._head()))
         tasks = Tasks("proxied request", on_crash=lambda task, error: None)
         sending = tasks.spawn(self._send_body(http), name="its body")
+        patience = Patience(self.request)
         try:
             response: web.StreamResponse | None = None
             while True:
@@ -141,13 +154,14 @@ class _Exchange:
                 elif isinstance(event, h11.Response):
                     response = await self._begin(event)
                 elif isinstance(event, h11.Data) and response is not None:
-                    await self._write(response, bytes(event.data))
+                    await patience.write(response, bytes(event.data))
                 elif isinstance(event, h11.EndOfMessage) and response is not None:
-                    await response.write_eof()
+                    await patience.finish(response)
                     if not sending.done() and self.request.transport is not None:
                         response.force_close()  # what it still sends is nobody's
                     return response
         finally:
+            patience.end()
             await tasks.cancel_all()
 
     def _head(self) -> h11.Request:
@@ -168,6 +182,7 @@ class _Exchange:
 
     async def _send_body(self, http: h11.Connection) -> None:
         if self.request.body_exists:
+            await let_go_on(self.request)
             async for piece in self.request.content.iter_any():
                 await self.line.send(http.send(h11.Data(data=piece)))
         if end := http.send(h11.EndOfMessage()):
@@ -204,15 +219,6 @@ class _Exchange:
             response.enable_chunked_encoding()
         await response.prepare(self.request)
         return response
-
-    async def _write(self, response: web.StreamResponse, piece: bytes) -> None:
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                await response.write(piece)
-        except TimeoutError:
-            if self.request.transport is not None:
-                self.request.transport.abort()
-            raise ConnectionAbortedError("the caller takes nothing") from None
 
     async def _switch(self, head: h11.InformationalResponse, rest: bytes) -> None:
         """The pod has changed the protocol: what follows is between it and the caller. Never returns."""

@@ -3,48 +3,45 @@
     async with: await server.start(); await server.run(); await server.stop()
 
 Limits: a body of 3 MiB, MAX_CALLS requests at a time and MAX_WATCHES watches; beyond them the answer is 429, and try
-again. A reader of a watch that takes nothing for WRITE_TIMEOUT_S is cut off. Whatever goes wrong is answered as a
-Status, never with a traceback; what should not go wrong is logged.
+again. A reader of a watch or of a list that takes nothing for a while is cut off (`outgoing.py`). Whatever goes wrong
+is answered as a Status, never with a traceback; what should not go wrong is logged.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
-import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
-from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
-from multidict import MultiDict
 
 from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
-from cluster.api.errors import ApiError, BadRequest, Internal, NotFound, Overloaded, Unavailable
+from cluster.api.errors import ApiError, Internal, NotFound, Overloaded, Unavailable
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
 from cluster.kubernetes import derived, pod_streams, port_forwarding, proxied, proxying, query, reviews, routing
 from cluster.kubernetes.authentication import Accounts, Authentication, refuse_impersonation
-from cluster.kubernetes.bodies import MAX_BYTES
-from cluster.kubernetes.call import TIMEOUT_S, Call, encoded
+from cluster.kubernetes.call import TIMEOUT_S, Call
 from cluster.kubernetes.catalog import OWN, Catalog
 from cluster.kubernetes.discovery import Other
 from cluster.kubernetes.encoding import Encoder
+from cluster.kubernetes.incoming import check_http, parameters_of, read
 from cluster.kubernetes.keeper import Keeper
-from cluster.kubernetes.negotiation import JSON, PLAIN, PROTOBUF, Accepted, Form, negotiate, prefers_protobuf
+from cluster.kubernetes.listener import listener
+from cluster.kubernetes.negotiation import JSON, PLAIN, PROTOBUF, Accepted, Form, negotiate
+from cluster.kubernetes.outgoing import Patience, document, headers_of, refusal, values
 from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
-from cluster.kubernetes.resources import BY_KIND, Resource
+from cluster.kubernetes.readiness import Readiness
+from cluster.kubernetes.resources import BY_KIND
 from cluster.kubernetes.sharing import Hub
-from cluster.kubernetes.statuses import Refused, code_of, failure, retry_after_s
+from cluster.kubernetes.statuses import Refused
 from cluster.kubernetes.tables import Tables
 from cluster.kubernetes.watching import Watching
-from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.account_tokens import Account
 from cluster.rpc.identity import Identity
 
@@ -59,44 +56,19 @@ MAX_CALLS = 600
 MAX_WATCHES = 5_000
 MAX_STREAMS = 500
 """Logs that are followed and commands that run."""
-WRITE_TIMEOUT_S = 30.0
 KEEPALIVE_S = 75.0
 """How long a connection may be idle, the head of a request half sent included."""
-READY_S = 1.0
-"""How long it is known whether there is a master."""
-BODY_S = 60.0
-"""For a body to arrive."""
 FIRST_CATALOG_S = 5.0
 """How long a request waits, in the beginning, for what users have defined."""
 MAX_CLIENTS = 256
 """Callers whose connection to the master is kept."""
 _STOP_S = 2.0
-_KEEPALIVE = (
-    ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
-    ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 30),
-    ((socket.IPPROTO_TCP, socket.TCP_KEEPINTVL), 10),
-    ((socket.IPPROTO_TCP, socket.TCP_KEEPCNT), 3),
-)
-"""Of connections; accepted ones have what the listening one has. A watcher that was cut off is gone after a minute."""
-
 Connect = Callable[[Identity], ClusterClient]
 """Makes a client that calls with the rights of an identity."""
 Reach = Callable[[Identity, str], NodeAgentClient]
 """Makes one of the node agent at an address, with such rights."""
 NOT_JSON = ("log", "exec", "attach", "portforward")
 """Subresources whose answers are not: the header Accept does not matter."""
-
-
-def tls_context(directory: Path) -> ssl.SSLContext:
-    """For a server with that certificate, whose clients may show one of the same authority. HTTP/1.1 only: upgrades and
-    watches need it. Raises OSError, ssl.SSLError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(directory / "tls.crt", directory / "tls.key")
-    context.load_verify_locations(directory / "ca.crt")
-    context.verify_mode = ssl.CERT_OPTIONAL
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 class KubernetesServer:
@@ -137,8 +109,7 @@ class KubernetesServer:
         self._watching: set[Watching] = set()
         self._hub = Hub(clock)
         self._tasks = Tasks("kubernetes")
-        self._not_ready = ""
-        self._ready_until_s = -math.inf
+        self._ready = Readiness(own, clock)
         self._stopping = asyncio.Event()
         self._runner: web.ServerRunner | None = None
 
@@ -165,7 +136,7 @@ class KubernetesServer:
         )
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_STOP_S)
         await self._runner.setup()
-        site = web.SockSite(self._runner, _listener(host, int(port)), ssl_context=self._tls, backlog=512)
+        site = web.SockSite(self._runner, listener(host, int(port)), ssl_context=self._tls, backlog=512)
         await site.start()
         bound = self._runner.addresses[0]
         self._on_bound(f"{bound[0]}:{bound[1]}")
@@ -193,7 +164,7 @@ class KubernetesServer:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         target: Target | None = None
         try:
-            _check_http(request)
+            check_http(request)
             # What comes after /proxy is for a pod to read.
             wanted = proxied.wanted_of(request.rel_url.raw_path)
             parts = parts_of(wanted.prefix if wanted is not None else request.rel_url.raw_path)
@@ -229,16 +200,14 @@ class KubernetesServer:
         except NoSuchPath:
             return web.Response(text="404 page not found\n", status=404)
         except ApiError as error:
-            return _refusal(error, target, request)
+            return refusal(error, target, request)
         except (asyncio.CancelledError, ConnectionError):
             raise
         except web.HTTPException as error:
-            return _refusal(Refused(error.status, "BadRequest", error.reason), target, request)
+            return refusal(Refused(error.status, "BadRequest", error.reason), target, request)
         except Exception:
             _log.exception("%s %s failed", request.method, request.rel_url.raw_path[:200])
-            return _refusal(
-                Internal("an internal error; the log of the process kubernetes tells more"), target, request
-            )
+            return refusal(Internal("an internal error; the log of the process kubernetes tells more"), target, request)
 
     async def _first_catalog(self, parts: list[str]) -> Catalog:
         """The catalog, of which it is not yet known whether users have defined anything: what Podium has itself is
@@ -262,19 +231,9 @@ class KubernetesServer:
                 watching.close_soon()
 
     async def _health(self, word: str) -> web.Response:
-        """Whether it lives; asked for readyz, whether it can serve, which it cannot without a master. That is found out
-        once in READY_S at most: anybody may ask."""
-        if word != "readyz":
-            return web.Response(text="ok")
-        if self._clock.monotonic() >= self._ready_until_s:
-            try:
-                await self._own.list(core.CustomResourceDefinition, limit=1, timeout_s=2.0)
-                self._not_ready = ""
-            except ApiError as error:
-                self._not_ready = error.message
-            self._ready_until_s = self._clock.monotonic() + READY_S
-        if self._not_ready:
-            return web.Response(text=f"[-]master failed: {self._not_ready}\nreadyz check failed\n", status=500)
+        """Whether it lives; asked for readyz, whether it can serve."""
+        if word == "readyz" and (problem := await self._ready.problem()):
+            return web.Response(text=f"[-]master failed: {problem}\nreadyz check failed\n", status=500)
         return web.Response(text="ok")
 
     def _about(self, request: web.BaseRequest, parts: list[str], catalog: Catalog) -> web.Response | None:
@@ -296,16 +255,16 @@ class KubernetesServer:
         """What somebody asks about itself."""
         if request.method != "POST":
             raise routing.not_allowed(request.method)
-        body = await _read(request)
+        body = await read(request)
         media = request.headers.get("Content-Type", "")
         answered = reviews.read(review, reviews.Who(identity.kind, str(identity)), catalog, media, body)
-        return _document(request, answered, 201)
+        return document(request, answered, 201)
 
     async def _derived(
         self, request: web.BaseRequest, row: Other, namespace: str, name: str, identity: Identity
     ) -> web.Response:
         """What is made of other things when it is asked for."""
-        if request.method != "GET" or query.flag(_query(request), "watch"):
+        if request.method != "GET" or query.flag(parameters_of(request), "watch"):
             raise routing.not_allowed("watch" if request.method == "GET" else request.method)
         accepted = negotiate(request.headers.get("Accept", ""), protobuf=True)
         if self._calls >= MAX_CALLS:
@@ -319,7 +278,7 @@ class KubernetesServer:
                 namespace,
                 name,
             )
-            words = _query(request)
+            words = parameters_of(request)
             document = await derived.read(row, asked, words)
             if accepted.form is Form.TABLE:
                 document = derived.table(row, document, accepted, words.get("includeObject", ""), asked.now_s)
@@ -327,10 +286,10 @@ class KubernetesServer:
                 document = derived.metadata_only(document)
         finally:
             self._calls -= 1
-        return _values(document, is_protobuf=accepted.is_protobuf)
+        return values(document, is_protobuf=accepted.is_protobuf)
 
     async def _call(self, request: web.BaseRequest, target: Target, identity: Identity) -> Call:
-        words = _query(request)
+        words = parameters_of(request)
         headers = request.headers
         writes = request.method in ("POST", "PUT", "PATCH", "DELETE")
         return Call(
@@ -343,7 +302,7 @@ class KubernetesServer:
             self._clock.wall(),
             content_type=headers.get("Content-Type", ""),
             user_agent=headers.get("User-Agent", ""),
-            body=await _read(request) if writes else b"",
+            body=await read(request) if writes else b"",
             timeout_s=min(query.duration_s(words, "timeout") or TIMEOUT_S, 60.0),
             commands=tuple(request.rel_url.query.getall("command", ())),
             reach=lambda address: self._reach(identity, address),
@@ -379,15 +338,19 @@ class KubernetesServer:
             answer = await routing.answer(call, request.method)
         finally:
             self._calls -= 1
-        headers = _headers(call.accepted.media, answer.warnings, call.target.resource)
+        headers = headers_of(call.accepted.media, answer.warnings, call.target.resource)
         if isinstance(answer.body, bytes):
             return web.Response(body=answer.body, status=answer.code, headers=headers)
         response = web.StreamResponse(status=answer.code, headers=headers)
         response.content_length = sum(map(len, answer.body))
-        await response.prepare(request)
-        for part in answer.body:
-            await response.write(part)
-        await response.write_eof()
+        patience = Patience(request)
+        try:
+            await response.prepare(request)
+            for part in answer.body:
+                await patience.write(response, part)
+            await patience.finish(response)
+        finally:
+            patience.end()
         return response
 
     async def _stream(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
@@ -429,7 +392,7 @@ class KubernetesServer:
         try:
             return await proxying.proxy(call, wanted, request, self._rng)
         except ApiError as error:
-            return _refusal(error, call.target, request)
+            return refusal(error, call.target, request)
         finally:
             self._streams -= 1
 
@@ -441,18 +404,16 @@ class KubernetesServer:
         watching = Watching(call, self._hub, self._clock, self._rng)
         self._watching.add(watching)
         lines = watching.lines()
-        patience = _Patience(request)
+        patience = Patience(request)
         try:
             await anext(lines)
             media = f"{PROTOBUF};stream=watch" if call.accepted.is_protobuf else JSON
-            response = web.StreamResponse(headers=_headers(media, [], call.target.resource))
+            response = web.StreamResponse(headers=headers_of(media, [], call.target.resource))
             response.enable_chunked_encoding()
             await response.prepare(request)
             async for text in lines:
-                patience.begin()
-                await response.write(text)
-                patience.done()
-            await response.write_eof()
+                await patience.write(response, text)
+            await patience.finish(response)
         except ConnectionError:
             pass  # the reader has gone
         finally:
@@ -460,150 +421,3 @@ class KubernetesServer:
             self._watching.discard(watching)
             await lines.aclose()
         return response
-
-
-class _Patience:
-    """Cuts off a reader that takes nothing: what it has not taken is not to be kept for it.
-
-    A timer for each write would take longer than most writes do. So there is one while something is written now and
-    then, which looks whether the write of that moment began long ago.
-    """
-
-    def __init__(self, request: web.BaseRequest) -> None:
-        self._request = request
-        self._loop = asyncio.get_running_loop()
-        self._since_s: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    def begin(self) -> None:
-        """A write begins."""
-        self._since_s = self._loop.time()
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._since_s + WRITE_TIMEOUT_S, self._look)
-
-    def done(self) -> None:
-        """It has been taken."""
-        self._since_s = None
-
-    def end(self) -> None:
-        """There is nothing more to write."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _look(self) -> None:
-        self._timer = None
-        if self._since_s is None:
-            return
-        if self._loop.time() < self._since_s + WRITE_TIMEOUT_S:
-            self._timer = self._loop.call_at(self._since_s + WRITE_TIMEOUT_S, self._look)
-        elif self._request.transport is not None:
-            self._request.transport.abort()
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    """A bound socket, whose connections notice when the other end has vanished without a word. Raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        for option, value in _KEEPALIVE:
-            listener.setsockopt(*option, value)
-        listener.bind((host.strip("[]"), port))
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _check_http(request: web.BaseRequest) -> None:
-    """What the parser lets through, and this server does not understand. Raises Refused."""
-    if request.version not in (HttpVersion10, HttpVersion11):
-        raise Refused(505, "BadRequest", "HTTP/1.1 is spoken here")
-    if request.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
-        raise Refused(501, "BadRequest", "of transfer encodings, only chunked is understood")
-
-
-async def _read(request: web.BaseRequest) -> bytes:
-    """The body. Raises Refused for one that is too large (413), packed (415) or too slow (408), and BadRequest for one
-    that breaks off."""
-    length = request.content_length
-    if length is not None and length > MAX_BYTES:
-        raise _too_large()
-    if (packed := request.headers.get("Content-Encoding", "identity").lower()) != "identity":
-        raise Refused(415, "UnsupportedMediaType", f'the body is packed ("{packed[:40]}"); send it as it is')
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
-    parts, size = [], 0
-    try:
-        async with asyncio.timeout(BODY_S):
-            async for part in request.content.iter_any():
-                size += len(part)
-                if size > MAX_BYTES:
-                    raise _too_large()
-                parts.append(part)
-    except TimeoutError:
-        raise Refused(408, "Timeout", f"the body did not arrive within {BODY_S:.0f} s") from None
-    except (HttpProcessingError, RequestPayloadError) as error:
-        raise BadRequest(f"the body cannot be read: {str(error)[:200]}") from error
-    return b"".join(parts)
-
-
-def _too_large() -> Refused:
-    return Refused(413, "RequestEntityTooLarge", f"Request entity too large: limit is {MAX_BYTES}")
-
-
-def _query(request: web.BaseRequest) -> Mapping[str, str]:
-    """The parameters; selectors that are given several times must all hold. Raises BadRequest."""
-    found: dict[str, str] = {}
-    parameters: Any = request.rel_url.query
-    for key, value in parameters.items():
-        if "\0" in value:
-            raise BadRequest("a parameter holds a zero byte")
-        found[key] = f"{found[key]},{value}" if key in found and key.endswith("Selector") and value else value
-    return found
-
-
-def _headers(media: str, warnings: Iterable[str], row: Resource | None) -> MultiDict[str]:
-    """Of an answer about objects of that kind: what is to be said of the answer, and of the kind."""
-    headers: MultiDict[str] = MultiDict()
-    headers["Content-Type"] = media
-    headers["Vary"] = "Accept"
-    always = [row.custom.warning] if row is not None and row.custom is not None and row.custom.warning else []
-    for warning in (*always, *warnings):
-        headers.add("Warning", f'299 - "{_quoted(warning)}"')
-    return headers
-
-
-def _quoted(text: str) -> str:
-    """Text that may stand in quotes in a header."""
-    clean = "".join(char if char.isprintable() and char.isascii() else "?" for char in text[:500])
-    return clean.replace("\\", "\\\\").replace('"', '\\"')
-
-
-def _document(
-    request: web.BaseRequest,
-    data: dict[str, Any],
-    status: int = 200,
-    *,
-    whole: bool = True,
-    row: Resource | None = None,
-) -> web.Response:
-    """What is no object of the table and has no other form than JSON and protobuf. Not `whole`: an error."""
-    is_protobuf = prefers_protobuf(request.headers.get("Accept", ""), whole=whole)
-    return _values(data, status, is_protobuf=is_protobuf, row=row)
-
-
-def _values(data: dict[str, Any], status: int = 200, *, is_protobuf: bool, row: Resource | None = None) -> web.Response:
-    headers = _headers(PROTOBUF if is_protobuf else JSON, [], row)
-    return web.Response(body=encoded(data, is_protobuf=is_protobuf), status=status, headers=headers)
-
-
-def _refusal(error: ApiError, target: Target | None, request: web.BaseRequest) -> web.Response:
-    row = target.resource if target is not None else None
-    response = _document(request, failure(error, target), code_of(error), whole=False, row=row)
-    if seconds := retry_after_s(error):
-        response.headers["Retry-After"] = str(seconds)
-    if error.code == 401:
-        response.headers["WWW-Authenticate"] = 'Bearer realm="podium"'
-    return response

@@ -88,9 +88,12 @@ class Watching:
 
     def heard(self, news: Sequence[News]) -> None:
         """See Reader."""
+        if self._overflowed:
+            return
         self._waiting.extend(news)
         if self._begun and len(self._waiting) > MAX_WAITING:
             self._overflowed = True
+            self._waiting.clear()  # it is all the same now, and the reader may not be heard of for a while
 
     def wake(self) -> None:
         """See Reader."""

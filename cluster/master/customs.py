@@ -94,14 +94,14 @@ class Definition:
 
 
 class Customs:
-    """Carries definitions out; remembers what it compiled of each: at most one entry for each definition there is."""
+    """Carries definitions out; remembers what it compiled of each that there is, or was when it last took one in."""
 
     def __init__(self) -> None:
         self._known: dict[str, Definition] = {}
 
     def definition(self, reader: Reader, resource: str) -> Definition:
         """The definition of that name. Raises NotFound."""
-        version = reader.get(Key("CustomResourceDefinition", "", resource))
+        version = reader.get(_key_of(resource))
         if version is None:
             self._known.pop(resource, None)
             raise NotFound(
@@ -111,6 +111,8 @@ class Customs:
         known = self._known.get(resource)
         if known is None or known.version.revision != version.revision or known.version.data != version.data:
             known = self._known[resource] = Definition(version)
+            for gone in [name for name in self._known if reader.get(_key_of(name)) is None]:
+                del self._known[gone]
         return known
 
     def key(self, reader: Reader, namespace: str, name: str) -> Key:
@@ -199,6 +201,10 @@ class Customs:
         if obj.kind and obj.kind != kind:
             raise BadRequest(f'the kind "{obj.kind:.80}" is not that of {obj.resource}: {kind}')
         obj.kind = kind
+
+
+def _key_of(resource: str) -> Key:
+    return Key("CustomResourceDefinition", "", resource)
 
 
 def _read(obj: core.CustomObject) -> tuple[dict[str, Any], list[FieldError]]:

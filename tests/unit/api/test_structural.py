@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.api.schema_rules import FEW_BYTES, MAX_PATTERN_BYTES, Rules, pattern
+from cluster.api.schema_rules import FEW_BYTES, MAX_INSTRUCTIONS, MAX_PATTERN_BYTES, Patterns, Rules
 from cluster.api.structural import MAX_PRUNED, default, prune, subschemas
 from tests.kit.widgets import SCHEMA
 
@@ -364,7 +364,7 @@ def test_of_a_huge_object_the_first_problem_is_told_and_soon() -> None:
 @pytest.mark.parametrize("text", ["(a+)+$", "(a|a)*b", "(.*)*x", "^(([a-z])+.)+[A-Z]([a-z])+$"])
 def test_no_pattern_takes_longer_than_its_text_is_long(text: str) -> None:
     began = time.process_time()
-    assert not pattern(text)("a" * 200_000 + "!")
+    assert not Patterns().compile(text)("a" * 200_000 + "!")
     assert time.process_time() - began < 1.0
 
 
@@ -373,7 +373,21 @@ def test_no_pattern_takes_longer_than_its_text_is_long(text: str) -> None:
 )
 def test_patterns_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        pattern(text)
+        Patterns().compile(text)
+
+
+@pytest.mark.parametrize("text", [r"\pL{{20}}{}", r"(\pL|\pN|\pS){{20}}{}"])
+def test_the_patterns_of_a_schema_have_a_limit_together(text: str) -> None:
+    patterns, refused = Patterns(), 0
+    for number in range(2_000):  # without it, that takes the best part of a minute
+        try:
+            patterns.compile(text.format(number))
+        except ValueError as error:
+            refused += f"more than {MAX_INSTRUCTIONS} instructions" in str(error)
+    assert refused > 1_000
+    again = Patterns()
+    for _ in range(2_000):
+        again.compile(r"\pL{20}")  # one that stands in many places counts once
 
 
 def test_the_parts_of_a_schema() -> None:

@@ -15,8 +15,9 @@ import pytest
 from cluster.actor.clock import SystemClock
 from cluster.api.defaults import apply_defaults
 from cluster.kubernetes.authentication import Authentication
+from cluster.kubernetes.listener import tls_context
 from cluster.kubernetes.negotiation import PROTOBUF
-from cluster.kubernetes.server import KubernetesServer, tls_context
+from cluster.kubernetes.server import KubernetesServer
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.account_tokens import AccountTokens
 from cluster.rpc.identity import Credentials, Identity, issue, make_ca

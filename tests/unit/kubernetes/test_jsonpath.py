@@ -44,6 +44,11 @@ DATA: dict[str, Any] = {
         (".spec.ports[?(@.name)].port", [80]),
         ('.spec.hosts[?(@=="b")]', ["b"]),
         (".spec.ports[?(@.port==true)]", []),
+        ('.status.conditions[ ?( @.type == "Ready" ) ].status', ["True"]),
+        (".spec.hosts[ 1 : 2 ]", ["b"]),
+        ('[?(@.hosts[?(@=="b")])]', []),
+        (".*[?(@['port']==90)].port", []),
+        (".spec.*[?(@['port']==90)].port", [90]),
         ("..port", [80, 90]),
         (".nothing.at.all", []),
         (".spec.replicas.deeper", []),
@@ -65,6 +70,13 @@ def test_what_a_path_leads_to(path: str, found: list[Any]) -> None:
 def test_what_is_no_path(path: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         parse(path)
+
+
+@pytest.mark.parametrize("inside", ["?(@{}=={}x", "?(@{}{}x", "{}:{}x", "?(@{}=={}]", "{}{}x"])
+def test_a_path_full_of_spaces_is_refused_as_soon_as_any_other(inside: str) -> None:
+    spaces = " " * (MAX_LENGTH // 2 - 10)  # with backtracking, half a minute
+    with pytest.raises(ValueError, match=r"\w"):
+        parse(f".spec[{inside.format(spaces, spaces)}]")
 
 
 def test_a_path_of_fields_alone_says_which() -> None:

@@ -75,7 +75,7 @@ def test_the_port_of_a_pod() -> None:
     pod.spec.containers.add(name="b").ports.add(containerPort=8080)
     assert port_of(pod, "") == 8080
     assert port_of(pod, "99") == 99
-    for bad in ("0", "65536", "http", "-1", "9999999999"):
+    for bad in ("0", "65536", "http", "-1", "9999999999", "000000199999", "00000199999"):
         with pytest.raises(BadRequest, match="a port is a number"):
             port_of(pod, bad)
 
@@ -116,6 +116,7 @@ def test_only_ready_pods_of_the_namespace_are_behind_a_service() -> None:
     [
         ("", 'no endpoints available for service "web"'),
         ("nope", 'no endpoints available for service "web"'),
+        ("000080123", "no service port 000080123 found"),
         ("82", 'no service port 82 found for service "web"'),
     ],
 )

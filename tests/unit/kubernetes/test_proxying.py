@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 
 from cluster.api.errors import BadRequest, Forbidden
-from cluster.kubernetes.server import tls_context
+from cluster.kubernetes import outgoing
+from cluster.kubernetes.listener import tls_context
 from cluster.pb.v1 import core_pb2 as core
 from tests.kit.memory_client import MemoryCluster
 from tests.unit.kubernetes.conftest import Api, pod
@@ -178,6 +179,16 @@ async def test_a_reader_who_goes_ends_the_connection(api: Api, backend: Agent) -
             await asyncio.sleep(0.01)
 
 
+async def test_a_reader_who_takes_nothing_is_cut_off(api: Api, backend: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outgoing, "WRITE_TIMEOUT_S", 0.05)
+    async with api.stream(f"{PROXY}/endless") as response:
+        assert len(await response.content.readexactly(1_000_000)) == 1_000_000
+        response.content._protocol.transport.pause_reading()
+        async with asyncio.timeout(10):
+            while not backend.closed:
+                await asyncio.sleep(0.01)
+
+
 async def test_a_websocket(api: Api, backend: Agent) -> None:
     async with api.session.ws_connect(f"https://{api.address}{SERVICE}/socket") as socket:
         for word in ("one", "two"):
@@ -214,6 +225,27 @@ async def test_tls_where_there_is_none(api: Api, backend: Agent) -> None:
     reply = await api.get(f"{PROXY.replace('/web/', '/https:web:8443/')}/")
     assert (reply.code, reply.reason) == (503, "ServiceUnavailable"), reply.body
     assert reply.body["message"].startswith("error trying to reach service: ")
+
+
+async def test_a_pod_that_never_says_a_word_of_tls(api: Api, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.kubernetes.proxying.PATIENCE_S", 0.05)
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        agent.port = server.sockets[0].getsockname()[1]
+        reply = await api.get(f"{PROXY.replace('/web/', '/https:web:8443/')}/")
+    assert (reply.code, reply.body["message"]) == (
+        503,
+        "error trying to reach service: no connection within 0.05 s",
+    )
+
+
+async def test_who_waits_to_be_told_to_go_on_is_told(api: Api, backend: Agent) -> None:
+    async with api.session.post(f"https://{api.address}{PROXY}/", data=b"hello", expect100=True) as response:
+        assert (await response.json())["body"] == "hello"
 
 
 async def raw(agent: Agent, answer: bytes) -> asyncio.Server:

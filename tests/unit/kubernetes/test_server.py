@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import ssl
 from pathlib import Path
+from typing import Any, cast
 
 import aiohttp
 import pytest
 
 from cluster.api.errors import Forbidden, Overloaded, StoreRewound, Unavailable
+from cluster.kubernetes.readiness import Readiness
 from cluster.rpc.identity import Identity, issue, make_ca
 from cluster.rpc.tokens import issue_token
+from tests.kit.clock import VirtualClock
 from tests.kit.memory_client import MemoryCluster
 from tests.unit.kubernetes.conftest import Api, manifest, pod
 
@@ -88,7 +91,7 @@ async def test_health_is_anybodys_to_ask(api: Api) -> None:
 async def test_it_is_not_ready_without_a_master(
     api: Api, cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.kubernetes.server.READY_S", 0.0)
+    monkeypatch.setattr("cluster.kubernetes.readiness.KNOWN_S", 0.0)
     cluster.fail_next(Unavailable("no master is there"))
     reply = await api.get("/readyz")
     assert (reply.code, reply.body) == (500, "[-]master failed: no master is there\nreadyz check failed\n")
@@ -100,6 +103,39 @@ async def test_that_is_found_out_once_in_a_while(api: Api, cluster: MemoryCluste
     cluster.fail_next(Unavailable("no master is there"))
     assert (await api.get("/readyz")).code == 200, "nobody asks the master again so soon"
     assert (await api.get(f"{PODS}/web")).code == 503
+
+
+async def test_and_once_for_all_who_ask_meanwhile(cluster: MemoryCluster) -> None:
+    own, asked = cluster.client("kubernetes"), 0
+
+    class Slow:
+        async def list(self, *args: Any, **options: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            await asyncio.sleep(0)
+            return await own.list(*args, **options)
+
+    ready = Readiness(cast(Any, Slow()), VirtualClock())
+    assert await asyncio.gather(*(ready.problem() for _ in range(50))) == [""] * 50
+    assert asked == 1
+
+
+async def test_a_reader_of_a_list_that_takes_nothing_is_cut_off(
+    api: Api, cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.kubernetes.outgoing.WRITE_TIMEOUT_S", 0.05)
+    for number in range(500):
+        large = pod(f"large-{number}")
+        large.metadata.annotations["x"] = "y" * 40_000
+        cluster.put(large)
+    async with api.stream(PODS) as response:
+        response.content._protocol.transport.pause_reading()
+        assert api.server._runner is not None
+        served = api.server._runner.server
+        assert served is not None
+        async with asyncio.timeout(10):
+            while served.connections:
+                await asyncio.sleep(0.01)
 
 
 async def test_what_the_master_refuses_is_a_status(api: Api, cluster: MemoryCluster) -> None:
@@ -237,7 +273,7 @@ async def test_who_waits_to_be_told_to_go_on_is_told(api: Api) -> None:
 
 
 async def test_a_body_that_does_not_come(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.kubernetes.server.BODY_S", 0.05)
+    monkeypatch.setattr("cluster.kubernetes.incoming.BODY_S", 0.05)
     for pieces in (
         [HEAD + b"Content-Length: 99\r\n\r\n{"],
         [HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n", b"no size of a chunk\r\n"],

@@ -5,11 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import Any
+import random
+from typing import Any, cast
 
 from cluster.api.errors import Forbidden
-from cluster.kubernetes import server, watching
+from cluster.client.interface import EventType, WatchEvent
+from cluster.kubernetes import outgoing, watching
+from cluster.kubernetes.call import Call
+from cluster.kubernetes.catalog import OWN
+from cluster.kubernetes.encoding import Encoder
+from cluster.kubernetes.negotiation import PLAIN
+from cluster.kubernetes.paths import target_of
+from cluster.kubernetes.sharing import Hub, News
+from cluster.kubernetes.tables import Tables
 from cluster.pb.v1 import core_pb2 as core
+from tests.kit.clock import VirtualClock
 from tests.kit.memory_client import MemoryCluster
 from tests.unit.kubernetes.conftest import Api, pod
 
@@ -175,10 +185,24 @@ async def test_a_reader_that_takes_nothing_is_cut_off(api: Api, cluster: MemoryC
     assert not api.server.watches
 
 
+async def test_nothing_more_waits_for_a_reader_that_is_to_be_cut_off(monkeypatch: Any) -> None:
+    monkeypatch.setattr(watching, "MAX_WAITING", 2)
+    target = target_of(["api", "v1", "namespaces", "default", "pods"], OWN)
+    call = Call(target, {"resourceVersion": "1"}, PLAIN, cast(Any, None), Encoder(), Tables(Encoder()), 0.0)
+    clock = VirtualClock()
+    slow = watching.Watching(call, Hub(clock), clock, random.Random(1))
+    news = News(WatchEvent(EventType.ADDED, 2, pod("a")))
+    slow.heard([news, news])
+    assert len(slow._waiting) == 2
+    for _ in range(3):
+        slow.heard([news])
+        assert not slow._waiting
+
+
 async def test_a_reader_whose_connection_takes_nothing_for_long_is_cut_off(
     api: Api, cluster: MemoryCluster, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(server, "WRITE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(outgoing, "WRITE_TIMEOUT_S", 0.05)
     async with api.stream(f"{PODS}?watch=1") as response:
         cluster.put(pod("a"))
         await events(response, 1)

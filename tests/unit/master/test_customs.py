@@ -14,8 +14,9 @@ import pytest
 
 from cluster.api.errors import AlreadyExists, ApiError, BadRequest, Conflict, Forbidden, Internal, Invalid, NotFound
 from cluster.api.json import custom_from_json, object_to_json
-from cluster.api.meta import Key, custom_key
+from cluster.api.meta import Key, custom_key, key_of
 from cluster.client import operations as ops
+from cluster.master.customs import Customs
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
@@ -65,6 +66,15 @@ async def test_what_the_schema_does_not_take_is_refused_with_all_problems(rig: R
         ("spec.parts[1]", "FieldValueDuplicate"),
     }
     assert rig.find("CustomObject", f"{WIDGETS}/BLUE") is None
+
+
+async def test_what_was_compiled_of_definitions_that_are_gone_is_forgotten(rig: Rig) -> None:
+    customs = Customs()
+    for number in range(3):
+        made = await rig.create(definition(f"kinds{number}"))
+        customs.definition(rig.master.store, made.metadata.name)
+        await rig.write(ops.delete(key_of(made)))
+    assert len(customs._known) == 1
 
 
 async def test_without_its_definition_there_is_nothing(rig: Rig) -> None:

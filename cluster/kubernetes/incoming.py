@@ -1,0 +1,72 @@
+"""What a request brings, as HTTP has it: its parameters and its body, within limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
+
+from cluster.api.errors import BadRequest
+from cluster.kubernetes.bodies import MAX_BYTES
+from cluster.kubernetes.statuses import Refused
+
+BODY_S = 60.0
+"""For a body to arrive."""
+
+
+def check_http(request: web.BaseRequest) -> None:
+    """What the parser lets through, and this server does not understand. Raises Refused."""
+    if request.version not in (HttpVersion10, HttpVersion11):
+        raise Refused(505, "BadRequest", "HTTP/1.1 is spoken here")
+    if request.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+        raise Refused(501, "BadRequest", "of transfer encodings, only chunked is understood")
+
+
+async def let_go_on(request: web.BaseRequest) -> None:
+    """Tells a caller that waits for it that its body is wanted."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+
+
+async def read(request: web.BaseRequest) -> bytes:
+    """The body. Raises Refused for one that is too large (413), packed (415) or too slow (408), and BadRequest for one
+    that breaks off."""
+    length = request.content_length
+    if length is not None and length > MAX_BYTES:
+        raise _too_large()
+    if (packed := request.headers.get("Content-Encoding", "identity").lower()) != "identity":
+        raise Refused(415, "UnsupportedMediaType", f'the body is packed ("{packed[:40]}"); send it as it is')
+    await let_go_on(request)
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for part in request.content.iter_any():
+                size += len(part)
+                if size > MAX_BYTES:
+                    raise _too_large()
+                parts.append(part)
+    except TimeoutError:
+        raise Refused(408, "Timeout", f"the body did not arrive within {BODY_S:.0f} s") from None
+    except (HttpProcessingError, RequestPayloadError) as error:
+        raise BadRequest(f"the body cannot be read: {str(error)[:200]}") from error
+    return b"".join(parts)
+
+
+def _too_large() -> Refused:
+    return Refused(413, "RequestEntityTooLarge", f"Request entity too large: limit is {MAX_BYTES}")
+
+
+def parameters_of(request: web.BaseRequest) -> Mapping[str, str]:
+    """The parameters; selectors that are given several times must all hold. Raises BadRequest."""
+    found: dict[str, str] = {}
+    parameters: Any = request.rel_url.query
+    for key, value in parameters.items():
+        if "\0" in value:
+            raise BadRequest("a parameter holds a zero byte")
+        found[key] = f"{found[key]},{value}" if key in found and key.endswith("Selector") and value else value
+    return found

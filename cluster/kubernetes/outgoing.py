@@ -1,0 +1,109 @@
+"""Answers, as HTTP has them: documents, refusals, and the patience with readers who are slow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from aiohttp import web
+from multidict import MultiDict
+
+from cluster.api.errors import ApiError
+from cluster.kubernetes.call import encoded
+from cluster.kubernetes.negotiation import JSON, PROTOBUF, prefers_protobuf
+from cluster.kubernetes.paths import Target
+from cluster.kubernetes.resources import Resource
+from cluster.kubernetes.statuses import code_of, failure, retry_after_s
+
+WRITE_TIMEOUT_S = 30.0
+
+
+class Patience:
+    """Cuts off a reader that takes nothing: what it has not taken is not to be kept for it.
+
+    A timer for each write would take longer than most writes do. So there is one while something is written now and
+    then, which looks whether the write of that moment began long ago.
+    """
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+        self._loop = asyncio.get_running_loop()
+        self._since_s: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def write(self, response: web.StreamResponse, piece: bytes) -> None:
+        """Raises ConnectionError if the reader takes nothing, or has gone."""
+        self._begin()
+        await response.write(piece)
+        self._since_s = None
+
+    async def finish(self, response: web.StreamResponse) -> None:
+        """That was all. Raises the same."""
+        self._begin()
+        await response.write_eof()
+        self.end()
+
+    def _begin(self) -> None:
+        self._since_s = self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._since_s + WRITE_TIMEOUT_S, self._look)
+
+    def end(self) -> None:
+        """There is nothing more to write. Twice is fine."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._since_s is None:
+            return
+        if self._loop.time() < self._since_s + WRITE_TIMEOUT_S:
+            self._timer = self._loop.call_at(self._since_s + WRITE_TIMEOUT_S, self._look)
+        elif self._request.transport is not None:
+            self._request.transport.abort()
+
+
+def headers_of(media: str, warnings: Iterable[str], row: Resource | None) -> MultiDict[str]:
+    """Of an answer about objects of that kind: what is to be said of the answer, and of the kind."""
+    headers: MultiDict[str] = MultiDict()
+    headers["Content-Type"] = media
+    headers["Vary"] = "Accept"
+    always = [row.custom.warning] if row is not None and row.custom is not None and row.custom.warning else []
+    for warning in (*always, *warnings):
+        headers.add("Warning", f'299 - "{_quoted(warning)}"')
+    return headers
+
+
+def _quoted(text: str) -> str:
+    """Text that may stand in quotes in a header."""
+    clean = "".join(char if char.isprintable() and char.isascii() else "?" for char in text[:500])
+    return clean.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def document(
+    request: web.BaseRequest,
+    data: dict[str, Any],
+    status: int = 200,
+    *,
+    whole: bool = True,
+    row: Resource | None = None,
+) -> web.Response:
+    """What is no object of the table and has no other form than JSON and protobuf. Not `whole`: an error."""
+    is_protobuf = prefers_protobuf(request.headers.get("Accept", ""), whole=whole)
+    return values(data, status, is_protobuf=is_protobuf, row=row)
+
+
+def values(data: dict[str, Any], status: int = 200, *, is_protobuf: bool, row: Resource | None = None) -> web.Response:
+    headers = headers_of(PROTOBUF if is_protobuf else JSON, [], row)
+    return web.Response(body=encoded(data, is_protobuf=is_protobuf), status=status, headers=headers)
+
+
+def refusal(error: ApiError, target: Target | None, request: web.BaseRequest) -> web.Response:
+    row = target.resource if target is not None else None
+    response = document(request, failure(error, target), code_of(error), whole=False, row=row)
+    if seconds := retry_after_s(error):
+        response.headers["Retry-After"] = str(seconds)
+    if error.code == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="podium"'
+    return response
