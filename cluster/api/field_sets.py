@@ -98,8 +98,19 @@ def from_fields_v1(data: Any) -> frozenset[Path]:
             continue
         if path and (not value or "." in value):
             paths.add(path)
-        waiting += [((*path, step), inner) for step, inner in value.items() if step != "."]
+        waiting += [((*path, step), inner) for step, inner in value.items() if _is_step(step)]
     return frozenset(paths)
+
+
+def _is_step(text: str) -> bool:
+    """Anybody may write managedFields, so anything may stand there."""
+    kind, colon, rest = text.partition(":")
+    if kind != "k":
+        return bool(colon) and kind in ("f", "v")
+    try:
+        return isinstance(json.loads(rest), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def readable(path: Path) -> str:

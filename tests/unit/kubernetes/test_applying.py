@@ -87,10 +87,18 @@ def test_sets_are_written_as_kubernetes_does() -> None:
     assert from_fields_v1(written) == paths
 
 
-@given(st.recursive(st.none() | st.text(max_size=3), lambda x: st.dictionaries(st.text(max_size=4), x, max_size=3)))
+STEPS = ("f:spec", "f:x", "k:", "k:x", "k:1", 'k:{"name":"main"}', "v:", "v:1", ".")
+STEP = st.text(max_size=4) | st.sampled_from(STEPS)
+
+
+@given(st.recursive(st.none() | st.text(max_size=3), lambda x: st.dictionaries(STEP, x, max_size=3)))
 def test_what_somebody_else_wrote_there_does_no_harm(data: Any) -> None:
-    for path in from_fields_v1(data):
-        assert path
+    paths = from_fields_v1(data)
+    assert all(readable(path) for path in paths)
+    live = pod({"a": "b"}, containers=[container("main", image="1")])
+    live["metadata"]["managedFields"] = [{"manager": "one", "operation": "Apply", "fieldsV1": data}]
+    made = apply(live, pod({"a": "b"}), "one")
+    assert owned(made) == {"one Apply": [".metadata.labels.a"]}
 
 
 def test_the_first_to_apply_answers_for_what_it_applied() -> None:
