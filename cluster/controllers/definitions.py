@@ -9,12 +9,11 @@ same write, so no object can be left behind without its definition.
 from __future__ import annotations
 
 from cluster.api.definitions import CLEANUP
-from cluster.api.errors import NotFound
 from cluster.api.meta import Key, is_terminating, key_of
 from cluster.client import operations
 from cluster.controllers.context import Context
 from cluster.controllers.reconciler import Reconciler
-from cluster.controllers.writes import cause, chunks
+from cluster.controllers.writes import cause, delete_all
 from cluster.pb.v1 import core_pb2 as core
 
 WORKERS = 1
@@ -83,19 +82,7 @@ class DefinitionController:
     async def _delete_all(self, definition: core.CustomResourceDefinition) -> int:
         """Deletes all its objects; returns how many of them are still on their way out."""
         listed = await self._client.list(core.CustomObject, field_selector=f"resource={definition.metadata.name}")
-        ending = sum(is_terminating(obj) for obj in listed.items)
-        doomed = [obj for obj in listed.items if not is_terminating(obj)]
-        for some in chunks(doomed):
-            written = await self._client.write(
-                [operations.delete(key_of(obj), uid=obj.metadata.uid) for obj in some],
-                cause=cause(definition, "definition-deleted"),
-            )
-            for outcome in written.outcomes:
-                if outcome.error is None:
-                    ending += outcome.object is not None and is_terminating(outcome.object)
-                elif not isinstance(outcome.error, NotFound):
-                    ending += 1
-        return ending
+        return await delete_all(self._client, listed.items, cause(definition, "definition-deleted"))
 
 
 def _ends(definition: core.CustomResourceDefinition) -> bool:

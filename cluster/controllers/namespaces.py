@@ -7,13 +7,12 @@ and now the master lets it go: it looks for itself, in the same write, so nothin
 
 from __future__ import annotations
 
-from cluster.api.errors import NotFound
 from cluster.api.kinds import AnyObject
 from cluster.api.meta import Key, is_terminating, key_of
 from cluster.client import operations
 from cluster.controllers.context import Context
 from cluster.controllers.reconciler import Reconciler
-from cluster.controllers.writes import cause, chunks
+from cluster.controllers.writes import cause, delete_all
 from cluster.pb.v1 import core_pb2 as core
 
 CONTENTS: tuple[type[AnyObject], ...] = (
@@ -94,16 +93,4 @@ class NamespaceController:
     async def _delete_all(self, kind: type[AnyObject], namespace: core.Namespace) -> int:
         """Deletes all objects of a kind; returns how many of them are still on their way out."""
         listed = await self._client.list(kind, namespace.metadata.name)
-        ending = sum(is_terminating(obj) for obj in listed.items)
-        doomed = [obj for obj in listed.items if not is_terminating(obj)]
-        for some in chunks(doomed):
-            written = await self._client.write(
-                [operations.delete(key_of(obj), uid=obj.metadata.uid) for obj in some],
-                cause=cause(namespace, "namespace-deleted"),
-            )
-            for outcome in written.outcomes:
-                if outcome.error is None:
-                    ending += outcome.object is not None and is_terminating(outcome.object)
-                elif not isinstance(outcome.error, NotFound):
-                    ending += 1
-        return ending
+        return await delete_all(self._client, listed.items, cause(namespace, "namespace-deleted"))

@@ -1,15 +1,16 @@
-"""Small words that the controllers' writes share: causes, patches of owners, and lists cut into pieces."""
+"""Small words that the controllers' writes share: causes, patches of owners, lists cut into pieces, and the deletion of
+everything in a list."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from cluster.api.errors import Aborted, ApiError
+from cluster.api.errors import Aborted, ApiError, NotFound
 from cluster.api.kinds import AnyObject
-from cluster.api.meta import key_of, path_of, revision_of
+from cluster.api.meta import is_terminating, key_of, path_of, revision_of
 from cluster.client import operations
-from cluster.client.interface import WriteOutcome
+from cluster.client.interface import ClusterClient, WriteOutcome
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 
@@ -42,6 +43,19 @@ def chunks(items: Sequence[X], size: int = WRITE_LIMIT) -> Iterator[Sequence[X]]
     """The items in order, at most `size` at a time."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+async def delete_all(client: ClusterClient, objects: Sequence[AnyObject], why: core.Cause) -> int:
+    """Deletes these very objects; returns how many of them are still on their way out."""
+    ending = sum(is_terminating(obj) for obj in objects)
+    for some in chunks([obj for obj in objects if not is_terminating(obj)]):
+        written = await client.write([operations.delete(key_of(obj), uid=obj.metadata.uid) for obj in some], cause=why)
+        for outcome in written.outcomes:
+            if outcome.error is None:
+                ending += outcome.object is not None and is_terminating(outcome.object)
+            elif not isinstance(outcome.error, NotFound):
+                ending += 1
+    return ending
 
 
 def root_error(written: WriteOutcome) -> ApiError | None:
