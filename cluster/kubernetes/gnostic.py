@@ -12,28 +12,16 @@ from typing import Any
 
 import orjson
 
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def nested(number: int, content: bytes) -> bytes:
-    """A message, or bytes."""
-    return varint(number << 3 | 2) + varint(len(content)) + content
+from cluster.api.raw_pb import delimited, tag, varint
 
 
 def text(number: int, content: str) -> bytes:
-    return nested(number, content.encode())
+    return delimited(number, content.encode())
 
 
 def extension(number: int, name: str, yaml: str) -> bytes:
     """NamedAny: a vendor extension, whose value is YAML."""
-    return nested(number, text(1, name) + nested(2, text(2, yaml)))
+    return delimited(number, text(1, name) + delimited(2, text(2, yaml)))
 
 
 def definitions(schemas: Mapping[str, Mapping[str, Any]]) -> bytes:
@@ -43,7 +31,7 @@ def definitions(schemas: Mapping[str, Mapping[str, Any]]) -> bytes:
 
 def _named(name: str, schema: Mapping[str, Any]) -> bytes:
     """An additional_properties of Definitions or Properties: NamedSchema."""
-    return nested(1, text(1, name) + nested(2, _schema(schema)))
+    return delimited(1, text(1, name) + delimited(2, _schema(schema)))
 
 
 def _schema(found: Mapping[str, Any]) -> bytes:
@@ -58,15 +46,15 @@ def _schema(found: Mapping[str, Any]) -> bytes:
     out += b"".join(text(19, name) for name in found.get("required", ()))
     values = found.get("additionalProperties")
     if isinstance(values, bool):
-        out += nested(21, varint(2 << 3) + varint(values))
+        out += delimited(21, tag(2, 0) + varint(values))
     elif values is not None:
-        out += nested(21, nested(1, _schema(values)))
+        out += delimited(21, delimited(1, _schema(values)))
     if type_ := found.get("type") or ("string" if "oneOf" in found else ""):
-        out += nested(22, text(1, type_))
+        out += delimited(22, text(1, type_))
     if (items := found.get("items")) is not None:
-        out += nested(23, nested(1, _schema(items)))
+        out += delimited(23, delimited(1, _schema(items)))
     if properties := found.get("properties"):
-        out += nested(25, b"".join(_named(name, schema) for name, schema in properties.items()))
+        out += delimited(25, b"".join(_named(name, schema) for name, schema in properties.items()))
     for name, value in found.items():
         if name.startswith("x-"):
             out += extension(31, name, orjson.dumps(value).decode() + "\n")

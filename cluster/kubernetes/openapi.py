@@ -22,10 +22,11 @@ from google.protobuf.descriptor_pb2 import DescriptorProto
 
 from cluster.api.json_print import is_inline, map_entry
 from cluster.api.list_keys import merge_key, merges_values
+from cluster.api.raw_pb import delimited
 from cluster.kubernetes import openapi_custom
 from cluster.kubernetes.catalog import OWN, Catalog
 from cluster.kubernetes.discovery import version as server_version
-from cluster.kubernetes.gnostic import definitions, extension, nested, text
+from cluster.kubernetes.gnostic import definitions, extension, text
 from cluster.kubernetes.patching import APPLY, JSON_PATCH, MERGE, STRATEGIC
 from cluster.kubernetes.paths import NoSuchPath
 from cluster.kubernetes.resources import RESOURCES, Resource
@@ -350,7 +351,7 @@ def _value(field: FieldDescriptor, prefix: str, inner: list[Descriptor]) -> dict
 
 def _query_parameter(name: str) -> bytes:
     """ParametersItem.parameter.non_body_parameter.query_parameter_sub_schema."""
-    return nested(8, nested(1, nested(2, nested(3, text(2, "query") + text(4, name) + text(6, "string")))))
+    return delimited(8, delimited(1, delimited(2, delimited(3, text(2, "query") + text(4, name) + text(6, "string")))))
 
 
 def _v2_protobuf(catalog: Catalog) -> bytes:
@@ -364,7 +365,7 @@ def _v2_protobuf(catalog: Catalog) -> bytes:
             operation += b"".join(_query_parameter(name) for name in ("dryRun", "fieldManager", "fieldValidation"))
             operation += extension(13, "x-kubernetes-action", "patch\n")
             operation += extension(13, "x-kubernetes-group-version-kind", gvk)
-            paths += nested(2, text(1, f"{path}/{{name}}") + nested(2, nested(8, operation)))
+            paths += delimited(2, text(1, f"{path}/{{name}}") + delimited(2, delimited(8, operation)))
     info = _info()
-    head = text(1, "2.0") + nested(2, text(1, info["title"]) + text(2, info["version"]))
-    return head + nested(8, paths) + nested(9, definitions(_schemas(catalog.rows, "#/definitions/", 2)))
+    head = text(1, "2.0") + delimited(2, text(1, info["title"]) + text(2, info["version"]))
+    return head + delimited(8, paths) + delimited(9, definitions(_schemas(catalog.rows, "#/definitions/", 2)))

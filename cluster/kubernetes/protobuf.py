@@ -20,6 +20,7 @@ from cluster.api import aside
 from cluster.api.json import message_from_json
 from cluster.api.json_parse import Lenient, parser
 from cluster.api.kinds import AnyObject
+from cluster.api.raw_pb import tag, varint
 from cluster.kubernetes.query import duration_s
 from cluster.kubernetes.whole import whole
 from cluster.pb.v1 import cluster_pb2 as wire
@@ -28,9 +29,9 @@ from cluster.pb.v1 import kubernetes_pb2 as bodies
 MAGIC = b"k8s\0"
 METADATA = "PartialObjectMetadata"
 METADATA_VERSION = "meta.k8s.io/v1"
-_ITEMS = 2 << 3 | 2
+_ITEM = tag(2, 2)
 """How an item of a list begins: the field 2, so many bytes long."""
-_RAW = 2 << 3 | 2
+_RAW = tag(2, 2)
 """So does what an envelope holds."""
 
 _MESSAGES: dict[str, type[Message]] = {
@@ -56,7 +57,7 @@ def envelope(kind: str, api_version: str, raw: bytes) -> bytes:
 def envelope_head(kind: str, api_version: str, length: int) -> bytes:
     """A body up to the message that it holds, of so many bytes."""
     meta = bodies.Unknown(typeMeta=bodies.TypeMeta(apiVersion=api_version, kind=kind))
-    return b"".join((MAGIC, meta.SerializeToString(), bytes((_RAW,)), _varint(length)))
+    return b"".join((MAGIC, meta.SerializeToString(), _RAW, varint(length)))
 
 
 def raw_of(obj: AnyObject) -> bytes:
@@ -90,7 +91,7 @@ def items(raws: Iterable[bytes]) -> bytes:
     """Items of a list, one after the other."""
     parts: list[bytes] = []
     for raw in raws:
-        parts += (bytes((_ITEMS,)), _varint(len(raw)), raw)
+        parts += (_ITEM, varint(len(raw)), raw)
     return b"".join(parts)
 
 
@@ -122,13 +123,3 @@ def _message(kind: str, data: dict[str, Any]) -> Message:
     if isinstance(window := content.get("window"), str):
         content["window"] = {"duration": round((duration_s({"window": window}, "window") or 0.0) * 1e9)}
     return message_from_json(_MESSAGES[kind], content)
-
-
-def _varint(number: int) -> bytes:
-    """As protobuf writes numbers: seven bits in each byte, the lowest first."""
-    parts = bytearray()
-    while number > 0x7F:
-        parts.append(number & 0x7F | 0x80)
-        number >>= 7
-    parts.append(number)
-    return bytes(parts)

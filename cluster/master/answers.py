@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cluster.api.raw_pb import delimited, varint
 from cluster.master.commands import Outcome
 from cluster.rpc.outcome import to_status
-from cluster.store.encoding import delimited, object_field, result, varint
+from cluster.store.encoding import object_field, result
 from cluster.store.version import Version
 
 SUCCESS = delimited(1, to_status(None).SerializeToString())

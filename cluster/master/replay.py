@@ -18,13 +18,14 @@ from hashlib import blake2b
 from cluster.api.errors import BadRequest
 from cluster.api.kinds import BY_NAME, KINDS, unwrap
 from cluster.api.meta import Key, key_of
+from cluster.api.raw_pb import delimited, varint
 from cluster.master.answers import SUCCESS, UNCHANGED
 from cluster.master.commands import Outcome
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
 from cluster.rpc.outcome import to_status
-from cluster.store.encoding import delimited, object_field, varint
+from cluster.store.encoding import object_field
 
 MAX_ID_LENGTH = 64
 FINGERPRINT_BYTES = 16

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cluster.api.kinds import KINDS
+from cluster.api.raw_pb import delimited, tag, varint
 from cluster.pb.v1 import cluster_pb2 as wire
 
 ADDED = int(wire.WatchEvent.ADDED)
@@ -20,32 +21,6 @@ MODIFIED = int(wire.WatchEvent.MODIFIED)
 DELETED = int(wire.WatchEvent.DELETED)
 BOOKMARK = int(wire.WatchEvent.BOOKMARK)
 INITIAL_STATE_END = int(wire.WatchEvent.INITIAL_STATE_END)
-
-_SMALL = tuple(bytes((n,)) for n in range(128))
-
-
-def varint(n: int) -> bytes:
-    """A non-negative number in protobuf's variable-length form."""
-    if n < 128:
-        return _SMALL[n]
-    if n < 16384:  # nearly every object's length
-        return bytes((n & 127 | 128, n >> 7))
-    out = bytearray()
-    while n > 127:
-        out.append(n & 127 | 128)
-        n >>= 7
-    out.append(n)
-    return bytes(out)
-
-
-def tag(field: int, wire_type: int) -> bytes:
-    """The key of a field: wire type 0 is a number, 2 is something with a length."""
-    return varint(field << 3 | wire_type)
-
-
-def delimited(field: int, payload: bytes) -> bytes:
-    """A field that has a length: text, bytes or a message."""
-    return tag(field, 2) + varint(len(payload)) + payload
 
 
 _OBJECT_TAG: dict[str, bytes] = {
@@ -67,7 +42,7 @@ def object_field(field: int, kind: str, data: bytes) -> bytes:
 
 def event(event_type: int, revision: int, kind: str = "", data: bytes | None = None) -> bytes:
     """One `events` entry of a WatchBatch: joined entries are a batch."""
-    body = b"\x08" + _SMALL[event_type] + b"\x10" + varint(revision)
+    body = b"\x08" + varint(event_type) + b"\x10" + varint(revision)
     if data is None:
         return b"\x0a" + varint(len(body)) + body
     # The object is copied once, into the whole.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from cluster.api.raw_pb import delimited, varint
 from cluster.kubernetes import gnostic, openapi
 from cluster.kubernetes.catalog import OWN
 
@@ -40,8 +41,8 @@ def named(data: bytes) -> dict[str, bytes]:
 
 
 def test_numbers_of_any_size() -> None:
-    assert gnostic.varint(0) == b"\0"
-    assert gnostic.varint(300) == b"\xac\x02"
+    assert varint(0) == b"\0"
+    assert varint(300) == b"\xac\x02"
     long = gnostic.text(1, "x" * 1000)
     assert fields(long) == [(1, b"x" * 1000)]
 
@@ -71,8 +72,8 @@ def test_a_schema() -> None:
     properties = {name: dict(fields(each)) for name, each in named(whole[25]).items()}
     assert properties["a"] == {2: b"int32", 22: gnostic.text(1, "integer")}
     assert properties["b"] == {1: b"#/definitions/B", 4: b"Another."}
-    assert properties["c"][23] == gnostic.nested(1, gnostic.text(1, "#/definitions/B"))
-    assert properties["d"][21] == gnostic.nested(1, gnostic.nested(22, gnostic.text(1, "string")))
+    assert properties["c"][23] == delimited(1, gnostic.text(1, "#/definitions/B"))
+    assert properties["d"][21] == delimited(1, delimited(22, gnostic.text(1, "string")))
     assert properties["e"] == {2: b"int-or-string", 22: gnostic.text(1, "string")}
 
 
