@@ -43,7 +43,8 @@ KINDS = (
 )
 """Who there is. A node's identity carries the node's name, that of who plays hollow nodes their prefix, that of a
 service account its namespace and name; of each other kind there is one. `kubernetes` serves Kubernetes' REST API: it
-has no rights, but speaks for those whose certificate or token it has checked. Service accounts have tokens only."""
+may read definitions of kinds, and speaks for those whose certificate or token it has checked. Service accounts have
+tokens only."""
 
 _CLUSTER = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _NODE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
