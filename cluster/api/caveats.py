@@ -6,7 +6,7 @@ can be, and is told when it is applied, as `kubectl` shows the warnings of a ser
 
 from __future__ import annotations
 
-from cluster.api.definitions import rules_not_enforced
+from cluster.api.definitions import not_carried_out
 from cluster.api.kinds import AnyObject
 from cluster.api.services import EXTERNAL_NAME, HEADLESS, NODE_PORT
 from cluster.pb.v1 import core_pb2 as core
@@ -23,7 +23,7 @@ def caveats(obj: AnyObject) -> list[str]:
     if isinstance(obj, core.Service):
         return _of_service(obj.spec)
     if isinstance(obj, core.CustomResourceDefinition):
-        return list(rules_not_enforced(obj))
+        return list(not_carried_out(obj))
     return []
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from cluster.api.conditions import FALSE, TRUE, is_condition_true, set_condition
 from cluster.api.formats import KNOWN
+from cluster.api.jsonpath import parse
 from cluster.api.kinds import KINDS, Kind, kind_of_type
 from cluster.api.raw_json import unpack
 from cluster.api.structural import RULES, subschemas
@@ -187,7 +188,7 @@ def may_be_defined(api_version: str) -> bool:
     return "." in group and group not in OUR_GROUPS
 
 
-def rules_not_enforced(definition: core.CustomResourceDefinition) -> Iterator[str]:
+def not_carried_out(definition: core.CustomResourceDefinition) -> Iterator[str]:
     """One sentence for what is asked for and not carried out, with the path of the value that it is about."""
     for index, version in enumerate(definition.spec.versions):
         rules, formats = [], []
@@ -196,6 +197,12 @@ def rules_not_enforced(definition: core.CustomResourceDefinition) -> Iterator[st
                 rules.append(path or "(root)")
             if schema.get("format") and schema["format"] not in KNOWN:
                 formats.append(path or "(root)")
+        for number, column in enumerate(version.additionalPrinterColumns):
+            try:
+                parse(column.jsonPath)
+            except ValueError as error:
+                path = f"spec.versions[{index}].additionalPrinterColumns[{number}].jsonPath"
+                yield f"{path}: is not understood, and the column is left out: {error}"
         where = f"spec.versions[{index}].schema.openAPIV3Schema"
         if rules:
             yield f"{where}: {RULES} are kept and not enforced, at {_few(rules)}"

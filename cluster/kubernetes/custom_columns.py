@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from cluster.api.columns import age
+from cluster.api.jsonpath import JsonPath, parse
 from cluster.api.times import parse_time
-from cluster.kubernetes.jsonpath import JsonPath, parse
 from cluster.kubernetes.tables import Column
 from cluster.pb.v1 import core_pb2 as core
 

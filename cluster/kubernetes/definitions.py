@@ -15,10 +15,10 @@ from google.protobuf.message import Message
 
 from cluster.api.conditions import get_condition
 from cluster.api.definitions import has_status, is_established, is_namespaced, schema_of, selectable_paths
+from cluster.api.jsonpath import parse
 from cluster.api.kinds import Kind
 from cluster.api.meta import is_terminating
 from cluster.kubernetes.custom_columns import columns_of
-from cluster.kubernetes.jsonpath import parse
 from cluster.kubernetes.resources import CHANGED, Resource, Subresource
 from cluster.kubernetes.tables import Column
 from cluster.pb.v1 import core_pb2 as core

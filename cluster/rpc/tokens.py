@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cluster.actor.clock import Clock, SystemClock, new_uid
 from cluster.api.errors import Unauthenticated
-from cluster.rpc.identity import Identity, check_cluster_name, read_authority
+from cluster.rpc.identity import Identity, check_cluster_name, parse_spiffe, read_authority
 
 DEFAULT_LIFETIME_S = 24 * 3600.0
 MAX_LIFETIME_S = 365 * 86400.0
@@ -87,8 +87,6 @@ class TokenChecker:
     def _verify(self, token: str) -> tuple[Identity, float]:
         """Whose it is, and when it expires. Raises Unauthenticated."""
         import jwt
-
-        from cluster.rpc.identity import parse_spiffe
 
         try:
             claims = jwt.decode(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.kubernetes.jsonpath import MAX_FOUND, MAX_LENGTH, parse
+from cluster.api.jsonpath import MAX_FOUND, MAX_LENGTH, parse
 
 DATA: dict[str, Any] = {
     "metadata": {"name": "blue", "annotations": {"example.com/size": "3", "it's": "odd"}},

@@ -372,6 +372,16 @@ def test_rules_that_are_not_enforced_are_told_with_their_places() -> None:
     assert caveats(definition()) == []
 
 
+def test_a_column_that_will_not_be_there_is_told() -> None:
+    crd = definition()
+    crd.spec.versions[0].additionalPrinterColumns.add(name="Size", type="integer", jsonPath=".spec.size")
+    crd.spec.versions[0].additionalPrinterColumns.add(name="Odd", type="string", jsonPath=".spec[?(size)]")
+    assert problems(crd) == []
+    (told,) = caveats(crd)
+    where = f"spec.versions[0].additionalPrinterColumns[{len(crd.spec.versions[0].additionalPrinterColumns) - 1}]"
+    assert told.startswith(f"{where}.jsonPath: is not understood, and the column is left out: ")
+
+
 def test_what_an_update_may_not_change() -> None:
     old = definition()
     apply_defaults(old)
