@@ -37,8 +37,6 @@ def label_command(ctx: click.Context, words: tuple[str, ...], selector: str, ove
     if not changes:
         raise click.UsageError("give at least one KEY=VALUE or KEY-")
     known = known_targets(names)
-    if selector and any(name for _, name in known or ()):
-        raise click.UsageError("names and -l exclude each other")
 
     async def body(session: Session) -> int:
         from cluster.api.meta import key_of
@@ -47,7 +45,10 @@ def label_command(ctx: click.Context, words: tuple[str, ...], selector: str, ove
         from cluster.pb.v1 import core_pb2 as core
 
         objects = []
-        for kind, name in known if known is not None else await defined_targets(session.client, names):
+        wanted = known if known is not None else await defined_targets(session.client, names)
+        if selector and any(name for _, name in wanted):
+            raise click.UsageError("names and -l exclude each other")
+        for kind, name in wanted:
             where = namespace if kind.namespaced else ""
             if name:
                 objects.append(await session.client.get(kind.message, name, where))

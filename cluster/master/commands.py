@@ -38,12 +38,10 @@ from cluster.rpc.identity import Identity
 from cluster.store.version import Version
 
 MAX_OPERATIONS = 2000
+"""In one write: what can be applied without holding up everybody else for long."""
 _CONDITIONS_OF_NODES = frozenset({"PodScheduled", "Initialized", "ContainersReady", "Ready"})
 """What a node says of a pod itself."""
-"""In one write: what can be applied without holding up everybody else for long."""
 _NAME_TRIES = 8
-
-
 _NOBODY = wire.FieldManager()
 """In whose name an operation is that says nothing of it."""
 

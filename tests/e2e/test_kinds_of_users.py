@@ -88,6 +88,8 @@ def test_from_manifest_to_the_end(cluster: Cluster, tmp_path: Path) -> None:
     told = cluster.podium("diff", "wd/blue", "--from", "1", check=False)
     assert (told.returncode, "+  size: 3" in told.stdout) == (1, True)
     cluster.podium("label", "wd/blue", "a=b")
+    both = cluster.podium("label", "wd/blue", "-l", "a=b", "c=d", check=False)
+    assert (both.returncode, "names and -l exclude each other" in both.stderr) == (2, True)
     assert rows(cluster.podium("get", "wd", "-l", "a=b", "--no-headers").stdout)[0][0] == "blue"
     described = cluster.podium("describe", "wd/bl").stdout
     assert re.search(r"(?m)^  size: +3$", described)
