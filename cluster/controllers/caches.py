@@ -25,6 +25,8 @@ NODE = "node"
 """Index: pods by the node that they are bound to."""
 NAMESPACE = "namespace"
 """Index: objects by namespace."""
+DEFINES = "defines"
+"""Index: definitions by KIND.GROUP."""
 LABEL = "label"
 """Index: pods by each of their labels (`label_word`)."""
 WISH = "wish"
@@ -59,6 +61,10 @@ def _owners(obj: AnyObject) -> Iterable[str]:
 
 def _namespace(obj: AnyObject) -> Iterable[str]:
     return [obj.metadata.namespace]
+
+
+def _defines(definition: core.CustomResourceDefinition) -> Iterable[str]:
+    return [f"{definition.spec.names.kind}.{definition.spec.group}"]
 
 
 def _bare(obj: Any) -> Any:
@@ -99,7 +105,7 @@ class Caches:
         self.faults: Informer[core.Fault] = Informer(client, core.Fault, clock=clock, rng=rng)
         self.namespaces: Informer[core.Namespace] = Informer(client, core.Namespace, clock=clock, rng=rng)
         self.definitions: Informer[core.CustomResourceDefinition] = Informer(
-            client, core.CustomResourceDefinition, clock=clock, rng=rng
+            client, core.CustomResourceDefinition, indexes={DEFINES: _defines}, clock=clock, rng=rng
         )
         self.customs: Informer[core.CustomObject] = Informer(
             client, core.CustomObject, indexes=owned, trim=_bare, clock=clock, rng=rng

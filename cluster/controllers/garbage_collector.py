@@ -18,7 +18,7 @@ from cluster.api.meta import Key, is_terminating, key_of, path_of
 from cluster.api.owners import is_in_foreground
 from cluster.client import operations
 from cluster.client.informer import Informer
-from cluster.controllers.caches import NODE, OWNER
+from cluster.controllers.caches import DEFINES, NODE, OWNER
 from cluster.controllers.context import Context
 from cluster.controllers.foreground import step
 from cluster.controllers.garbage import (
@@ -38,6 +38,8 @@ WORKERS = 3
 SWEEP_PERIOD_S = 20.0
 FIRST_EVENT_SWEEP_S = 30.0
 EVENT_SWEEP_MIN_S, EVENT_SWEEP_MAX_S = 60.0, 3600.0
+GATHER_S = 0.02
+"""Waits so long after a kind was defined before all objects are looked through: many come at once."""
 PAGE = 500
 SETTLE_S = 0.1
 """So long an owner that is deleted in the foreground must have seemed free: each kind is watched by itself, and what
@@ -45,7 +47,7 @@ the owner got just before may be seen just after."""
 ENDED_MAX = 200
 """Definitions that are gone and remembered: the ones that went last."""
 
-Sweep = Literal["pods", "events"]
+Sweep = Literal["owners", "pods", "events"]
 
 
 class Owner(NamedTuple):
@@ -90,8 +92,8 @@ class GarbageCollector:
 
     async def start(self) -> None:
         await self._orphans.start()
-        self._add_all()  # while the caches filled, not every kind was known
         await self._sweeps.start()
+        self._sweeps.queue.add("owners")  # while the caches filled, not every kind was known
         self._sweeps.queue.add("pods")
         self._sweeps.queue.add_after("events", FIRST_EVENT_SWEEP_S)
 
@@ -141,7 +143,7 @@ class GarbageCollector:
         self, old: core.CustomResourceDefinition | None, new: core.CustomResourceDefinition | None
     ) -> None:
         if old is None:  # owners of that kind can be looked up from now on
-            self._add_all()
+            self._sweeps.queue.add_after("owners", GATHER_S)
         elif new is None:
             self._ended[old.spec.group, old.spec.names.kind] = old
             while len(self._ended) > ENDED_MAX:
@@ -155,10 +157,8 @@ class GarbageCollector:
         return [Owner(key, uid) for key, uid in found] if found is not None else None
 
     def _define(self, group: str, kind: str) -> core.CustomResourceDefinition | None:
-        for definition in self._definitions.indexer.list():
-            if definition.spec.group == group and definition.spec.names.kind == kind:
-                return definition
-        return self._ended.get((group, kind))
+        found = self._definitions.indexer.by_index(DEFINES, f"{kind}.{group}")
+        return found[0] if found else self._ended.get((group, kind))
 
     def _owned_by(self, uid: str) -> list[AnyObject]:
         return [obj for informer in self._dependents for obj in informer.indexer.by_index(OWNER, uid)]
@@ -255,6 +255,9 @@ class GarbageCollector:
     # --- sweeps
 
     async def _sweep(self, what: Sweep) -> bool:
+        if what == "owners":
+            self._add_all()
+            return True
         return await (self._sweep_pods() if what == "pods" else self._sweep_events())
 
     async def _sweep_pods(self) -> bool:

@@ -13,6 +13,7 @@ from cluster.api.kinds import AnyObject
 from cluster.api.meta import Key, custom_key
 from cluster.client import operations as ops
 from cluster.config.profiles import PROFILES
+from cluster.controllers.garbage_collector import GarbageCollector
 from cluster.controllers.manager import ControllerManager
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
@@ -97,6 +98,25 @@ async def test_other_finalizers_of_a_definition_are_left_alone(rig: Rig) -> None
     assert CLEANUP not in found.metadata.finalizers
     await rig.write(ops.patch(CRD, {"metadata": {"finalizers": None}}))
     assert rig.find("CustomResourceDefinition", WIDGETS) is None
+
+
+async def test_many_definitions_at_once_are_one_reason_to_look_for_owners(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.clock.run_for(1.0)
+    looked = 0
+    look = GarbageCollector._add_all
+
+    def counted(collector: GarbageCollector) -> None:
+        nonlocal looked
+        looked += 1
+        look(collector)
+
+    monkeypatch.setattr(GarbageCollector, "_add_all", counted)
+    made = [ops.create(definition(f"kinds{number}", f"Kind{number}")) for number in range(20)]
+    await rig.try_write(*made)
+    await rig.clock.run_for(1.0)
+    assert looked == 1
 
 
 async def test_a_namespace_is_emptied_of_them(rig: Rig) -> None:
