@@ -27,6 +27,7 @@ from cluster.api.json import object_to_json
 from cluster.api.json_parse import NOT_CARRIED_OUT
 from cluster.api.kinds import AnyObject
 from cluster.api.list_keys import Found, field_named, merge_key, message_of
+from cluster.api.raw_json import MAX_DEPTH, misfit
 from cluster.pb.v1 import core_pb2 as core
 
 ANNOTATION = "podium.dev/not-carried-out"
@@ -36,7 +37,7 @@ MAX_BYTES = 64 * 1024
 _STATUS = "status."
 _Step: TypeAlias = str | int | tuple[str, Any]
 """A field's name; an item's index, or its key with what that is."""
-_STEP = re.compile(r'\.?([^.\[\]]+)|\[(\d+)\]|\[(\w+)=("(?:[^"\\]|\\.)*"|-?\d+)\]')
+_STEP = re.compile(r'\.?([^.\[\]]+)|\[(\d{1,9})\]|\[(\w+)=("(?:[^"\\]|\\.)*"|-?\d{1,19})\]')
 _SERVER_OWNED = ("metadata.selfLink", "metadata.clusterName")
 """Kubernetes' server writes these itself; a client that sends them back asks for nothing."""
 _QUIET: dict[str, tuple[Any, ...]] = {
@@ -159,14 +160,17 @@ def _parsed(text: str) -> dict[str, Any]:
         fields = json.loads(text)
     except (ValueError, RecursionError):
         return {}  # somebody has written there: it means nothing
-    return fields if isinstance(fields, dict) else {}
+    return fields if isinstance(fields, dict) and misfit(fields) is None else {}
 
 
 def _place(data: dict[str, Any], path: str, value: Any) -> None:
-    steps: list[_Step] = [
-        name or (int(index) if index else (key, json.loads(value))) for name, index, key, value in _STEP.findall(path)
-    ]
-    if not steps or not isinstance(steps[-1], str):
+    try:
+        steps: list[_Step] = [
+            name or (int(index) if index else (key, json.loads(text))) for name, index, key, text in _STEP.findall(path)
+        ]
+    except ValueError:
+        return
+    if not 0 < len(steps) <= MAX_DEPTH or not isinstance(steps[-1], str):
         return
     place: Any = data
     for step, following in pairwise(steps):

@@ -30,6 +30,18 @@ def unpack(raw: bytes) -> Any:
     return json.loads(raw)
 
 
+def problem_of(raw: bytes) -> str:
+    """What is wrong with text that somebody wants to have kept as JSON; empty: nothing."""
+    try:
+        found = misfit(unpack(raw))
+    except (ValueError, RecursionError) as error:
+        return f"it is not JSON: {error}"[:200]
+    if found is None:
+        return ""
+    where, why = found
+    return f"{'.'.join(map(str, where))[:100] or 'it'}: {why}"
+
+
 def misfit(value: Any) -> tuple[tuple[str | int, ...], str] | None:
     """The first thing in a value that cannot be kept: where it stands, and what is wrong with it; None: nothing.
 

@@ -14,7 +14,7 @@ from cluster.api.definitions import CLUSTER, NAMESPACED, OUR_GROUPS, definition_
 from cluster.api.errors import FieldError
 from cluster.api.names import dns1035_label_problems, dns1123_subdomain_problems
 from cluster.api.problems import Report
-from cluster.api.raw_json import unpack
+from cluster.api.raw_json import problem_of, unpack
 from cluster.pb.v1 import core_pb2 as core
 
 APPROVED = "api-approved.kubernetes.io"
@@ -201,12 +201,10 @@ def _schema_problems(raw: bytes, where: str) -> tuple[FieldError, ...]:
     from cluster.api.validation_schema import validate_schema  # only who has definitions pays for it
 
     report = Report()
-    try:
-        schema = unpack(raw)
-    except (ValueError, RecursionError) as error:
-        report.invalid(where, "schema", f"it is not JSON: {error}"[:200])
+    if problem := problem_of(raw):
+        report.invalid(where, "schema", problem)
     else:
-        validate_schema(report, where, schema)
+        validate_schema(report, where, unpack(raw))
     return tuple(report.errors)
 
 

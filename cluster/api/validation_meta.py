@@ -14,6 +14,7 @@ from cluster.api.labels import label_key_problems
 from cluster.api.managers import APPLY, UPDATE, check_name
 from cluster.api.names import dns1035_label_problems, dns1123_label_problems, dns1123_subdomain_problems
 from cluster.api.problems import Report
+from cluster.api.raw_json import problem_of
 from cluster.pb.v1 import core_pb2 as core
 
 MAX_ANNOTATIONS_BYTES = 256 * 1024
@@ -92,6 +93,8 @@ def _validate_managers(report: Report, meta: core.ObjectMeta) -> None:
             report.invalid(f"{path}.operation", entry.operation, "must be `Apply` or `Update`")
         if entry.fieldsType not in ("", "FieldsV1"):
             report.invalid(f"{path}.fieldsType", entry.fieldsType, "must be `FieldsV1`")
+        if entry.fieldsV1.Raw and (problem := problem_of(entry.fieldsV1.Raw)):
+            report.invalid(f"{path}.fieldsV1", "fieldsV1", problem)
         check_name(report, f"{path}.manager", entry.manager)
         if len(entry.subresource) > _MAX_SUBRESOURCE:
             report.too_long(f"{path}.subresource", _MAX_SUBRESOURCE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import orjson
 import pytest
 
 from cluster.api import aside
@@ -134,6 +135,14 @@ def test_what_was_put_aside_by_index_is_found_too() -> None:
         '{"a[b=9].b":1}',
         '{"spec.containers[name=9].b":1}',
         "[",
+        r'{"spec.containers[name=\"\\x\"].b":1}',
+        r'{"spec.containers[name=\"\u0001\"].b":1}',
+        '{"spec.containers[%s].b":1}' % ("9" * 5000),
+        '{"spec.containers[name=%s].b":1}' % ("9" * 5000),
+        '{{"spec.{}":1}}'.format(".".join("a" * 1000)),
+        '{"spec.b":%s}' % ("9" * 30),
+        '{{"spec.b":{}1{}}}'.format("[" * 500, "]" * 500),
+        r'{"spec.b":"\ud800"}',
     ],
 )
 def test_what_somebody_else_wrote_there_does_no_harm(text: str) -> None:
@@ -142,6 +151,7 @@ def test_what_somebody_else_wrote_there_does_no_harm(text: str) -> None:
     aside.restore(data)
     assert data["spec"] == POD["spec"]
     assert data["metadata"]["name"] == "web"
+    assert orjson.loads(orjson.dumps(data)) == data, "it can be shown"
 
 
 def test_it_cannot_say_what_podium_does_carry_out() -> None:

@@ -161,3 +161,8 @@ def test_managed_fields_that_are_refused() -> None:
     assert [error.path.removeprefix("metadata.managedFields") for error in report.errors] == [
         *("[0].operation", "[1].operation", "[1].fieldsType", "[1].manager", "[1].subresource"),
     ]
+    for raw in (b"{", b'{"f:a":%s}' % (b"9" * 30), b'{"f:a":%s%s}' % (b"[" * 300, b"]" * 300)):
+        report, obj = Report(), core.Pod(metadata=core.ObjectMeta(name="web", namespace="default"))
+        obj.metadata.managedFields.add(manager="x", operation="Apply").fieldsV1.Raw = raw
+        validate_meta(report, obj)
+        assert [error.path for error in report.errors] == ["metadata.managedFields[0].fieldsV1"]

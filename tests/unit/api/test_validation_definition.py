@@ -348,6 +348,16 @@ def test_unknown_keys_of_a_schema_can_be_taken_out_instead() -> None:
     assert of_schema(schema) == []
 
 
+@pytest.mark.parametrize(
+    "example", ["9" * 30, "[" * 300 + "]" * 300, "[" * 5000 + "]" * 5000, "NaN", "1e400", r'"\ud800"', "{"]
+)
+def test_a_schema_holds_what_can_be_shown_again(example: str) -> None:
+    crd = definition()
+    crd.spec.versions[0].schema.openAPIV3Schema.Raw = b'{"type":"object","example":%s}' % example.encode()
+    (problem,) = problems(crd)
+    assert problem.startswith(f'{WHERE}: Invalid value: "schema": ')
+
+
 def test_webhooks_are_a_field_that_is_not_carried_out() -> None:
     data = object_to_json(definition())
     data["spec"]["conversion"] = {"strategy": "None", "webhook": {"conversionReviewVersions": ["v1"]}}
