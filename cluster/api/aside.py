@@ -65,7 +65,7 @@ def plain(obj: AnyObject, *, exact: bool = False) -> dict[str, Any]:
 
 def keep(obj: AnyObject, found: Iterable[tuple[str, Any]], before: Mapping[str, Any] | None = None) -> list[str]:
     """Puts these fields (path, value) aside with the object, instead of what was aside before. Returns warnings, but
-    not of what was there `before`, as `kept` says. Raises Invalid if it is too much.
+    not of what was there `before`, as `kept` says. Raises Invalid if it is too much, or no JSON.
     """
     known = before or {}
     given = {path: value for path, value in found if path not in _SERVER_OWNED}
@@ -111,6 +111,8 @@ def _keyed(path: str, data: Any, descriptor: Descriptor) -> str:
 
 
 def _put(obj: AnyObject, fields: Mapping[str, Any]) -> None:
+    if found := misfit(dict(fields)):
+        raise Invalid(f"{'.'.join(map(str, found[0]))}: {found[1]}")
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     if len(text) > MAX_BYTES:
         raise Invalid(f"fields that Podium does not carry out take {len(text)} characters; the most is {MAX_BYTES}")
@@ -119,7 +121,7 @@ def _put(obj: AnyObject, fields: Mapping[str, Any]) -> None:
 
 def take_status(obj: AnyObject, source: AnyObject) -> None:
     """What is aside of the object's status is from now on what is aside of `source`'s; of the rest, all stays as it is.
-    Raises Invalid if it is too much."""
+    Raises Invalid if it is too much, or no JSON."""
     if not (has_aside(obj) or has_aside(source)):
         return
     fields = {path: value for path, value in kept(obj).items() if not path.startswith(_STATUS)}

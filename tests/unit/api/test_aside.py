@@ -170,6 +170,13 @@ def test_what_the_server_owns_is_not_kept() -> None:
     assert not any("selfLink" in warning for warning in warnings)
 
 
+@pytest.mark.parametrize("value", [10**30, "\ud800", [10**30], {"\ud800": 1}])
+def test_what_no_json_can_hold_is_refused(value: Any) -> None:
+    obj, _ = stored(POD)
+    with pytest.raises(Invalid, match=r"spec\.hostNetwork"):
+        aside.keep(obj, [("spec.hostNetwork", value)])
+
+
 def test_there_is_a_limit() -> None:
     data = copy.deepcopy(POD)
     data["spec"]["runtimeClassName"] = "x" * aside.MAX_BYTES
