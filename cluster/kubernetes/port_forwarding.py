@@ -23,7 +23,7 @@ from aiohttp import WSMsgType, web
 from cluster.actor.tasks import Tasks
 from cluster.api.errors import ApiError, BadRequest
 from cluster.client.agent_client import NodeAgentClient
-from cluster.kubernetes import spdy, spdy_exec
+from cluster.kubernetes import query, spdy, spdy_exec
 from cluster.kubernetes.call import Call
 from cluster.kubernetes.pod_streams import MAX_FRAME, agent_of
 
@@ -97,12 +97,11 @@ def _ports(text: str) -> list[int]:
     """The ports of the query. Raises BadRequest."""
     if not text:
         return []
-    parts = text.split(",")
-    if len(parts) > MAX_PORTS or not all(
-        part.isascii() and part.isdecimal() and 0 < int(part[:6]) < 65536 for part in parts
-    ):
+    ports = [query.port(part) for part in text.split(",")]
+    found = [port for port in ports if port is not None]
+    if len(found) != len(ports) or len(ports) > MAX_PORTS:
         raise BadRequest(f'ports="{text[:80]}" must be at most {MAX_PORTS} numbers of ports, with commas between')
-    return [int(part) for part in parts]
+    return found
 
 
 @dataclass(slots=True)
@@ -169,12 +168,12 @@ class _Tunnel:
             self._end(event.stream)
 
     async def _opened(self, event: spdy.Opened) -> None:
-        kind, port = event.headers.get("streamtype", ""), event.headers.get("port", "")
+        kind, port = event.headers.get("streamtype", ""), query.port(event.headers.get("port", ""))
         request = event.headers.get("requestid", "")
-        if kind not in ("error", "data") or not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65536):
+        if kind not in ("error", "data") or port is None:
             await self._wire.send(self._spdy.reset(event.stream))
             return
-        connection = self._requests.setdefault(request, _Connection(int(port)))
+        connection = self._requests.setdefault(request, _Connection(port))
         self._by_stream[event.stream] = connection
         await self._wire.send(self._spdy.accept(event.stream))
         if kind == "error":

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.api.errors import BadRequest, Unavailable
+from cluster.kubernetes import query
 from cluster.kubernetes.paths import MAX_PATH, parts_of
 from cluster.pb.v1 import core_pb2 as core
 
@@ -78,17 +79,12 @@ def wanted_of(raw_path: str) -> Wanted | None:
 def port_of(pod: core.Pod, wanted: str) -> int:
     """The port of a pod that is meant. Raises BadRequest."""
     if wanted:
-        number = _number(wanted)
-        if number is None or not 0 < number < 65536:
+        number = query.port(wanted)
+        if number is None:
             raise BadRequest(f'invalid pod request "{pod.metadata.name}:{wanted[:40]}": a port is a number up to 65535')
         return number
     declared = (port.containerPort for container in pod.spec.containers for port in container.ports)
     return next(declared, DEFAULT_PORT)
-
-
-def _number(text: str) -> int | None:
-    """The number that a port is given by; None: it is a name, or too long to be one."""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 9 else None
 
 
 class Dice(Protocol):
@@ -100,7 +96,8 @@ class Dice(Protocol):
 def endpoint_of(service: core.Service, endpoints: core.Endpoints | None, wanted: str, dice: Dice) -> tuple[str, int]:
     """One of the ready pods behind a service, and the port there. Raises Unavailable."""
     name = service.metadata.name
-    if (number := _number(wanted)) is not None:
+    if wanted.isascii() and wanted.isdecimal():
+        number = query.port(wanted)
         ports = [port.name for port in service.spec.ports if port.port == number]
         if not ports:
             raise Unavailable(f'no service port {wanted[:40]} found for service "{name}"')

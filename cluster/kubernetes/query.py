@@ -80,3 +80,9 @@ def check_manager(query: Mapping[str, str], method: str, *, applies: bool) -> No
         options = {"POST": "CreateOptions", "PUT": "UpdateOptions"}.get(method, "PatchOptions")
         text = "; ".join(map(str, report.errors))
         raise Invalid(f'{options}.meta.k8s.io "" is invalid: {text}', causes=report.errors)
+
+
+def port(text: str) -> int | None:
+    """The port that a text names by its number; None: it names none."""
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) <= 9 else 0
+    return number if 0 < number < 65536 else None

@@ -119,6 +119,7 @@ async def test_a_log_is_text(api: Api, agent: Agent) -> None:
         (f"{POD}/exec?command=ls", 400),
         (EXEC, 400),
         (f"{POD}/portforward?ports=0", 400),
+        (f"{POD}/portforward?ports=00000199999", 400),
         (f"{POD}/portforward", 400),
     ],
 )
