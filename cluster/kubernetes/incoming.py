@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
-from cluster.api.errors import BadRequest
+from cluster.api.errors import BadRequest, Overloaded
 from cluster.kubernetes.bodies import MAX_BYTES
 from cluster.kubernetes.statuses import Refused
 
 BODY_S = 60.0
 """For a body to arrive."""
+
+
+class Limit:
+    """Counts what goes on at a time: what would be too much is refused, so that what was begun is done in time."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    @contextmanager
+    def one(self, most: int, what: str) -> Iterator[None]:
+        """One more of `what`, for as long as the context lasts. Raises Overloaded if there are so many."""
+        if self._count >= most:
+            raise Overloaded(f"too many {what} at the same time, please try again later")
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
 
 
 def check_http(request: web.BaseRequest) -> None:

@@ -30,7 +30,7 @@ from cluster.kubernetes.call import TIMEOUT_S, Call
 from cluster.kubernetes.catalog import OWN, Catalog
 from cluster.kubernetes.discovery import Other
 from cluster.kubernetes.encoding import Encoder
-from cluster.kubernetes.incoming import check_http, parameters_of, read
+from cluster.kubernetes.incoming import Limit, check_http, parameters_of, read
 from cluster.kubernetes.keeper import Keeper
 from cluster.kubernetes.listener import listener
 from cluster.kubernetes.negotiation import JSON, PLAIN, PROTOBUF, Accepted, Form, negotiate
@@ -52,7 +52,7 @@ _NO_NEWS = HttpProcessingError | RequestPayloadError | ConnectionError
 _http_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], _NO_NEWS)))
 
 MAX_CALLS = 600
-"""At the same time, watches apart. What is more is refused, so that what was begun is done in time."""
+"""At the same time, watches apart."""
 MAX_WATCHES = 5_000
 MAX_STREAMS = 500
 """Logs that are followed and commands that run."""
@@ -104,8 +104,8 @@ class KubernetesServer:
         self._encoder = Encoder()
         self._tables = Tables(self._encoder)
         self._clients: dict[Identity, ClusterClient] = {}
-        self._calls = 0
-        self._streams = 0
+        self._calls = Limit()
+        self._streams = Limit()
         self._watching: set[Watching] = set()
         self._hub = Hub(clock)
         self._tasks = Tasks("kubernetes")
@@ -238,8 +238,8 @@ class KubernetesServer:
 
     def _about(self, request: web.BaseRequest, parts: list[str], catalog: Catalog) -> web.Response | None:
         """Discovery and the like; None if the path is about objects."""
-        found = routing.about_the_server(parts, request.headers.get("Accept", ""), self._address, catalog)
-        if found is None:
+        accept = request.headers.get("Accept", "")
+        if (found := routing.about_the_server(parts, accept, self._address, catalog)) is None:
             return None
         if request.method != "GET":
             raise routing.not_allowed(request.method)
@@ -267,10 +267,7 @@ class KubernetesServer:
         if request.method != "GET" or query.flag(parameters_of(request), "watch"):
             raise routing.not_allowed("watch" if request.method == "GET" else request.method)
         accepted = negotiate(request.headers.get("Accept", ""), protobuf=True)
-        if self._calls >= MAX_CALLS:
-            raise Overloaded("too many requests at the same time, please try again later")
-        self._calls += 1
-        try:
+        with self._calls.one(MAX_CALLS, "requests"):
             asked = derived.Asked(
                 self._client(identity),
                 lambda address: self._reach(identity, address),
@@ -279,14 +276,12 @@ class KubernetesServer:
                 name,
             )
             words = parameters_of(request)
-            document = await derived.read(row, asked, words)
+            found = await derived.read(row, asked, words)
             if accepted.form is Form.TABLE:
-                document = derived.table(row, document, accepted, words.get("includeObject", ""), asked.now_s)
+                found = derived.table(row, found, accepted, words.get("includeObject", ""), asked.now_s)
             elif accepted.form is Form.METADATA:
-                document = derived.metadata_only(document)
-        finally:
-            self._calls -= 1
-        return values(document, is_protobuf=accepted.is_protobuf)
+                found = derived.metadata_only(found)
+        return values(found, is_protobuf=accepted.is_protobuf)
 
     async def _call(self, request: web.BaseRequest, target: Target, identity: Identity) -> Call:
         words = parameters_of(request)
@@ -331,13 +326,8 @@ class KubernetesServer:
         return client
 
     async def _answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        if self._calls >= MAX_CALLS:
-            raise Overloaded("too many requests at the same time, please try again later")
-        self._calls += 1
-        try:
+        with self._calls.one(MAX_CALLS, "requests"):
             answer = await routing.answer(call, request.method)
-        finally:
-            self._calls -= 1
         headers = headers_of(call.accepted.media, answer.warnings, call.target.resource)
         if isinstance(answer.body, bytes):
             return web.Response(body=answer.body, status=answer.code, headers=headers)
@@ -355,28 +345,19 @@ class KubernetesServer:
 
     async def _stream(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         """What goes on for as long as a log is followed or a command runs."""
-        if call.target.subresource == "log" and request.method != "GET":
+        if request.method != "GET" and (request.method != "POST" or call.target.subresource == "log"):
             raise routing.not_allowed(request.method)
-        if request.method not in ("GET", "POST"):
-            raise routing.not_allowed(request.method)
-        if self._streams >= MAX_STREAMS:
-            raise Overloaded("too many logs and commands at the same time, please try again later")
-        self._streams += 1
-        try:
+        with self._streams.one(MAX_STREAMS, "logs and commands"):
             if call.target.subresource == "log":
                 return await pod_streams.logs(call, request)
             if call.target.subresource == "portforward":
                 return await port_forwarding.forward(call, request)
             return await pod_streams.converse(call, request)
-        finally:
-            self._streams -= 1
 
     async def _proxy(self, request: web.BaseRequest, wanted: proxied.Wanted, identity: Identity) -> web.StreamResponse:
         """HTTP to a pod."""
         if request.method not in proxying.METHODS:
             raise routing.not_allowed(request.method)
-        if self._streams >= MAX_STREAMS:
-            raise Overloaded("too many proxied requests at the same time, please try again later")
         kind = BY_KIND["Pod" if wanted.kind == "pods" else "Service"]
         call = Call(
             Target(kind, wanted.namespace, wanted.name, "proxy"),
@@ -388,13 +369,11 @@ class KubernetesServer:
             self._clock.wall(),
             reach=lambda address: self._reach(identity, address),
         )
-        self._streams += 1
         try:
-            return await proxying.proxy(call, wanted, request, self._rng)
+            with self._streams.one(MAX_STREAMS, "proxied requests"):
+                return await proxying.proxy(call, wanted, request, self._rng)
         except ApiError as error:
             return refusal(error, call.target, request)
-        finally:
-            self._streams -= 1
 
     async def _watch(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         if self._stopping.is_set():
