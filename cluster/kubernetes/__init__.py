@@ -22,4 +22,5 @@ encoded objects (`encoding.py`) and which kinds users have defined (`keeper.py`)
     derived.py       what is made when it is asked    reviews.py         what a caller may do
     views.py         kinds that have a second name
     server.py        HTTP and TLS                     statuses.py        what went wrong
+    callers.py       a client for each caller
 """

@@ -27,6 +27,7 @@ from cluster.client.interface import ClusterClient
 from cluster.kubernetes import derived, pod_streams, port_forwarding, proxied, proxying, query, reviews, routing
 from cluster.kubernetes.authentication import Accounts, Authentication, refuse_impersonation
 from cluster.kubernetes.call import TIMEOUT_S, Call
+from cluster.kubernetes.callers import Callers
 from cluster.kubernetes.catalog import OWN, Catalog
 from cluster.kubernetes.discovery import Other
 from cluster.kubernetes.encoding import Encoder
@@ -60,8 +61,6 @@ KEEPALIVE_S = 75.0
 """How long a connection may be idle, the head of a request half sent included."""
 FIRST_CATALOG_S = 5.0
 """How long a request waits, in the beginning, for what users have defined."""
-MAX_CLIENTS = 256
-"""Callers whose connection to the master is kept."""
 _STOP_S = 2.0
 Connect = Callable[[Identity], ClusterClient]
 """Makes a client that calls with the rights of an identity."""
@@ -93,7 +92,6 @@ class KubernetesServer:
         self._tls = tls
         self._authentication = authentication
         self._accounts = Accounts(clock)
-        self._connect = connect
         self._reach = reach
         self._clock = clock
         self._rng = rng
@@ -103,12 +101,12 @@ class KubernetesServer:
         self._keeper.on_change.append(self._catalog_changed)
         self._encoder = Encoder()
         self._tables = Tables(self._encoder)
-        self._clients: dict[Identity, ClusterClient] = {}
         self._calls = Limit()
         self._streams = Limit()
         self._watching: set[Watching] = set()
         self._hub = Hub(clock)
         self._tasks = Tasks("kubernetes")
+        self._callers = Callers(connect, self._tasks)
         self._ready = Readiness(own, clock)
         self._stopping = asyncio.Event()
         self._runner: web.ServerRunner | None = None
@@ -155,9 +153,8 @@ class KubernetesServer:
             await runner.cleanup()
         await self._tasks.cancel_all()
         await self._keeper.stop()
-        clients, self._clients = [self._own, *self._clients.values()], {}
-        for client in clients:
-            await client.close()
+        await self._callers.close()
+        await self._own.close()
 
     # --- a request
 
@@ -175,28 +172,29 @@ class KubernetesServer:
             who = self._authentication.who(certificate, request.headers.get("Authorization", ""))
             identity = who if isinstance(who, Identity) else who.identity
             refuse_impersonation(identity, request.headers)
-            if isinstance(who, Account):
-                await self._accounts.check(who, self._client(identity))
-            catalog = self._keeper.current
-            if not self._keeper.is_synced:
-                catalog = await self._first_catalog(parts)
-            if (about := self._about(request, parts, catalog)) is not None:
-                return about
-            if (review := reviews.BY_PARTS.get(tuple(parts))) is not None:
-                return await self._review(request, review, identity, catalog)
-            if (found := derived.derived_of(parts)) is not None:
-                return await self._derived(request, *found, identity)
-            if wanted is not None:
-                return await self._proxy(request, wanted, identity)
-            if parts[:3] == ["api", "v1", "nodes"] and parts[4:5] == ["proxy"]:
-                raise NotFound("nodes/proxy is not served: the agents of nodes speak gRPC, and nothing in HTTP")
-            target = target_of(parts, catalog)
-            call = await self._call(request, target, identity)
-            if target.subresource in NOT_JSON:
-                return await self._stream(request, call)
-            if routing.is_watch(call, request.method):
-                return await self._watch(request, call)
-            return await self._answer(request, call)
+            with self._callers.working(identity):
+                if isinstance(who, Account):
+                    await self._accounts.check(who, self._callers.client(identity))
+                catalog = self._keeper.current
+                if not self._keeper.is_synced:
+                    catalog = await self._first_catalog(parts)
+                if (about := self._about(request, parts, catalog)) is not None:
+                    return about
+                if (review := reviews.BY_PARTS.get(tuple(parts))) is not None:
+                    return await self._review(request, review, identity, catalog)
+                if (found := derived.derived_of(parts)) is not None:
+                    return await self._derived(request, *found, identity)
+                if wanted is not None:
+                    return await self._proxy(request, wanted, identity)
+                if parts[:3] == ["api", "v1", "nodes"] and parts[4:5] == ["proxy"]:
+                    raise NotFound("nodes/proxy is not served: the agents of nodes speak gRPC, and nothing in HTTP")
+                target = target_of(parts, catalog)
+                call = await self._call(request, target, identity)
+                if target.subresource in NOT_JSON:
+                    return await self._stream(request, call)
+                if routing.is_watch(call, request.method):
+                    return await self._watch(request, call)
+                return await self._answer(request, call)
         except NoSuchPath:
             return web.Response(text="404 page not found\n", status=404)
         except ApiError as error:
@@ -269,7 +267,7 @@ class KubernetesServer:
         accepted = negotiate(request.headers.get("Accept", ""), protobuf=True)
         with self._calls.one(MAX_CALLS, "requests"):
             asked = derived.Asked(
-                self._client(identity),
+                self._callers.client(identity),
                 lambda address: self._reach(identity, address),
                 self._clock.wall(),
                 namespace,
@@ -291,7 +289,7 @@ class KubernetesServer:
             target,
             words,
             self._accepted(target, headers.get("Accept", "")),
-            self._client(identity),
+            self._callers.client(identity),
             self._encoder,
             self._tables,
             self._clock.wall(),
@@ -313,17 +311,6 @@ class KubernetesServer:
         part = target.resource.subresource(target.subresource)
         in_protobuf = target.resource.in_protobuf or (part is not None and part.kind == "Scale")
         return negotiate(accept, protobuf=in_protobuf)
-
-    def _client(self, identity: Identity) -> ClusterClient:
-        """The client of a caller; of many callers, those of the latest are kept."""
-        client = self._clients.pop(identity, None)
-        if client is None:
-            client = self._connect(identity)
-            if len(self._clients) >= MAX_CLIENTS:
-                oldest = next(iter(self._clients))
-                self._tasks.spawn(self._clients.pop(oldest).close(), name=f"close the client of {oldest}")
-        self._clients[identity] = client
-        return client
 
     async def _answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         with self._calls.one(MAX_CALLS, "requests"):
@@ -363,7 +350,7 @@ class KubernetesServer:
             Target(kind, wanted.namespace, wanted.name, "proxy"),
             {},
             PLAIN,
-            self._client(identity),
+            self._callers.client(identity),
             self._encoder,
             self._tables,
             self._clock.wall(),
