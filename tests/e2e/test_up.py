@@ -69,7 +69,8 @@ def test_ctrl_c_ends_everything_and_says_so(home: Path) -> None:
         up.wait_for("Ctrl-C stops everything")
         steps = up.text.partition("\n\n")[0].splitlines()
         assert [step.split()[0] for step in steps] == [
-            *("cluster", "nodes", "applied", "rc/backend", "rc/frontend", "svc/backend", "svc/frontend", "lifetime"),
+            *("cluster", "nodes", "kubernetes", "applied"),
+            *("rc/backend", "rc/frontend", "svc/backend", "svc/frontend", "lifetime"),
         ]
         assert all(re.search(r"\d+\.\d\ds$", step) for step in steps), up.text
         url = re.search(r"svc/frontend\s+http://([\d.]+):(\d+)", up.text)
