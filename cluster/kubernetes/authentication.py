@@ -57,7 +57,7 @@ class Authentication:
         to be seen whether it is there. Raises Unauthenticated."""
         scheme, _, token = authorization.partition(" ")
         token = token.strip() if scheme.lower() == "bearer" else ""
-        if certificate and not is_of(token[:MAX_LENGTH], self._cluster):
+        if certificate and not (token and is_of(token[:MAX_LENGTH], self._cluster)):
             return self._by_certificate(certificate)
         if not token:
             raise Unauthenticated("show a client certificate of this cluster, or send a bearer token of it")

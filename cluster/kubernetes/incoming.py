@@ -60,11 +60,17 @@ async def read(request: web.BaseRequest) -> bytes:
         raise _too_large()
     if (packed := request.headers.get("Content-Encoding", "identity").lower()) != "identity":
         raise Refused(415, "UnsupportedMediaType", f'the body is packed ("{packed[:40]}"); send it as it is')
+    content = request.content
+    if content.is_eof() and content.exception() is None:  # it came with its head, as those of most objects do
+        whole = content.read_nowait()
+        if len(whole) > MAX_BYTES:
+            raise _too_large()
+        return whole
     await let_go_on(request)
     parts, size = [], 0
     try:
         async with asyncio.timeout(BODY_S):
-            async for part in request.content.iter_any():
+            async for part in content.iter_any():
                 size += len(part)
                 if size > MAX_BYTES:
                     raise _too_large()

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from cluster.kubernetes.statuses import Refused
 
@@ -49,6 +50,7 @@ PLAIN = Accepted(Form.PLAIN)
 _STARS = ("application/*", "*/*")
 
 
+@lru_cache(maxsize=256)  # a client says the same each time
 def negotiate(header: str, *, discovery: bool = False, protobuf: bool = False) -> Accepted:
     """The form to answer in; with `discovery`, which only discovery has. `protobuf`: whole objects are there in
     protobuf too; metadata always is, tables and discovery never are. Raises Refused (406)."""

@@ -51,6 +51,7 @@ def issue_token(
     return jwt.encode(claims, key, algorithm=_ALGORITHM)
 
 
+@lru_cache(maxsize=MAX_KEPT)
 def is_of(token: str, cluster: str) -> bool:
     """Whether a token says that it was made in this cluster. It may be lying: that is for others to find out."""
     import jwt
