@@ -192,7 +192,13 @@ def _new_caveats(before: AnyObject, after: AnyObject) -> list[str]:
 def _names_version(media: str, patch: Any) -> bool:
     """Whether a patch is meant for one version only."""
     if media == patching.JSON_PATCH:
-        return any(isinstance(each, dict) and each.get("path") == "/metadata/resourceVersion" for each in patch)
+        # One that only tests the version is applied again: it then fails by its test, with 422, as in Kubernetes.
+        return any(
+            isinstance(each, dict)
+            and each.get("path") == "/metadata/resourceVersion"
+            and each.get("op") in ("add", "replace")
+            for each in patch
+        )
     meta = patch.get("metadata")
     return isinstance(meta, dict) and bool(meta.get("resourceVersion"))
 

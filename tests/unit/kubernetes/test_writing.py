@@ -275,6 +275,17 @@ async def test_a_patch_is_applied_again_when_somebody_was_faster(api: Api, clust
     version = reply.body["metadata"]["resourceVersion"]
     meant = {"metadata": {"resourceVersion": version, "labels": {"mine": "y"}}}
     assert (await patch(api, f"{PODS}/web", MERGE, meant)).code == 409, "it named the version that it is meant for"
+    others.append(10)
+    version = (await api.get(f"{PODS}/web")).body["metadata"]["resourceVersion"]
+    tested = [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": version},
+        {"op": "add", "path": "/metadata/labels/mine", "value": "z"},
+    ]
+    assert (await patch(api, f"{PODS}/web", JSON_PATCH, tested)).code == 422, "applied again, it fails by its own test"
+    others.append(11)
+    version = (await api.get(f"{PODS}/web")).body["metadata"]["resourceVersion"]
+    replaced = [{"op": "replace", "path": "/metadata/resourceVersion", "value": version}, tested[1]]
+    assert (await patch(api, f"{PODS}/web", JSON_PATCH, replaced)).code == 409
 
 
 async def test_patches_that_are_refused(api: Api, cluster: MemoryCluster) -> None:
