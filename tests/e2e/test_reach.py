@@ -149,8 +149,11 @@ def test_attach_types_to_the_program_itself(shared_cluster: Cluster, namespace: 
 def test_debugging_what_does_not_run(shared_cluster: Cluster, namespace: str) -> None:
     shared_cluster.apply(pod("broken", "exit 1", restart="Always", extra="env: [{name: A, value: b}]"), namespace)
     shared_cluster.wait_until(
-        lambda: any(c.restartCount for c in shared_cluster.get("pod", "broken", namespace).status.containerStatuses),
-        "it fails",
+        # From now on it waits for longer than the command takes: with its next start, the command would end.
+        lambda: any(
+            c.restartCount >= 4 for c in shared_cluster.get("pod", "broken", namespace).status.containerStatuses
+        ),
+        "it has failed several times",
     )
     said = shared_cluster.podium("debug", "-n", namespace, "broken", "--", "sh", "-c", "echo $A $POD_NAME").stdout
     assert said == "b broken\n"
