@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from typing import Any
 
 from aiohttp import web
 from multidict import MultiDict
 
+from cluster.actor import patience as actor
 from cluster.api.errors import ApiError
 from cluster.kubernetes.call import encoded
 from cluster.kubernetes.negotiation import JSON, PROTOBUF, prefers_protobuf
@@ -19,48 +19,27 @@ from cluster.kubernetes.statuses import code_of, failure, retry_after_s
 WRITE_TIMEOUT_S = 30.0
 
 
-class Patience:
-    """Cuts off a reader that takes nothing: what it has not taken is not to be kept for it.
-
-    A timer for each write would take longer than most writes do. So there is one while something is written now and
-    then, which looks whether the write of that moment began long ago.
-    """
+class Patience(actor.Patience):
+    """Cuts off a reader that takes nothing: what it has not taken is not to be kept for it."""
 
     def __init__(self, request: web.BaseRequest) -> None:
+        super().__init__(WRITE_TIMEOUT_S, self._cut_off)
         self._request = request
-        self._loop = asyncio.get_running_loop()
-        self._since_s: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
 
     async def write(self, response: web.StreamResponse, piece: bytes) -> None:
         """Raises ConnectionError if the reader takes nothing, or has gone."""
-        self._begin()
+        self.begin()
         await response.write(piece)
-        self._since_s = None
+        self.over()
 
     async def finish(self, response: web.StreamResponse) -> None:
         """That was all. Raises the same."""
-        self._begin()
+        self.begin()
         await response.write_eof()
-        self.end()
+        self.close()
 
-    def _begin(self) -> None:
-        self._since_s = self._loop.time()
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._since_s + WRITE_TIMEOUT_S, self._look)
-
-    def end(self) -> None:
-        """There is nothing more to write. Twice is fine."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _look(self) -> None:
-        self._timer = None
-        if self._since_s is None:
-            return
-        if self._loop.time() < self._since_s + WRITE_TIMEOUT_S:
-            self._timer = self._loop.call_at(self._since_s + WRITE_TIMEOUT_S, self._look)
-        elif self._request.transport is not None:
+    def _cut_off(self) -> None:
+        if self._request.transport is not None:
             self._request.transport.abort()
 
 

@@ -161,7 +161,7 @@ class _Exchange:
                         response.force_close()  # what it still sends is nobody's
                     return response
         finally:
-            patience.end()
+            patience.close()
             await tasks.cancel_all()
 
     def _head(self) -> h11.Request:

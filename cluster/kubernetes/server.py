@@ -327,7 +327,7 @@ class KubernetesServer:
                 await patience.write(response, part)
             await patience.finish(response)
         finally:
-            patience.end()
+            patience.close()
         return response
 
     async def _stream(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
@@ -383,7 +383,7 @@ class KubernetesServer:
         except ConnectionError:
             pass  # the reader has gone
         finally:
-            patience.end()
+            patience.close()
             self._watching.discard(watching)
             await lines.aclose()
         return response

@@ -24,6 +24,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from cluster.actor.patience import Patience
 from cluster.actor.tasks import Tasks
 from cluster.api.errors import ApiError, Expired, Forbidden, Internal, Unauthenticated, Unavailable
 from cluster.rpc.identity import Identity, parse_spiffe
@@ -196,46 +197,23 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         raise AssertionError("abort always raises")
 
 
-class _Patience:
-    """Ends a stream whose reader lets one message wait for too long.
+class _Patience(Patience):
+    """Ends a stream whose reader lets one message wait for too long."""
 
-    A timer for each message would cost a tenth of what a small message costs. So a stream has at most one, and it is
-    looked at only when it has run out: whether the message that is being written now has had its time.
-    """
-
-    __slots__ = ("_end", "_limit_s", "_loop", "_since_s", "_timer", "_write")
+    __slots__ = ("_write",)
 
     def __init__(
         self, write: Callable[[Any], Awaitable[None]], limit_s: float, end: Callable[[ApiError], None]
     ) -> None:
-        self._write, self._limit_s, self._end = write, limit_s, end
-        self._loop = asyncio.get_running_loop()
-        self._since_s: float | None = None
-        """Since when a message waits; None: none does."""
-        self._timer: asyncio.TimerHandle | None = None
+        super().__init__(limit_s, lambda: end(Expired(f"the reader has taken nothing for {limit_s:g} s; list again")))
+        self._write = write
 
     async def write(self, message: Any) -> None:
-        self._since_s = self._loop.time()
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._since_s + self._limit_s, self._look)
+        self.begin()
         try:
             await self._write(message)
         finally:
-            self._since_s = None
-
-    def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _look(self) -> None:
-        self._timer = None
-        if self._since_s is None:
-            return
-        due_s = self._since_s + self._limit_s
-        if self._loop.time() < due_s:
-            self._timer = self._loop.call_at(due_s, self._look)
-        else:
-            self._end(Expired(f"the reader has taken nothing for {self._limit_s:g} s; list again"))
+            self.over()
 
 
 async def _send(inner: Any, request: Any, context: Any, write: Callable[[Any], Awaitable[None]]) -> Exception | None:
