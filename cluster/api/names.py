@@ -8,7 +8,10 @@ when the name is fine; `cluster.api.validation` puts the path of the field in fr
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 LABEL_MAX_LENGTH = 63
 SUBDOMAIN_MAX_LENGTH = 253
@@ -31,9 +34,9 @@ RANDOM_LENGTH = 5
 
 
 class Dice(Protocol):
-    """What `generate_name` needs of a random.Random."""
+    """What pure code needs of a random.Random."""
 
-    def choice(self, seq: str, /) -> str: ...
+    def choice(self, seq: Sequence[T], /) -> T: ...
 
 
 def too_long(limit: int) -> str:

@@ -12,11 +12,11 @@ no pod are nobody's. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from cluster.api.errors import BadRequest, Unavailable
+from cluster.api.names import Dice
 from cluster.kubernetes import query
 from cluster.kubernetes.paths import MAX_PATH, parts_of
 from cluster.pb.v1 import core_pb2 as core
@@ -85,12 +85,6 @@ def port_of(pod: core.Pod, wanted: str) -> int:
         return number
     declared = (port.containerPort for container in pod.spec.containers for port in container.ports)
     return next(declared, DEFAULT_PORT)
-
-
-class Dice(Protocol):
-    """What `endpoint_of` needs of a random.Random."""
-
-    def choice(self, seq: Sequence[tuple[str, int]], /) -> tuple[str, int]: ...
 
 
 def endpoint_of(service: core.Service, endpoints: core.Endpoints | None, wanted: str, dice: Dice) -> tuple[str, int]:

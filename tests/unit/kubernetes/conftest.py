@@ -134,6 +134,18 @@ def pod(name: str, namespace: str = "default", **labels: str) -> core.Pod:
     return found
 
 
+def running(cluster: MemoryCluster) -> core.Pod:
+    """The pod web as it runs on a node that is there, with an agent at 127.1.0.10:10250; it is not put there yet."""
+    node = core.Node(metadata=core.ObjectMeta(name="n1"))
+    node.status.addresses.add(type="InternalIP", address="127.1.0.10")
+    node.status.daemonEndpoints.kubeletEndpoint.Port = 10250
+    cluster.put(node)
+    placed = pod("web")
+    placed.spec.nodeName = "n1"
+    placed.status.phase = "Running"
+    return placed
+
+
 def manifest(name: str = "web", **spec: Any) -> dict[str, Any]:
     """A pod as JSON."""
     return {

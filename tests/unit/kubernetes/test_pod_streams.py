@@ -14,9 +14,8 @@ import pytest
 from cluster.api.errors import ApiError, Forbidden, NotFound
 from cluster.kubernetes.port_forwarding import SPDY
 from cluster.pb.v1 import agent_pb2
-from cluster.pb.v1 import core_pb2 as core
 from tests.kit.memory_client import MemoryCluster
-from tests.unit.kubernetes.conftest import Api, pod
+from tests.unit.kubernetes.conftest import Api, pod, running
 from tests.unit.kubernetes.test_spdy import Client
 
 POD = "/api/v1/namespaces/default/pods/web"
@@ -71,14 +70,7 @@ class Agent:
 
 @pytest.fixture
 def agent(api: Api, cluster: MemoryCluster) -> Agent:
-    node = core.Node(metadata=core.ObjectMeta(name="n1"))
-    node.status.addresses.add(type="InternalIP", address="127.1.0.10")
-    node.status.daemonEndpoints.kubeletEndpoint.Port = 10250
-    cluster.put(node)
-    placed = pod("web")
-    placed.spec.nodeName = "n1"
-    placed.status.phase = "Running"
-    cluster.put(placed)
+    cluster.put(running(cluster))
     cluster.put(pod("nowhere"))
     found = api.agent = Agent()
     return found

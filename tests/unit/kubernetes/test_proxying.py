@@ -15,7 +15,7 @@ from cluster.kubernetes import outgoing
 from cluster.kubernetes.listener import tls_context
 from cluster.pb.v1 import core_pb2 as core
 from tests.kit.memory_client import MemoryCluster
-from tests.unit.kubernetes.conftest import Api, pod
+from tests.unit.kubernetes.conftest import Api, pod, running
 
 PROXY = "/api/v1/namespaces/default/pods/web/proxy"
 SERVICE = "/api/v1/namespaces/default/services/web:http/proxy"
@@ -58,14 +58,9 @@ class Agent:
 
 @pytest.fixture
 def agent(api: Api, cluster: MemoryCluster) -> Agent:
-    node = core.Node(metadata=core.ObjectMeta(name="n1"))
-    node.status.addresses.add(type="InternalIP", address="127.1.0.10")
-    node.status.daemonEndpoints.kubeletEndpoint.Port = 10250
-    cluster.put(node)
-    placed = pod("web")
-    placed.spec.nodeName = "n1"
+    placed = running(cluster)
     placed.spec.containers[0].ports.add(containerPort=8080)
-    placed.status.phase, placed.status.podIP = "Running", "127.9.9.9"
+    placed.status.podIP = "127.9.9.9"
     cluster.put(placed)
     cluster.put(pod("nowhere"))
     service = core.Service(metadata=core.ObjectMeta(name="web", namespace="default"))
