@@ -19,7 +19,7 @@ from cluster.api.meta import Key
 from cluster.client.election import ElectionTimers
 from cluster.client.events import EventRecorder
 from cluster.client.interface import ClusterClient
-from cluster.client.leader_election import STOP_S, LeaderElection, Term
+from cluster.client.leader_election import GIVE_BACK_S, STOP_S, LeaderElection, Term
 from cluster.client.leading import leading
 
 
@@ -64,7 +64,7 @@ class Elected:
 
     async def stop(self) -> None:
         """Stops the children if they run, and gives the lease back. Twice is fine."""
-        await self._tasks.cancel_all(STOP_S + 1.0)
+        await self._tasks.cancel_all(STOP_S + GIVE_BACK_S)
         await self._events.stop()
 
     async def _lead(self, term: Term) -> None:

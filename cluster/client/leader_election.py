@@ -31,8 +31,8 @@ from cluster.pb.v1 import core_pb2 as core
 _log = logging.getLogger("podium.election")
 
 STOP_S = 15.0
-GIVE_BACK_S = 1.0
-"""Giving the lease back may take so long; otherwise it runs out."""
+GIVE_BACK_S = 3.0
+"""Giving the lease back may take so long, with what must be read for it; otherwise it runs out."""
 REASON = "LeaderElection"
 
 Lead = Callable[["Term"], Awaitable[None]]
@@ -228,11 +228,19 @@ class LeaderElection:
         term.end(f"it could not be renewed for {self._timers.renew_deadline_s:g} s")
 
     async def _give_back(self, term: Term) -> None:
-        lease = given_back(term.lease, self._clock.wall())
         term.end("it was given back")
+        until_s = self._clock.monotonic() + GIVE_BACK_S
+        lease: core.Lease | None = term.lease
         try:
-            written = await self._client.write([operations.update(lease)], timeout_s=GIVE_BACK_S)
-            written.outcomes[0].unwrap()
+            while lease is not None and lease.spec.holderIdentity == self._identity:
+                back = operations.update(given_back(lease, self._clock.wall()))
+                left_s = max(until_s - self._clock.monotonic(), 0.001)
+                try:
+                    (await self._client.write([back], timeout_s=left_s)).outcomes[0].unwrap()
+                    return
+                except Conflict:
+                    # A renewal was under way when its task was ended: it had effect, and nobody heard the answer.
+                    lease = await self._read(until_s - self._clock.monotonic())
         except ApiError as error:
             _log.info("%s is left to run out: %s", self._key.name, error)
 

@@ -85,6 +85,32 @@ async def test_one_that_stops_gives_the_lease_back_and_the_next_takes_it_at_once
     assert arena.lease.spec.leaseTransitions == 1
 
 
+async def test_a_renewal_that_is_under_way_does_not_keep_the_lease_from_being_given_back(arena: Arena) -> None:
+    one = arena.add("one")
+    await arena.run(1)
+    assert arena.lease is not None
+    before = arena.lease.metadata.resourceVersion
+    arena.network.delay_s = 0.8
+    while arena.lease.metadata.resourceVersion == before:  # renewed, and the answer is on its way
+        await arena.run(0.01, step_s=0.01)
+    arena.network.delay_s = 0.0
+    await one.stop()
+    assert one.terms[0].reason == "it was given back"
+    assert arena.holder == ""
+
+
+async def test_a_lease_that_another_has_taken_meanwhile_is_left_to_it(arena: Arena) -> None:
+    one = arena.add("one")
+    await arena.run(1)
+    taken = core.Lease()
+    assert arena.lease is not None
+    taken.CopyFrom(arena.lease)
+    taken.spec.holderIdentity = "somebody"
+    arena.cluster.put(taken)
+    await one.stop()
+    assert arena.holder == "somebody"
+
+
 async def test_the_lease_is_kept_until_what_was_run_has_ended(arena: Arena) -> None:
     one = arena.add("one")
     one.linger_s = 8.0  # longer than the lease
