@@ -106,7 +106,7 @@ def test_a_good_object_passes(data: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @given(data=st.data())
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 def test_no_object_can_break_it(kind: Kind, data: st.DataObject) -> None:
     new, old = data.draw(messages(kind.message)), data.draw(messages(kind.message))
     for obj in (new, old):

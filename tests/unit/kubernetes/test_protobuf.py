@@ -190,7 +190,7 @@ def without_nothing(data: Any) -> Any:
 
 @pytest.mark.parametrize("row", SERVED, ids=lambda row: row.kind.name)
 @given(data=st.data())
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
 async def test_protobuf_and_json_say_the_same(api: Api, cluster: MemoryCluster, row: Resource, data: Any) -> None:
     obj = data.draw(messages(row.kind.message))
     obj.metadata.name = "x"

@@ -128,7 +128,7 @@ async def wakes(readers: list[Told]) -> None:
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_whatever_the_order_of_things(data: st.DataObject) -> None:
     async def story() -> None:
         master, hub = Master(), Hub(SystemClock())
