@@ -379,7 +379,7 @@ async def test_kinds_that_kubernetes_has_not_are_json_alone(api: Api, cluster: M
 async def frames(response: Any, count: int) -> list[tuple[str, str, bytes]]:
     """So many events: their types, what they hold, and that."""
     found: list[tuple[str, str, bytes]] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while len(found) < count:
             (length,) = struct.unpack(">I", await response.content.readexactly(4))
             frame = bodies.WatchFrame.FromString(await response.content.readexactly(length))
