@@ -312,7 +312,7 @@ def test_a_node_that_is_cut_off_on_purpose_is_out_of_reach(cluster: Cluster, kub
     pod = cluster.pods("app=site")[0]
     path = f"/api/v1/namespaces/default/pods/{pod.metadata.name}/proxy/"
     kubectl.expect(f"get --raw {path}", "of site-")
-    cluster.podium("fault", f"node/{pod.spec.nodeName}", "--partition", "--for", "5s")
+    cluster.podium("fault", f"node/{pod.spec.nodeName}", "--partition", "--for", "10s")
     cluster.wait_until(lambda: "cut off on purpose" in kubectl.run("get", "--raw", path).err, "it is out of reach")
     cluster.wait(f"node/{pod.spec.nodeName}", timeout_s=40)
     cluster.wait("rc/site", ready=2)
