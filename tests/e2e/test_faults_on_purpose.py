@@ -141,7 +141,9 @@ def test_a_node_is_cut_off_and_comes_back_by_itself(podium_cluster: Cluster) -> 
     assert set(by_node) == {"node-1", "node-2"}
     cluster.podium("fault", "node/node-2", "--partition", "--for", "15s", "--name", "cut")
     cluster.wait_until(lambda: _ready(cluster, "node-2") == "Unknown", "the master hears nothing of it")
-    assert {fetch(address)[1] for _ in range(6)} == {by_node["node-1"]}
+    cluster.wait_until(
+        lambda: {fetch(address)[1] for _ in range(6)} == {by_node["node-1"]}, "and the proxy leads nobody there"
+    )
     refused = cluster.podium("logs", by_node["node-2"], check=False)
     assert refused.returncode != 0, "and it answers nobody"
     cluster.wait_until(lambda: _ready(cluster, "node-2") == "True", "it comes back", timeout_s=40.0)
