@@ -41,7 +41,7 @@ from cluster.store.version import Version
 
 _DEFAULT_GRACE_S = 30
 _LASTING_NAMESPACES = (DEFAULT_NAMESPACE, SYSTEM_NAMESPACE)
-"""What is in no other namespace is in the first, what belongs to the cluster (the leases of its managers) in the second."""
+"""What is in no other namespace is in the first; the leases of the managers are in the second."""
 _POLICIES = ("Background", "Foreground", "Orphan")
 
 
