@@ -444,7 +444,7 @@ NONSENSE = [
 
 @pytest.mark.parametrize("line", NONSENSE)
 async def test_a_fault_costs_the_connection_and_nothing_else(line: bytes) -> None:
-    assert FAULT_BYTES < len(MUCH)
+    assert len(MUCH) > FAULT_BYTES
     async with ambassador_rig({"script": ServeScript}) as it:
         endpoint = it.endpoint()
         it.serve("script")
