@@ -50,9 +50,6 @@ async def create(call: Call) -> Answer:
 async def _apply(call: Call) -> Answer:
     """PATCH with what a manager wants of the object, or of its status: server-side apply (applying.py)."""
     row = call.target.resource
-    if row.view is not None:
-        kept = row.kind.api_version
-        raise Refused(415, "UnsupportedMediaType", f"server-side apply is for objects as {kept} has them")
     wanted = read_applied(call, row.kind.name)
     named = wanted.get("metadata", {}).get("resourceVersion")
     # Of the right kind, at the right place, and made of fields that there are, before it is merged with anything.
@@ -64,6 +61,7 @@ async def _apply(call: Call) -> Answer:
         except NotFound:
             if named or call.target.subresource:
                 raise
+            views.check_new(row, wanted)
         live = views.plain(current, row, exact=True) if current is not None else None
         merged = applying.apply(
             live,

@@ -6,6 +6,8 @@ import socket
 import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from http.client import HTTPSConnection
 from pathlib import Path
 
 import psutil
@@ -158,4 +160,47 @@ def test_half_of_a_request(cluster: Cluster, token: tuple[str, str]) -> None:
         assert fine.recv(12) == b"HTTP/1.1 200"
     for connection in open_ones:
         connection.close()
+    assert "Traceback" not in log_of(cluster)
+
+
+def test_hundreds_of_large_bodies_that_come_slowly(cluster: Cluster, token: tuple[str, str]) -> None:
+    server, secret = token
+    host, _, port = server.rpartition(":")
+    context = ssl.create_default_context(cafile=str(cluster.directory / "pki" / "admin" / "ca.crt"))
+    path = "/api/v1/namespaces/default/configmaps"
+    headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
+    size = 3 * 2**20
+
+    def send(_: int) -> tuple[HTTPSConnection, bool]:
+        """A request that stays without its end, if it is taken; and whether it was refused meanwhile."""
+        line = HTTPSConnection(host, int(port), timeout=20, context=context)
+        line.putrequest("POST", path)
+        for name, value in {**headers, "Content-Length": str(size)}.items():
+            line.putheader(name, value)
+        line.endheaders()
+        assert isinstance(line.sock, ssl.SSLSocket)
+        for piece in range(15):
+            line.send(b" " * (size // 16))
+            if piece in (0, 14):
+                line.sock.settimeout(1)
+                with suppress(TimeoutError):
+                    assert line.sock.recv(12) == b"HTTP/1.1 429"
+                    return line, True
+                line.sock.settimeout(20)
+        return line, False
+
+    before = memory(cluster)
+    with ThreadPoolExecutor(16) as pool:
+        slow = list(pool.map(send, range(500)))
+    grown = memory(cluster) - before
+    print(f"{sum(is_refused for _, is_refused in slow)} of 500 were refused, grown by {grown / 2**20:.0f} MiB")
+    assert grown < 160 * 2**20, "all of them together would take 1.5 GiB"
+    quick = HTTPSConnection(host, int(port), timeout=20, context=context)
+    for method, body in (("POST", '{"metadata": {"name": "between"}}'), ("GET", None)):
+        quick.request(method, path, body, headers)
+        answer = quick.getresponse()
+        assert answer.status in (200, 201), answer.read()
+        answer.read()
+    for line, _ in (*slow, (quick, False)):
+        line.close()
     assert "Traceback" not in log_of(cluster)

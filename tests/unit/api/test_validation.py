@@ -523,7 +523,6 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         for name in ("db", "A/db", "a/b/c", "a/")
     ],
     (EVENT, {"involvedObject": {"namespace": "other"}}, "involvedObject.namespace", "does not match"),
-    (EVENT, {"type": "Odd"}, "type", "Unsupported value"),
     # leases
     (LEASE, spec(leaseDurationSeconds=0), "spec.leaseDurationSeconds", "must be greater than 0"),
     (LEASE, spec(leaseTransitions=-1), "spec.leaseTransitions", "must be greater than or equal to 0"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -25,17 +26,29 @@ CRD = Key("CustomResourceDefinition", "", WIDGETS)
 BLUE = custom_key(WIDGETS, "default", "blue")
 
 
+@asynccontextmanager
+async def managed(rig: Rig) -> AsyncIterator[None]:
+    """With a manager that knows nothing at first."""
+    client = LocalClient(rig.master.api, Identity.parse("controllers"), rig.clock)
+    manager = ControllerManager(client, PROFILES["test"], clock=rig.clock, rng=random.Random(1))
+    await manager.start()
+    try:
+        yield
+    finally:
+        await manager.stop()
+        await client.close()
+
+
 @pytest.fixture
-async def rig() -> AsyncIterator[Rig]:
+async def unmanaged() -> AsyncIterator[Rig]:
     async with running() as made:
-        client = LocalClient(made.master.api, Identity.parse("controllers"), made.clock)
-        manager = ControllerManager(client, PROFILES["test"], clock=made.clock, rng=random.Random(1))
-        await manager.start()
-        try:
-            yield made
-        finally:
-            await manager.stop()
-            await client.close()
+        yield made
+
+
+@pytest.fixture
+async def rig(unmanaged: Rig) -> AsyncIterator[Rig]:
+    async with managed(unmanaged):
+        yield unmanaged
 
 
 def owned_by(obj: AnyObject, owner: core.CustomObject) -> AnyObject:
@@ -185,3 +198,47 @@ async def test_an_owner_that_was_never_there_is_collected_once_its_kind_is_known
     await rig.create(definition())
     await rig.clock.run_for(2.0)
     assert rig.find("Pod", "haunted") is None
+
+
+async def test_what_is_left_of_kinds_that_went_while_no_manager_was_there_is_collected(unmanaged: Rig) -> None:
+    rig = unmanaged
+    await rig.create(definition())
+    await rig.create(definition("rings", "Ring", scope="Cluster"))
+    blue = await made(rig, widget())
+    one = await made(rig, widget("one", namespace="", resource="rings.example.com", kind="Ring"))
+    for owner in (blue, one):
+        for number in range(2):
+            await rig.create(owned_by(pod(f"of-{owner.kind.lower()}-{number}"), owner))
+            await rig.clock.run_for(10.0)
+    both = owned_by(pod("of-both"), blue)
+    kept = await rig.create(pod("kept"))
+    both.metadata.ownerReferences.add(apiVersion="v1", kind="Pod", name="kept", uid=kept.metadata.uid)
+    await rig.create(both)
+    await rig.clock.run_for(10.0)
+    for key in (BLUE, custom_key("rings.example.com", "", "one"), CRD, CRD._replace(name="rings.example.com")):
+        await rig.write(ops.delete(key))
+    await rig.clock.run_for(10.0)
+    ghost = widget("ghost", kind="Ghost")
+    ghost.metadata.uid = "no-such-uid"
+    await rig.create(owned_by(pod("haunted"), ghost))
+    async with managed(rig):
+        await rig.clock.run_for(1.0)
+        pods = sorted(version.key.name for version in rig.master.store.state.list("Pod"))
+        assert pods == ["haunted", "kept", "of-both"], "there never was a Ghost, as far as anybody knows"
+
+
+async def test_a_kind_whose_end_the_history_has_forgotten_stays_unknown(unmanaged: Rig) -> None:
+    rig = unmanaged
+    await rig.create(definition())
+    blue = await made(rig, widget())
+    await rig.create(owned_by(pod("of-blue"), blue))
+    await rig.clock.run_for(10.0)
+    for key in (BLUE, CRD):
+        await rig.write(ops.delete(key))
+    await rig.clock.run_for(10.0)
+    store = rig.master.store
+    await store.journal.compact(store.revision, 100)
+    store.history.compacted = store.revision
+    async with managed(rig):
+        await rig.clock.run_for(1.0)
+    assert rig.find("Pod", "of-blue") is not None
