@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from cluster.api import aside
+from cluster.api.defaults import apply_defaults
 from cluster.api.errors import BadRequest, Invalid
 from cluster.api.json import message_from_json, read_custom, read_object
 from cluster.api.json_parse import MAX_PROBLEMS
 from cluster.api.kinds import AnyObject, unwrap
-from cluster.api.structural import prune
+from cluster.api.structural import default, prune
 from cluster.api.validation_schema import unknown_keys
 from cluster.client import operations
 from cluster.kubernetes import patching, query, views
@@ -98,6 +99,19 @@ def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | Non
     if kind.namespaced:
         obj.metadata.namespace = call.namespace
     return Given(obj, warnings[:MAX_PROBLEMS])
+
+
+def completed(call: Call, data: dict[str, Any]) -> dict[str, Any]:
+    """An object of the call's kind as it would be shown once it is kept: its defaults have come in. Raises BadRequest,
+    Invalid."""
+    row = call.target.resource
+    obj = given_object(call, data).object
+    if row.custom is None:
+        apply_defaults(obj)
+    shown = views.plain(obj, row, exact=True)
+    if row.custom is not None:
+        default(shown, row.custom.schema.data)
+    return shown
 
 
 def _unknown_in_schemas(data: dict[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from cluster.kubernetes.bodies import media_type
 from cluster.kubernetes.call import Answer, Call
 from cluster.kubernetes.requested import (
     TRIES,
+    completed,
     delete_options,
     dry,
     given_object,
@@ -73,6 +74,7 @@ async def _apply(call: Call) -> Answer:
             force=query.flag(call.query, "force"),
             now=call.time,
             subresource=call.target.subresource,
+            complete=lambda data: completed(call, data),
         )
         given = given_object(call, merged, aside.kept(current) if current is not None else None)
         try:
