@@ -50,9 +50,9 @@ def apply(
 ) -> dict[str, Any]:
     """The object after a manager of that name has applied what it wants; None: there is none yet.
 
-    Through a subresource, only what can be written so is looked at. `now` is the time as JSON. Who says the same as what
-    is there but for defaults (`complete`) changes nothing. Raises Conflict, with a cause for each field that others
-    answer for.
+    Through a subresource, only what can be written so is looked at. `now` is the time as JSON. Who says what is
+    there already, but for defaults (`complete`), changes nothing. Raises Conflict, with a cause for each field that
+    others answer for.
     """
     manager = Manager(name, APPLY, subresource)
     paths = frozenset(path for path in fields_of(wanted, shape) if manager.is_about(path, shape))
