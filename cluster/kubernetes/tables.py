@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
-from cluster.api.columns import COLUMNS, NONE, WIDE, age, age_of
+from cluster.api.columns import COLUMNS, NONE, WIDE, age, age_of, restarts_of
 from cluster.api.events import first_seen, times
 from cluster.api.json import object_to_json, to_json
 from cluster.api.kinds import AnyObject, Kind
@@ -93,7 +93,7 @@ def columns_of(kind: Kind) -> tuple[Column, ...]:
     if kind.name == "CustomResourceDefinition":
         return _DEFINITION_COLUMNS
     found = [
-        Column(_titled(heading), cell, priority, ages=cell is age_of)
+        Column(_titled(heading), cell, priority, ages=cell in (age_of, restarts_of))
         for priority, columns in ((0, COLUMNS[kind.name]), (1, WIDE.get(kind.name, ())))
         for heading, cell in columns
         if (kind.name, heading) not in _NOT_OF_KUBERNETES

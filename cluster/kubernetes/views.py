@@ -38,6 +38,7 @@ NAMES: Mapping[tuple[str, str], Mapping[str, str]] = {
 _SELECTED = {"regarding": "involvedObject", "reportingController": "reportingComponent"}
 _TERM = re.compile(rf"(^|,\s*)({'|'.join(_SELECTED)})(?=[.=!])")
 _NEEDED = ("eventTime", "reportingController", "reportingInstance", "action", "reason", "type")
+_TYPES = ("Normal", "Warning")
 """Of a new event of events.k8s.io."""
 
 
@@ -104,6 +105,9 @@ def check_new(row: Resource, data: Mapping[str, Any]) -> None:
     if (row.group, row.plural) not in NAMES:
         return
     causes = [FieldError(name, "Required value", "FieldValueRequired") for name in _NEEDED if not data.get(name)]
+    if (said := data.get("type")) and said not in _TYPES:
+        text = f'Unsupported value: "{str(said)[:80]}": supported values: "Normal", "Warning"'
+        causes.append(FieldError("type", text, "FieldValueNotSupported"))
     if causes:
         meta = data.get("metadata")
         name = str(meta.get("name", "")) if isinstance(meta, dict) else ""

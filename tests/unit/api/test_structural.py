@@ -134,7 +134,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_second_time_changes_nothing(value: Any) -> None:
     prune(value, SCHEMA)
     default(value, SCHEMA)
@@ -450,6 +450,6 @@ def takes(schema: dict[str, Any], value: Any) -> bool:
 
 
 @given(schemas(), json_values)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_the_rules_are_those_that_one_would_write_down(schema: dict[str, Any], value: Any) -> None:
     assert (not Rules(schema).problems(value)) == takes(schema, value)

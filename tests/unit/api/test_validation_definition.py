@@ -336,7 +336,7 @@ anything = st.recursive(
 
 
 @given(anything)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_json_is_a_schema_or_refused_as_none(schema: Any) -> None:
     assert isinstance(of_schema(schema), list)
 

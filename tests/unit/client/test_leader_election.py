@@ -305,7 +305,7 @@ STEPS = st.sampled_from(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     steps=st.lists(st.tuples(STEPS, st.integers(0, 2), st.floats(0.05, 6.0)), max_size=25),
     paces=st.tuples(*[st.floats(0.9, 1.1)] * 3),

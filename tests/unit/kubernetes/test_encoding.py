@@ -43,7 +43,7 @@ def test_the_same_version_is_encoded_once() -> None:
 
 
 @given(st.lists(messages(core.Pod), min_size=1, max_size=3), st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 def test_what_pods_have_in_common_is_printed_alike(pods: list[core.Pod], data: st.DataObject) -> None:
     encoder = Encoder()
     for found in (*pods, *pods):

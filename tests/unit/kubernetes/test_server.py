@@ -135,7 +135,7 @@ async def test_a_reader_of_a_list_that_takes_nothing_is_cut_off(
         assert api.server._runner is not None
         served = api.server._runner.server
         assert served is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while served.connections:
                 await asyncio.sleep(0.01)
 
@@ -222,7 +222,7 @@ async def test_requests_that_are_no_http_get_400_or_nothing(
 ) -> None:
     reader, writer = await _connected(api)
     writer.write(request_bytes)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         answer = await reader.read(65536)
     writer.close()
     assert not answer or answer.split(b" ")[1] in (b"400", b"405", b"404", b"414", b"431"), answer[:200]
@@ -243,7 +243,7 @@ async def _told(api: Api, *pieces: bytes) -> bytes:
     """What is answered to bytes that come piece by piece, each when the server has read the one before."""
     reader, writer = await _connected(api)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             for piece in pieces:
                 writer.write(piece)
                 await writer.drain()
@@ -366,7 +366,7 @@ async def test_a_watch_that_has_ended_counts_no_more(
     async with api.stream(f"{PODS}?watch=1") as response:
         assert await response.content.readline()
         assert (await api.get(f"{PODS}?watch=1")).code == 429
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while api.server.watches:
             await asyncio.sleep(0.01)
     assert (await api.get(f"{PODS}?watch=1&timeoutSeconds=1")).code == 200
@@ -376,7 +376,7 @@ async def test_stopping_ends_watches_and_calls(api: Api, cluster: MemoryCluster)
     cluster.put(pod("web"))
     async with api.stream(f"{PODS}?watch=1") as response:
         assert await response.content.readline()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await api.server.stop()
             assert await response.content.readline() == b""
     await api.server.stop()

@@ -100,6 +100,22 @@ async def test_what_is_written_in_the_new_way_is_read_in_the_old(api: Api) -> No
     assert (await api.get(f"{NEW}/web.1")).body["message"] == 'events.events.k8s.io "web.1" not found'
 
 
+async def test_an_event_of_any_type_is_kept_and_the_new_way_has_two_types(api: Api) -> None:
+    """kopf writes events of the types Error and Fatal."""
+    event = {
+        "metadata": {"name": "kopf.1", "namespace": "default"},
+        "involvedObject": {"kind": "Pod", "name": "web", "namespace": "default"},
+        "type": "Error",
+    }
+    made = await api.ask("POST", OLD, event)
+    assert (made.code, made.body["type"]) == (201, "Error"), made.body
+    refused = await api.ask("POST", NEW, reported(type="Error"))
+    assert refused.code == 422, refused.body
+    assert refused.body["message"] == (
+        'Event "web.1" is invalid: type: Unsupported value: "Error": supported values: "Normal", "Warning"'
+    )
+
+
 async def test_protobuf_of_the_new_way(api: Api) -> None:
     event = bodies.ReportedEvent(
         metadata=core.ObjectMeta(name="p", namespace="default"),

@@ -29,7 +29,7 @@ PODS = "/api/v1/namespaces/default/pods"
 async def events(response: Any, count: int) -> list[dict[str, Any]]:
     """So many events."""
     found: list[dict[str, Any]] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while len(found) < count:
             line = await response.content.readline()
             assert line, f"the watch ended after {found}"
@@ -179,7 +179,7 @@ async def test_a_reader_that_takes_nothing_is_cut_off(api: Api, cluster: MemoryC
             stored.metadata.labels["n"] = str(number)
             stored = cluster.put(stored)
         cluster.release_watches()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while line := await response.content.readline():
                 assert json.loads(line)["type"] in ("ADDED", "MODIFIED")
     assert not api.server.watches
@@ -209,7 +209,7 @@ async def test_a_reader_whose_connection_takes_nothing_for_long_is_cut_off(
         response.content._protocol.transport.pause_reading()
         stored = pod("b")
         stored.metadata.annotations["x"] = "y" * 200_000
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             number = 0
             while api.server.watches:
                 number += 1

@@ -258,8 +258,9 @@ async def test_a_namespace_goes_when_it_is_empty(rig: Rig) -> None:
 
 
 async def test_deletes_that_are_refused(rig: Rig) -> None:
-    with pytest.raises(Forbidden, match="may not be deleted"):
-        await rig.write(ops.delete(Key("Namespace", "", "default")))
+    for name in ("default", "kube-system"):
+        with pytest.raises(Forbidden, match="may not be deleted"):
+            await rig.write(ops.delete(Key("Namespace", "", name)))
     with pytest.raises(NotFound, match='pods "web" not found'):
         await rig.write(ops.delete(WEB))
     await rig.pod()
