@@ -8,6 +8,7 @@ import json
 import random
 from typing import Any, cast
 
+import aiohttp
 import pytest
 
 from cluster.api.errors import Forbidden
@@ -185,7 +186,8 @@ async def test_who_may_not_watch_is_told_before_anything_else(api: Api, cluster:
 
 async def test_a_thousand_watches_of_one_client(api: Api, cluster: MemoryCluster) -> None:
     api.session.connector._limit = 0  # type: ignore[union-attr]
-    streams = [api.stream(f"{PODS}?watch=1&labelSelector=n%3D{number % 10}") for number in range(1000)]
+    patient = aiohttp.ClientTimeout(None)  # a thousand handshakes take their time on a machine that is busy
+    streams = [api.stream(f"{PODS}?watch=1&labelSelector=n%3D{number % 10}", timeout=patient) for number in range(1000)]
     async with asyncio.timeout(120):
         responses = [
             response
