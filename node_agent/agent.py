@@ -52,7 +52,6 @@ from cluster.config.dirs import make_private_dir
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.log import get_logger
 from node_agent import node_object
-from node_agent.adoption import RunId
 from node_agent.checkpoint import Checkpoint, Checkpoints
 from node_agent.configuration import ConfigurationReader
 from node_agent.confine import NOBODY, can_become
@@ -71,6 +70,7 @@ from node_agent.pressure import hands_of, watch_pressure
 from node_agent.resolver import Names
 from node_agent.resolver_file import LOOK_S, ResolverFile
 from node_agent.restart_policy import CrashBackoff
+from node_agent.run_ids import RunId, pod_of
 from node_agent.runtime.cgroups import Cgroups
 from node_agent.runtime.interface import Runtime
 from node_agent.runtime.logs import log_path
@@ -711,16 +711,17 @@ class NodeAgent:
 
     def _remove_leftovers(self) -> None:
         """What is left of pods that were removed while no agent was here: workers end theirs, the rest goes now."""
-        known = {pod.metadata.uid for pod in self._pods.indexer.list()}
+        pods = self._pods.indexer.list()
+        known = {pod.metadata.uid for pod in pods}
         for uid in [uid for uid in self._left if uid not in known]:
             del self._left[uid]
             self._checkpoints.remove(uid)
         for uid, worker in self.workers.items():
             self._dirty[uid] = key_of(worker.pod)
         self._work.set()
+        looked_after = {pod.metadata.uid for pod in pods if not is_finished(pod)} | set(self.workers)
         for text in list(self.runtime.adopted):
-            run_id = RunId.parse(text)
-            if run_id is None or run_id.uid not in known | set(self.workers):
+            if pod_of(text) not in looked_after:
                 self.runtime.kill(text)
                 self.runtime.forget(text)
         running = [name for worker in self.workers.values() for name in worker.group_names]

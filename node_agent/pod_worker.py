@@ -8,10 +8,11 @@ and never talks to the master: statuses go to a `StatusSink`, events to a record
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import random
 import shutil
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -26,12 +27,12 @@ from cluster.api.pods import TRUSTED, security_profile
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.log import get_logger
 from node_agent import hooks, listeners, prober, status
-from node_agent.adoption import RunId, adopt, container_id
+from node_agent.adoption import adopt, container_id
 from node_agent.cgroup_files import pids_in
 from node_agent.checkpoint import Checkpoint
 from node_agent.environment import UnknownField
 from node_agent.ownership import take_text
-from node_agent.pod_lifecycle import next_deadline, step
+from node_agent.pod_lifecycle import is_closed, next_deadline, step
 from node_agent.pod_state import (
     ALIVE,
     NEVER,
@@ -46,6 +47,7 @@ from node_agent.pod_state import (
     Finish,
     HookDone,
     Kill,
+    KillStandIn,
     Note,
     Phase,
     PodEvent,
@@ -53,6 +55,8 @@ from node_agent.pod_state import (
     ProbeChanged,
     RunHook,
     Signal,
+    StandInEnded,
+    StandInStarted,
     Start,
     Started,
     StartFailed,
@@ -73,13 +77,15 @@ from node_agent.preparation import (
     limits_of,
     owner_of,
     prepare,
+    prepare_command,
     termination_log,
+    within,
 )
 from node_agent.probe_state import LIVENESS, READINESS, STARTUP, ProbeTimes, first_delay_s
 from node_agent.process_tree import proportional_bytes, resident_bytes
 from node_agent.restart_policy import CrashBackoff
-from node_agent.runtime.cgroups import Limits
-from node_agent.runtime.interface import Adopted, Ended, ExecProcess, Runtime, StartFailure
+from node_agent.run_ids import CommandId, RunId, pod_of
+from node_agent.runtime.interface import Adopted, Ended, ExecProcess, Program, Runtime, StartFailure
 from node_agent.runtime.logs import log_path
 from node_agent.volume_keeper import keep_volumes, needs_keeping
 from node_agent.volumes import remove_volumes
@@ -196,7 +202,6 @@ class PodWorker(Actor[PodEvent]):
         self._probes: dict[str, list[asyncio.Task[object]]] = {}
         self._timer: asyncio.Task[object] | None = None
         self._timer_at = NEVER
-        self._exec_count = 0
         now_s = around.clock.wall()
         self._start_time_s = checkpoint.start_time_s if checkpoint else status.start_time_of(pod) or now_s
         self._checkpoint = checkpoint
@@ -211,8 +216,8 @@ class PodWorker(Actor[PodEvent]):
 
     @property
     def group_names(self) -> list[str]:
-        """Names of the control groups of its containers."""
-        return [group_name(self._home, container.name) for container in self.state.containers]
+        """Names of the control groups of its containers, and of what runs in their place."""
+        return [*(group_name(self._home, each.name) for each in self.state.containers), *self.state.stand_ins]
 
     @property
     def holds_resources(self) -> bool:
@@ -223,6 +228,11 @@ class PodWorker(Actor[PodEvent]):
     def is_over(self) -> bool:
         """Every container has ended for good, or none will ever run."""
         return self.rejection is not None or all(c.phase is Phase.ENDED for c in self.state.containers)
+
+    @property
+    def runs_nothing(self) -> bool:
+        """It is over, and nothing runs in the place of a container either."""
+        return self.is_over and not self.state.stand_ins
 
     @property
     def current_status(self) -> core.PodStatus:
@@ -242,45 +252,99 @@ class PodWorker(Actor[PodEvent]):
 
     def kill_everything(self) -> None:
         """Kills whatever runs of the pod, without a word: for a worker that has crashed."""
-        for container in self.state.containers:
-            self._around.runtime.kill(self._run_id(container.name, container.run))
+        runs = [self._run_id(container.name, container.run) for container in self.state.containers]
+        for run_id in (*runs, *self.state.stand_ins):
+            self._around.runtime.kill(run_id)
 
     async def exec(
         self, container: str, command: Sequence[str], *, tty: bool = False, detached: bool = False
     ) -> ExecProcess:
         """Runs a command with the container's environment and directory, and what confines it. Raises StartFailure.
 
-        `detached`: whether the container runs or not; it is prepared as for a start.
+        If the container runs, beside it: in its control groups, and it ends with that run. If not and `detached`, in
+        its place: prepared as for a start, in control groups of its own, and it goes on when the container starts. It
+        ends with the pod. Whoever has called is to `close` it: it is for him alone.
         """
-        run = self.state[container].run
-        running = self.state[container].phase in ALIVE
-        if not running and not detached:
+        command_id = CommandId.new(self.uid, container, self._around.rng)
+        if self.state[container].phase in ALIVE:
+            return await self._exec_beside(container, command_id, command, tty)
+        if not detached:
             raise StartFailure(126, f"container {container} is not running")
-        prepared = self._programs.get(container) if running else None
-        run_id, host, spec = self._run_id(container, run), self._around.host, self._spec_of(container)
+        return await self._exec_in_place(container, command_id, command, tty)
+
+    async def _exec_beside(
+        self, container: str, command_id: CommandId, command: Sequence[str], tty: bool
+    ) -> ExecProcess:
+        run = self._run_id(container, self.state[container].run)
+        groups = self._around.host.cgroups().groups_of(group_name(self._home, container))
+        with _start_failures():
+            if container not in self._programs:  # it was started by an earlier life of this agent: as it would be now
+                self._programs[container] = within(await self._prepare_command(container, run), groups)
+            program = self._command(container, self._programs[container], command_id, command, tty)
+        return await self._around.runtime.exec(program, beside=run)
+
+    async def _exec_in_place(
+        self, container: str, command_id: CommandId, command: Sequence[str], tty: bool
+    ) -> ExecProcess:
+        around, run_id = self._around, str(command_id)
+        self._refuse_if_over()
+        self._step(StandInStarted(run_id))
         try:
-            if prepared is None:  # it was started by an earlier life of this agent: as it would be started now
-                prepared = await prepare(host, self._home, spec, run, run_id)
-                if running:
-                    self._programs[container] = prepared
-            self._exec_count += 1
-            name = f"{run_id}.exec{self._exec_count}"
-            beside = replace(prepared.program, run_id=name, argv=tuple(command), log_path="", tty=tty)
-            program = contained(host, self._home, spec, replace(prepared, program=beside))
-        except (UnknownField, NotPrepared, OSError) as error:
-            raise StartFailure(126, str(error)) from error
-        return await self._around.runtime.exec(program, beside=run_id)
+            with _start_failures():
+                prepared = await self._prepare_command(container, run_id)
+                self._refuse_if_over()
+                groups = around.host.cgroups().make(run_id, limits_of(self._spec_of(container)))
+                program = self._command(container, within(prepared, groups), command_id, command, tty)
+            return await around.runtime.exec(program)
+        finally:
+            self.spawn(self._stay_with(command_id), name=f"stay with {run_id}")
+
+    def _refuse_if_over(self) -> None:
+        if self.rejection is not None or is_closed(self.state):
+            raise StartFailure(126, f"pod {self.pod.metadata.name} has been ended on this node: nothing is run in it")
+
+    async def _prepare_command(self, container: str, run_id: str) -> Prepared:
+        return await prepare_command(self._around.host, self._home, self._spec_of(container), run_id)
+
+    def _command(
+        self, container: str, prepared: Prepared, command_id: CommandId, command: Sequence[str], tty: bool
+    ) -> Program:
+        """The container's program, but for what it runs."""
+        program = replace(prepared.program, run_id=str(command_id), argv=tuple(command), log_path="", tty=tty)
+        its = replace(prepared, program=program)
+        return contained(self._around.host, self._home, self._spec_of(container), its)
+
+    async def _stay_with(self, command_id: CommandId) -> None:
+        """To the end of what runs in the place of a container; nothing of it is left then."""
+        runtime, cgroups = self._around.runtime, self._around.host.cgroups()
+        container, run_id = command_id.container, str(command_id)
+        spec = self._spec_of(container)
+        cgroups.divide_cpu(run_id, limits_of(spec), cpu_request_of(spec))
+        watch = self.spawn(self._watch_memory(container, run_id, run_id), name=f"watch the memory of {run_id}")
+        try:
+            await runtime.wait(run_id, functools.partial(self._say_survivors, container))
+        except KeyError:
+            pass  # it never ran
+        watch.cancel()
+        self._over_memory.discard(run_id)
+        cgroups.remove(run_id)
+        runtime.forget(run_id)
+        await self.ref.tell(StandInEnded(run_id))
 
     def processes(self) -> list[tuple[str, list[int]]]:
-        """The processes of each container that runs."""
-        found = []
-        for c in self.state.containers:
-            if c.phase in ALIVE:
-                found.append((c.name, self._processes_of(c.name, self._run_id(c.name, c.run))))
-        return found
+        """The processes of each container that runs, with those in its place."""
+        found = {
+            c.name: self._processes_of(group_name(self._home, c.name), self._run_id(c.name, c.run))
+            for c in self.state.containers
+            if c.phase in ALIVE
+        }
+        for text in self.state.stand_ins:
+            if (command_id := CommandId.parse(text)) is not None:
+                found.setdefault(command_id.container, []).extend(self._processes_of(text, text))
+        return list(found.items())
 
-    def _processes_of(self, container: str, run_id: str) -> list[int]:
-        groups = self._around.host.cgroups().groups_of(group_name(self._home, container))
+    def _processes_of(self, group: str, run_id: str) -> list[int]:
+        groups = self._around.host.cgroups().groups_of(group)
         return list(dict.fromkeys([*pids_in(groups), *self._around.runtime.pids_of(run_id)]))
 
     async def write_stdin(self, container: str, data: bytes) -> None:
@@ -305,7 +369,7 @@ class PodWorker(Actor[PodEvent]):
     async def on_start(self) -> None:
         """Takes the pod up: from nothing, or from where an earlier life of this agent left it."""
         if self.rejection is None:
-            self._go_on(self._adopted_runs())
+            self._go_on(*self._adopted())
             self._wait_for_dependencies()
             self._step(Admitted(self._active_deadline()))
             if needs_keeping(self.pod):
@@ -313,23 +377,31 @@ class PodWorker(Actor[PodEvent]):
                 self.spawn(keeping, name="keep volumes")
         self._report()
 
-    def _adopted_runs(self) -> dict[RunId, Adopted]:
-        runs = {}
+    def _adopted(self) -> tuple[dict[RunId, Adopted], list[CommandId]]:
+        """The runs of its containers, and what ran in their place."""
+        runs, commands = {}, []
         for text, found in self._around.runtime.adopted.items():
-            run_id = RunId.parse(text)
-            if run_id is not None and run_id.uid == self.uid:
+            if pod_of(text) != self.uid:
+                continue
+            if (run_id := RunId.parse(text)) is not None:
                 runs[run_id] = found
-        return runs
+            elif (command_id := CommandId.parse(text)) is not None:
+                commands.append(command_id)
+        return runs, commands
 
-    def _go_on(self, runs: Mapping[RunId, Adopted]) -> None:
-        """From the last checkpoint and the runs that there are."""
+    def _go_on(self, runs: Mapping[RunId, Adopted], commands: Sequence[CommandId]) -> None:
+        """From the last checkpoint, and the runs and commands that there are."""
         clock = self._around.clock
         same_boot = self._checkpoint is not None and self._checkpoint.boot_id == self._around.boot_id
-        self.state, adoptions = adopt(self.state, runs, same_boot=same_boot, now=clock.monotonic(), now_s=clock.wall())
+        now, now_s = clock.monotonic(), clock.wall()
+        self.state, adoptions = adopt(self.state, runs, map(str, commands), same_boot=same_boot, now=now, now_s=now_s)
         followed = {adoption.run_id for adoption in adoptions}
         self._ended_runs += [str(run_id) for run_id in runs if run_id not in followed]
         if is_terminating(self.pod):
-            self._stop_before_start(any(found.ended is None for found in runs.values()))
+            self._stop_before_start(bool(commands) or any(found.ended is None for found in runs.values()))
+        for command_id in commands:
+            self._around.runtime.kill(str(command_id))  # whom it ran for has gone with the earlier agent
+            self.spawn(self._stay_with(command_id), name=f"stay with {command_id}")
         for adoption in adoptions:
             c = self.state[adoption.container]
             for event in adoption.events:
@@ -411,6 +483,8 @@ class PodWorker(Actor[PodEvent]):
             case Kill(container, run):
                 log.warning("killing a container that does not end", pod=self.name, container=container)
                 runtime.kill(self._run_id(container, run))
+            case KillStandIn(run_id):
+                runtime.kill(run_id)
             case RunHook(container, run, hook):
                 self.spawn(self._run_hook(container, run, hook), name=f"{hook} of {container}")
             case StartProbes(container, run, startup):
@@ -504,6 +578,10 @@ class PodWorker(Actor[PodEvent]):
             return
         name = container_id(Adopted(started, None))
         await self.ref.tell(Started(container, run, started.at_s, name, started.at_mono_s))
+        if run == 0 and limits_of(spec).cpu_milli and not around.host.cgroups().enforces:
+            what = "the limit of cpu is not kept, and memory is looked at every half second"
+            why = "this node has no control groups"
+            self._note("Warning", "LimitsNotEnforced", f"Container {container}: {what}: {why}")
         if run == 0 and not runtime.hides and security_profile(self.pod.spec) != TRUSTED:
             why = "it can read the cluster's keys: this node has neither mount namespaces nor Landlock"
             self._note("Warning", "NotContained", f"Container {container} is not contained as its profile says: {why}")
@@ -515,7 +593,7 @@ class PodWorker(Actor[PodEvent]):
         cgroups, name = self._around.host.cgroups(), group_name(self._home, container)
         cgroups.divide_cpu(name, limits_of(spec), cpu_request_of(spec))
         check = self.spawn(self._check_listeners(container, run_id), name=f"check listeners of {container}")
-        watch = self.spawn(self._watch_memory(container, run_id), name=f"watch the memory of {container}")
+        watch = self.spawn(self._watch_memory(container, name, run_id), name=f"watch the memory of {container}")
         ended = await runtime.wait(run_id, functools.partial(self._say_survivors, container))
         check.cancel()
         watch.cancel()
@@ -550,19 +628,14 @@ class PodWorker(Actor[PodEvent]):
         cgroups.remove(name)
         return "OOMKilled" if out_of_memory else ""
 
-    async def _watch_memory(self, container: str, run_id: str) -> None:
-        """Where no control group does it: ends a container that holds more memory than it may."""
+    async def _watch_memory(self, container: str, group: str, run_id: str) -> None:
+        """Where no control group does it: ends a run that holds more memory than its container may."""
         limits = limits_of(self._spec_of(container))
-        if self._around.host.cgroups().enforces or limits == Limits():
+        if self._around.host.cgroups().enforces:
             return
-        if limits.cpu_milli and self.state[container].run == 0:
-            what = "the limit of cpu is not kept, and memory is looked at every half second"
-            self._note(
-                "Warning", "LimitsNotEnforced", f"Container {container}: {what}: this node has no control groups"
-            )
         while limits.memory_bytes:
             await self._around.clock.sleep(MEMORY_LOOK_S)
-            pids = self._processes_of(container, run_id)
+            pids = self._processes_of(group, run_id)
             # The first sum is cheap and counts what forked processes share once for each of them: it only acquits.
             if resident_bytes(pids) > limits.memory_bytes and proportional_bytes(pids) > limits.memory_bytes:
                 self._over_memory.add(run_id)
@@ -667,3 +740,12 @@ class PodWorker(Actor[PodEvent]):
 def stop_of(pod: core.Pod) -> StopAsked:
     """The wish that a deleted pod expresses."""
     return StopAsked(float(pod.metadata.deletionGracePeriodSeconds), remove=True)
+
+
+@contextlib.contextmanager
+def _start_failures() -> Iterator[None]:
+    """What keeps a command from being prepared, as callers know it."""
+    try:
+        yield
+    except (UnknownField, NotPrepared, OSError) as error:
+        raise StartFailure(126, str(error)) from error

@@ -104,7 +104,7 @@ def hands_of(
             await workers[uid].ref.tell(FailAsked("Evicted", text, 0.0))
 
     def is_gone(uid: str) -> bool:
-        return uid not in workers or workers[uid].is_over
+        return uid not in workers or workers[uid].runs_nothing
 
     return Hands(
         read=lambda: read_node(directory, memory_bytes, lambda: memory_of(workers.values(), memory_bytes // 2)),
@@ -148,7 +148,7 @@ def _asked(container: core.Container, resource: str) -> int:
 def memory_of(workers: Iterable[PodWorker], enough: int) -> int:
     """What all pods hold. What processes have in common is counted for each of them unless that makes it more than
     `enough`: the exact sum costs a hundred times as much."""
-    pids = [pid for worker in workers if not worker.is_over for _, found in worker.processes() for pid in found]
+    pids = [pid for worker in workers for _, found in worker.processes() for pid in found]
     held = resident_bytes(pids)
     return held if held <= enough else proportional_bytes(pids)
 
