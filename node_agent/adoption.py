@@ -25,7 +25,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from node_agent.pod_state import ALIVE, NEVER, ContainerState, Exited, Phase, PodEvent, PodState, Role, Started
-from node_agent.run_ids import RunId
+from node_agent.run_ids import CommandId, RunId
 from node_agent.runtime.interface import UNKNOWN_EXIT_CODE, Adopted
 
 _BEFORE = (Phase.WAITING, Phase.UNPREPARED, Phase.BACKOFF)
@@ -45,10 +45,22 @@ class Adoption:
     """Its start was decided and never happened."""
 
 
+def those_of(uid: str, adopted: Mapping[str, Adopted]) -> tuple[dict[RunId, Adopted], list[CommandId]]:
+    """Of what the spawner has, the runs of this pod's containers, and what ran in their place."""
+    runs: dict[RunId, Adopted] = {}
+    commands = []
+    for text, found in adopted.items():
+        if (run_id := RunId.parse(text)) is not None and run_id.uid == uid:
+            runs[run_id] = found
+        elif (command_id := CommandId.parse(text)) is not None and command_id.uid == uid:
+            commands.append(command_id)
+    return runs, commands
+
+
 def adopt(
     state: PodState,
     runs: Mapping[RunId, Adopted],
-    commands: Iterable[str] = (),
+    commands: Iterable[CommandId] = (),
     *,
     same_boot: bool,
     now: float,
@@ -56,7 +68,7 @@ def adopt(
 ) -> tuple[PodState, list[Adoption]]:
     """The pod's state, brought up to the newest run of each container, and what is to be done about them.
 
-    `commands`: ids of those that ran in the place of a container, and whose end was not noted. `now` is monotonic;
+    `commands`: those that ran in the place of a container, and whose end was not noted. `now` is monotonic;
     `now_s` in seconds since 1970 is the time of ends that nobody saw.
     """
     if not same_boot:
@@ -71,7 +83,7 @@ def adopt(
         if c.phase in _ON:
             run_id = newest if newest is not None and newest.run == c.run else None
             adoptions.append(_adoption(c, run_id, runs[run_id] if run_id else None, now_s))
-    state = replace(state, containers=_with_started_sidecars(containers), stand_ins=tuple(commands))
+    state = replace(state, containers=_with_started_sidecars(containers), stand_ins=tuple(map(str, commands)))
     return state, adoptions
 
 

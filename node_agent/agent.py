@@ -64,7 +64,7 @@ from node_agent.node_object import Machine
 from node_agent.partition import Partition
 from node_agent.pod_lifecycle import MIN_GRACE_S
 from node_agent.pod_state import FailAsked, StopAsked
-from node_agent.pod_worker import PodWorker, Surroundings, stop_of
+from node_agent.pod_worker import PodWorker, stop_of
 from node_agent.preparation import Host
 from node_agent.pressure import hands_of, watch_pressure
 from node_agent.resolver import Names
@@ -79,6 +79,7 @@ from node_agent.settings import AgentSettings
 from node_agent.spawner import boot_id
 from node_agent.standstill import stand_still
 from node_agent.status_writer import StatusWriter
+from node_agent.surroundings import Surroundings
 from node_agent.volumes import Shelves, data_directories, remove_volumes
 
 COMPONENT = "node-agent"

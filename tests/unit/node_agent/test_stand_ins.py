@@ -15,7 +15,7 @@ from cluster.api.meta import key_of
 from cluster.client import operations
 from cluster.config.profiles import PROFILES
 from cluster.pb.v1 import core_pb2 as core
-from node_agent.adoption import adopt
+from node_agent.adoption import adopt, those_of
 from node_agent.agent import NodeAgent
 from node_agent.pod_lifecycle import is_closed
 from node_agent.pod_state import (
@@ -34,7 +34,8 @@ from node_agent.pod_state import (
 )
 from node_agent.pod_worker import PodWorker
 from node_agent.run_ids import CommandId, RunId, pod_of
-from node_agent.runtime.interface import StartFailure
+from node_agent.runtime.interface import Adopted, Ended, StartFailure
+from node_agent.runtime.interface import Started as RunStarted
 from node_agent.settings import AgentSettings
 from tests.kit.memory_client import MemoryCluster
 from tests.unit.node_agent.kit import FakeRuntime, Life, make_pod
@@ -114,9 +115,11 @@ def test_a_pod_that_is_over_by_itself_can_be_looked_at() -> None:
 
 def test_of_those_of_an_earlier_life_only_what_the_runtime_knows_is_waited_for() -> None:
     state = replace(waiting().state, stand_ins=(ONE,))
-    for known in ([], [TWO]):
-        after, _ = adopt(state, {}, known, same_boot=True, now=50.0, now_s=300.0)
-        assert after.stand_ins == tuple(known)
+    over = Adopted(RunStarted(pid=7, start_ticks=8, at_s=100.0), Ended(137, 9, 200.0))
+    for known in ((), (TWO,)):
+        _, commands = those_of("u", dict.fromkeys((*known, "other.c1.exec-one", "trial-7"), over))
+        after, _ = adopt(state, {}, commands, same_boot=True, now=50.0, now_s=300.0)
+        assert after.stand_ins == known
 
 
 def test_ids_of_commands() -> None:
