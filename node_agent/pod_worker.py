@@ -48,7 +48,6 @@ from node_agent.pod_state import (
     Signal,
     Start,
     StartProbes,
-    StopAsked,
     StopProbes,
     Ticked,
 )
@@ -62,6 +61,7 @@ from node_agent.runtime.logs import log_path
 from node_agent.surroundings import PodHands, Surroundings
 from node_agent.volume_keeper import keep_volumes, needs_keeping
 from node_agent.volumes import remove_volumes
+from node_agent.wishes import stop_of
 
 MAILBOX_LIMIT = 200
 """Events of one pod that wait; when it is full whoever has news waits."""
@@ -390,8 +390,3 @@ class PodWorker(Actor[PodEvent]):
 
     def _run_id(self, container: str, run: int) -> str:
         return str(RunId(self.uid, container, run, self.incarnation))
-
-
-def stop_of(pod: core.Pod) -> StopAsked:
-    """The wish that a deleted pod expresses."""
-    return StopAsked(float(pod.metadata.deletionGracePeriodSeconds), remove=True)

@@ -7,7 +7,6 @@ after the shortage, so that it does not come and go with every pod.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import psutil
 
-from cluster.actor.actor import ActorStopped
 from cluster.actor.clock import Clock
 from cluster.api.pods import MEMORY, amount, requests_of
 from cluster.api.priorities import priority_of
@@ -39,6 +37,7 @@ from node_agent.pod_state import FailAsked
 from node_agent.pod_worker import PodWorker
 from node_agent.process_tree import proportional_bytes, resident_bytes
 from node_agent.volumes import bytes_in
+from node_agent.wishes import tell
 
 log = get_logger("node_agent.pressure")
 
@@ -100,8 +99,7 @@ def hands_of(
     """Those of a node with this directory, so much memory and these pods, by uid."""
 
     async def evict(uid: str, text: str) -> None:
-        with contextlib.suppress(ActorStopped):  # it has just crashed, and what it ran is killed
-            await workers[uid].ref.tell(FailAsked("Evicted", text, 0.0))
+        await tell(workers[uid].ref, FailAsked("Evicted", text, 0.0))
 
     def is_gone(uid: str) -> bool:
         return uid not in workers or workers[uid].runs_nothing

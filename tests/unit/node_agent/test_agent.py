@@ -70,9 +70,11 @@ class World:
 
     async def crash(self, *, pods_live: bool = False) -> None:
         """The agent is killed: nobody says goodbye; and its pods are dead, unless the spawner lives."""
-        for informer in (self.agent._pods, self.agent._services, self.agent._node):
+        for informer in self.agent._informers:
             await informer.stop()
+        await self.agent._faults.stop()
         await self.agent._tasks.cancel_all()
+        await self.agent._pods.stop_reconciling()
         await self.agent._checkpoints._tasks.cancel_all()
         await self.agent._heart.stop()
         await self.agent.writer.stop()
@@ -418,7 +420,7 @@ async def test_a_pod_deleted_before_it_ran_here_goes_without_running(world: Worl
 async def test_a_worker_that_crashes_loses_its_pod_which_runs_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node_agent.agent.CRASH_PAUSE_S", 0.01)
+    monkeypatch.setattr("node_agent.node_pods.CRASH_PAUSE_S", 0.01)
     pod = await world.run()
     await until(lambda: not world.agent.writer.is_pending(pod.metadata.uid))
 
