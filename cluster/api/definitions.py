@@ -9,15 +9,14 @@ its names is gone. Versions differ in apiVersion alone (`spec.conversion.strateg
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from cluster.api.conditions import FALSE, TRUE, is_condition_true, set_condition
 from cluster.api.formats import KNOWN
 from cluster.api.jsonpath import parse
-from cluster.api.kinds import KINDS, Kind, kind_of_type
+from cluster.api.kinds import KINDS, DefinedKind, kind_of_type
 from cluster.api.raw_json import unpack
-from cluster.api.structural import RULES, subschemas
+from cluster.api.structural import subschemas
 from cluster.pb.v1 import core_pb2 as core
 
 NAMES_ACCEPTED, ESTABLISHED, TERMINATING = "NamesAccepted", "Established", "Terminating"
@@ -143,17 +142,20 @@ def mark_terminating(definition: core.CustomResourceDefinition, now_s: float) ->
     )
 
 
-def row_of(definition: core.CustomResourceDefinition) -> Kind:
+def row_of(definition: core.CustomResourceDefinition) -> DefinedKind:
     """The kind that it describes, as a row like those of our own kinds; its plural is the definition's name."""
-    spec = definition.spec
+    spec, row = definition.spec, kind_of_type(core.CustomObject)
     version = storage_version(definition)
-    return replace(
-        kind_of_type(core.CustomObject),
-        plural=definition.metadata.name,
-        field=definition_name(spec.names.singular, spec.group),
-        short_names=tuple(spec.names.shortNames),
-        namespaced=is_namespaced(definition),
-        api_version=f"{spec.group}/{version.name if version is not None else ''}",
+    return DefinedKind(
+        row.name,
+        definition.metadata.name,
+        row.message,
+        definition_name(spec.names.singular, spec.group),
+        tuple(spec.names.shortNames),
+        is_namespaced(definition),
+        row.has_status,
+        f"{spec.group}/{version.name if version is not None else ''}",
+        definition=definition,
     )
 
 
@@ -191,10 +193,8 @@ def may_be_defined(api_version: str) -> bool:
 def not_carried_out(definition: core.CustomResourceDefinition) -> Iterator[str]:
     """One sentence for what is asked for and not carried out, with the path of the value that it is about."""
     for index, version in enumerate(definition.spec.versions):
-        rules, formats = [], []
+        formats = []
         for path, schema in subschemas(schema_of(version)):
-            if schema.get(RULES):
-                rules.append(path or "(root)")
             if schema.get("format") and schema["format"] not in KNOWN:
                 formats.append(path or "(root)")
         for number, column in enumerate(version.additionalPrinterColumns):
@@ -204,8 +204,6 @@ def not_carried_out(definition: core.CustomResourceDefinition) -> Iterator[str]:
                 path = f"spec.versions[{index}].additionalPrinterColumns[{number}].jsonPath"
                 yield f"{path}: is not understood, and the column is left out: {error}"
         where = f"spec.versions[{index}].schema.openAPIV3Schema"
-        if rules:
-            yield f"{where}: {RULES} are kept and not enforced, at {_few(rules)}"
         if formats:
             yield f"{where}: unrecognized formats ask for nothing, at {_few(formats)}"
 

@@ -18,6 +18,7 @@ from cluster.kubernetes.tables import Column
 from cluster.pb.v1 import core_pb2 as core
 
 _INVALID = "<invalid>"
+_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _NAME = Column(
     "Name",
     lambda data, _: data.get("metadata", {}).get("name", ""),
@@ -63,7 +64,7 @@ def _text(value: Any) -> Any:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, dict | list | bool):
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        return _json(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -241,11 +241,16 @@ def test_what_pods_use(shared_cluster: Cluster, namespace: str) -> None:
     shared_cluster.apply(pod("lazy", "sleep 1000 & sleep 1000"), namespace)
     for name in ("busy", "lazy"):
         shared_cluster.wait(f"pod/{name}", namespace)
-    head, busy, lazy = (
-        line.split() for line in shared_cluster.podium("top", "pods", "-n", namespace).stdout.splitlines()
-    )
+
+    def used() -> list[list[str]]:
+        said = shared_cluster.podium("top", "pods", "-n", namespace).stdout
+        return [line.split() for line in said.splitlines()]
+
+    # How much of the machine is left for the busy one is not ours to say.
+    shared_cluster.wait_until(lambda: used()[2][3] == "3", "both programs of the lazy one run")
+    head, busy, lazy = used()
     assert head == ["NAME", "CPU(cores)", "MEMORY(bytes)", "PROCESSES"]
-    assert (busy[0], lazy[0], lazy[3]) == ("busy", "lazy", "3")
-    assert int(busy[1].removesuffix("m")) > 100 > int(lazy[1].removesuffix("m"))
+    assert (busy[0], lazy[0]) == ("busy", "lazy")
+    assert int(busy[1].removesuffix("m")) > int(lazy[1].removesuffix("m"))
     nodes = shared_cluster.podium("top", "nodes").stdout.splitlines()
     assert [line.split()[0] for line in nodes] == ["NAME", "node-1", "node-2", "node-3"]

@@ -143,7 +143,7 @@ _states = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_states)
 def test_a_checkpoint_says_all_that_a_pod_is(state: PodState) -> None:
     assert from_plain(PodState, to_plain(state)) == state

@@ -25,7 +25,7 @@ from node_agent.settings import AgentSettings
 from tests.kit.memory_client import MemoryCluster
 from tests.unit.node_agent.kit import FakeRuntime, make_pod
 
-LIMIT_S = 10.0
+LIMIT_S = 20.0
 
 
 async def until(condition: Callable[[], bool]) -> None:
