@@ -58,9 +58,15 @@ def drop_unknown(rule: Any) -> list[str]:
 
 
 def rules_in(schema: Any) -> Iterator[dict[str, Any]]:
-    """All rules of a schema, wherever they stand."""
-    for _, given in _given(schema, ""):
-        yield from given.get(RULES) or ()
+    """All rules of a schema, wherever they stand in it and whatever else it is."""
+    if isinstance(schema, list):
+        for inner in schema:
+            yield from rules_in(inner)
+    elif isinstance(schema, dict):
+        found = schema.get(RULES)
+        yield from (rule for rule in (found if isinstance(found, list) else ()) if isinstance(rule, dict))
+        for inner in schema.values():
+            yield from rules_in(inner)
 
 
 def _given(schema: Any, path: str) -> Iterator[tuple[str, Schema]]:
