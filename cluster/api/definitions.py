@@ -9,13 +9,12 @@ its names is gone. Versions differ in apiVersion alone (`spec.conversion.strateg
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from cluster.api.conditions import FALSE, TRUE, is_condition_true, set_condition
 from cluster.api.formats import KNOWN
 from cluster.api.jsonpath import parse
-from cluster.api.kinds import KINDS, Kind, kind_of_type
+from cluster.api.kinds import KINDS, DefinedKind, kind_of_type
 from cluster.api.raw_json import unpack
 from cluster.api.structural import subschemas
 from cluster.pb.v1 import core_pb2 as core
@@ -51,6 +50,18 @@ def storage_version(definition: core.CustomResourceDefinition) -> core.CustomRes
 def version_named(definition: core.CustomResourceDefinition, name: str) -> core.CustomResourceDefinitionVersion | None:
     """The version of that name, served or not."""
     return next((version for version in definition.spec.versions if version.name == name), None)
+
+
+def version_order(name: str) -> tuple[Any, ...]:
+    """The order in which clients are offered versions: v2, v1, v2beta1, v1alpha3, and then other names."""
+    kind, numbers = "", [0, 0]
+    if name.startswith("v"):
+        major, _, rest = name[1:].replace("alpha", " alpha ").replace("beta", " beta ").partition(" ")
+        word, _, minor = rest.partition(" ")
+        if major.isdecimal() and major.isascii() and (not rest or (minor.isdecimal() and minor.isascii())):
+            kind, numbers = word or "ga", [int(major), int(minor or 0)]
+    rank = {"ga": 0, "beta": 1, "alpha": 2}.get(kind, 3)
+    return rank, -numbers[0], -numbers[1], name
 
 
 def schema_of(version: core.CustomResourceDefinitionVersion) -> dict[str, Any]:
@@ -143,17 +154,20 @@ def mark_terminating(definition: core.CustomResourceDefinition, now_s: float) ->
     )
 
 
-def row_of(definition: core.CustomResourceDefinition) -> Kind:
+def row_of(definition: core.CustomResourceDefinition) -> DefinedKind:
     """The kind that it describes, as a row like those of our own kinds; its plural is the definition's name."""
-    spec = definition.spec
+    spec, row = definition.spec, kind_of_type(core.CustomObject)
     version = storage_version(definition)
-    return replace(
-        kind_of_type(core.CustomObject),
-        plural=definition.metadata.name,
-        field=definition_name(spec.names.singular, spec.group),
-        short_names=tuple(spec.names.shortNames),
-        namespaced=is_namespaced(definition),
-        api_version=f"{spec.group}/{version.name if version is not None else ''}",
+    return DefinedKind(
+        row.name,
+        definition.metadata.name,
+        row.message,
+        definition_name(spec.names.singular, spec.group),
+        tuple(spec.names.shortNames),
+        is_namespaced(definition),
+        row.has_status,
+        f"{spec.group}/{version.name if version is not None else ''}",
+        definition=definition,
     )
 
 

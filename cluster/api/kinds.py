@@ -7,7 +7,7 @@ to core.proto, a field to `Object` in cluster.proto, and a row here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from cluster.api.errors import Invalid
@@ -52,6 +52,13 @@ class Kind:
     has_status: bool = True
     """Status is written apart from the rest (update_status)."""
     api_version: str = "v1"
+
+
+@dataclass(frozen=True, slots=True)
+class DefinedKind(Kind):
+    """A kind that users have defined. Such objects are kept as CustomObjects; the plural is the definition's name."""
+
+    definition: core.CustomResourceDefinition = field(kw_only=True, compare=False)
 
 
 KINDS: tuple[Kind, ...] = (

@@ -30,6 +30,7 @@ from cluster.api.structural import (
     PRESERVE,
     RULES,
     Schema,
+    asked_of,
     prune,
 )
 
@@ -380,7 +381,8 @@ def _defaults(report: Report, path: str, schema: Schema, patterns: Patterns, *, 
         elif wanted is None and not schema.get("nullable"):
             report.invalid(f"{path}.default", "null", "must not be null where null is not allowed")
         else:
-            for problem in Rules(schema, patterns).problems(kept):
+            # Only what is asked of it: with a default at every level, all of the schema each time would be a lot.
+            for problem in Rules(asked_of(schema, [kept]), patterns).problems(kept):
                 report.add(
                     f"{path}.default{'.' if problem.path else ''}{problem.path}", problem.message, problem.reason
                 )

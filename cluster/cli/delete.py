@@ -7,18 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from cluster.cli.exits import CommandError, ExitCode, say
-from cluster.cli.session import (
-    Session,
-    cluster_option,
-    defined_targets,
-    known_targets,
-    namespace_option,
-    narrowed,
-    run,
-)
+from cluster.cli.session import Session, cluster_option, namespace_option, run
+from cluster.cli.words import Wanted, names_or, narrowed
 
 if TYPE_CHECKING:
-    from cluster.api.kinds import Kind
     from cluster.api.meta import Key
 
 
@@ -66,9 +58,9 @@ def delete_command(
     """Delete objects. Pods get their grace period to end; a controller's pods go with it."""
     if bool(what) == bool(paths):
         raise click.UsageError("name what to delete, either KIND NAME or -f FILE")
-    known = known_targets(what) if what else []
-    if (selector or everything) and (paths or _names(known)):
-        raise click.UsageError("names, -f and -l or --all exclude each other")
+    if paths and (selector or everything):
+        raise click.UsageError("-f and -l or --all exclude each other")
+    wanted = Wanted(what, names_or(selector or "all" * everything)) if what else None
 
     async def body(session: Session) -> int:
         from cluster.api.errors import NotFound
@@ -80,17 +72,14 @@ def delete_command(
         from cluster.pb.v1 import core_pb2 as core
 
         keys: list[Key] = []
-        if paths:
+        if wanted is None:
             for manifest in reversed(await find_definitions(session.client, read(paths), namespace)):
                 key = key_of(manifest.object)
                 if kind_of(manifest.object).namespaced and not isinstance(manifest.object, core.CustomObject):
                     key = key._replace(namespace=key.namespace or namespace)
                 keys.append(key)
         else:
-            wanted = known if known is not None else await defined_targets(session.client, what)
-            if (selector or everything) and _names(wanted):
-                raise click.UsageError("names, -f and -l or --all exclude each other")
-            for kind, name in wanted:
+            for kind, name in await wanted.targets(session.client):
                 where = namespace if kind.namespaced else ""
                 if name:
                     keys.append(Key(kind.name, where, name))
@@ -132,10 +121,6 @@ def delete_command(
         return code
 
     return run(ctx, body)
-
-
-def _names(wanted: list[tuple[Kind, str]] | None) -> bool:
-    return any(name for _, name in wanted or ())
 
 
 def word_of(key: Key) -> str:

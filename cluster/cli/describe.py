@@ -10,7 +10,8 @@ import click
 from cluster.cli.at import AsOf, Moment, moment_option
 from cluster.cli.exits import ExitCode, say
 from cluster.cli.rows import conditions, pairs, row, rows, when
-from cluster.cli.session import Session, cluster_option, defined_targets, known_targets, namespace_option, narrowed, run
+from cluster.cli.session import Session, cluster_option, namespace_option, run
+from cluster.cli.words import Wanted, names_or, narrowed
 
 if TYPE_CHECKING:
     from cluster.api.kinds import AnyObject, Kind
@@ -39,13 +40,12 @@ def describe_command(
     ctx: click.Context, what: tuple[str, ...], selector: str, at: Moment | None, namespace: str
 ) -> int:
     """Show objects in detail, with their events. A name may be the beginning of one."""
-    known = known_targets(what)
+    wanted = Wanted(what, names_or(selector))
 
     async def body(session: Session) -> int:
-        wanted = known if known is not None else await defined_targets(session.client, what)
         source = AsOf(session.client, at) if at is not None else session.client
         texts = []
-        for kind, name in wanted:
+        for kind, name in await wanted.targets(source):
             for obj in await _find(source, kind, name, namespace if kind.namespaced else "", selector):
                 texts.append(await _describe(source, kind, obj))
         if not texts:

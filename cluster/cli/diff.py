@@ -14,7 +14,8 @@ import click
 
 from cluster.cli.at import NOW, Moment, moment_option
 from cluster.cli.exits import CommandError, ExitCode, report, say
-from cluster.cli.session import Session, cluster_option, named, namespace_option, one_defined, one_known, run
+from cluster.cli.session import Session, cluster_option, namespace_option, run
+from cluster.cli.words import WantedOne, named
 
 if TYPE_CHECKING:
     from cluster.api.kinds import AnyObject, Kind
@@ -57,11 +58,11 @@ def diff_command(
     Exit code 0: nothing, 1: something, 2 or more: an error."""
     if begin is None:
         raise click.UsageError("give --from REVISION|TIME")
-    known = one_known(what)
+    wanted = WantedOne(what)
     moments = (begin, end or NOW)
 
     async def body(session: Session) -> int:
-        kind, name = known or await one_defined(session.client, what)
+        kind, name = await wanted.target(session.client)
         where = namespace if kind.namespaced else ""
         states = [await state_at(session, kind, name, where, moment) for moment in moments]
         (old, old_when), (new, new_when) = states

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cluster.cli.exits import say
-from cluster.cli.session import Session, cluster_option, namespace_options, one_target, run
+from cluster.cli.session import Session, cluster_option, namespace_options, run
+from cluster.cli.words import one_target
 
 
 @click.command(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cluster.cli.exits import CommandError, ExitCode, say
-from cluster.cli.session import Session, cluster_option, namespace_option, run, targets
+from cluster.cli.session import Session, cluster_option, namespace_option, run
+from cluster.cli.words import targets
 
 if TYPE_CHECKING:
     from cluster.api.kinds import AnyObject

@@ -7,7 +7,8 @@ import re
 import click
 
 from cluster.cli.exits import ExitCode
-from cluster.cli.session import Session, cluster_option, namespace_option, run, targets
+from cluster.cli.session import Session, cluster_option, namespace_option, run
+from cluster.cli.words import targets
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)")
 _RATE = re.compile(r"(\d+)(k|M|G|)")

@@ -10,15 +10,8 @@ import click
 
 from cluster.cli.at import AsOf, Moment, moment_option
 from cluster.cli.exits import CommandError, say
-from cluster.cli.session import (
-    Session,
-    cluster_option,
-    defined_targets,
-    known_targets,
-    namespace_options,
-    narrowed,
-    run,
-)
+from cluster.cli.session import Session, cluster_option, namespace_options, run
+from cluster.cli.words import Target, Wanted, names_or, narrowed
 
 if TYPE_CHECKING:
     from cluster.api.kinds import AnyObject, Kind
@@ -73,24 +66,19 @@ def get_command(
         raise click.UsageError("--from goes with --watch; what was at a revision: --at REVISION")
     view = View(output or "", namespaces=all_namespaces, headers=not no_headers, show_labels=show_labels)
     space = "" if all_namespaces else namespace
-    known = known_targets(what)
-    if known is not None:
-        _check(known, selector or field_selector, watch=watch)
+    wanted = Wanted(what, lambda found: _check(found, selector or field_selector, watch=watch))
 
     async def body(session: Session) -> int:
-        wanted = known
-        if wanted is None:
-            wanted = await defined_targets(session.client, what)
-            _check(wanted, selector or field_selector, watch=watch)
-        names = [name for _, name in wanted if name]
-        view.kind_prefix = len({kind.plural for kind, _ in wanted}) > 1
-        if watch:
-            await watch_kind(session, wanted, space, selector, field_selector, view, since)
-            return 0
         source = AsOf(session.client, at) if at is not None else session.client
+        targets = await wanted.targets(source)
+        names = [name for _, name in targets if name]
+        view.kind_prefix = len({kind.plural for kind, _ in targets}) > 1
+        if watch:
+            await watch_kind(session, targets, space, selector, field_selector, view, since)
+            return 0
         found: list[tuple[Kind, list[AnyObject]]] = []
         missing = 0
-        for kind, name in wanted:
+        for kind, name in targets:
             where = space if kind.namespaced else ""
             if name:
                 obj = await _get_or_complain(source, kind, name, where)
@@ -104,7 +92,7 @@ def get_command(
                 found[-1][1].extend(items)
             else:
                 found.append((kind, items))
-        view.show(found, single=len(names) == 1 and len(wanted) == 1)
+        view.show(found, single=len(names) == 1 and len(targets) == 1)
         if not names and not output and not any(items for _, items in found):
             say(f"No resources found in {space or 'any'} namespace." if space else "No resources found.")
         return 3 if missing else 0
@@ -112,11 +100,10 @@ def get_command(
     return run(ctx, body)
 
 
-def _check(wanted: Sequence[tuple[Kind, str]], selector: str, *, watch: bool) -> None:
+def _check(targets: list[Target], selector: str, *, watch: bool) -> None:
     """Raises UsageError for what does not go together."""
-    if selector and any(name for _, name in wanted):
-        raise click.UsageError("names and selectors exclude each other")
-    if watch and len({kind.plural for kind, _ in wanted}) > 1:
+    names_or(selector)(targets)
+    if watch and len({kind.plural for kind, _ in targets}) > 1:
         raise click.UsageError("--watch takes one kind")
 
 
@@ -198,7 +185,7 @@ class View:
 
 async def watch_kind(
     session: Session,
-    wanted: Sequence[tuple[Kind, str]],
+    targets: list[Target],
     namespace: str,
     selector: str,
     field_selector: str,
@@ -213,8 +200,8 @@ async def watch_kind(
     from cluster.api.errors import Expired, StoreRewound, Unavailable
     from cluster.client.interface import EventType
 
-    kind = wanted[0][0]
-    names = {name.rpartition("/")[2] for _, name in wanted if name}  # of RESOURCE/NAME, the name
+    kind = targets[0][0]
+    names = {name.rpartition("/")[2] for _, name in targets if name}  # of RESOURCE/NAME, the name
     if len(names) == 1:
         field_selector = f"metadata.name={next(iter(names))}"
     field_selector = narrowed(kind, field_selector)

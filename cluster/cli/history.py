@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cluster.cli.exits import ExitCode, say
-from cluster.cli.session import Session, cluster_option, namespace_option, one_defined, one_known, run
+from cluster.cli.session import Session, cluster_option, namespace_option, run
+from cluster.cli.words import WantedOne
 
 if TYPE_CHECKING:
     from cluster.pb.v1 import cluster_pb2 as wire
@@ -44,10 +45,10 @@ def history_command(
     """Show what became of an object, newest first, also if it is gone.
 
     Changes of nothing but the status are left out without --all. -o wide has the time of day and every field."""
-    known = one_known(what)
+    wanted = WantedOne(what)
 
     async def body(session: Session) -> int:
-        kind, name = known or await one_defined(session.client, what)
+        kind, name = await wanted.target(session.client)
         from cluster.actor.clock import SystemClock
         from cluster.cli.past import read_history
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cluster.cli.exits import CommandError
-from cluster.cli.session import Session, cluster_option, defined_targets, known_targets, namespace_option, narrowed, run
+from cluster.cli.session import Session, cluster_option, namespace_option, run
+from cluster.cli.words import Wanted, names_or, narrowed
 
 
 @click.command(
@@ -36,7 +37,7 @@ def label_command(ctx: click.Context, words: tuple[str, ...], selector: str, ove
             names.append(word)
     if not changes:
         raise click.UsageError("give at least one KEY=VALUE or KEY-")
-    known = known_targets(names)
+    wanted = Wanted(names, names_or(selector))
 
     async def body(session: Session) -> int:
         from cluster.api.meta import key_of
@@ -45,10 +46,7 @@ def label_command(ctx: click.Context, words: tuple[str, ...], selector: str, ove
         from cluster.pb.v1 import core_pb2 as core
 
         objects = []
-        wanted = known if known is not None else await defined_targets(session.client, names)
-        if selector and any(name for _, name in wanted):
-            raise click.UsageError("names and -l exclude each other")
-        for kind, name in wanted:
+        for kind, name in await wanted.targets(session.client):
             where = namespace if kind.namespaced else ""
             if name:
                 objects.append(await session.client.get(kind.message, name, where))

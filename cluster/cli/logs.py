@@ -12,7 +12,8 @@ import click
 
 from cluster.actor.clock import SystemClock
 from cluster.cli.exits import CommandError, ExitCode, say
-from cluster.cli.session import Session, cluster_option, namespace_option, one_target, run
+from cluster.cli.session import Session, cluster_option, namespace_option, run
+from cluster.cli.words import one_target
 
 if TYPE_CHECKING:
     from cluster.client.agent_client import NodeAgentClient

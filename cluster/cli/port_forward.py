@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cluster.cli.exits import CommandError, say
-from cluster.cli.session import Session, cluster_option, namespace_option, one_target, run
+from cluster.cli.session import Session, cluster_option, namespace_option, run
+from cluster.cli.words import one_target
 
 if TYPE_CHECKING:
     from cluster.client.agent_client import NodeAgentClient

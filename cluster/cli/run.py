@@ -9,7 +9,8 @@ import click
 
 from cluster.cli.dashes import CommandWithDashes
 from cluster.cli.exits import CommandError, ExitCode
-from cluster.cli.session import Session, cluster_option, namespace_option, run, targets
+from cluster.cli.session import Session, cluster_option, namespace_option, run
+from cluster.cli.words import targets
 
 if TYPE_CHECKING:
     from cluster.pb.v1 import core_pb2 as core

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cluster.cli.exits import CommandError, ExitCode
-from cluster.cli.session import Session, cluster_option, namespace_option, run, targets
+from cluster.cli.session import Session, cluster_option, namespace_option, run
+from cluster.cli.words import targets
 
 
 @click.command(

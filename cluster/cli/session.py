@@ -1,4 +1,4 @@
-"""What most commands share: which cluster, a client of it, the namespace, the words KIND, KIND/NAME and NAME.
+"""What most commands share: which cluster, a client of it, the namespace. The words KIND and KIND/NAME: `words.py`.
 
 A command is a click function that calls `run(ctx, body)`, where `body(session)` is a coroutine. The client's connection
 is made and closed around it.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +17,6 @@ import click
 from cluster.cli.exits import CommandError, ExitCode
 
 if TYPE_CHECKING:
-    from cluster.api.kinds import Kind
     from cluster.client.interface import ClusterClient
     from cluster.up.layout import ClusterDir, ClusterState
 
@@ -87,107 +86,3 @@ def run(ctx: click.Context, body: Callable[[Session], Awaitable[R]]) -> R:
             await client.close()
 
     return asyncio.run(connected())
-
-
-def kinds_of(words: str) -> list[Kind]:
-    """The kinds of "rc,svc,pods"; "all" is what a user's application consists of."""
-    from cluster.api.kinds import kind_from_word
-
-    if words == "all":
-        words = "pods,rc,svc"
-    return [kind_from_word(word) for word in words.split(",") if word]
-
-
-def targets(words: Sequence[str]) -> list[tuple[Kind, str]]:
-    """(kind, name) pairs of "pod web-1 web-2" or "pod/web-1 rc/web". A name of "" means: all of the kind."""
-    if not words:
-        raise click.UsageError("name what you mean: KIND, KIND NAME or KIND/NAME")
-    if any("/" in word for word in words):
-        pairs: list[tuple[Kind, str]] = []
-        for word in words:
-            kind_word, slash, name = word.partition("/")
-            if not slash or not name or not kind_word:
-                raise click.UsageError(f'"{word}": give all arguments as KIND/NAME, or KIND NAME NAME')
-            pairs += [(kind, name) for kind in kinds_of(kind_word)]
-        return pairs
-    kinds = kinds_of(words[0])
-    if len(words) == 1:
-        return [(kind, "") for kind in kinds]
-    return [(kind, name) for kind in kinds for name in words[1:]]
-
-
-def known_targets(words: Sequence[str]) -> list[tuple[Kind, str]] | None:
-    """The same; None if a word means none of our own kinds: perhaps users have defined it (`defined_targets`)."""
-    from cluster.api.errors import Invalid
-
-    try:
-        return targets(words)
-    except Invalid:
-        return None
-
-
-async def defined_targets(client: ClusterClient, words: Sequence[str]) -> list[tuple[Kind, str]]:
-    """The same, where words may mean kinds that users have defined; the name of such an object is RESOURCE/NAME.
-
-    Raises Invalid.
-    """
-    from cluster.api.errors import Invalid
-    from cluster.client.definitions import kinds_of_words
-
-    if any("/" in word for word in words):
-        asked = [(kinds, name) for kinds, _, name in (word.partition("/") for word in words)]
-    else:
-        asked = [(words[0], name) for name in words[1:] or [""]]
-    found: list[tuple[Kind, str]] = []
-    defined: dict[str, Kind] | None = None
-    for kinds, name in asked:
-        for word in kinds.split(","):
-            try:
-                found += [(kind, name) for kind in kinds_of(word)]
-            except Invalid:
-                if defined is None:
-                    every = [one for each, _ in asked for one in each.split(",")]
-                    defined = await kinds_of_words(client, every)
-                if word not in defined:
-                    raise
-                kind = defined[word]
-                found.append((kind, f"{kind.plural}/{name}" if name else ""))
-    return found
-
-
-def narrowed(kind: Kind, field_selector: str) -> str:
-    """The field selector for objects of a kind, of which users may have defined it."""
-    from cluster.api.kinds import BY_NAME
-
-    if kind is BY_NAME[kind.name]:
-        return field_selector
-    return f"resource={kind.plural}" + (f",{field_selector}" if field_selector else "")
-
-
-def named(kind: Kind, name: str) -> str:
-    """An object as it is told: pod/web, widget.example.com/blue."""
-    from cluster.api.kinds import BY_NAME
-
-    return f"{kind.field}/{name if kind is BY_NAME[kind.name] else name.rpartition('/')[2]}"
-
-
-def one_known(word: str) -> tuple[Kind, str] | None:
-    """The (kind, name) of a single KIND/NAME; None: it may be of a kind that users have defined (`one_defined`)."""
-    pairs = known_targets([word])
-    return None if pairs is None else _one(pairs, word)
-
-
-async def one_defined(client: ClusterClient, word: str) -> tuple[Kind, str]:
-    """The same, of such a kind. Raises Invalid."""
-    return _one(await defined_targets(client, [word]), word)
-
-
-def one_target(word: str) -> tuple[Kind, str]:
-    """The (kind, name) of a single KIND/NAME, of one of our own kinds."""
-    return _one(targets([word]), word)
-
-
-def _one(pairs: list[tuple[Kind, str]], word: str) -> tuple[Kind, str]:
-    if len(pairs) != 1 or not pairs[0][1]:
-        raise click.UsageError(f'"{word}": give one KIND/NAME')
-    return pairs[0]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cluster.cli.exits import ExitCode, say
-from cluster.cli.session import Session, cluster_option, namespace_option, one_defined, one_known, run
+from cluster.cli.session import Session, cluster_option, namespace_option, run
+from cluster.cli.words import WantedOne
 
 if TYPE_CHECKING:
     from cluster.pb.v1 import cluster_pb2 as wire
@@ -35,10 +36,10 @@ def trace_command(ctx: click.Context, what: str, output: str, namespace: str) ->
 
     AT counts from the first step, TOOK from the step before."""
     target = what if "/" in what else f"pod/{what}"
-    known = one_known(target)
+    wanted = WantedOne(target)
 
     async def body(session: Session) -> int:
-        kind, name = known or await one_defined(session.client, target)
+        kind, name = await wanted.target(session.client)
         where = namespace if kind.namespaced else ""
         traced = await session.client.trace(kind.message, name, where)
         if output == "text":

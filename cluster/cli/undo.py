@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cluster.cli.exits import ExitCode
-from cluster.cli.session import Session, cluster_option, named, namespace_option, one_defined, one_known, run
+from cluster.cli.session import Session, cluster_option, namespace_option, run
+from cluster.cli.words import WantedOne, named
 
 if TYPE_CHECKING:
     from cluster.pb.v1 import cluster_pb2 as wire
@@ -33,10 +34,10 @@ def undo_command(ctx: click.Context, what: str, to: int | None, dry_run: bool, o
 
     Without --to: as it was before the last change of those. Undoing an undo does it again. The status, who owns it and
     where a pod runs are not brought back."""
-    known = one_known(what)
+    wanted = WantedOne(what)
 
     async def body(session: Session) -> int:
-        kind, name = known or await one_defined(session.client, what)
+        kind, name = await wanted.target(session.client)
         where = namespace if kind.namespaced else ""
         undone = await session.client.undo(kind.message, name, where, to_revision=to, dry_run=dry_run)
         if output == "text":

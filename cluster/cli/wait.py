@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cluster.cli.exits import CommandError, ExitCode
-from cluster.cli.session import Session, cluster_option, defined_targets, known_targets, namespace_option, narrowed, run
+from cluster.cli.session import Session, cluster_option, namespace_option, run
+from cluster.cli.words import Target, Wanted, narrowed
 
 if TYPE_CHECKING:
     from cluster.api.kinds import AnyObject, Kind
@@ -51,20 +52,15 @@ def wait_command(
     """Wait until a condition holds for every named object."""
     check = parse_condition(until)
     timeout_s = parse_duration(timeout)
-    known = known_targets(what)
-    if known is not None:
-        _check_names(known, bool(selector) or everything)
+    wanted = Wanted(what, lambda found: _check_names(found, bool(selector) or everything))
 
     async def body(session: Session) -> int:
         from cluster.actor.clock import SystemClock
 
-        wanted = known
-        if wanted is None:
-            wanted = await defined_targets(session.client, what)
-            _check_names(wanted, bool(selector) or everything)
+        targets = await wanted.targets(session.client)
         clock = SystemClock()
         deadline = clock.monotonic() + timeout_s
-        for kind, name in wanted:
+        for kind, name in targets:
             where = namespace if kind.namespaced else ""
             await _wait(session, kind, name, where, selector, check, until, deadline - clock.monotonic())
         return ExitCode.OK
@@ -72,9 +68,9 @@ def wait_command(
     return run(ctx, body)
 
 
-def _check_names(wanted: list[tuple[Kind, str]], together: bool) -> None:
+def _check_names(targets: list[Target], together: bool) -> None:
     """Either names or what selects all of them. Raises UsageError."""
-    if any((name == "") != together for _, name in wanted):
+    if any((name == "") != together for _, name in targets):
         raise click.UsageError("name the objects, or give -l or --all")
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cluster.cli.exits import CommandError, ExitCode
-from cluster.cli.session import Session, cluster_option, namespace_option, one_target, run
+from cluster.cli.session import Session, cluster_option, namespace_option, run
+from cluster.cli.words import one_target
 
 if TYPE_CHECKING:
     from cluster.client.scheduler_client import SchedulerClient

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from cluster.api.custom_json import custom_to_json
 from cluster.api.definitions import (
@@ -19,10 +20,10 @@ from cluster.api.definitions import (
     version_named,
 )
 from cluster.api.errors import FieldError, Invalid
-from cluster.api.kinds import Kind
+from cluster.api.kinds import DefinedKind
 from cluster.api.manifest import Manifest
 from cluster.api.structural import prune
-from cluster.client.interface import ClusterClient
+from cluster.client.interface import ClusterClient, ListResult
 from cluster.pb.v1 import core_pb2 as core
 
 
@@ -67,8 +68,15 @@ def _unknown(obj: core.CustomObject, definition: core.CustomResourceDefinition) 
     return prune(custom_to_json(obj), schema_of(version))
 
 
-async def kinds_of_words(client: ClusterClient, words: Sequence[str]) -> dict[str, Kind]:
+class Definitions(Protocol):
+    """Where definitions are looked up: a client, or what was there at a moment."""
+
+    async def list(self, kind: type[core.CustomResourceDefinition], /) -> ListResult[core.CustomResourceDefinition]:
+        """All of them."""
+
+
+async def kinds_of_words(source: Definitions, words: Sequence[str]) -> dict[str, DefinedKind]:
     """The kinds that users have defined and that are meant by these words; words that mean none are left out."""
-    known = (await client.list(core.CustomResourceDefinition)).items
+    known = (await source.list(core.CustomResourceDefinition)).items
     found = {word: defined_by_word(known, word) for word in words}
     return {word: row_of(definition) for word, definition in found.items() if definition is not None}

@@ -6,8 +6,8 @@ import pytest
 from cluster.api.errors import DeadlineExceeded, FieldError, Invalid, NotFound, TooManyRequests, Unavailable
 from cluster.cli import main as cli
 from cluster.cli.exits import CommandError, ExitCode, report
-from cluster.cli.session import one_target, targets
 from cluster.cli.wait import parse_condition, parse_duration, parse_path
+from cluster.cli.words import one_target, targets
 from cluster.pb.v1 import core_pb2 as core
 
 

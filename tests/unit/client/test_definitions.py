@@ -9,10 +9,8 @@ import pytest
 
 from cluster.api.errors import Invalid, Unavailable
 from cluster.api.json import object_to_json
-from cluster.api.kinds import BY_NAME
 from cluster.api.manifest import read_manifests
 from cluster.api.meta import key_of
-from cluster.cli.session import defined_targets, known_targets, named, narrowed
 from cluster.client.definitions import find_definitions, kinds_of_words
 from cluster.pb.v1 import core_pb2 as core
 from tests.kit.clock import VirtualClock
@@ -89,33 +87,3 @@ async def test_words(client: MemoryClient, word: str) -> None:
     assert list(rows) == [word]
     kind = rows[word]
     assert (kind.plural, kind.field, kind.namespaced) == (WIDGETS, "widget.example.com", True)
-    assert narrowed(kind, "") == f"resource={WIDGETS}"
-    assert narrowed(kind, "metadata.name=a") == f"resource={WIDGETS},metadata.name=a"
-    assert named(kind, f"{WIDGETS}/blue") == "widget.example.com/blue"
-
-
-async def test_our_own_kinds_come_first(client: MemoryClient) -> None:
-    assert known_targets(["service/a"]) == [(BY_NAME["Service"], "a")]
-    found = await defined_targets(client, ["services.serving.example.com", "a", "b"])
-    assert [(kind.plural, name) for kind, name in found] == [
-        ("services.serving.example.com", "services.serving.example.com/a"),
-        ("services.serving.example.com", "services.serving.example.com/b"),
-    ]
-    mixed = await defined_targets(client, ["service/a", "wd/b", "ring/c"])
-    assert [(kind.plural, name) for kind, name in mixed] == [
-        ("services", "a"),
-        (WIDGETS, f"{WIDGETS}/b"),
-        ("rings.example.com", "rings.example.com/c"),
-    ]
-    assert [kind.plural for kind, _ in await defined_targets(client, ["all,wd"])] == [
-        "pods",
-        "replicationcontrollers",
-        "services",
-        WIDGETS,
-    ]
-
-
-async def test_a_word_that_means_nothing(client: MemoryClient) -> None:
-    assert known_targets(["gizmos"]) is None
-    with pytest.raises(Invalid, match='there is no kind "gizmos"'):
-        await defined_targets(client, ["wd,gizmos"])

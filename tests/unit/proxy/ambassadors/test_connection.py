@@ -423,6 +423,8 @@ async def test_a_session_decides_when_it_wants_to_hear() -> None:
         assert await client.hear(7) == b"a:early"
 
 
+MUCH = bytes(64_000_000)
+"""Made here, so that the call which says it takes no time."""
 NONSENSE = [
     b"[1]",
     b"[Open('a'), ToBackend('a', 'text')]",
@@ -431,7 +433,7 @@ NONSENSE = [
     b"[Open(str(n)) for n in range(17)]",
     b"[SetTimer(-1)]",
     b"[SetTimer('x')]",
-    b"[ToClient(b'x' * 64_000_000)]",
+    b"[ToClient(MUCH)]",
     b"1 / 0",
     b"[][5]",
     b"exit()",
@@ -442,7 +444,7 @@ NONSENSE = [
 
 @pytest.mark.parametrize("line", NONSENSE)
 async def test_a_fault_costs_the_connection_and_nothing_else(line: bytes) -> None:
-    assert FAULT_BYTES < 64_000_000
+    assert len(MUCH) > FAULT_BYTES
     async with ambassador_rig({"script": ServeScript}) as it:
         endpoint = it.endpoint()
         it.serve("script")
