@@ -29,7 +29,7 @@ from node_agent import hooks, listeners, prober, status
 from node_agent.adoption import RunId, adopt, container_id
 from node_agent.cgroup_files import pids_in
 from node_agent.checkpoint import Checkpoint
-from node_agent.environment import UnknownField
+from node_agent.environment import UnknownField, at_terminal
 from node_agent.ownership import take_text
 from node_agent.pod_lifecycle import next_deadline, step
 from node_agent.pod_state import (
@@ -265,7 +265,8 @@ class PodWorker(Actor[PodEvent]):
                     self._programs[container] = prepared
             self._exec_count += 1
             name = f"{run_id}.exec{self._exec_count}"
-            beside = replace(prepared.program, run_id=name, argv=tuple(command), log_path="", tty=tty)
+            env = at_terminal(prepared.program.env) if tty else prepared.program.env
+            beside = replace(prepared.program, run_id=name, argv=tuple(command), env=env, log_path="", tty=tty)
             program = contained(host, self._home, spec, replace(prepared, program=beside))
         except (UnknownField, NotPrepared, OSError) as error:
             raise StartFailure(126, str(error)) from error
