@@ -39,7 +39,8 @@ Parse: TypeAlias = Callable[[Any, Where, Problems], Any]
 
 
 class Lenient(list[FieldError]):
-    """Problems, for a reader who goes on without the fields that no message has: they do not count as problems."""
+    """Problems, for a reader who goes on without the fields that no message has, and takes a text that is null in a map
+    for an empty one: these do not count as problems."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -244,7 +245,7 @@ def _parse_float(value: Any, where: Where, problems: Problems) -> float:
 def _parse_bytes(value: Any, where: Where, problems: Problems) -> bytes:
     if isinstance(value, str):
         try:
-            return base64.b64decode(value, validate=True)
+            return base64.b64decode(value.replace("\n", "").replace("\r", ""), validate=True)  # as Go reads it
         except (binascii.Error, ValueError):
             pass
     note(problems, where, f"must be a string in base64, not {describe(value)}")
@@ -281,6 +282,8 @@ def _list_parser(expected: type | None, parse: Parse) -> Parse:
 
 
 def _map_parser(expected: type | None, parse: Parse) -> Parse:
+    empty: str | bytes | None = "" if expected is str else b"" if parse is _parse_bytes else None
+
     def parse_map(value: Any, where: Where, problems: Problems) -> dict[str, Any]:
         if not isinstance(value, dict):
             note(problems, where, f"must be an object, not {describe(value)}")
@@ -292,6 +295,9 @@ def _map_parser(expected: type | None, parse: Parse) -> Parse:
                 continue
             if type(item) is not expected:
                 if item is None:
+                    if isinstance(problems, Lenient) and empty is not None:
+                        items[key] = empty  # "key:" in YAML, which Go reads so
+                        continue
                     note(problems, (where, f"[{key[:80]}]"), "must not be null")
                     continue
                 item = parse(item, (where, f"[{key[:80]}]"), problems)
