@@ -33,12 +33,12 @@ from cluster.master.authorization import (
     authorize_write,
     is_unrestricted,
 )
-from cluster.master.commands import Writer
 from cluster.master.customs import Customs
 from cluster.master.forwarding import Forwarding, Peer
 from cluster.master.heartbeats import Heartbeats
 from cluster.master.known import Facts, Prefixes
 from cluster.master.leadership import Leadership
+from cluster.master.operations import Writer
 from cluster.master.paging import Asked, Place, Snapshots, page, read_token, write_token
 from cluster.master.travel import TimeTravel
 from cluster.master.watch_stream import reader_is_slow
