@@ -399,7 +399,7 @@ async def test_when_the_spawner_dies_its_runs_are_ended_and_a_new_one_takes_over
 UNDYING = """
 import os, sys
 sys.path.append(sys.argv[1])
-from node_agent import process_tree as tree, spawner
+from node_agent import process_tree as tree, spawner, spawner_sweep
 
 def may_die(pid):
     try:
@@ -410,7 +410,7 @@ def may_die(pid):
 hold, send_group = tree._hold, tree.send_group
 tree._hold = lambda pid: hold(pid) if may_die(pid) else None
 tree.send_group = lambda group, number: may_die(group) and send_group(group, number)
-spawner.SWEEP_LIMIT_S = 0.2
+spawner_sweep.LIMIT_S = 0.2
 sys.exit(spawner.main(sys.argv[2:]))
 """
 """A spawner that cannot kill the process whose pid is in a file: as if it were in an uninterruptible wait."""
@@ -666,7 +666,7 @@ async def test_what_waits_for_files_that_do_not_answer_keeps_nobody_and_is_given
     tmp_path: Path, program: Callable[..., Program], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A volume or a working directory on a dead server: others start meanwhile, and it does not take for ever."""
-    limit = "import node_agent.spawner as s; s.PREPARE_LIMIT_S = 1.0; "
+    limit = "import node_agent.spawner_starter as s; s.LIMIT_S = 1.0; "
     monkeypatch.setattr(process, "_BOOT", process._BOOT.replace("from node_agent", f"{limit} from node_agent"))
     (tmp_path / "node").mkdir()
     with silent_files(tmp_path / "silent") as silent:
