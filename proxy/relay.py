@@ -11,8 +11,9 @@ the bytes stay in the kernel (see pipes.py); an idle connection owns no buffer a
     breaks off (RST)                a reset, not an orderly end
     vanishes                        a reset, once keepalive has noticed
 
-The end of a stream is passed on a turn late. Most exchanges end on both sides at the same moment, and then closing says
-all there is to say: two system calls and two packets less for each.
+An end that is there together with the last bytes (a server that answers and closes) goes on with them, in one packet.
+One that comes by itself is passed on some turns late: most exchanges end on both sides at the same moment, and then
+closing says all there is to say, with two system calls and two packets less.
 
 Events are edge-triggered, so after an event a flow must go on until the kernel has nothing more: a receive that did not
 fill the buffer says so, except at the end of the stream (ENDED), which shows in the next receive.
@@ -57,6 +58,7 @@ class _Flow:
     __slots__ = (
         "armed",
         "blocked",
+        "corked",
         "ended",
         "full_reads",
         "in_pipe_bytes",
@@ -91,6 +93,8 @@ class _Flow:
         """The sink takes nothing: wait for WRITE."""
         self.armed = False
         """WRITE is reported: from the first time that it is waited for."""
+        self.corked = False
+        """The last bytes are held back in the kernel, to go with the end."""
         self.ended = False
         """The source said its last word, and all of it was sent."""
         self.passed_end = False
@@ -122,6 +126,10 @@ class _Flow:
                     if count == 0:
                         self.ended = True
                         return False
+                    if after_fin and count < BUFFER_BYTES:
+                        self._send(_view[:count], socket.MSG_MORE)
+                        self.corked = self.ended = not self.blocked
+                        return False
                     self._send(_view[:count])
                     if self.blocked:
                         return False
@@ -131,9 +139,6 @@ class _Flow:
                             self.pipe = pipes.take()
                     else:
                         self.full_reads = 0
-                        if after_fin:
-                            self.ended = True
-                            return False
                         if not to_the_end:
                             return False
         except BlockingIOError:
@@ -147,9 +152,9 @@ class _Flow:
             pipes.give_back(self.pipe, empty=self.in_pipe_bytes == 0)
             self.pipe = None
 
-    def _send(self, data: bytes | memoryview) -> None:
+    def _send(self, data: bytes | memoryview, flags: int = 0) -> None:
         try:
-            sent = self.sink.send(data)
+            sent = self.sink.send(data, flags)
         except BlockingIOError:
             sent = 0
         self.moved_bytes += sent
@@ -293,6 +298,8 @@ class Relay:
             flow.passed_end = True
             if self._up.ended and self._down.ended:
                 self._finish()  # closing says it, too
+            elif flow.corked:
+                self._pass_end(flow)
             else:
                 self._poller.late(lambda: self._pass_end(flow))
         if more:

@@ -52,7 +52,7 @@ NOT_GIVEN = "N/A"
 
 
 def age(seconds: float) -> str:
-    """A duration as kubectl writes it: 5s, 3m20s, 2h, 4d."""
+    """A duration as kubectl writes it: 5s, 3m20s, 2h, 4d5h, 3y20d."""
     total = int(max(0.0, seconds))
     if total < 120:
         return f"{total}s"
@@ -64,7 +64,15 @@ def age(seconds: float) -> str:
     hours = minutes // 60
     if hours < 8:
         return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
-    return f"{hours}h" if hours < 48 else f"{hours // 24}d"
+    if hours < 48:
+        return f"{hours}h"
+    days = hours // 24
+    if days < 8:
+        return f"{days}d{hours % 24}h" if hours % 24 else f"{days}d"
+    if days < 2 * 365:
+        return f"{days}d"
+    years = days // 365
+    return f"{years}y{days % 365}d" if years < 8 and days % 365 else f"{years}y"
 
 
 def pod_status(pod: core.Pod) -> str:
@@ -135,16 +143,26 @@ def _sidecars(pod: core.Pod) -> set[str]:
     return {each.name for each in before if each.restartPolicy == "Always"} if before else set()
 
 
-def _restarts(pod: core.Pod) -> int:
-    """As kubectl counts: of init containers while they are at work, afterwards of sidecars and all others."""
-    restarts: int = sum([c.restartCount for c in pod.status.containerStatuses])
+def restarts_of(pod: core.Pod, now_s: float) -> str:
+    """As kubectl counts, and when the last run ended: "3 (20s ago)"."""
+    counted = _counted(pod)
+    restarts = sum([c.restartCount for c in counted])
+    if not restarts:
+        return "0"
+    ends = [from_time(c.lastState.terminated.finishedAt) for c in counted if c.lastState.HasField("terminated")]
+    last_s = max(ends, default=0.0)
+    return f"{restarts} ({age(now_s - last_s)} ago)" if last_s else str(restarts)
+
+
+def _counted(pod: core.Pod) -> Sequence[core.ContainerStatus]:
+    """Whose restarts count: init containers while they are at work, afterwards sidecars and all others."""
     if not pod.spec.initContainers:
-        return restarts
+        return pod.status.containerStatuses
     initialized = get_condition(pod.status, "Initialized")
     if initialized is None or initialized.status != "True":
-        return sum(c.restartCount for c in pod.status.initContainerStatuses)
+        return pod.status.initContainerStatuses
     sidecars = _sidecars(pod)
-    return restarts + sum(c.restartCount for c in pod.status.initContainerStatuses if c.name in sidecars)
+    return [*pod.status.containerStatuses, *(c for c in pod.status.initContainerStatuses if c.name in sidecars)]
 
 
 def _ready_count(pod: core.Pod) -> str:
@@ -227,7 +245,7 @@ COLUMNS: dict[str, Columns] = {
         _NAME,
         ("READY", lambda o, _: _ready_count(o)),
         ("STATUS", lambda o, _: pod_status(o)),
-        ("RESTARTS", lambda o, _: str(_restarts(o))),
+        ("RESTARTS", restarts_of),
         _AGE,
     ),
     "Node": (

@@ -21,6 +21,7 @@ from cluster.api.times import parse_time
 from cluster.pb.v1 import core_pb2 as core
 
 _INVALID = "<invalid>"
+_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _NAME = Column(
     "Name",
     lambda data, _: data.get("metadata", {}).get("name", ""),
@@ -89,7 +90,7 @@ def _text(value: Any) -> Any:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, dict | list | bool):
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        return _json(value)
     return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)
 
 

@@ -16,7 +16,7 @@ from cluster.api.formats import KNOWN
 from cluster.api.jsonpath import parse
 from cluster.api.kinds import KINDS, DefinedKind, kind_of_type
 from cluster.api.raw_json import unpack
-from cluster.api.structural import RULES, subschemas
+from cluster.api.structural import subschemas
 from cluster.pb.v1 import core_pb2 as core
 
 NAMES_ACCEPTED, ESTABLISHED, TERMINATING = "NamesAccepted", "Established", "Terminating"
@@ -205,10 +205,8 @@ def may_be_defined(api_version: str) -> bool:
 def not_carried_out(definition: core.CustomResourceDefinition) -> Iterator[str]:
     """One sentence for what is asked for and not carried out, with the path of the value that it is about."""
     for index, version in enumerate(definition.spec.versions):
-        rules, formats = [], []
+        formats = []
         for path, schema in subschemas(schema_of(version)):
-            if schema.get(RULES):
-                rules.append(path or "(root)")
             if schema.get("format") and schema["format"] not in KNOWN:
                 formats.append(path or "(root)")
         for number, column in enumerate(version.additionalPrinterColumns):
@@ -218,8 +216,6 @@ def not_carried_out(definition: core.CustomResourceDefinition) -> Iterator[str]:
                 path = f"spec.versions[{index}].additionalPrinterColumns[{number}].jsonPath"
                 yield f"{path}: is not understood, and the column is left out: {error}"
         where = f"spec.versions[{index}].schema.openAPIV3Schema"
-        if rules:
-            yield f"{where}: {RULES} are kept and not enforced, at {_few(rules)}"
         if formats:
             yield f"{where}: unrecognized formats ask for nothing, at {_few(formats)}"
 

@@ -41,7 +41,11 @@ SUPPORTED: dict[str, tuple[str, ...]] = {
         "source",
         "reportingComponent",
     ),
+    "Namespace": ("status.phase",),
     "Node": ("spec.unschedulable",),
+    "ReplicationController": ("status.replicas",),
+    "Secret": ("type",),
+    "Service": ("spec.clusterIP", "spec.type"),
     "CustomObject": ("resource",),
 }
 """What can be asked of each kind, besides its name and namespace."""

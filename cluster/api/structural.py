@@ -21,6 +21,7 @@ The depth of the stack is that of the schema or of the object, and both are limi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, TypeAlias
 
@@ -103,6 +104,16 @@ def default(value: Json, schema: Schema, *, is_object: bool = True) -> None:
                 default(item, inner, is_object=bool(inner.get(EMBEDDED)))
 
 
+def has_rules(schema: Any) -> bool:
+    """There are rules in CEL in a schema, which are the authors' own (`cluster.api.cel`)."""
+    if not isinstance(schema, dict):
+        return False
+    if schema.get(RULES):
+        return True
+    inner = [schema.get("items"), schema.get("additionalProperties"), *(schema.get("allOf") or ())]
+    return any(has_rules(one) for one in (*inner, *(schema.get("properties") or {}).values()))
+
+
 def subschemas(schema: Schema, path: str = "") -> list[tuple[str, Schema]]:
     """The schema and all in it that are for parts of the value, with the paths of those: "", "spec",
     "spec.ports[*].name", "spec.labels.*". What stands in allOf, anyOf, oneOf and not is no part."""
@@ -116,3 +127,31 @@ def subschemas(schema: Schema, path: str = "") -> list[tuple[str, Schema]]:
     if isinstance(others, dict):
         found += subschemas(others, f"{path}.*" if path else "*")
     return found
+
+
+def asked_of(schema: Schema, values: Sequence[Json]) -> Schema:
+    """What of a schema is asked of these values: without the schemas of parts that none of them has. It takes time as
+    the values are large, and not as the schema is."""
+    if not values:
+        return {}
+    asked = dict(schema)
+    parts: dict[str, list[Json]] = {}
+    for value in values:
+        if isinstance(value, dict):
+            for key, part in value.items():
+                parts.setdefault(key, []).append(part)
+    properties, others, items = (schema.get(name) for name in ("properties", "additionalProperties", "items"))
+    if isinstance(properties, dict):
+        asked["properties"] = {
+            key: asked_of(properties[key], found) for key, found in parts.items() if key in properties
+        }
+    if isinstance(others, dict):
+        beside = [part for key, found in parts.items() if key not in (properties or {}) for part in found]
+        asked["additionalProperties"] = asked_of(others, beside)
+    if isinstance(items, dict):
+        asked["items"] = asked_of(items, [item for value in values if isinstance(value, list) for item in value])
+        of_items = items.get("properties") or {}
+        keys = {key: of_items[key] for key in schema.get(LIST_MAP_KEYS) or () if key in of_items}
+        if keys:  # their defaults tell items apart
+            asked["items"] = {**asked["items"], "properties": {**keys, **asked["items"].get("properties", {})}}
+    return asked

@@ -78,12 +78,11 @@ def validate_node(report: Report, node: core.Node) -> None:
 
 
 def validate_event(report: Report, event: core.Event) -> None:
-    """An event lives in the namespace of what it is about; what is in none counts as in "default"."""
+    """An event lives in the namespace of what it is about; what is in none counts as in "default". Its type may be any
+    word: kopf writes Error and Fatal."""
     expected = event.involvedObject.namespace or "default"
     if event.metadata.namespace != expected:
         report.invalid("involvedObject.namespace", event.involvedObject.namespace, "does not match event.namespace")
-    if event.type:
-        report.one_of("type", event.type, ("Normal", "Warning"))
     report.at_least("count", event.count, 0)
 
 

@@ -17,14 +17,14 @@ from collections.abc import Callable, Container, Iterable
 
 from cluster.api.definitions import is_namespaced
 from cluster.api.events import last_seen
-from cluster.api.kinds import BY_NAME, AnyObject
+from cluster.api.kinds import BY_NAME, AnyObject, Kind
 from cluster.api.meta import Key, custom_key, from_time, is_terminating
 from cluster.api.pods import is_finished
 from cluster.pb.v1 import core_pb2 as core
 
 FINISHED_PODS_THRESHOLD = 12_500
 Define = Callable[[str, str], core.CustomResourceDefinition | None]
-"""The definition of the kind of that name in that group, if there is one."""
+"""The definition of the kind of that name in that group, if it is known."""
 
 
 def finished_beyond(pods: Iterable[core.Pod], threshold: int) -> list[core.Pod]:
@@ -83,14 +83,30 @@ def owners_to_look_up(obj: AnyObject, define: Define) -> list[tuple[Key, str]] |
     return found or None
 
 
-def _key_of_owner(owner: core.OwnerReference, namespace: str, define: Define) -> Key | None:
-    group = owner.apiVersion.rpartition("/")[0]
+def has_owner_of_unknown_kind(obj: AnyObject, define: Define) -> bool:
+    """Whether one of its owners is of a kind that is neither one of our own nor known to have been defined."""
+    return any(
+        _own_kind(owner) is None and define(_group_of(owner), owner.kind) is None
+        for owner in obj.metadata.ownerReferences
+    )
+
+
+def _group_of(owner: core.OwnerReference) -> str:
+    return owner.apiVersion.rpartition("/")[0]
+
+
+def _own_kind(owner: core.OwnerReference) -> Kind | None:
     kind = BY_NAME.get(owner.kind)
-    if kind is not None and kind.api_version.rpartition("/")[0] == group:
+    return kind if kind is not None and kind.api_version.rpartition("/")[0] == _group_of(owner) else None
+
+
+def _key_of_owner(owner: core.OwnerReference, namespace: str, define: Define) -> Key | None:
+    kind = _own_kind(owner)
+    if kind is not None:
         if kind.namespaced and not namespace:
             return None
         return Key(kind.name, namespace if kind.namespaced else "", owner.name)
-    definition = define(group, owner.kind)
+    definition = define(_group_of(owner), owner.kind)
     if definition is None or (is_namespaced(definition) and not namespace):
         return None
     return custom_key(definition.metadata.name, namespace if is_namespaced(definition) else "", owner.name)

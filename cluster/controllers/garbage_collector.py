@@ -14,18 +14,20 @@ from typing import Any, Literal, NamedTuple
 from cluster.api.errors import NotFound
 from cluster.api.events import last_seen
 from cluster.api.kinds import BY_NAME, AnyObject
-from cluster.api.meta import Key, is_terminating, key_of, path_of
+from cluster.api.meta import Key, from_time, is_terminating, key_of, path_of
 from cluster.api.owners import is_in_foreground
 from cluster.client import operations
 from cluster.client.informer import Informer
-from cluster.controllers.caches import DEFINES, NODE, OWNER
+from cluster.controllers.caches import NODE, OWNER
 from cluster.controllers.context import Context
+from cluster.controllers.defined import Defined
 from cluster.controllers.foreground import step
 from cluster.controllers.garbage import (
     FINISHED_PODS_THRESHOLD,
     Quarantine,
     expired_events,
     finished_beyond,
+    has_owner_of_unknown_kind,
     owners_to_look_up,
     unscheduled_terminating,
 )
@@ -44,8 +46,6 @@ PAGE = 500
 SETTLE_S = 0.1
 """So long an owner that is deleted in the foreground must have seemed free: each kind is watched by itself, and what
 the owner got just before may be seen just after."""
-ENDED_MAX = 200
-"""Definitions that are gone and remembered: the ones that went last."""
 
 Sweep = Literal["owners", "pods", "events"]
 
@@ -69,9 +69,7 @@ class GarbageCollector:
         self._event_ttl_s = profile.event_ttl_s
         # As long as a silent node has to come back, so long a vanished one has to register again (Kubernetes: 40 s).
         self._quarantine = Quarantine(profile.node_monitor_grace_s)
-        self._definitions = caches.definitions
-        self._ended: dict[tuple[str, str], core.CustomResourceDefinition] = {}
-        """Definitions that are gone, by group and kind: what one of their last objects owned may show up later."""
+        self._defined = Defined(context.client, caches.definitions)
         self._owners: dict[str, Informer[Any]] = caches.by_kind
         self._dependents: list[Informer[Any]] = caches.owned
         self._causes: dict[Owner, core.Cause] = {}
@@ -80,6 +78,10 @@ class GarbageCollector:
         self._orphans: Reconciler[Owner] = Reconciler(
             "garbage of owners", self._sync_owner, workers=WORKERS, context=context, resync=self._add_all
         )
+        self._seconds: Reconciler[int] = Reconciler(
+            "garbage of unknown kinds", self._look_back, workers=1, context=context, resync=self._add_all
+        )
+        """Seconds since 1970 in which something was made whose owner is of a kind that is not known."""
         self._sweeps: Reconciler[Sweep] = Reconciler(
             "garbage sweep", self._sweep, workers=1, context=context, resync=lambda: None
         )
@@ -92,6 +94,7 @@ class GarbageCollector:
 
     async def start(self) -> None:
         await self._orphans.start()
+        await self._seconds.start()
         await self._sweeps.start()
         self._sweeps.queue.add("owners")  # while the caches filled, not every kind was known
         self._sweeps.queue.add("pods")
@@ -99,6 +102,7 @@ class GarbageCollector:
 
     async def stop(self) -> None:
         await self._sweeps.stop()
+        await self._seconds.stop()
         await self._orphans.stop()
 
     # --- what wakes us
@@ -130,7 +134,12 @@ class GarbageCollector:
             and is_in_foreground(old) == is_in_foreground(new)
         ):
             return
-        for owner in self._owners_of(obj) or ():
+        owners = self._owners_of(obj)
+        if owners is None and new is not None and has_owner_of_unknown_kind(new, self._defined.define):
+            second = int(from_time(new.metadata.creationTimestamp))
+            if not self._defined.was_asked(second):
+                self._seconds.queue.add(second)
+        for owner in owners or ():
             found = self._in_view(owner)
             if (found is None and new is not None) or (found is not None and is_in_foreground(found)):
                 self._orphans.queue.add(owner)
@@ -145,20 +154,19 @@ class GarbageCollector:
         if old is None:  # owners of that kind can be looked up from now on
             self._sweeps.queue.add_after("owners", GATHER_S)
         elif new is None:
-            self._ended[old.spec.group, old.spec.names.kind] = old
-            while len(self._ended) > ENDED_MAX:
-                del self._ended[next(iter(self._ended))]
+            self._defined.ended(old)
 
     # --- dependents
 
     def _owners_of(self, obj: AnyObject) -> list[Owner] | None:
         """The owners of an object; None if it has none, or one that cannot be looked up."""
-        found = owners_to_look_up(obj, self._define)
+        found = owners_to_look_up(obj, self._defined.define)
         return [Owner(key, uid) for key, uid in found] if found is not None else None
 
-    def _define(self, group: str, kind: str) -> core.CustomResourceDefinition | None:
-        found = self._definitions.indexer.by_index(DEFINES, f"{kind}.{group}")
-        return found[0] if found else self._ended.get((group, kind))
+    async def _look_back(self, second: int) -> None:
+        """What was made then may have had an owner of a kind that was defined."""
+        if await self._defined.look_back(second):
+            self._sweeps.queue.add_after("owners", GATHER_S)
 
     def _owned_by(self, uid: str) -> list[AnyObject]:
         return [obj for informer in self._dependents for obj in informer.indexer.by_index(OWNER, uid)]

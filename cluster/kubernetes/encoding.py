@@ -82,9 +82,9 @@ class Encoder:
             return {"apiVersion": "v1", "kind": "Pod", **self._pods(obj)}
         return views.plain(obj, row)
 
-    def metadata(self, obj: AnyObject) -> bytes:
-        """A PartialObjectMetadata."""
-        return self._encode(self._metadata, obj, "", lambda: orjson.dumps(_partial(obj)))
+    def metadata(self, obj: AnyObject, values: dict[str, Any] | None = None) -> bytes:
+        """A PartialObjectMetadata. `values`: what `metadata_of` says, if somebody has asked already."""
+        return self._encode(self._metadata, obj, "", lambda: orjson.dumps(_partial(values or metadata_of(obj))))
 
     def forget(self, uid: str) -> None:
         """Nothing that was encoded of this object is used again."""
@@ -146,8 +146,18 @@ def _once(printer: Print) -> Print:
     return printed
 
 
-def _partial(obj: AnyObject) -> dict[str, Any]:
-    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata_of(obj)}
+def _partial(metadata: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
+
+
+def custom_values(obj: core.CustomObject) -> dict[str, Any]:
+    """An object of a kind that users define, as JSON's values. What it holds was JSON when it was stored."""
+    data = {"apiVersion": obj.apiVersion, "kind": obj.kind, "metadata": metadata_of(obj)}
+    if obj.content:
+        data |= orjson.loads(obj.content)
+    if obj.status:
+        data["status"] = orjson.loads(obj.status)
+    return data
 
 
 def _custom(obj: core.CustomObject, row: Resource) -> bytes:

@@ -52,12 +52,19 @@ async def let_go_on(request: web.BaseRequest) -> None:
         request.writer.output_size = 0
 
 
-async def read(request: web.BaseRequest) -> bytes:
-    """The body. Raises Refused for one that is too large (413), packed (415) or too slow (408), and BadRequest for one
-    that breaks off."""
+def size_of(request: web.BaseRequest) -> int:
+    """How many bytes the rest of its body may have, as its head says. Raises Refused for too many (413)."""
     length = request.content_length
     if length is not None and length > MAX_BYTES:
         raise _too_large()
+    if request.content.is_eof():
+        return 0
+    return MAX_BYTES if length is None else length
+
+
+async def read(request: web.BaseRequest) -> bytes:
+    """The body, whose size_of is not too large. Raises Refused for one that turns out to be (413), is packed (415) or
+    too slow (408), and BadRequest for one that breaks off."""
     if (packed := request.headers.get("Content-Encoding", "identity").lower()) != "identity":
         raise Refused(415, "UnsupportedMediaType", f'the body is packed ("{packed[:40]}"); send it as it is')
     content = request.content

@@ -2,9 +2,9 @@
 
     async with: await server.start(); await server.run(); await server.stop()
 
-Limits: a body of 3 MiB, MAX_CALLS requests at a time and MAX_WATCHES watches; beyond them the answer is 429, and try
-again. A reader of a watch or of a list that takes nothing for a while is cut off (`outgoing.py`). Whatever goes wrong
-is answered as a Status, never with a traceback; what should not go wrong is logged.
+Limits: a body of 3 MiB, and room for so many of them (`room.py`); MAX_CALLS requests at a time and MAX_WATCHES watches;
+beyond them the answer is 429, and try again. A reader of a watch or of a list that takes nothing for a while is cut off
+(`outgoing.py`). Whatever goes wrong is answered as a Status, never with a traceback; what should not is logged.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from cluster.kubernetes.callers import Callers
 from cluster.kubernetes.catalog import OWN, Catalog
 from cluster.kubernetes.discovery import Other
 from cluster.kubernetes.encoding import Encoder
-from cluster.kubernetes.incoming import Limit, check_http, parameters_of, read
+from cluster.kubernetes.incoming import Limit, check_http, parameters_of, read, size_of
 from cluster.kubernetes.keeper import Keeper
 from cluster.kubernetes.listener import listener
 from cluster.kubernetes.negotiation import JSON, PLAIN, PROTOBUF, Accepted, Form, negotiate
@@ -39,6 +39,7 @@ from cluster.kubernetes.outgoing import Patience, document, headers_of, refusal,
 from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
 from cluster.kubernetes.readiness import Readiness
 from cluster.kubernetes.resources import BY_KIND
+from cluster.kubernetes.room import Room
 from cluster.kubernetes.sharing import Hub
 from cluster.kubernetes.statuses import Refused
 from cluster.kubernetes.tables import Tables
@@ -66,6 +67,8 @@ Connect = Callable[[Identity], ClusterClient]
 """Makes a client that calls with the rights of an identity."""
 Reach = Callable[[Identity, str], NodeAgentClient]
 """Makes one of the node agent at an address, with such rights."""
+WRITES = ("POST", "PUT", "PATCH", "DELETE")
+"""Methods whose bodies are read."""
 NOT_JSON = ("log", "exec", "attach", "portforward")
 """Subresources whose answers are not: the header Accept does not matter."""
 
@@ -102,6 +105,8 @@ class KubernetesServer:
         self._encoder = Encoder()
         self._tables = Tables(self._encoder)
         self._calls = Limit()
+        self.room = Room()
+        """What bodies take."""
         self._streams = Limit()
         self._watching: set[Watching] = set()
         self._hub = Hub(clock)
@@ -166,7 +171,7 @@ class KubernetesServer:
             wanted = proxied.wanted_of(request.rel_url.raw_path)
             parts = parts_of(wanted.prefix if wanted is not None else request.rel_url.raw_path)
             if parts and parts[0] in routing.HEALTH:
-                return await self._health(parts[0])
+                return await self._health(parts, verbose="verbose" in request.rel_url.query)
             transport = request.transport
             certificate = transport.get_extra_info("peercert") if transport is not None else None
             who = self._authentication.who(certificate, request.headers.get("Authorization", ""))
@@ -189,12 +194,13 @@ class KubernetesServer:
                 if parts[:3] == ["api", "v1", "nodes"] and parts[4:5] == ["proxy"]:
                     raise NotFound("nodes/proxy is not served: the agents of nodes speak gRPC, and nothing in HTTP")
                 target = target_of(parts, catalog)
-                call = await self._call(request, target, identity)
-                if target.subresource in NOT_JSON:
-                    return await self._stream(request, call)
-                if routing.is_watch(call, request.method):
-                    return await self._watch(request, call)
-                return await self._answer(request, call)
+                with self.room.held(identity, size_of(request) if request.method in WRITES else 0):
+                    call = await self._call(request, target, identity)
+                    if target.subresource in NOT_JSON:
+                        return await self._stream(request, call)
+                    if routing.is_watch(call, request.method):
+                        return await self._watch(request, call)
+                    return await self._answer(request, call)
         except NoSuchPath:
             return web.Response(text="404 page not found\n", status=404)
         except ApiError as error:
@@ -228,10 +234,17 @@ class KubernetesServer:
             if now is None or now.custom is None or now.custom.tag != row.custom.tag:
                 watching.close_soon()
 
-    async def _health(self, word: str) -> web.Response:
-        """Whether it lives; asked for readyz, whether it can serve."""
-        if word == "readyz" and (problem := await self._ready.problem()):
+    async def _health(self, parts: list[str], *, verbose: bool) -> web.Response:
+        """Whether it lives; asked for readyz, whether it can serve. Or one check alone: /readyz/master. Raises
+        NoSuchPath for a check that there is not."""
+        word, one = parts[0], parts[1:]
+        checks = ("ping", "master") if word == "readyz" else ("ping",)
+        if one and (len(one) > 1 or one[0] not in checks):
+            raise NoSuchPath
+        if word == "readyz" and one != ["ping"] and (problem := await self._ready.problem()):
             return web.Response(text=f"[-]master failed: {problem}\nreadyz check failed\n", status=500)
+        if verbose and not one:
+            return web.Response(text="".join(f"[+]{check} ok\n" for check in checks) + f"{word} check passed\n")
         return web.Response(text="ok")
 
     def _about(self, request: web.BaseRequest, parts: list[str], catalog: Catalog) -> web.Response | None:
@@ -253,9 +266,10 @@ class KubernetesServer:
         """What somebody asks about itself."""
         if request.method != "POST":
             raise routing.not_allowed(request.method)
-        body = await read(request)
         media = request.headers.get("Content-Type", "")
-        answered = reviews.read(review, reviews.Who(identity.kind, str(identity)), catalog, media, body)
+        with self.room.held(identity, size_of(request)):
+            body = await read(request)
+            answered = reviews.read(review, reviews.Who(identity.kind, str(identity)), catalog, media, body)
         return document(request, answered, 201)
 
     async def _derived(
@@ -284,7 +298,6 @@ class KubernetesServer:
     async def _call(self, request: web.BaseRequest, target: Target, identity: Identity) -> Call:
         words = parameters_of(request)
         headers = request.headers
-        writes = request.method in ("POST", "PUT", "PATCH", "DELETE")
         return Call(
             target,
             words,
@@ -295,7 +308,7 @@ class KubernetesServer:
             self._clock.wall(),
             content_type=headers.get("Content-Type", ""),
             user_agent=headers.get("User-Agent", ""),
-            body=await read(request) if writes else b"",
+            body=await read(request) if request.method in WRITES else b"",
             timeout_s=min(query.duration_s(words, "timeout") or TIMEOUT_S, 60.0),
             commands=tuple(request.rel_url.query.getall("command", ())),
             reach=lambda address: self._reach(identity, address),

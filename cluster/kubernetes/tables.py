@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from cluster.api.columns import COLUMNS, NONE, WIDE, Cell, Column, age, age_of
+from cluster.api.columns import COLUMNS, NONE, WIDE, Cell, Column, age, age_of, restarts_of
 from cluster.api.events import first_seen, times
-from cluster.api.json import object_to_json, to_json
+from cluster.api.json import to_json
 from cluster.api.kinds import AnyObject, Kind
-from cluster.kubernetes.encoding import TAIL, Encoder
+from cluster.kubernetes.encoding import TAIL, Encoder, custom_values
 from cluster.kubernetes.resources import Resource
 from cluster.pb.v1 import core_pb2 as core
 
@@ -73,7 +73,7 @@ def columns_of(kind: Kind) -> tuple[Column, ...]:
     if kind.name == "CustomResourceDefinition":
         return _DEFINITION_COLUMNS
     found = [
-        Column(_titled(heading), cell, priority, ages=cell is age_of)
+        Column(_titled(heading), cell, priority, ages=cell in (age_of, restarts_of))
         for priority, columns in ((0, COLUMNS[kind.name]), (1, WIDE.get(kind.name, ())))
         for heading, cell in columns
         if (kind.name, heading) not in _NOT_OF_KUBERNETES
@@ -169,14 +169,14 @@ class Tables:
         layout = self._layout(row)
         rows = []
         for obj in objects:
-            _, texts, moments = self._cells(layout, obj)
+            (_, texts, moments), metadata = self._cells(layout, obj)
             cells = texts[0]
             for column, text, moment in zip(layout.ages, texts[1:], moments, strict=True):
                 cells += orjson.dumps(column.cell(obj if column.moment is None else moment, now_s)) + text
             if include == "None":
                 rows.append(b'{"cells":[%s],"object":null}' % cells)
             else:
-                shown = self._encoder.json(obj, row) if include == "Object" else self._encoder.metadata(obj)
+                shown = self._encoder.json(obj, row) if include == "Object" else self._encoder.metadata(obj, metadata)
                 rows.append(b'{"cells":[%s],"object":%s}' % (cells, shown))
         return rows
 
@@ -195,14 +195,19 @@ class Tables:
             found = self._layouts[name] = _layout_of(custom.columns, custom.tag)
         return found
 
-    def _cells(self, layout: _Layout, obj: AnyObject) -> _Cells:
+    def _cells(self, layout: _Layout, obj: AnyObject) -> tuple[_Cells, dict[str, Any] | None]:
+        """And the metadata as JSON's values, if they were needed for that."""
         meta = obj.metadata
         uid = meta.uid
         version = f"{meta.resourceVersion} {layout.form}" if layout.form else meta.resourceVersion
         found = self._rows.get(uid)
         if found is not None and found.version == version:
-            return found
-        content = object_to_json(obj) if isinstance(obj, core.CustomObject) else obj
+            return found, None
+        content: Any = obj
+        metadata = None
+        if isinstance(obj, core.CustomObject):
+            content = custom_values(obj)
+            metadata = content["metadata"]
         texts, last = [], len(layout.ages)
         for number, run in enumerate(layout.runs):
             text = orjson.dumps([cell(content, 0.0) for cell in run])[1:-1]
@@ -216,4 +221,4 @@ class Tables:
             self._rows[uid] = found
             if len(self._rows) > MAX_ROWS:
                 del self._rows[next(iter(self._rows))]
-        return found
+        return found, metadata

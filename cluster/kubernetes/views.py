@@ -5,7 +5,8 @@
     reportingController           reportingComponent
     deprecatedCount ...           count ...
 
-What is read is renamed on its way out, what is written on its way in, and field selectors too. Pure.
+What is read is renamed on its way out, what is written on its way in, and field selectors too. So are the fields in
+metadata.managedFields: whoever applies an object by the server finds there what it has applied. Pure.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ NAMES: Mapping[tuple[str, str], Mapping[str, str]] = {
 _SELECTED = {"regarding": "involvedObject", "reportingController": "reportingComponent"}
 _TERM = re.compile(rf"(^|,\s*)({'|'.join(_SELECTED)})(?=[.=!])")
 _NEEDED = ("eventTime", "reportingController", "reportingInstance", "action", "reason", "type")
+_TYPES = ("Normal", "Warning")
 """Of a new event of events.k8s.io."""
 
 
@@ -48,7 +50,28 @@ def shown(row: Resource, data: dict[str, Any]) -> dict[str, Any]:
     renamed = {names.get(key, key): value for key, value in data.items()}
     if "apiVersion" in renamed:
         renamed["apiVersion"] = row.api_version
-    return renamed
+    return _managed(renamed, names, row.kind.api_version, row.api_version)
+
+
+def _managed(data: dict[str, Any], names: Mapping[str, str], old: str, new: str) -> dict[str, Any]:
+    """With the entries of managedFields that are about the version `old` as they are about `new`. Anything may stand
+    there, and what makes no sense stays as it is."""
+    metadata = data.get("metadata")
+    entries = metadata.get("managedFields") if isinstance(metadata, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(entries, list):
+        return data
+    steps = {f"f:{name}": f"f:{other}" for name, other in names.items()}
+    renamed = [
+        {
+            **entry,
+            "apiVersion": new,
+            "fieldsV1": {steps.get(step, step): inner for step, inner in entry["fieldsV1"].items()},
+        }
+        if isinstance(entry, dict) and entry.get("apiVersion") == old and isinstance(entry.get("fieldsV1"), dict)
+        else entry
+        for entry in entries
+    ]
+    return {**data, "metadata": {**metadata, "managedFields": renamed}}
 
 
 def plain(obj: AnyObject, row: Resource, *, exact: bool = False) -> dict[str, Any]:
@@ -73,7 +96,8 @@ def stored(row: Resource, data: dict[str, Any]) -> tuple[dict[str, Any], list[st
     if names is None:
         return data, []
     back = {name: kept for kept, name in names.items()}
-    return {back.get(key, key): value for key, value in data.items() if key not in names}, sorted(names.keys() & data)
+    renamed = {back.get(key, key): value for key, value in data.items() if key not in names}
+    return _managed(renamed, back, row.api_version, row.kind.api_version), sorted(names.keys() & data)
 
 
 def check_new(row: Resource, data: Mapping[str, Any]) -> None:
@@ -81,6 +105,9 @@ def check_new(row: Resource, data: Mapping[str, Any]) -> None:
     if (row.group, row.plural) not in NAMES:
         return
     causes = [FieldError(name, "Required value", "FieldValueRequired") for name in _NEEDED if not data.get(name)]
+    if (said := data.get("type")) and said not in _TYPES:
+        text = f'Unsupported value: "{str(said)[:80]}": supported values: "Normal", "Warning"'
+        causes.append(FieldError("type", text, "FieldValueNotSupported"))
     if causes:
         meta = data.get("metadata")
         name = str(meta.get("name", "")) if isinstance(meta, dict) else ""

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 
 from cluster.api.errors import Conflict, Forbidden, Invalid
 from cluster.api.kinds import BY_NAME, AnyObject, kind_of
+from cluster.api.leases import SYSTEM_NAMESPACE
 from cluster.api.meta import from_time, is_terminating, to_time
 from cluster.api.owners import FOREGROUND, ORPHAN, WATCHED
 from cluster.api.pods import is_finished
@@ -39,6 +40,8 @@ from cluster.pb.v1 import core_pb2 as core
 from cluster.store.version import Version
 
 _DEFAULT_GRACE_S = 30
+_LASTING_NAMESPACES = (DEFAULT_NAMESPACE, SYSTEM_NAMESPACE)
+"""What is in no other namespace is in the first; the leases of the managers are in the second."""
 _POLICIES = ("Background", "Foreground", "Orphan")
 
 
@@ -146,7 +149,7 @@ def _marked(obj: AnyObject, deadline_s: float, grace_s: int, finalizers: list[st
 
 def _namespace(namespace: core.Namespace, request: wire.DeleteOperation, stage: Stage) -> Verdict:
     name = namespace.metadata.name
-    if name == DEFAULT_NAMESPACE:
+    if name in _LASTING_NAMESPACES and not is_terminating(namespace):
         raise Forbidden(f'namespaces "{name}" is forbidden: this namespace may not be deleted')
     finalizers = _finalizers(namespace, request, stage)
     if not is_terminating(namespace):

@@ -5,6 +5,10 @@ call, and each has its end here: it raises, it answers nonsense, or it does not 
 signal: the alarm is set before the call and taken back after it, and its handler, which runs between two steps of the
 interpreter, raises within the call. (A call into C that never returns cannot be ended that way.)
 
+A policy has not taken the time in which its thread was ready to run and other processes had the processor. On a busy
+machine that is most of the time, and policies would be cut out that do nothing wrong. So a call is measured by how long
+it ran, or, if it waited for something meanwhile (it slept, it read a file), by the clock.
+
 What follows is `Standing`'s decision. One fault costs the connection that met it. Several within a minute, or one
 that had to be interrupted, cost the policy its place: it is cut out, connections to it are refused with a reset rather
 than sent somewhere by luck, and it is tried again after a pause, with one fault left. A new class, or other options,
@@ -17,12 +21,13 @@ begin with a clean sheet.
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from cluster.actor.backoff import Backoff
 from cluster.actor.clock import Clock
@@ -84,12 +89,33 @@ class Standing:
         return pause_s
 
 
-class Alarm:
-    """The signal that ends calls which take too long. One for a process; outside the main thread it only measures."""
+class Spent(NamedTuple):
+    """What a thread had of its time until now."""
 
-    def __init__(self, limit_s: float = CALL_LIMIT_S) -> None:
+    busy_s: float
+    """It ran."""
+    waits: int
+    """How often it gave the processor up by itself."""
+
+    def until(self, later: Spent, passed_s: float) -> float:
+        """How much of the `passed_s` between two looks it took, in seconds."""
+        return passed_s if later.waits > self.waits else later.busy_s - self.busy_s
+
+
+def spent() -> Spent:
+    """What this thread had."""
+    usage = resource.getrusage(resource.RUSAGE_THREAD)
+    return Spent(usage.ru_utime + usage.ru_stime, usage.ru_nvcsw)
+
+
+class Alarm:
+    """The signal that ends calls which take too long. One for a process; outside the main thread it does nothing."""
+
+    def __init__(self, limit_s: float = CALL_LIMIT_S, look: Callable[[], Spent] = spent) -> None:
         self._limit_s = limit_s
+        self._look = look
         self._inside = False
+        self._begun = look()
         self._usable = threading.current_thread() is threading.main_thread()
         self._before: Any = signal.signal(signal.SIGALRM, self._rang) if self._usable else None
 
@@ -98,10 +124,11 @@ class Alarm:
         if not self._usable:
             return function(*args, **kwargs)
         try:
+            self._begun = self._look()
             self._inside = True
             try:
-                # Again and again, should it catch what is raised.
-                signal.setitimer(signal.ITIMER_REAL, self._limit_s, self._limit_s)
+                # Again and again, should it catch what is raised, or not have had its time.
+                signal.setitimer(signal.ITIMER_REAL, self._limit_s, self._limit_s / 4)
                 return function(*args, **kwargs)
             finally:
                 self._inside = False
@@ -116,29 +143,32 @@ class Alarm:
             signal.signal(signal.SIGALRM, self._before)
 
     def _rang(self, _signal: int, _frame: FrameType | None) -> None:
-        if self._inside:
+        if self._inside and self._begun.until(self._look(), self._limit_s) >= self._limit_s:
             raise Overrun
 
 
 class Guard:
     """Makes calls into other people's code; whatever they do, it ends, and is a result or a `Fault`."""
 
-    def __init__(self, alarm: Alarm, clock: Clock, on_slow: Callable[[float], None]) -> None:
+    def __init__(
+        self, alarm: Alarm, clock: Clock, on_slow: Callable[[float], None], look: Callable[[], Spent] = spent
+    ) -> None:
         self._alarm = alarm
         self._clock = clock
         self._on_slow = on_slow
+        self._look = look
 
     def call(self, what: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The result. Raises Fault, and says of a slow call that it was, with its seconds."""
-        started = self._clock.monotonic()
+        started, before = self._clock.monotonic(), self._look()
         try:
             result = self._alarm.call(function, *args, **kwargs)
         except Overrun:
             raise Fault(f"{what} took longer than {CALL_LIMIT_S:g} s and was interrupted", grave=True) from None
         except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as error:
             raise Fault(f"{what} raised {self._words_of(error)}") from error
-        took_s = self._clock.monotonic() - started
-        if took_s > SLOW_CALL_S:
+        passed_s = self._clock.monotonic() - started
+        if passed_s > SLOW_CALL_S and (took_s := before.until(self._look(), passed_s)) > SLOW_CALL_S:
             self._on_slow(took_s)
         return result
 

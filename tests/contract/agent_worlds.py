@@ -28,7 +28,7 @@ from node_agent.settings import AgentSettings
 from tests.kit.memory_client import MemoryCluster
 from tests.unit.node_agent.kit import FakeRuntime
 
-LIMIT_S = 15.0
+LIMIT_S = 20.0
 NODE = "h-1"
 HOST = "127.7.0.10"
 CAPACITY = {"cpu": "4", "memory": "8Gi"}

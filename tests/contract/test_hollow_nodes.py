@@ -27,6 +27,7 @@ from node_agent.hollow.fleet import Fleet
 from node_agent.hollow.registry import TakenName
 from node_agent.hollow.settings import HollowSettings
 from node_agent.node_object import Machine
+from tests.kit.ports import free_port
 from tests.unit.node_agent.kit import make_pod
 
 HOST = "127.0.0.1"
@@ -40,20 +41,20 @@ class Cluster:
         self.directory = directory
         make_ca(directory / "ca", "hollow")
         issue(directory / "ca", directory / "master", Identity("master"), hosts=[HOST])
-        self._bound: list[str] = []
+        self._address = f"{HOST}:{free_port(HOST)}"  # its next life is found there, too
         self._clients: list[GrpcClusterClient] = []
         self._fleets: list[Fleet] = []
         self._supervisor: Supervisor | None = None
 
     async def start(self) -> None:
         settings = MasterSettings(
-            listen=self._bound[0] if self._bound else f"{HOST}:0",
+            listen=self._address,
             dir=self.directory / "store",
             credentials=self.directory / "master",
             profile="test",
             stop_grace_s=0.1,
         )
-        self._supervisor = build(settings, on_bound=self._bound.append)
+        self._supervisor = build(settings)
         await self._supervisor.start()
 
     async def stop_master(self) -> None:
@@ -69,12 +70,12 @@ class Cluster:
 
     def client(self, identity: str = "admin") -> GrpcClusterClient:
         credentials = issue(self.directory / "ca", self.directory / identity, Identity.parse(identity))
-        self._clients.append(GrpcClusterClient(self._bound[0], credentials))
+        self._clients.append(GrpcClusterClient(self._address, credentials))
         return self._clients[-1]
 
     def fleet(self, count: int, prefix: str = "h", **settings: Any) -> Fleet:
         made = HollowSettings(
-            master=self._bound[0],
+            master=self._address,
             listen=f"{HOST}:4711",
             credentials=self.directory,
             profile=PROFILES["test"],

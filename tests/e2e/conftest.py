@@ -19,7 +19,7 @@ from cluster.testing import Cluster
 from cluster.testing.plugin import artifacts_of, keep_artifacts
 from tests.e2e.watched import WatchedCluster
 
-_SETTLE_S = 5.0
+_SETTLE_S = 20.0
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

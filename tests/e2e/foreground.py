@@ -54,7 +54,7 @@ class Foreground:
         """All it said until now."""
         return "".join(self._lines)
 
-    def wait_for(self, words: str, timeout_s: float = 30.0) -> None:
+    def wait_for(self, words: str, timeout_s: float = 60.0) -> None:
         """Returns when it has said these words."""
         deadline = time.monotonic() + timeout_s
         while words not in self.text:
@@ -75,7 +75,7 @@ class Foreground:
         """What `kill` does."""
         os.kill(self.pid, number)
 
-    def wait(self, timeout_s: float = 30.0) -> int:
+    def wait(self, timeout_s: float = 60.0) -> int:
         """Its exit code, once it has ended and all that it said has been read."""
         try:
             code = self._process.wait(timeout_s)

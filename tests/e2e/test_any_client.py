@@ -21,7 +21,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from cluster.testing import Cluster
 from tests.e2e.workloads import pod
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 20.0
 
 
 @pytest.fixture

@@ -73,6 +73,9 @@ def test_logs_of_one_of_several_of_the_run_before_and_followed(shared_cluster: C
     shared_cluster.wait_until(lambda: "line 3" in shared_cluster.logs("talker", namespace), "the log is written")
     assert shared_cluster.podium("logs", "talker", *space).stdout == "line 1\nline 2\nline 3\n"
     assert shared_cluster.podium("logs", "talker", "--tail", "1", *space).stdout == "line 3\n"
+    for each in shared_cluster.pods("app=many", namespace):
+        name = each.metadata.name
+        shared_cluster.wait_until(lambda name=name: shared_cluster.logs(name, namespace), "it has said hello")  # type: ignore[misc]
     several = shared_cluster.podium("logs", "-l", "app=many", *space).stdout.splitlines()
     assert len(several) == 2
     for line in several:

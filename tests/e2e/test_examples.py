@@ -31,11 +31,17 @@ def test_guestbook_is_spread_balanced_and_keeps_entries(
 
     address = shared_cluster.address("frontend", namespace)
     shared_cluster.wait_until(lambda: _answers(address), "the service answers")
-    served_by = [json.loads(fetch(address, "/api")[1])["pod"] for _ in range(9)]
+
+    def served(times: int) -> list[str]:
+        return [json.loads(fetch(address, "/api")[1])["pod"] for _ in range(times)]
+
+    # The proxy hears of the pods after the service has them.
+    shared_cluster.wait_until(lambda: len(set(served(3))) == 3, "all of them answer")
+    served_by = served(9)
     assert sorted(served_by) == sorted(3 * [pod.metadata.name for pod in frontends])
 
     add = f"/add?text=hello%20from%20{namespace}"
-    connection = socket.create_connection(address, timeout=5)
+    connection = socket.create_connection(address, timeout=20)
     with connection:
         body = f"text=hello+{namespace}".encode()
         head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
@@ -49,6 +55,15 @@ def test_guestbook_is_spread_balanced_and_keeps_entries(
 def _answers(address: tuple[str, int]) -> bool:
     try:
         return fetch(address, "/api")[0] == 200
+    except OSError:
+        return False
+
+
+def _is_redis(address: tuple[str, int]) -> bool:
+    try:
+        with socket.create_connection(address, timeout=20) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(100) == b"+PONG\r\n"
     except OSError:
         return False
 
@@ -79,7 +94,8 @@ def test_redis_unmodified_behind_its_service(shared_cluster: Cluster, namespace:
     shared_cluster.wait("svc/redis", namespace, ready=1)
     address = shared_cluster.address("redis", namespace)
     assert address[1] == 6379
-    with socket.create_connection(address, timeout=5) as connection:
+    shared_cluster.wait_until(lambda: _is_redis(address), "the service answers")
+    with socket.create_connection(address, timeout=20) as connection:
         stream = connection.makefile("rwb")
 
         def command(*words: bytes) -> bytes:

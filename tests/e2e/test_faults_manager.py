@@ -42,7 +42,7 @@ def test_never_more_pods_than_asked_for_whenever_the_manager_dies(podium_cluster
             await asyncio.to_thread(kill_manager, podium_cluster)
             # The next one is met while it starts, reads, or creates the rest.
             await asyncio.sleep(rng.uniform(0.0, 0.6))
-        await asyncio.to_thread(podium_cluster.wait, "rc/web", ready=30, timeout_s=40.0)
+        await asyncio.to_thread(podium_cluster.wait, "rc/web", ready=30, timeout_s=80.0)
         changes = await transcript.stop()
         assert never_too_many(changes) >= 30
         assert bound_once(changes) >= 30

@@ -48,29 +48,19 @@ def _faults(cluster: Cluster, namespace: str) -> list[core.Fault]:
 
 def test_a_service_becomes_slow_and_quick_again_by_itself(served: tuple[Cluster, str, tuple[str, int]]) -> None:
     cluster, namespace, address = served
-    command = (
-        "fault",
-        "svc/web",
-        "--delay",
-        "200ms",
-        "--jitter",
-        "10ms",
-        "--for",
-        "3s",
-        "--name",
-        "slow",
-        "-n",
-        namespace,
-    )
-    assert "fault/slow: service/web: delay 200ms, jitter 10ms, for 3 s" in cluster.podium(*command).stdout
+    slow = ("fault", "svc/web", "--delay", "200ms", "--jitter", "10ms", "-n", namespace)
+    said = cluster.podium(*slow, "--for", "10m", "--name", "slow").stdout
+    assert "fault/slow: service/web: delay 200ms, jitter 10ms, for 600 s" in said, said
     cluster.wait_until(lambda: _seconds(address) >= 0.4, "there and back again, 200 ms each")
     line = cluster.podium("get", "faults", "-n", namespace).stdout.splitlines()[1]
     assert line.split()[:2] == ["slow", "service/web"]
     assert "Active" in line
     assert "delay 200ms" in cluster.podium("describe", "fault", "slow", "-n", namespace).stdout
+    cluster.podium("delete", "fault", "slow", "-n", namespace)
+    cluster.podium(*slow, "--for", "1s", "--name", "short")
     cluster.wait_until(lambda: not _faults(cluster, namespace), "it is removed")
     assert _answers(address)
-    history = cluster.podium("history", "fault/slow", "-n", namespace).stdout
+    history = cluster.podium("history", "fault/short", "-n", namespace).stdout
     assert "fault-ended" in history, history
 
 
@@ -149,12 +139,14 @@ def test_a_node_is_cut_off_and_comes_back_by_itself(podium_cluster: Cluster) -> 
     cluster.wait_until(lambda: _answers(address), "it answers")
     by_node = {pod.spec.nodeName: pod.metadata.name for pod in cluster.pods("app=web")}
     assert set(by_node) == {"node-1", "node-2"}
-    cluster.podium("fault", "node/node-2", "--partition", "--for", "8s", "--name", "cut")
+    cluster.podium("fault", "node/node-2", "--partition", "--for", "15s", "--name", "cut")
     cluster.wait_until(lambda: _ready(cluster, "node-2") == "Unknown", "the master hears nothing of it")
-    assert {fetch(address)[1] for _ in range(6)} == {by_node["node-1"]}
+    cluster.wait_until(
+        lambda: {fetch(address)[1] for _ in range(6)} == {by_node["node-1"]}, "and the proxy leads nobody there"
+    )
     refused = cluster.podium("logs", by_node["node-2"], check=False)
     assert refused.returncode != 0, "and it answers nobody"
-    cluster.wait_until(lambda: _ready(cluster, "node-2") == "True", "it comes back")
+    cluster.wait_until(lambda: _ready(cluster, "node-2") == "True", "it comes back", timeout_s=40.0)
     cluster.wait_until(lambda: not cluster.list("faults"), "the fault is gone")
     cluster.wait("svc/web", ready=2)
 
@@ -167,10 +159,10 @@ def test_a_node_stands_still_and_wakes_up_with_its_pods(podium_cluster: Cluster)
     (pod,) = (pod for pod in cluster.pods("app=web") if pod.spec.nodeName == "node-2")
     (pid,) = cluster.pod_pids(pod.metadata.name)
     agent = cluster.pid("node-2")
-    cluster.podium("fault", "node/node-2", "--pause", "--for", "6s", "--name", "still")
+    cluster.podium("fault", "node/node-2", "--pause", "--for", "10s", "--name", "still")
     cluster.wait_until(lambda: _stopped(pid) and _stopped(agent), "agent and pod stand still")
     cluster.wait_until(lambda: _ready(cluster, "node-2") == "Unknown", "the master hears nothing of it")
-    cluster.wait_until(lambda: _ready(cluster, "node-2") == "True", "it wakes up")
+    cluster.wait_until(lambda: _ready(cluster, "node-2") == "True", "it wakes up", timeout_s=40.0)
     cluster.wait_until(lambda: not cluster.list("faults"), "the fault is gone")
     assert cluster.pid("node-2") == agent
 

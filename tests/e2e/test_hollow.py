@@ -98,7 +98,7 @@ def test_pods_run_are_moved_and_go_and_ctrl_c_leaves_nothing(fifty: tuple[Cluste
     assert "hollow nodes are left out" in cluster.podium("top", "nodes").stderr
     # A drained node's pods move, a deleted node registers again.
     cluster.podium("drain", "hollow-1")
-    cluster.wait("rc/web", ready=200)
+    cluster.wait("rc/web", ready=200, timeout_s=60.0)
     assert "hollow-1" not in {pod.spec.nodeName for pod in cluster.pods("app=web")}
     cluster.podium("uncordon", "hollow-1")
     uid = cluster.get("node", "hollow-2").metadata.uid
@@ -254,7 +254,7 @@ def test_a_cluster_without_real_nodes(podium_cluster: Cluster) -> None:
     assert all_ready(cluster, 40)
     assert {node.status.capacity["cpu"].string for node in played(cluster)} == {"2"}
     cluster.apply(replicas("web", 80))
-    cluster.wait("rc/web", ready=80)
+    cluster.wait("rc/web", ready=80, timeout_s=60.0)
     assert cluster.podium("hollow", "--nodes", "3", check=False).returncode == 1, "it plays this prefix itself"
     pid = cluster.pid("hollow")
     cluster.kill_process("hollow")
@@ -262,4 +262,4 @@ def test_a_cluster_without_real_nodes(podium_cluster: Cluster) -> None:
     cluster.podium("up", "--cluster", cluster.name)
     assert cluster.pid("hollow") != pid
     cluster.wait_until(lambda: all_ready(cluster, 40), "all nodes are back")
-    cluster.wait("rc/web", ready=80)
+    cluster.wait("rc/web", ready=80, timeout_s=60.0)

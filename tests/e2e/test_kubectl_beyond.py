@@ -63,7 +63,7 @@ def test_foreground_of_our_own_command(cluster: Cluster, kubectl: Kubectl) -> No
     cluster.podium("delete", "rc/web", "--cascade", "foreground", "--timeout", "20")
     assert cluster.list("pods", "default", "app=web") == []
     kubectl.expect("create configmap alone --from-literal=a=b", "created")
-    kubectl.expect("delete configmap alone --cascade=foreground --timeout=5s", "deleted")
+    kubectl.expect("delete configmap alone --cascade=foreground --timeout=20s", "deleted")
 
 
 WIDGETS = """
@@ -85,7 +85,7 @@ spec:
 def test_foreground_of_kinds_that_users_define(cluster: Cluster, kubectl: Kubectl) -> None:
     (kubectl.directory / "widgets.yaml").write_text(WIDGETS)
     kubectl.expect("apply -f widgets.yaml", "created")
-    kubectl.expect("wait --for=condition=Established crd/widgets.example.com --timeout=10s", "condition met")
+    kubectl.expect("wait --for=condition=Established crd/widgets.example.com --timeout=20s", "condition met")
     widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}}
     (kubectl.directory / "widget.json").write_text(json.dumps(widget))
     kubectl.expect("create -f widget.json", "created")
@@ -96,10 +96,10 @@ def test_foreground_of_kinds_that_users_define(cluster: Cluster, kubectl: Kubect
     (kubectl.directory / "part.json").write_text(json.dumps(part))
     kubectl.expect("create -f part.json", "created")
     kubectl.expect("delete widget w --cascade=foreground --wait=false", "deleted")
-    kubectl.expect("wait --for=jsonpath={.metadata.deletionTimestamp} cm/part --timeout=10s", "condition met")
+    kubectl.expect("wait --for=jsonpath={.metadata.deletionTimestamp} cm/part --timeout=20s", "condition met")
     kubectl.expect("get widget w -o jsonpath={.metadata.finalizers}", "foregroundDeletion")
     kubectl.expect('patch cm part --type=merge -p \'{"metadata":{"finalizers":null}}\'', "patched")
-    kubectl.expect("wait --for=delete widget/w --timeout=10s", "")
+    kubectl.expect("wait --for=delete widget/w --timeout=20s", "")
     kubectl.expect("delete -f widgets.yaml --cascade=foreground --timeout=20s", "deleted")
 
 
@@ -304,7 +304,7 @@ def test_a_node_that_is_cut_off_on_purpose_is_out_of_reach(cluster: Cluster, kub
     pod = cluster.pods("app=site")[0]
     path = f"/api/v1/namespaces/default/pods/{pod.metadata.name}/proxy/"
     kubectl.expect(f"get --raw {path}", "of site-")
-    cluster.podium("fault", f"node/{pod.spec.nodeName}", "--partition", "--for", "5s")
+    cluster.podium("fault", f"node/{pod.spec.nodeName}", "--partition", "--for", "10s")
     cluster.wait_until(lambda: "cut off on purpose" in kubectl.run("get", "--raw", path).err, "it is out of reach")
     cluster.wait(f"node/{pod.spec.nodeName}", timeout_s=40)
     cluster.wait("rc/site", ready=2)

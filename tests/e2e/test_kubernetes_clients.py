@@ -39,7 +39,7 @@ def config(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_official_client(config: Path) -> None:
+def test_the_official_client(cluster: Cluster, config: Path) -> None:
     client = pytest.importorskip("kubernetes.client")
     dynamic = pytest.importorskip("kubernetes.dynamic")
     from kubernetes import watch
@@ -57,6 +57,8 @@ def test_the_official_client(config: Path) -> None:
     found = api.read_namespaced_pod("py", "default")
     assert found.status.phase == "Running"
     assert found.spec.containers[0].command[0] == "sh"
+    cluster.wait("pod/py")  # afterwards nobody else writes it between a read and a replace
+    cluster.wait_until(lambda: "hello" in cluster.logs("py"), "it has said so")
     assert api.patch_namespaced_pod("py", "default", {"metadata": {"labels": {"a": "b"}}}).metadata.labels["a"] == "b"
     assert api.replace_namespaced_pod("py", "default", api.read_namespaced_pod("py", "default")).metadata.name == "py"
     said = stream(
@@ -95,6 +97,7 @@ def test_kr8s(cluster: Cluster, config: Path) -> None:
     pod.wait("condition=Ready", timeout=20)
     pod.label({"x": "y"})
     assert cluster.get("pod", "kr").metadata.labels["x"] == "y"
+    cluster.wait_until(lambda: "hello" in cluster.logs("kr"), "it has said so")
     assert "hello" in list(pod.logs())
     assert pod.exec(["echo", "there"]).stdout == b"there\n"
     pod.delete()

@@ -14,6 +14,7 @@ from cluster.testing import Cluster
 from node_agent.process_tree import descendants_of
 from node_agent.runtime.cgroups import MAX_PROCESSES
 from tests.e2e.workloads import pod
+from tests.kit.ports import free_port
 from tests.kit.processes import MemoryPeak, mentioning
 from tests.kit.silent_files import silent_files
 
@@ -170,7 +171,9 @@ def test_a_flood_of_output_is_capped_and_stops_nobody(shared_cluster: Cluster, n
     for name, script in (("lines", lines), ("giant", giant), ("other", "echo fine; sleep 1000")):
         shared_cluster.apply(pod(name, script, spec=here), namespace)
     shared_cluster.wait("pod/other", namespace)
-    assert shared_cluster.podium("logs", "other", "-n", namespace).stdout == "fine\n"
+    shared_cluster.wait_until(
+        lambda: shared_cluster.podium("logs", "other", "-n", namespace).stdout == "fine\n", "it is served"
+    )
     directories = {}
     for name, last_words in (("lines", "this is a line of a flood\nthe end"), ("giant", "x" * 2000)):
         shared_cluster.wait_until(
@@ -196,7 +199,7 @@ def test_a_flood_of_output_is_capped_and_stops_nobody(shared_cluster: Cluster, n
 
 def test_a_port_clash_names_the_holder(shared_cluster: Cluster, namespace: str) -> None:
     """Both pods listen on all addresses, which is the same port of one machine."""
-    port = 20000 + os.getpid() % 10000
+    port = free_port("0.0.0.0")
     listen = f"exec python3 -c 'import socket, time; s = socket.create_server((str(), {port})); time.sleep(1000)'"
     ports = f"ports: [{{containerPort: {port}}}]"
     shared_cluster.apply(pod("first", listen, extra=ports), namespace)

@@ -196,8 +196,11 @@ async def test_a_leader_that_ends_in_good_order_hands_over(scene: Scene) -> None
         assert held[0].leaseTransitions == 1
     await scene.scale(6)
     await scene.bound(6)
-    events = (await scene.client.list(core.Event, "kube-system")).items
-    assert {"one became leader", "one stopped leading", "two became leader"} <= {event.message for event in events}
+    told = {"one became leader", "one stopped leading", "two became leader"}
+    deadline = time.monotonic() + PATIENCE_S
+    while missing := told - {event.message for event in (await scene.client.list(core.Event, "kube-system")).items}:
+        assert time.monotonic() < deadline, f"not told: {missing}\n{scene.stories()}"
+        await asyncio.sleep(0.05)
 
 
 async def test_one_manager_alone_takes_no_lease(scene: Scene) -> None:

@@ -111,7 +111,7 @@ async def test_no_acknowledged_write_is_lost_and_no_event(tmp_path: Path, point:
         there = {service.metadata.name: int(service.metadata.resourceVersion) for service in found.items}
         assert acknowledged.items() <= there.items(), "an acknowledged write was lost"
         assert len(there) - len(acknowledged) <= LIVES, "at most the one that was under way at each kill"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while recording.last_revision < found.revision:
                 await asyncio.sleep(0.02)
         log = [Seen("ADDED", revision, f"Service/default/{name}") for name, revision in there.items()]

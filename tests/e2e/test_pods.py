@@ -64,7 +64,7 @@ def test_restart_policies(shared_cluster: Cluster, namespace: str) -> None:
 def test_failed_liveness_restarts_with_its_reason(shared_cluster: Cluster, namespace: str) -> None:
     probe = (
         "livenessProbe: {exec: {command: [sh, -c, 'echo cannot; test ! -e sick']}, periodSeconds: 1, "
-        "failureThreshold: 1}"
+        "timeoutSeconds: 20, failureThreshold: 1}"
     )
     shared_cluster.apply(pod("sick", "rm -f sick; exec sleep 1000", restart="Always", extra=probe), namespace)
     shared_cluster.wait("pod/sick", namespace)
@@ -115,7 +115,9 @@ def test_environment_and_directory(shared_cluster: Cluster, namespace: str, tmp_
     }
     file.write_text(json.dumps(manifest))
     shared_cluster.podium("apply", "-f", str(file), "-n", namespace, "--wait")
-    assert shared_cluster.podium("logs", "env", "-n", namespace).stdout == f"fe grüße ☃\n{work}\n"
+    shared_cluster.wait_until(
+        lambda: shared_cluster.podium("logs", "env", "-n", namespace).stdout == f"fe grüße ☃\n{work}\n", "it is said"
+    )
     live = shared_cluster.get("pod", "env", namespace)
     printed = shared_cluster.exec("env", ["env"], namespace).stdout
     seen = dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)

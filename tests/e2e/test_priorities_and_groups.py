@@ -64,7 +64,8 @@ def test_an_important_pod_takes_the_place_of_those_that_no_budget_keeps(podium_c
     vip = cluster.get("pod", "vip")
     assert vip.spec.nodeName != kept.spec.nodeName
     assert vip.spec.priority == 1000
-    preempted = [event for event in cluster.events() if event.reason == "Preempted"]
+    cluster.wait_until(lambda: len(cluster.events("Preempted")) >= 2, "it is told who had to go")
+    preempted = cluster.events("Preempted")
     assert len(preempted) == 2
     assert {event.message for event in preempted} == {f"Preempted by default/vip on node {vip.spec.nodeName}"}
     gone = {event.involvedObject.name for event in preempted}

@@ -55,7 +55,7 @@ def test_a_drain_waits_for_the_budget_and_says_so(podium_cluster: Cluster) -> No
     cluster.apply(sleeper("web", 2) + "---\n" + BUDGET)
     cluster.wait("rc/web", ready=2)
     cluster.wait_until(lambda: cluster.get("pdb", "web").status.disruptionsAllowed == 1, "the budget allows one")
-    drained = cluster.podium("drain", "node-1", "--timeout", "3", check=False)
+    drained = cluster.podium("drain", "node-1", "--timeout", "8", check=False)
     assert drained.returncode == 4
     assert "The disruption budget web needs 1 healthy pods and has 1 currently" in drained.stderr
     assert len([pod for pod in cluster.pods("app=web") if pod.spec.nodeName]) == 1

@@ -313,6 +313,7 @@ def test_trusted_pods_have_what_the_agent_has(trusting_cluster: Cluster) -> None
     trusting_cluster.apply(pod("free", f"{STATUS}; sleep 1000", spec="securityProfile: trusted"), "default")
     trusting_cluster.wait("pod/free", "default")
     assert "NoNewPrivs:\t1" in output_of(trusting_cluster, "plain", "default")
+    trusting_cluster.wait_until(lambda: "CapBnd" in trusting_cluster.logs("free"), "it has said what it has")
     said = str(trusting_cluster.podium("logs", "free").stdout)
     assert "NoNewPrivs:\t0" in said
     if os.geteuid() == 0:

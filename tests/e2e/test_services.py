@@ -88,7 +88,7 @@ def test_what_runs_is_exposed_at_a_node_port_and_found_by_its_url(shared_cluster
     at_node = ("127.0.0.1", number)
     shared_cluster.wait_until(lambda: text(at_node), "the node port answers")
     pods = {pod.metadata.name for pod in shared_cluster.pods("app=web", namespace)}
-    assert {text(at_node) for _ in range(4)} == pods
+    shared_cluster.wait_until(lambda: {text(at_node) for _ in range(4)} == pods, "for both pods")
     assert shared_cluster.podium("url", "web", "--port-name", "8080", *space).stdout.strip() == url
     unknown = shared_cluster.podium("url", "web", "--port-name", "x", *space, check=False)
     assert unknown.stderr.strip() == 'error: svc/web has no port "x"; it has: 8080'
@@ -214,7 +214,7 @@ def test_a_scaled_service_is_followed_by_name(shared_cluster: Cluster, namespace
 
     async def follow(client: ClusterClient) -> list[ServiceView]:
         seen: list[ServiceView] = []
-        async with client.watch_service("shop", namespace) as views, asyncio.timeout(20.0):
+        async with client.watch_service("shop", namespace) as views, asyncio.timeout(60.0):
             seen.append(await until(views, 1))
             await asyncio.to_thread(shared_cluster.podium, "scale", "rc/shop", "--replicas", "4", "-n", namespace)
             seen.append(await until(views, 4))
@@ -228,7 +228,7 @@ def test_a_scaled_service_is_followed_by_name(shared_cluster: Cluster, namespace
                 return view
         raise AssertionError("the watch ended")
 
-    one, four, two = shared_cluster.run(follow)
+    one, four, two = shared_cluster.run(follow, timeout_s=70.0)
     assert one.revision < four.revision < two.revision
     assert {each.pod for each in two.ready} < {each.pod for each in four.ready}
     assert sorted(each.shard for each in four.ready) == ["", "7", "7", "7"]
@@ -237,7 +237,7 @@ def test_a_scaled_service_is_followed_by_name(shared_cluster: Cluster, namespace
 
     async def balanced(client: ClusterClient) -> list[str]:
         async with ServiceEndpoints(client, "shop", namespace) as shop:
-            await shop.wait_ready(10.0)
+            await shop.wait_ready(20.0)
             answers = []
             for _ in range(4):
                 with shop.use() as endpoint:
@@ -255,7 +255,7 @@ def test_who_follows_a_service_gets_over_a_killed_master(podium_cluster: Cluster
 
     async def follow(client: ClusterClient) -> None:
         async with ServiceEndpoints(client, "shop") as shop, asyncio.timeout(60.0):
-            before = await shop.wait_ready(10.0)
+            before = await shop.wait_ready(20.0)
             await asyncio.to_thread(podium_cluster.kill_process, "master")
             assert {shop.pick().pod for _ in range(4)} == {each.pod for each in before.ready}, "the last set stands"
             await asyncio.to_thread(podium_cluster.wait, "rc/shop", ready=2)  # the supervisor has started another

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -200,10 +199,8 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path, arguments: list[str], st
 
 
 def test_an_etcd_that_is_not_there_is_said_so_and_nothing_is_left(tmp_path: Path) -> None:
-    begun = time.monotonic()
     with pytest.raises(RuntimeError, match=r"127\.0\.0\.1:1"):
         Cluster.start(home=tmp_path / "podium", store="etcd://127.0.0.1:1", masters=2)
-    assert time.monotonic() - begun < 60.0
     assert not (tmp_path / "podium").exists()
 
 

@@ -23,6 +23,14 @@ from tests.kit.processes import Proc, alive, family
 COUNTING = "n=0; while :; do n=$((n+1)); echo $n; sleep 0.02; done"
 
 
+UNTIL_TOLD = "while ! test -e told; do sleep 0.05; done"
+
+
+def tell(pid: int) -> None:
+    """Ends a container's waiting, whether its node's agent is there or not."""
+    Path(f"/proc/{pid}/cwd/told").touch()
+
+
 def processes_of(cluster: Cluster, node: str = "node-1") -> set[Proc]:
     """The processes of the node's pods."""
     spawner = cluster.pid(f"{node}-spawner")
@@ -37,13 +45,15 @@ def containers(cluster: Cluster, selector: str = "app=web") -> dict[str, core.Co
 @pytest.mark.podium(nodes=1)
 def test_pods_of_a_killed_agent_run_on_and_are_adopted(podium_cluster: Cluster) -> None:
     podium_cluster.apply(sleeper("web", 3, command=COUNTING))
-    podium_cluster.apply(pod("short", "sleep 1; echo the last words; exit 42"))
+    podium_cluster.apply(pod("short", f"{UNTIL_TOLD}; echo the last words; exit 42"))
     podium_cluster.wait("rc/web", ready=3)
     podium_cluster.wait_until(lambda: podium_cluster.get("pod", "short").status.phase == "Running", "short runs")
     before, running = containers(podium_cluster), processes_of(podium_cluster)
+    (short,) = podium_cluster.pod_pids("short")
     podium_cluster.kill_process("node-1")
+    tell(short)
     podium_cluster.wait_until(
-        lambda: not any("sleep 1;" in proc.title for proc in alive(running)), "a pod ends while no agent is there"
+        lambda: not any(proc.pid == short for proc in alive(running)), "a pod ends while no agent is there"
     )
     podium_cluster.start_node("node-1")
     podium_cluster.wait_until(lambda: podium_cluster.get("pod", "short").status.phase == "Failed", "its end is known")
@@ -207,13 +217,14 @@ def test_down_ends_pods_of_which_only_the_spawner_is_left(tmp_path: Path) -> Non
 def test_cut_off_from_the_master_pods_run_on_restart_and_are_reported_later(podium_cluster: Cluster) -> None:
     """While the master stands still: one pod crashes and restarts, one ends, and one that must not be cut off stops."""
     podium_cluster.apply(sleeper("web", 1, command="echo started; sleep 1.5; exit 1"))
-    podium_cluster.apply(pod("job", "sleep 1; exit 3"))
-    podium_cluster.apply(pod("shy", "sleep 1000", restart="Always", spec="stopAfterDisconnectSeconds: 1"))
+    podium_cluster.apply(pod("job", f"{UNTIL_TOLD}; exit 3"))
+    podium_cluster.apply(pod("shy", "sleep 1000", restart="Always", spec="stopAfterDisconnectSeconds: 4"))
     podium_cluster.wait_until(
         lambda: all(podium_cluster.get("pod", name).status.phase == "Running" for name in ("job", "shy")), "they run"
     )
-    running = processes_of(podium_cluster)
+    running, (job,) = processes_of(podium_cluster), podium_cluster.pod_pids("job")
     podium_cluster.kill_process("master", signal.SIGSTOP)
+    tell(job)
     try:
         podium_cluster.wait_until(
             lambda: not alive(proc for proc in running if "sleep 1000" in proc.title), "the shy one was stopped"

@@ -202,6 +202,7 @@ def test_trace_from_apply_to_ready(shared_cluster: Cluster, namespace: str, podi
     text = podium("trace", name).stdout.splitlines()
     assert text[2].split() == ["REVISION", "AT", "TOOK", "STEP", "OBJECT", "WHO", "WHAT"]
     assert re.fullmatch(r"\S+ from Applied to Ready", text[-1])
+    shared_cluster.wait("svc/web", namespace, ready=1)
     service = podium.json("trace", "svc/web")
     assert [step["step"] for step in service["steps"]][:1] == ["Applied"]
     assert service["steps"][-1]["step"] == "Endpoints"
@@ -306,6 +307,9 @@ def test_where_the_past_ends_it_is_said(podium_cluster: Cluster) -> None:
     podium_cluster.apply(sleeper("web", 1))
     applied = revision_of(podium_cluster, "rc", "web", "default")
     running(podium_cluster, "default", 1)
+    # They are written after what they tell of, and would push out what follows.
+    for reason in ("SuccessfulCreate", "Scheduled", "Started"):
+        podium_cluster.wait_until(lambda reason=reason: podium_cluster.events(reason), f"{reason} is told")  # type: ignore[misc]
     begun_s = time.time()
     for count in range(8):
         podium_cluster.patch("rc", "web", {"metadata": {"labels": {"n": str(count)}}})

@@ -119,8 +119,9 @@ def test_ctrl_c_at_any_moment_of_the_start_leaves_nothing(home: Path, seed: int)
         time.sleep(random.Random(seed).uniform(0.0, 1.0))
         everything = up.everything()
         up.signal_group(signal.SIGINT)
-        # Before our code runs, it is Python that is interrupted.
-        assert up.wait() in (0, 130, -signal.SIGINT), up.text
+        # Before our code runs, it is Python that is interrupted, and while it prepares itself it ends with 1.
+        code = up.wait()
+        assert code in (0, 130, -signal.SIGINT) or "Fatal Python error: init_import_site" in up.text, (code, up.text)
         wait_until(lambda: nothing_is_left(everything, home), lambda: (alive(everything), up.text))
 
 
@@ -156,7 +157,7 @@ def test_a_pod_that_does_not_listen_does_not_hold_it(home: Path) -> None:
         everything = up.everything()
         up.signal_group(signal.SIGINT)
         # The profile gives pods 2 s and the agent a bit more; a minute is what the pod would have liked.
-        assert up.wait(20.0) == 0, up.text
+        assert up.wait(40.0) == 0, up.text
         assert "killing what did not stop" not in up.text, "the agent ends its pods by itself"
         assert nothing_is_left(everything, home, token)
 

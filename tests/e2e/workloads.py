@@ -81,7 +81,7 @@ def web(name: str, replicas: int, *, grace_s: int = 1, port: int = 8080) -> str:
         """)
 
 
-def fetch(address: tuple[str, int], path: str = "/", timeout_s: float = 5.0) -> tuple[int, str]:
+def fetch(address: tuple[str, int], path: str = "/", timeout_s: float = 20.0) -> tuple[int, str]:
     """Status and body of a GET over a new connection. Raises OSError or http.client.HTTPException."""
     connection = http.client.HTTPConnection(*address, timeout=timeout_s)
     try:

@@ -26,6 +26,7 @@ from cluster.rpc.identity import Credentials, Identity, issue, make_ca
 from cluster.rpc.stub import ClusterStub
 from cluster.store.failpoints import VARIABLE
 from cluster.testing.signals import send
+from tests.kit.ports import free_port
 
 HOST = "127.0.0.1"
 START_S = 30.0
@@ -67,7 +68,7 @@ class MasterProcess:
         directory by the name. `prefix` stands before the command, which must become the same process: nsenter."""
         self.name = name
         self.directory = pki.directory / name
-        self.address = f"{HOST}:0"
+        self.address = f"{HOST}:{free_port(HOST)}"  # its next life is found there, too
         self.lives = 0
         self.codes: list[int] = []
         """How each life ended that ended by itself or by `kill`."""

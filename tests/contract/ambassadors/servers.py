@@ -15,14 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from proxy.balancer import Target
+from tests.kit.ports import free_port
 
 DEADLINE_S = 30.0
-
-
-def free_port(ip: str = "127.0.0.1") -> int:
-    with socket.socket() as sock:
-        sock.bind((ip, 0))
-        return int(sock.getsockname()[1])
 
 
 class Server:

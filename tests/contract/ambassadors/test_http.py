@@ -19,7 +19,8 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from proxy.ambassadors.http import HttpPolicy
-from tests.contract.ambassadors.servers import Server, free_port, nginx
+from tests.contract.ambassadors.servers import Server, nginx
+from tests.kit.ports import free_port
 from tests.unit.proxy.ambassadors.rig import AmbassadorRig, ambassador_rig
 
 needs_nginx = pytest.mark.skipif(

@@ -61,7 +61,7 @@ async def test_writes_at_the_master_reads_at_the_replica(pair: tuple[Server, Ser
     async with ambassador_rig({"redis": RedisPolicy}) as it:
         labelled(it, (master, MASTER), (replica, REPLICA))
         assert await cli(it, "set", "k", "v") == "OK"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while await cli(it, "get", "k") != "v":  # a replica may lag behind
                 await asyncio.sleep(0.01)
         assert await calls(master, "get") == 0
@@ -104,12 +104,12 @@ async def test_a_failover_by_labels(pair: tuple[Server, Server]) -> None:
 
         async def say(line: str) -> str:
             writer.write(line.encode() + b"\r\n")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 answer = (await reader.readline()).decode().strip()
                 return (await reader.readline()).decode().strip() if answer[:1] == "$" and answer != "$-1" else answer
 
         assert await say("SET k before") == "+OK"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while await say("GET k") != "before":
                 await asyncio.sleep(0.01)
         # First nobody is the master: who writes, waits.
@@ -121,7 +121,7 @@ async def test_a_failover_by_labels(pair: tuple[Server, Server]) -> None:
         it.label((one, REPLICA), (two, MASTER))  # type: ignore[arg-type]
         assert await waiting == "+OK"
         assert await at(two, "get", "k") == "after"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while await say("GET k") != "after":
                 await asyncio.sleep(0.01)
         assert await calls(one, "get") >= 1, "the old master is a replica now, and is read"
@@ -134,7 +134,7 @@ async def test_publish_and_subscribe_pass(pair: tuple[Server, Server]) -> None:
         labelled(it, (master, MASTER), (replica, REPLICA))
         reader, writer = await asyncio.open_connection(*it.address)
         writer.write(b"GET nothing\r\nSUBSCRIBE news\r\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             assert await reader.readexactly(5) == b"$-1\r\n"
             assert (await reader.readuntil(b":1\r\n")).startswith(b"*3\r\n$9\r\nsubscribe")
             assert await cli(it, "publish", "news", "hello") == "1"

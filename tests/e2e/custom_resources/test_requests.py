@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from cluster.testing import Cluster
 from tests.e2e.custom_resources.conftest import CRD, log_of
+from tests.e2e.nonsense import throw_nonsense
 from tests.kit.customs import definition, version, widget
 from tests.kit.kubectl import Kubectl
 from tests.kit.raw_requests import Raw
@@ -119,7 +119,13 @@ def test_bodies_that_make_no_sense(raw: Raw, widgets: Kubectl) -> None:
     assert warned == ['299 - "unknown field \\"spec.x\\""']
 
 
-def test_a_big_schema(raw: Raw) -> None:
+def busy_s(cluster: Cluster) -> float:
+    """How long its processor was busy with Kubernetes' API until now."""
+    times = psutil.Process(cluster.pid("kubernetes")).cpu_times()
+    return float(times.user + times.system)
+
+
+def test_a_big_schema(cluster: Cluster, raw: Raw) -> None:
     """Of the size that operators have: a thousand fields, each with a text."""
     fields = {f"field{number}": {"type": "string", "description": "x" * 300} for number in range(1000)}
     spec = {"type": "object", "properties": fields}
@@ -139,11 +145,11 @@ def test_a_big_schema(raw: Raw) -> None:
         code, document, headers = raw.ask("GET", "/openapi/v3/apis/example.com/v1")
         assert code == 200
         assert len(document["components"]["schemas"]["com.example.v1.Big"]["properties"]["spec"]["properties"]) == 1000
-        started = time.monotonic()
+        before_s = busy_s(cluster)
         for _ in range(5):
             assert raw.ask("GET", "/openapi/v3/apis/example.com/v1")[2]["ETag"] == headers["ETag"]
             assert raw.ask("GET", place)[0] == 200
-        assert time.monotonic() - started < 5.0
+        assert busy_s(cluster) - before_s < 5.0, "it is not made anew for each"
     finally:
         assert raw.ask("DELETE", f"{CRDS}/bigs.example.com")[0] == 200
 
@@ -180,24 +186,9 @@ def test_definitions_come_and_go_while_widgets_are_read(raw: Raw) -> None:
 def test_nonsense_that_is_made_of_its_own_document(
     cluster: Cluster, raw: Raw, widgets: Kubectl, tmp_path: Path
 ) -> None:
-    pytest.importorskip("schemathesis")
     pid = cluster.pid("kubernetes")
     widgets.expect("apply -f one.yaml", "created")
-    # So that it comes to what there is, and not only to names that there are not.
-    (tmp_path / "schemathesis.toml").write_text('[parameters]\nnamespace = "default"\nname = "one"\n')
-    result = subprocess.run(
-        [
-            *(sys.executable, "-m", "schemathesis.cli", "run", f"{raw.server}/openapi/v3/apis/example.com/v1"),
-            *("--url", raw.server, "--tls-verify", "false", "-H", f"Authorization: Bearer {raw.token}"),
-            *("--checks", "not_a_server_error", "--phases", "fuzzing", "--max-examples", "2", "--workers", "2"),
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
+    assert throw_nonsense(raw.server, raw.token, "apis/example.com/v1", "one", tmp_path) > 0
     assert cluster.pid("kubernetes") == pid, "it is the same process"
     assert "Traceback" not in log_of(cluster)
 

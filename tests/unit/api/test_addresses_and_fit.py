@@ -34,7 +34,7 @@ def test_a_wish_is_met_if_it_can_be(wish: str, given_: str) -> None:
     assert PodAddresses("127.7.16.0/25").allocate("u", wish) == given_
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=60))
 def test_no_address_is_given_twice(steps: list[tuple[bool, int]]) -> None:
     addresses = PodAddresses("10.0.0.0/29")

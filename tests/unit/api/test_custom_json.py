@@ -57,7 +57,7 @@ def test_everything_but_metadata_is_as_it_was_written() -> None:
 
 
 @given(st.dictionaries(st.text(max_size=8), values, max_size=4), st.none() | values)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_json_survives(content: dict[str, Any], status: Any) -> None:
     data = {key: value for key, value in content.items() if key not in APART}
     whole = {"apiVersion": "e.com/v1", "kind": "W", "metadata": {"name": "a"}, **data}
@@ -74,7 +74,7 @@ def test_any_json_survives(content: dict[str, Any], status: Any) -> None:
 
 
 @given(values)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_free_json_survives_in_a_message(value: Any) -> None:
     message = message_from_json(core.CustomResourceValidation, {"openAPIV3Schema": value})
     assert to_json(message).get("openAPIV3Schema") == value
@@ -158,7 +158,7 @@ def test_content_that_is_none(content: bytes) -> None:
 
 
 @given(values)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_packing_is_a_round_trip(value: Any) -> None:
     assert misfit(value) is None
     assert unpack(pack(value)) == value

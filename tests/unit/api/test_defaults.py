@@ -23,7 +23,7 @@ def defaulted(kind: str, **fields: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @given(data=st.data())
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
 def test_a_second_time_changes_nothing(kind: Kind, data: st.DataObject) -> None:
     obj = data.draw(messages(kind.message))
     apply_defaults(obj)

@@ -158,7 +158,7 @@ _objects = st.dictionaries(st.sampled_from(["spec", "status", "metadata"]), _jso
 
 
 @given(_objects, _objects)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_there_is_a_difference_if_and_only_if_they_differ(old: dict[str, Any], new: dict[str, Any]) -> None:
     assert differences(old, old) == []
     found = differences(old, new)

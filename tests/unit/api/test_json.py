@@ -119,7 +119,7 @@ def test_the_order_is_kubernetes() -> None:
 
 @pytest.mark.parametrize("kind", OF_OUR_OWN, ids=lambda kind: kind.name)
 @given(data=st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 def test_every_kind_survives_the_round_trip_through_json_text(kind: Kind, data: st.DataObject) -> None:
     obj = data.draw(messages(kind.message))
     text = json.dumps(object_to_json(obj))
@@ -128,7 +128,7 @@ def test_every_kind_survives_the_round_trip_through_json_text(kind: Kind, data: 
 
 @pytest.mark.parametrize("kind", OF_OUR_OWN, ids=lambda kind: kind.name)
 @given(data=st.data())
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
 def test_an_exact_print_keeps_every_digit_of_a_time(kind: Kind, data: st.DataObject) -> None:
     obj = data.draw(messages(kind.message, exact_times=True))
     assert object_from_json(object_to_json(obj, exact=True)) == obj
@@ -136,7 +136,7 @@ def test_an_exact_print_keeps_every_digit_of_a_time(kind: Kind, data: st.DataObj
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @given(data=st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 def test_printers_print_what_the_plain_walk_prints_in_the_same_order(kind: Kind, data: st.DataObject) -> None:
     obj = data.draw(messages(kind.message, exact_times=True))
     for exact in (False, True):
@@ -154,7 +154,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_json_is_read_or_refused_as_invalid(value: Any) -> None:
     data = {"apiVersion": "v1", "kind": "Pod", "metadata": value, "spec": value}
     try:

@@ -141,6 +141,8 @@ POD = core.Pod(
     status=core.PodStatus(phase="Running", nominatedNodeName="node-2"),
 )
 NODE = core.Node(metadata=core.ObjectMeta(name="node-1"), spec=core.NodeSpec(unschedulable=True))
+RC = core.ReplicationController(status=core.ReplicationControllerStatus(replicas=2))
+SERVICE = core.Service(spec=core.ServiceSpec(type="ClusterIP", clusterIP="None"))
 EVENT = core.Event(involvedObject=core.ObjectReference(kind="Pod", name="a,b=c"), type="Warning")
 
 
@@ -158,6 +160,11 @@ EVENT = core.Event(involvedObject=core.ObjectReference(kind="Pod", name="a,b=c")
         ("Node", core.Node(), "spec.unschedulable=false", True),
         ("Event", EVENT, r"involvedObject.name=a\,b\=c,type=Warning", True),
         ("Event", EVENT, "reason!=Started", True),
+        ("Namespace", core.Namespace(status=core.NamespaceStatus(phase="Active")), "status.phase=Active", True),
+        ("ReplicationController", RC, "status.replicas=2", True),
+        ("ReplicationController", RC, "status.replicas=3", False),
+        ("Secret", core.Secret(type="Opaque"), "type!=Opaque", False),
+        ("Service", SERVICE, "spec.type=ClusterIP,spec.clusterIP!=None", False),
     ],
 )
 def test_fields(kind: str, obj: AnyObject, text: str, matches: bool) -> None:
@@ -176,7 +183,7 @@ def test_equality_terms_are_offered_to_an_index() -> None:
     ("kind", "text", "complaint"),
     [
         ("Pod", "spec.hostname=x", "supported are metadata.name, metadata.namespace, spec.nodeName"),
-        ("Service", "spec.clusterIP=x", "supported are metadata.name, metadata.namespace$"),
+        ("ConfigMap", "data.a=x", "supported are metadata.name, metadata.namespace$"),
         ("Pod", "status.phase", "is not of the form"),
         ("Pod", "status.phase=a=b", r'write "\\='),
         ("Pod", "status.phase=a\\", "may only stand before"),

@@ -206,7 +206,7 @@ plain = st.recursive(
 
 
 @given(plain.filter(lambda value: value is not None))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_json_is_read_as_json(value: Any) -> None:
     (document,) = read_yaml(json.dumps({"a": value}, ensure_ascii=True).replace("\\ud", "\\u0"))
     assert isinstance(document.data, dict)
@@ -215,7 +215,7 @@ def test_json_is_read_as_json(value: Any) -> None:
 
 
 @given(st.text(alphabet=" \n:-[]{}\"'&*!|>#%@`a1,?\t\0\x85\ud800é", max_size=40))
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 def test_any_text_is_read_or_refused_as_invalid(text: str) -> None:
     try:
         read_manifests(text, "x")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.api.schema_rules import FEW_BYTES, MAX_INSTRUCTIONS, MAX_PATTERN_BYTES, Patterns, Rules
-from cluster.api.structural import MAX_PRUNED, default, prune, subschemas
+from cluster.api.structural import MAX_PRUNED, asked_of, default, prune, subschemas
 from tests.kit.widgets import SCHEMA
 
 OBJECT = {"type": "object"}
@@ -134,7 +134,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_second_time_changes_nothing(value: Any) -> None:
     prune(value, SCHEMA)
     default(value, SCHEMA)
@@ -450,6 +450,34 @@ def takes(schema: dict[str, Any], value: Any) -> bool:
 
 
 @given(schemas(), json_values)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_the_rules_are_those_that_one_would_write_down(schema: dict[str, Any], value: Any) -> None:
     assert (not Rules(schema).problems(value)) == takes(schema, value)
+
+
+@given(schemas(), json_values)
+@settings(max_examples=400)
+def test_what_is_asked_of_a_value_is_all_that_counts_for_it(schema: dict[str, Any], value: Any) -> None:
+    assert Rules(asked_of(schema, [value])).problems(value) == Rules(schema).problems(value)
+
+
+def test_of_a_schema_a_value_is_asked_what_it_has() -> None:
+    port = {"type": "integer", "maximum": 9}
+    schema = spec(
+        size=port,
+        ports={
+            "type": "array",
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["port"],
+            "items": {"type": "object", "properties": {"port": {"default": 1, **port}, "a": port, "b": port}},
+        },
+        labels={"type": "object", "additionalProperties": {"type": "object", "properties": {"c": port, "d": port}}},
+    )
+    value = {"spec": {"ports": [{"a": 1}, {"a": 20}], "labels": {"x": {"c": 20}}}}
+    asked = dict(subschemas(asked_of(schema, [value])))
+    assert set(asked) == {
+        *("", "spec", "spec.ports", "spec.ports[*]", "spec.ports[*].port", "spec.ports[*].a"),
+        *("spec.labels", "spec.labels.*", "spec.labels.*.c"),
+    }
+    assert wrong(asked[""], value) == wrong(schema, value)
+    assert any("Duplicate value" in problem for problem in wrong(schema, value)), "by the default of their key"

@@ -24,6 +24,11 @@ from cluster.pb.v1 import core_pb2 as core
         (5 * 3600 + 60, "5h1m"),
         (30 * 3600, "30h"),
         (72 * 3600, "3d"),
+        (77 * 3600, "3d5h"),
+        (8 * 86400 + 5 * 3600, "8d"),
+        (700 * 86400, "700d"),
+        (750 * 86400, "2y20d"),
+        (9 * 365 * 86400, "9y"),
     ],
 )
 def test_ages_are_written_as_kubectl_does(seconds: float, text: str) -> None:

@@ -19,7 +19,7 @@ from cluster.pb.v1 import core_pb2 as core
 from tests.kit.clock import VirtualClock
 from tests.kit.memory_client import MemoryCluster
 
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 
 
 def service(name: str = "web") -> core.Service:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from cluster.api.definitions import CLEANUP
 from cluster.api.errors import Conflict
-from cluster.api.kinds import AnyObject
-from cluster.api.meta import Key, custom_key
+from cluster.api.kinds import AnyObject, kind_of
+from cluster.api.meta import Key, custom_key, key_of
+from cluster.api.owners import owner_reference
 from cluster.client import operations as ops
 from cluster.config.profiles import PROFILES
 from cluster.controllers.garbage_collector import GarbageCollector
@@ -25,17 +27,29 @@ CRD = Key("CustomResourceDefinition", "", WIDGETS)
 BLUE = custom_key(WIDGETS, "default", "blue")
 
 
+@asynccontextmanager
+async def managed(rig: Rig) -> AsyncIterator[None]:
+    """With a manager that knows nothing at first."""
+    client = LocalClient(rig.master.api, Identity.parse("controllers"), rig.clock)
+    manager = ControllerManager(client, PROFILES["test"], clock=rig.clock, rng=random.Random(1))
+    await manager.start()
+    try:
+        yield
+    finally:
+        await manager.stop()
+        await client.close()
+
+
 @pytest.fixture
-async def rig() -> AsyncIterator[Rig]:
+async def unmanaged() -> AsyncIterator[Rig]:
     async with running() as made:
-        client = LocalClient(made.master.api, Identity.parse("controllers"), made.clock)
-        manager = ControllerManager(client, PROFILES["test"], clock=made.clock, rng=random.Random(1))
-        await manager.start()
-        try:
-            yield made
-        finally:
-            await manager.stop()
-            await client.close()
+        yield made
+
+
+@pytest.fixture
+async def rig(unmanaged: Rig) -> AsyncIterator[Rig]:
+    async with managed(unmanaged):
+        yield unmanaged
 
 
 def owned_by(obj: AnyObject, owner: core.CustomObject) -> AnyObject:
@@ -152,6 +166,40 @@ async def test_what_an_object_owned_goes_with_it(rig: Rig) -> None:
     assert rig.find("Pod", "free") is not None
 
 
+@pytest.mark.parametrize(
+    "owner",
+    [
+        core.Node(metadata=core.ObjectMeta(name="n1")),
+        core.PriorityClass(metadata=core.ObjectMeta(name="high"), value=1),
+        core.Lease(metadata=core.ObjectMeta(name="lock", namespace="default")),
+        definition(),
+    ],
+    ids=lambda owner: kind_of(owner).name,
+)
+async def test_every_kind_goes_after_what_it_owns_if_it_is_to(rig: Rig, owner: AnyObject) -> None:
+    made = await rig.create(owner)
+    key = key_of(made)
+    if isinstance(made, core.CustomResourceDefinition):
+        await rig.create(widget())
+    owned = pod("owned")
+    owned.metadata.ownerReferences.append(owner_reference(made))
+    owned.metadata.finalizers.append("example.com/held")
+    await rig.create(owned)
+    await rig.clock.run_for(1.0)
+    await rig.write(ops.delete(key, propagation="Foreground"))
+    await rig.clock.run_for(2.0)
+    held = rig.find("Pod", "owned")
+    assert held is not None
+    assert held.metadata.HasField("deletionTimestamp")
+    waiting = rig.find(key.kind, key.name)
+    assert waiting is not None
+    assert list(waiting.metadata.finalizers) == ["foregroundDeletion"]
+    await rig.write(ops.patch(key_of(held), {"metadata": {"finalizers": None}}))
+    await rig.clock.run_for(2.0)
+    assert rig.find("Pod", "owned") is None
+    assert rig.find(key.kind, key.name) is None
+
+
 async def test_what_is_to_be_orphaned_stays(rig: Rig) -> None:
     await rig.create(definition())
     blue = await made(rig, widget())
@@ -185,3 +233,47 @@ async def test_an_owner_that_was_never_there_is_collected_once_its_kind_is_known
     await rig.create(definition())
     await rig.clock.run_for(2.0)
     assert rig.find("Pod", "haunted") is None
+
+
+async def test_what_is_left_of_kinds_that_went_while_no_manager_was_there_is_collected(unmanaged: Rig) -> None:
+    rig = unmanaged
+    await rig.create(definition())
+    await rig.create(definition("rings", "Ring", scope="Cluster"))
+    blue = await made(rig, widget())
+    one = await made(rig, widget("one", namespace="", resource="rings.example.com", kind="Ring"))
+    for owner in (blue, one):
+        for number in range(2):
+            await rig.create(owned_by(pod(f"of-{owner.kind.lower()}-{number}"), owner))
+            await rig.clock.run_for(10.0)
+    both = owned_by(pod("of-both"), blue)
+    kept = await rig.create(pod("kept"))
+    both.metadata.ownerReferences.add(apiVersion="v1", kind="Pod", name="kept", uid=kept.metadata.uid)
+    await rig.create(both)
+    await rig.clock.run_for(10.0)
+    for key in (BLUE, custom_key("rings.example.com", "", "one"), CRD, CRD._replace(name="rings.example.com")):
+        await rig.write(ops.delete(key))
+    await rig.clock.run_for(10.0)
+    ghost = widget("ghost", kind="Ghost")
+    ghost.metadata.uid = "no-such-uid"
+    await rig.create(owned_by(pod("haunted"), ghost))
+    async with managed(rig):
+        await rig.clock.run_for(1.0)
+        pods = sorted(version.key.name for version in rig.master.store.state.list("Pod"))
+        assert pods == ["haunted", "kept", "of-both"], "there never was a Ghost, as far as anybody knows"
+
+
+async def test_a_kind_whose_end_the_history_has_forgotten_stays_unknown(unmanaged: Rig) -> None:
+    rig = unmanaged
+    await rig.create(definition())
+    blue = await made(rig, widget())
+    await rig.create(owned_by(pod("of-blue"), blue))
+    await rig.clock.run_for(10.0)
+    for key in (BLUE, CRD):
+        await rig.write(ops.delete(key))
+    await rig.clock.run_for(10.0)
+    store = rig.master.store
+    await store.journal.compact(store.revision, 100)
+    store.history.compacted = store.revision
+    async with managed(rig):
+        await rig.clock.run_for(1.0)
+    assert rig.find("Pod", "of-blue") is not None

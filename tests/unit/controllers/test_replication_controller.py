@@ -301,7 +301,7 @@ STEP = st.sampled_from(
 FATES = [Fate.DONE] * 3 + [Fate.LOST, Fate.UNANSWERED, Fate.LATE]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps=st.lists(STEP, min_size=4, max_size=25), seed=st.integers(0, 2**16), replicas=st.integers(1, 9))
 async def test_never_more_active_pods_than_replicas(steps: list[str], seed: int, replicas: int) -> None:
     dice = random.Random(seed)

@@ -22,7 +22,7 @@ from tests.unit.kit.simulated_store import Bug, SimulatedStore
 SEEDS = st.integers(0, 2**32)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(seed=SEEDS, clients=st.integers(1, 6), steps=st.integers(0, 250))
 def test_correct_histories_pass_both_checkers(seed: int, clients: int, steps: int) -> None:
     store = SimulatedStore(random.Random(seed), clients)
@@ -36,7 +36,7 @@ def test_correct_histories_pass_both_checkers(seed: int, clients: int, steps: in
 def test_the_rule_checker_catches_every_bug_wherever_it_is(bug: Bug) -> None:
     caught = 0
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(seed=SEEDS, clients=st.integers(2, 6))
     def plant(seed: int, clients: int) -> None:
         nonlocal caught

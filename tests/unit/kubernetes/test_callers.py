@@ -50,7 +50,7 @@ def callers(tasks: Tasks, made: dict[Identity, list[Client]]) -> Callers:
 
 
 async def closed(tasks: Tasks, made: dict[Identity, list[Any]]) -> list[Identity]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while len(tasks):
             await asyncio.sleep(0)
     return [identity for identity, clients in made.items() if any(client.closed for client in clients)]

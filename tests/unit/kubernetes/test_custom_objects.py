@@ -249,7 +249,7 @@ async def test_a_watch_of_a_kind_ends_with_it(widgets: Api) -> None:
         assert second["object"]["apiVersion"] == "example.com/v1"
         (crd,) = widgets.cluster.objects(core.CustomResourceDefinition)
         widgets.cluster.remove(crd)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             assert await response.content.read() == b""
     await served(widgets, code=404)
     assert (await widgets.get("/apis/example.com")).code == 404
@@ -268,7 +268,7 @@ async def test_a_watch_ends_when_the_definition_changes_and_not_while_it_goes(wi
         assert not reading.done(), "what becomes of the last objects is told"
         narrow = established(version("v1", additionalPrinterColumns=[]), number=51)
         widgets.cluster.put(narrow)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             assert await reading == b""
     table = (await widgets.get(WIDGETS, headers=TABLE)).body
     assert [each["name"] for each in table["columnDefinitions"]] == ["Name", "Age"]

@@ -237,12 +237,12 @@ async def test_who_writes_a_definition_waits_for_what_follows(keeper: Keeper) ->
     await asyncio.sleep(0)
     assert not waiting.done()
     keeper.apply([event(EventType.MODIFIED, established(number=8))], 8)
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 20)
     await keeper.settled(established(number=8))
     gone = asyncio.ensure_future(keeper.settled(established(number=8), deleted=True))
     await asyncio.sleep(0)
     assert not gone.done()
     keeper.apply([event(EventType.DELETED, established(number=9))], 9)
-    await asyncio.wait_for(gone, 5)
+    await asyncio.wait_for(gone, 20)
     await keeper.settled(established(number=8))  # it is gone again: nothing more follows
     await keeper.settled(established(number=100), timeout_s=0.01)  # and who waits in vain does not wait for ever

@@ -11,7 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.api import aside
+from cluster.api.custom_json import set_content
+from cluster.api.json import object_to_json
 from cluster.api.meta import to_time
+from cluster.api.raw_json import LEAST, MOST, misfit
 from cluster.kubernetes import encoding
 from cluster.kubernetes.encoding import TAIL, Encoder, list_head
 from cluster.kubernetes.resources import BY_KIND
@@ -43,7 +46,7 @@ def test_the_same_version_is_encoded_once() -> None:
 
 
 @given(st.lists(messages(core.Pod), min_size=1, max_size=3), st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 def test_what_pods_have_in_common_is_printed_alike(pods: list[core.Pod], data: st.DataObject) -> None:
     encoder = Encoder()
     for found in (*pods, *pods):
@@ -53,6 +56,23 @@ def test_what_pods_have_in_common_is_printed_alike(pods: list[core.Pod], data: s
             found.spec.CopyFrom(pods[0].spec)  # as of one template
         expected = {"apiVersion": "v1", "kind": "Pod", **plainly(found)}
         assert encoder.json(found, POD) == orjson.dumps(expected)
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(LEAST, MOST) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+).filter(lambda value: misfit(value) is None)
+
+
+@given(_VALUES, _VALUES)
+def test_what_objects_of_other_kinds_hold_is_read_as_it_was_written(spec: object, status: object) -> None:
+    found = core.CustomObject(resource="widgets.example.com", apiVersion="example.com/v1", kind="Widget")
+    found.metadata.name = "one"
+    found.metadata.creationTimestamp.CopyFrom(to_time(1000.0))
+    set_content(found, {"spec": spec, "status": status})
+    # As text: 1 is no 1.0, and neither is true.
+    assert repr(encoding.custom_values(found)) == repr(object_to_json(found))
 
 
 def test_what_pods_have_in_common_is_kept_within_limits(monkeypatch: pytest.MonkeyPatch) -> None:

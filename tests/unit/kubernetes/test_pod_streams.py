@@ -134,13 +134,13 @@ async def test_a_log_that_breaks_does_not_look_like_one_that_ends(api: Api, agen
 
 
 async def closed(agent: Agent, times: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while agent.closed < times:
             await asyncio.sleep(0.01)
 
 
 async def frames(socket: aiohttp.ClientWebSocketResponse) -> list[bytes]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         return [message.data async for message in socket]
 
 
@@ -238,7 +238,7 @@ async def test_ports_are_forwarded_by_spdy(api: Api, agent: Agent) -> None:
             await socket.send_bytes(client.open(first + 2, streamtype="data", port=port, requestid=request))
         await socket.send_bytes(client.data(3, b"hello") + client.data(3, b" there", True))
         told: list[tuple[int, bytes, bool]] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while sum(ended for _, _, ended in told) < 4:
                 told += taken_apart(await socket.receive_bytes())
         await socket.send_bytes(b"this is no SPDY")
@@ -252,7 +252,7 @@ async def test_and_by_channels(api: Api, agent: Agent) -> None:
     url = f"wss://{api.address}{POD}/portforward?ports=80,81"
     async with api.session.ws_connect(url, protocols=["v4.channel.k8s.io"]) as socket:
         await socket.send_bytes(b"\x00hello")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             told = [await socket.receive_bytes() for _ in range(6)]
     ports = [bytes([channel]) + struct.pack("<H", 80 + channel // 2) for channel in range(4)]
     assert told[:4] == ports
@@ -265,7 +265,7 @@ async def raw(api: Api, path: str, protocol: str) -> tuple[bytes, asyncio.Stream
     reader, writer = await asyncio.open_connection(host, int(port), ssl=api.trust("admin"))
     head = f"POST {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nContent-Length: 0\r\n"
     writer.write(f"{head}X-Stream-Protocol-Version: {protocol}\r\n\r\n".encode())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         return await reader.readuntil(b"\r\n\r\n"), reader, writer
 
 
@@ -282,7 +282,7 @@ async def test_older_callers_speak_spdy_on_the_connection_itself(api: Api, agent
     for number, kind in enumerate(("error", "stdin", "stdout", "stderr", "nonsense")):
         writer.write(client.open(2 * number + 1, streamtype=kind))
     writer.write(client.data(3, b"abc") + client.data(3, b"", True))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         told = taken_apart(await reader.read())
     writer.close()
     assert [(stream, content) for stream, content, _ in told if content and stream != 1] == [(5, b"hi\n"), (7, b"oh\n")]
@@ -312,7 +312,7 @@ async def test_older_callers_forward_ports(api: Api, agent: Agent) -> None:
     writer.write(client.open(3, streamtype="data", port="80", requestid="0"))
     writer.write(client.data(3, b"hello", True))
     told = b""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not any(ended and stream == 3 for stream, _, ended in taken_apart(told)):
             told += await reader.read(65536)
     writer.close()

@@ -190,7 +190,7 @@ def without_nothing(data: Any) -> Any:
 
 @pytest.mark.parametrize("row", SERVED, ids=lambda row: row.kind.name)
 @given(data=st.data())
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
 async def test_protobuf_and_json_say_the_same(api: Api, cluster: MemoryCluster, row: Resource, data: Any) -> None:
     obj = data.draw(messages(row.kind.message))
     obj.metadata.name = "x"
@@ -379,7 +379,7 @@ async def test_kinds_that_kubernetes_has_not_are_json_alone(api: Api, cluster: M
 async def frames(response: Any, count: int) -> list[tuple[str, str, bytes]]:
     """So many events: their types, what they hold, and that."""
     found: list[tuple[str, str, bytes]] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while len(found) < count:
             (length,) = struct.unpack(">I", await response.content.readexactly(4))
             frame = bodies.WatchFrame.FromString(await response.content.readexactly(length))

@@ -169,7 +169,7 @@ async def test_a_reader_who_goes_ends_the_connection(api: Api, backend: Agent) -
     async with api.stream(f"{PROXY}/endless") as response:
         assert len(await response.content.readexactly(1_000_000)) == 1_000_000
         response.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not backend.closed:
             await asyncio.sleep(0.01)
 
@@ -179,7 +179,7 @@ async def test_a_reader_who_takes_nothing_is_cut_off(api: Api, backend: Agent, m
     async with api.stream(f"{PROXY}/endless") as response:
         assert len(await response.content.readexactly(1_000_000)) == 1_000_000
         response.content._protocol.transport.pause_reading()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while not backend.closed:
                 await asyncio.sleep(0.01)
 
@@ -189,7 +189,7 @@ async def test_a_websocket(api: Api, backend: Agent) -> None:
         for word in ("one", "two"):
             await socket.send_str(word)
             assert await socket.receive_str() == word.upper()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not backend.closed:
             await asyncio.sleep(0.01)
 

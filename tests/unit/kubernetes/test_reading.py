@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from cluster.actor.clock import SystemClock
 from cluster.api.kinds import KINDS
+from cluster.api.meta import to_time
 from cluster.kubernetes import reading
 from cluster.kubernetes.resources import RESOURCES
 from cluster.pb.v1 import core_pb2 as core
@@ -155,7 +157,7 @@ async def test_versions(api: Api, cluster: MemoryCluster) -> None:
     ahead = await api.get(PODS, params={"resourceVersion": str(version + 99)})
     assert (ahead.code, ahead.reason) == (504, "Timeout")
     assert "Too large resource version" in ahead.body["message"]
-    for query in ({"resourceVersion": "x"}, {"resourceVersionMatch": "Exact"}, {"limit": "-1"}, {"limit": "many"}):
+    for query in ({"resourceVersion": "x"}, {"limit": "-1"}, {"limit": "many"}):
         assert (await api.get(PODS, params=query)).code == 400, query
 
 
@@ -176,6 +178,17 @@ async def test_a_table(api: Api, cluster: MemoryCluster) -> None:
     assert plain.body["rows"][0]["object"]["kind"] == "Pod"
     bare = await api.get(f"{PODS}/web?includeObject=None", headers=TABLE)
     assert bare.body["rows"][0]["object"] is None
+
+
+async def test_restarts_say_when_the_last_run_ended(api: Api, cluster: MemoryCluster) -> None:
+    crashing = pod("web")
+    ended = core.ContainerState(
+        terminated=core.ContainerStateTerminated(exitCode=3, finishedAt=to_time(SystemClock().wall() - 3000))
+    )
+    crashing.status.containerStatuses.add(name="main", restartCount=5, lastState=ended)
+    cluster.put(crashing)
+    (row,) = (await api.get(PODS, headers=TABLE)).body["rows"]
+    assert row["cells"][3] == "5 (50m ago)"
 
 
 async def test_metadata_alone(api: Api, cluster: MemoryCluster) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -86,6 +88,10 @@ async def test_health_is_anybodys_to_ask(api: Api) -> None:
     for path in ("/healthz", "/livez", "/readyz", "/readyz/ping"):
         reply = await api.get(path)
         assert (reply.code, reply.body) == (200, "ok")
+    assert (await api.get("/readyz?verbose")).body == "[+]ping ok\n[+]master ok\nreadyz check passed\n"
+    assert (await api.get("/livez?verbose")).body == "[+]ping ok\nlivez check passed\n"
+    assert (await api.get("/readyz/master?verbose")).body == "ok"
+    assert (await api.get("/livez/master")).code == 404
 
 
 async def test_it_is_not_ready_without_a_master(
@@ -133,7 +139,7 @@ async def test_a_reader_of_a_list_that_takes_nothing_is_cut_off(
         assert api.server._runner is not None
         served = api.server._runner.server
         assert served is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while served.connections:
                 await asyncio.sleep(0.01)
 
@@ -163,7 +169,7 @@ async def test_a_bug_is_no_traceback(api: Api, cluster: MemoryCluster) -> None:
 
 
 async def test_paths_that_are_not_served(api: Api) -> None:
-    for path in ("/", "/nothing", "/api/v1/nothing", "/apis/apps/v1", "/apis/nothing.example", "/openapi/v4"):
+    for path in ("/nothing", "/api/v1/nothing", "/apis/apps/v1", "/apis/nothing.example", "/openapi/v4"):
         reply = await api.get(path)
         assert (reply.code, reply.body) == (404, "404 page not found\n"), path
 
@@ -218,10 +224,9 @@ async def test_so_has_a_body_whose_length_is_not_said(api: Api) -> None:
 async def test_requests_that_are_no_http_get_400_or_nothing(
     api: Api, request_bytes: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    host, _, port = api.address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port), ssl=api.trust("admin"))
+    reader, writer = await _connected(api)
     writer.write(request_bytes)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         answer = await reader.read(65536)
     writer.close()
     assert not answer or answer.split(b" ")[1] in (b"400", b"405", b"404", b"414", b"431"), answer[:200]
@@ -230,12 +235,19 @@ async def test_requests_that_are_no_http_get_400_or_nothing(
     assert (await api.get(PODS)).code == 200, "and it serves on"
 
 
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def _connected(api: Api, identity: str = "admin") -> Connection:
+    host, _, port = api.address.rpartition(":")
+    return await asyncio.open_connection(host, int(port), ssl=api.trust(identity))
+
+
 async def _told(api: Api, *pieces: bytes) -> bytes:
     """What is answered to bytes that come piece by piece, each when the server has read the one before."""
-    host, _, port = api.address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port), ssl=api.trust("admin"))
+    reader, writer = await _connected(api)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             for piece in pieces:
                 writer.write(piece)
                 await writer.drain()
@@ -282,6 +294,57 @@ async def test_a_body_that_does_not_come(api: Api, monkeypatch: pytest.MonkeyPat
         assert answer.startswith(b"HTTP/1.1 408 ")
 
 
+async def _takes(api: Api, taken: Callable[[int], bool]) -> None:
+    """Waits until what bodies take is so."""
+    async with asyncio.timeout(10):
+        while not taken(api.server.room.taken):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: 99999\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n5\r\nabc"])
+async def test_who_hangs_up_in_the_middle_of_a_body_is_noticed_at_once(api: Api, head: bytes) -> None:
+    _, writer = await _connected(api)
+    writer.write(HEAD + head)
+    await _takes(api, lambda taken: taken > 0)
+    writer.close()
+    await _takes(api, lambda taken: taken == 0)
+
+
+async def test_large_bodies_that_come_slowly_take_only_so_much_room(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, json_type = "/api/v1/namespaces/default/configmaps", {"Content-Type": "application/json"}
+    large = {"metadata": {"name": "large"}, "data": {"x": "y" * 1_000_000}}
+    body = json.dumps(large).encode()
+    monkeypatch.setattr("cluster.kubernetes.room.ROOM", 6 * len(body))
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    slow = [await _connected(api) for _ in range(20)]
+    async with asyncio.timeout(15):
+        for _, writer in slow[:3]:
+            writer.write(head.encode() + body[:70_000])
+        await _takes(api, lambda taken: taken == 3 * len(body))
+        for reader, writer in slow[3:]:
+            writer.write(head.encode() + body[:70_000])
+            refused = await reader.readuntil(b"\r\n\r\n")
+            assert refused.startswith(b"HTTP/1.1 429 "), "one caller has no more than half"
+            assert b"Retry-After: 1\r\n" in refused
+        assert api.server.room.taken == 3 * len(body)
+
+        assert (await api.ask("POST", PODS, manifest("small"))).code == 201, "small ones need none"
+        assert (await api.ask("POST", path, body, headers=json_type)).code == 429
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=api.trust("node:n1"))) as session,
+            session.post(f"https://{api.address}{path}", data=body, headers=json_type) as response,
+        ):
+            assert response.status == 201, "others have the other half"
+
+        reader, writer = slow[0]
+        writer.write(body[70_000:])
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 409 "), "what was begun is read"
+        await _takes(api, lambda taken: taken == 2 * len(body))
+        for _, writer in slow:
+            writer.close()
+        await _takes(api, lambda taken: taken == 0)
+
+
 async def test_what_is_too_much_at_a_time_is_refused(
     api: Api, cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,7 +370,7 @@ async def test_a_watch_that_has_ended_counts_no_more(
     async with api.stream(f"{PODS}?watch=1") as response:
         assert await response.content.readline()
         assert (await api.get(f"{PODS}?watch=1")).code == 429
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while api.server.watches:
             await asyncio.sleep(0.01)
     assert (await api.get(f"{PODS}?watch=1&timeoutSeconds=1")).code == 200
@@ -317,7 +380,7 @@ async def test_stopping_ends_watches_and_calls(api: Api, cluster: MemoryCluster)
     cluster.put(pod("web"))
     async with api.stream(f"{PODS}?watch=1") as response:
         assert await response.content.readline()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await api.server.stop()
             assert await response.content.readline() == b""
     await api.server.stop()

@@ -13,7 +13,7 @@ from cluster.kubernetes.views import selector
 from cluster.pb.v1 import core_pb2 as core
 from cluster.pb.v1 import kubernetes_pb2 as bodies
 from tests.kit.memory_client import MemoryCluster
-from tests.unit.kubernetes.conftest import Api
+from tests.unit.kubernetes.conftest import Api, Reply
 from tests.unit.kubernetes.test_bodies import enveloped
 
 NEW = "/apis/events.k8s.io/v1/namespaces/default/events"
@@ -36,6 +36,16 @@ def reported(**more: Any) -> dict[str, Any]:
         "note": "all is well",
         **more,
     }
+
+
+async def apply(api: Api, manager: str, wanted: dict[str, Any], path: str = NEW, **parameters: str) -> Reply:
+    return await api.ask(
+        "PATCH",
+        f"{path}/web.1",
+        wanted,
+        params={"fieldManager": manager, **parameters},
+        headers={"Content-Type": "application/apply-patch+yaml"},
+    )
 
 
 def put(cluster: MemoryCluster, name: str, about: str = "web") -> None:
@@ -90,6 +100,22 @@ async def test_what_is_written_in_the_new_way_is_read_in_the_old(api: Api) -> No
     assert (await api.get(f"{NEW}/web.1")).body["message"] == 'events.events.k8s.io "web.1" not found'
 
 
+async def test_an_event_of_any_type_is_kept_and_the_new_way_has_two_types(api: Api) -> None:
+    """kopf writes events of the types Error and Fatal."""
+    event = {
+        "metadata": {"name": "kopf.1", "namespace": "default"},
+        "involvedObject": {"kind": "Pod", "name": "web", "namespace": "default"},
+        "type": "Error",
+    }
+    made = await api.ask("POST", OLD, event)
+    assert (made.code, made.body["type"]) == (201, "Error"), made.body
+    refused = await api.ask("POST", NEW, reported(type="Error"))
+    assert refused.code == 422, refused.body
+    assert refused.body["message"] == (
+        'Event "web.1" is invalid: type: Unsupported value: "Error": supported values: "Normal", "Warning"'
+    )
+
+
 async def test_protobuf_of_the_new_way(api: Api) -> None:
     event = bodies.ReportedEvent(
         metadata=core.ObjectMeta(name="p", namespace="default"),
@@ -119,13 +145,45 @@ async def test_what_is_missing_or_of_the_other_way_is_refused(api: Api) -> None:
     assert 'unknown field "message", unknown field "nte"' in reply.body["message"]
     reply = await api.ask("POST", NEW, reported(apiVersion="v1"))
     assert reply.code == 400
-    reply = await api.ask(
-        "PATCH",
-        f"{NEW}/x?fieldManager=m",
-        reported(),
-        headers={"Content-Type": "application/apply-patch+yaml"},
+    reply = await apply(api, "one", {key: value for key, value in reported().items() if key != "action"})
+    assert (reply.code, reply.body["message"]) == (422, 'Event "web.1" is invalid: action: Required value')
+
+
+async def test_it_is_applied_by_the_server(api: Api) -> None:
+    assert (await apply(api, "one", reported())).code == 201
+    (entry,) = (await api.get(f"{NEW}/web.1")).body["metadata"]["managedFields"]
+    assert (entry["manager"], entry["apiVersion"]) == ("one", "events.k8s.io/v1")
+    assert {"f:note", "f:regarding", "f:reportingController"} <= entry["fieldsV1"].keys()
+    (old,) = (await api.get(f"{OLD}/web.1")).body["metadata"]["managedFields"]
+    assert old["apiVersion"] == "v1"
+    assert {"f:message", "f:involvedObject", "f:reportingComponent"} <= old["fieldsV1"].keys()
+
+    named = {key: reported()[key] for key in ("apiVersion", "kind", "metadata")}
+    reply = await apply(api, "two", {**named, "note": "better"})
+    assert (reply.code, reply.body["message"]) == (409, 'Apply failed with 1 conflict: conflict with "one": .note')
+    older = {**named, "apiVersion": "v1", "message": "better"}
+    reply = await apply(api, "two", older, OLD)
+    assert (reply.code, reply.body["message"]) == (409, 'Apply failed with 1 conflict: conflict with "one": .message')
+    assert (await apply(api, "two", older, OLD, force="true")).code == 200
+
+    without = {key: value for key, value in reported().items() if key not in ("note", "regarding")}
+    reply = await apply(api, "one", without)
+    assert reply.code == 200
+    assert reply.body["note"] == "better", "it is the other one's"
+    assert "regarding" not in reply.body, "nobody wants it any more"
+
+
+async def test_what_managed_fields_say_is_written_as_it_is_read(api: Api) -> None:
+    assert (await apply(api, "one", reported())).code == 201
+    read = (await api.get(f"{NEW}/web.1")).body
+    replaced = await api.ask("PUT", f"{NEW}/web.1?fieldManager=two", {**read, "type": "Warning"})
+    assert replaced.code == 200, replaced.body
+    one, two = replaced.body["metadata"]["managedFields"]
+    assert (one["manager"], one["fieldsV1"].keys()) == (
+        "one",
+        read["metadata"]["managedFields"][0]["fieldsV1"].keys() - {"f:type"},
     )
-    assert reply.code == 415
+    assert (two["manager"], two["apiVersion"], two["fieldsV1"]) == ("two", "events.k8s.io/v1", {"f:type": {}})
 
 
 async def test_selectors_watches_and_tables(api: Api, cluster: MemoryCluster) -> None:

@@ -8,6 +8,7 @@ import json
 import random
 from typing import Any, cast
 
+import aiohttp
 import pytest
 
 from cluster.api.errors import Forbidden
@@ -31,7 +32,7 @@ PODS = "/api/v1/namespaces/default/pods"
 async def events(response: Any, count: int) -> list[dict[str, Any]]:
     """So many events."""
     found: list[dict[str, Any]] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while len(found) < count:
             line = await response.content.readline()
             assert line, f"the watch ended after {found}"
@@ -146,7 +147,42 @@ async def test_the_end_of_what_there_is_can_be_marked(api: Api, cluster: MemoryC
         found = await events(response, 2)
     assert told(found) == [("ADDED", "a"), ("BOOKMARK", "")]
     assert found[1]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
-    assert (await api.get(f"{PODS}?watch=1&sendInitialEvents=true")).code == 400
+    since = f"{query}&resourceVersion={cluster.store.revision}"
+    async with api.stream(f"{PODS}?{since}") as response:
+        assert told(await events(response, 2)) == [("ADDED", "a"), ("BOOKMARK", "")], "as client-go begins anew"
+    async with api.stream(f"{PODS}?{since}9") as response:
+        first, last = await events(response, 2)
+        assert (first["type"], last["type"], last["object"]["code"]) == ("ADDED", "ERROR", 410)
+
+
+async def test_nobody_is_told_of_what_there_is_who_does_not_want_it(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("a"))
+    query = "watch&sendInitialEvents=false&resourceVersionMatch=NotOlderThan"
+    for version in ("", "&resourceVersion=0"):
+        async with api.stream(f"{PODS}?{query}{version}") as response:
+            cluster.put(pod(f"b{len(version)}"))
+            assert told(await events(response, 1)) == [("ADDED", f"b{len(version)}")]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("watch=1&sendInitialEvents=true", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"),
+        ("watch=1&resourceVersionMatch=NotOlderThan", "is forbidden for watch unless sendInitialEvents is provided"),
+        ("sendInitialEvents=true", "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"),
+        ("resourceVersionMatch=Exact", "resourceVersionMatch is forbidden unless resourceVersion is provided"),
+        ("resourceVersionMatch=Exact&resourceVersion=0", 'is forbidden for resourceVersion "0"'),
+        (
+            "resourceVersionMatch=Odd&resourceVersion=1",
+            'Unsupported value: "Odd": supported values: "Exact", "NotOlder',
+        ),
+    ],
+)
+async def test_options_that_do_not_go_together(api: Api, words: str, complaint: str) -> None:
+    reply = await api.get(f"{PODS}?{words}")
+    assert (reply.code, reply.reason) == (422, "Invalid")
+    assert reply.body["message"].startswith('ListOptions.meta.k8s.io "" is invalid: ')
+    assert complaint in reply.body["message"]
 
 
 async def test_as_tables_with_one_head(api: Api, cluster: MemoryCluster) -> None:
@@ -170,7 +206,8 @@ async def test_who_may_not_watch_is_told_before_anything_else(api: Api, cluster:
 
 async def test_a_thousand_watches_of_one_client(api: Api, cluster: MemoryCluster) -> None:
     api.session.connector._limit = 0  # type: ignore[union-attr]
-    streams = [api.stream(f"{PODS}?watch=1&labelSelector=n%3D{number % 10}") for number in range(1000)]
+    patient = aiohttp.ClientTimeout(None)  # a thousand handshakes take their time on a machine that is busy
+    streams = [api.stream(f"{PODS}?watch=1&labelSelector=n%3D{number % 10}", timeout=patient) for number in range(1000)]
     async with asyncio.timeout(120):
         responses = [
             response
@@ -201,7 +238,7 @@ async def test_a_reader_that_takes_nothing_is_cut_off(api: Api, cluster: MemoryC
             stored.metadata.labels["n"] = str(number)
             stored = cluster.put(stored)
         cluster.release_watches()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while line := await response.content.readline():
                 assert json.loads(line)["type"] in ("ADDED", "MODIFIED")
     assert not api.server.watches
@@ -231,7 +268,7 @@ async def test_a_reader_whose_connection_takes_nothing_for_long_is_cut_off(
         response.content._protocol.transport.pause_reading()
         stored = pod("b")
         stored.metadata.annotations["x"] = "y" * 200_000
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             number = 0
             while api.server.watches:
                 number += 1

@@ -330,7 +330,7 @@ async def test_a_watch_goes_by_the_definition_and_the_name(rig: Rig) -> None:
         await make(rig, widget(name))
         await make(rig, widget(name, resource="gadgets.example.com", kind="Gadget"))
     for task, expected in zip(tasks, selectors.values(), strict=True):
-        heard = await asyncio.wait_for(task, 5)
+        heard = await asyncio.wait_for(task, 20)
         assert sorted(name for kind, _, name in heard if kind == wire.WatchEvent.ADDED) == expected
 
 

@@ -51,14 +51,12 @@ async def test_one_leads_and_all_show_the_same() -> None:
         assert all(rig.find("Namespace", "kube-system") for rig in cluster.rigs)
 
 
-async def test_the_namespaces_of_every_cluster_are_made_once_and_mended() -> None:
+async def test_the_namespaces_of_every_cluster_are_made_once() -> None:
     async with several(2) as cluster:
         assert cluster.log.revision == 1, "default and kube-system, in one revision"
-        await cluster.rigs[0].write(ops.delete(Key("Namespace", "", "kube-system")))
-        await cluster.rigs[0].write(ops.delete(Key("Namespace", "", "kube-system")))
         await depose(cluster)
         assert cluster.leaders == [1]
-        assert cluster.rigs[1].find("Namespace", "kube-system") is not None, "the next leader makes it again"
+        assert cluster.log.revision == 1, "the next leader finds them"
 
 
 async def test_who_leads_no_more_follows_on_without_reading_everything_again() -> None:

@@ -17,7 +17,7 @@ from cluster.rpc.servicer import END_STREAM
 from tests.unit.master.rig import Rig, running, service
 from tests.unit.master.several import several
 
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 ADMIN = Identity("admin")
 SVC = wire.ResolveRequest(name="svc")
 

@@ -13,7 +13,7 @@ from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.rpc.identity import Identity
 from tests.unit.master.rig import Rig
 
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 
 
 class Caller:

@@ -14,7 +14,7 @@ from cluster.rpc.identity import Identity
 from tests.unit.master.rig import Rig, running
 from tests.unit.master.test_actor import Disk, request, settle
 
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 
 
 class Caller:

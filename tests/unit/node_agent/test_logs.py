@@ -40,7 +40,7 @@ def test_few_files(tmp_path: Path, files: int) -> None:
     assert read_all(path) == b"aaaabbbbcccc"[-4 * files :]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 12), min_size=0, max_size=30), st.integers(0, 30), st.integers(8, 60))
 def test_tail_is_what_tail_says(
     tmp_path_factory: pytest.TempPathFactory, lengths: list[int], tail: int, limit: int

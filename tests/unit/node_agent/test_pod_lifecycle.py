@@ -363,7 +363,7 @@ _events: st.SearchStrategy[PodEvent] = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(_events, max_size=25), st.sampled_from(["Always", "OnFailure", "Never"]))
 def test_invariants(events: list[PodEvent], policy: str) -> None:
     """Whatever comes in whatever order: no run is started twice, nothing starts after a stop, phases make sense."""

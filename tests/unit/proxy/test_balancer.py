@@ -179,7 +179,7 @@ POLICIES = st.sampled_from(["RoundRobin", "LeastConnections", "PowerOfTwoChoices
 
 
 @given(policy=POLICIES, sticky=st.booleans(), story=st.lists(events, max_size=40))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_somebody_who_is_there_is_chosen_whatever_has_happened(
     policy: str, sticky: bool, story: list[tuple[str, list[Target], list[Target]]]
 ) -> None:

@@ -37,7 +37,7 @@ POLICIES = ["RoundRobin", "LeastConnections", "PowerOfTwoChoices", "Weighted", "
 
 @pytest.mark.parametrize("name", POLICIES)
 @given(first=some, changes=st.lists(st.tuples(some, st.sets(st.sampled_from(MANY)), st.integers(0, 9)), max_size=8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_only_those_who_are_there_and_not_avoided_and_somebody_if_there_is_one(
     name: str, first: list[Target], changes: list[tuple[list[Target], set[Target], int]]
 ) -> None:
@@ -55,7 +55,7 @@ def test_only_those_who_are_there_and_not_avoided_and_somebody_if_there_is_one(
 
 @pytest.mark.parametrize("name", ["RoundRobin", "LeastConnections"])
 @given(targets=st.lists(st.sampled_from(MANY), min_size=1, max_size=12, unique=True), rounds=st.integers(1, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_connections_that_stay_are_spread_evenly(name: str, targets: list[Target], rounds: int) -> None:
     loads: Counter[Target] = Counter()
     policy = make(name, targets, lambda target: loads[target])
@@ -122,7 +122,7 @@ def test_a_client_keeps_its_endpoint_and_shares_are_about_even() -> None:
 
 
 @given(gone=st.sampled_from(MANY))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_when_one_leaves_only_its_own_clients_move_and_they_spread(gone: Target) -> None:
     policy = ConsistentHash(MANY)
     before = {client: policy.pick(client) for client in CLIENTS}

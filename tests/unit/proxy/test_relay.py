@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import socket
+import struct
 
 import pytest
 
@@ -54,6 +56,25 @@ async def test_the_endpoint_ends_first_and_still_hears() -> None:
         assert await backend.hear_all() == b"late words"
         await it.until(lambda: len(it.path) == 0)
         assert it.stats.resets == 0
+
+
+async def test_an_end_that_comes_with_the_last_bytes_is_passed_on_with_them() -> None:
+    async with rig() as it:
+        endpoint = it.endpoint()
+        it.lead_to(endpoint)
+        client, backend = await it.pair(endpoint)
+        await it.until(lambda: it.stats.active == 1)
+        before = segments_heard(client)
+        backend.sock.send(b"answer")
+        backend.close()  # both are there before the proxy has its turn
+        assert await client.hear_all() == b"answer"
+        assert segments_heard(client) == before + 1
+
+
+def segments_heard(peer: Peer) -> int:
+    """Packets that came, as the kernel counts them: tcpi_segs_in of struct tcp_info."""
+    info = peer.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    return int(struct.unpack_from("I", info, 140)[0])
 
 
 async def test_a_reset_by_the_client_reaches_the_endpoint() -> None:

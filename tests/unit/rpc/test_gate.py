@@ -17,7 +17,7 @@ from cluster.rpc.stub import ClusterStub
 from tests.unit.rpc.conftest import HOST, Authority, ScriptedHandler
 from tests.unit.rpc.test_server import _read_to_the_end
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 20.0
 
 
 class Listening(ScriptedHandler):

@@ -39,7 +39,7 @@ from cluster.rpc.stub import ClusterStub
 from tests.kit.clock import VirtualClock
 from tests.unit.rpc.conftest import HOST, Authority, ScriptedHandler
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 20.0
 
 
 class _Past(SystemClock):

@@ -231,7 +231,7 @@ class Play:
                 assert snapshot.allocatable[row, column] == allocatable(node, resource)
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
 def test_every_decision_is_that_of_the_reference(first_rows: int, seed: int) -> None:
     play = Play(seed)
@@ -244,7 +244,7 @@ def test_every_decision_is_that_of_the_reference(first_rows: int, seed: int) -> 
         play.check_books()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     batch=st.lists(st.tuples(st.sampled_from([100, 700, 1500]), st.sampled_from([64, 900])), max_size=60),
     count=st.integers(1, 5),

@@ -179,7 +179,7 @@ def limits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(snapshot_module, "JOURNAL_LIMIT", 8)
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
 def test_a_run_of_one_class_goes_where_its_pods_go_one_by_one(limits: None, seed: int) -> None:
     twins = Twins(seed)

@@ -141,7 +141,7 @@ OCCUPANTS = st.tuples(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.lists(st.integers(1, 6), min_size=1, max_size=4),
     st.lists(OCCUPANTS, max_size=14),

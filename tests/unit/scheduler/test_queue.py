@@ -443,7 +443,7 @@ class Scene:
 PODS = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 2), st.integers(0, 3)), max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(PODS, st.integers(0, 8)), min_size=1, max_size=5), st.integers(1, 5))
 def test_runs_are_the_same_as_one_by_one(steps: list[tuple[list[tuple[int, int, int]], int]], limit: int) -> None:
     """Pods come and room comes; after each step everybody is tried in the order of turns, whatever lot he is of."""

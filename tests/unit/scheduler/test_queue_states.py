@@ -132,4 +132,4 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueStates = QueueMachine.TestCase
-TestQueueStates.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestQueueStates.settings = settings(max_examples=40, stateful_step_count=40)

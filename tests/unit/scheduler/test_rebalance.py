@@ -120,7 +120,7 @@ def test_limits_are_kept() -> None:
     assert planned(nodes, pods, limits=Limits(namespace="other")).moves == ()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(places=st.lists(st.integers(0, 3), min_size=1, max_size=16), allowed=st.integers(0, 2))
 def test_a_plan_never_overbooks_moves_nobody_twice_and_ends_in_rest(places: list[int], allowed: int) -> None:
     nodes = [make_node(f"n{n}", {"cpu": "4", "pods": "6"}) for n in range(4)]

@@ -84,7 +84,7 @@ class Watching:
         def heard() -> bool:
             return bool(self.recording.batches) and self.recording.last_revision >= revision
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while not heard() and not self._task.done():
                 self._news.clear()
                 await self._news.wait()
@@ -92,7 +92,7 @@ class Watching:
 
     async def end(self) -> Exception | None:
         """Waits until the watch ends by itself, and says by what."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             await self._task
         check_alone(self.recording)
         return self.error

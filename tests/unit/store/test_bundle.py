@@ -44,7 +44,7 @@ class Reader:
 
     async def take(self) -> list[Said]:
         """The next message; it is taken with the one after it."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             said = await self.bundle.next()
         self.messages.append([each.number for each in said])
         for number, batch, error in said:
@@ -264,7 +264,7 @@ async def test_each_hears_what_it_would_alone(store: Store, seed: int, monkeypat
     left = [number for number in nodes if number in reader.bundle]
     for number in range(4):
         await script.put(f"last-{number}", node=f"n{number}")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not all(any("last" in event.key for event in reader.heard[number].events) for number in left):
             await asyncio.sleep(0)
     log = await everything.until(store.revision)

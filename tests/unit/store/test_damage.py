@@ -251,7 +251,7 @@ _MADE: dict[bool, tuple[Path, Content]] = {}
 
 
 @pytest.mark.parametrize("killed", [False, True])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_wherever_bytes_are_flipped_nothing_wrong_is_served(
     tmp_path_factory: pytest.TempPathFactory, killed: bool, data: st.DataObject

@@ -153,10 +153,10 @@ class SqliteStoreMachine(StoreMachine):
 
 
 def test_the_store_on_memory_is_a_dictionary_with_a_past() -> None:
-    limits = settings(max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+    limits = settings(max_examples=40, stateful_step_count=30, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(StoreMachine, settings=limits)
 
 
 def test_the_store_on_sqlite_is_a_dictionary_with_a_past() -> None:
-    limits = settings(max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
+    limits = settings(max_examples=15, stateful_step_count=25, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(SqliteStoreMachine, settings=limits)

@@ -39,7 +39,7 @@ def pods() -> st.SearchStrategy[core.Pod]:
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(pod=pods(), delay_s=st.sampled_from([0.0, 3.0]))
 def test_a_plain_pod_reports_what_the_real_lifecycle_reports(pod: core.Pod, delay_s: float) -> None:
     """Step by step: as taken up, and as running, by the functions of a real agent."""
@@ -71,7 +71,7 @@ def test_a_plain_pod_reports_what_the_real_lifecycle_reports(pod: core.Pod, dela
     assert active.state == state
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(pod=pods(), delay_s=st.sampled_from([0.0, 3.0]), passed_s=st.sampled_from([0.0, 1.0, 5.0]))
 def test_plain_or_not_makes_no_difference(pod: core.Pod, delay_s: float, passed_s: float) -> None:
     """The same pod twice, one of them active from the beginning: all reports to its end are the same."""

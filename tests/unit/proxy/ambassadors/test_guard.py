@@ -9,7 +9,19 @@ import time
 import pytest
 
 from cluster.actor.clock import SystemClock
-from proxy.ambassadors.guard import FAULTS, PAUSE_MAX_S, PAUSE_MIN_S, WINDOW_S, Alarm, Fault, Guard, Overrun, Standing
+from proxy.ambassadors.guard import (
+    FAULTS,
+    PAUSE_MAX_S,
+    PAUSE_MIN_S,
+    WINDOW_S,
+    Alarm,
+    Fault,
+    Guard,
+    Overrun,
+    Spent,
+    Standing,
+)
+from tests.kit.clock import VirtualClock
 
 
 def test_a_few_faults_are_told_many_cut_out() -> None:
@@ -89,6 +101,47 @@ def test_a_slow_call_is_told_with_its_time() -> None:
     assert it.call("x.open", time.sleep, 0.11) is None
     assert len(slow) == 1
     assert slow[0] > 0.1
+    alarm.close()
+
+
+def busy(seconds: float) -> None:
+    until_s = time.thread_time() + seconds
+    while time.thread_time() < until_s:
+        pass
+
+
+def test_a_call_that_keeps_the_processor_is_slow() -> None:
+    it, alarm, slow = guard()
+    it.call("x.open", busy, 0.11)
+    assert len(slow) == 1
+    assert slow[0] > 0.1
+    alarm.close()
+
+
+def test_who_waits_for_a_processor_is_not_slow() -> None:
+    clock, mine = VirtualClock(), [Spent(1.0, 7)]
+    slow: list[float] = []
+    alarm = Alarm()
+    it = Guard(alarm, clock, slow.append, lambda: mine[0])
+
+    def call(had: Spent) -> None:
+        clock.advance(3.0)
+        mine[0] = had
+
+    it.call("x.open", call, Spent(1.09, 7))
+    assert slow == [], "others had the processor"
+    it.call("x.open", call, Spent(1.29, 7))
+    it.call("x.open", call, Spent(1.30, 8))
+    assert slow == [pytest.approx(0.2), 3.0], "it ran for that long; it slept, and who knows for how long"
+    alarm.close()
+
+
+def test_who_waits_for_a_processor_is_not_interrupted() -> None:
+    looks = itertools.chain([Spent(0.0, 0)] * 2, (Spent(0.004 * rings, 0) for rings in itertools.count()))
+    alarm = Alarm(0.01, lambda: next(looks))
+    with pytest.raises(Overrun):
+        alarm.call(busy, 60)
+    assert next(looks).busy_s == pytest.approx(0.016), "it was let go on until it had run for as long as it may"
     alarm.close()
 
 

@@ -120,7 +120,7 @@ async def test_what_others_say_of_names_that_nobody_asked_for_is_left_out() -> N
     ]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     st.lists(st.tuples(st.integers(12, 200), st.integers(0, 255)), max_size=4), st.integers(0, 40), st.integers(0, 255)
 )
@@ -166,7 +166,7 @@ ASKED = [
 ]  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(STEPS, st.booleans()), max_size=14))
 def test_whatever_happened_the_answers_are_those_of_a_zone_made_afresh(
     steps: list[tuple[core.Service | core.Endpoints, bool]],

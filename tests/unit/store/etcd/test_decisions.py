@@ -103,7 +103,7 @@ def test_what_was_swept_before_is_looked_up_by_what_replaced_it() -> None:
     check(left, edits[-1].head)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_no_crash_resurrects_or_loses(data: st.DataObject) -> None:
     """Random logs, swept piece by piece, with a crash after any transaction: the log is whole and folds to the same."""

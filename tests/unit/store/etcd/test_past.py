@@ -175,7 +175,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(steps=steps)
 async def test_a_log_is_its_dictionary_whatever_happens(steps: list[tuple[str, object]]) -> None:
     """Puts, deletes, compactions, crashes in the middle of both, lost answers, and another leader each time."""
@@ -308,7 +308,7 @@ async def test_a_process_that_ends_at_any_step_leaves_a_log_for_the_next(name: s
 # --- reading the past
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(
     appends=st.lists(st.lists(st.tuples(names, st.booleans()), min_size=1, max_size=5), min_size=1, max_size=15),
     share=st.floats(0, 1),
