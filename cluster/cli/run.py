@@ -98,7 +98,8 @@ def run_command(
         from cluster.cli.waiting import wait_until_ready
         from cluster.client import operations
 
-        created = (await session.client.write([operations.create(made)])).outcomes[0].unwrap()
+        cause = core.Cause(reason="run")
+        created = (await session.client.write([operations.create(made)], cause=cause)).outcomes[0].unwrap()
         if with_stdin or tty or remove:
             assert isinstance(created, core.Pod)
             return await _stay(session, created, with_stdin=with_stdin, tty=tty, remove=remove, timeout=timeout)
