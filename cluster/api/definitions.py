@@ -52,6 +52,18 @@ def version_named(definition: core.CustomResourceDefinition, name: str) -> core.
     return next((version for version in definition.spec.versions if version.name == name), None)
 
 
+def version_order(name: str) -> tuple[Any, ...]:
+    """The order in which clients are offered versions: v2, v1, v2beta1, v1alpha3, and then other names."""
+    kind, numbers = "", [0, 0]
+    if name.startswith("v"):
+        major, _, rest = name[1:].replace("alpha", " alpha ").replace("beta", " beta ").partition(" ")
+        word, _, minor = rest.partition(" ")
+        if major.isdecimal() and major.isascii() and (not rest or (minor.isdecimal() and minor.isascii())):
+            kind, numbers = word or "ga", [int(major), int(minor or 0)]
+    rank = {"ga": 0, "beta": 1, "alpha": 2}.get(kind, 3)
+    return rank, -numbers[0], -numbers[1], name
+
+
 def schema_of(version: core.CustomResourceDefinitionVersion) -> dict[str, Any]:
     """Its schema, as JSON's values, for the caller alone. A stored definition has one."""
     raw = version.schema.openAPIV3Schema.Raw
