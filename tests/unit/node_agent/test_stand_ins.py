@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,6 @@ from node_agent.pod_state import (
     Ticked,
 )
 from node_agent.pod_worker import PodWorker
-from node_agent.run_ids import CommandId, RunId, pod_of
 from node_agent.runtime.interface import Adopted, Ended, StartFailure
 from node_agent.runtime.interface import Started as RunStarted
 from tests.unit.node_agent.agent_world import World, until
@@ -112,15 +110,6 @@ def test_of_those_of_an_earlier_life_only_what_the_runtime_knows_is_waited_for()
         _, commands = those_of("u", dict.fromkeys((*known, "other.c1.exec-one", "trial-7"), over))
         after, _ = adopt(state, {}, commands, same_boot=True, now=50.0, now_s=300.0)
         assert after.stand_ins == known
-
-
-def test_ids_of_commands() -> None:
-    command_id = CommandId.new("a-b", "web", random.Random(1))
-    assert CommandId.parse(str(command_id)) == command_id
-    assert RunId.parse(str(command_id)) is None
-    assert CommandId.parse("a-b.web.3") is None
-    assert len({str(CommandId.new("a-b", "web", random.Random(seed))) for seed in range(100)}) > 90
-    assert [pod_of(text) for text in (str(command_id), "a-b.web.3.1", "trial-77", "a.b")] == ["a-b", "a-b", "", ""]
 
 
 # --- the worker, and the agent around it
