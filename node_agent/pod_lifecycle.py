@@ -38,6 +38,10 @@ init container when the one before has ended well (or, a sidecar, has started); 
 through and what they depend on is ready; ends sidecars, the last one first, when the others are over. A pod that was
 asked to stop, or has failed, and whose containers are all ENDED yields Finish, once.
 
+Commands that run in the place of a container (`stand_ins`) come and go beside all that: they have nothing to do with
+the runs of the container. The last of them are killed when everything else of a pod that is to end has ended, and
+Finish waits for them.
+
 Times: `now` is monotonic, and so is all that is reckoned with; what people read (started, finished) comes with the
 events, in seconds since 1970, and decides nothing: that clock may be set at any time. Whoever carries out the commands
 (`node_agent.pod_worker`) keeps one timer, for `next_deadline(state)`, and sends Ticked when it rings.
@@ -65,6 +69,7 @@ from node_agent.pod_state import (
     Finish,
     HookDone,
     Kill,
+    KillStandIn,
     Note,
     Phase,
     PodEvent,
@@ -73,6 +78,8 @@ from node_agent.pod_state import (
     Role,
     RunHook,
     Signal,
+    StandInEnded,
+    StandInStarted,
     Start,
     Started,
     StartFailed,
@@ -115,12 +122,18 @@ def step(state: PodState, event: PodEvent, now: float) -> tuple[PodState, list[C
             commands += more
     state, more = _advance(state, now)
     commands += more
-    all_ended = all(container.phase is Phase.ENDED for container in state.containers)
     stop = state.stop
-    if stop is not None and all_ended and (not state.finished or isinstance(event, StopAsked)):
-        state = replace(state, finished=True)
-        commands.append(Finish(stop.remove))
+    if stop is not None and is_closed(state):
+        commands += [KillStandIn(run_id) for run_id in state.stand_ins]
+        if not state.stand_ins and (not state.finished or isinstance(event, StopAsked)):
+            state = replace(state, finished=True)
+            commands.append(Finish(stop.remove))
     return state, commands
+
+
+def is_closed(state: PodState) -> bool:
+    """The pod was to end, and all its containers have: nothing runs in their place any more either."""
+    return state.stop is not None and all(container.phase is Phase.ENDED for container in state.containers)
 
 
 def _with(state: PodState, old: ContainerState, new: ContainerState) -> PodState:
@@ -146,6 +159,10 @@ def _pod_event(state: PodState, event: PodEvent, now: float) -> tuple[PodState, 
             return replace(state, admitted=True, active_deadline=active_deadline), [] if state.admitted else notes
         case DependenciesChanged(missing):
             return replace(state, missing=missing), []
+        case StandInStarted(run_id):
+            return replace(state, stand_ins=(*state.stand_ins, run_id)), []
+        case StandInEnded(run_id):
+            return replace(state, stand_ins=tuple(each for each in state.stand_ins if each != run_id)), []
         case StopAsked(grace_s, remove):
             return _ask_to_stop(state, Stop(now + max(grace_s, MIN_GRACE_S), remove)), []
         case FailAsked(reason, message, grace_s):

@@ -212,7 +212,28 @@ class Prepared:
 
 
 async def prepare(host: Host, home: Home, container: core.Container, run: int, run_id: str) -> Prepared:
-    """The program of this run; its files are there. Raises UnknownField, NotPrepared, OSError."""
+    """The program of this run, with its control groups and its log; its files are there.
+
+    Raises UnknownField, NotPrepared, OSError.
+    """
+    prepared = await prepare_command(host, home, container, run_id)
+    if run > 1:
+        remove_old_logs(home.dir, container.name, run)
+    log = str(log_path(home.dir, container.name, run))
+    prepared = replace(prepared, program=replace(prepared.program, log_path=log))
+    return within(prepared, host.cgroups().make(group_name(home, container.name), limits_of(container)))
+
+
+def within(prepared: Prepared, groups: tuple[str, ...]) -> Prepared:
+    """The same program in these control groups."""
+    confinement = replace(prepared.program.confinement, cgroups=groups)
+    return replace(prepared, program=replace(prepared.program, confinement=confinement))
+
+
+async def prepare_command(host: Host, home: Home, container: core.Container, run_id: str) -> Prepared:
+    """The container's program without what a run of the container has of its own: for what runs beside it too, or in
+    its place. Its files are there. Raises UnknownField, NotPrepared, OSError.
+    """
     pod, directory = home.pod, home.dir
     _check(host, home, container)
     await read_configuration(host, home)
@@ -231,17 +252,15 @@ async def prepare(host: Host, home: Home, container: core.Container, run: int, r
     env["PODIUM_TERMINATION_LOG"] = str(last_words)
     for name, mount in mounts:
         env.setdefault("PODIUM_VOLUME_" + name.upper().replace("-", "_"), mount.source)
-    file = log_path(directory, container.name, run)
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    logs = log_path(directory, container.name, 0).parent
+    logs.mkdir(mode=0o700, parents=True, exist_ok=True)
     if owner is None:
         last_words.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     else:
-        file.parent.chmod(0o711)
+        logs.chmod(0o711)
         make_file(directory, last_words, owner)
-    if run > 1:
-        remove_old_logs(directory, container.name, run)
-    cgroups, limits = host.cgroups(), limits_of(container)
-    rlimits = {} if cgroups.enforces or not limits.memory_bytes else {"DATA": DATA_FACTOR * limits.memory_bytes}
+    limits = limits_of(container)
+    rlimits = {} if host.cgroups().enforces or not limits.memory_bytes else {"DATA": DATA_FACTOR * limits.memory_bytes}
     # The pod's directory stays its own where nothing else can be written.
     own = [Mount(str(directory), str(directory))] if container.securityContext.readOnlyRootFilesystem else []
     # First: a volume that is mounted over it was meant to be.
@@ -249,7 +268,6 @@ async def prepare(host: Host, home: Home, container: core.Container, run: int, r
     confinement = Confinement(
         mounts=(*own, *placed) if host.can_mount() else (),
         read_only_root=container.securityContext.readOnlyRootFilesystem,
-        cgroups=cgroups.make(group_name(home, container.name), limits),
         rlimits=rlimits,
         oom_score_adj=oom_score_adjustment(pod, container, place.memory_bytes),
     )
@@ -258,8 +276,7 @@ async def prepare(host: Host, home: Home, container: core.Container, run: int, r
         command_line(container, env),
         env,
         str(directory / container.workingDir),
-        str(file),
-        confinement,
+        confinement=confinement,
         stdin=container.stdin,
         tty=container.tty,
     )

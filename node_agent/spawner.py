@@ -18,7 +18,9 @@ files, reaps every child, kills whole trees, and remembers how each run ended un
 
 How messages travel is in `node_agent.spawner_line`. "at" is in seconds since 1970, for people; "mono" is the same
 moment on the monotonic clock, which nobody sets. A start that carries three descriptors runs with them as its standard
-input, output and error instead of a log: that is exec, and it ends with its agent.
+input, output and error instead of a log: that is a command, and it ends with its agent. If it has a parent it runs in
+that run's control groups, ends with it, and is of no interest when nobody holds it any more. Without one it is a run
+like all others, with control groups and records of its own.
 
 A program that needs more than that prepares itself first, in its own process (`node_agent.launch`): what it needs may
 not answer, and nobody else is to wait for it. It is started once it says nothing more. After PREPARE_LIMIT_S it is
@@ -92,9 +94,9 @@ class Run:
     """One program that was started, and its tree."""
 
     __slots__ = (
-        *("at", "cgroups", "deadline", "depth", "end", "fd", "given_up", "id", "input", "input_ends", "input_fd"),
-        *("left", "log", "mono", "parent", "pid", "pipe", "prepare_by", "said", "survivors", "tail", "ticks", "usage"),
-        "word",
+        *("at", "attached", "cgroups", "deadline", "depth", "end", "fd", "given_up", "id", "input", "input_ends"),
+        *("input_fd", "left", "log", "mono", "parent", "pid", "pipe", "prepare_by", "said", "survivors", "tail"),
+        *("ticks", "usage", "word"),
     )
 
     def __init__(self, id: str, pid: int, parent: str, fd: int, log: LogFile | None, input_fd: int) -> None:
@@ -103,6 +105,7 @@ class Run:
         self.tail = b""
         # Exit code, signal, and when: by the calendar, and monotonic. The leader has been reaped.
         self.end: tuple[int, int, float, float] | None = None
+        self.attached = False  # the agent holds its streams
         self.usage: dict[str, int] = {}
         self.deadline = 0.0  # > 0: being swept, until then
         self.input_fd, self.input, self.input_ends = input_fd, b"", False
@@ -255,7 +258,7 @@ class Spawner:
         self.line.hang_up()
         self.blocked = False
         for run in list(self.runs.values()):
-            if run.parent or run.word >= 0:
+            if run.attached or run.word >= 0:
                 self._begin_sweep(run)
         if self.end_at < float("inf"):
             self.end_at = 0.0
@@ -311,12 +314,15 @@ class Spawner:
         id, env = message["id"], dict(message["env"])
         env[MARKER] = id
         count, confinement, tty = message.get("fds", 0), message.get("confinement"), message.get("tty", False)
+        parent = message.get("parent", "")
         given, self.line.fds = self.line.fds[:count], self.line.fds[count:]
         theirs: list[int] = list(given)  # closed once the program has them
         ours: list[int] = []  # closed if it cannot be started
         log: LogFile | None = None
         reader = input_fd = -1
         try:
+            if parent and (parent not in self.runs or self.runs[parent].deadline):
+                raise Refused(126, "the container has just ended")
             if count == 3:
                 fds = (given[0], given[1], given[2])
             else:
@@ -348,9 +354,9 @@ class Spawner:
         finally:
             for fd in theirs:
                 os.close(fd)
-        run = Run(id, pid, message.get("parent", ""), reader, log, input_fd)
-        if not run.parent:  # a command beside a container is in that one's groups, and they are not its own to end
-            run.depth = (confinement or {}).get("depth", 0)
+        run = Run(id, pid, parent, reader, log, input_fd)
+        run.attached, run.depth = count == 3, (confinement or {}).get("depth", 0)
+        if not parent:  # with one it is in that one's groups, and they are not its own to end
             run.cgroups = list((confinement or {}).get("cgroups", ()))
         self.runs[id] = self.by_pid[pid] = run
         if reader >= 0:

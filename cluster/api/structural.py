@@ -123,6 +123,16 @@ def only_defaults(schema: Schema) -> Schema | None:
     return found if "default" in found or inside or "additionalProperties" in found or "items" in found else None
 
 
+def has_rules(schema: Any) -> bool:
+    """There are rules in CEL in a schema, which are the authors' own (`cluster.api.cel`)."""
+    if not isinstance(schema, dict):
+        return False
+    if schema.get(RULES):
+        return True
+    inner = [schema.get("items"), schema.get("additionalProperties"), *(schema.get("allOf") or ())]
+    return any(has_rules(one) for one in (*inner, *(schema.get("properties") or {}).values()))
+
+
 def subschemas(schema: Schema, path: str = "") -> list[tuple[str, Schema]]:
     """The schema and all in it that are for parts of the value, with the paths of those: "", "spec",
     "spec.ports[*].name", "spec.labels.*". What stands in allOf, anyOf, oneOf and not is no part."""

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
+from cluster.api.cel.definitions import drop_unknown, misshapen, validate_rules
 from cluster.api.json_parse import describe
 from cluster.api.problems import Report
 from cluster.api.schema_rules import Patterns, Rules
@@ -30,6 +31,7 @@ from cluster.api.structural import (
     RULES,
     Schema,
     asked_of,
+    has_rules,
     prune,
 )
 
@@ -131,6 +133,8 @@ def validate_schema(report: Report, path: str, schema: Any) -> None:
             Rules(schema, patterns)
         except ValueError as error:
             report.invalid(path, "schema", f"it cannot be compiled: {error}")
+    if len(report.errors) == before and has_rules(schema):
+        validate_rules(report, path, schema)
 
 
 def unknown_keys(schema: Any, path: str = "") -> list[str]:
@@ -141,6 +145,8 @@ def unknown_keys(schema: Any, path: str = "") -> list[str]:
     for key in [key for key in schema if key not in _KEYS]:
         del schema[key]
         found.append(f"{path}.{key}" if path else key)
+    for index, rule in enumerate(schema[RULES] if isinstance(schema.get(RULES), list) else ()):
+        found += [f"{path}{'.' if path else ''}{RULES}[{index}].{key}" for key in drop_unknown(rule)]
     for where, inner in _inside(schema, path):
         found += unknown_keys(inner, where)
     return found
@@ -178,6 +184,9 @@ def _shape(report: Report, path: str, schema: Any) -> None:
             report.add(f"{path}.{key}", "unknown field")
         elif value is not None and not known[0](value):
             report.invalid(f"{path}.{key}", describe(value), f"must be {known[1]}")
+    for index, rule in enumerate(schema.get(RULES) or ()):
+        for key, problem in misshapen(rule):
+            report.add(f"{path}.{RULES}[{index}]{key}", problem)
     for where, inner in _inside(schema, path):
         _shape(report, where, inner)
 

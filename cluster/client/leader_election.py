@@ -143,7 +143,13 @@ class LeaderElection:
     async def _take(self, lease: core.Lease | None) -> Term | None:
         """The term, if nobody was faster."""
         asked_s = self._clock.monotonic()
-        taken = await self._put(lease, self._timers.renew_deadline_s)
+        try:
+            taken = await self._put(lease, self._timers.renew_deadline_s)
+        except asyncio.CancelledError:
+            if lease is not None:
+                # The claim may have effect all the same, and nobody would lead until it has run out.
+                await self._give_back(lease)
+            raise
         if taken is None:
             return None
         self._note_holder(self._identity)
@@ -178,7 +184,8 @@ class LeaderElection:
             finally:
                 await keepers.cancel_all()
             if term.leads() and body.done():
-                await self._give_back(term)
+                term.end("it was given back")
+                await self._give_back(term.lease)
             self._tell(term, "stopped leading")
             term.end("what was run has ended")
         if not body.done():
@@ -227,20 +234,23 @@ class LeaderElection:
             await self._clock.sleep(left_s)
         term.end(f"it could not be renewed for {self._timers.renew_deadline_s:g} s")
 
-    async def _give_back(self, term: Term) -> None:
-        term.end("it was given back")
+    async def _give_back(self, lease: core.Lease) -> None:
+        """Leaves the lease to whoever comes next; it is this candidate's, or may be by now."""
         until_s = self._clock.monotonic() + GIVE_BACK_S
-        lease: core.Lease | None = term.lease
         try:
-            while lease is not None and lease.spec.holderIdentity == self._identity:
+            while True:
                 back = operations.update(given_back(lease, self._clock.wall()))
                 left_s = max(until_s - self._clock.monotonic(), 0.001)
                 try:
                     (await self._client.write([back], timeout_s=left_s)).outcomes[0].unwrap()
                     return
                 except Conflict:
-                    # A renewal was under way when its task was ended: it had effect, and nobody heard the answer.
-                    lease = await self._read(until_s - self._clock.monotonic())
+                    # A claim or a renewal was under way when its task was ended: it had effect, and nobody heard the
+                    # answer.
+                    found = await self._read(until_s - self._clock.monotonic())
+                if found is None or found.spec.holderIdentity != self._identity:
+                    return
+                lease = found
         except ApiError as error:
             _log.info("%s is left to run out: %s", self._key.name, error)
 

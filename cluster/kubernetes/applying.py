@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import copy
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
-from cluster.api.errors import Conflict, FieldError
+from cluster.api.errors import ApiError, Conflict, FieldError
 from cluster.api.field_sets import Path, fields_of, readable, step_of
 from cluster.api.managers import APPLY, SCALE, UPDATE, Manager, Managers, changed_fields, entries_of, managers_of
 from cluster.api.shapes import Shape
@@ -24,6 +25,15 @@ BEFORE = "before-first-apply"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 """The annotation in which `kubectl apply` without --server-side remembers what it has applied."""
 _KUBECTL = "kubectl"
+Complete: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
+"""What becomes of an object when it is kept: defaults come in. Raises ApiError for what is no object."""
+
+
+def as_it_is(data: dict[str, Any]) -> dict[str, Any]:
+    """Of objects that have no defaults."""
+    return data
+
+
 _MAX_CAUSES = 100
 
 
@@ -36,11 +46,13 @@ def apply(
     force: bool,
     now: str,
     subresource: str = "",
+    complete: Complete = as_it_is,
 ) -> dict[str, Any]:
     """The object after a manager of that name has applied what it wants; None: there is none yet.
 
-    Through a subresource, only what can be written so is looked at. `now` is the time as JSON. Raises Conflict, with a
-    cause for each field that others answer for.
+    Through a subresource, only what can be written so is looked at. `now` is the time as JSON. Who says what is
+    there already, but for defaults (`complete`), changes nothing. Raises Conflict, with a cause for each field that
+    others answer for.
     """
     manager = Manager(name, APPLY, subresource)
     paths = frozenset(path for path in fields_of(wanted, shape) if manager.is_about(path, shape))
@@ -53,9 +65,9 @@ def apply(
         managers = {before: there & paths if subresource == SCALE else there}
     had = managers.pop(manager, frozenset())
     merged = _merge_object(live, wanted, shape)
-    changed = changed_fields(live, merged, shape) & paths
+    changed = changed_fields(live, complete(merged), shape) & paths
     conflicts = [(other, sorted(owned & changed)) for other, owned in managers.items() if owned & changed]
-    if conflicts and not force and not _may_take_over(live, shape, manager, conflicts):
+    if conflicts and not force and not _may_take_over(live, shape, manager, conflicts, complete):
         raise _conflict(conflicts, live.get("apiVersion", "v1"))
     managers = {other: owned - changed for other, owned in managers.items()}
     others = frozenset[Path]().union(*managers.values())
@@ -81,7 +93,11 @@ def _remember(merged: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 
 def _may_take_over(
-    live: dict[str, Any], shape: Shape, manager: Manager, conflicts: list[tuple[Manager, list[Path]]]
+    live: dict[str, Any],
+    shape: Shape,
+    manager: Manager,
+    conflicts: list[tuple[Manager, list[Path]]],
+    complete: Complete,
 ) -> bool:
     """Whether `kubectl apply` itself wrote what is there, before it began to apply by the server: then it is nobody's
     but kubectl's. What somebody has changed since is no longer as it was applied, and stays a conflict."""
@@ -94,7 +110,10 @@ def _may_take_over(
         return False
     if not isinstance(last, dict) or last.get("apiVersion") != live.get("apiVersion"):
         return False
-    as_applied = fields_of(last, shape) - changed_fields(live, last, shape)
+    try:
+        as_applied = fields_of(last, shape) - changed_fields(live, complete(last), shape)
+    except ApiError:
+        return False
     return all(path in as_applied for _, paths in conflicts for path in paths)
 
 

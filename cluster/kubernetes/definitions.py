@@ -13,7 +13,9 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from cluster.api.columns import Column
 from cluster.api.conditions import get_condition
+from cluster.api.custom_columns import custom_columns
 from cluster.api.definitions import (
     has_status,
     is_established,
@@ -21,14 +23,13 @@ from cluster.api.definitions import (
     schema_of,
     selectable_paths,
     storage_version,
+    version_order,
 )
 from cluster.api.jsonpath import parse
 from cluster.api.kinds import Kind
 from cluster.api.meta import is_terminating
 from cluster.api.structural import default, only_defaults
-from cluster.kubernetes.custom_columns import columns_of
 from cluster.kubernetes.resources import CHANGED, Resource, Subresource
-from cluster.kubernetes.tables import Column
 from cluster.pb.v1 import core_pb2 as core
 
 
@@ -132,18 +133,6 @@ def _bytes(message: Message) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
-def version_order(name: str) -> tuple[Any, ...]:
-    """The order in which clients are offered versions: v2, v1, v2beta1, v1alpha3, and then other names."""
-    kind, numbers = "", [0, 0]
-    if name.startswith("v"):
-        major, _, rest = name[1:].replace("alpha", " alpha ").replace("beta", " beta ").partition(" ")
-        word, _, minor = rest.partition(" ")
-        if major.isdecimal() and major.isascii() and (not rest or (minor.isdecimal() and minor.isascii())):
-            kind, numbers = word or "ga", [int(major), int(minor or 0)]
-    rank = {"ga": 0, "beta": 1, "alpha": 2}.get(kind, 3)
-    return rank, -numbers[0], -numbers[1], name
-
-
 def _row(
     crd: core.CustomResourceDefinition,
     names: core.CustomResourceDefinitionNames,
@@ -175,7 +164,7 @@ def _row(
         f"{tag} {version.name}",
         SchemaText(version),
         defaults,
-        columns_of(version.additionalPrinterColumns),
+        custom_columns(version.additionalPrinterColumns),
         tuple(path for each in version.selectableFields if (path := each.jsonPath.removeprefix(".")) in stored),
         scale,
         _warning(version, f"{group}/{version.name} {kind_name}"),

@@ -1,19 +1,19 @@
 """Objects as Kubernetes' Table: what `kubectl get` shows.
 
 The columns are those of `cluster.api.columns`, which the terminal shows as well, but where Kubernetes' own differ; of
-kinds that users define, those of the definition (`custom_columns.py`). Cells are ready to be shown. What does not
+kinds that users define, those of the definition. Cells are ready to be shown. What does not
 depend on the time is encoded once for each version of an object, with gaps for the ages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import orjson
 
-from cluster.api.columns import COLUMNS, NONE, WIDE, age, age_of, restarts_of
+from cluster.api.columns import COLUMNS, NONE, WIDE, Cell, Column, age, age_of, restarts_of
 from cluster.api.events import first_seen, times
 from cluster.api.json import to_json
 from cluster.api.kinds import AnyObject, Kind
@@ -22,28 +22,8 @@ from cluster.kubernetes.encoding import TAIL, Encoder, metadata_of
 from cluster.kubernetes.resources import Resource
 from cluster.pb.v1 import core_pb2 as core
 
-Cell: TypeAlias = Callable[[Any, float], Any]
-
 MAX_ROWS = 50_000
 """Of which the cells are kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One of them."""
-
-    name: str
-    cell: Cell
-    """Of an object, at a time."""
-    priority: int = 0
-    """1: shown only when asked for more (-o wide)."""
-    ages: bool = False
-    """The cell is another one a while later."""
-    type: str = "string"
-    format: str = ""
-    description: str = ""
-    moment: Callable[[Any], Any] | None = None
-    """What an age is reckoned from, read from an object once: `cell` is then given that, and not the object."""
 
 
 _WORDS = {"Ip": "IP", "Os": "OS"}

@@ -25,6 +25,7 @@ import termios
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ class _Run:
     """What of it does not die."""
     on_survivors: list[OnSurvivors] = field(default_factory=list)
     """Those who wait for its end, and have not been told of any."""
+    forgotten: bool = False
+    """Nobody will ask for it once it has ended."""
 
 
 @dataclass(slots=True)
@@ -204,9 +207,21 @@ class ProcessRuntime:
             run.on_survivors.append(on_survivors)
         return await asyncio.shield(run.ended)
 
+    def end_of(self, run_id: str) -> asyncio.Future[Ended]:
+        """What `wait` waits for; not to be cancelled."""
+        return self._runs[run_id].ended
+
     def forget(self, run_id: str) -> None:
         self._adopted.pop(run_id, None)
-        if self._runs.pop(run_id, None) is not None and self._socket is not None:
+        run = self._runs.get(run_id)
+        if run is not None:
+            run.forgotten = True
+            if run.ended.done():
+                self._drop(run_id)
+
+    def _drop(self, run_id: str) -> None:
+        del self._runs[run_id]
+        if self._socket is not None:
             self._send({"op": "forget", "id": run_id}, [])
 
     def pid_of(self, run_id: str) -> int:
@@ -244,7 +259,7 @@ class ProcessRuntime:
     def resize(self, run_id: str, rows: int, columns: int) -> None:
         self._tell_about(run_id, {"op": "resize", "id": run_id, "rows": rows, "columns": columns})
 
-    async def exec(self, program: Program, beside: str) -> ProcessExec:
+    async def exec(self, program: Program, beside: str = "") -> ProcessExec:
         if program.tty:
             ours, theirs = os.openpty()
             ends = [os.dup(ours), ours], [theirs, os.dup(theirs), os.dup(theirs)]
@@ -254,15 +269,21 @@ class ProcessRuntime:
             stderr_read, stderr_write = os.pipe2(os.O_CLOEXEC)
             ends = [stdin_write, stdout_read, stderr_read], [stdin_read, stdout_write, stderr_write]
         try:
-            # Its control groups are in use, and hold up whoever goes there: it goes by itself.
+            # Its control groups may be in use, and hold up whoever goes there: it goes by itself.
             program = replace(program, confinement=replace(program.confinement, apart=True))
-            message = self._start_message(program) | {"fds": 3, "parent": beside}
+            message = self._start_message(program) | {"log": "", "fds": 3, "parent": beside}
             await self._start(program.run_id, message, ends[1])
         except BaseException:
             for fd in ends[0]:
                 os.close(fd)
+            self.forget(program.run_id)
             raise
-        return await ProcessExec.open(self, program.run_id, *ends[0])
+        try:
+            return await ProcessExec.open(self, program.run_id, *ends[0])
+        except BaseException:  # whoever wanted it has gone
+            self.kill(program.run_id)
+            self.forget(program.run_id)
+            raise
 
     def _start_message(self, program: Program) -> dict[str, Any]:
         message: dict[str, Any] = {
@@ -469,6 +490,8 @@ class ProcessRuntime:
             case "failed":
                 run.started.set_exception(StartFailure(message["code"], message["message"]))
                 run.started.exception()  # seen: whoever asked may have been cancelled
+                if run.forgotten:
+                    del self._runs[message["id"]]
             case "written":
                 run.written.set()
             case "survivors":
@@ -477,7 +500,7 @@ class ProcessRuntime:
                 for on_survivors in waiting:
                     on_survivors(run.survivors)
             case "exited":
-                self._end(run, _ended(message, same_boot=True))
+                self._end(message["id"], run, _ended(message, same_boot=True))
 
     def _refuse(self, error: OSError) -> None:
         assert self._greeting is not None
@@ -499,13 +522,14 @@ class ProcessRuntime:
         if not run.started.done():
             run.started.set_result(run.at)
         if "end" in entry:
-            self._end(run, _ended(entry["end"], same_boot=same_boot))
+            self._end(entry["run"], run, _ended(entry["end"], same_boot=same_boot))
 
-    @staticmethod
-    def _end(run: _Run, ended: Ended) -> None:
+    def _end(self, run_id: str, run: _Run, ended: Ended) -> None:
         run.written.set()
         if not run.ended.done():
             run.ended.set_result(ended)
+        if run.forgotten:
+            self._drop(run_id)
 
     # --- the spawner's death
 
@@ -537,7 +561,7 @@ class ProcessRuntime:
                 self._runs.pop(run_id)
                 run.started.set_exception(StartFailure(128, why))
                 run.started.exception()
-            self._end(run, ended)
+            self._end(run_id, run, ended)
 
 
 def _ended(message: dict[str, Any], *, same_boot: bool) -> Ended:
@@ -575,12 +599,13 @@ class _Output(asyncio.StreamReaderProtocol):
 
 
 class ProcessExec:
-    """A command beside a container: three pipes, or one terminal, and an end."""
+    """A command: three pipes, or one terminal, and an end."""
 
     def __init__(
         self, runtime: ProcessRuntime, run_id: str, stdin: asyncio.StreamWriter, *readers: asyncio.StreamReader
     ) -> None:
         self._runtime, self._run_id = runtime, run_id
+        self._ended = runtime.end_of(run_id)  # known here whoever else has the runtime forget it
         self.stdin = stdin
         self.stdout, self.stderr = readers
         self._transports: list[asyncio.BaseTransport] = []
@@ -592,26 +617,34 @@ class ProcessExec:
         loop = asyncio.get_running_loop()
         transports: list[asyncio.BaseTransport] = []
         readers = []
-        for fd in outputs:
-            reader = asyncio.StreamReader()
-            protocol = _Output(reader)
-            transport, _ = await loop.connect_read_pipe(lambda p=protocol: p, os.fdopen(fd, "rb", 0))  # type: ignore[misc]
-            transports.append(transport)
-            readers.append(reader)
-        if len(outputs) == 1:
-            readers.append(asyncio.StreamReader())
-            readers[1].feed_eof()
-        write_transport, write_protocol = await loop.connect_write_pipe(
-            lambda: asyncio.streams.FlowControlMixin(loop), os.fdopen(stdin, "wb", 0)
-        )
-        transports.append(write_transport)
+        files: list[FileIO] = [FileIO(stdin, "wb"), *(FileIO(fd, "rb") for fd in outputs)]
+        try:
+            for file in files[1:]:
+                reader = asyncio.StreamReader()
+                protocol = _Output(reader)
+                transport, _ = await loop.connect_read_pipe(lambda p=protocol: p, file)  # type: ignore[misc]
+                transports.append(transport)
+                readers.append(reader)
+            if len(outputs) == 1:
+                readers.append(asyncio.StreamReader())
+                readers[1].feed_eof()
+            write_transport, write_protocol = await loop.connect_write_pipe(
+                lambda: asyncio.streams.FlowControlMixin(loop), files[0]
+            )
+            transports.append(write_transport)
+        except BaseException:
+            for opened in transports:
+                opened.close()
+            for file in files:
+                file.close()
+            raise
         process = cls(runtime, run_id, asyncio.StreamWriter(write_transport, write_protocol, None, loop), *readers)
         process._transports = transports
         process._terminal = outputs[0] if len(outputs) == 1 else -1
         return process
 
     async def wait(self) -> Ended:
-        return await self._runtime.wait(self._run_id)
+        return await asyncio.shield(self._ended)
 
     def signal(self, number: int) -> None:
         self._runtime.signal(self._run_id, number)

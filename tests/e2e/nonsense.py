@@ -29,7 +29,7 @@ def throw_nonsense(server: str, token: str, group: str, name: str, directory: Pa
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
         check=False,
     )
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]

@@ -220,6 +220,19 @@ def test_an_editor_changes_a_widget(widgets: Kubectl) -> None:
     widgets.expect("get widget one -o jsonpath={.spec.size}", "^8$")
 
 
+def test_the_own_command_shows_the_same_columns(cluster: Cluster, widgets: Kubectl) -> None:
+    widgets.expect("apply -f one.yaml", "created")
+    widgets.expect(f"patch widget one --subresource=status --type=merge -p '{READY}'", r"patched")
+
+    def words(text: str) -> list[list[str]]:
+        return [[re.sub(r"^\d+s$", "AGE", word) for word in line.split()] for line in text.splitlines()]
+
+    for more in ([], ["-o", "wide"], ["-A", "--show-labels"]):
+        said = cluster.podium("get", "widgets", *more).stdout
+        assert words(said) == words(widgets.run("get", "widgets", *more).out)
+    assert words(said)[0] == ["NAMESPACE", "NAME", "SIZE", "PHASE", "SINCE", "AGE", "LABELS"]
+
+
 def test_widgets_are_watched_until_their_kind_is_gone(widgets: Kubectl) -> None:
     widgets.expect("apply -f one.yaml", "created")
     watching = widgets.start("get", "widgets", "-w", "--no-headers")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import http.server
+import itertools
 import os
 import socket
 import textwrap
@@ -102,8 +103,14 @@ def test_a_client_sticks_to_its_endpoint_until_that_goes(shared_cluster: Cluster
     shared_cluster.apply(answering("st", 3, service), namespace)
     started(shared_cluster, "st", namespace, 3)
     address = shared_cluster.address("st", namespace)
-    clients = [f"127.{address[0].split('.')[1]}.200.{number}" for number in range(1, 7)]
-    shared_cluster.wait_until(lambda: who(address), "it answers")
+    block, numbers = f"127.{address[0].split('.')[1]}", itertools.count(1)
+    clients = [f"{block}.200.{number}" for number in range(1, 7)]
+
+    def newcomers() -> set[str]:
+        """Who serves clients that were never here."""
+        return {ask(address, f"{block}.201.{next(numbers) % 250 + 1}")[0] for _ in range(6)} if who(address) else set()
+
+    shared_cluster.wait_until(lambda: len(newcomers()) == 3, "all answer")
     first = {client: ask(address, client) for client in clients}
     assert len(set(first.values())) == 3
     assert all(ask(address, client) == first[client] for client in clients for _ in range(3))

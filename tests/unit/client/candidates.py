@@ -54,6 +54,8 @@ class Network:
         """At most, each way."""
         self.loss = loss
         """The share of calls that do not arrive, and of answers that do not."""
+        self.on_write: Callable[[], None] = lambda: None
+        """Called when somebody begins to write."""
 
     def way_s(self) -> float:
         return self._rng.uniform(0.0, self.delay_s)
@@ -67,6 +69,8 @@ class FarClient:
 
     def __init__(self, near: MemoryClient, network: Network, true: VirtualClock, awake: asyncio.Event) -> None:
         self._near, self._network, self._true, self._awake = near, network, true, awake
+        self.dead = False
+        """Its process is gone: it says nothing any more."""
 
     async def get(self, kind: type[Any], name: str, namespace: str = "", *, timeout_s: float = 10.0) -> Any:
         return await self._call(lambda: self._near.get(kind, name, namespace))
@@ -80,11 +84,14 @@ class FarClient:
         dry_run: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> WriteOutcome:
+        self._network.on_write()
         written: WriteOutcome = await self._call(lambda: self._near.write(operations))
         return written
 
     async def _call(self, call: Callable[[], Any]) -> Any:
         """What was sent arrives and has its effect, even if its sender is suspended meanwhile."""
+        if self.dead:
+            raise Unavailable("nobody calls")
         try:
             await self._true.sleep(self._network.way_s())
             if self._network.loses():
@@ -163,8 +170,10 @@ class Candidate:
         self._awake.set()
         self._tasks = Tasks(name, on_crash=lambda task, error: None)
         self.clock: Clock = OwnClock(arena.clock, pace, self._awake)
-        client = cast(ClusterClient, FarClient(arena.cluster.client(name), arena.network, arena.clock, self._awake))
-        self._election = LeaderElection(client, KEY, name, timers, clock=self.clock, rng=arena.rng)
+        self._client = FarClient(arena.cluster.client(name), arena.network, arena.clock, self._awake)
+        self._election = LeaderElection(
+            cast(ClusterClient, self._client), KEY, name, timers, clock=self.clock, rng=arena.rng
+        )
         self.task = self._tasks.spawn(self._election.run(self._lead), name="election")
 
     def leads(self) -> bool:
@@ -178,12 +187,11 @@ class Candidate:
 
     async def kill(self) -> None:
         """It is gone, without a word."""
+        self._client.dead = True
         self._awake.set()
-        self._arena.network.loss, loss = 1.0, self._arena.network.loss
         for term in self.terms:
             term.end("killed")
         await self._tasks.cancel_all()
-        self._arena.network.loss = loss
 
     async def stop(self) -> None:
         """It ends in good order."""

@@ -99,6 +99,26 @@ async def test_a_renewal_that_is_under_way_does_not_keep_the_lease_from_being_gi
     assert arena.holder == ""
 
 
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_a_claim_that_is_under_way_when_its_candidate_stops_keeps_nobody_waiting(
+    arena: Arena, arrives: bool
+) -> None:
+    one = arena.add("one")
+    await arena.run(1)
+    await one.kill()
+    two = arena.add("two")
+    await arena.run(TIMERS.lease_duration_s - 0.5)
+    arena.network.delay_s = 0.8
+    claimed = asyncio.Event()
+    arena.network.on_write = claimed.set
+    while not (arena.holder == "two" if arrives else claimed.is_set()):  # and the answer, or the claim, is on its way
+        await arena.run(0.01, step_s=0.01)
+    arena.network.delay_s = 0.0
+    await two.stop()
+    assert two.terms == []
+    assert arena.holder == ""
+
+
 async def test_a_lease_that_another_has_taken_meanwhile_is_left_to_it(arena: Arena) -> None:
     one = arena.add("one")
     await arena.run(1)

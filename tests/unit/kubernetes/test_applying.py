@@ -294,6 +294,21 @@ async def test_yaml_dry_runs_and_quantities(api: Api) -> None:
     assert second.code == 200, "0.5 and 500m are the same"
 
 
+async def test_what_is_there_but_for_defaults_is_no_conflict(api: Api) -> None:
+    """A fieldRef is one value; its apiVersion is a default."""
+    env = [{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]
+    wanted = pod(containers=[container("m", command=["x"], env=env)])
+    full = copy.deepcopy(wanted)
+    full["spec"]["containers"][0]["env"][0]["valueFrom"]["fieldRef"]["apiVersion"] = "v1"
+    full["metadata"]["annotations"] = {applying.LAST_APPLIED: json.dumps(wanted)}
+    assert (await api.ask("POST", PODS, full)).code == 201
+    for manager in ("kubectl", "other"):
+        applied = await send(api, manager, wanted)
+        assert applied.code == 200, applied.body
+        found = applied.body["spec"]["containers"][0]["env"]
+        assert found == full["spec"]["containers"][0]["env"]
+
+
 async def test_what_cannot_be_applied(api: Api) -> None:
     for body, query, code in (
         (real(), {"fieldManager": ""}, 422),

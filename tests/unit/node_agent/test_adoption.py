@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node_agent.adoption import RunId, adopt
+from node_agent.adoption import adopt
 from node_agent.checkpoint import Checkpoint
 from node_agent.pod_state import NEVER, ContainerState, Exited, Phase, PodState, Started, Stop, Termination
 from node_agent.restart_policy import CrashBackoff
+from node_agent.run_ids import RunId
 from node_agent.runtime.interface import Adopted, Ended
 from node_agent.runtime.interface import Started as Run
 from node_agent.state_json import from_plain, to_plain

@@ -20,6 +20,7 @@ from cluster.config.profiles import PROFILES
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.agent import NodeAgent
 from node_agent.flags import parse
+from node_agent.runtime.cgroups import Cgroups, Limits
 from node_agent.runtime.interface import StartFailure
 from node_agent.settings import AgentSettings
 from tests.kit.memory_client import MemoryCluster
@@ -69,9 +70,11 @@ class World:
 
     async def crash(self, *, pods_live: bool = False) -> None:
         """The agent is killed: nobody says goodbye; and its pods are dead, unless the spawner lives."""
-        for informer in (self.agent._pods, self.agent._services, self.agent._node):
+        for informer in self.agent._informers:
             await informer.stop()
+        await self.agent._faults.stop()
         await self.agent._tasks.cancel_all()
+        await self.agent._pods.stop_reconciling()
         await self.agent._checkpoints._tasks.cancel_all()
         await self.agent._heart.stop()
         await self.agent.writer.stop()
@@ -417,7 +420,7 @@ async def test_a_pod_deleted_before_it_ran_here_goes_without_running(world: Worl
 async def test_a_worker_that_crashes_loses_its_pod_which_runs_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node_agent.agent.CRASH_PAUSE_S", 0.01)
+    monkeypatch.setattr("node_agent.node_pods.CRASH_PAUSE_S", 0.01)
     pod = await world.run()
     await until(lambda: not world.agent.writer.is_pending(pod.metadata.uid))
 
@@ -503,6 +506,27 @@ async def test_pods_outlive_a_killed_agent_and_go_on_as_if_nothing_had_been(worl
     world.runtime.end(f"{pod.metadata.uid}.c1.0", 3)
     await until(lambda: world.status().containerStatuses[0].restartCount == 1)
     assert world.status().containerStatuses[0].lastState.terminated.exitCode == 3
+
+
+async def test_a_command_beside_an_adopted_container_leaves_its_control_groups_as_they_are(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Making them again would take the container's part of the processors and its limit away."""
+    made: list[str] = []
+
+    def make(groups: Cgroups, name: str, limits: Limits) -> tuple[str, ...]:
+        made.append(name)
+        return ()
+
+    monkeypatch.setattr(Cgroups, "make", make)
+    pod = await world.run()
+    await world.saved(pod)
+    await world.crash(pods_live=True)
+    await world.restart(adopt=True)
+    worker = world.agent.workers[pod.metadata.uid]
+    (await worker.exec("c1", ["look"])).close()
+    assert list(world.runtime.attached.values()) == [world.run_id(pod)]
+    assert made == [f"{pod.metadata.uid}.c1"]
 
 
 async def test_an_end_that_fell_into_the_gap_is_still_known(world: World) -> None:

@@ -111,7 +111,7 @@ async def test_who_is_not_there_or_speaks_otherwise_has_failed() -> None:
     http, port = await serve(lambda head: b"HTTP/1.1 200 OK\r\n\r\n")
     async with http:
         otherwise = await probe(port, timeout_s=2.0)
-    absent = await probe(port, timeout_s=2.0)
+    absent = await probe(port)
     server = grpc.aio.server()  # gRPC, but without the health protocol
     port = server.add_insecure_port(f"{HOST}:0")
     await server.start()

@@ -506,6 +506,30 @@ async def test_commands_beside_a_container_end_with_their_agent(program: Make, t
     assert not tree.is_alive(pid)
 
 
+async def test_a_command_on_its_own_that_the_spawner_leaves_behind_is_ended_by_the_next(
+    program: Make, tmp_path: Path
+) -> None:
+    """With what escaped from it, as of any run."""
+    runtime = make_runtime(tmp_path, "service")
+    await runtime.start()
+    escape = ESCAPE.format(more="os.close(1); os.close(2)") + "time.sleep(1000)"
+    alone = program(sys.executable, "-c", escape, str(tmp_path / "pid"))
+    command = await runtime.exec(alone)
+    leader, escaped = runtime.pid_of(alone.run_id), await pid_in(tmp_path / "pid")
+    assert {leader, escaped} <= set(runtime.pids_of(alone.run_id))
+    os.kill(runtime.spawner_pid, signal.SIGKILL)
+    ended = await within(runtime.wait(alone.run_id))
+    assert (ended.exit_code, ended.lost) == (137, True)
+    assert not tree.is_alive(leader)
+    assert not tree.is_alive(escaped)
+    command.close()
+    await runtime.leave()
+    following = make_runtime(tmp_path)
+    await following.start()
+    assert not following.adopted, "its end was noted"
+    await following.stop()
+
+
 async def test_a_second_agent_is_told_that_the_node_is_taken(
     runtime: ProcessRuntime, program: Make, tmp_path: Path
 ) -> None:

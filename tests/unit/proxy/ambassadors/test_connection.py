@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from proxy.ambassadors.connection import FAULT_BYTES, HIGH_BYTES
+from proxy.ambassadors.bounds import FAULT_BYTES, HIGH_BYTES
 from proxy.ambassadors.policy import (
     Abort,
     Action,
@@ -380,7 +382,7 @@ async def test_who_reads_slowly_slows_down_who_writes() -> None:
             said += client.fill()
             await asyncio.sleep(0.001)
         connection = next(iter(it.path._members))
-        waiting = connection._backends["a"].out_bytes  # type: ignore[attr-defined]
+        waiting = connection._backends.get("a").out_bytes  # type: ignore[attr-defined]
         assert HIGH_BYTES < waiting <= HIGH_BYTES + 65536
         client.end()
         assert len(await backend.hear_all()) == said, "and all of it comes in the end"
@@ -405,6 +407,27 @@ async def test_a_client_that_breaks_off_takes_its_backends_with_it() -> None:
         with pytest.raises(ConnectionResetError):
             await backend.hear_all()
         await it.until(lambda: it.stats.active == 0)
+
+
+async def test_nothing_is_left_of_a_connection_for_garbage_collection_to_find() -> None:
+    async with ambassador_rig({"pump": Pump, "line": ByLine}) as it:
+        endpoint = it.endpoint()
+        it.label((endpoint, {"role": "fast"}))
+        gc.disable()
+        try:
+            for policy in ("pump", "line"):
+                it.serve(policy)
+                client = await it.connect()
+                await client.say(b"fast\n")
+                backend = await endpoint.accept()
+                assert await backend.hear(5) == b"fast\n"
+                connection = weakref.ref(next(iter(it.path)))
+                backend.close()
+                client.close()
+                await it.until(lambda: it.stats.active == 0)
+                await it.until(lambda: connection() is None)  # noqa: B023 - this one
+        finally:
+            gc.enable()
 
 
 async def test_a_session_decides_when_it_wants_to_hear() -> None:

@@ -341,7 +341,7 @@ async def test_when_nobody_answers_the_asker_is_told() -> None:
 
 
 async def test_the_next_one_is_asked_when_the_first_is_gone() -> None:
-    async with other() as (_, where), world(upstream=("127.0.0.1:1", where), upstream_timeout_s=1.0) as it:
+    async with other() as (_, where), world(upstream=("127.0.0.1:1", where), upstream_timeout_s=10.0) as it:
         assert said(await it.ask("www.example.com")) == ["192.0.2.1"]
 
 
@@ -357,13 +357,21 @@ async def test_a_cut_answer_from_elsewhere_is_handed_on_as_such() -> None:
 
 async def test_questions_under_way_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upstream, "MAX_UNDER_WAY", 5)
-    async with other() as (there, where), world(upstream=(where,), upstream_timeout_s=0.3) as it:
+    async with other() as (there, where), world(upstream=(where,), upstream_timeout_s=2 * DEADLINE_S) as it:
         there.distort = lambda query, answer: []
-        asked: list[Awaitable[dns.message.Message]] = [it.ask(f"n{n}.example.com") for n in range(20)]
+        waiting = [asyncio.ensure_future(it.ask(f"n{n}.example.com")) for n in range(5)]
+        async with asyncio.timeout(DEADLINE_S):
+            while len(there.heard) < 5:
+                await asyncio.sleep(0.005)
+        asked: list[Awaitable[dns.message.Message]] = [it.ask(f"m{n}.example.com") for n in range(15)]
         answers = await asyncio.gather(*asked)
         assert {answer.rcode() for answer in answers} == {dns.rcode.SERVFAIL}
-        assert it.stats.forwarded == 5
-        assert it.stats.forward_failures == 20
+        assert not any(each.done() for each in waiting)
+        assert it.stats.forwarded == len(there.heard) == 5
+        assert it.stats.forward_failures == 15
+        for each in waiting:
+            each.cancel()
+        await asyncio.wait(waiting)
 
 
 async def test_by_tcp_what_is_known_does_not_wait_for_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
