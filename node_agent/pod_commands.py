@@ -14,9 +14,10 @@ from dataclasses import replace
 
 from node_agent.container_runs import ContainerRuns
 from node_agent.environment import UnknownField, at_terminal
-from node_agent.pod_lifecycle import is_closed
+from node_agent.host import group_name, limits_of
+from node_agent.pod_order import is_closed
 from node_agent.pod_state import ALIVE, StandInStarted
-from node_agent.preparation import NotPrepared, Prepared, contained, group_name, limits_of, prepare_command, within
+from node_agent.preparation import NotPrepared, Prepared, contained, prepare_command, within
 from node_agent.run_ids import CommandId
 from node_agent.runtime.interface import ExecProcess, Program, StartFailure
 from node_agent.surroundings import PodHands

@@ -79,7 +79,7 @@ async def _apply(call: Call) -> Answer:
         live = views.plain(current, row, exact=True) if current is not None else None
         merged = applying.apply(
             live,
-            views.plain(asked.object, row, exact=True),
+            views.plain(asked.object, row, exact=True, with_defaults=False),
             row.shape,
             call.manager,
             force=query.flag(call.query, "force"),
