@@ -38,8 +38,8 @@ from cluster.testing.connection import Connection
 from cluster.testing.processes import NotRunning, Processes, environment_of
 
 R = TypeVar("R")
-_START_TIMEOUT_S = 60.0
-DEFAULT_TIMEOUT_S = 20.0
+_START_TIMEOUT_S = 120.0
+DEFAULT_TIMEOUT_S = 40.0
 _clock = SystemClock()
 
 
