@@ -203,9 +203,10 @@ class _Walk:
         return self._sizes.size(path)
 
     def _kind(self, expr: pb.Expr) -> str | None:
-        """Which sort of type it has, as the checked expression calls it."""
+        """Which sort of type it has, as the checked expression calls it; None: that is not known yet."""
         known = self._checked.type_map
-        return known[expr.id].WhichOneof("type_kind") if expr.id in known else None
+        kind = known[expr.id].WhichOneof("type_kind") if expr.id in known else None
+        return None if kind == "dyn" else kind
 
     def is_text(self, expr: pb.Expr) -> bool:
         """It may be a text, or bytes."""
