@@ -48,6 +48,10 @@ class WaitTimeout(AssertionError):
     """A condition did not come true in time. The message tells the story."""
 
 
+class NotRunning(LookupError):
+    """A process that was asked for is down; it may be about to be started again."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExecResult:
     """What a command beside a container did."""
@@ -168,11 +172,12 @@ class Cluster:
 
     def pid(self, process: str) -> int:
         """The pid of "master", "manager" (of several: "master-1" ...), "proxy", "dns", "supervisor", a node's agent
-        ("node-1") or the process that owns its pods ("node-1-spawner"). Raises LookupError if it is down."""
+        ("node-1") or the process that owns its pods ("node-1-spawner"). Raises NotRunning, a LookupError, if it is
+        down, also for the moment before it is started again."""
         for entry in self.info()["processes"]:
             if entry["name"] == process and entry["state"] != "stopped":
                 return int(entry["pid"])
-        raise LookupError(f"{process} is not running")
+        raise NotRunning(f"{process} is not running")
 
     def leader(self, *, but: str = "", timeout_s: float = DEFAULT_TIMEOUT_S) -> str:
         """The name of the master that leads, once one does that is not `but`."""
@@ -403,15 +408,16 @@ class Cluster:
     def wait_until(
         self, check: Callable[[], object], what: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, every_s: float = 0.03
     ) -> None:
-        """Waits until `check()` is true. Errors of the API count as "not yet". Raises WaitTimeout with the story."""
+        """Waits until `check()` is true. Errors of the API count as "not yet", and so does a process that is down
+        (NotRunning). Raises WaitTimeout with the story."""
         deadline = _clock.monotonic() + timeout_s
-        last_error: ApiError | None = None
+        last_error: ApiError | NotRunning | None = None
         while True:
             try:
                 if check():
                     return
                 last_error = None
-            except ApiError as error:
+            except (ApiError, NotRunning) as error:
                 last_error = error
             if _clock.monotonic() > deadline:
                 trouble = f"\nlast error: {last_error!r}" if last_error else ""

@@ -590,7 +590,7 @@ def test_an_operator(cluster: Cluster, widgets: Kubectl, tmp_path: Path) -> None
         assert (tmp_path / "deleted").read_text() == "one"
     finally:
         operator.terminate()
-        said, _ = operator.communicate(timeout=20)
+        said, _ = operator.communicate(timeout=60)
         print(said)
         widgets.expect("delete crd kopfpeerings.kopf.dev --timeout=20s", "deleted")
     assert "Traceback" not in said

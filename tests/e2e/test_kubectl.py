@@ -433,7 +433,7 @@ def test_changes_are_watched(kubectl: Kubectl) -> None:
         assert [f"watched-{number}" in seen for number in range(3)] == [True] * 3
     finally:
         watching.terminate()
-        watching.wait(10)
+        watching.wait(30)
         watching.stdout.close()  # type: ignore[union-attr]
     kubectl.expect("delete configmap watched-0 watched-1 watched-2", "deleted")
 
@@ -463,7 +463,7 @@ def test_a_port_is_forwarded(cluster: Cluster, kubectl: Kubectl) -> None:
                 assert b"Directory listing" in response.read()
     finally:
         forwarding.terminate()
-        forwarding.wait(10)
+        forwarding.wait(30)
         forwarding.stdout.close()  # type: ignore[union-attr]
     kubectl.expect("delete pod http --now", "deleted")
 
@@ -604,7 +604,7 @@ def test_events_are_watched_in_protobuf(kubectl: Kubectl) -> None:
     finally:
         too_long.cancel()
         watching.terminate()
-        watching.wait(10)
+        watching.wait(30)
         watching.stdout.close()  # type: ignore[union-attr]
 
 
@@ -663,7 +663,7 @@ def test_debians_kubectl(cluster: Cluster, kubectl: Kubectl, tmp_path: Path) -> 
         assert "Forwarding from 127.0.0.1:" in forwarding.stdout.readline()
     finally:
         forwarding.terminate()
-        forwarding.wait(10)
+        forwarding.wait(30)
         forwarding.stdout.close()  # type: ignore[union-attr]
     old.expect("delete pod lone --now", "deleted")
 

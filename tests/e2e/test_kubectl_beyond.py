@@ -284,7 +284,7 @@ def test_kubectl_proxy(kubectl: Kubectl, website: str) -> None:
             assert response.read().startswith(b"PUT /put None words of site-")
     finally:
         proxy.terminate()
-        proxy.wait(10)
+        proxy.wait(30)
         proxy.stdout.close()  # type: ignore[union-attr]
 
 

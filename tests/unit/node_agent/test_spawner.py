@@ -16,7 +16,7 @@ import pytest
 
 from cluster.actor.clock import SystemClock
 from node_agent import process_tree as tree
-from node_agent.runtime import process
+from node_agent.runtime import spawner_link
 from node_agent.runtime.interface import Confinement, Ended, Mount, Program, StartFailure
 from node_agent.runtime.logs import parts_of
 from node_agent.runtime.process import ProcessRuntime
@@ -399,7 +399,7 @@ async def test_when_the_spawner_dies_its_runs_are_ended_and_a_new_one_takes_over
 UNDYING = """
 import os, sys
 sys.path.append(sys.argv[1])
-from node_agent import process_tree as tree, spawner
+from node_agent import process_tree as tree, spawner, spawner_sweep
 
 def may_die(pid):
     try:
@@ -410,7 +410,7 @@ def may_die(pid):
 hold, send_group = tree._hold, tree.send_group
 tree._hold = lambda pid: hold(pid) if may_die(pid) else None
 tree.send_group = lambda group, number: may_die(group) and send_group(group, number)
-spawner.SWEEP_LIMIT_S = 0.2
+spawner_sweep.LIMIT_S = 1.0
 sys.exit(spawner.main(sys.argv[2:]))
 """
 """A spawner that cannot kill the process whose pid is in a file: as if it were in an uninterruptible wait."""
@@ -421,7 +421,7 @@ async def test_what_does_not_die_is_named_and_its_run_is_not_over(
     program: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies: str
 ) -> None:
     file = tmp_path / "undying"
-    monkeypatch.setattr(process, "_BOOT", UNDYING.format(file=str(file)))
+    monkeypatch.setattr(spawner_link, "_BOOT", UNDYING.format(file=str(file)))
     runtime = make_runtime(tmp_path, "service")
     await runtime.start()
     one = program("sh", "-c", f"(setsid sh -c 'echo $$ > {file}; exec sleep 1000' &); exec sleep 1000")
@@ -546,8 +546,8 @@ async def test_an_agent_that_does_not_understand_the_spawner_leaves_its_pods_alo
 ) -> None:
     later = "from node_agent import spawner_line; spawner_line.PROTOCOL = 2; "
     with monkeypatch.context() as patched:
-        patched.setattr(process, "PROTOCOL", 2)
-        patched.setattr(process, "_BOOT", process._BOOT.replace("; from", f"; {later}from"))
+        patched.setattr(spawner_link, "PROTOCOL", 2)
+        patched.setattr(spawner_link, "_BOOT", spawner_link._BOOT.replace("; from", f"; {later}from"))
         first = make_runtime(tmp_path, "service")
         await first.start()
     one = program("sleep", "1000")
@@ -557,7 +557,7 @@ async def test_an_agent_that_does_not_understand_the_spawner_leaves_its_pods_alo
         await make_runtime(tmp_path, "service").start()
     assert f"kill {first.spawner_pid}" in str(caught.value)
     assert tree.is_alive(pid)
-    monkeypatch.setattr(process, "PROTOCOL", 2)
+    monkeypatch.setattr(spawner_link, "PROTOCOL", 2)
     second = make_runtime(tmp_path)
     await second.start()
     assert second.adopted[one.run_id].ended is None
@@ -666,8 +666,10 @@ async def test_what_waits_for_files_that_do_not_answer_keeps_nobody_and_is_given
     tmp_path: Path, program: Callable[..., Program], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A volume or a working directory on a dead server: others start meanwhile, and it does not take for ever."""
-    limit = "import node_agent.spawner as s; s.PREPARE_LIMIT_S = 1.0; "
-    monkeypatch.setattr(process, "_BOOT", process._BOOT.replace("from node_agent", f"{limit} from node_agent"))
+    limit = "import node_agent.spawner_starter as s; s.LIMIT_S = 1.0; "
+    monkeypatch.setattr(
+        spawner_link, "_BOOT", spawner_link._BOOT.replace("from node_agent", f"{limit} from node_agent")
+    )
     (tmp_path / "node").mkdir()
     with silent_files(tmp_path / "silent") as silent:
         runtime = make_runtime(tmp_path / "node", "service")
@@ -721,7 +723,7 @@ async def test_an_agent_that_follows_another_at_once_is_not_told_that_the_line_i
         os.kill(spawner, signal.SIGSTOP)
         late = asyncio.ensure_future(first.run(program("sleep", "1000", env={"WEIGHT": "x" * 100_000})))
         starting = asyncio.ensure_future(second.start())
-        await until(lambda: second._socket is not None)
+        await until(lambda: second._link.is_open)
         await asyncio.wait_for(first.leave(), LIMIT_S)
         os.kill(spawner, signal.SIGCONT)
         await asyncio.wait_for(starting, LIMIT_S)

@@ -17,7 +17,7 @@ from cluster.config.profiles import PROFILES
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.adoption import adopt, those_of
 from node_agent.agent import NodeAgent
-from node_agent.pod_lifecycle import is_closed
+from node_agent.pod_order import is_closed
 from node_agent.pod_state import (
     Admitted,
     Exited,
