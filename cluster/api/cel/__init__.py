@@ -5,6 +5,7 @@
     functions     which functions there are, for the compiler; a rule that calls another one is refused
     library       the functions of Kubernetes' that the library for CEL has not
     sizes         how large values may be by the schema, and how large those of an object are
+    walk          where the values in a rule come from, and how large they can be
     cost          what a rule may cost, by such sizes: in Kubernetes' units, and in time
     rewriting     a checked rule, as it can be evaluated on plain values
     values        an object, as rules see it

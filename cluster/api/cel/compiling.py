@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from google.protobuf.any_pb2 import Any as Packed
@@ -21,7 +21,7 @@ from cluster.api.cel.functions import declared, implemented
 from cluster.api.cel.library import pattern
 from cluster.api.cel.rewriting import HAS_OLD_SELF, OLD_SELF, SELF, rewrite
 from cluster.api.cel.sizes import MAX_REQUEST_BYTES, Capped, Declared, Found, Path, smallest
-from cluster.api.cel.types import Types, seen
+from cluster.api.cel.types import Room, Types, seen
 from cluster.api.cel.values import Fields, fields_of
 from cluster.api.structural import Schema
 from cluster.pb.cel import checked_pb2 as pb
@@ -105,23 +105,30 @@ class Place:
         }
         """Which fields of the variables the rules look at."""
 
-    @property
+    @cached_property
     def most_often(self) -> int:
         """How many such values an object can have, whatever the schema says of how many: Kubernetes' estimate."""
         return MAX_REQUEST_BYTES // (smallest(self.schema) + 1)
 
 
-def compiled(rules: Sequence[dict[str, Any]], schema: Schema, *, is_object: bool) -> Place:
-    """The rules of a place. `schema`: of the value there; `is_object`: it is that of a whole object."""
+def compiled(rules: Sequence[dict[str, Any]], schema: Schema, room: Room, *, is_object: bool) -> Place:
+    """The rules of a place. `schema`: of the value there; `is_object`: it is that of a whole object; `room`: for
+    all rules of the schema around it."""
     known = seen(schema, is_object)
-    types = Types()
-    name = types.name(known, is_object=False)
     texts = [each.get(word) or "" for each in rules for word in ("rule", "messageExpression")]
-    compiler = _Compiler(known, types, name, texts) if name is not None else None
-    return Place(known, [_rule(each, compiler) for each in rules])
+    words = frozenset(word for text in texts for word in _word.findall(text))
+    types = Types(words, room)
+    why = "rules are not supported where the schema does not say what is there"
+    try:
+        name = types.name(known, is_object=False)
+    except ValueError as error:
+        name, why = None, str(error)
+    compiler = _Compiler(known, types, name, words) if name is not None else None
+    return Place(known, [_rule(each, compiler, why) for each in rules])
 
 
-def _rule(given: dict[str, Any], compiler: _Compiler | None) -> Rule:
+def _rule(given: dict[str, Any], compiler: _Compiler | None, why: str) -> Rule:
+    """`why`: there is no compiler."""
     rule = Rule(
         text=given.get("rule") or "",
         message=given.get("message") or "",
@@ -130,7 +137,7 @@ def _rule(given: dict[str, Any], compiler: _Compiler | None) -> Rule:
         optional=bool(given.get("optionalOldSelf")),
     )
     if compiler is None:
-        rule.problem = "rules are not supported where the schema does not say what is there"
+        rule.problem = why
         return rule
     try:
         rule.expression = compiler.compile(rule.text, "bool", optional=rule.optional)
@@ -147,13 +154,14 @@ def _rule(given: dict[str, Any], compiler: _Compiler | None) -> Rule:
 class _Compiler:
     """Compiles what stands at one place."""
 
-    def __init__(self, schema: Schema, types: Types, name: str, texts: Sequence[str]) -> None:
-        """`texts`: all that will be compiled."""
+    def __init__(self, schema: Schema, types: Types, name: str, words: frozenset[str]) -> None:
+        """`words`: of all that will be compiled."""
         self._sizes = Declared(schema)
         self._name = name
         self._pool = types.pool()
-        self._words = frozenset(word for text in texts for word in _word.findall(text))
+        self._words = words
         self._environments: dict[bool, Any] = {}
+        self._shapes: dict[Path | None, str] = {}
 
     def compile(self, text: str, wanted: str, *, optional: bool) -> Expression:
         """An expression of a type. Raises Refused."""
@@ -163,14 +171,15 @@ class _Compiler:
             found = self._environment(optional).compile(text)
         except RuntimeError as error:
             raise Refused(f"compilation failed: {_told(str(error))}") from error
-        if found.return_type().name().lower() not in (wanted, "dyn"):
-            raise Refused(f"cel expression must evaluate to a {wanted}")
         checked = pb.CheckedExpr.FromString(Packed.FromString(found.serialize()).value)
+        kind = checked.type_map[checked.expr.id]
+        if not kind.HasField("dyn") and kind.primitive != _RESULTS[wanted]:
+            raise Refused(f"cel expression must evaluate to a {wanted}")
         cost = DeclaredCost(checked, self._sizes)
         most = cost.cost(checked.expr)
         original = pb.CheckedExpr()
         original.CopyFrom(checked)
-        facts = rewrite(checked, cost.path, self._sizes, optional)
+        facts = rewrite(checked, cost.path, self._sizes, optional, self._shapes)
         for one in facts.patterns:
             try:
                 pattern(one)
@@ -201,6 +210,8 @@ class _Compiler:
         return self._environments[optional]
 
 
+_RESULTS = {"bool": 1, "string": 5}
+"""Types, as the checked expression has them."""
 _TYPE = "type.googleapis.com/cel.expr.CheckedExpr"
 
 

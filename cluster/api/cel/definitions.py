@@ -17,8 +17,8 @@ from math import inf
 from typing import Any
 
 from cluster.api.cel.compiling import Rule
-from cluster.api.cel.cost import times
 from cluster.api.cel.objects import MAP_TYPE, Node, Run, compile_rules
+from cluster.api.cel.walk import times
 from cluster.api.json_parse import describe
 from cluster.api.problems import Report
 from cluster.api.structural import LIST_TYPE, RULES, Schema

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from cluster.api.cel.compiling import Expression, Place, Rule, compiled, evaluating
 from cluster.api.cel.rewriting import HAS_OLD_SELF, OLD_SELF, SELF
 from cluster.api.cel.sizes import Found
+from cluster.api.cel.types import Room
 from cluster.api.cel.values import convert, nodes
 from cluster.api.errors import FieldError
 from cluster.api.json_parse import MAX_PROBLEMS
@@ -35,6 +36,7 @@ _SMALL, _CERTAIN = 2_000, 50_000
 _MAX_MESSAGE_BYTES = 5 * 1024
 _NO_BUDGET = "validation failed due to running out of cost budget, no further validation rules will be run"
 MAP_TYPE = "x-kubernetes-map-type"
+T = TypeVar("T", bool, str)
 
 
 @dataclass(slots=True)
@@ -53,35 +55,38 @@ class Node:
     """Of a part of allOf: which one it is."""
 
 
-def compile_rules(schema: Schema, *, is_object: bool = True, rules_of: Schema | None = None) -> Node | None:
-    """The rules of a schema, compiled; None: it has none. `rules_of`: a part of the schema's allOf, whose rules are
-    about the same value."""
-    source = schema if rules_of is None else rules_of
-    if not has_rules(source):
+def compile_rules(schema: Schema, *, is_object: bool = True) -> Node | None:
+    """The rules of a schema, compiled; None: it has none."""
+    if not has_rules(schema):
         return None
+    return _compile(schema, schema, is_object, Room())
+
+
+def _compile(schema: Schema, source: Schema, is_object: bool, room: Room) -> Node | None:
+    """`source`: the schema, or a part of its allOf, whose rules are about the same value."""
     node = Node(schema, kind=schema.get("type") or "")
     if source.get(RULES):
-        node.place = compiled(source[RULES], schema, is_object=is_object)
+        node.place = compiled(source[RULES], schema, room, is_object=is_object)
     for name, inner in (source.get("properties") or {}).items():
         node_schema = (schema.get("properties") or {}).get(name)
-        if isinstance(node_schema, dict) and (found := _inner(node_schema, inner)):
+        if isinstance(node_schema, dict) and (found := _inner(node_schema, inner, room)):
             node.properties[name] = found
     for word in ("items", "additionalProperties"):
         if isinstance(source.get(word), dict) and isinstance(schema.get(word), dict):
-            found = _inner(schema[word], source[word])
+            found = _inner(schema[word], source[word], room)
             if word == "items":
                 node.items = found
             else:
                 node.others = found
     for index, part in enumerate(source.get("allOf") or ()):
-        if found := compile_rules(schema, is_object=is_object, rules_of=part):
+        if found := _compile(schema, part, is_object, room):
             found.index = index
             node.all_of.append(found)
-    return node
+    return node if any((node.place, node.properties, node.items, node.others, node.all_of)) else None
 
 
-def _inner(schema: Schema, rules_of: Schema) -> Node | None:
-    return compile_rules(schema, is_object=bool(schema.get(EMBEDDED)), rules_of=rules_of)
+def _inner(schema: Schema, source: Schema, room: Room) -> Node | None:
+    return _compile(schema, source, bool(schema.get(EMBEDDED)), room)
 
 
 def broken(node: Node, value: Json, old: Json = None, path: str = "") -> list[FieldError]:
@@ -150,19 +155,18 @@ class Run:
             self._over = True
             return
         try:
-            found = visit.evaluate(expression, rule.optional)
+            holds, why = visit.evaluate(expression, bool)
         except RuntimeError as error:
             if "budget exceeded" not in str(error):
-                self._fail(path, node, f"{_error(str(error))} evaluating rule: {rule.shown}")
+                holds, why = None, _error(str(error))
+            else:
+                what = "no further validation rules will be run due to call cost exceeds limit for rule"
+                self._fail(path, node, f"'operation cancelled: actual cost limit exceeded': {what}: {rule.shown}")
+                self._over = True
                 return
-            why = "no further validation rules will be run due to call cost exceeds limit for rule: "
-            self._fail(path, node, f"'operation cancelled: actual cost limit exceeded': {why}{rule.shown}")
-            self._over = True
-            return
-        if found is True:
-            return
-        if found is not False:
-            self._fail(path, node, _not_evaluated(_error(str(found)), rule))
+        if holds is None:
+            self._fail(path, node, _not_evaluated(why, rule))
+        if holds is not False:
             return
         message = self._message(visit, rule) or rule.message.strip() or f"failed rule: {rule.text.strip()}"
         where = f"{path}{rule.field_path}" if path else rule.field_path.removeprefix(".")
@@ -173,10 +177,10 @@ class Run:
         if rule.message_expression is None or not self._pays(visit.price(rule.message_expression)):
             return ""
         try:
-            found = visit.evaluate(rule.message_expression, rule.optional, is_text=True)
+            found, _ = visit.evaluate(rule.message_expression, str)
         except RuntimeError:
             return ""
-        text = found.strip() if isinstance(found, str) else ""
+        text = (found or "").strip()
         return "" if "\n" in text or len(text.encode()) > _MAX_MESSAGE_BYTES else text
 
     def _pays(self, price: float) -> bool:
@@ -239,16 +243,22 @@ class _Visit:
             data[OLD_SELF] = convert(self._old, self._place.schema, needed[OLD_SELF], is_object=False)
         return data
 
-    def evaluate(self, expression: Expression, optional: bool, *, is_text: bool = False) -> Any:
-        """True or False, or what went wrong. `is_text`: the text that was asked for, or None. Raises RuntimeError."""
+    def evaluate(self, expression: Expression, wanted: type[T]) -> tuple[T | None, str]:
+        """What comes of it; None: nothing of that type, and why. Raises RuntimeError."""
         from cel_expr_python import cel
 
         if self._activation is None:
             self._activation = evaluating().Activation(self._ready())
         found = expression.program.eval(self._activation)
-        if is_text:
-            return None if found.type() == cel.Type.ERROR else found.value()
-        return found.value()
+        kind = found.type()
+        if kind == (cel.Type.BOOL if wanted is bool else cel.Type.STRING):
+            return found.value(), ""
+        if kind == cel.Type.ERROR:
+            try:
+                return None, _error(str(found.value()))
+            except (TypeError, ValueError, OverflowError):
+                pass  # an optional value, which Python has none of, says that it is an error
+        return None, f"it is no {'bool' if wanted is bool else 'string'}"
 
 
 def _by_keys(schema: Schema, old: Json) -> dict[bytes, Json]:

@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 from cluster.api.cel.functions import FOUND, NAMES, OPTIONAL, OURS, own_name
 from cluster.api.cel.sizes import Declared, Path
 from cluster.api.cel.values import shape
-from cluster.api.structural import LIST_TYPE, Schema
+from cluster.api.structural import LIST_TYPE
 from cluster.pb.cel import checked_pb2 as pb
 
 SELF, OLD_SELF, HAS_OLD_SELF = "self", "oldSelf", "hasOldSelf"
+_MAX_SHAPE = 64 * 1024
 EQUAL, JOINED = f"{OURS}equal", f"{OURS}joined"
 
 
@@ -44,23 +45,17 @@ class Facts:
 
 
 def rewrite(
-    checked: pb.CheckedExpr, paths: Callable[[pb.Expr], Path | None], declared: Declared, optional: bool
+    checked: pb.CheckedExpr,
+    paths: Callable[[pb.Expr], Path | None],
+    declared: Declared,
+    optional: bool,
+    shapes: dict[Path | None, str],
 ) -> Facts:
     """Rewrites a rule, in place. `paths`: where the value of an expression comes from. `optional`: oldSelf is an
-    optional value."""
-    rewriting = _Rewriting(checked, paths, declared, optional)
+    optional value. `shapes`: what is known of sets and maps by now, by place; more is added."""
+    rewriting = _Rewriting(checked, paths, declared, optional, shapes)
     rewriting.walk(checked.expr)
     return rewriting.facts
-
-
-def _ordered_otherwise(schema: Schema | None) -> bool:
-    """There is a list in it, or it is one, that is a set or a map."""
-    if not isinstance(schema, dict):
-        return False
-    if schema.get(LIST_TYPE) in ("set", "map"):
-        return True
-    inner = [*(schema.get("properties") or {}).values(), schema.get("items"), schema.get("additionalProperties")]
-    return any(_ordered_otherwise(one) for one in inner)
 
 
 class _Rewriting:
@@ -70,11 +65,13 @@ class _Rewriting:
         paths: Callable[[pb.Expr], Path | None],
         declared: Declared,
         optional: bool,
+        shapes: dict[Path | None, str],
     ) -> None:
         self._checked = checked
         self._paths = paths
         self._declared = declared
         self._optional = optional
+        self._shapes = shapes
         self._ids = max([0, *checked.type_map, *checked.reference_map])
         self._bound: list[str] = []
         """Variables of loops around what is looked at: one of them may be called self."""
@@ -185,11 +182,11 @@ class _Rewriting:
             return
         for one in call.args:
             path = self._paths(one)
-            schema = self._declared.at(path) if path is not None else None
-            if path is None or not _ordered_otherwise(schema):
+            schema = self._declared.at(path)
+            known = self._shape(path) if schema is not None else ""
+            if schema is None or not known:
                 continue
-            assert schema is not None
-            place = pb.Expr(id=self._id(), const_expr=pb.Constant(string_value=shape(schema)))
+            place = pb.Expr(id=self._id(), const_expr=pb.Constant(string_value=known))
             if call.function == "_+_":
                 if schema.get(LIST_TYPE) in ("set", "map"):
                     self.facts.slow.add(expr.id)
@@ -206,6 +203,17 @@ class _Rewriting:
                 inner.id = self._id()
                 expr.call_expr.CopyFrom(self._made("!_", inner).call_expr)
             return
+
+    def _shape(self, path: Path | None) -> str:
+        """What is to be known of the sets and maps at a place; "": there are none."""
+        found = self._shapes.get(path)
+        if found is None:
+            schema = self._declared.at(path)
+            found = self._shapes[path] = shape(schema) if schema is not None else ""
+        if len(found) > _MAX_SHAPE:
+            self.facts.problems.append("there are too many sets and maps in what is compared")
+            return ""
+        return found
 
     def _pattern(self, expr: pb.Expr) -> str:
         """Notes a pattern; what the name of its function ends in."""

@@ -25,6 +25,7 @@ from cluster.api.cel.names import escape
 from cluster.api.structural import EMBEDDED, INT_OR_STRING, Schema
 
 PACKAGE = "schema"
+MAX_FIELDS = 20_000
 _F = FieldDescriptorProto
 _KNOWN = (duration_pb2, struct_pb2, timestamp_pb2, wrappers_pb2)
 _LIST, _MAP, _ANY = "google.protobuf.ListValue", "google.protobuf.Struct", "google.protobuf.Value"
@@ -58,10 +59,26 @@ def seen(schema: Schema, is_object: bool | None = None) -> Schema:
     return whole_object(schema) if (schema.get(EMBEDDED) if is_object is None else is_object) else schema
 
 
-class Types:
-    """The types of one schema."""
+class Room:
+    """How many fields may be made for all rules of a schema together: it takes a while."""
 
     def __init__(self) -> None:
+        self._left = MAX_FIELDS
+
+    def take(self) -> None:
+        """One more. Raises ValueError if there are too many."""
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError(f"rules of a schema can look into at most {MAX_FIELDS} fields, those of inner rules again")
+
+
+class Types:
+    """The types for the rules of one place, with the properties that they could look at: those whose names they say."""
+
+    def __init__(self, words: frozenset[str], room: Room) -> None:
+        """`words`: all that are in the rules."""
+        self._words = words
+        self._room = room
         self._file = FileDescriptorProto(name="schema.proto", package=PACKAGE, syntax="proto2")
         self._file.dependency.extend(str(module.DESCRIPTOR.name) for module in _KNOWN)
         self._names: dict[int, str] = {}
@@ -70,7 +87,7 @@ class Types:
 
     def name(self, schema: Schema, *, is_object: bool | None = None) -> str | None:
         """The type of a value, as CEL writes it: "int", "list<string>", "map<string,schema.Spec1>"; None: it has none
-        that rules can see. All that will be asked for must have been by the time that `pool` is called."""
+        that rules can see. Raises ValueError if there is no room."""
         schema = seen(schema, is_object)
         if schema.get(INT_OR_STRING):
             return "dyn"
@@ -106,12 +123,13 @@ class Types:
         name = self._names[id(schema)] = f"{PACKAGE}.{message.name}"
         for key, inner in (schema.get("properties") or {}).items():
             called = escape(key)
-            if called is not None:
+            if called in self._words:
                 self._field(message, called, inner)
         return name
 
     def _field(self, message: DescriptorProto, called: str, schema: Schema) -> None:
         """Adds the field of a property, if rules see it."""
+        self._room.take()
         schema = seen(schema)
         kind, label = schema.get("type"), _F.LABEL_OPTIONAL
         if kind == "object" and not isinstance(schema.get("additionalProperties"), dict):

@@ -158,8 +158,9 @@ _READ: dict[str, Any] = {"duration": duration, "date-time": _timestamp, "date": 
 
 
 def shape(schema: Schema) -> str:
-    """What is known of the lists in a value, in JSON, for `equal` and `joined`."""
-    return pack(_shape(schema)).decode()
+    """What is known of the sets and maps in a value, in JSON, for `equal` and `joined`; "": there are none."""
+    found = _shape(schema)
+    return pack(found).decode() if found else ""
 
 
 def _shape(schema: Any) -> dict[str, Any]:

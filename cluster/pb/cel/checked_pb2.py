@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63luster/pb/cel/checked.proto\x12\x0e\x63luster.pb.cel\"\xc9\x02\n\x0b\x43heckedExpr\x12\x44\n\rreference_map\x18\x02 \x03(\x0b\x32-.cluster.pb.cel.CheckedExpr.ReferenceMapEntry\x12:\n\x08type_map\x18\x03 \x03(\x0b\x32(.cluster.pb.cel.CheckedExpr.TypeMapEntry\x12\"\n\x04\x65xpr\x18\x04 \x01(\x0b\x32\x14.cluster.pb.cel.Expr\x1aN\n\x11ReferenceMapEntry\x12\x0b\n\x03key\x18\x01 \x01(\x03\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.cluster.pb.cel.Reference:\x02\x38\x01\x1a\x44\n\x0cTypeMapEntry\x12\x0b\n\x03key\x18\x01 \x01(\x03\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.cluster.pb.cel.Type:\x02\x38\x01\".\n\tReference\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0boverload_id\x18\x03 \x03(\t\"\xea\x03\n\x04Type\x12\x13\n\tprimitive\x18\x03 \x01(\x05H\x00\x12\x11\n\x07wrapper\x18\x04 \x01(\x05H\x00\x12\x14\n\nwell_known\x18\x05 \x01(\x05H\x00\x12\x32\n\tlist_type\x18\x06 \x01(\x0b\x32\x1d.cluster.pb.cel.Type.ListTypeH\x00\x12\x30\n\x08map_type\x18\x07 \x01(\x0b\x32\x1c.cluster.pb.cel.Type.MapTypeH\x00\x12\x16\n\x0cmessage_type\x18\t \x01(\tH\x00\x12:\n\rabstract_type\x18\x0e \x01(\x0b\x32!.cluster.pb.cel.Type.AbstractTypeH\x00\x1a\x33\n\x08ListType\x12\'\n\telem_type\x18\x01 \x01(\x0b\x32\x14.cluster.pb.cel.Type\x1a[\n\x07MapType\x12&\n\x08key_type\x18\x01 \x01(\x0b\x32\x14.cluster.pb.cel.Type\x12(\n\nvalue_type\x18\x02 \x01(\x0b\x32\x14.cluster.pb.cel.Type\x1aK\n\x0c\x41\x62stractType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x0fparameter_types\x18\x02 \x03(\x0b\x32\x14.cluster.pb.cel.TypeB\x0b\n\ttype_kind\"\xcc\t\n\x04\x45xpr\x12\n\n\x02id\x18\x02 \x01(\x03\x12.\n\nconst_expr\x18\x03 \x01(\x0b\x32\x18.cluster.pb.cel.ConstantH\x00\x12\x30\n\nident_expr\x18\x04 \x01(\x0b\x32\x1a.cluster.pb.cel.Expr.IdentH\x00\x12\x32\n\x0bselect_expr\x18\x05 \x01(\x0b\x32\x1b.cluster.pb.cel.Expr.SelectH\x00\x12.\n\tcall_expr\x18\x06 \x01(\x0b\x32\x19.cluster.pb.cel.Expr.CallH\x00\x12\x34\n\tlist_expr\x18\x07 \x01(\x0b\x32\x1f.cluster.pb.cel.Expr.CreateListH\x00\x12\x38\n\x0bstruct_expr\x18\x08 \x01(\x0b\x32!.cluster.pb.cel.Expr.CreateStructH\x00\x12@\n\x12\x63omprehension_expr\x18\t \x01(\x0b\x32\".cluster.pb.cel.Expr.ComprehensionH\x00\x1a\x15\n\x05Ident\x12\x0c\n\x04name\x18\x01 \x01(\t\x1aQ\n\x06Select\x12%\n\x07operand\x18\x01 \x01(\x0b\x32\x14.cluster.pb.cel.Expr\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x11\n\ttest_only\x18\x03 \x01(\x08\x1a\x62\n\x04\x43\x61ll\x12$\n\x06target\x18\x01 \x01(\x0b\x32\x14.cluster.pb.cel.Expr\x12\x10\n\x08\x66unction\x18\x02 \x01(\t\x12\"\n\x04\x61rgs\x18\x03 \x03(\x0b\x32\x14.cluster.pb.cel.Expr\x1aN\n\nCreateList\x12&\n\x08\x65lements\x18\x01 \x03(\x0b\x32\x14.cluster.pb.cel.Expr\x12\x18\n\x10optional_indices\x18\x02 \x03(\x05\x1a\xfb\x01\n\x0c\x43reateStruct\x12\x14\n\x0cmessage_name\x18\x01 \x01(\t\x12\x38\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\'.cluster.pb.cel.Expr.CreateStruct.Entry\x1a\x9a\x01\n\x05\x45ntry\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x13\n\tfield_key\x18\x02 \x01(\tH\x00\x12\'\n\x07map_key\x18\x03 \x01(\x0b\x32\x14.cluster.pb.cel.ExprH\x00\x12#\n\x05value\x18\x04 \x01(\x0b\x32\x14.cluster.pb.cel.Expr\x12\x16\n\x0eoptional_entry\x18\x05 \x01(\x08\x42\n\n\x08key_kind\x1a\x96\x02\n\rComprehension\x12\x10\n\x08iter_var\x18\x01 \x01(\t\x12(\n\niter_range\x18\x02 \x01(\x0b\x32\x14.cluster.pb.cel.Expr\x12\x10\n\x08\x61\x63\x63u_var\x18\x03 \x01(\t\x12\'\n\taccu_init\x18\x04 \x01(\x0b\x32\x14.cluster.pb.cel.Expr\x12,\n\x0eloop_condition\x18\x05 \x01(\x0b\x32\x14.cluster.pb.cel.Expr\x12\'\n\tloop_step\x18\x06 \x01(\x0b\x32\x14.cluster.pb.cel.Expr\x12$\n\x06result\x18\x07 \x01(\x0b\x32\x14.cluster.pb.cel.Expr\x12\x11\n\titer_var2\x18\x08 \x01(\tB\x0b\n\texpr_kind\"w\n\x08\x43onstant\x12\x14\n\nbool_value\x18\x02 \x01(\x08H\x00\x12\x15\n\x0bint64_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0cstring_value\x18\x06 \x01(\tH\x00\x12\x15\n\x0b\x62ytes_value\x18\x07 \x01(\x0cH\x00\x42\x0f\n\rconstant_kindb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63luster/pb/cel/checked.proto\x12\x0e\x63luster.pb.cel\"\xc9\x02\n\x0b\x43heckedExpr\x12\x44\n\rreference_map\x18\x02 \x03(\x0b\x32-.cluster.pb.cel.CheckedExpr.ReferenceMapEntry\x12:\n\x08type_map\x18\x03 \x03(\x0b\x32(.cluster.pb.cel.CheckedExpr.TypeMapEntry\x12\"\n\x04\x65xpr\x18\x04 \x01(\x0b\x32\x14.cluster.pb.cel.Expr\x1aN\n\x11ReferenceMapEntry\x12\x0b\n\x03key\x18\x01 \x01(\x03\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.cluster.pb.cel.Reference:\x02\x38\x01\x1a\x44\n\x0cTypeMapEntry\x12\x0b\n\x03key\x18\x01 \x01(\x03\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.cluster.pb.cel.Type:\x02\x38\x01\".\n\tReference\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0boverload_id\x18\x03 \x03(\t\"\xa2\x04\n\x04Type\x12+\n\x03\x64yn\x18\x01 \x01(\x0b\x32\x1c.cluster.pb.cel.Type.UnknownH\x00\x12\x13\n\tprimitive\x18\x03 \x01(\x05H\x00\x12\x11\n\x07wrapper\x18\x04 \x01(\x05H\x00\x12\x14\n\nwell_known\x18\x05 \x01(\x05H\x00\x12\x32\n\tlist_type\x18\x06 \x01(\x0b\x32\x1d.cluster.pb.cel.Type.ListTypeH\x00\x12\x30\n\x08map_type\x18\x07 \x01(\x0b\x32\x1c.cluster.pb.cel.Type.MapTypeH\x00\x12\x16\n\x0cmessage_type\x18\t \x01(\tH\x00\x12:\n\rabstract_type\x18\x0e \x01(\x0b\x32!.cluster.pb.cel.Type.AbstractTypeH\x00\x1a\x33\n\x08ListType\x12\'\n\telem_type\x18\x01 \x01(\x0b\x32\x14.cluster.pb.cel.Type\x1a[\n\x07MapType\x12&\n\x08key_type\x18\x01 \x01(\x0b\x32\x14.cluster.pb.cel.Type\x12(\n\nvalue_type\x18\x02 \x01(\x0b\x32\x14.cluster.pb.cel.Type\x1aK\n\x0c\x41\x62stractType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x0fparameter_types\x18\x02 \x03(\x0b\x32\x14.cluster.pb.cel.Type\x1a\t\n\x07UnknownB\x0b\n\ttype_kind\"\xcc\t\n\x04\x45xpr\x12\n\n\x02id\x18\x02 \x01(\x03\x12.\n\nconst_expr\x18\x03 \x01(\x0b\x32\x18.cluster.pb.cel.ConstantH\x00\x12\x30\n\nident_expr\x18\x04 \x01(\x0b\x32\x1a.cluster.pb.cel.Expr.IdentH\x00\x12\x32\n\x0bselect_expr\x18\x05 \x01(\x0b\x32\x1b.cluster.pb.cel.Expr.SelectH\x00\x12.\n\tcall_expr\x18\x06 \x01(\x0b\x32\x19.cluster.pb.cel.Expr.CallH\x00\x12\x34\n\tlist_expr\x18\x07 \x01(\x0b\x32\x1f.cluster.pb.cel.Expr.CreateListH\x00\x12\x38\n\x0bstruct_expr\x18\x08 \x01(\x0b\x32!.cluster.pb.cel.Expr.CreateStructH\x00\x12@\n\x12\x63omprehension_expr\x18\t \x01(\x0b\x32\".cluster.pb.cel.Expr.ComprehensionH\x00\x1a\x15\n\x05Ident\x12\x0c\n\x04name\x18\x01 \x01(\t\x1aQ\n\x06Select\x12%\n\x07operand\x18\x01 \x01(\x0b\x32\x14.cluster.pb.cel.Expr\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x11\n\ttest_only\x18\x03 \x01(\x08\x1a\x62\n\x04\x43\x61ll\x12$\n\x06target\x18\x01 \x01(\x0b\x32\x14.cluster.pb.cel.Expr\x12\x10\n\x08\x66unction\x18\x02 \x01(\t\x12\"\n\x04\x61rgs\x18\x03 \x03(\x0b\x32\x14.cluster.pb.cel.Expr\x1aN\n\nCreateList\x12&\n\x08\x65lements\x18\x01 \x03(\x0b\x32\x14.cluster.pb.cel.Expr\x12\x18\n\x10optional_indices\x18\x02 \x03(\x05\x1a\xfb\x01\n\x0c\x43reateStruct\x12\x14\n\x0cmessage_name\x18\x01 \x01(\t\x12\x38\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\'.cluster.pb.cel.Expr.CreateStruct.Entry\x1a\x9a\x01\n\x05\x45ntry\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x13\n\tfield_key\x18\x02 \x01(\tH\x00\x12\'\n\x07map_key\x18\x03 \x01(\x0b\x32\x14.cluster.pb.cel.ExprH\x00\x12#\n\x05value\x18\x04 \x01(\x0b\x32\x14.cluster.pb.cel.Expr\x12\x16\n\x0eoptional_entry\x18\x05 \x01(\x08\x42\n\n\x08key_kind\x1a\x96\x02\n\rComprehension\x12\x10\n\x08iter_var\x18\x01 \x01(\t\x12(\n\niter_range\x18\x02 \x01(\x0b\x32\x14.cluster.pb.cel.Expr\x12\x10\n\x08\x61\x63\x63u_var\x18\x03 \x01(\t\x12\'\n\taccu_init\x18\x04 \x01(\x0b\x32\x14.cluster.pb.cel.Expr\x12,\n\x0eloop_condition\x18\x05 \x01(\x0b\x32\x14.cluster.pb.cel.Expr\x12\'\n\tloop_step\x18\x06 \x01(\x0b\x32\x14.cluster.pb.cel.Expr\x12$\n\x06result\x18\x07 \x01(\x0b\x32\x14.cluster.pb.cel.Expr\x12\x11\n\titer_var2\x18\x08 \x01(\tB\x0b\n\texpr_kind\"w\n\x08\x43onstant\x12\x14\n\nbool_value\x18\x02 \x01(\x08H\x00\x12\x15\n\x0bint64_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0cstring_value\x18\x06 \x01(\tH\x00\x12\x15\n\x0b\x62ytes_value\x18\x07 \x01(\x0cH\x00\x42\x0f\n\rconstant_kindb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,29 +44,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REFERENCE']._serialized_start=380
   _globals['_REFERENCE']._serialized_end=426
   _globals['_TYPE']._serialized_start=429
-  _globals['_TYPE']._serialized_end=919
-  _globals['_TYPE_LISTTYPE']._serialized_start=685
-  _globals['_TYPE_LISTTYPE']._serialized_end=736
-  _globals['_TYPE_MAPTYPE']._serialized_start=738
-  _globals['_TYPE_MAPTYPE']._serialized_end=829
-  _globals['_TYPE_ABSTRACTTYPE']._serialized_start=831
-  _globals['_TYPE_ABSTRACTTYPE']._serialized_end=906
-  _globals['_EXPR']._serialized_start=922
-  _globals['_EXPR']._serialized_end=2150
-  _globals['_EXPR_IDENT']._serialized_start=1318
-  _globals['_EXPR_IDENT']._serialized_end=1339
-  _globals['_EXPR_SELECT']._serialized_start=1341
-  _globals['_EXPR_SELECT']._serialized_end=1422
-  _globals['_EXPR_CALL']._serialized_start=1424
-  _globals['_EXPR_CALL']._serialized_end=1522
-  _globals['_EXPR_CREATELIST']._serialized_start=1524
-  _globals['_EXPR_CREATELIST']._serialized_end=1602
-  _globals['_EXPR_CREATESTRUCT']._serialized_start=1605
-  _globals['_EXPR_CREATESTRUCT']._serialized_end=1856
-  _globals['_EXPR_CREATESTRUCT_ENTRY']._serialized_start=1702
-  _globals['_EXPR_CREATESTRUCT_ENTRY']._serialized_end=1856
-  _globals['_EXPR_COMPREHENSION']._serialized_start=1859
-  _globals['_EXPR_COMPREHENSION']._serialized_end=2137
-  _globals['_CONSTANT']._serialized_start=2152
-  _globals['_CONSTANT']._serialized_end=2271
+  _globals['_TYPE']._serialized_end=975
+  _globals['_TYPE_LISTTYPE']._serialized_start=730
+  _globals['_TYPE_LISTTYPE']._serialized_end=781
+  _globals['_TYPE_MAPTYPE']._serialized_start=783
+  _globals['_TYPE_MAPTYPE']._serialized_end=874
+  _globals['_TYPE_ABSTRACTTYPE']._serialized_start=876
+  _globals['_TYPE_ABSTRACTTYPE']._serialized_end=951
+  _globals['_TYPE_UNKNOWN']._serialized_start=953
+  _globals['_TYPE_UNKNOWN']._serialized_end=962
+  _globals['_EXPR']._serialized_start=978
+  _globals['_EXPR']._serialized_end=2206
+  _globals['_EXPR_IDENT']._serialized_start=1374
+  _globals['_EXPR_IDENT']._serialized_end=1395
+  _globals['_EXPR_SELECT']._serialized_start=1397
+  _globals['_EXPR_SELECT']._serialized_end=1478
+  _globals['_EXPR_CALL']._serialized_start=1480
+  _globals['_EXPR_CALL']._serialized_end=1578
+  _globals['_EXPR_CREATELIST']._serialized_start=1580
+  _globals['_EXPR_CREATELIST']._serialized_end=1658
+  _globals['_EXPR_CREATESTRUCT']._serialized_start=1661
+  _globals['_EXPR_CREATESTRUCT']._serialized_end=1912
+  _globals['_EXPR_CREATESTRUCT_ENTRY']._serialized_start=1758
+  _globals['_EXPR_CREATESTRUCT_ENTRY']._serialized_end=1912
+  _globals['_EXPR_COMPREHENSION']._serialized_start=1915
+  _globals['_EXPR_COMPREHENSION']._serialized_end=2193
+  _globals['_CONSTANT']._serialized_start=2208
+  _globals['_CONSTANT']._serialized_end=2327
 # @@protoc_insertion_point(module_scope)

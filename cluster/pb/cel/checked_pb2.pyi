@@ -39,7 +39,7 @@ class Reference(_message.Message):
     def __init__(self, name: _Optional[str] = ..., overload_id: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Type(_message.Message):
-    __slots__ = ("primitive", "wrapper", "well_known", "list_type", "map_type", "message_type", "abstract_type")
+    __slots__ = ("dyn", "primitive", "wrapper", "well_known", "list_type", "map_type", "message_type", "abstract_type")
     class ListType(_message.Message):
         __slots__ = ("elem_type",)
         ELEM_TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -59,6 +59,10 @@ class Type(_message.Message):
         name: str
         parameter_types: _containers.RepeatedCompositeFieldContainer[Type]
         def __init__(self, name: _Optional[str] = ..., parameter_types: _Optional[_Iterable[_Union[Type, _Mapping]]] = ...) -> None: ...
+    class Unknown(_message.Message):
+        __slots__ = ()
+        def __init__(self) -> None: ...
+    DYN_FIELD_NUMBER: _ClassVar[int]
     PRIMITIVE_FIELD_NUMBER: _ClassVar[int]
     WRAPPER_FIELD_NUMBER: _ClassVar[int]
     WELL_KNOWN_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +70,7 @@ class Type(_message.Message):
     MAP_TYPE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_TYPE_FIELD_NUMBER: _ClassVar[int]
     ABSTRACT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    dyn: Type.Unknown
     primitive: int
     wrapper: int
     well_known: int
@@ -73,7 +78,7 @@ class Type(_message.Message):
     map_type: Type.MapType
     message_type: str
     abstract_type: Type.AbstractType
-    def __init__(self, primitive: _Optional[int] = ..., wrapper: _Optional[int] = ..., well_known: _Optional[int] = ..., list_type: _Optional[_Union[Type.ListType, _Mapping]] = ..., map_type: _Optional[_Union[Type.MapType, _Mapping]] = ..., message_type: _Optional[str] = ..., abstract_type: _Optional[_Union[Type.AbstractType, _Mapping]] = ...) -> None: ...
+    def __init__(self, dyn: _Optional[_Union[Type.Unknown, _Mapping]] = ..., primitive: _Optional[int] = ..., wrapper: _Optional[int] = ..., well_known: _Optional[int] = ..., list_type: _Optional[_Union[Type.ListType, _Mapping]] = ..., map_type: _Optional[_Union[Type.MapType, _Mapping]] = ..., message_type: _Optional[str] = ..., abstract_type: _Optional[_Union[Type.AbstractType, _Mapping]] = ...) -> None: ...
 
 class Expr(_message.Message):
     __slots__ = ("id", "const_expr", "ident_expr", "select_expr", "call_expr", "list_expr", "struct_expr", "comprehension_expr")

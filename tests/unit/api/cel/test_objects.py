@@ -238,6 +238,8 @@ def test_what_is_told(words: dict[str, Any], expected: str) -> None:
         ("1 / self.zero == 1", "division by zero evaluating rule: 1 / self.zero == 1"),
         ("self.e < 5", f"'no such overload': {SIGNATURE} for rule: self.e < 5"),
         ("quantity('x' + self.e).sign() == 1", None),
+        ("self.e", "it is no bool evaluating rule: self.e"),
+        ("self.e == 'x' ? dyn(optional.none()) : dyn(true)", None),
         ("'a'.matches('(' + self.e)", None),
     ],
 )
