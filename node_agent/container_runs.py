@@ -17,19 +17,10 @@ from node_agent import listeners, status
 from node_agent.adoption import container_id
 from node_agent.cgroup_files import pids_in
 from node_agent.environment import UnknownField
+from node_agent.host import cpu_request_of, group_name, limits_of, owner_of, termination_log
 from node_agent.ownership import take_text
 from node_agent.pod_state import Exited, StandInEnded, Started, StartFailed, Unprepared
-from node_agent.preparation import (
-    NotPrepared,
-    Prepared,
-    contained,
-    cpu_request_of,
-    group_name,
-    limits_of,
-    owner_of,
-    prepare,
-    termination_log,
-)
+from node_agent.preparation import NotPrepared, Prepared, contained, prepare
 from node_agent.process_tree import proportional_bytes, resident_bytes
 from node_agent.run_ids import CommandId
 from node_agent.runtime.interface import Adopted, Ended, StartFailure

@@ -18,9 +18,9 @@ from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.log import get_logger
 from node_agent import node_object
 from node_agent.confine import NOBODY, can_become
+from node_agent.host import Host, ReadConfiguration
 from node_agent.memory_dir import LINK, memory_dir, remove_memory_dir
 from node_agent.node_object import Machine
-from node_agent.preparation import Host, ReadConfiguration
 from node_agent.resolver import Names
 from node_agent.resolver_file import LOOK_S, ResolverFile
 from node_agent.runtime.cgroups import Cgroups

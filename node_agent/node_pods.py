@@ -29,10 +29,10 @@ from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.log import get_logger
 from node_agent.address_book import AddressBook
 from node_agent.checkpoint import Checkpoint, Checkpoints
+from node_agent.container_lifecycle import MIN_GRACE_S
 from node_agent.cut_off import is_cut_off
 from node_agent.eviction import refuses
 from node_agent.facilities import Facilities
-from node_agent.pod_lifecycle import MIN_GRACE_S
 from node_agent.pod_state import StopAsked
 from node_agent.pod_worker import PodWorker
 from node_agent.run_ids import RunId, pod_of

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from node_agent.container_runs import ContainerRuns
-from node_agent.environment import UnknownField
-from node_agent.pod_lifecycle import is_closed
+from node_agent.environment import UnknownField, at_terminal
+from node_agent.host import group_name, limits_of
+from node_agent.pod_order import is_closed
 from node_agent.pod_state import ALIVE, StandInStarted
-from node_agent.preparation import NotPrepared, Prepared, contained, group_name, limits_of, prepare_command, within
+from node_agent.preparation import NotPrepared, Prepared, contained, prepare_command, within
 from node_agent.run_ids import CommandId
 from node_agent.runtime.interface import ExecProcess, Program, StartFailure
 from node_agent.surroundings import PodHands
@@ -85,7 +86,9 @@ class PodCommands:
         self, container: str, prepared: Prepared, command_id: CommandId, command: Sequence[str], tty: bool
     ) -> Program:
         """The container's program, but for what it runs."""
-        program = replace(prepared.program, run_id=str(command_id), argv=tuple(command), log_path="", tty=tty)
+        env = at_terminal(prepared.program.env) if tty else prepared.program.env
+        beside = replace(prepared.program, run_id=str(command_id), argv=tuple(command), env=env)
+        program = replace(beside, log_path="", tty=tty)
         its = replace(prepared, program=program)
         return contained(self._around.host, self._home, self._hands.specs[container], its)
 

@@ -25,6 +25,7 @@ from node_agent.adoption import adopt, those_of
 from node_agent.checkpoint import Checkpoint
 from node_agent.container_probes import ContainerProbes
 from node_agent.container_runs import ContainerRuns
+from node_agent.host import Home, group_name
 from node_agent.pod_commands import PodCommands
 from node_agent.pod_lifecycle import next_deadline, step
 from node_agent.pod_state import (
@@ -50,10 +51,6 @@ from node_agent.pod_state import (
     StartProbes,
     StopProbes,
     Ticked,
-)
-from node_agent.preparation import (
-    Home,
-    group_name,
 )
 from node_agent.run_ids import CommandId, RunId
 from node_agent.runtime.interface import Adopted, ExecProcess

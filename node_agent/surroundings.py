@@ -16,8 +16,8 @@ from cluster.actor.clock import Clock
 from cluster.api.kinds import AnyObject
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.checkpoint import Checkpoint
+from node_agent.host import Home, Host
 from node_agent.pod_state import PodEvent, PodState
-from node_agent.preparation import Home, Host
 from node_agent.restart_policy import CrashBackoff
 from node_agent.runtime.interface import Runtime
 

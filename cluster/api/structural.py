@@ -80,28 +80,47 @@ def _prune(value: Json, schema: Schema, is_object: bool, path: str, pruned: list
             _prune(item, inner, bool(inner.get(EMBEDDED)), f"{path}.{key}" if path else key, pruned)
 
 
-def default(value: Json, schema: Schema, *, is_object: bool = True) -> None:
-    """Puts defaults where nothing is, or null where the schema does not allow it; in place. Twice is as once."""
+def default(value: Json, schema: Schema, *, is_object: bool = True) -> bool:
+    """Puts defaults where nothing is, or null where the schema does not allow it; in place. Returns whether it did:
+    twice is as once."""
+    changed = False
     if isinstance(value, list):
         items = schema.get("items")
         if isinstance(items, dict):
             for item in value:
                 if item.__class__ is dict or item.__class__ is list:
-                    default(item, items, is_object=bool(items.get(EMBEDDED)))
-        return
+                    changed |= default(item, items, is_object=bool(items.get(EMBEDDED)))
+        return changed
     if not isinstance(value, dict):
-        return
+        return False
     properties, others = schema.get("properties") or {}, schema.get("additionalProperties")
     for key, inner in properties.items():
         if is_object and key in OF_EVERY_OBJECT:
             continue
         if "default" in inner and value.get(key) is None and (key not in value or not inner.get("nullable")):
             value[key] = deepcopy(inner["default"])
+            changed = True
     for key, item in value.items():
         if item.__class__ is dict or item.__class__ is list:
             inner = properties.get(key, others)
             if isinstance(inner, dict) and not (is_object and key in OF_EVERY_OBJECT):
-                default(item, inner, is_object=bool(inner.get(EMBEDDED)))
+                changed |= default(item, inner, is_object=bool(inner.get(EMBEDDED)))
+    return changed
+
+
+def only_defaults(schema: Schema) -> Schema | None:
+    """The part of a schema that `default` goes by; None: it has no defaults."""
+    found = {key: schema[key] for key in ("default", "nullable", EMBEDDED) if key in schema}
+    properties, others, items = (schema.get(name) for name in ("properties", "additionalProperties", "items"))
+    inside = {key: part for key, inner in (properties or {}).items() if (part := only_defaults(inner)) is not None}
+    if isinstance(others, dict) and (part := only_defaults(others)) is not None:
+        inside = {**{key: {} for key in properties or {}}, **inside}  # the others are still the others
+        found["additionalProperties"] = part
+    if isinstance(items, dict) and (part := only_defaults(items)) is not None:
+        found["items"] = part
+    if inside:
+        found["properties"] = inside
+    return found if "default" in found or inside or "additionalProperties" in found or "items" in found else None
 
 
 def has_rules(schema: Any) -> bool:

@@ -149,7 +149,7 @@ def _rules(report: Report, versions: Sequence[core.CustomResourceDefinitionVersi
         found = [rule for version in versions for rule in rules_in(schema_of(version))]
     except (ValueError, RecursionError):
         return True  # which is said of the schema
-    texts = [str(rule.get(word) or "") for rule in found if isinstance(rule, dict) for word in _EXPRESSIONS]
+    texts = [str(rule.get(word) or "") for rule in found for word in _EXPRESSIONS]
     count, size_bytes = sum(map(bool, texts)), sum(len(text.encode()) for text in texts)
     for what, there, limit in (("expressions", count, MAX_RULES), ("bytes", size_bytes, MAX_RULES_BYTES)):
         if there > limit:

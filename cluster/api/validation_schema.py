@@ -31,7 +31,6 @@ from cluster.api.structural import (
     RULES,
     Schema,
     asked_of,
-    has_rules,
     prune,
 )
 
@@ -133,7 +132,7 @@ def validate_schema(report: Report, path: str, schema: Any) -> None:
             Rules(schema, patterns)
         except ValueError as error:
             report.invalid(path, "schema", f"it cannot be compiled: {error}")
-    if len(report.errors) == before and has_rules(schema):
+    if len(report.errors) == before:
         validate_rules(report, path, schema)
 
 
@@ -184,7 +183,7 @@ def _shape(report: Report, path: str, schema: Any) -> None:
             report.add(f"{path}.{key}", "unknown field")
         elif value is not None and not known[0](value):
             report.invalid(f"{path}.{key}", describe(value), f"must be {known[1]}")
-    for index, rule in enumerate(schema.get(RULES) or ()):
+    for index, rule in enumerate(schema[RULES] if isinstance(schema.get(RULES), list) else ()):
         for key, problem in misshapen(rule):
             report.add(f"{path}.{RULES}[{index}]{key}", problem)
     for where, inner in _inside(schema, path):

@@ -71,10 +71,8 @@ def apply(
         raise _conflict(conflicts, live.get("apiVersion", "v1"))
     managers = {other: owned - changed for other, owned in managers.items()}
     others = frozenset[Path]().union(*managers.values())
-    for path in sorted(had - paths, key=len, reverse=True):
-        is_key = len(path) > 1 and path[-2].startswith("k:") and path[-1][2:] in json.loads(path[-2][2:])
-        if path not in others and not is_key and not any(_is_below(other, path) for other in others | paths):
-            _remove(merged, path, shape)
+    for path in sorted(_gone(had - paths, others | paths, shape), key=len, reverse=True):
+        _remove(merged, path, shape)
     if manager == Manager(_KUBECTL, APPLY):
         _remember(merged, wanted)
     return _tracked(merged, {**managers, manager: paths}, live, now)
@@ -147,8 +145,30 @@ def _named(manager: Manager, api_version: str) -> str:
     return f"{json.dumps(manager.name)}{through}{how}"
 
 
-def _is_below(path: Path, above: Path) -> bool:
-    return len(path) > len(above) and path[: len(above)] == above
+def _gone(dropped: frozenset[Path], kept: frozenset[Path], shape: Shape) -> set[Path]:
+    """What goes with paths that their manager no longer applies: these, and the fields around them of which nobody
+    answers for anything any more, with the defaults that are left there: a volume that is made of something else keeps
+    nothing of what it was made of."""
+    there = {path[:length] for path in kept for length in range(1, len(path) + 1)}
+    gone = set()
+    for path in dropped:
+        if path not in there and not _is_key(path):
+            gone.add(path)
+        at, around = shape, []
+        for length, step in enumerate(path[:-1], 1):
+            kind, _, name = step.partition(":")
+            if kind != "f":
+                continue
+            if length > 1 and at.has(name):
+                around.append(path[:length])
+            at = at.under(name)
+        gone.update(above for above in around if above not in there)
+    return gone
+
+
+def _is_key(path: Path) -> bool:
+    """Whether it is a field by which an item of a list is known."""
+    return len(path) > 1 and path[-2].startswith("k:") and path[-1][2:] in json.loads(path[-2][2:])
 
 
 # --- values

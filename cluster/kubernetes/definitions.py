@@ -22,11 +22,13 @@ from cluster.api.definitions import (
     is_namespaced,
     schema_of,
     selectable_paths,
+    storage_version,
     version_order,
 )
 from cluster.api.jsonpath import parse
 from cluster.api.kinds import Kind
 from cluster.api.meta import is_terminating
+from cluster.api.structural import default, only_defaults
 from cluster.kubernetes.resources import CHANGED, Resource, Subresource
 from cluster.pb.v1 import core_pb2 as core
 
@@ -61,6 +63,34 @@ class SchemaText:
         return schema_of(self._version)
 
 
+class Defaults:
+    """What is added to objects when they are read: what was stored before a default was there has it, too. It is that
+    of the version that is stored, as in Kubernetes."""
+
+    def __init__(self, version: core.CustomResourceDefinitionVersion) -> None:
+        self._text: SchemaText | None = None
+        self._schema: dict[str, Any] | None = None
+        if b'"default":' in version.schema.openAPIV3Schema.Raw:
+            self._text = SchemaText(version)
+
+    @property
+    def any(self) -> bool:
+        """There are some."""
+        self._read()
+        return self._schema is not None
+
+    def add(self, data: dict[str, Any]) -> bool:
+        """Adds them to an object as JSON's values, in place; returns whether any was missing."""
+        self._read()
+        return self._schema is not None and default(data, self._schema)
+
+    def _read(self) -> None:
+        """Of the schema, only what leads to defaults is kept."""
+        if self._text is not None:
+            text, self._text = self._text, None
+            self._schema = only_defaults(text.copy())
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Defined:
     """What a version of a definition says, besides the names."""
@@ -70,6 +100,7 @@ class Defined:
     tag: str
     """Names this very version of this very definition: what was made by another one is not to be used."""
     schema: SchemaText
+    defaults: Defaults
     columns: tuple[Column, ...]
     """Of tables."""
     selectable: tuple[str, ...]
@@ -93,7 +124,9 @@ def rows_of(crd: core.CustomResourceDefinition) -> list[Resource]:
     versions = sorted((each for each in crd.spec.versions if each.served), key=lambda each: version_order(each.name))
     content = b"%s %s" % (_bytes(crd.spec), _bytes(names))
     tag = f"{crd.metadata.uid} {hashlib.sha256(content).hexdigest()[:16]}"
-    return [_row(crd, names, version, tag) for version in versions]
+    stored = storage_version(crd)
+    defaults = Defaults(stored or core.CustomResourceDefinitionVersion())
+    return [_row(crd, names, version, defaults, tag) for version in versions]
 
 
 def _bytes(message: Message) -> bytes:
@@ -104,6 +137,7 @@ def _row(
     crd: core.CustomResourceDefinition,
     names: core.CustomResourceDefinitionNames,
     version: core.CustomResourceDefinitionVersion,
+    defaults: Defaults,
     tag: str,
 ) -> Resource:
     group, kind_name = crd.spec.group, names.kind
@@ -129,6 +163,7 @@ def _row(
         crd.metadata.name,
         f"{tag} {version.name}",
         SchemaText(version),
+        defaults,
         custom_columns(version.additionalPrinterColumns),
         tuple(path for each in version.selectableFields if (path := each.jsonPath.removeprefix(".")) in stored),
         scale,

@@ -73,7 +73,8 @@ class Encoder:
     def json(self, obj: AnyObject, row: Resource) -> bytes:
         """The object, of the kind and in the version of that row."""
         if isinstance(obj, core.CustomObject):
-            return self._encode(self._kept, obj, row.api_version, lambda: _custom(obj, row))
+            form = row.custom.tag if row.custom is not None and row.custom.defaults.any else row.api_version
+            return self._encode(self._kept, obj, form, lambda: _custom(obj, row))
         form = row.api_version if row.view is not None else ""
         return self._encode(self._kept, obj, form, lambda: orjson.dumps(self._plain(obj, row)))
 
@@ -150,19 +151,14 @@ def _partial(metadata: dict[str, Any]) -> dict[str, Any]:
     return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
 
 
-def custom_values(obj: core.CustomObject) -> dict[str, Any]:
-    """An object of a kind that users define, as JSON's values. What it holds was JSON when it was stored."""
-    data = {"apiVersion": obj.apiVersion, "kind": obj.kind, "metadata": metadata_of(obj)}
-    if obj.content:
-        data |= orjson.loads(obj.content)
-    if obj.status:
-        data["status"] = orjson.loads(obj.status)
-    return data
-
-
 def _custom(obj: core.CustomObject, row: Resource) -> bytes:
-    """What it holds is kept as JSON, so it only has to be put between the rest."""
-    head = {"apiVersion": row.api_version, "kind": row.kind.name, "metadata": to_json(obj.metadata)}
+    """What it holds is kept as JSON, so it only has to be put between the rest, unless a default is missing there."""
+    metadata = to_json(obj.metadata)
+    if row.custom is not None and row.custom.defaults.any:
+        data, is_as_stored = views.custom(obj, row, metadata)
+        if not is_as_stored:
+            return orjson.dumps(data)
+    head = {"apiVersion": row.api_version, "kind": row.kind.name, "metadata": metadata}
     parts = [orjson.dumps(head)[:-1]]
     if len(obj.content) > len(b"{}"):
         parts.append(obj.content[1:-1])

@@ -388,7 +388,6 @@ class KubernetesServer:
             await anext(lines)
             media = f"{PROTOBUF};stream=watch" if call.accepted.is_protobuf else JSON
             response = web.StreamResponse(headers=headers_of(media, [], call.target.resource))
-            response.enable_chunked_encoding()
             await response.prepare(request)
             async for text in lines:
                 await patience.write(response, text)

@@ -17,7 +17,8 @@ from cluster.api.columns import COLUMNS, NONE, WIDE, Cell, Column, age, age_of, 
 from cluster.api.events import first_seen, times
 from cluster.api.json import to_json
 from cluster.api.kinds import AnyObject, Kind
-from cluster.kubernetes.encoding import TAIL, Encoder, custom_values
+from cluster.kubernetes import views
+from cluster.kubernetes.encoding import TAIL, Encoder, metadata_of
 from cluster.kubernetes.resources import Resource
 from cluster.pb.v1 import core_pb2 as core
 
@@ -169,7 +170,7 @@ class Tables:
         layout = self._layout(row)
         rows = []
         for obj in objects:
-            (_, texts, moments), metadata = self._cells(layout, obj)
+            (_, texts, moments), metadata = self._cells(layout, row, obj)
             cells = texts[0]
             for column, text, moment in zip(layout.ages, texts[1:], moments, strict=True):
                 cells += orjson.dumps(column.cell(obj if column.moment is None else moment, now_s)) + text
@@ -195,7 +196,7 @@ class Tables:
             found = self._layouts[name] = _layout_of(custom.columns, custom.tag)
         return found
 
-    def _cells(self, layout: _Layout, obj: AnyObject) -> tuple[_Cells, dict[str, Any] | None]:
+    def _cells(self, layout: _Layout, row: Resource, obj: AnyObject) -> tuple[_Cells, dict[str, Any] | None]:
         """And the metadata as JSON's values, if they were needed for that."""
         meta = obj.metadata
         uid = meta.uid
@@ -204,10 +205,10 @@ class Tables:
         if found is not None and found.version == version:
             return found, None
         content: Any = obj
-        metadata = None
+        metadata: dict[str, Any] | None = None
         if isinstance(obj, core.CustomObject):
-            content = custom_values(obj)
-            metadata = content["metadata"]
+            metadata = metadata_of(obj)
+            content, _ = views.custom(obj, row, metadata)
         texts, last = [], len(layout.ages)
         for number, run in enumerate(layout.runs):
             text = orjson.dumps([cell(content, 0.0) for cell in run])[1:-1]

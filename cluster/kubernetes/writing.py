@@ -46,8 +46,19 @@ async def create(call: Call) -> Answer:
     data = read_sent(call)
     views.check_new(row, data)
     given = given_object(call, data)
-    obj = await write(call, operations.create(given.object))
+    query.dry_run(call.query)
+    try:
+        obj = await write(call, operations.create(given.object))
+    except Invalid as error:
+        raise _named(error, row.kind.name, given.object.metadata.name) from error
     return Answer(call.one(obj), 201, [*given.warnings, *caveats(obj)])
+
+
+def _named(error: Invalid, kind: str, name: str) -> Invalid:
+    """The same, saying of which new object, if it does not: the path does not name it."""
+    if not name or error.message.startswith(f'{kind} "'):
+        return error
+    return Invalid(f'{kind} "{name}" is invalid: {error.message}', causes=error.causes)
 
 
 async def _apply(call: Call) -> Answer:
@@ -68,7 +79,7 @@ async def _apply(call: Call) -> Answer:
         live = views.plain(current, row, exact=True) if current is not None else None
         merged = applying.apply(
             live,
-            views.plain(asked.object, row, exact=True),
+            views.plain(asked.object, row, exact=True, with_defaults=False),
             row.shape,
             call.manager,
             force=query.flag(call.query, "force"),

@@ -35,7 +35,7 @@ from cluster.client.interface import ClusterClient
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Credentials
 from cluster.testing.connection import Connection
-from cluster.testing.processes import Processes, environment_of
+from cluster.testing.processes import NotRunning, Processes, environment_of
 
 R = TypeVar("R")
 _START_TIMEOUT_S = 60.0
@@ -348,15 +348,16 @@ class Cluster(Processes):
     def wait_until(
         self, check: Callable[[], object], what: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, every_s: float = 0.03
     ) -> None:
-        """Waits until `check()` is true. Errors of the API count as "not yet". Raises WaitTimeout with the story."""
+        """Waits until `check()` is true. Errors of the API count as "not yet", and so does a process that is down
+        (NotRunning). Raises WaitTimeout with the story."""
         deadline = _clock.monotonic() + timeout_s
-        last_error: ApiError | None = None
+        last_error: ApiError | NotRunning | None = None
         while True:
             try:
                 if check():
                     return
                 last_error = None
-            except ApiError as error:
+            except (ApiError, NotRunning) as error:
                 last_error = error
             if _clock.monotonic() > deadline:
                 trouble = f"\nlast error: {last_error!r}" if last_error else ""

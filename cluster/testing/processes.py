@@ -13,6 +13,10 @@ from typing import Any
 from cluster.testing.signals import send
 
 
+class NotRunning(LookupError):
+    """A process that was asked for is down; it may be about to be started again."""
+
+
 class Processes:
     """Those of one cluster."""
 
@@ -44,11 +48,12 @@ class Processes:
 
     def pid(self, process: str) -> int:
         """The pid of "master", "manager" (of several: "master-1" ...), "proxy", "dns", "supervisor", a node's agent
-        ("node-1") or the process that owns its pods ("node-1-spawner"). Raises LookupError if it is down."""
+        ("node-1") or the process that owns its pods ("node-1-spawner"). Raises NotRunning, a LookupError, if it is
+        down, also for the moment before it is started again."""
         for entry in self.info()["processes"]:
             if entry["name"] == process and entry["state"] != "stopped":
                 return int(entry["pid"])
-        raise LookupError(f"{process} is not running")
+        raise NotRunning(f"{process} is not running")
 
     def kill_process(self, process: str, number: int = signal.SIGKILL) -> int:
         """Sends a signal to a daemon (see `pid`); returns the pid it had. After SIGSTOP it does nothing any more."""

@@ -57,16 +57,13 @@ class Account:
 
     def overdue(self, now: float) -> str:
         """Asked now and then, if its service has time-outs: why it is to be cut; empty if it is not."""
-        timeouts = self.frontend.route.timeouts
         moved = self.bytes_up + self.bytes_down
         if moved != self._seen_bytes:
             self._seen_bytes = moved
             self._idle_since = now
-        if timeouts.idle_s is not None and now - self._idle_since >= timeouts.idle_s:
-            return "idle"
-        if not moved and timeouts.first_byte_s is not None and now - self.began_at >= timeouts.first_byte_s:
-            return "first-byte"
-        return ""
+        return self.frontend.route.timeouts.overdue(
+            now, began_at=self.began_at, quiet_since=self._idle_since, has_moved=moved > 0
+        )
 
     def _enter(self) -> None:
         self._path.joined(self)

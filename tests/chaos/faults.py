@@ -46,10 +46,12 @@ class Dice:
         print(f"PODIUM_CHAOS_SEED={self.seed}")
 
     @classmethod
-    def from_environment(cls, default_s: float = DEFAULT_S) -> Dice:
-        """With the seed and the duration that were asked for."""
-        seed = int(os.environ.get("PODIUM_CHAOS_SEED") or secrets.randbelow(10**6))
-        return cls(seed, float(os.environ.get("PODIUM_CHAOS_S") or default_s))
+    def from_environment(cls, default_s: float = DEFAULT_S, seed: int | None = None) -> Dice:
+        """With the seed and the duration that were asked for; without, with this seed, or with a new one."""
+        new = secrets.randbelow(10**6) if seed is None else seed
+        return cls(
+            int(os.environ.get("PODIUM_CHAOS_SEED") or new), float(os.environ.get("PODIUM_CHAOS_S") or default_s)
+        )
 
     async def pauses(self, shortest_s: float, longest_s: float) -> AsyncIterator[None]:
         """Yields after pauses of random length, until the time is up."""

@@ -267,7 +267,7 @@ def test_a_drain_keeps_to_disruption_budgets(podium_cluster: Cluster) -> None:
     _count(podium_cluster, allowed=0)
     table = podium_cluster.podium("get", "pdb").stdout.splitlines()
     assert table[1].split()[:4] == ["web", "2", "N/A", "0"]
-    held = podium_cluster.podium("drain", "node-1", "--timeout", "1", check=False)
+    held = podium_cluster.podium("drain", "node-1", "--timeout", "5", check=False)
     assert held.returncode == 4
     assert "The disruption budget web needs 2 healthy pods and has 2 currently" in held.stderr
     assert "--disable-eviction" in held.stderr

@@ -17,15 +17,7 @@ from tests.kit.transcript import Transcript, bound_once, never_too_many, removed
 
 def kill_manager(cluster: Cluster) -> None:
     """Kills the controllers and the scheduler, as soon as there is a process of them."""
-    cluster.wait_until(lambda: _killed(cluster), "there is a manager to kill")
-
-
-def _killed(cluster: Cluster) -> bool:
-    try:
-        cluster.kill_process("manager")
-    except LookupError:
-        return False
-    return True
+    cluster.wait_until(lambda: cluster.kill_process("manager"), "there is a manager to kill")
 
 
 @pytest.mark.podium(nodes=2)

@@ -8,7 +8,6 @@ against it: etcd's guarantees (tests/kit/watch_validators.py), the acknowledgeme
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
 from collections.abc import Awaitable, Callable
@@ -192,21 +191,8 @@ def test_acknowledged_writes_and_watches_survive_kills_of_the_master(podium_clus
 def kill_master(cluster: Cluster, last: int = 0) -> int:
     """Kills the master that runs now, or is just starting: any moment is a good one. Returns its pid; `last` is that of
     the one that was killed before, which is not killed again when nobody has noticed its death yet."""
-    killed = 0
-
-    def kill() -> bool:
-        nonlocal killed
-        try:
-            pid = cluster.pid("master")
-            if pid != last:
-                os.kill(pid, signal.SIGKILL)
-                killed = pid
-        except (LookupError, ProcessLookupError):
-            pass
-        return killed > 0
-
-    cluster.wait_until(kill, "there is a master to kill")
-    return killed
+    cluster.wait_until(lambda: cluster.pid("master") != last, "there is a master to kill")
+    return cluster.kill_process("master")
 
 
 @pytest.mark.podium(

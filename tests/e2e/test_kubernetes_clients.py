@@ -152,5 +152,5 @@ def test_an_operator(cluster: Cluster, config: Path, tmp_path: Path) -> None:
         assert (tmp_path / "deleted").read_text() == "greeted"
     finally:
         operator.terminate()
-        said, _ = operator.communicate(timeout=20)
+        said, _ = operator.communicate(timeout=60)
         print(said)

@@ -123,7 +123,7 @@ class Wrk:
 
     def stop(self) -> None:
         self._process.send_signal(2)  # it prints what it has seen
-        self.output = self._process.communicate(timeout=20)[0]
+        self.output = self._process.communicate(timeout=60)[0]
         found = re.search(r"(\d+) requests in", self.output)
         self.requests = int(found.group(1)) if found else 0
         self.errors = "\n".join(

@@ -19,7 +19,7 @@ from cluster.rpc.identity import Identity, issue
 from cluster.testing.signals import send
 from tests.kit.master_process import Pki
 
-START_S = 30.0
+START_S = 60.0
 _PAUSE_S = 0.02
 
 

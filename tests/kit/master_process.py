@@ -29,7 +29,7 @@ from cluster.testing.signals import send
 from tests.kit.ports import free_port
 
 HOST = "127.0.0.1"
-START_S = 30.0
+START_S = 60.0
 _PAUSE_S = 0.02
 
 

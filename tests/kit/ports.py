@@ -16,7 +16,7 @@ _OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
 def free_port(ip: str = "127.0.0.1") -> int:
     """A port at which nobody listens, and which no outgoing connection gets."""
     first, last = map(int, _OUTGOING.read_text().split())
-    ports = [port for port in range(10_000, 30_000) if not first <= port <= last]
+    ports = [port for port in range(20_000, 30_000) if not first <= port <= last]
     dice = random.SystemRandom()
     while True:
         port = dice.choice(ports)

@@ -229,5 +229,5 @@ def _told(text: str) -> str:
     """What the compiler says, without what only its authors need; of many mistakes the first few."""
     if depth := _depth.search(text):
         return f"expression recursion limit exceeded: {depth[1]}"
-    text = _noise.sub("", text).replace("\r", "")
+    text = _noise.sub("", text).replace("\r", "").replace(" (in container '')", "")
     return text if len(text) <= 1000 else f"{text[:1000]}..."

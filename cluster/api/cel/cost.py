@@ -309,7 +309,7 @@ class DeclaredCost(_Walk):
         if name in ("startsWith", "endsWith"):
             return _units(sizes[0]), answer
         if name == "@in":
-            return sizes[1], answer
+            return (1 if self._kind(args[1]) == "map_type" else sizes[1]), answer
         if name.startswith("sets."):
             return times(sizes[0], sizes[1]) + 1, answer
         if name in ("containsIP", "containsCIDR"):
@@ -384,7 +384,7 @@ class Work(_Walk):
             work += _PYTHON + 4 * sum(through) if expr.id in self._slow else min(through)
         elif name == "_+_" and not self.is_text(expr) and given[0].ident_expr.name != _ACCUMULATOR:
             work += (_PYTHON + 10 * (answer or 0)) if expr.id in self._slow else 3 * (answer or 0)
-        elif name == "@in":
+        elif name == "@in" and self._kind(given[1]) != "map_type":
             work += times(sizes[1], self._compared(given[1]))
         elif name.startswith("sets."):
             work += 2 * times(times(sizes[0], sizes[1]), self._compared(given[1]))

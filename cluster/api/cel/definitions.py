@@ -18,10 +18,10 @@ from typing import Any
 
 from cluster.api.cel.compiling import Rule
 from cluster.api.cel.cost import times
-from cluster.api.cel.objects import MAP_TYPE, Node, broken, compile_rules
+from cluster.api.cel.objects import MAP_TYPE, Node, Run, compile_rules
 from cluster.api.json_parse import describe
 from cluster.api.problems import Report
-from cluster.api.structural import LIST_TYPE, RULES, Json, Schema
+from cluster.api.structural import LIST_TYPE, RULES, Schema
 
 MAX_RULE_COST, MAX_SCHEMA_COST = 10_000_000, 100_000_000
 MAX_RULES, MAX_RULES_BYTES = 500, 64 * 1024
@@ -58,9 +58,15 @@ def drop_unknown(rule: Any) -> list[str]:
 
 
 def rules_in(schema: Any) -> Iterator[dict[str, Any]]:
-    """All rules of a schema, wherever they stand."""
-    for _, given in _given(schema, ""):
-        yield from given.get(RULES) or ()
+    """All rules of a schema, wherever they stand in it and whatever else it is."""
+    if isinstance(schema, list):
+        for inner in schema:
+            yield from rules_in(inner)
+    elif isinstance(schema, dict):
+        found = schema.get(RULES)
+        yield from (rule for rule in (found if isinstance(found, list) else ()) if isinstance(rule, dict))
+        for inner in schema.values():
+            yield from rules_in(inner)
 
 
 def _given(schema: Any, path: str) -> Iterator[tuple[str, Schema]]:
@@ -96,7 +102,10 @@ def validate_rules(report: Report, path: str, schema: Schema) -> None:
     check.look(node, path, path, 1, "")
     check.total(path)
     if len(report.errors) == before:
-        _defaults(report, node, path)
+        run = Run()
+        _defaults(run, node, path)
+        for problem in run.errors:
+            report.add(problem.path, problem.message, problem.reason)
 
 
 def _form(report: Report, path: str, rule: dict[str, Any], schema: Schema, where: str) -> None:
@@ -238,16 +247,11 @@ class _Check:
 _TOTAL = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema"
 
 
-def _defaults(report: Report, node: Node, path: str) -> None:
+def _defaults(run: Run, node: Node, path: str) -> None:
     """Each default keeps the rules."""
-    default: Json = node.schema.get("default")
-    if default is not None:
-        for problem in broken(node, default):
-            where = problem.path.removeprefix("<nil>")
-            dot = "." if where and not where.startswith("[") else ""
-            report.add(f"{path}.default{dot}{where}", problem.message, problem.reason)
+    run.look(node, node.schema.get("default"), None, f"{path}.default")
     for name, inner in node.properties.items():
-        _defaults(report, inner, f"{path}.properties[{name}]")
+        _defaults(run, inner, f"{path}.properties[{name}]")
     for word, found in (("items", node.items), ("additionalProperties", node.others)):
         if found is not None:
-            _defaults(report, found, f"{path}.{word}")
+            _defaults(run, found, f"{path}.{word}")

@@ -86,12 +86,14 @@ def _inner(schema: Schema, rules_of: Schema) -> Node | None:
 
 def broken(node: Node, value: Json, old: Json = None, path: str = "") -> list[FieldError]:
     """What a valid value breaks; `old`: what it replaces, None: nothing."""
-    run = _Run()
+    run = Run()
     run.look(node, value, old, path)
     return run.errors
 
 
-class _Run:
+class Run:
+    """Goes through values; all of them share one budget."""
+
     def __init__(self) -> None:
         self.errors: list[FieldError] = []
         self._left: float = BUDGET
@@ -99,6 +101,7 @@ class _Run:
         """No rule runs any more."""
 
     def look(self, node: Node, value: Json, old: Json, path: str) -> None:
+        """Adds what a value breaks to the errors. As `broken`."""
         if value is None or self._over:
             return
         if node.place is not None:

@@ -135,7 +135,22 @@ def test_what_is_no_longer_applied_goes_away() -> None:
     assert second["metadata"]["labels"] == {"a": "b"}
     assert second["spec"]["containers"] == [container("main", env=[{"name": "B"}])]
     third = apply(second, pod({"a": "b"}), "one")
-    assert third["spec"]["containers"] == []
+    assert third["spec"] == {}
+
+
+def test_nothing_is_left_of_what_a_volume_was_made_of() -> None:
+    """Not even what came by itself."""
+
+    def wanted(**source: Any) -> dict[str, Any]:
+        return pod(volumes=[{"name": "v", **source}], containers=[container("main")])
+
+    first = apply(None, wanted(secret={"secretName": "s"}), "one")
+    first["spec"]["volumes"][0]["secret"]["defaultMode"] = 420
+    second = apply(first, wanted(configMap={"name": "c"}), "one")
+    assert second["spec"]["volumes"] == [{"name": "v", "configMap": {"name": "c"}}]
+    shared = apply(first, wanted(secret={"optional": True}), "two")
+    third = apply(shared, wanted(), "one")
+    assert third["spec"]["volumes"] == [{"name": "v", "secret": {"optional": True, "defaultMode": 420}}]
 
 
 def test_unless_somebody_else_answers_for_it_too() -> None:
@@ -147,7 +162,7 @@ def test_unless_somebody_else_answers_for_it_too() -> None:
     assert left["spec"]["containers"] == [container("main", image="1"), container("side")]
     assert list(owned(left)) == ["two Apply"]
     gone = apply(left, pod(), "two")
-    assert gone["spec"]["containers"] == []
+    assert gone["spec"] == {}
 
 
 def test_an_item_stays_as_long_as_somebody_has_a_part_of_it() -> None:

@@ -36,7 +36,7 @@ def test_a_table() -> None:
         ("Ports", "string", 1),
         ("Age", "date", 0),
     ]
-    assert found["rows"][0]["cells"] == ["one", 3, None, None, '[{"port":1}]', "5s"]
+    assert found["rows"][0]["cells"] == ["one", 3, None, None, '[{"port":1,"protocol":"TCP"}]', "5s"]
     assert found["rows"][0]["object"]["kind"] == "PartialObjectMetadata"
     assert table(1060.0)["rows"][0]["cells"][-1] == "60s", "what ages is of now, though cells are kept"
 
@@ -57,7 +57,11 @@ def test_objects_are_encoded_in_the_version_that_is_asked_for() -> None:
     for row in (older, newer, older):
         data = json.loads(encoder.json(obj, row))
         assert data["apiVersion"] == row.kind.api_version
-        assert (data["kind"], data["spec"], data["status"]) == ("Widget", {"size": 3}, {"phase": "Done"})
+        assert (data["kind"], data["spec"], data["status"]) == (
+            "Widget",
+            {"size": 3, "color": "blue"},
+            {"phase": "Done"},
+        )
         assert encoder.json(obj, row) is encoder.json(obj, row)
     assert json.loads(encoder.metadata(obj))["apiVersion"] == "meta.k8s.io/v1"
     bare = custom_from_json({"metadata": {"name": "bare"}}, "widgets.example.com")

@@ -384,3 +384,17 @@ async def test_stopping_ends_watches_and_calls(api: Api, cluster: MemoryCluster)
             await api.server.stop()
             assert await response.content.readline() == b""
     await api.server.stop()
+
+
+async def test_a_watch_of_http_1_0_ends_with_its_connection(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("a"))
+    reader, writer = await _connected(api)
+    try:
+        writer.write(f"GET {PODS}?watch=1&timeoutSeconds=1 HTTP/1.0\r\nHost: a\r\n\r\n".encode())
+        async with asyncio.timeout(20):
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    finally:
+        writer.close()
+    assert head.startswith(b"HTTP/1.0 200 OK")
+    assert b"chunked" not in head.lower()
+    assert body.startswith(b'{"type":"ADDED"')

@@ -103,6 +103,8 @@ async def test_kubectl_is_told_what_is_invalid_where_no_field_is(api: Api, clust
     assert (reply.code, reply.reason) == (422, "Invalid")
     assert "details" not in reply.body, "then it shows the message"
     assert reply.body["message"].endswith("a test failed: Always is not equal to tested value Never")
+    named = {"metadata": {"name": "new", "resourceVersion": "7"}}
+    assert (await api.ask("POST", PODS, manifest() | named)).body["details"]["name"] == "new"
     blind = await api.ask("POST", f"{PODS}?dryRun=Some", manifest("other"))
     (cause,) = blind.body["details"]["causes"]
     assert (cause["field"], cause["message"]) == ("dryRun", 'Unsupported value: "Some": supported values: "All"')

@@ -112,13 +112,6 @@ def test_what_a_sidecar_has_been(state: PodState, runs: dict[RunId, Adopted], wa
     assert after["side"].was_started is was_started
 
 
-def test_ids_of_runs() -> None:
-    for run_id in (RunId("a-b", "web", 3), RunId("a-b", "web", 3, 2)):
-        assert RunId.parse(str(run_id)) == run_id
-    assert RunId.parse("a-b.web.3.exec1") is None
-    assert RunId.parse("nonsense") is None
-
-
 _text = st.text(max_size=20)
 _time = st.floats(0, 1e12) | st.just(math.inf)
 _ends = st.none() | st.builds(Termination, st.integers(0, 255), st.integers(0, 64), _text, _text, _time, _time, _text)

@@ -88,9 +88,12 @@ class World:
                 data += chunk.data
         return data.decode()
 
-    async def exec(self, *command: str, stdin: bytes | None = None, detached: bool = False) -> tuple[str, str, int]:
+    async def exec(
+        self, *command: str, stdin: bytes | None = None, detached: bool = False, tty: bool = False
+    ) -> tuple[str, str, int]:
         async def inputs() -> AsyncIterator[agent_pb2.ExecInput]:
-            yield agent_pb2.ExecInput(start=agent_pb2.ExecStart(pod="web", command=command, detached=detached))
+            start = agent_pb2.ExecStart(pod="web", command=command, detached=detached, tty=tty)
+            yield agent_pb2.ExecInput(start=start)
             if stdin is not None:
                 yield agent_pb2.ExecInput(stdin=stdin)
                 yield agent_pb2.ExecInput(stdin_closed=True)
@@ -158,6 +161,8 @@ async def test_exec(world: World) -> None:
     assert await world.exec("cat", stdin=b"hello") == ("hello", "", 0)
     assert await world.exec("ls") == ("here\nlogs\n", "", 0)
     assert (await world.exec("sh", "-c", "kill -9 $$"))[2] == 137
+    assert await world.exec("sh", "-c", "echo $TERM") == ("\n", "", 0)
+    assert (await world.exec("sh", "-c", "echo $TERM", tty=True))[0] == "xterm\r\n"
     out, err, code = await world.exec("no-such-program")
     assert (out, code) == ("", 127)
     assert "executable file not found" in err

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cluster.actor.clock import SystemClock
-from cluster.api.meta import key_of
-from cluster.client import operations
 from cluster.config.profiles import PROFILES
-from cluster.pb.v1 import core_pb2 as core
 from node_agent.adoption import adopt, those_of
-from node_agent.agent import NodeAgent
-from node_agent.pod_lifecycle import is_closed
+from node_agent.pod_order import is_closed
 from node_agent.pod_state import (
     Admitted,
     Exited,
@@ -33,14 +26,11 @@ from node_agent.pod_state import (
     Ticked,
 )
 from node_agent.pod_worker import PodWorker
-from node_agent.run_ids import CommandId, RunId, pod_of
 from node_agent.runtime.interface import Adopted, Ended, StartFailure
 from node_agent.runtime.interface import Started as RunStarted
-from node_agent.settings import AgentSettings
-from tests.kit.memory_client import MemoryCluster
-from tests.unit.node_agent.kit import FakeRuntime, Life, make_pod
+from tests.unit.node_agent.agent_world import World, until
+from tests.unit.node_agent.kit import Life, make_pod
 
-LIMIT_S = 10.0
 ONE, TWO = "u.c1.exec-one", "u.c1.exec-two"
 
 
@@ -122,79 +112,38 @@ def test_of_those_of_an_earlier_life_only_what_the_runtime_knows_is_waited_for()
         assert after.stand_ins == known
 
 
-def test_ids_of_commands() -> None:
-    command_id = CommandId.new("a-b", "web", random.Random(1))
-    assert CommandId.parse(str(command_id)) == command_id
-    assert RunId.parse(str(command_id)) is None
-    assert CommandId.parse("a-b.web.3") is None
-    assert len({str(CommandId.new("a-b", "web", random.Random(seed))) for seed in range(100)}) > 90
-    assert [pod_of(text) for text in (str(command_id), "a-b.web.3.1", "trial-77", "a.b")] == ["a-b", "a-b", "", ""]
-
-
 # --- the worker, and the agent around it
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(LIMIT_S):
-        while not condition():
-            await asyncio.sleep(0.002)
-
-
-class World:
-    """A cluster, one agent, and a pod whose container crashes at once."""
+class CrashLooping(World):
+    """Its pod's container crashes at once, and waits for long then."""
 
     def __init__(self, directory: Path) -> None:
-        self.cluster, self.directory = MemoryCluster(), directory
-        self.agent, self.runtime = self.make_agent(FakeRuntime())
+        profile = replace(PROFILES["test"], crash_backoff_initial_s=1000.0, crash_backoff_max_s=1000.0)
+        super().__init__(directory, profile=profile)
 
-    def make_agent(self, runtime: FakeRuntime) -> tuple[NodeAgent, FakeRuntime]:
-        settings = AgentSettings(
-            name="node-1",
-            master="",
-            listen="127.7.0.10:10250",
-            credentials=self.directory,
-            dir=self.directory / "node-1",
-            profile=replace(PROFILES["test"], crash_backoff_initial_s=1000.0, crash_backoff_max_s=1000.0),
-            status_tick_s=0.001,
-            cgroups=False,
-        )
-        client = self.cluster.client("node:node-1")
-        rng = random.Random(len(runtime.adopted))
-        return NodeAgent(settings, client, runtime, clock=SystemClock(), rng=rng, environ={"PATH": "/bin"}), runtime
-
-    async def crash_looping(self, pod: core.Pod | None = None) -> PodWorker:
-        written = await self.cluster.client().write([operations.create(pod or make_pod())])
-        created = written.outcomes[0].unwrap()
-        assert isinstance(created, core.Pod)
-        uid = created.metadata.uid
+    async def crash_looping(self) -> PodWorker:
+        pod = await self.create(make_pod())
+        await until(lambda: pod.metadata.uid in self.agent.workers)
+        worker = self.agent.workers[pod.metadata.uid]
         for run in range(2):
-            await until(lambda run=run: f"{uid}.c1.{run}" in self.runtime.running)  # type: ignore[misc]
-            await until(lambda: self.agent.workers[uid].state["c1"].phase is Phase.RUNNING)
-            self.runtime.end(f"{uid}.c1.{run}", 1)
-            await until(lambda run=run: self.agent.workers[uid].state["c1"].run == run + 1)  # type: ignore[misc]
-            if self.agent.workers[uid].state["c1"].phase is Phase.BACKOFF:
-                break
-        worker = self.agent.workers[uid]
+            await until(lambda run=run: self.run_id(pod, run) in self.runtime.running)  # type: ignore[misc]
+            await until(lambda: worker.state["c1"].phase is Phase.RUNNING)
+            self.runtime.end(self.run_id(pod, run), 1)
+            await until(lambda run=run: worker.state["c1"].run == run + 1)  # type: ignore[misc]
         assert worker.state["c1"].phase is Phase.BACKOFF
         return worker
 
-    async def delete(self, worker: PodWorker) -> None:
-        written = await self.cluster.client().write([operations.delete(key_of(worker.pod))])
-        written.outcomes[0].unwrap()
-
-    def is_there(self) -> bool:
-        return self.cluster.find(core.Pod, "web") is not None
-
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
+async def world(tmp_path: Path) -> AsyncIterator[CrashLooping]:
+    world = CrashLooping(tmp_path)
     await world.agent.start()
     yield world
     await world.agent.stop()
 
 
-async def stood_in(world: World, worker: PodWorker, *command: str) -> str:
+async def stood_in(world: CrashLooping, worker: PodWorker, *command: str) -> str:
     """A command in the place of the container; its id."""
     before = set(world.runtime.running)
     await worker.exec("c1", command or ("look",), detached=True)
@@ -202,7 +151,7 @@ async def stood_in(world: World, worker: PodWorker, *command: str) -> str:
     return run_id
 
 
-async def test_it_gets_what_the_container_would_get_and_no_log(world: World) -> None:
+async def test_it_gets_what_the_container_would_get_and_no_log(world: CrashLooping) -> None:
     worker = await world.crash_looping()
     run_id = await stood_in(world, worker, "look", "around")
     program = world.runtime.programs[run_id]
@@ -213,25 +162,25 @@ async def test_it_gets_what_the_container_would_get_and_no_log(world: World) -> 
     assert run_id in worker.group_names
 
 
-async def test_what_is_deleted_is_there_until_it_is_gone(world: World) -> None:
+async def test_what_is_deleted_is_there_until_it_is_gone(world: CrashLooping) -> None:
     worker = await world.crash_looping()
     run_id = await stood_in(world, worker)
     world.runtime.undying = True
-    await world.delete(worker)
+    await world.delete(worker.pod)
     await until(lambda: run_id in world.runtime.killed)
-    assert world.is_there()
+    assert world.pod() is not None
     assert worker.pod_dir.exists()
     with pytest.raises(StartFailure, match="has been ended on this node"):
         await worker.exec("c1", ["look"], detached=True)
     world.runtime.undying = False
     world.runtime.end(run_id, 137, 9)
-    await until(lambda: not world.is_there())
+    await until(lambda: world.pod() is None)
     await until(lambda: not world.agent.workers)
     assert not world.runtime.running
 
 
 @pytest.mark.parametrize("who", ["the command", "its caller"])
-async def test_its_own_end_and_its_callers_leave_nothing(world: World, who: str) -> None:
+async def test_its_own_end_and_its_callers_leave_nothing(world: CrashLooping, who: str) -> None:
     worker = await world.crash_looping()
     process = await worker.exec("c1", ["look"], detached=True)
     (run_id,) = world.runtime.running
@@ -244,7 +193,7 @@ async def test_its_own_end_and_its_callers_leave_nothing(world: World, who: str)
     assert worker.state["c1"].phase is Phase.BACKOFF
 
 
-async def test_one_that_cannot_be_started_is_not_waited_for(world: World) -> None:
+async def test_one_that_cannot_be_started_is_not_waited_for(world: CrashLooping) -> None:
     worker = await world.crash_looping()
     world.runtime.refuse["nothing"] = StartFailure(127, "there is no such program")
     with pytest.raises(StartFailure, match="no such program"):
@@ -252,30 +201,23 @@ async def test_one_that_cannot_be_started_is_not_waited_for(world: World) -> Non
     await until(lambda: not worker.state.stand_ins)
 
 
-async def test_the_next_life_of_the_agent_sees_it_off(world: World) -> None:
+async def test_the_next_life_of_the_agent_sees_it_off(world: CrashLooping) -> None:
     worker = await world.crash_looping()
     run_id = await stood_in(world, worker)
-    await until(lambda: not world.agent._checkpoints._waiting)
-    earlier = world.runtime
+    await world.saved(worker.pod)
     world.agent.leave_pods()
     await world.agent.stop()
-    runtime = FakeRuntime()
-    runtime.adopt_from(earlier)
-    assert run_id in runtime.adopted
-    world.agent, world.runtime = world.make_agent(runtime)
-    await world.agent.start()
+    await world.restart(adopt=True)
     await until(lambda: worker.uid in world.agent.workers)
     await until(lambda: not world.agent.workers[worker.uid].state.stand_ins)
-    assert run_id not in runtime.adopted
-    assert run_id not in runtime._ends
+    assert run_id not in world.runtime.adopted
+    assert run_id not in world.runtime._ends
 
 
-async def test_a_rejected_pod_has_no_stand_ins(world: World) -> None:
+async def test_a_rejected_pod_has_no_stand_ins(world: CrashLooping) -> None:
     pod = make_pod()
     pod.spec.containers[0].resources.requests["cpu"].string = "1000"
-    written = await world.cluster.client().write([operations.create(pod)])
-    created = written.outcomes[0].unwrap()
-    assert isinstance(created, core.Pod)
+    created = await world.create(pod)
     await until(lambda: created.metadata.uid in world.agent.workers)
     with pytest.raises(StartFailure, match="has been ended on this node"):
         await world.agent.workers[created.metadata.uid].exec("c1", ["look"], detached=True)
