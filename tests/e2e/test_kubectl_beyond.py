@@ -144,6 +144,7 @@ def test_events_of_the_newer_group(kubectl: Kubectl) -> None:
     kubectl.expect("events --for node/node-1 --types=Normal", r"node-1")
     kubectl.expect("explain events.regarding --api-version=events.k8s.io/v1", r"FIELD: regarding <ObjectReference>")
     kubectl.expect("label events.events.k8s.io told a=b", "labeled")
+    kubectl.expect("apply --server-side -f event.yaml", "event.events.k8s.io/told serverside-applied")
     kubectl.expect("delete events.events.k8s.io told", "deleted")
     kubectl.expect("get events told", "not found", code=1)
 

@@ -75,7 +75,7 @@ STORIES: dict[str, Story] = {
             "get nodes -o wide",
             (
                 r"INTERNAL-IP +EXTERNAL-IP +OS-IMAGE +KERNEL-VERSION +CONTAINER-RUNTIME\n"
-                r"node-1 +Ready +<none> +\d+s +podium-\S+ +127\.\S+ +<none> .+ process://\S+$"
+                r"node-1 +Ready +<none> +\w+ +podium-\S+ +127\.\S+ +<none> .+ process://\S+$"
             ),
         ),
         ("get node node-1 -o jsonpath='{.status.conditions[?(@.type==\"Ready\")].status}'", r"^True$"),
