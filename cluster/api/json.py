@@ -21,7 +21,7 @@ from cluster.api.custom_json import custom_arguments, custom_to_json
 from cluster.api.errors import BadRequest, FieldError, Invalid
 from cluster.api.json_parse import MAX_PROBLEMS, Lenient, Problems, describe, parser
 from cluster.api.json_print import printer
-from cluster.api.kinds import BY_NAME, AnyObject, kind_named, kind_of, kind_of_type
+from cluster.api.kinds import BY_NAME, AnyObject, kind_hint, kind_named, kind_of, kind_of_type
 from cluster.api.raw_json import MAX_DEPTH
 from cluster.pb.v1 import core_pb2 as core
 
@@ -115,8 +115,9 @@ def _read_object(data: Any, problems: Problems) -> AnyObject:
     if not isinstance(name, str) or not name:
         raise _invalid([FieldError("kind", "is required, such as Pod", "FieldValueRequired")])
     if name not in BY_NAME or name == _CUSTOM:
-        known = ", ".join(known for known in BY_NAME if known != _CUSTOM)
-        message = f'kind "{name[:80]}" is not known; known are {known}'
+        known = [each for each in BY_NAME if each != _CUSTOM]
+        short = name[:80]
+        message = f'kind "{short}" is not known{kind_hint(short, known)}; known are {", ".join(known)}'
         raise _invalid([FieldError("kind", message, "FieldValueNotSupported")])
     kind = kind_named(name)
     if data.get("apiVersion") != kind.api_version:

@@ -7,6 +7,7 @@ to core.proto, a field to `Object` in cluster.proto, and a row here.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -122,6 +123,23 @@ def kind_named(name: str) -> Kind:
     return kind
 
 
+_INSTEAD = dict.fromkeys(
+    ("deployment", "deployments", "deploy", "replicaset", "replicasets", "rs"), "ReplicationController"
+)
+"""Kinds of Kubernetes that Podium does not have, and what does here what most people use them for."""
+
+
+def kind_hint(word: str, known: Collection[str]) -> str:
+    """What may have been meant by a word for a kind; empty: nobody knows."""
+    if word.lower() in _INSTEAD:
+        return f" (what keeps a number of pods here is a {_INSTEAD[word.lower()]})"
+    from difflib import get_close_matches  # which nobody needs who knows what there is
+
+    by_lower = {each.lower(): each for each in known}
+    close = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.7)
+    return f' (did you mean "{by_lower[close[0]]}"?)' if close else ""
+
+
 def kind_of(obj: AnyObject) -> Kind:
     """The row of an object's kind."""
     return _BY_MESSAGE[type(obj)]
@@ -139,7 +157,7 @@ def kind_from_word(word: str) -> Kind:
         known = ", ".join(
             f"{kind.plural} ({', '.join(kind.short_names)})" if kind.short_names else kind.plural for kind in KINDS
         )
-        raise Invalid(f'there is no kind "{word}"; known are {known}')
+        raise Invalid(f'there is no kind "{word}"{kind_hint(word, _BY_WORD)}; known are {known}')
     return kind
 
 

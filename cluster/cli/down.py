@@ -36,6 +36,7 @@ def down_command(ctx: click.Context, now: bool, keep: bool) -> int:
     """Stop a cluster, count what is left, and remove its directory.
 
     Exit code 7 if a process is left."""
+    from cluster.api.errors import NotFound
     from cluster.up.layout import cluster_dir, find_cluster, known_clusters
 
     name = chosen_cluster(ctx)
@@ -48,7 +49,7 @@ def down_command(ctx: click.Context, now: bool, keep: bool) -> int:
     else:
         directory = cluster_dir(name)
         if directory.read_state() is None:
-            find_cluster(name)  # raises, with the words for it
+            raise NotFound(f'there is no cluster "{name}", and nothing to stop')
     with Interrupts(directory, patience=0):
         return stop_cluster(directory, now=now, keep=keep)
 

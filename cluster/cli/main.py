@@ -88,16 +88,26 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            import difflib
-
-            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f'; did you mean "{close[0]}"?' if close else ""
-            raise click.UsageError(f'there is no command "{args[0]}"{hint or "."} See: podium --help')
+            raise click.UsageError(f'there is no command "{args[0]}"{_hint(args[0])} See: podium --help')
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(verb, text) for verb, (_, text) in COMMANDS.items()])
+
+
+def _hint(word: str) -> str:
+    """What may have been meant instead of a command, with the end of the sentence."""
+    import difflib
+
+    from cluster.api.errors import Invalid
+    from cluster.api.kinds import kind_from_word
+
+    try:
+        return f"; to see {kind_from_word(word).plural}: podium get {word}."
+    except Invalid:
+        close = difflib.get_close_matches(word, COMMANDS, n=1)
+        return f'; did you mean "{close[0]}"?' if close else "."
 
 
 @click.group(

@@ -52,6 +52,7 @@ class WantedOne:
 
     def __init__(self, word: str) -> None:
         """Raises click.UsageError."""
+        _check_slash(word)
         self._wanted = Wanted([word], lambda found: _check_one(found, word))
 
     async def target(self, source: Definitions) -> Target:
@@ -95,9 +96,15 @@ def _split(kinds: str) -> list[str]:
 
 def one_target(word: str) -> Target:
     """What a single KIND/NAME means, of our own kinds. Raises Invalid, click.UsageError."""
+    _check_slash(word)
     pairs = targets([word])
     _check_one(pairs, word)
     return pairs[0]
+
+
+def _check_slash(word: str) -> None:
+    if "/" not in word:
+        raise click.UsageError(f'"{word}": give KIND/NAME, such as pod/{word}')
 
 
 def _check_one(found: list[Target], word: str) -> None:

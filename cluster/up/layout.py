@@ -181,19 +181,25 @@ def known_clusters() -> list[ClusterDir]:
     return [ClusterDir(path) for path in sorted(root.iterdir()) if path.is_dir()]
 
 
+def _running() -> list[tuple[ClusterDir, ClusterState]]:
+    return [
+        (directory, state)
+        for directory in known_clusters()
+        if (state := directory.read_state()) is not None and state.is_running()
+    ]
+
+
 def find_cluster(name: str | None) -> tuple[ClusterDir, ClusterState]:
     """The named cluster, or the only one that runs. Raises NotFound with the command that helps."""
     if name:
         directory = cluster_dir(name)
         state = directory.read_state()
         if state is None or not state.is_running():
-            raise NotFound(f'cluster "{name}" is not running. Start it: podium up --cluster {name} -d')
+            others = ", ".join(other.name for other, _ in _running())
+            there = f" ({others} {'is' if ',' not in others else 'are'})" if others else ""
+            raise NotFound(f'cluster "{name}" is not running{there}. Start it: podium up --cluster {name} -d')
         return directory, state
-    running = [
-        (directory, state)
-        for directory in known_clusters()
-        if (state := directory.read_state()) is not None and state.is_running()
-    ]
+    running = _running()
     if not running:
         raise NotFound("no cluster is running. Start one: podium up -d")
     if len(running) > 1:

@@ -262,9 +262,9 @@ def test_what_is_reserved_in_an_inline_message_counts_too_and_empty_asks_for_not
         (
             {"kind": "Deployment", "apiVersion": "apps/v1"},
             (
-                'kind: kind "Deployment" is not known; known are Pod, Node, ReplicationController, Service, Endpoints,'
-                " Event, Namespace, Lease, ConfigMap, Secret, PriorityClass, PodDisruptionBudget, ServiceAccount,"
-                " Fault, CustomResourceDefinition"
+                'kind: kind "Deployment" is not known (what keeps a number of pods here is a ReplicationController); '
+                "known are Pod, Node, ReplicationController, Service, Endpoints, Event, Namespace, Lease, ConfigMap, "
+                "Secret, PriorityClass, PodDisruptionBudget, ServiceAccount, Fault, CustomResourceDefinition"
             ),
         ),
         (

@@ -79,15 +79,16 @@ async def test_what_makes_no_sense_is_told_before_anybody_is_asked() -> None:
             Wanted(words)
     with pytest.raises(click.UsageError, match="names and selectors exclude each other"):
         Wanted(["pod/a"], names_or("app=web"))
-    with pytest.raises(click.UsageError, match="give one KIND/NAME"):
-        WantedOne("pods")
+    for word in ("pods", "web", "gizmos"):
+        with pytest.raises(click.UsageError, match=f'"{word}": give KIND/NAME, such as pod/{word}'):
+            WantedOne(word)
 
 
 async def test_and_as_soon_as_it_is_known_of_a_defined_kind(client: MemoryClient) -> None:
     with pytest.raises(click.UsageError, match="names and selectors exclude each other"):
         await Wanted(["wd/a"], names_or("app=web")).targets(client)
     with pytest.raises(click.UsageError, match="give one KIND/NAME"):
-        await WantedOne("wd").target(client)
+        await WantedOne("wd,wd/a").target(client)
 
 
 async def test_as_it_was_then(cluster: MemoryCluster, client: MemoryClient) -> None:

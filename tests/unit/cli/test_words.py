@@ -1,5 +1,7 @@
 """What users type, and what they are told when it makes no sense."""
 
+import re
+
 import click
 import pytest
 
@@ -39,9 +41,36 @@ def test_words_that_make_no_sense(words: list[str]) -> None:
         targets(words)
 
 
-def test_an_unknown_kind_names_the_known_ones() -> None:
-    with pytest.raises(Invalid, match=r"deployments.*pods \(po\)"):
-        targets(["deployments"])
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("podd", ' (did you mean "pod"?)'),
+        ("Nodess", ' (did you mean "nodes"?)'),
+        ("deploy", " (what keeps a number of pods here is a ReplicationController)"),
+        ("gizmos", ""),
+    ],
+)
+def test_an_unknown_kind_is_told_what_may_have_been_meant(word: str, hint: str) -> None:
+    with pytest.raises(Invalid, match=re.escape(f'there is no kind "{word}"{hint}; known are pods (po), ')):
+        targets([word])
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("gett", '; did you mean "get"? See: podium --help'),
+        ("pods", "; to see pods: podium get pods. See: podium --help"),
+        ("xyzzy", ". See: podium --help"),
+    ],
+)
+def test_an_unknown_command_is_told_what_may_have_been_meant(
+    word: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([word]) == ExitCode.USAGE
+    assert f'there is no command "{word}"{hint}' in capsys.readouterr().err
+
+
+def test_one_object_is_named_with_its_kind() -> None:
     with pytest.raises(click.UsageError):
         one_target("pods")
 

@@ -45,6 +45,8 @@ def test_the_only_running_cluster_is_found_and_two_must_be_named() -> None:
     with pytest.raises(NotFound, match=r"one, two.*--cluster"):
         find_cluster(None)
     assert find_cluster("two")[0].name == "two"
+    with pytest.raises(NotFound, match=r'^cluster "tow" is not running \(one, two are\). Start it: '):
+        find_cluster("tow")
 
 
 def test_directories_are_private(home: Path) -> None:
