@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 PROTOS := protos/cluster/pb/v1
-ETCD := protos/cluster/pb/etcd/etcd.proto
+OTHERS := protos/cluster/pb/etcd/etcd.proto protos/cluster/pb/cel/checked.proto
 DESCRIBE = mkdir -p build && $(BIN)/python -m grpc_tools.protoc -Iprotos --include_source_info \
 	--descriptor_set_out=build/descriptors.bin $(PROTOS)/core.proto $(PROTOS)/kubernetes.proto \
 	&& $(BIN)/python protos/describe.py build/descriptors.bin
@@ -41,13 +41,13 @@ layers: setup ## Check that imports go downward only
 	$(BIN)/lint-imports
 
 protos: setup ## Generate cluster/pb from protos/
-	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. $(PROTOS)/*.proto $(ETCD)
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. $(PROTOS)/*.proto $(OTHERS)
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=. $(PROTOS)/cluster.proto $(PROTOS)/agent.proto $(PROTOS)/scheduler.proto
 	$(DESCRIBE) > cluster/pb/v1/descriptions.py
 
 verify-protos: setup ## Check that the generated code is current
 	@rm -rf build/protos && mkdir -p build/protos
-	@$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=build/protos --pyi_out=build/protos $(PROTOS)/*.proto $(ETCD)
+	@$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=build/protos --pyi_out=build/protos $(PROTOS)/*.proto $(OTHERS)
 	@$(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=build/protos $(PROTOS)/cluster.proto $(PROTOS)/agent.proto $(PROTOS)/scheduler.proto
 	@$(DESCRIBE) > build/protos/cluster/pb/v1/descriptions.py
 	@for f in build/protos/cluster/pb/*/*; do cmp -s $$f $${f#build/protos/} \

@@ -28,7 +28,7 @@ from cluster.client.elected import Elected
 from cluster.client.election import ElectionTimers
 from cluster.client.grpc_client import GrpcClusterClient
 from cluster.client.interface import ClusterClient
-from cluster.config.addresses import masters_argument
+from cluster.config import flags as common
 from cluster.config.errors import ConfigError
 from cluster.config.profiles import PROFILES, Profile
 from cluster.rpc.identity import Credentials
@@ -47,20 +47,14 @@ Build = Callable[[ClusterClient], list[ChildSpec]]
 def main(argv: Sequence[str]) -> int:
     """Runs the parts until a signal, or the end of the lifeline, stops them. Returns the exit code."""
     parser = argparse.ArgumentParser("python -m cluster manager", description="Runs the controllers and the scheduler.")
-    parser.add_argument(
-        "--master",
-        required=True,
-        type=masters_argument,
-        metavar="HOST:PORT[,...]",
-        help="where the master serves, or where each of several does",
-    )
+    common.add_master(parser)
     parser.add_argument("--credentials", type=Path, metavar="DIR", help="of the controllers: ca.crt, tls.crt, tls.key")
     parser.add_argument("--scheduler-credentials", type=Path, metavar="DIR", help="of the scheduler")
     parser.add_argument("--run", default=",".join(PARTS), metavar="PARTS", help="controllers,scheduler (default: both)")
     parser.add_argument(
         "--scheduler-config", type=Path, metavar="FILE", help="profiles and settings of the scheduler, as TOML"
     )
-    parser.add_argument("--profile", default="laptop", choices=sorted(PROFILES), help="timers (default: laptop)")
+    common.add_profile(parser)
     parser.add_argument(
         "--leader-elect",
         action=argparse.BooleanOptionalAction,
@@ -78,8 +72,8 @@ def main(argv: Sequence[str]) -> int:
         metavar="HOST:PORT",
         help="where to answer for the scheduler (default: nowhere); its certificate must name the host",
     )
-    parser.add_argument("--lifeline-fd", type=int, metavar="FD", help="stop when this descriptor ends")
-    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    common.add_lifeline(parser)
+    common.add_log_level(parser)
     flags = parser.parse_args(argv)
     parts: list[str] = flags.run.split(",")
     if not set(parts) <= set(PARTS):

@@ -15,42 +15,21 @@ So for each container, its newest run tells where it is:
 What stands in no checkpoint is seen by what came after it: where one of the others was tried, all sidecars had started
 before.
 
-Ids of runs are made and read here, and nowhere else.
+Of a command that ran in the place of a container nothing is left to decide: whom it ran for is gone with the agent. It
+is on its way out, and the pod is not over before it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from node_agent.pod_state import ALIVE, NEVER, ContainerState, Exited, Phase, PodEvent, PodState, Role, Started
+from node_agent.run_ids import CommandId, RunId
 from node_agent.runtime.interface import UNKNOWN_EXIT_CODE, Adopted
 
 _BEFORE = (Phase.WAITING, Phase.UNPREPARED, Phase.BACKOFF)
 _ON = (Phase.STARTING, *ALIVE)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class RunId:
-    """Names a run of a container: by its pod, the number of restarts before it, and the worker that started it."""
-
-    uid: str
-    container: str
-    run: int
-    incarnation: int = 0
-    """Workers of the pod that crashed before: ids of runs are never used twice."""
-
-    def __str__(self) -> str:
-        suffix = f".{self.incarnation}" if self.incarnation else ""
-        return f"{self.uid}.{self.container}.{self.run}{suffix}"
-
-    @classmethod
-    def parse(cls, text: str) -> RunId | None:
-        """None if it is not one of ours. Neither uids nor containers' names have dots."""
-        words = text.split(".")
-        if len(words) not in (3, 4) or not all(word.isdigit() for word in words[2:]):
-            return None
-        return cls(words[0], words[1], *map(int, words[2:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +45,31 @@ class Adoption:
     """Its start was decided and never happened."""
 
 
+def those_of(uid: str, adopted: Mapping[str, Adopted]) -> tuple[dict[RunId, Adopted], list[CommandId]]:
+    """Of what the spawner has, the runs of this pod's containers, and what ran in their place."""
+    runs: dict[RunId, Adopted] = {}
+    commands = []
+    for text, found in adopted.items():
+        if (run_id := RunId.parse(text)) is not None and run_id.uid == uid:
+            runs[run_id] = found
+        elif (command_id := CommandId.parse(text)) is not None and command_id.uid == uid:
+            commands.append(command_id)
+    return runs, commands
+
+
 def adopt(
-    state: PodState, runs: Mapping[RunId, Adopted], *, same_boot: bool, now: float, now_s: float
+    state: PodState,
+    runs: Mapping[RunId, Adopted],
+    commands: Iterable[CommandId] = (),
+    *,
+    same_boot: bool,
+    now: float,
+    now_s: float,
 ) -> tuple[PodState, list[Adoption]]:
     """The pod's state, brought up to the newest run of each container, and what is to be done about them.
 
-    `now` is monotonic; `now_s` in seconds since 1970 is the time of ends that nobody saw.
+    `commands`: those that ran in the place of a container, and whose end was not noted. `now` is monotonic;
+    `now_s` in seconds since 1970 is the time of ends that nobody saw.
     """
     if not same_boot:
         state = _due_now(state, now)
@@ -85,7 +83,8 @@ def adopt(
         if c.phase in _ON:
             run_id = newest if newest is not None and newest.run == c.run else None
             adoptions.append(_adoption(c, run_id, runs[run_id] if run_id else None, now_s))
-    return replace(state, containers=_with_started_sidecars(containers)), adoptions
+    state = replace(state, containers=_with_started_sidecars(containers), stand_ins=tuple(map(str, commands)))
+    return state, adoptions
 
 
 def _with_started_sidecars(containers: list[ContainerState]) -> tuple[ContainerState, ...]:

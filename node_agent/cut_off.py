@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from cluster.actor.clock import Clock
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.log import get_logger
+from node_agent.pod_state import FailAsked
+from node_agent.pod_worker import PodWorker
+from node_agent.wishes import tell
 
 FILE = "heard.json"
+LOOK_S = 0.5
+FIRST_LOOK_S = 1.0
+"""How long an agent that begins has to reach the master, before it counts how long nobody did."""
 STEP_S = 1.0
 """The moment is written again when it is so much later: as exact as whole seconds need."""
 
@@ -60,3 +68,24 @@ class LastHeard:
             log.error("not written; trying again", file=str(self._file), error=str(error))
             return
         self._written_s = heard_at_s
+
+
+async def stop_when_cut_off(
+    workers: Mapping[str, PodWorker], heard_at_s: Callable[[], float], last_heard: LastHeard, clock: Clock
+) -> None:
+    """Ends pods whose spec says that they must not run when the master was not heard of for so long. Until cancelled.
+
+    `heard_at_s()`: when it was heard of last, monotonic.
+    """
+    await clock.sleep(FIRST_LOOK_S)
+    while True:
+        limited = [worker for worker in workers.values() if worker.pod.spec.stopAfterDisconnectSeconds]
+        if limited:
+            last_heard.note(heard_at_s())
+        for worker in limited:
+            spec, silent_s = worker.pod.spec, clock.monotonic() - heard_at_s()
+            if is_cut_off(spec, silent_s) and worker.state.stop is None and not worker.is_over:
+                limit_s = spec.stopAfterDisconnectSeconds
+                why = f"The node agent has not reached the master for more than {limit_s} seconds"
+                await tell(worker.ref, FailAsked("StoppedAfterDisconnect", why, worker.state.grace_s))
+        await clock.sleep(LOOK_S)

@@ -16,7 +16,8 @@ from cluster.rpc.identity import Credentials, Identity
 from cluster.rpc.server import RpcServer
 from cluster.rpc.servicer import node_agent_service
 from cluster.telemetry.metrics import Metrics
-from node_agent.agent import STOP_MARGIN_S, NodeAgent
+from node_agent.agent import NodeAgent
+from node_agent.node_pods import STOP_MARGIN_S
 from node_agent.partition import Partition, PartitionedClient
 from node_agent.runtime.interface import Runtime
 from node_agent.runtime.process import STOP_LIMIT_S, ProcessRuntime
@@ -127,7 +128,7 @@ class _Server:
 
     async def start(self) -> None:
         address = await self._server.start()
-        self._agent.port = int(address.rpartition(":")[2])
+        self._agent.serves_at(int(address.rpartition(":")[2]))
         self._daemon.bound(address)
 
     async def run(self) -> None:
@@ -147,7 +148,7 @@ class _MetricsServer:
             lambda: float(len(agent.workers))
         )
         self._metrics.gauge("podium_agent_pods_alive", "Pods of which something may still run.").set_function(
-            lambda: float(sum(not worker.is_over for worker in agent.workers.values()))
+            lambda: float(agent.pods_alive)
         )
         written = self._metrics.counter("podium_agent_status_operations", "Statuses and removals written.")
         agent.writer.on_written = written.inc

@@ -2,7 +2,8 @@
 
 What a container finds, later entries winning over earlier ones:
 
-1. a clean base: PATH, LANG, HOME, HOSTNAME, PYTHONUNBUFFERED; nothing else of the agent's own environment;
+1. a clean base: PATH, LANG, HOME, HOSTNAME, PYTHONUNBUFFERED, and with a terminal TERM; nothing else of the agent's own
+   environment;
 2. one set of variables per service of the pod's namespace that exists when the container starts (Kubernetes,
    pkg/kubelet/envvars): WEB_SERVICE_HOST, WEB_SERVICE_PORT, WEB_SERVICE_PORT_HTTP and Docker's WEB_PORT_80_TCP...;
 3. where it is: POD_NAME, POD_NAMESPACE, POD_IP, NODE_NAME, and PORT, PORT_<NAME> for its declared ports; whom to ask
@@ -88,6 +89,8 @@ def build_environment(
         "HOSTNAME": pod.spec.hostname or pod.metadata.name,
         "PYTHONUNBUFFERED": "1",
     }
+    if container.tty:
+        env = at_terminal(env)
     if not pod.spec.HasField("enableServiceLinks") or pod.spec.enableServiceLinks:
         env |= service_variables(pod.metadata.namespace, services)
     env |= {
@@ -112,6 +115,11 @@ def build_environment(
         if value is not None:
             env[variable.name] = value
     return env
+
+
+def at_terminal(env: Mapping[str, str]) -> dict[str, str]:
+    """The same for a program that has a terminal: of which kind, if nobody says, is what containerd says."""
+    return {"TERM": "xterm", **env}
 
 
 def _all_keys(source: core.EnvFromSource, configuration: Configuration) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from cluster.config.addresses import masters_argument
+from cluster.config import flags as common
 from cluster.config.profiles import PROFILES
 from node_agent.eviction import parse_thresholds
 from node_agent.resolver_file import MACHINE
@@ -71,11 +71,11 @@ def _make_parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser
     about = "One node of a cluster, as a daemon."
     parser = kind("python -m node_agent", description=about, epilog=_EXAMPLE, formatter_class=form, allow_abbrev=False)
     parser.add_argument("--name", required=True, help="the node's name")
-    parser.add_argument("--master", required=True, type=masters_argument, metavar="HOST:PORT[,...]", help="or several")
+    common.add_master(parser)
     parser.add_argument("--listen", required=True, metavar="HOST:PORT", help="where logs and exec are served")
-    parser.add_argument("--credentials", required=True, type=Path, help="directory with ca.crt, tls.crt, tls.key")
+    common.add_credentials(parser)
     parser.add_argument("--dir", required=True, type=Path, help="the node's own directory")
-    parser.add_argument("--profile", default="laptop", choices=sorted(PROFILES), help="timers (default: laptop)")
+    common.add_profile(parser)
     parser.add_argument("--cpu", default="", help="capacity, such as 4 or 500m (default: the machine's)")
     parser.add_argument("--memory", default="", help="capacity, such as 8Gi (default: the machine's)")
     parser.add_argument("--pods", default=110, type=int, help="most pods at a time (default: 110)")
@@ -119,15 +119,15 @@ def _make_parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser
     parser.add_argument("--dns-forwards", action="store_true", help="other names are answered for there, too")
     parser.add_argument("--resolv-conf", default=MACHINE, type=Path, help="of the machine (default: /etc/resolv.conf)")
     parser.add_argument("--hide", type=Path, help="directory that pods must not see (default: --dir)")
-    parser.add_argument("--metrics-socket", type=Path, help="Unix socket that serves metrics and health")
-    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    common.add_metrics_socket(parser)
+    common.add_log_level(parser)
     parser.add_argument(
         "--lifetime",
         default="dev",
         choices=("dev", "service"),
         help="dev: pods end with the lifeline, or with the agent if it has none (default); service: they outlive both",
     )
-    parser.add_argument("--lifeline-fd", type=int, help="stop when this descriptor ends")
+    common.add_lifeline(parser)
     return parser
 
 

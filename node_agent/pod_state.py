@@ -128,6 +128,8 @@ class PodState:
     failed: tuple[str, str] | None = None
     """Reason and message: the pod was ended for good, whatever its containers say."""
     stop: Stop | None = None
+    stand_ins: tuple[str, ...] = ()
+    """Ids of the commands that run in the place of a container, for somebody who wants to see what it would."""
     finished: bool = False
     """Finish was yielded."""
 
@@ -225,6 +227,20 @@ class ProbeChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class StandInStarted:
+    """A command is to run in the place of a container. From now on the pod is not over before it is."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StandInEnded:
+    """Nothing of it is left; or it never ran."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class StopAsked:
     """The pod was deleted, or the agent stops. Asked again, it can only become shorter."""
 
@@ -255,6 +271,8 @@ PodEvent: TypeAlias = (
     | Exited
     | HookDone
     | ProbeChanged
+    | StandInStarted
+    | StandInEnded
     | StopAsked
     | FailAsked
     | Ticked
@@ -293,6 +311,13 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class KillStandIn:
+    """The whole tree of a command that runs in the place of a container, now. Again is fine."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class StartProbes:
     """The startup probe alone, or the other two."""
 
@@ -323,4 +348,4 @@ class Finish:
     remove: bool
 
 
-Command: TypeAlias = Start | RunHook | Signal | Kill | StartProbes | StopProbes | Note | Finish
+Command: TypeAlias = Start | RunHook | Signal | Kill | KillStandIn | StartProbes | StopProbes | Note | Finish

@@ -7,7 +7,6 @@ after the shortage, so that it does not come and go with every pod.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import psutil
 
-from cluster.actor.actor import ActorStopped
 from cluster.actor.clock import Clock
 from cluster.api.pods import MEMORY, amount, requests_of
 from cluster.api.priorities import priority_of
@@ -39,6 +37,7 @@ from node_agent.pod_state import FailAsked
 from node_agent.pod_worker import PodWorker
 from node_agent.process_tree import proportional_bytes, resident_bytes
 from node_agent.volumes import bytes_in
+from node_agent.wishes import tell
 
 log = get_logger("node_agent.pressure")
 
@@ -100,11 +99,10 @@ def hands_of(
     """Those of a node with this directory, so much memory and these pods, by uid."""
 
     async def evict(uid: str, text: str) -> None:
-        with contextlib.suppress(ActorStopped):  # it has just crashed, and what it ran is killed
-            await workers[uid].ref.tell(FailAsked("Evicted", text, 0.0))
+        await tell(workers[uid].ref, FailAsked("Evicted", text, 0.0))
 
     def is_gone(uid: str) -> bool:
-        return uid not in workers or workers[uid].is_over
+        return uid not in workers or workers[uid].runs_nothing
 
     return Hands(
         read=lambda: read_node(directory, memory_bytes, lambda: memory_of(workers.values(), memory_bytes // 2)),
@@ -148,7 +146,7 @@ def _asked(container: core.Container, resource: str) -> int:
 def memory_of(workers: Iterable[PodWorker], enough: int) -> int:
     """What all pods hold. What processes have in common is counted for each of them unless that makes it more than
     `enough`: the exact sum costs a hundred times as much."""
-    pids = [pid for worker in workers if not worker.is_over for _, found in worker.processes() for pid in found]
+    pids = [pid for worker in workers for _, found in worker.processes() for pid in found]
     held = resident_bytes(pids)
     return held if held <= enough else proportional_bytes(pids)
 

@@ -15,7 +15,7 @@ from cluster.api.fit import Rejection
 from cluster.api.meta import from_time, to_time
 from cluster.api.pods import FAILED, PENDING, RUNNING, SUCCEEDED, qos_class, runs_on_host
 from cluster.pb.v1 import core_pb2 as core
-from node_agent.pod_lifecycle import is_initialized, is_through
+from node_agent.pod_order import is_initialized, is_through
 from node_agent.pod_state import ALIVE, ContainerState, Phase, PodState, Role, Termination
 from node_agent.restart_policy import ALWAYS, NEVER, CrashBackoff
 from node_agent.runtime.interface import Used

@@ -17,8 +17,9 @@ from cluster.api.quantities import format_bytes
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.log import get_logger
 from node_agent.environment import MissingConfiguration, UnknownField
+from node_agent.host import Home, Host, place_of
 from node_agent.node_object import STORAGE
-from node_agent.preparation import Home, Host, NotPrepared, place_of, read_configuration
+from node_agent.preparation import NotPrepared, read_configuration
 from node_agent.volumes import UnfitPath, bytes_in, make_volume, over_limit
 
 KEEP_S = 2.0

@@ -149,18 +149,15 @@ class Connection:
 
     def overdue(self, now: float) -> str:
         """Asked now and then, if its service has time-outs: why it is to be cut; empty if it is not."""
-        timeouts = self._frontend.route.timeouts
         moved = self.bytes_up + self.bytes_down
         if moved != self._seen_bytes:
             self._seen_bytes = moved
             self._idle_since = now
         if self._relay is None:
             return ""  # tries have time-outs of their own
-        if timeouts.idle_s is not None and now - self._idle_since >= timeouts.idle_s:
-            return "idle"
-        if not moved and timeouts.first_byte_s is not None and now - self.began_at >= timeouts.first_byte_s:
-            return "first-byte"
-        return ""
+        return self._frontend.route.timeouts.overdue(
+            now, began_at=self.began_at, quiet_since=self._idle_since, has_moved=moved > 0
+        )
 
     def has_been_silent_for(self, now: float) -> float:
         """Seconds since it was connected, if nobody has said anything since; 0 otherwise."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from cluster.config import flags as common
 from cluster.config.errors import ConfigError
 from cluster.config.settings import load
 from proxy.settings import ProxySettings
@@ -32,19 +33,19 @@ class _Refusing(argparse.ArgumentParser):
 def make_parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> argparse.ArgumentParser:
     """All options, none of them with a default: those are the settings'."""
     parser = kind("proxy", description="Balances connections to services over their ready pods.")
-    parser.add_argument("--master", metavar="HOST:PORT[,...]", help="where the master listens, or each of several")
-    parser.add_argument("--credentials", type=Path, metavar="DIR", help="directory with ca.crt, tls.crt, tls.key")
-    parser.add_argument("--profile", help="timers: laptop (default), kubernetes or test")
+    common.add_master(parser, as_setting=True)
+    common.add_credentials(parser, as_setting=True)
+    common.add_profile(parser, as_setting=True)
     parser.add_argument("--workers", metavar="N", help="processes that carry connections (default: this one alone)")
-    parser.add_argument("--metrics-socket", type=Path, metavar="PATH", help="serve metrics on this Unix socket")
+    common.add_metrics_socket(parser)
     parser.add_argument("--handover-socket", type=Path, metavar="PATH", help="take over from the proxy at this socket")
     parser.add_argument("--finish-s", metavar="S", help="how long connections finish after that (default 600)")
     parser.add_argument("--access-log", type=Path, metavar="FILE", help="for services with accessLog: true")
     parser.add_argument("--policies", type=Path, metavar="DIR", help="Python files with policies for ambassadors")
     parser.add_argument("--hold-s", metavar="S", help="how long connections wait for a ready endpoint (default 1)")
     parser.add_argument("--max-connections", metavar="N", help="at a time (default: by the limit of open files)")
-    parser.add_argument("--log-level", help="debug, info (default), warning or error")
-    parser.add_argument("--lifeline-fd", type=int, metavar="FD", help="stop when this descriptor reads end of file")
+    common.add_log_level(parser, as_setting=True)
+    common.add_lifeline(parser)
     return parser
 
 

@@ -25,6 +25,14 @@ class Timeouts:
         """Somebody has to look at the connections now and then."""
         return self.idle_s is not None or self.first_byte_s is not None
 
+    def overdue(self, now: float, *, began_at: float, quiet_since: float, has_moved: bool) -> str:
+        """Why a connection is to be cut: "idle" or "first-byte"; empty if it is not. `has_moved`: a byte, ever."""
+        if self.idle_s is not None and now - quiet_since >= self.idle_s:
+            return "idle"
+        if not has_moved and self.first_byte_s is not None and now - began_at >= self.first_byte_s:
+            return "first-byte"
+        return ""
+
     def tries_s(self, ordinary: Sequence[float]) -> tuple[float, ...]:
         """The time-outs of the tries to reach an endpoint: the ordinary ones, cut or continued to fit.
 

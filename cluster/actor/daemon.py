@@ -19,10 +19,13 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 from cluster.actor.ports import address_in, who_listens
-from cluster.actor.supervisor import Supervisor
+from cluster.actor.supervisor import ChildSpec, Service, Supervisor
 from cluster.actor.tasks import Tasks
+
+S = TypeVar("S", bound=Service)
 
 _log = logging.getLogger("podium.daemon")
 
@@ -56,6 +59,28 @@ def run(
     finally:
         if lifeline_fd is not None:
             _close(lifeline_fd)
+
+
+def run_service(
+    make: Callable[[], S],
+    *,
+    name: str,
+    ready: Callable[[S], Mapping[str, str]],
+    lifeline_fd: int | None = None,
+    stop_grace_s: float = 10.0,
+) -> int:
+    """`run`, for a daemon that is one service: it is made within the event loop, and anew when it crashed. `ready` is
+    asked about the one that has just started."""
+    made: list[S] = []
+
+    def make_and_keep() -> S:
+        made[:] = [make()]
+        return made[0]
+
+    async def build() -> Supervisor:
+        return Supervisor(name, [ChildSpec(name, make_and_keep)])
+
+    return run(build, name=name, ready=lambda: ready(made[0]), lifeline_fd=lifeline_fd, stop_grace_s=stop_grace_s)
 
 
 class _Life:

@@ -8,6 +8,7 @@ escapes it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from cluster.api.conditions import get_condition, is_node_ready, is_pod_ready
@@ -22,6 +23,29 @@ from cluster.pb.v1 import core_pb2 as core
 
 Columns: TypeAlias = Sequence[tuple[str, Callable[[Any, float], str]]]
 """Headings, and what gives the cell of an object at a time (seconds since 1970)."""
+
+Cell: TypeAlias = Callable[[Any, float], Any]
+"""What gives the cell of an object at a time; any of JSON's values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column with all that Kubernetes' Table says of one."""
+
+    name: str
+    """The heading: Last Seen. A terminal shows it in capitals."""
+    cell: Cell
+    """Of an object; of a kind that users define, of its JSON."""
+    priority: int = 0
+    """1 or more: shown only when asked for more (-o wide)."""
+    ages: bool = False
+    """The cell is another one a while later."""
+    type: str = "string"
+    format: str = ""
+    description: str = ""
+    moment: Callable[[Any], Any] | None = None
+    """What an age is reckoned from, read from an object once: `cell` is then given that, and not the object."""
+
 
 NONE = "<none>"
 NOT_GIVEN = "N/A"

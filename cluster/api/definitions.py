@@ -16,7 +16,7 @@ from cluster.api.formats import KNOWN
 from cluster.api.jsonpath import parse
 from cluster.api.kinds import KINDS, DefinedKind, kind_of_type
 from cluster.api.raw_json import unpack
-from cluster.api.structural import RULES, subschemas
+from cluster.api.structural import subschemas
 from cluster.pb.v1 import core_pb2 as core
 
 NAMES_ACCEPTED, ESTABLISHED, TERMINATING = "NamesAccepted", "Established", "Terminating"
@@ -50,6 +50,18 @@ def storage_version(definition: core.CustomResourceDefinition) -> core.CustomRes
 def version_named(definition: core.CustomResourceDefinition, name: str) -> core.CustomResourceDefinitionVersion | None:
     """The version of that name, served or not."""
     return next((version for version in definition.spec.versions if version.name == name), None)
+
+
+def version_order(name: str) -> tuple[Any, ...]:
+    """The order in which clients are offered versions: v2, v1, v2beta1, v1alpha3, and then other names."""
+    kind, numbers = "", [0, 0]
+    if name.startswith("v"):
+        major, _, rest = name[1:].replace("alpha", " alpha ").replace("beta", " beta ").partition(" ")
+        word, _, minor = rest.partition(" ")
+        if major.isdecimal() and major.isascii() and (not rest or (minor.isdecimal() and minor.isascii())):
+            kind, numbers = word or "ga", [int(major), int(minor or 0)]
+    rank = {"ga": 0, "beta": 1, "alpha": 2}.get(kind, 3)
+    return rank, -numbers[0], -numbers[1], name
 
 
 def schema_of(version: core.CustomResourceDefinitionVersion) -> dict[str, Any]:
@@ -193,10 +205,8 @@ def may_be_defined(api_version: str) -> bool:
 def not_carried_out(definition: core.CustomResourceDefinition) -> Iterator[str]:
     """One sentence for what is asked for and not carried out, with the path of the value that it is about."""
     for index, version in enumerate(definition.spec.versions):
-        rules, formats = [], []
+        formats = []
         for path, schema in subschemas(schema_of(version)):
-            if schema.get(RULES):
-                rules.append(path or "(root)")
             if schema.get("format") and schema["format"] not in KNOWN:
                 formats.append(path or "(root)")
         for number, column in enumerate(version.additionalPrinterColumns):
@@ -206,8 +216,6 @@ def not_carried_out(definition: core.CustomResourceDefinition) -> Iterator[str]:
                 path = f"spec.versions[{index}].additionalPrinterColumns[{number}].jsonPath"
                 yield f"{path}: is not understood, and the column is left out: {error}"
         where = f"spec.versions[{index}].schema.openAPIV3Schema"
-        if rules:
-            yield f"{where}: {RULES} are kept and not enforced, at {_few(rules)}"
         if formats:
             yield f"{where}: unrecognized formats ask for nothing, at {_few(formats)}"
 

@@ -48,9 +48,10 @@ def object_to_json(obj: AnyObject, *, exact: bool = False) -> dict[str, Any]:
     return {"apiVersion": kind.api_version, "kind": kind.name, **printer(obj.DESCRIPTOR, exact)(obj)}
 
 
-def message_from_json(cls: type[M], data: Any, path: str = "") -> M:
-    """Reads a message. Raises Invalid with a FieldError per problem; `path` is put in front of their paths."""
-    problems: Problems = []
+def message_from_json(cls: type[M], data: Any, path: str = "", *, lenient: bool = False) -> M:
+    """Reads a message; if `lenient`, without the fields that it does not have. Raises Invalid with a FieldError per
+    problem; `path` is put in front of their paths."""
+    problems: Problems = Lenient() if lenient else []
     arguments = parser(cls.DESCRIPTOR)(data, None, problems)
     message = None if problems else _construct(cls, arguments, data, problems)
     if message is None:

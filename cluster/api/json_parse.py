@@ -22,10 +22,10 @@ from google.protobuf.descriptor_pb2 import DescriptorProto
 
 from cluster.api.errors import FieldError
 from cluster.api.json_print import is_inline, map_entry
+from cluster.api.json_special import Special, special
 from cluster.api.quantities import canonical
 from cluster.api.raw_json import misfit, pack
 from cluster.api.times import parse_time
-from cluster.pb.v1 import core_pb2 as core
 
 MAX_PROBLEMS = 100
 """Collected at most; more would only bury the first ones."""
@@ -39,7 +39,8 @@ Parse: TypeAlias = Callable[[Any, Where, Problems], Any]
 
 
 class Lenient(list[FieldError]):
-    """Problems, for a reader who goes on without the fields that no message has: they do not count as problems."""
+    """Problems, for a reader who goes on without the fields that no message has, and takes a text that is null in a map
+    for an empty one: these do not count as problems."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,11 +50,6 @@ class Lenient(list[FieldError]):
         """Fields of Kubernetes that Podium does not carry out: their paths, and what they say."""
 
 
-_TIMES = (core.Time.DESCRIPTOR.full_name, core.MicroTime.DESCRIPTOR.full_name)
-_QUANTITY = core.Quantity.DESCRIPTOR.full_name
-_INT_OR_STRING = core.IntOrString.DESCRIPTOR.full_name
-_FIELDS = core.FieldsV1.DESCRIPTOR.full_name
-_RAW = core.RawJson.DESCRIPTOR.full_name
 _INTEGERS = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
@@ -173,17 +169,8 @@ class MessageParser:
 @cache
 def parser(descriptor: Descriptor) -> Parse:
     """The function that reads a value of this message type; for its constructor, or for that of a message around it."""
-    if descriptor.full_name in _TIMES:
-        return _parse_time
-    if descriptor.full_name == _QUANTITY:
-        return _parse_quantity
-    if descriptor.full_name == _INT_OR_STRING:
-        return _parse_int_or_string
-    if descriptor.full_name == _FIELDS:
-        return _parse_fields
-    if descriptor.full_name == _RAW:
-        return _parse_raw
-    return MessageParser(descriptor)
+    found = special(descriptor)
+    return MessageParser(descriptor) if found is None else _SPECIAL[found]
 
 
 def _field_parser(field: FieldDescriptor, into: str = "") -> _Field:
@@ -244,7 +231,7 @@ def _parse_float(value: Any, where: Where, problems: Problems) -> float:
 def _parse_bytes(value: Any, where: Where, problems: Problems) -> bytes:
     if isinstance(value, str):
         try:
-            return base64.b64decode(value, validate=True)
+            return base64.b64decode(value.replace("\n", "").replace("\r", ""), validate=True)  # as Go reads it
         except (binascii.Error, ValueError):
             pass
     note(problems, where, f"must be a string in base64, not {describe(value)}")
@@ -281,6 +268,8 @@ def _list_parser(expected: type | None, parse: Parse) -> Parse:
 
 
 def _map_parser(expected: type | None, parse: Parse) -> Parse:
+    empty: str | bytes | None = "" if expected is str else b"" if parse is _parse_bytes else None
+
     def parse_map(value: Any, where: Where, problems: Problems) -> dict[str, Any]:
         if not isinstance(value, dict):
             note(problems, where, f"must be an object, not {describe(value)}")
@@ -292,6 +281,9 @@ def _map_parser(expected: type | None, parse: Parse) -> Parse:
                 continue
             if type(item) is not expected:
                 if item is None:
+                    if isinstance(problems, Lenient) and empty is not None:
+                        items[key] = empty  # "key:" in YAML, which Go reads so
+                        continue
                     note(problems, (where, f"[{key[:80]}]"), "must not be null")
                     continue
                 item = parse(item, (where, f"[{key[:80]}]"), problems)
@@ -342,6 +334,16 @@ def _parse_fields(value: Any, where: Where, problems: Problems) -> dict[str, byt
 
 def _parse_raw(value: Any, where: Where, problems: Problems) -> dict[str, bytes]:
     return {"Raw": free_json(value, where, problems)}
+
+
+_SPECIAL: dict[Special, Parse] = {
+    Special.TIME: _parse_time,
+    Special.MICRO_TIME: _parse_time,
+    Special.QUANTITY: _parse_quantity,
+    Special.INT_OR_STRING: _parse_int_or_string,
+    Special.FIELDS: _parse_fields,
+    Special.RAW: _parse_raw,
+}
 
 
 def free_json(value: Any, where: Where, problems: Problems) -> bytes:

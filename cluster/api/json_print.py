@@ -26,19 +26,13 @@ from typing import Any, TypeAlias
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from cluster.api.json_special import Special, special
 from cluster.api.raw_json import unpack
 from cluster.api.times import format_micro_time, format_time, format_time_exactly
 from cluster.pb.v1 import core_pb2 as core
 from cluster.pb.v1 import options_pb2
 
 Print: TypeAlias = Callable[[Any], Any]
-
-_TIME = core.Time.DESCRIPTOR.full_name
-_MICRO_TIME = core.MicroTime.DESCRIPTOR.full_name
-_QUANTITY = core.Quantity.DESCRIPTOR.full_name
-_INT_OR_STRING = core.IntOrString.DESCRIPTOR.full_name
-_FIELDS = core.FieldsV1.DESCRIPTOR.full_name
-_RAW = core.RawJson.DESCRIPTOR.full_name
 
 
 class Printers:
@@ -60,19 +54,8 @@ class Printers:
         return found
 
     def _special(self, descriptor: Descriptor) -> Print | None:
-        if descriptor.full_name == _TIME:
-            return _print_time_exactly if self._exact else _print_time
-        if descriptor.full_name == _MICRO_TIME:
-            return _print_time_exactly if self._exact else _print_micro_time
-        if descriptor.full_name == _QUANTITY:
-            return _print_quantity
-        if descriptor.full_name == _INT_OR_STRING:
-            return _print_int_or_string
-        if descriptor.full_name == _FIELDS:
-            return _print_fields
-        if descriptor.full_name == _RAW:
-            return _print_raw
-        return None
+        found = special(descriptor)
+        return None if found is None else _SPECIAL[found][self._exact]
 
     def _message_printer(self, descriptor: Descriptor) -> Print:
         # Keyed by the descriptors themselves: to ask each for its number would take as long as all the rest.
@@ -170,6 +153,17 @@ def _print_raw(value: core.RawJson) -> Any:
         return unpack(value.Raw) if value.Raw else None
     except ValueError:
         return None  # the master refuses to store it
+
+
+_SPECIAL: dict[Special, tuple[Print, Print]] = {
+    Special.TIME: (_print_time, _print_time_exactly),
+    Special.MICRO_TIME: (_print_micro_time, _print_time_exactly),
+    Special.QUANTITY: (_print_quantity, _print_quantity),
+    Special.INT_OR_STRING: (_print_int_or_string, _print_int_or_string),
+    Special.FIELDS: (_print_fields, _print_fields),
+    Special.RAW: (_print_raw, _print_raw),
+}
+"""As Kubernetes prints them, and exactly."""
 
 
 def map_entry(field: FieldDescriptor) -> Descriptor | None:

@@ -21,9 +21,10 @@ WATCHED = frozenset(
     (
         *("Namespace", "ReplicationController", "Service", "Endpoints", "PodDisruptionBudget", "Fault", "Pod"),
         *("ConfigMap", "Secret", "ServiceAccount", "CustomObject"),
+        *("Node", "CustomResourceDefinition", "Lease", "PriorityClass"),
     )
 )
-"""Kinds whose objects the garbage collector follows and may delete."""
+"""Kinds whose objects the garbage collector follows and may delete: all but events, which are many."""
 
 
 def controller_of(obj: AnyObject) -> core.OwnerReference | None:

@@ -69,6 +69,10 @@ class Shape(Protocol):
         """What a key is when an item leaves it out."""
         ...
 
+    def has(self, name: str) -> bool:
+        """Whether the object, or the items of the list, have a field that is called so; a key of a map is none."""
+        ...
+
     def under(self, name: str) -> Shape:
         """What is known of a field, of the object that is there or of the items of the list that is there."""
         ...
@@ -111,6 +115,9 @@ class OfMessage:
     def default_of(self, key: str) -> Any:
         return _DEFAULTS.get(key)
 
+    def has(self, name: str) -> bool:
+        return field_named(self._message, name) is not None
+
     def under(self, name: str) -> Shape:
         found = field_named(self._message, name)
         if found is None:
@@ -151,14 +158,22 @@ class OfSchema:
         properties = (self._schema.get("items") or {}).get("properties") or {}
         return (properties.get(key) or {}).get("default")
 
+    def has(self, name: str) -> bool:
+        return name in self._properties()
+
     def under(self, name: str) -> Shape:
-        around = self._schema
-        if isinstance(around.get("items"), dict):
-            around = around["items"]
-        found = (around.get("properties") or {}).get(name)
+        found = self._properties().get(name)
         if found is None:
-            found = around.get("additionalProperties")
+            found = self._around().get("additionalProperties")
         return OfSchema(found) if isinstance(found, dict) else UNKNOWN
+
+    def _around(self) -> Mapping[str, Any]:
+        """The schema of the object, or of the items of the list."""
+        items = self._schema.get("items")
+        return items if isinstance(items, dict) else self._schema
+
+    def _properties(self) -> Mapping[str, Any]:
+        return self._around().get("properties") or {}
 
 
 class OfCustom(OfSchema):

@@ -21,6 +21,7 @@ The depth of the stack is that of the schema or of the object, and both are limi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, TypeAlias
 
@@ -79,28 +80,57 @@ def _prune(value: Json, schema: Schema, is_object: bool, path: str, pruned: list
             _prune(item, inner, bool(inner.get(EMBEDDED)), f"{path}.{key}" if path else key, pruned)
 
 
-def default(value: Json, schema: Schema, *, is_object: bool = True) -> None:
-    """Puts defaults where nothing is, or null where the schema does not allow it; in place. Twice is as once."""
+def default(value: Json, schema: Schema, *, is_object: bool = True) -> bool:
+    """Puts defaults where nothing is, or null where the schema does not allow it; in place. Returns whether it did:
+    twice is as once."""
+    changed = False
     if isinstance(value, list):
         items = schema.get("items")
         if isinstance(items, dict):
             for item in value:
                 if item.__class__ is dict or item.__class__ is list:
-                    default(item, items, is_object=bool(items.get(EMBEDDED)))
-        return
+                    changed |= default(item, items, is_object=bool(items.get(EMBEDDED)))
+        return changed
     if not isinstance(value, dict):
-        return
+        return False
     properties, others = schema.get("properties") or {}, schema.get("additionalProperties")
     for key, inner in properties.items():
         if is_object and key in OF_EVERY_OBJECT:
             continue
         if "default" in inner and value.get(key) is None and (key not in value or not inner.get("nullable")):
             value[key] = deepcopy(inner["default"])
+            changed = True
     for key, item in value.items():
         if item.__class__ is dict or item.__class__ is list:
             inner = properties.get(key, others)
             if isinstance(inner, dict) and not (is_object and key in OF_EVERY_OBJECT):
-                default(item, inner, is_object=bool(inner.get(EMBEDDED)))
+                changed |= default(item, inner, is_object=bool(inner.get(EMBEDDED)))
+    return changed
+
+
+def only_defaults(schema: Schema) -> Schema | None:
+    """The part of a schema that `default` goes by; None: it has no defaults."""
+    found = {key: schema[key] for key in ("default", "nullable", EMBEDDED) if key in schema}
+    properties, others, items = (schema.get(name) for name in ("properties", "additionalProperties", "items"))
+    inside = {key: part for key, inner in (properties or {}).items() if (part := only_defaults(inner)) is not None}
+    if isinstance(others, dict) and (part := only_defaults(others)) is not None:
+        inside = {**{key: {} for key in properties or {}}, **inside}  # the others are still the others
+        found["additionalProperties"] = part
+    if isinstance(items, dict) and (part := only_defaults(items)) is not None:
+        found["items"] = part
+    if inside:
+        found["properties"] = inside
+    return found if "default" in found or inside or "additionalProperties" in found or "items" in found else None
+
+
+def has_rules(schema: Any) -> bool:
+    """There are rules in CEL in a schema, which are the authors' own (`cluster.api.cel`)."""
+    if not isinstance(schema, dict):
+        return False
+    if schema.get(RULES):
+        return True
+    inner = [schema.get("items"), schema.get("additionalProperties"), *(schema.get("allOf") or ())]
+    return any(has_rules(one) for one in (*inner, *(schema.get("properties") or {}).values()))
 
 
 def subschemas(schema: Schema, path: str = "") -> list[tuple[str, Schema]]:
@@ -116,3 +146,31 @@ def subschemas(schema: Schema, path: str = "") -> list[tuple[str, Schema]]:
     if isinstance(others, dict):
         found += subschemas(others, f"{path}.*" if path else "*")
     return found
+
+
+def asked_of(schema: Schema, values: Sequence[Json]) -> Schema:
+    """What of a schema is asked of these values: without the schemas of parts that none of them has. It takes time as
+    the values are large, and not as the schema is."""
+    if not values:
+        return {}
+    asked = dict(schema)
+    parts: dict[str, list[Json]] = {}
+    for value in values:
+        if isinstance(value, dict):
+            for key, part in value.items():
+                parts.setdefault(key, []).append(part)
+    properties, others, items = (schema.get(name) for name in ("properties", "additionalProperties", "items"))
+    if isinstance(properties, dict):
+        asked["properties"] = {
+            key: asked_of(properties[key], found) for key, found in parts.items() if key in properties
+        }
+    if isinstance(others, dict):
+        beside = [part for key, found in parts.items() if key not in (properties or {}) for part in found]
+        asked["additionalProperties"] = asked_of(others, beside)
+    if isinstance(items, dict):
+        asked["items"] = asked_of(items, [item for value in values if isinstance(value, list) for item in value])
+        of_items = items.get("properties") or {}
+        keys = {key: of_items[key] for key in schema.get(LIST_MAP_KEYS) or () if key in of_items}
+        if keys:  # their defaults tell items apart
+            asked["items"] = {**asked["items"], "properties": {**keys, **asked["items"].get("properties", {})}}
+    return asked

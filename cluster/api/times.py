@@ -36,6 +36,7 @@ def format_micro_time(seconds: int, nanos: int) -> str:
     return f"{format_time(seconds)[:-1]}.{min(max(nanos, 0), 999_999_999) // 1000:06d}Z"
 
 
+@lru_cache(maxsize=4096)
 def parse_time(text: str) -> tuple[int, int | None]:
     """Seconds since 1970, and nanoseconds if a fraction is given. Raises ValueError with a sentence for people."""
     match = _time.fullmatch(text)

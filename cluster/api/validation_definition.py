@@ -15,6 +15,7 @@ from cluster.api.errors import FieldError
 from cluster.api.names import dns1035_label_problems, dns1123_subdomain_problems
 from cluster.api.problems import Report
 from cluster.api.raw_json import problem_of, unpack
+from cluster.api.structural import RULES
 from cluster.pb.v1 import core_pb2 as core
 
 APPROVED = "api-approved.kubernetes.io"
@@ -23,6 +24,7 @@ MAX_VERSIONS = 100
 COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "name", "password")
 _PROTECTED = ("k8s.io", "kubernetes.io")
+_EXPRESSIONS = ("rule", "messageExpression")
 _WARNING_MAX_BYTES = 256
 _simple_path = re.compile(r"(\.[a-zA-Z_][a-zA-Z0-9_-]*|\['[a-zA-Z0-9_./-]{1,253}'\])+", re.ASCII)
 """Fields only: no lists, no filters."""
@@ -131,8 +133,28 @@ def _versions(report: Report, versions: Sequence[core.CustomResourceDefinitionVe
         report.invalid(path, ",".join(names), "must contain unique version names")
     if sum(version.storage for version in versions) != 1:
         report.invalid(path, ",".join(names), "must have exactly one version marked as storage version")
+    if not _rules(report, versions, path):
+        return
     for index, version in enumerate(versions):
         _version(report, version, f"{path}[{index}]")
+
+
+def _rules(report: Report, versions: Sequence[core.CustomResourceDefinitionVersion], path: str) -> bool:
+    """Whether the rules of all versions can be compiled without that anybody waits too long."""
+    if not any(RULES.encode() in version.schema.openAPIV3Schema.Raw for version in versions):
+        return True
+    from cluster.api.cel.definitions import MAX_RULES, MAX_RULES_BYTES, rules_in
+
+    try:
+        found = [rule for version in versions for rule in rules_in(schema_of(version))]
+    except (ValueError, RecursionError):
+        return True  # which is said of the schema
+    texts = [str(rule.get(word) or "") for rule in found for word in _EXPRESSIONS]
+    count, size_bytes = sum(map(bool, texts)), sum(len(text.encode()) for text in texts)
+    for what, there, limit in (("expressions", count, MAX_RULES), ("bytes", size_bytes, MAX_RULES_BYTES)):
+        if there > limit:
+            report.invalid(path, there, f"must have at most {limit} {what} in {RULES}")
+    return count <= MAX_RULES and size_bytes <= MAX_RULES_BYTES
 
 
 def _version(report: Report, version: core.CustomResourceDefinitionVersion, path: str) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
+from cluster.api.cel.definitions import drop_unknown, misshapen, validate_rules
 from cluster.api.json_parse import describe
 from cluster.api.problems import Report
 from cluster.api.schema_rules import Patterns, Rules
@@ -29,6 +30,7 @@ from cluster.api.structural import (
     PRESERVE,
     RULES,
     Schema,
+    asked_of,
     prune,
 )
 
@@ -130,6 +132,8 @@ def validate_schema(report: Report, path: str, schema: Any) -> None:
             Rules(schema, patterns)
         except ValueError as error:
             report.invalid(path, "schema", f"it cannot be compiled: {error}")
+    if len(report.errors) == before:
+        validate_rules(report, path, schema)
 
 
 def unknown_keys(schema: Any, path: str = "") -> list[str]:
@@ -140,6 +144,8 @@ def unknown_keys(schema: Any, path: str = "") -> list[str]:
     for key in [key for key in schema if key not in _KEYS]:
         del schema[key]
         found.append(f"{path}.{key}" if path else key)
+    for index, rule in enumerate(schema[RULES] if isinstance(schema.get(RULES), list) else ()):
+        found += [f"{path}{'.' if path else ''}{RULES}[{index}].{key}" for key in drop_unknown(rule)]
     for where, inner in _inside(schema, path):
         found += unknown_keys(inner, where)
     return found
@@ -177,6 +183,9 @@ def _shape(report: Report, path: str, schema: Any) -> None:
             report.add(f"{path}.{key}", "unknown field")
         elif value is not None and not known[0](value):
             report.invalid(f"{path}.{key}", describe(value), f"must be {known[1]}")
+    for index, rule in enumerate(schema[RULES] if isinstance(schema.get(RULES), list) else ()):
+        for key, problem in misshapen(rule):
+            report.add(f"{path}.{RULES}[{index}]{key}", problem)
     for where, inner in _inside(schema, path):
         _shape(report, where, inner)
 
@@ -372,7 +381,8 @@ def _defaults(report: Report, path: str, schema: Schema, patterns: Patterns, *, 
         elif wanted is None and not schema.get("nullable"):
             report.invalid(f"{path}.default", "null", "must not be null where null is not allowed")
         else:
-            for problem in Rules(schema, patterns).problems(kept):
+            # Only what is asked of it: with a default at every level, all of the schema each time would be a lot.
+            for problem in Rules(asked_of(schema, [kept]), patterns).problems(kept):
                 report.add(
                     f"{path}.default{'.' if problem.path else ''}{problem.path}", problem.message, problem.reason
                 )

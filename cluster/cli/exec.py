@@ -67,7 +67,8 @@ def debug_command(
 ) -> int:
     """Run a command as a container would run: its environment, directory, volumes and limits, whether it runs or not.
 
-    For containers that crash before anybody can look. The command ends when the container is started anew."""
+    For containers that crash before anybody can look: what is run while the container waits for its next start goes on
+    through that. Beside a container that runs it ends with it, like exec."""
     return _talk(ctx, pod, namespace, container, command, with_stdin=with_stdin, tty=tty, detached=True)
 
 

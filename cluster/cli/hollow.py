@@ -221,7 +221,7 @@ class _Playing:
         return True
 
     def _why(self, ended: list[_Player]) -> str:
-        from cluster.up.supervisor import tail_of
+        from cluster.up.child import tail_of
 
         if not ended:
             return "the nodes were not registered in time: does the master answer? See: podium cluster-info"

@@ -18,7 +18,7 @@ from cluster.cli.exits import ExitCode, report
 COMMANDS: dict[str, tuple[str, str]] = {
     # verb: (module under cluster.cli, what `podium --help` says)
     "up": ("up", "Start a cluster of real processes"),
-    "down": ("up", "Stop a cluster and remove what it wrote"),
+    "down": ("down", "Stop a cluster and remove what it wrote"),
     "apply": ("apply", "Create or change objects from manifests"),
     "get": ("get", "List objects"),
     "describe": ("describe", "Show an object with its story"),

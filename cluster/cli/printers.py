@@ -7,13 +7,13 @@ name or a message may carry control characters.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any
 
 from cluster.api.columns import COLUMNS, WIDE, labels_text
 from cluster.api.json import object_to_json
-from cluster.api.kinds import AnyObject, Kind, kind_of
+from cluster.api.kinds import AnyObject, DefinedKind, Kind, kind_of
 from cluster.pb.v1 import core_pb2 as core
 
 
@@ -38,19 +38,32 @@ def table(
 
     `at_least`: widths of the columns of what stands above already; it is brought up to those of this table.
     """
-    columns = [*COLUMNS[kind.name], *(WIDE.get(kind.name, ()) if wide else ())]
+    headings, cells = _columns(kind, wide=wide)
     if show_labels:
-        columns.append(("LABELS", lambda o, _: labels_text(o.metadata.labels)))
+        headings.append("LABELS")
     if namespaces and kind.namespaced:
-        columns.insert(0, ("NAMESPACE", lambda o, _: o.metadata.namespace))
-    rows = [[header for header, _ in columns]] if headers else []
+        headings.insert(0, "NAMESPACE")
+    rows = [headings] if headers else []
     for obj in objects:
-        row = [clean(cell(obj, now_s)) for _, cell in columns]
+        row = cells(obj, now_s)
         if kind_prefix and kind.name != "Event":
-            place = 1 if namespaces and kind.namespaced else 0
-            row[place] = f"{kind.field}/{row[place]}"
-        rows.append(row)
+            row[0] = f"{kind.field}/{row[0]}"
+        if show_labels:
+            row.append(labels_text(obj.metadata.labels))
+        if namespaces and kind.namespaced:
+            row.insert(0, obj.metadata.namespace)
+        rows.append([clean(cell) for cell in row])
     return align(rows, at_least=at_least)
+
+
+def _columns(kind: Kind, *, wide: bool) -> tuple[list[str], Callable[[Any, float], list[str]]]:
+    """Headings, and what gives the cells of an object at a time."""
+    if isinstance(kind, DefinedKind):
+        from cluster.api.custom_columns import terminal_columns
+
+        return terminal_columns(kind, wide=wide)
+    columns = [*COLUMNS[kind.name], *(WIDE.get(kind.name, ()) if wide else ())]
+    return [heading for heading, _ in columns], lambda obj, now_s: [cell(obj, now_s) for _, cell in columns]
 
 
 def align(rows: Sequence[Sequence[str]], gap: int = 3, *, at_least: list[int] | None = None) -> str:

@@ -249,7 +249,7 @@ class Target:
     def _await_master(self, timeout_s: float) -> None:
         """Until every master is up. Raises CommandError with what it said if it does not come up, ApiError."""
         from cluster.up import control
-        from cluster.up.supervisor import tail_of
+        from cluster.up.child import tail_of
 
         assert self._cluster is not None, "it runs"
         deadline_s = _CLOCK.monotonic() + timeout_s

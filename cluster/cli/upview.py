@@ -21,8 +21,8 @@ from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Credentials
 from cluster.up import control
 from cluster.up.addresses import block_of, kubernetes_address
+from cluster.up.child import tail_of
 from cluster.up.hollow import PREFIX
-from cluster.up.supervisor import tail_of
 
 if TYPE_CHECKING:
     from cluster.cli.up import Steps

@@ -114,6 +114,9 @@ class Caches:
             Informer(client, kind, indexes=owned, trim=_bare, clock=clock, rng=rng)
             for kind in (core.ConfigMap, core.Secret, core.ServiceAccount)
         ]
+        self._owners_only: list[Informer[Any]] = [
+            Informer(client, kind, trim=_bare, clock=clock, rng=rng) for kind in (core.Lease, core.PriorityClass)
+        ]
 
         self.by_kind: dict[str, Informer[Any]] = {
             "CustomResourceDefinition": self.definitions,
@@ -127,6 +130,7 @@ class Caches:
             "Pod": self.pods,
             "CustomObject": self.customs,
             **dict(zip(("ConfigMap", "Secret", "ServiceAccount"), self._bare, strict=True)),
+            **dict(zip(("Lease", "PriorityClass"), self._owners_only, strict=True)),
         }
         self.owned: list[Informer[Any]] = [
             self.pods,

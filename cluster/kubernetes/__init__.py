@@ -8,7 +8,7 @@ encoded objects (`encoding.py`) and which kinds users have defined (`keeper.py`)
 
     paths.py         what a path names                bodies.py          what a body says
     resources.py     a kind as it is served           negotiation.py     what the caller wants to read
-    catalog.py       all that is served, at a time    definitions.py     kinds that users define, with custom_columns.py
+    catalog.py       all that is served, at a time    definitions.py     kinds that users define
     keeper.py        keeps the catalog true           jsonpath.py        paths into their objects
     discovery.py     the catalog, as clients ask      openapi.py         the same, for those who check and explain
     gnostic.py       OpenAPI in protobuf, for older clients

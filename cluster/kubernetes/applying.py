@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import copy
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
-from cluster.api.errors import Conflict, FieldError
+from cluster.api.errors import ApiError, Conflict, FieldError
 from cluster.api.field_sets import Path, fields_of, readable, step_of
 from cluster.api.managers import APPLY, SCALE, UPDATE, Manager, Managers, changed_fields, entries_of, managers_of
 from cluster.api.shapes import Shape
@@ -24,6 +25,15 @@ BEFORE = "before-first-apply"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 """The annotation in which `kubectl apply` without --server-side remembers what it has applied."""
 _KUBECTL = "kubectl"
+Complete: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
+"""What becomes of an object when it is kept: defaults come in. Raises ApiError for what is no object."""
+
+
+def as_it_is(data: dict[str, Any]) -> dict[str, Any]:
+    """Of objects that have no defaults."""
+    return data
+
+
 _MAX_CAUSES = 100
 
 
@@ -36,11 +46,13 @@ def apply(
     force: bool,
     now: str,
     subresource: str = "",
+    complete: Complete = as_it_is,
 ) -> dict[str, Any]:
     """The object after a manager of that name has applied what it wants; None: there is none yet.
 
-    Through a subresource, only what can be written so is looked at. `now` is the time as JSON. Raises Conflict, with a
-    cause for each field that others answer for.
+    Through a subresource, only what can be written so is looked at. `now` is the time as JSON. Who says what is
+    there already, but for defaults (`complete`), changes nothing. Raises Conflict, with a cause for each field that
+    others answer for.
     """
     manager = Manager(name, APPLY, subresource)
     paths = frozenset(path for path in fields_of(wanted, shape) if manager.is_about(path, shape))
@@ -48,21 +60,17 @@ def apply(
         return _tracked(copy.deepcopy(wanted), {manager: paths}, {}, now)
     managers = managers_of(live)
     if not managers:
-        before = Manager(BEFORE, UPDATE, subresource)
-        there = frozenset(path for path in fields_of(live, shape) if before.is_about(path, shape))
-        managers = {before: there & paths if subresource == SCALE else there}
+        managers = _in_the_beginning(live, paths, shape, manager, complete)
     had = managers.pop(manager, frozenset())
     merged = _merge_object(live, wanted, shape)
-    changed = changed_fields(live, merged, shape) & paths
+    changed = changed_fields(live, complete(merged), shape) & paths
     conflicts = [(other, sorted(owned & changed)) for other, owned in managers.items() if owned & changed]
-    if conflicts and not force and not _may_take_over(live, shape, manager, conflicts):
+    if conflicts and not force and not _may_take_over(live, shape, manager, conflicts, complete):
         raise _conflict(conflicts, live.get("apiVersion", "v1"))
     managers = {other: owned - changed for other, owned in managers.items()}
     others = frozenset[Path]().union(*managers.values())
-    for path in sorted(had - paths, key=len, reverse=True):
-        is_key = len(path) > 1 and path[-2].startswith("k:") and path[-1][2:] in json.loads(path[-2][2:])
-        if path not in others and not is_key and not any(_is_below(other, path) for other in others | paths):
-            _remove(merged, path, shape)
+    for path in sorted(_gone(had - paths, others | paths, shape), key=len, reverse=True):
+        _remove(merged, path, shape)
     if manager == Manager(_KUBECTL, APPLY):
         _remember(merged, wanted)
     return _tracked(merged, {**managers, manager: paths}, live, now)
@@ -81,21 +89,49 @@ def _remember(merged: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 
 def _may_take_over(
-    live: dict[str, Any], shape: Shape, manager: Manager, conflicts: list[tuple[Manager, list[Path]]]
+    live: dict[str, Any],
+    shape: Shape,
+    manager: Manager,
+    conflicts: list[tuple[Manager, list[Path]]],
+    complete: Complete,
 ) -> bool:
     """Whether `kubectl apply` itself wrote what is there, before it began to apply by the server: then it is nobody's
     but kubectl's. What somebody has changed since is no longer as it was applied, and stays a conflict."""
-    annotations = live.get("metadata", {}).get("annotations") or {}
-    if manager.name != _KUBECTL or LAST_APPLIED not in annotations:
+    if manager.name != _KUBECTL or (found := _by_kubectl(live, shape, complete)) is None:
         return False
+    return all(path in found[0] for _, paths in conflicts for path in paths)
+
+
+def _in_the_beginning(
+    live: dict[str, Any], paths: frozenset[Path], shape: Shape, manager: Manager, complete: Complete
+) -> Managers:
+    """Who answers for what is there when an object is applied by the server for the first time, to `paths`. If kubectl
+    does so that has applied it itself before, it goes on with what it has applied then, and nobody has the defaults."""
+    before = Manager(BEFORE, UPDATE, manager.subresource)
+    there = frozenset(path for path in fields_of(live, shape) if before.is_about(path, shape))
+    if manager.subresource == SCALE:
+        return {before: there & paths}
+    found = _by_kubectl(live, shape, complete) if manager == Manager(_KUBECTL, APPLY) else None
+    if found is None:
+        return {before: there}
+    applied, kept = found
+    return {before: there - kept, manager: applied & there}
+
+
+def _by_kubectl(
+    live: dict[str, Any], shape: Shape, complete: Complete
+) -> tuple[frozenset[Path], frozenset[Path]] | None:
+    """What `kubectl apply` itself has written that is still so: without and with the defaults that came in. None: it
+    did not write this object, or wrote something that is none."""
     try:
-        last = json.loads(annotations[LAST_APPLIED])
-    except (ValueError, RecursionError):
-        return False
-    if not isinstance(last, dict) or last.get("apiVersion") != live.get("apiVersion"):
-        return False
-    as_applied = fields_of(last, shape) - changed_fields(live, last, shape)
-    return all(path in as_applied for _, paths in conflicts for path in paths)
+        last = json.loads((live.get("metadata", {}).get("annotations") or {}).get(LAST_APPLIED, ""))
+        if not isinstance(last, dict) or last.get("apiVersion") != live.get("apiVersion"):
+            return None
+        whole = complete(last)
+    except (ValueError, RecursionError, ApiError):
+        return None
+    changed = changed_fields(live, whole, shape)
+    return fields_of(last, shape) - changed, fields_of(whole, shape) - changed
 
 
 def _tracked(data: dict[str, Any], managers: Managers, known: dict[str, Any], now: str) -> dict[str, Any]:
@@ -128,8 +164,30 @@ def _named(manager: Manager, api_version: str) -> str:
     return f"{json.dumps(manager.name)}{through}{how}"
 
 
-def _is_below(path: Path, above: Path) -> bool:
-    return len(path) > len(above) and path[: len(above)] == above
+def _gone(dropped: frozenset[Path], kept: frozenset[Path], shape: Shape) -> set[Path]:
+    """What goes with paths that their manager no longer applies: these, and the fields around them of which nobody
+    answers for anything any more, with the defaults that are left there: a volume that is made of something else keeps
+    nothing of what it was made of."""
+    there = {path[:length] for path in kept for length in range(1, len(path) + 1)}
+    gone = set()
+    for path in dropped:
+        if path not in there and not _is_key(path):
+            gone.add(path)
+        at, around = shape, []
+        for length, step in enumerate(path[:-1], 1):
+            kind, _, name = step.partition(":")
+            if kind != "f":
+                continue
+            if length > 1 and at.has(name):
+                around.append(path[:length])
+            at = at.under(name)
+        gone.update(above for above in around if above not in there)
+    return gone
+
+
+def _is_key(path: Path) -> bool:
+    """Whether it is a field by which an item of a list is known."""
+    return len(path) > 1 and path[-2].startswith("k:") and path[-1][2:] in json.loads(path[-2][2:])
 
 
 # --- values

@@ -31,7 +31,7 @@ from cluster.pb.v1 import kubernetes_pb2 as bodies
 MAX_BYTES = 3 * 1024 * 1024
 """Of a body, as in Kubernetes."""
 YAML = "application/yaml"
-_YAML = (YAML, "application/x-yaml")
+YAMLS = (YAML, "application/x-yaml")
 
 _OTHERS: dict[str, type[Message]] = {
     "DeleteOptions": bodies.DeleteOptions,
@@ -86,7 +86,7 @@ def read_body(content_type: str, body: bytes, kind: str) -> Any:
     media = media_type(content_type)
     if media == JSON:
         return read_json(body)
-    if media in _YAML:
+    if media in YAMLS:
         return _read_yaml(body)
     if media == PROTOBUF:
         return _read_protobuf(body, kind)

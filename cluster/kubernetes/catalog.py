@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from typing import TypeVar
 
-from cluster.kubernetes.definitions import version_order
+from cluster.api.definitions import version_order
 from cluster.kubernetes.resources import RESOURCES, Resource
 
 T = TypeVar("T")

@@ -13,14 +13,23 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from cluster.api.columns import Column
 from cluster.api.conditions import get_condition
-from cluster.api.definitions import has_status, is_established, is_namespaced, schema_of, selectable_paths
+from cluster.api.custom_columns import custom_columns
+from cluster.api.definitions import (
+    has_status,
+    is_established,
+    is_namespaced,
+    schema_of,
+    selectable_paths,
+    storage_version,
+    version_order,
+)
 from cluster.api.jsonpath import parse
 from cluster.api.kinds import Kind
 from cluster.api.meta import is_terminating
-from cluster.kubernetes.custom_columns import columns_of
+from cluster.api.structural import default, only_defaults
 from cluster.kubernetes.resources import CHANGED, Resource, Subresource
-from cluster.kubernetes.tables import Column
 from cluster.pb.v1 import core_pb2 as core
 
 
@@ -54,6 +63,34 @@ class SchemaText:
         return schema_of(self._version)
 
 
+class Defaults:
+    """What is added to objects when they are read: what was stored before a default was there has it, too. It is that
+    of the version that is stored, as in Kubernetes."""
+
+    def __init__(self, version: core.CustomResourceDefinitionVersion) -> None:
+        self._text: SchemaText | None = None
+        self._schema: dict[str, Any] | None = None
+        if b'"default":' in version.schema.openAPIV3Schema.Raw:
+            self._text = SchemaText(version)
+
+    @property
+    def any(self) -> bool:
+        """There are some."""
+        self._read()
+        return self._schema is not None
+
+    def add(self, data: dict[str, Any]) -> bool:
+        """Adds them to an object as JSON's values, in place; returns whether any was missing."""
+        self._read()
+        return self._schema is not None and default(data, self._schema)
+
+    def _read(self) -> None:
+        """Of the schema, only what leads to defaults is kept."""
+        if self._text is not None:
+            text, self._text = self._text, None
+            self._schema = only_defaults(text.copy())
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Defined:
     """What a version of a definition says, besides the names."""
@@ -63,6 +100,7 @@ class Defined:
     tag: str
     """Names this very version of this very definition: what was made by another one is not to be used."""
     schema: SchemaText
+    defaults: Defaults
     columns: tuple[Column, ...]
     """Of tables."""
     selectable: tuple[str, ...]
@@ -86,29 +124,20 @@ def rows_of(crd: core.CustomResourceDefinition) -> list[Resource]:
     versions = sorted((each for each in crd.spec.versions if each.served), key=lambda each: version_order(each.name))
     content = b"%s %s" % (_bytes(crd.spec), _bytes(names))
     tag = f"{crd.metadata.uid} {hashlib.sha256(content).hexdigest()[:16]}"
-    return [_row(crd, names, version, tag) for version in versions]
+    stored = storage_version(crd)
+    defaults = Defaults(stored or core.CustomResourceDefinitionVersion())
+    return [_row(crd, names, version, defaults, tag) for version in versions]
 
 
 def _bytes(message: Message) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
-def version_order(name: str) -> tuple[Any, ...]:
-    """The order in which clients are offered versions: v2, v1, v2beta1, v1alpha3, and then other names."""
-    kind, numbers = "", [0, 0]
-    if name.startswith("v"):
-        major, _, rest = name[1:].replace("alpha", " alpha ").replace("beta", " beta ").partition(" ")
-        word, _, minor = rest.partition(" ")
-        if major.isdecimal() and major.isascii() and (not rest or (minor.isdecimal() and minor.isascii())):
-            kind, numbers = word or "ga", [int(major), int(minor or 0)]
-    rank = {"ga": 0, "beta": 1, "alpha": 2}.get(kind, 3)
-    return rank, -numbers[0], -numbers[1], name
-
-
 def _row(
     crd: core.CustomResourceDefinition,
     names: core.CustomResourceDefinitionNames,
     version: core.CustomResourceDefinitionVersion,
+    defaults: Defaults,
     tag: str,
 ) -> Resource:
     group, kind_name = crd.spec.group, names.kind
@@ -134,7 +163,8 @@ def _row(
         crd.metadata.name,
         f"{tag} {version.name}",
         SchemaText(version),
-        columns_of(version.additionalPrinterColumns),
+        defaults,
+        custom_columns(version.additionalPrinterColumns),
         tuple(path for each in version.selectableFields if (path := each.jsonPath.removeprefix(".")) in stored),
         scale,
         _warning(version, f"{group}/{version.name} {kind_name}"),

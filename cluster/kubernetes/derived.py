@@ -31,6 +31,7 @@ from cluster.pb.v1 import core_pb2 as core
 
 Cell: TypeAlias = Callable[[dict[str, Any], float], str]
 """The text of a column, of one of them and at a time."""
+Columns: TypeAlias = tuple[tuple[str, Cell], ...]
 
 WINDOW = "500ms"
 """Over which an agent looks at what processor time is used."""
@@ -111,7 +112,18 @@ def _fields(text: str) -> list[tuple[str, str, bool]]:
 
 def table(row: Other, document: dict[str, Any], accepted: Accepted, include: str, now_s: float) -> dict[str, Any]:
     """What was read as a Table. `include`: how much of each one its row has, Metadata, Object or None."""
-    columns = _COLUMNS[row.group, row.plural]
+    return table_of(_COLUMNS[row.group, row.plural], document, accepted, include, now_s)
+
+
+def scale_table(scale: dict[str, Any], accepted: Accepted, include: str, now_s: float) -> dict[str, Any]:
+    """A Scale as a Table."""
+    return table_of(_SCALE_COLUMNS, scale, accepted, include, now_s)
+
+
+def table_of(
+    columns: Columns, document: dict[str, Any], accepted: Accepted, include: str, now_s: float
+) -> dict[str, Any]:
+    """A list, or one thing, as a Table with these columns."""
     items = document.get("items", [document])
     rows = []
     for item in items:
@@ -298,13 +310,19 @@ _FIND: dict[tuple[str, str], Callable[[Asked], Awaitable[list[dict[str, Any]]]]]
     ("metrics.k8s.io", "pods"): _pod_metrics,
 }
 """(group, plural) -> those of a namespace, or of all, without kind and apiVersion."""
-_METRICS: tuple[tuple[str, Cell], ...] = (
+_SCALE_COLUMNS: Columns = (
+    ("Name", _name),
+    ("Desired", lambda item, now_s: str(item["spec"]["replicas"])),
+    ("Available", lambda item, now_s: str(item["status"]["replicas"])),
+    ("Age", _age),
+)
+_METRICS: Columns = (
     ("Name", _name),
     ("CPU", _used("cpu")),
     ("Memory", _used("memory")),
     ("Window", lambda item, now_s: str(item["window"])),
 )
-_COLUMNS: dict[tuple[str, str], tuple[tuple[str, Cell], ...]] = {
+_COLUMNS: dict[tuple[str, str], Columns] = {
     ("discovery.k8s.io", "endpointslices"): (
         ("Name", _name),
         ("AddressType", lambda item, now_s: str(item["addressType"])),

@@ -60,6 +60,15 @@ def version() -> dict[str, str]:
     }
 
 
+def paths(catalog: Catalog) -> dict[str, Any]:
+    """GET /: where there is something to read that is about no object."""
+    found = {"/api", "/apis", "/version", "/openapi/v2", "/openapi/v3", "/healthz", "/livez", "/readyz"}
+    for group, versions in _groups(catalog).items():
+        root = f"/apis/{group}" if group else "/api"
+        found |= {root, *(f"{root}/{version}" for version in versions)}
+    return {"paths": sorted(found)}
+
+
 def api_versions(address: str) -> dict[str, Any]:
     """GET /api."""
     return {

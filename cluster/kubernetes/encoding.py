@@ -73,7 +73,8 @@ class Encoder:
     def json(self, obj: AnyObject, row: Resource) -> bytes:
         """The object, of the kind and in the version of that row."""
         if isinstance(obj, core.CustomObject):
-            return self._encode(self._kept, obj, row.api_version, lambda: _custom(obj, row))
+            form = row.custom.tag if row.custom is not None and row.custom.defaults.any else row.api_version
+            return self._encode(self._kept, obj, form, lambda: _custom(obj, row))
         form = row.api_version if row.view is not None else ""
         return self._encode(self._kept, obj, form, lambda: orjson.dumps(self._plain(obj, row)))
 
@@ -82,9 +83,16 @@ class Encoder:
             return {"apiVersion": "v1", "kind": "Pod", **self._pods(obj)}
         return views.plain(obj, row)
 
-    def metadata(self, obj: AnyObject) -> bytes:
-        """A PartialObjectMetadata."""
-        return self._encode(self._metadata, obj, "", lambda: orjson.dumps(_partial(obj)))
+    def metadata(self, obj: AnyObject, values: dict[str, Any] | None = None) -> bytes:
+        """A PartialObjectMetadata. `values`: what `metadata_of` says, if somebody has asked already."""
+        return self._encode(self._metadata, obj, "", lambda: orjson.dumps(_partial(values or metadata_of(obj))))
+
+    def forget(self, uid: str) -> None:
+        """Nothing that was encoded of this object is used again."""
+        for kept in (self._kept, self._metadata):
+            found = kept.pop(uid, None)
+            if found is not None:
+                self._bytes -= len(found[1])
 
     def _encode(
         self, kept: dict[str, tuple[str, bytes]], obj: AnyObject, form: str, build: Callable[[], bytes]
@@ -104,10 +112,10 @@ class Encoder:
             kept[uid] = (version, data)
             self._bytes += len(data)
             while self._bytes > self._max_bytes:
-                self._forget(kept if len(kept) > 1 else self._kept if self._kept is not kept else self._metadata)
+                self._shrink(kept if len(kept) > 1 else self._kept if self._kept is not kept else self._metadata)
         return data
 
-    def _forget(self, kept: dict[str, tuple[str, bytes]]) -> None:
+    def _shrink(self, kept: dict[str, tuple[str, bytes]]) -> None:
         if not kept:
             self._bytes = 0
             return
@@ -139,13 +147,18 @@ def _once(printer: Print) -> Print:
     return printed
 
 
-def _partial(obj: AnyObject) -> dict[str, Any]:
-    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata_of(obj)}
+def _partial(metadata: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
 
 
 def _custom(obj: core.CustomObject, row: Resource) -> bytes:
-    """What it holds is kept as JSON, so it only has to be put between the rest."""
-    head = {"apiVersion": row.api_version, "kind": row.kind.name, "metadata": to_json(obj.metadata)}
+    """What it holds is kept as JSON, so it only has to be put between the rest, unless a default is missing there."""
+    metadata = to_json(obj.metadata)
+    if row.custom is not None and row.custom.defaults.any:
+        data, is_as_stored = views.custom(obj, row, metadata)
+        if not is_as_stored:
+            return orjson.dumps(data)
+    head = {"apiVersion": row.api_version, "kind": row.kind.name, "metadata": metadata}
     parts = [orjson.dumps(head)[:-1]]
     if len(obj.content) > len(b"{}"):
         parts.append(obj.content[1:-1])

@@ -8,7 +8,6 @@ import ssl
 import sys
 from asyncio import sslproto
 from collections.abc import Sequence
-from pathlib import Path
 
 from cluster.actor import daemon
 from cluster.actor.clock import SystemClock
@@ -16,7 +15,7 @@ from cluster.actor.open_files import raise_file_limit
 from cluster.actor.supervisor import ChildSpec, Supervisor
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.grpc_client import GrpcClusterClient
-from cluster.config.addresses import masters_argument
+from cluster.config import flags as common
 from cluster.kubernetes.authentication import Authentication
 from cluster.kubernetes.listener import tls_context
 from cluster.kubernetes.server import KubernetesServer
@@ -35,23 +34,11 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         "python -m cluster kubernetes", description="Serves Kubernetes' REST API, for kubectl and the like."
     )
-    parser.add_argument(
-        "--master",
-        required=True,
-        type=masters_argument,
-        metavar="HOST:PORT[,...]",
-        help="where the master serves, or where each of several does",
-    )
+    common.add_master(parser)
     parser.add_argument("--listen", required=True, metavar="HOST:PORT", help="address to serve at; HTTPS")
-    parser.add_argument(
-        "--credentials",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="ca.crt, tls.crt and tls.key of the identity kubernetes, whose certificate must name the host",
-    )
-    parser.add_argument("--lifeline-fd", type=int, metavar="FD", help="stop when this descriptor ends")
-    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    common.add_credentials(parser, whose=" of the identity kubernetes, whose certificate must name the host")
+    common.add_lifeline(parser)
+    common.add_log_level(parser)
     flags = parser.parse_args(argv)
     log.setup("kubernetes", flags.log_level)
     raise_file_limit()  # a connection for each watch

@@ -21,6 +21,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto
 
 from cluster.api.json_print import is_inline, map_entry
+from cluster.api.json_special import Special, special
 from cluster.api.list_keys import merge_key, merges_values
 from cluster.api.raw_pb import delimited
 from cluster.kubernetes import openapi_custom
@@ -51,13 +52,13 @@ _SCALARS: dict[int, dict[str, Any]] = {
     FieldDescriptor.CPPTYPE_DOUBLE: {"type": "number", "format": "double"},
     FieldDescriptor.CPPTYPE_FLOAT: {"type": "number", "format": "float"},
 }
-_SPECIAL: dict[str, dict[str, Any]] = {
-    core.Time.DESCRIPTOR.full_name: {"type": "string", "format": "date-time"},
-    core.MicroTime.DESCRIPTOR.full_name: {"type": "string", "format": "date-time"},
-    core.Quantity.DESCRIPTOR.full_name: {"oneOf": [{"type": "string"}, {"type": "number"}]},
-    core.FieldsV1.DESCRIPTOR.full_name: {"type": "object"},
-    core.RawJson.DESCRIPTOR.full_name: {"x-kubernetes-preserve-unknown-fields": True},
-    core.IntOrString.DESCRIPTOR.full_name: {
+_SPECIAL: dict[Special, dict[str, Any]] = {
+    Special.TIME: {"type": "string", "format": "date-time"},
+    Special.MICRO_TIME: {"type": "string", "format": "date-time"},
+    Special.QUANTITY: {"oneOf": [{"type": "string"}, {"type": "number"}]},
+    Special.FIELDS: {"type": "object"},
+    Special.RAW: {"x-kubernetes-preserve-unknown-fields": True},
+    Special.INT_OR_STRING: {
         "format": "int-or-string",
         "oneOf": [{"type": "integer"}, {"type": "string"}],
     },
@@ -336,9 +337,9 @@ def _property(descriptor: Descriptor, field: FieldDescriptor, prefix: str, inner
 def _value(field: FieldDescriptor, prefix: str, inner: list[Descriptor]) -> dict[str, Any]:
     message = field.message_type
     if message is not None:
-        special = _SPECIAL.get(message.full_name)
-        if special is not None:
-            return dict(special)
+        found = special(message)
+        if found is not None:
+            return dict(_SPECIAL[found])
         inner.append(message)
         return {"$ref": prefix + _schema_name(message)}
     if field.type == FieldDescriptor.TYPE_BYTES:

@@ -17,6 +17,7 @@ Which lists these are is in `cluster.api.list_keys`, by message and field. Pure.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import jsonpatch
@@ -33,6 +34,8 @@ MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
+_TYPE = re.compile(r" \(<class '\w+'>\)")
+"""What the library adds to values."""
 MAX_OPERATIONS = 10_000
 """Of a JSON patch, as in Kubernetes."""
 
@@ -75,7 +78,8 @@ def _json_patch(target: dict[str, Any], patch: Any) -> dict[str, Any]:
     try:
         patched = jsonpatch.apply_patch(target, patch)
     except jsonpatch.JsonPatchTestFailed as failed:
-        raise Invalid(f"the patch does not apply: a test failed: {failed}"[:500]) from failed
+        said = _TYPE.sub("", str(failed))
+        raise Invalid(f"the patch does not apply: a test failed: {said}"[:500]) from failed
     except jsonpatch.InvalidJsonPatch as error:
         raise BadRequest(f"this is not a JSON patch: {error}"[:500]) from error
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:

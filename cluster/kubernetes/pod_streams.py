@@ -75,7 +75,6 @@ async def logs(call: Call, request: web.BaseRequest) -> web.StreamResponse:
 async def _send(request: web.BaseRequest, chunks: AsyncGenerator[bytes, None]) -> web.StreamResponse:
     """Text, as it comes; the head goes out when the first of it is there, or is not there for a moment."""
     response = web.StreamResponse(headers={"Content-Type": "text/plain"})
-    response.enable_chunked_encoding()
     tasks = Tasks("logs", on_crash=lambda task, error: None)
     first = tasks.spawn(_following(chunks), name="the first of a log")
     try:

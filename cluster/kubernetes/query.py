@@ -13,15 +13,18 @@ from cluster.api.errors import BadRequest, Invalid
 from cluster.api.managers import check_name
 from cluster.api.problems import Report
 
-_TRUE, _FALSE = ("true", "1", "t", "T", "TRUE", "True"), ("", "false", "0", "f", "F", "FALSE", "False")
+_TRUE, _FALSE = ("", "true", "1", "t", "T", "TRUE", "True"), ("false", "0", "f", "F", "FALSE", "False")
+EXACT, NOT_OLDER = "Exact", "NotOlderThan"
+"""Of resourceVersionMatch."""
 _DURATION = re.compile(r"(?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+|0")
 _PART = re.compile(r"(\d+(?:\.\d*)?)(ns|us|µs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def flag(query: Mapping[str, str], name: str) -> bool:
-    """A parameter that is true or false; false if it is absent. Raises BadRequest."""
-    value = query.get(name, "")
+    """A parameter that is true or false; false if it is absent, and true if it is there without a value, as in
+    Kubernetes: `?watch`. Raises BadRequest."""
+    value = query.get(name, "false")
     if value in _TRUE:
         return True
     if value in _FALSE:
@@ -76,8 +79,35 @@ def check_manager(query: Mapping[str, str], method: str, *, applies: bool) -> No
     if method == "PATCH" and not applies and query.get("force"):
         report.forbidden("force", "may not be specified for non-apply patch")
     check_name(report, "fieldManager", name)
+    _refuse({"POST": "CreateOptions", "PUT": "UpdateOptions"}.get(method, "PatchOptions"), report)
+
+
+def check_list(query: Mapping[str, str], *, watch: bool) -> None:
+    """Whether resourceVersionMatch and sendInitialEvents make sense for a list or a watch. Raises Invalid, in
+    Kubernetes' words."""
+    report = Report()
+    where, match = "resourceVersionMatch", query.get("resourceVersionMatch", "")
+    if watch and "sendInitialEvents" in query:
+        if match != NOT_OLDER:
+            report.forbidden(where, f"sendInitialEvents requires setting resourceVersionMatch to {NOT_OLDER}")
+    elif "sendInitialEvents" in query:
+        report.forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list")
+    elif watch and match:
+        report.forbidden(where, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
+    if match:
+        if not watch and not query.get("resourceVersion"):
+            report.forbidden(where, "resourceVersionMatch is forbidden unless resourceVersion is provided")
+        if query.get("continue"):
+            report.forbidden(where, "resourceVersionMatch is forbidden when continue is provided")
+        report.one_of(where, match, (NOT_OLDER,) if watch else (EXACT, NOT_OLDER))
+        if not watch and match == EXACT and query.get("resourceVersion") == "0":
+            report.forbidden(where, 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"')
+    _refuse("ListOptions", report)
+
+
+def _refuse(options: str, report: Report) -> None:
+    """Raises Invalid if there is something to tell."""
     if report.errors:
-        options = {"POST": "CreateOptions", "PUT": "UpdateOptions"}.get(method, "PatchOptions")
         text = "; ".join(map(str, report.errors))
         raise Invalid(f'{options}.meta.k8s.io "" is invalid: {text}', causes=report.errors)
 

@@ -27,7 +27,8 @@ _ENCODE_AT_ONCE = 100
 
 
 async def get(call: Call) -> Answer:
-    """One object."""
+    """One object, as it is now, which is not older than any version that the caller can have seen."""
+    query.number(call.query, "resourceVersion")
     return Answer(call.one(await call.current(stale=call.query.get("resourceVersion") == "0")))
 
 
@@ -120,15 +121,10 @@ async def find(call: Call, page: int = 0) -> ListResult[AnyObject]:
     token = words.get("continue", "")
     version, match = words.get("resourceVersion", ""), words.get("resourceVersionMatch", "")
     wanted = query.number(words, "resourceVersion")
-    if match not in ("", "Exact", "NotOlderThan"):
-        raise BadRequest(f'resourceVersionMatch="{match[:40]}" must be Exact or NotOlderThan')
-    if match and not version:
-        raise BadRequest("resourceVersionMatch is forbidden unless resourceVersion is provided")
+    query.check_list(words, watch=False)
     if token and version not in ("", "0"):
         raise BadRequest("specifying resource version is not allowed when using continue")
-    exact = match == "Exact"
-    if exact and not wanted:
-        raise BadRequest('resourceVersionMatch "Exact" is forbidden for resourceVersion "0"')
+    exact = match == query.EXACT
     result: ListResult[AnyObject] = await call.client.list(
         kind.message,
         call.namespace,

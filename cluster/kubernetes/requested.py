@@ -14,15 +14,16 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from cluster.api import aside
+from cluster.api.defaults import apply_defaults
 from cluster.api.errors import BadRequest, Invalid
-from cluster.api.json import message_from_json, read_custom, read_object
+from cluster.api.json import Reading, message_from_json, read_custom, read_object
 from cluster.api.json_parse import MAX_PROBLEMS
 from cluster.api.kinds import AnyObject, unwrap
-from cluster.api.structural import prune
+from cluster.api.structural import default, prune
 from cluster.api.validation_schema import unknown_keys
 from cluster.client import operations
 from cluster.kubernetes import patching, query, views
-from cluster.kubernetes.bodies import YAML, media_type, read_body, read_dict
+from cluster.kubernetes.bodies import YAML, YAMLS, media_type, read_body, read_dict
 from cluster.kubernetes.call import Call
 from cluster.kubernetes.negotiation import JSON, PROTOBUF
 from cluster.kubernetes.statuses import Refused
@@ -75,7 +76,7 @@ def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | Non
         if kind.message is core.CustomResourceDefinition:
             data = deepcopy(data)
             unknown = _unknown_in_schemas(data)
-        reading = read_object(data)
+        reading = _decoded(call, data)
     warnings: list[str] = []
     unknown = [*misplaced, *(problem.path for problem in reading.unknown), *unknown]
     unknown = [f'unknown field "{path}"' for path in unknown]
@@ -98,6 +99,33 @@ def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | Non
     if kind.namespaced:
         obj.metadata.namespace = call.namespace
     return Given(obj, warnings[:MAX_PROBLEMS])
+
+
+def _decoded(call: Call, data: dict[str, Any]) -> Reading:
+    """An object out of JSON's values. Raises BadRequest for a body that holds values of other types than its fields
+    have, Invalid if it is a patch that leads there; so does Kubernetes."""
+    try:
+        return read_object(data)
+    except Invalid as error:
+        row = call.target.resource
+        if media_type(call.content_type) not in (JSON, *YAMLS) or row.kind.message is core.CustomResourceDefinition:
+            raise
+        name = row.kind.name
+        text = f'{name} in version "{row.version}" cannot be handled as a {name}: {error.message}'
+        raise BadRequest(text, causes=error.causes) from error
+
+
+def completed(call: Call, data: dict[str, Any]) -> dict[str, Any]:
+    """An object of the call's kind as it would be shown once it is kept: its defaults have come in. Raises BadRequest,
+    Invalid."""
+    row = call.target.resource
+    obj = given_object(call, data).object
+    if row.custom is None:
+        apply_defaults(obj)
+    shown = views.plain(obj, row, exact=True)
+    if row.custom is not None:
+        default(shown, row.custom.schema.data)
+    return shown
 
 
 def _unknown_in_schemas(data: dict[str, Any]) -> list[str]:
@@ -156,17 +184,18 @@ def _as_before(obj: AnyObject, operation: wire.Operation) -> None:
                 obj.metadata.MergeFrom(core.ObjectMeta(**{name: getattr(given, name)}))
 
 
-def body_of(call: Call, cls: type[M], kind: str) -> M:
-    return message_of(read_dict(call.content_type, call.body, kind), cls, kind)
+def body_of(call: Call, cls: type[M], kind: str, *, lenient: bool = False) -> M:
+    return message_of(read_dict(call.content_type, call.body, kind), cls, kind, lenient=lenient)
 
 
-def message_of(data: dict[str, Any], cls: type[M], kind: str) -> M:
-    """A body that is no object of the table. Raises BadRequest for fields that are not known or of the wrong type."""
+def message_of(data: dict[str, Any], cls: type[M], kind: str, *, lenient: bool = False) -> M:
+    """A body that is no object of the table. Raises BadRequest for fields of the wrong type, and, unless `lenient`, for
+    those that are not known: they are passed over then, as Kubernetes does in options of a deletion."""
     if data.get("kind") not in (None, "", kind):
         raise BadRequest(f'a "{kind}" is expected, not "{str(data["kind"])[:80]}"')
     content = {key: value for key, value in data.items() if key not in ("kind", "apiVersion")}
     try:
-        return message_from_json(cls, content)
+        return message_from_json(cls, content, lenient=lenient)
     except Invalid as error:
         raise BadRequest(f"{kind}: {error.message}", causes=error.causes) from error
 
@@ -175,7 +204,7 @@ def delete_options(call: Call) -> bodies.DeleteOptions:
     """What the body says, or else the query."""
     options = bodies.DeleteOptions()
     if call.body:
-        options = body_of(call, bodies.DeleteOptions, "DeleteOptions")
+        options = body_of(call, bodies.DeleteOptions, "DeleteOptions", lenient=True)
     else:
         grace_s = query.number(call.query, "gracePeriodSeconds")
         if grace_s is not None:

@@ -90,6 +90,8 @@ def about_the_server(parts: list[str], accept: str, address: str, catalog: Catal
 
     Raises NoSuchPath for a group that is not served, Refused.
     """
+    if not parts:
+        return _kept(catalog, ["/"], _JSON, lambda: discovery.paths(catalog))
     if parts == ["version"]:
         return _kept(catalog, parts, _JSON, discovery.version)
     if parts in (["api"], ["apis"]):

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.api.errors import Internal, Invalid
-from cluster.api.json import object_to_json, to_json
+from cluster.api.json import to_json
 from cluster.api.kinds import AnyObject
 from cluster.api.labels import selector_from_map
+from cluster.kubernetes import views
 from cluster.kubernetes.resources import Resource
 from cluster.pb.v1 import core_pb2 as core
 
@@ -45,7 +46,7 @@ def _by_paths(obj: AnyObject, row: Resource) -> tuple[int, int, str]:
     assert row.custom is not None
     paths = row.custom.scale
     assert paths is not None
-    data = object_to_json(obj)
+    data = views.plain(obj, row)
     wanted = _at(data, paths.wanted)
     if not _is_number(wanted):
         raise Internal(f'the spec replicas field ".{".".join(paths.wanted)}" does not exist')

@@ -171,7 +171,7 @@ class KubernetesServer:
             wanted = proxied.wanted_of(request.rel_url.raw_path)
             parts = parts_of(wanted.prefix if wanted is not None else request.rel_url.raw_path)
             if parts and parts[0] in routing.HEALTH:
-                return await self._health(parts[0])
+                return await self._health(parts, verbose="verbose" in request.rel_url.query)
             transport = request.transport
             certificate = transport.get_extra_info("peercert") if transport is not None else None
             who = self._authentication.who(certificate, request.headers.get("Authorization", ""))
@@ -234,10 +234,17 @@ class KubernetesServer:
             if now is None or now.custom is None or now.custom.tag != row.custom.tag:
                 watching.close_soon()
 
-    async def _health(self, word: str) -> web.Response:
-        """Whether it lives; asked for readyz, whether it can serve."""
-        if word == "readyz" and (problem := await self._ready.problem()):
+    async def _health(self, parts: list[str], *, verbose: bool) -> web.Response:
+        """Whether it lives; asked for readyz, whether it can serve. Or one check alone: /readyz/master. Raises
+        NoSuchPath for a check that there is not."""
+        word, one = parts[0], parts[1:]
+        checks = ("ping", "master") if word == "readyz" else ("ping",)
+        if one and (len(one) > 1 or one[0] not in checks):
+            raise NoSuchPath
+        if word == "readyz" and one != ["ping"] and (problem := await self._ready.problem()):
             return web.Response(text=f"[-]master failed: {problem}\nreadyz check failed\n", status=500)
+        if verbose and not one:
+            return web.Response(text="".join(f"[+]{check} ok\n" for check in checks) + f"{word} check passed\n")
         return web.Response(text="ok")
 
     def _about(self, request: web.BaseRequest, parts: list[str], catalog: Catalog) -> web.Response | None:
@@ -381,7 +388,6 @@ class KubernetesServer:
             await anext(lines)
             media = f"{PROTOBUF};stream=watch" if call.accepted.is_protobuf else JSON
             response = web.StreamResponse(headers=headers_of(media, [], call.target.resource))
-            response.enable_chunked_encoding()
             await response.prepare(request)
             async for text in lines:
                 await patience.write(response, text)

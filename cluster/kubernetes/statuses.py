@@ -37,6 +37,9 @@ _FIELD = re.compile(r"([a-z][A-Za-z0-9]*(?:\.[A-Za-z0-9]+|\[[^\]]*\])*): (.+)", 
 _BEGINNING = re.compile(r'[A-Za-z0-9.-]+ "([^"]+)" (?:is invalid|already exists)')
 
 
+_MISSING = re.compile(r'([a-z]+) "([^"]+)" not found')
+
+
 class Refused(ApiError):
     """A request that HTTP itself has a code for: a method, a type of content."""
 
@@ -68,7 +71,9 @@ def failure(error: ApiError, target: Target | None = None) -> dict[str, Any]:
         "reason": reason,
     }
     details: dict[str, Any] = {}
-    if target is not None:
+    if target is not None and isinstance(error, NotFound) and (other := _other_missing(error, target)):
+        details |= other
+    elif target is not None:
         if name := target.name or _named(error):
             details["name"] = name
         if target.resource.group:
@@ -112,6 +117,14 @@ def retry_after_s(error: ApiError) -> int:
 def expired_event(error: ApiError) -> bool:
     """Whether a watch that ended so has to begin with a list again."""
     return isinstance(error, StoreRewound) or (isinstance(error, Expired) and not error.last_revision)
+
+
+def _other_missing(error: NotFound, target: Target) -> dict[str, Any]:
+    """What is not there, if it is something else than the path is about: the namespace of a new object."""
+    found = _MISSING.match(error.message)
+    if found is None or found[1] in (target.resource.plural, target.resource.qualified):
+        return {}
+    return {"name": found[2], "kind": found[1]}
 
 
 def _named(error: ApiError) -> str:

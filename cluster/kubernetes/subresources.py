@@ -10,9 +10,10 @@ from cluster.api.errors import Conflict, FieldError, Invalid
 from cluster.api.meta import Key
 from cluster.api.times import format_time
 from cluster.client import operations
-from cluster.kubernetes import applying, patching, query, scales, views
+from cluster.kubernetes import applying, derived, patching, query, scales, views
 from cluster.kubernetes.bodies import media_type, read_dict
 from cluster.kubernetes.call import Answer, Call
+from cluster.kubernetes.negotiation import Form
 from cluster.kubernetes.requested import (
     TRIES,
     body_of,
@@ -119,7 +120,7 @@ async def scale(call: Call, method: str) -> Answer:
         current = await call.current()
         shown = scales.scale_of(current, row)
         if method == "GET":
-            return call.answer(shown)
+            return _shown(call, shown)
         applies = method == "PATCH" and media_type(call.content_type) == patching.APPLY
         if applies:
             wanted = read_applied(call, "Scale")
@@ -146,8 +147,16 @@ async def scale(call: Call, method: str) -> Answer:
             if attempt == TRIES or is_named:
                 raise
             continue
-        return call.answer(scales.scale_of(written, row))
+        return _shown(call, scales.scale_of(written, row))
     raise AssertionError("the last attempt returns or raises")
+
+
+def _shown(call: Call, scale: dict[str, Any]) -> Answer:
+    """A Scale as the caller wants it."""
+    if call.accepted.form is Form.TABLE:
+        include = call.query.get("includeObject", "")
+        return call.answer(derived.scale_table(scale, call.accepted, include, call.now_s))
+    return call.answer(scale)
 
 
 def _applied(call: Call, live: dict[str, Any], given: bodies.Scale) -> dict[str, Any]:

@@ -1,48 +1,29 @@
 """Objects as Kubernetes' Table: what `kubectl get` shows.
 
 The columns are those of `cluster.api.columns`, which the terminal shows as well, but where Kubernetes' own differ; of
-kinds that users define, those of the definition (`custom_columns.py`). Cells are ready to be shown. What does not
+kinds that users define, those of the definition. Cells are ready to be shown. What does not
 depend on the time is encoded once for each version of an object, with gaps for the ages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import orjson
 
-from cluster.api.columns import COLUMNS, NONE, WIDE, age, age_of, restarts_of
+from cluster.api.columns import COLUMNS, NONE, WIDE, Cell, Column, age, age_of, restarts_of
 from cluster.api.events import first_seen, times
-from cluster.api.json import object_to_json, to_json
+from cluster.api.json import to_json
 from cluster.api.kinds import AnyObject, Kind
-from cluster.kubernetes.encoding import TAIL, Encoder
+from cluster.kubernetes import views
+from cluster.kubernetes.encoding import TAIL, Encoder, metadata_of
 from cluster.kubernetes.resources import Resource
 from cluster.pb.v1 import core_pb2 as core
 
-Cell: TypeAlias = Callable[[Any, float], Any]
-
 MAX_ROWS = 50_000
 """Of which the cells are kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One of them."""
-
-    name: str
-    cell: Cell
-    """Of an object, at a time."""
-    priority: int = 0
-    """1: shown only when asked for more (-o wide)."""
-    ages: bool = False
-    """The cell is another one a while later."""
-    type: str = "string"
-    format: str = ""
-    description: str = ""
-    moment: Callable[[Any], Any] | None = None
-    """What an age is reckoned from, read from an object once: `cell` is then given that, and not the object."""
 
 
 _WORDS = {"Ip": "IP", "Os": "OS"}
@@ -189,16 +170,20 @@ class Tables:
         layout = self._layout(row)
         rows = []
         for obj in objects:
-            _, texts, moments = self._cells(layout, obj)
+            (_, texts, moments), metadata = self._cells(layout, row, obj)
             cells = texts[0]
             for column, text, moment in zip(layout.ages, texts[1:], moments, strict=True):
                 cells += orjson.dumps(column.cell(obj if column.moment is None else moment, now_s)) + text
             if include == "None":
                 rows.append(b'{"cells":[%s],"object":null}' % cells)
             else:
-                shown = self._encoder.json(obj, row) if include == "Object" else self._encoder.metadata(obj)
+                shown = self._encoder.json(obj, row) if include == "Object" else self._encoder.metadata(obj, metadata)
                 rows.append(b'{"cells":[%s],"object":%s}' % (cells, shown))
         return rows
+
+    def forget(self, uid: str) -> None:
+        """No cells that were made of this object are used again."""
+        self._rows.pop(uid, None)
 
     def _layout(self, row: Resource) -> _Layout:
         custom = row.custom
@@ -211,14 +196,19 @@ class Tables:
             found = self._layouts[name] = _layout_of(custom.columns, custom.tag)
         return found
 
-    def _cells(self, layout: _Layout, obj: AnyObject) -> _Cells:
+    def _cells(self, layout: _Layout, row: Resource, obj: AnyObject) -> tuple[_Cells, dict[str, Any] | None]:
+        """And the metadata as JSON's values, if they were needed for that."""
         meta = obj.metadata
         uid = meta.uid
         version = f"{meta.resourceVersion} {layout.form}" if layout.form else meta.resourceVersion
         found = self._rows.get(uid)
         if found is not None and found.version == version:
-            return found
-        content = object_to_json(obj) if isinstance(obj, core.CustomObject) else obj
+            return found, None
+        content: Any = obj
+        metadata: dict[str, Any] | None = None
+        if isinstance(obj, core.CustomObject):
+            metadata = metadata_of(obj)
+            content, _ = views.custom(obj, row, metadata)
         texts, last = [], len(layout.ages)
         for number, run in enumerate(layout.runs):
             text = orjson.dumps([cell(content, 0.0) for cell in run])[1:-1]
@@ -232,4 +222,4 @@ class Tables:
             self._rows[uid] = found
             if len(self._rows) > MAX_ROWS:
                 del self._rows[next(iter(self._rows))]
-        return found
+        return found, metadata

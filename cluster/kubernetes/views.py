@@ -15,13 +15,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 from google.protobuf.message import Message
 
 from cluster.api import aside
 from cluster.api.errors import FieldError, Invalid
-from cluster.api.json import message_from_json, object_to_json
+from cluster.api.json import message_from_json, to_json
 from cluster.api.kinds import AnyObject
 from cluster.kubernetes.resources import Resource
+from cluster.pb.v1 import core_pb2 as core
 
 NAMES: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("events.k8s.io", "events"): {
@@ -74,12 +76,26 @@ def _managed(data: dict[str, Any], names: Mapping[str, str], old: str, new: str)
     return {**data, "metadata": {**metadata, "managedFields": renamed}}
 
 
-def plain(obj: AnyObject, row: Resource, *, exact: bool = False) -> dict[str, Any]:
+def plain(obj: AnyObject, row: Resource, *, exact: bool = False, with_defaults: bool = True) -> dict[str, Any]:
     """An object as this row serves it, with what Podium does not carry out where it was written. One of a kind that
-    users define is shown in the version of the row. `exact`: times to the nanosecond."""
-    if row.custom is not None:
-        return {**object_to_json(obj, exact=exact), "apiVersion": row.api_version}
+    users define is shown in the version of the row, and with the defaults that there are by now, if it `with_defaults`.
+    `exact`: times to the nanosecond."""
+    if isinstance(obj, core.CustomObject):
+        return custom(obj, row, to_json(obj.metadata, exact=exact), with_defaults=with_defaults)[0]
     return shown(row, aside.plain(obj, exact=exact))
+
+
+def custom(
+    obj: core.CustomObject, row: Resource, metadata: dict[str, Any], *, with_defaults: bool = True
+) -> tuple[dict[str, Any], bool]:
+    """An object of a kind that users define, with these metadata, and whether it holds just what it was stored with.
+    That was JSON when it was stored."""
+    data = {"apiVersion": row.api_version, "kind": row.kind.name, "metadata": metadata}
+    if obj.content:
+        data |= orjson.loads(obj.content)
+    if obj.status:
+        data["status"] = orjson.loads(obj.status)
+    return data, not (with_defaults and row.custom is not None and row.custom.defaults.add(data))
 
 
 def message(row: Resource, data: dict[str, Any]) -> Message:

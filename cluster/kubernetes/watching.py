@@ -26,8 +26,8 @@ from typing import Any
 import orjson
 
 from cluster.actor.clock import Clock
-from cluster.api.errors import ApiError, BadRequest
-from cluster.client.interface import EventType, WatchEvent
+from cluster.api.errors import ApiError, Expired
+from cluster.client.interface import EventType, ListResult, WatchEvent
 from cluster.kubernetes import protobuf, query
 from cluster.kubernetes.call import Call, encoded
 from cluster.kubernetes.negotiation import Form
@@ -53,17 +53,15 @@ class Watching:
     """One watch, between the master's stream and the reader. See the head of this file."""
 
     def __init__(self, call: Call, hub: Hub, clock: Clock, rng: random.Random) -> None:
-        """Raises BadRequest for a query that makes no sense."""
+        """Raises BadRequest, Invalid for a query that makes no sense."""
         words = call.query
         self._call = call
         self._hub = hub
         self._clock = clock
-        since = query.number(words, "resourceVersion")
-        self._initial = not since
-        self._since = since or 0
+        query.check_list(words, watch=True)
+        self._since = query.number(words, "resourceVersion") or 0
         self._marks_end = query.flag(words, "sendInitialEvents")
-        if self._marks_end and not (self._initial and words.get("resourceVersionMatch") == "NotOlderThan"):
-            raise BadRequest("sendInitialEvents needs resourceVersionMatch=NotOlderThan and no resourceVersion, or 0")
+        self._initial = self._marks_end or (not self._since and "sendInitialEvents" not in words)
         self._bookmarks = query.flag(words, "allowWatchBookmarks")
         limit_s = query.number(words, "timeoutSeconds")
         self._ends_at_s = clock.monotonic() + (limit_s or rng.uniform(LEAST_S, MOST_S))
@@ -81,7 +79,7 @@ class Watching:
         self._wants = form, call.accepted, words.get("includeObject", "")
         """What the bytes of a line depend on, besides the event."""
         self._bookmark_at_s = clock.monotonic() + BOOKMARK_EVERY_S
-        self._revision = self._since
+        self._revision = 0 if self._initial else self._since
         """All up to here was sent."""
 
     # --- what the master says
@@ -134,6 +132,8 @@ class Watching:
             ),
             allow_stale=words.get("resourceVersion") == "0",
         )
+        if not self._initial and not self._since:
+            self._since = self._revision = await self._now(wish)
         leave = self._hub.join(self._call.client, wish, self, since=None if self._initial else self._since)
         try:
             await self._wait(self._clock.monotonic() + FIRST_NEWS_S)
@@ -169,6 +169,14 @@ class Watching:
             if self._alarm is not None:
                 self._alarm.cancel()
 
+    async def _now(self, wish: Wish) -> int:
+        """The revision that there is: where a watch begins whose reader wants nothing of what there is already."""
+        call = self._call
+        listed: ListResult[Any] = await call.client.list(
+            wish.kind, wish.namespace, limit=1, allow_stale=wish.allow_stale, timeout_s=call.timeout_s
+        )
+        return listed.revision
+
     async def _wait(self, until_s: float) -> None:
         """For news, or until then."""
         if self._waiting or self._error is not None or self._closed:
@@ -196,6 +204,11 @@ class Watching:
             self._revision = max(self._revision, event.revision)
             if event.type is EventType.INITIAL_STATE_END:
                 self._begun = True
+                if event.revision < self._since:
+                    text = f"revision {self._since} has not happened: this store is at {event.revision}; list again"
+                    self._error = Expired(text)
+                    self._waiting.clear()
+                    break
                 if self._marks_end:
                     lines.append(self._bookmark({"k8s.io/initial-events-end": "true"}))
             elif event.object is not None:
@@ -222,6 +235,16 @@ class Watching:
             last.CopyFrom(obj)
             last.metadata.resourceVersion = str(event.revision)
             obj = last
+        if event.type is not EventType.DELETED:
+            return self._one(obj, headings=headings)
+        # The object may live on, and be another one by now: what it was bears the version of what it became.
+        self._call.forget(obj)
+        try:
+            return self._one(obj, headings=headings)
+        finally:
+            self._call.forget(obj)
+
+    def _one(self, obj: Any, *, headings: bool) -> bytes:
         if self._call.accepted.form is not Form.TABLE:
             return self._call.one(obj)
         metadata = {"resourceVersion": obj.metadata.resourceVersion}

@@ -18,6 +18,7 @@ from cluster.kubernetes.bodies import media_type
 from cluster.kubernetes.call import Answer, Call
 from cluster.kubernetes.requested import (
     TRIES,
+    completed,
     delete_options,
     dry,
     given_object,
@@ -32,6 +33,8 @@ from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 
 _DELETE_AT_ONCE = 500
+_MADE_BY_PUT = ("Endpoints", "Event", "Lease", "Service")
+"""Kinds whose objects come to be by a PUT that names no version, as in Kubernetes."""
 
 
 async def create(call: Call) -> Answer:
@@ -43,8 +46,19 @@ async def create(call: Call) -> Answer:
     data = read_sent(call)
     views.check_new(row, data)
     given = given_object(call, data)
-    obj = await write(call, operations.create(given.object))
+    query.dry_run(call.query)
+    try:
+        obj = await write(call, operations.create(given.object))
+    except Invalid as error:
+        raise _named(error, row.kind.name, given.object.metadata.name) from error
     return Answer(call.one(obj), 201, [*given.warnings, *caveats(obj)])
+
+
+def _named(error: Invalid, kind: str, name: str) -> Invalid:
+    """The same, saying of which new object, if it does not: the path does not name it."""
+    if not name or f'"{name}" is invalid: ' in error.message:
+        return error
+    return Invalid(f'{kind} "{name}" is invalid: {error.message}', causes=error.causes)
 
 
 async def _apply(call: Call) -> Answer:
@@ -65,12 +79,13 @@ async def _apply(call: Call) -> Answer:
         live = views.plain(current, row, exact=True) if current is not None else None
         merged = applying.apply(
             live,
-            views.plain(asked.object, row, exact=True),
+            views.plain(asked.object, row, exact=True, with_defaults=False),
             row.shape,
             call.manager,
             force=query.flag(call.query, "force"),
             now=call.time,
             subresource=call.target.subresource,
+            complete=lambda data: completed(call, data),
         )
         given = given_object(call, merged, aside.kept(current) if current is not None else None)
         try:
@@ -87,12 +102,17 @@ async def _apply(call: Call) -> Answer:
 
 
 async def update(call: Call) -> Answer:
-    """PUT of an object, or of its status."""
+    """PUT of an object, or of its status. Of some kinds it makes what is not there."""
     given = given_object(call, read_sent(call))
-    if not given.object.metadata.resourceVersion and not _may_be_blind(call):
-        raise Invalid("metadata.resourceVersion: must be specified for an update")
+    is_blind = not given.object.metadata.resourceVersion
     is_notable = not call.target.subresource and bool(caveats(given.object))
-    before = await _before(call) if is_notable else None
+    may_make = is_blind and not call.target.subresource and call.target.resource.kind.name in _MADE_BY_PUT
+    before = await _before(call) if is_notable or may_make else None
+    if may_make and before is None:
+        obj = await write(call, operations.create(given.object))
+        return Answer(call.one(obj), 201, [*given.warnings, *caveats(obj)])
+    if is_blind and not _may_be_blind(call):
+        raise Invalid("metadata.resourceVersion: must be specified for an update")
     obj = await write(call, _update(call, given.object))
     return Answer(call.one(obj), 200, [*given.warnings, *_new_caveats(before or obj, obj)])
 

@@ -32,7 +32,8 @@ from cluster.actor.tasks import Tasks
 from cluster.api.errors import ApiError, Internal, Invalid, Overloaded, Unavailable
 from cluster.master import replay
 from cluster.master.answers import write_response
-from cluster.master.commands import Commands, Outcome, Writer
+from cluster.master.commands import Commands
+from cluster.master.operations import Outcome, Writer
 from cluster.master.stage import Stage
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.store import failpoints

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cluster.api.raw_pb import delimited, varint
-from cluster.master.commands import Outcome
+from cluster.master.operations import Outcome
 from cluster.rpc.outcome import to_status
 from cluster.store.encoding import object_field, result
 from cluster.store.version import Version

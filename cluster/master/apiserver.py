@@ -1,9 +1,8 @@
 """The door: what each call of the service Cluster does. Authorises, translates, and leaves the work to others.
 
 Reads are answered from the store's memory, with the bytes of the objects as they were written; only selectors look
-inside. A watch or list that asks for the pods of one node (spec.nodeName=...) goes by the index, a watch of one object
-(metadata.name=...) as well. Before a read, the end of the log is asked for, unless the caller allows stale answers, or
-asks for a revision: that never changes.
+inside (`asking.py`). Before a read, the end of the log is asked for, unless the caller allows stale answers, or asks
+for a revision: that never changes.
 
 What only the leader does (writes, heartbeats) is handed on to it, if this master is not the one.
 """
@@ -11,40 +10,33 @@ What only the leader does (writes, heartbeats) is handed on to it, if this maste
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 
-from cluster.api.errors import ApiError, BadRequest, Forbidden, Invalid, NotFound, StoreRewound, Unavailable
-from cluster.api.fields import FieldSelector, asked_for, parse_field_selector
-from cluster.api.kinds import AnyObject, Kind, kind_named
-from cluster.api.labels import Selector, parse_selector
+from cluster.api.errors import ApiError, BadRequest, NotFound, StoreRewound, Unavailable
+from cluster.api.kinds import kind_named
 from cluster.api.meta import Key, called, from_time
-from cluster.api.names import dns1035_label_problems, dns1123_label_problems
 from cluster.master import service_watch, watch_stream
 from cluster.master.actor import WriterActor
-from cluster.master.admission import DEFAULT_NAMESPACE
 from cluster.master.answers import get_response
+from cluster.master.asking import Asking
 from cluster.master.authorization import (
     authorize_call,
     authorize_get,
     authorize_heartbeat,
     authorize_name,
-    authorize_selection,
     authorize_write,
-    is_unrestricted,
 )
-from cluster.master.commands import Writer
-from cluster.master.customs import Customs
 from cluster.master.forwarding import Forwarding, Peer
 from cluster.master.heartbeats import Heartbeats
 from cluster.master.known import Facts, Prefixes
 from cluster.master.leadership import Leadership
+from cluster.master.operations import Writer
 from cluster.master.paging import Asked, Place, Snapshots, page, read_token, write_token
 from cluster.master.travel import TimeTravel
 from cluster.master.watch_stream import reader_is_slow
 from cluster.master.write_stream import Call, serve
 from cluster.pb.v1 import cluster_pb2 as wire
-from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
 from cluster.rpc.servicer import END_STREAM, FORWARDED
 from cluster.store.backup import Backups
@@ -52,11 +44,8 @@ from cluster.store.bundle import Bundle
 from cluster.store.encoding import list_response
 from cluster.store.interface import Unreachable
 from cluster.store.store import Store
-from cluster.store.watchers import Interest
 
 _CLUSTER = "/cluster.pb.v1.Cluster/"
-_INDEXED = {"Pod": "spec.nodeName", "CustomObject": "resource"}
-"""What the index knows of a kind, besides names: see `cluster.api.meta.place_of`."""
 _STATUS_S = 2.0
 """How long a question about the store's health may take."""
 
@@ -83,7 +72,7 @@ class ApiServer:
         """How to end the streams that this master serves because it leads."""
         self._snapshots = Snapshots()
         self._known = Facts(store, Prefixes())
-        self._customs = Customs()
+        self._asking = Asking(store, self._known)
         self._travel = TimeTravel(store, self.write)
 
     def complete(self, error: ApiError) -> None:
@@ -104,8 +93,8 @@ class ApiServer:
         kind = kind_named(request.kind)
         # First whether it may read any: who may not learns nothing about what exists.
         authorize_write(identity, "get", kind.name, None, None, self._known)
-        store, key = self._store, self._key(kind, request)
-        authorize_name(identity, kind.name, key, self._pods_of)
+        store, key = self._store, self._asking.key(kind, request)
+        authorize_name(identity, kind.name, key, self._asking.pods_of)
         revision = await self._as_of(request)
         if revision is None:
             version, revision = store.get(key), store.revision
@@ -119,7 +108,7 @@ class ApiServer:
     async def list(self, identity: Identity, request: wire.ListRequest) -> bytes:
         """A page of one snapshot. Raises Forbidden, BadRequest, Expired, StoreRewound, Unavailable."""
         kind = kind_named(request.kind)
-        interest = self._interest(identity, "list", kind, request)
+        interest = self._asking.interest(identity, "list", kind, request)
         if request.limit < 0:
             raise BadRequest(f"limit must not be negative, but is {request.limit}")
         store = self._store
@@ -152,7 +141,7 @@ class ApiServer:
 
     async def watch(self, identity: Identity, request: wire.WatchRequest) -> AsyncGenerator[bytes, None]:
         """See `Store.watch`. Raises Forbidden, BadRequest, Expired, StoreRewound, Unavailable."""
-        interest, after = self._wish(identity, request)
+        interest, after = self._asking.wish(identity, request)
         if after is None and not request.allow_stale:
             await self._store.barrier()
         batches = self._store.watch(
@@ -182,7 +171,7 @@ class ApiServer:
                 yield answer
 
     def _begin_watch(self, identity: Identity, bundle: Bundle, number: int, request: wire.WatchRequest) -> None:
-        interest, after = self._wish(identity, request)
+        interest, after = self._asking.wish(identity, request)
         bundle.add(
             number,
             interest,
@@ -192,16 +181,9 @@ class ApiServer:
             fresh=not request.allow_stale,
         )
 
-    def _wish(self, identity: Identity, request: wire.WatchRequest) -> tuple[Interest, int | None]:
-        """What a watch asks for, and after which revision (None: from now on). Raises BadRequest, Forbidden."""
-        interest = self._interest(identity, "watch", kind_named(request.kind), request)
-        if request.initial_state and request.HasField("after_revision"):
-            raise BadRequest("initial_state and after_revision cannot be given together")
-        return interest, request.after_revision if request.HasField("after_revision") else None
-
     async def resolve(self, identity: Identity, request: wire.ResolveRequest) -> wire.ResolveResponse:
         """Who is behind a service now. Raises NotFound, Forbidden, Unavailable."""
-        namespace, name = self._service_asked_for(identity, "get", request)
+        namespace, name = self._asking.service(identity, "get", request)
         if not request.allow_stale:
             await self._store.barrier()
         service = service_watch.look(self._store.get, namespace, name)
@@ -213,11 +195,11 @@ class ApiServer:
         self, identity: Identity, request: wire.ResolveRequest
     ) -> AsyncGenerator[wire.ServiceUpdate, None]:
         """See `service_watch.serve`. Raises Forbidden, Expired, Unavailable."""
-        namespace, name = self._service_asked_for(identity, "watch", request)
+        namespace, name = self._asking.service(identity, "watch", request)
         store, bundle = self._store, self._store.bundle(END_STREAM.get())
         for number, kind in enumerate(service_watch.WATCHED):
             one = wire.WatchRequest(kind=kind, namespace=namespace, field_selector=f"metadata.name={name}")
-            bundle.add(number, self._wish(identity, one)[0], fresh=not request.allow_stale)
+            bundle.add(number, self._asking.wish(identity, one)[0], fresh=not request.allow_stale)
         updates = service_watch.serve(
             bundle,
             lambda: service_watch.look(store.get, namespace, name),
@@ -226,18 +208,6 @@ class ApiServer:
         async with aclosing(updates):
             async for update in updates:
                 yield update
-
-    @staticmethod
-    def _service_asked_for(identity: Identity, verb: str, request: wire.ResolveRequest) -> tuple[str, str]:
-        """Its namespace and name, if this identity may read services and who is behind them. Raises BadRequest,
-        Forbidden."""
-        for kind in service_watch.WATCHED:
-            if not is_unrestricted(identity, verb, kind):
-                raise Forbidden(f"{identity} may not {verb} all {kind}, and so it may not resolve them")
-        namespace = request.namespace or DEFAULT_NAMESPACE
-        if dns1035_label_problems(request.name) or dns1123_label_problems(namespace):
-            raise BadRequest(f'"{request.name}" in "{namespace}" cannot be the name of a service')
-        return namespace, request.name
 
     async def _as_of(self, request: wire.GetRequest | wire.ListRequest) -> int | None:
         """The revision that is asked for, None: now; and now is as new as the log, unless stale answers are allowed."""
@@ -398,71 +368,6 @@ class ApiServer:
             async for piece in pieces:
                 yield wire.BackupChunk(data=piece)
 
-    def _key(self, kind: Kind, request: wire.GetRequest) -> Key:
-        """The object that is asked for. Raises BadRequest, Invalid, NotFound."""
-        namespace = request.namespace
-        if kind.message is core.CustomObject:
-            if request.HasField("revision") or request.HasField("time"):
-                # Whether it has a namespace is said by its definition, which may have gone since.
-                version = self._store.get(Key("CustomResourceDefinition", "", request.name.partition("/")[0]))
-                if version is None:
-                    return Key(kind.name, namespace or DEFAULT_NAMESPACE, request.name)
-            return self._customs.key(self._store, namespace, request.name)
-        return Key(
-            kind.name, _namespace(kind, namespace) or (DEFAULT_NAMESPACE if kind.namespaced else ""), request.name
-        )
-
-    def _pods_of(self, namespace: str, node: str) -> Iterator[core.Pod]:
-        for version in self._store.state.list("Pod", namespace, node):
-            pod = version.parse()
-            assert isinstance(pod, core.Pod)
-            yield pod
-
-    def _selectable(self, kind: Kind, selector: str) -> Sequence[str]:
-        """The fields that a selector of objects of a kind may name because the kind's definition says so."""
-        resource = asked_for("resource", selector) if selector and kind.message is core.CustomObject else ""
-        try:
-            return self._customs.definition(self._store, resource).selectable if resource else ()
-        except NotFound:
-            return ()  # then there is nothing of it, either
-
-    def _interest(
-        self, identity: Identity, verb: str, kind: Kind, request: wire.ListRequest | wire.WatchRequest
-    ) -> Interest:
-        """What a list or watch asks for, if this identity may. Raises BadRequest, Forbidden."""
-        more = self._selectable(kind, request.field_selector)
-        fields = parse_field_selector(kind.name, request.field_selector, more)
-        labels = parse_selector(request.label_selector)
-        namespace = _namespace(kind, request.namespace)
-        authorize_selection(identity, verb, kind.name, namespace, fields.equals, labels.equals, self._known)
-        # Of pods the index knows those of a node, of objects of kinds that users define those of a definition.
-        node = fields.equals.get(_INDEXED.get(kind.name, ""), "")
-        name = fields.equals.get("metadata.name", "") if verb == "watch" else ""
-        asked = len(fields.terms)
-        if name and kind.message is core.CustomObject:
-            name, node, asked = (f"{node}/{name}", "", asked - 1) if node else ("", "", asked)
-        elif node:
-            name = ""
-        matches = _matcher(labels, fields, by_index=bool(node or name) and asked == 1)
-        selector = f"{request.label_selector}\n{request.field_selector}" if matches is not None else ""
-        return Interest(kind.name, namespace, node, name, selector, matches)
-
 
 def _by(identity: Identity, request: wire.WriteRequest) -> Writer:
     return Writer(identity, request.cause if request.HasField("cause") else None)
-
-
-def _matcher(labels: Selector, fields: FieldSelector, *, by_index: bool) -> Callable[[AnyObject], bool] | None:
-    """What selectors ask of an object, beyond what the index answers (`by_index`: the fields); None: nothing."""
-    by_labels, by_fields = not labels.is_empty, not fields.is_empty and not by_index
-    if by_labels and by_fields:
-        return lambda obj: labels.matches(obj.metadata.labels) and fields.matches(obj)
-    if by_labels:
-        return lambda obj: labels.matches(obj.metadata.labels)
-    return fields.matches if by_fields else None
-
-
-def _namespace(kind: Kind, namespace: str) -> str:
-    if namespace and not kind.namespaced:
-        raise Invalid(f"{kind.plural} have no namespace")
-    return namespace

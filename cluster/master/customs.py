@@ -25,14 +25,52 @@ from cluster.api.definitions import (
     version_named,
 )
 from cluster.api.errors import BadRequest, FieldError, Forbidden, Invalid, NotFound
+from cluster.api.json_parse import MAX_PROBLEMS
 from cluster.api.meta import Key, custom_key, is_terminating
 from cluster.api.raw_json import misfit
 from cluster.api.schema_rules import Rules
 from cluster.api.shapes import OfCustom, Shape
-from cluster.api.structural import default, prune
+from cluster.api.structural import default, has_rules, prune
 from cluster.master.known import Reader
 from cluster.pb.v1 import core_pb2 as core
 from cluster.store.version import Version
+
+
+class Checks:
+    """What is asked of the objects of a version: its schema and the rules in it, compiled."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self._schema = Rules(schema)
+        self._rules: Any = None
+        """The rules in CEL; None: there are none."""
+        if has_rules(schema):
+            from cluster.api.cel.objects import compile_rules  # only who has rules pays for it
+
+            self._rules = compile_rules(schema)
+
+    @property
+    def compares(self) -> bool:
+        """Rules may ask for what was there before."""
+        return self._rules is not None
+
+    def problems(self, data: dict[str, Any], old: dict[str, Any] | None) -> list[FieldError]:
+        """What is wrong with an object; `old`: what it replaces. Of one that is not what its schema says, rules are not
+        asked: they could not make anything of it."""
+        found = self._schema.problems(data)
+        if self._rules is None:
+            return found
+        if found:
+            return [*found, _UNCHECKED] if len(found) < MAX_PROBLEMS else found
+        from cluster.api.cel.objects import broken
+
+        return broken(self._rules, data, old)
+
+
+_UNCHECKED = FieldError(
+    "<nil>",
+    "Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing "
+    "errors to complete validation",
+)
 
 
 class Definition:
@@ -48,23 +86,23 @@ class Definition:
         storage = storage_version(message)
         assert storage is not None, "a definition without a version to store was stored"
         self.storage = storage
-        self._schemas: dict[str, tuple[dict[str, Any], Rules]] = {}
+        self._schemas: dict[str, tuple[dict[str, Any], Checks]] = {}
 
-    def carry_out(self, version: core.CustomResourceDefinitionVersion, data: dict[str, Any]) -> Rules:
+    def carry_out(self, version: core.CustomResourceDefinitionVersion, data: dict[str, Any]) -> Checks:
         """Takes out of an object, as JSON, what the schema of that version does not know, and puts in its defaults, in
         place; returns the schema compiled, to ask what is wrong."""
-        schema, rules = self.schema(version)
+        schema, checks = self.schema(version)
         data["apiVersion"], data["kind"] = self.api_version(version), self.message.spec.names.kind
         prune(data, schema)
         default(data, schema)
-        return rules
+        return checks
 
-    def schema(self, version: core.CustomResourceDefinitionVersion) -> tuple[dict[str, Any], Rules]:
+    def schema(self, version: core.CustomResourceDefinitionVersion) -> tuple[dict[str, Any], Checks]:
         """The schema of one of its versions, and the same compiled."""
         found = self._schemas.get(version.name)
         if found is None:
             schema = schema_of(version)
-            found = self._schemas[version.name] = (schema, Rules(schema))
+            found = self._schemas[version.name] = (schema, Checks(schema))
         return found
 
     def api_version(self, version: core.CustomResourceDefinitionVersion) -> str:
@@ -163,12 +201,12 @@ class Customs:
             data.pop("status", None)
             if old is not None and old.HasField("status"):
                 data["status"] = custom_status(old)
-        rules = definition.carry_out(version, data)
+        checks = definition.carry_out(version, data)
         set_content(new, data)
         new.apiVersion = definition.api_version(definition.storage)
         # What is there already may stay, whatever the definition says by now: finalizers must be able to go.
         unchanged = old is not None and (new.content, new.status) == (old.content, old.status)
-        return [] if unchanged else rules.problems(data)
+        return [] if unchanged else checks.problems(data, _before(definition, version, checks, old))
 
     def complete_status(self, reader: Reader, new: core.CustomObject, given: core.CustomObject) -> list[FieldError]:
         """The status as in `given`, all else of `new` as it is. Raises BadRequest, NotFound."""
@@ -180,14 +218,15 @@ class Customs:
             )
         data, problems = _read(new)
         wanted, found = _read(given)
+        old = _before(definition, version, definition.schema(version)[1], new)
         if problems or found:
             return problems or found
         data.pop("status", None)
         if "status" in wanted:
             data["status"] = wanted["status"]
-        rules = definition.carry_out(version, data)
+        checks = definition.carry_out(version, data)
         set_status(new, data.get("status"))
-        return rules.problems(data)
+        return checks.problems(data, old)
 
     def shape(self, reader: Reader, obj: core.CustomObject) -> Shape:
         """What is known of its fields, by the version that is stored. Raises NotFound."""
@@ -205,6 +244,22 @@ class Customs:
 
 def _key_of(resource: str) -> Key:
     return Key("CustomResourceDefinition", "", resource)
+
+
+def _before(
+    definition: Definition,
+    version: core.CustomResourceDefinitionVersion,
+    checks: Checks,
+    obj: core.CustomObject | None,
+) -> dict[str, Any] | None:
+    """What was there before a write, as that version sees it, for rules that compare; None: nothing, or no rules."""
+    if obj is None or not checks.compares:
+        return None
+    data, problems = _read(obj)
+    if problems:
+        return None
+    definition.carry_out(version, data)
+    return data
 
 
 def _read(obj: core.CustomObject) -> tuple[dict[str, Any], list[FieldError]]:

@@ -9,6 +9,7 @@ import sys
 
 from cluster.actor import daemon
 from cluster.actor.supervisor import Supervisor
+from cluster.config import flags as common
 from cluster.config.errors import ConfigError
 from cluster.config.profiles import PROFILES
 from cluster.config.settings import load
@@ -37,12 +38,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--advertise", metavar="HOST:PORT", help="where other masters reach this one (default: where it serves)"
     )
-    parser.add_argument("--credentials", metavar="DIR", required=True, help="directory of ca.crt, tls.crt, tls.key")
+    common.add_credentials(parser)
     parser.add_argument("--profile", choices=sorted(PROFILES), help="timers (default: laptop)")
     parser.add_argument("--service-cidr", metavar="NETWORK", help="addresses of services, but for the first 256")
     parser.add_argument("--pod-cidr-base", metavar="ADDRESS", help="where the nodes' blocks of pod addresses begin")
-    parser.add_argument("--lifeline-fd", type=int, metavar="FD", help="stop when this descriptor ends")
-    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    common.add_lifeline(parser)
+    common.add_log_level(parser)
     flags = vars(parser.parse_args(argv))
     lifeline_fd, log_level = flags.pop("lifeline_fd"), flags.pop("log_level")
     log.setup("master", log_level)

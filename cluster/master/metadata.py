@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cluster.api.errors import Conflict
 from cluster.api.kinds import AnyObject
 from cluster.api.meta import called
@@ -66,3 +68,20 @@ def keep_stamps(new: core.ObjectMeta, old: core.ObjectMeta) -> None:
         new.cause.CopyFrom(old.cause)
     else:
         new.ClearField("cause")
+
+
+_UNCOUNTED = (
+    core.Endpoints | core.Event | core.Lease | core.ConfigMap | core.Secret | core.PriorityClass | core.ServiceAccount
+)
+
+
+def counts_generations(obj: AnyObject) -> bool:
+    """Not those without a spec; and of leases, Kubernetes does not count how often they were renewed."""
+    return not isinstance(obj, _UNCOUNTED)
+
+
+def asks_for_more(new: Any, old: Any) -> bool:
+    """Something else has changed than metadata and a status that is written apart."""
+    if isinstance(new, core.CustomObject):  # where the status is apart, it is the old one here
+        return bool((new.content, new.status) != (old.content, old.status))
+    return bool(new.spec != old.spec)

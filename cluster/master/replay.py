@@ -20,7 +20,7 @@ from cluster.api.kinds import BY_NAME, KINDS, unwrap
 from cluster.api.meta import Key, key_of
 from cluster.api.raw_pb import delimited, varint
 from cluster.master.answers import SUCCESS, UNCHANGED
-from cluster.master.commands import Outcome
+from cluster.master.operations import Outcome
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity

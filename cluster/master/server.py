@@ -36,11 +36,12 @@ from cluster.master.actor import WriterActor
 from cluster.master.admission import DEFAULT_NAMESPACE, Admission
 from cluster.master.apiserver import ApiServer
 from cluster.master.authorization import authorize_call
-from cluster.master.commands import Commands, Writer
+from cluster.master.commands import Commands
 from cluster.master.engines import journal_of
 from cluster.master.forwarding import Forwarding, Peer
 from cluster.master.heartbeats import Heartbeats
 from cluster.master.leadership import Leadership
+from cluster.master.operations import Writer
 from cluster.master.peer import GrpcPeer
 from cluster.master.pools import NodePorts, PodBlocks, ServiceAddresses
 from cluster.master.service_admission import ServiceAdmission

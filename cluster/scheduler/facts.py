@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cluster.api.meta import from_time
+from cluster.api.meta import from_time, is_terminating
 from cluster.api.pods import amount
 from cluster.pb.v1 import core_pb2 as core
 from cluster.scheduler.podclass import PodClass, Terms, class_of
@@ -75,4 +75,18 @@ def placed_pod(pod: core.Pod, pod_class: PodClass | None = None) -> PlacedPod:
         meta.name,
         pod.spec.priority,
         from_time(status.startTime) if status.HasField("startTime") else math.inf,
+    )
+
+
+def is_alike(old: core.Pod | None, new: core.Pod) -> bool:
+    """Whether nothing has changed that placement cares for, but perhaps that it has a node now."""
+    if old is None:
+        return False
+    before, after = old.metadata, new.metadata
+    return (
+        before.generation == after.generation
+        and is_terminating(old) == is_terminating(new)
+        and old.status.HasField("startTime") == new.status.HasField("startTime")
+        and before.labels == after.labels
+        and before.ownerReferences == after.ownerReferences
     )

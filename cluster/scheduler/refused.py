@@ -11,9 +11,10 @@ little, however many wait. Who looks again, and when, is the queue's business.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import Enum
 
+from cluster.scheduler.facts import NodeFacts
 from cluster.scheduler.lots import Unit
 
 
@@ -41,6 +42,23 @@ _KNOWN = frozenset().union(*(event.value for event in ClusterEvent))
 at."""
 _NOTHING = ("",)
 """Under which units are known that no filter refused: there were no nodes."""
+
+
+def events_of(before: NodeFacts | None, after: NodeFacts) -> Iterator[ClusterEvent]:
+    """What news of a node is. `before`: what it said until now; None: it was not there."""
+    if before is None:
+        yield ClusterEvent.NODE_ADDED
+        return
+    if before.allocatable != after.allocatable:
+        yield ClusterEvent.NODE_ALLOCATABLE
+    if before.labels != after.labels:
+        yield ClusterEvent.NODE_LABELS
+    if before.taints != after.taints:
+        yield ClusterEvent.NODE_TAINTS
+    if before.unschedulable and not after.unschedulable:
+        yield ClusterEvent.NODE_SCHEDULABLE
+    if before.directories != after.directories:
+        yield ClusterEvent.NODE_DIRECTORIES
 
 
 class Refused:

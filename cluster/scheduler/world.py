@@ -22,33 +22,20 @@ from cluster.scheduler.assumed import Assumed
 from cluster.scheduler.budgets import Budget, Budgets
 from cluster.scheduler.cycle import Dice
 from cluster.scheduler.deciding import Decider, Decisions, Refused
-from cluster.scheduler.facts import PlacedPod, facts_of, placed_pod
+from cluster.scheduler.facts import PlacedPod, facts_of, is_alike, placed_pod
 from cluster.scheduler.gangs import Gangs
 from cluster.scheduler.lots import GangKey, LotKey, State, Waiting
 from cluster.scheduler.nominations import Nominations
 from cluster.scheduler.patience import Patience, Stranger
+from cluster.scheduler.plugin_health import PluginHealth
 from cluster.scheduler.podclass import PodClass, PodClasses
 from cluster.scheduler.preemption import Preemption
 from cluster.scheduler.profiles import SchedulingProfile, shipped
 from cluster.scheduler.queue import SchedulingQueue
 from cluster.scheduler.records import Records, Stamp
-from cluster.scheduler.refused import ANYTHING, ClusterEvent
+from cluster.scheduler.refused import ANYTHING, ClusterEvent, events_of
 from cluster.scheduler.settings import DEFAULT_SCHEDULER, SchedulerSettings
 from cluster.scheduler.snapshot import Snapshot
-
-
-def is_alike(old: core.Pod | None, new: core.Pod) -> bool:
-    """Whether nothing has changed that placement cares for, but perhaps that it has a node now."""
-    if old is None:
-        return False
-    before, after = old.metadata, new.metadata
-    return (
-        before.generation == after.generation
-        and is_terminating(old) == is_terminating(new)
-        and old.status.HasField("startTime") == new.status.HasField("startTime")
-        and before.labels == after.labels
-        and before.ownerReferences == after.ownerReferences
-    )
 
 
 class World:
@@ -78,8 +65,7 @@ class World:
         self._classes = PodClasses()
         self._helped: set[str] = set()
         self._patience = Patience()
-        self._epoch = 0
-        """Of the plug-ins, when they were last looked at."""
+        self._plugins = PluginHealth(self.profiles)
 
     # -- news
 
@@ -95,19 +81,8 @@ class World:
             return
         facts = facts_of(new)
         before = self.snapshot.set_node(new.metadata.name, facts)
-        if before is None:
-            self._help(ClusterEvent.NODE_ADDED)
-            return
-        if before.allocatable != facts.allocatable:
-            self._help(ClusterEvent.NODE_ALLOCATABLE)
-        if before.labels != facts.labels:
-            self._help(ClusterEvent.NODE_LABELS)
-        if before.taints != facts.taints:
-            self._help(ClusterEvent.NODE_TAINTS)
-        if before.unschedulable and not facts.unschedulable:
-            self._help(ClusterEvent.NODE_SCHEDULABLE)
-        if before.directories != facts.directories:
-            self._help(ClusterEvent.NODE_DIRECTORIES)
+        for event in events_of(before, facts):
+            self._help(event)
 
     def namespace_changed(self, old: core.Namespace | None, new: core.Namespace | None) -> None:
         """News of a namespace: affinity to pods may select namespaces by their labels."""
@@ -217,7 +192,7 @@ class World:
         decisions = self._decider.round(limit, now_s, stamp or Stamp())
         decisions.refusals.extend(self._missing_members(now_s))
         decisions.strangers.extend(self._patience.overdue_strangers(now_s))
-        decisions.broken.extend(self._broken_plugins())
+        decisions.broken.extend(self._plugins.newly_broken())
         return decisions
 
     def has_work(self, now_s: float) -> bool:
@@ -362,30 +337,12 @@ class World:
             self.unbound([pod.uid for pod in late], now_s)
         self._patience.begin(now_s)
         self.queue.flush(now_s)
-        self._recover_plugins(now_s)
+        if self._plugins.recover(now_s):
+            self.snapshot.distrust()
+            self._helped.add(ANYTHING)
         if self._helped:
             helped, self._helped = self._helped, set()
             self.queue.help(helped)
-
-    def _recover_plugins(self, now_s: float) -> None:
-        """Plug-ins that were cut out come back in time; whenever one goes or comes, what it said is void."""
-        plugins = [plugin for profile in self.profiles.values() for plugin in profile.plugins]
-        for plugin in plugins:
-            plugin.recover(now_s)
-        epoch = sum(plugin.epoch for plugin in plugins)
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self.snapshot.distrust()
-            self._helped.add(ANYTHING)
-
-    def _broken_plugins(self) -> list[str]:
-        broken = []
-        for profile in self.profiles.values():
-            for plugin in profile.plugins:
-                if plugin.failures > plugin.reported:
-                    plugin.reported = plugin.failures
-                    broken.append(f"plug-in {plugin.name} of profile {profile.name} is cut out: {plugin.problem}")
-        return broken
 
     def _missing_members(self, now_s: float) -> list[Refused]:
         """Gangs that were not complete in time say so, and go on waiting."""

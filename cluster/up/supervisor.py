@@ -19,18 +19,17 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import psutil
 
 from cluster.actor.clock import Clock
 from cluster.up import control
+from cluster.up.child import Child
+from cluster.up.hold import Hold
 from cluster.up.launcher import become_subreaper, fork_daemon, preload
 from cluster.up.layout import ClusterDir, ClusterState, Process, process_start_time
-from cluster.up.plan import ChildSpec, ClusterPlan, Restart, RestartBudget
+from cluster.up.plan import ClusterPlan, Restart, RestartBudget
 from cluster.up.spawners import end_spawners, spawners_of
+from cluster.up.sweep import kill, sweep
 
 MODULES_OF_MASTER = ("cluster.master.server", "cluster.__main__")
 MODULES_OF_OTHERS = (
@@ -44,50 +43,9 @@ MODULES_OF_OTHERS = (
 )
 MODULES_OF_DNS = ("proxy.dns.__main__",)
 """Nobody waits for names: what they need is imported when all others are on their way."""
-_HOPELESS_CRASHES = 3
-"""A daemon that crashed so often in a row will hardly start the next time."""
 _STOP_MARGIN_S = 5.0
 """What a daemon gets on top of its pods' grace before it is killed: a node agent may need three seconds of it for what
 its pods are promised at least."""
-
-
-@dataclass(slots=True)
-class Child:
-    """A daemon and how it fares."""
-
-    spec: ChildSpec
-    pid: int = 0
-    stdout: int = -1
-    output: bytes = b""
-    ready: bool = False
-    started_at: float = 0.0
-    crashes: int = 0
-    restarts: int = 0
-    restart_at: float | None = None
-    last_exit: str = ""
-    served: bool = False
-    """It has said READY in one of its lives."""
-    asked_for: bool = True
-    """False: it is there for when somebody asks, and nobody has."""
-    refused: bool = False
-    """A master that never served has said why not and ended: its store is unfit or out of reach, and stays so."""
-
-    @property
-    def state(self) -> str:
-        if self.pid:
-            return "running" if self.ready else "starting"
-        return "stopped"
-
-
-@dataclass(slots=True)
-class Hold:
-    """Masters stay away: somebody works on their store."""
-
-    connection: socket.socket
-    """Of who asked for it; when it is closed, they are started again."""
-    held: list[Child]
-    kill_at: float
-    told: bool = False
 
 
 class ClusterSupervisor:
@@ -142,11 +100,11 @@ class ClusterSupervisor:
                     self._start(child)
             preload(MODULES_OF_OTHERS)
             for child in self._children.values():
-                if not child.pid and child.restart_at is None and child.asked_for and child.spec.role != "dns":
+                if child.is_due and child.spec.role != "dns":
                     self._start(child)
             preload(MODULES_OF_DNS)
             for child in self._children.values():
-                if not child.pid and child.restart_at is None and child.asked_for:
+                if child.is_due:
                     self._start(child)
             while not self._stopping:
                 self._wait(self._until_restart())
@@ -206,9 +164,7 @@ class ClusterSupervisor:
             os.close(child.stdout)
         log = self._directory.log(spec.name)
         started = fork_daemon(self._directory.name, spec.name, spec.module, spec.argv, log, self._life[0])
-        child.pid, child.stdout = started.pid, started.stdout
-        child.ready, child.output, child.restart_at = False, b"", None
-        child.started_at = self._clock.monotonic()
+        child.begin(started.pid, started.stdout, self._clock.monotonic())
         self._selector.register(started.stdout, selectors.EVENT_READ, lambda: self._read_output(child))
         self._publish()
 
@@ -219,12 +175,8 @@ class ClusterSupervisor:
             os.close(child.stdout)
             child.stdout = -1
             return
-        if not child.ready:
-            child.output = (child.output + data)[-4096:]
-            child.ready = any(line.startswith(b"READY") for line in child.output.splitlines())
-            if child.ready:
-                child.served, child.refused = True, False
-                self._publish()
+        if child.hear(data):
+            self._publish()
 
     def _reap(self) -> None:
         """Collects every child that ended: daemons, and orphans that came to this subreaper."""
@@ -243,11 +195,9 @@ class ClusterSupervisor:
 
     def _on_exit(self, child: Child, code: int) -> None:
         now = self._clock.monotonic()
-        child.pid = 0
-        child.last_exit = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        child.refused = child.spec.role == "master" and code == 1 and not child.served
-        if self._is_held(child):
-            self._tell_hold()
+        child.end(code)
+        if self._hold is not None and child in self._hold.held:
+            self._hold.tell()
         elif not self._stopping and child.spec.restart is Restart.ALWAYS:
             child.crashes = self._budget.crashes_in_a_row(child.crashes, now - child.started_at)
             child.restart_at = now + self._budget.delay_s(child.crashes)
@@ -255,8 +205,8 @@ class ClusterSupervisor:
 
     def _until_restart(self) -> float | None:
         due = [child.restart_at for child in self._children.values() if child.restart_at is not None]
-        if self._hold is not None and not self._hold.told:
-            due.append(self._hold.kill_at)
+        if self._hold is not None and self._hold.due is not None:
+            due.append(self._hold.due)
         return max(0.0, min(due) - self._clock.monotonic()) if due else None
 
     def _restart_due(self) -> None:
@@ -268,16 +218,10 @@ class ClusterSupervisor:
                 child.restarts += 1
                 self._start(child)
         hold = self._hold
-        if hold is not None and not hold.told and hold.kill_at <= now:
-            hold.kill_at = now + _STOP_MARGIN_S
-            for child in hold.held:
-                if child.pid:
-                    _kill(child.pid, signal.SIGKILL)
+        if hold is not None and hold.due is not None and hold.due <= now:
+            hold.lose_patience(next_at=now + _STOP_MARGIN_S)
 
     # --- holding masters
-
-    def _is_held(self, child: Child) -> bool:
-        return self._hold is not None and child in self._hold.held
 
     def _begin_hold(self, connection: socket.socket) -> None:
         """Ends the masters, and keeps them away for as long as this connection is open."""
@@ -287,37 +231,16 @@ class ClusterSupervisor:
             connection.close()
             return
         masters = [child for child in self._children.values() if child.spec.role == "master"]
-        self._hold = Hold(connection, masters, self._clock.monotonic() + self._stop_grace_s + _STOP_MARGIN_S)
-        for child in masters:
-            child.restart_at = None
-            if child.pid:
-                _kill(child.pid, signal.SIGTERM)
+        kill_at = self._clock.monotonic() + self._stop_grace_s + _STOP_MARGIN_S
         self._selector.register(connection, selectors.EVENT_READ, self._end_hold)
-        self._tell_hold()
-
-    def _tell_hold(self) -> None:
-        hold = self._hold
-        if hold is None or hold.told or any(child.pid for child in hold.held):
-            return
-        hold.told = True
-        try:
-            hold.connection.sendall(json.dumps({"step": "held"}).encode() + b"\n")
-        except OSError:
-            pass  # it has gone, and its end of file comes next
+        self._hold = Hold(connection, masters, kill_at=kill_at)
 
     def _end_hold(self) -> None:
-        """Whoever asked for it is done, or gone."""
         hold, self._hold = self._hold, None
         assert hold is not None, "the connection is registered as long as there is a hold"
         self._selector.unregister(hold.connection)
-        hold.connection.close()
-        for child in hold.held:
-            child.crashes = 0
-            if self._stopping:
-                continue
-            if child.pid:  # it has not ended yet
-                child.restart_at = None
-            else:
+        for child in hold.end():
+            if not self._stopping:
                 self._start(child)
 
     # --- replacing a daemon
@@ -359,11 +282,12 @@ class ClusterSupervisor:
             self._stop_group(children, [pid for pid, name in self._retiring.items() if name in group])
         # Those of agents that ended before: they, and their pods, are still there.
         end_spawners(spawners_of(self._directory), self._clock, now=self._kill_now)
-        return self._sweep()
+        self._swept, survivors = sweep(self._clock, self._collect)
+        return survivors
 
     def _stop_group(self, children: Sequence[Child], retiring: Sequence[int]) -> None:
         for pid in (*(child.pid for child in children), *retiring):
-            _kill(pid, signal.SIGKILL if self._kill_now else signal.SIGTERM)
+            kill(pid, signal.SIGKILL if self._kill_now else signal.SIGTERM)
         deadline = self._clock.monotonic() + self._stop_grace_s + _STOP_MARGIN_S
         killed = self._kill_now
         while any(child.pid for child in children) or any(pid in self._retiring for pid in retiring):
@@ -374,26 +298,14 @@ class ClusterSupervisor:
                 self._say({"step": "killing", "names": slow})
                 for pid in (*(child.pid for child in children), *(pid for pid in retiring if pid in self._retiring)):
                     if pid:
-                        _kill(pid, signal.SIGKILL)
+                        kill(pid, signal.SIGKILL)
             self._wait(max(0.0, left) if not killed else 0.2)
             self._reap()
         self._say({"step": "stopped", "names": [child.spec.name for child in children]})
 
-    def _sweep(self) -> list[dict[str, Any]]:
-        """Kills every descendant that is still there, for up to 2 s; returns those that withstood."""
-        me = psutil.Process()
-        deadline = self._clock.monotonic() + 2.0
-        seen: set[int] = set()
-        while True:
-            left = [process for process in me.children(recursive=True) if _is_live(process)]
-            if not left or self._clock.monotonic() > deadline:
-                self._swept = len(seen)
-                return [{"pid": process.pid, "name": _name(process)} for process in left]
-            for process in left:
-                seen.add(process.pid)
-                _kill(process.pid, signal.SIGKILL)
-            self._wait(0.01)
-            self._reap()
+    def _collect(self) -> None:
+        self._wait(0.01)
+        self._reap()
 
     # --- control socket
 
@@ -439,30 +351,14 @@ class ClusterSupervisor:
 
     def _start_stopped(self) -> None:
         for child in self._asked_for():
-            if not child.pid and not self._is_held(child):
+            if not child.pid and (self._hold is None or child not in self._hold.held):
                 self._start(child)
 
     def _asked_for(self) -> list[Child]:
         return [child for child in self._children.values() if child.asked_for]
 
     def _status(self) -> dict[str, Any]:
-        return {
-            "children": [
-                {
-                    "name": child.spec.name,
-                    "role": child.spec.role,
-                    "state": child.state,
-                    "pid": child.pid,
-                    "crashes": child.crashes,
-                    "last_exit": child.last_exit,
-                    "hopeless": child.refused
-                    or child.crashes >= _HOPELESS_CRASHES
-                    or (not child.pid and child.restart_at is None),
-                    "log": str(self._directory.log(child.spec.name)),
-                }
-                for child in self._asked_for()
-            ]
-        }
+        return {"children": [child.document(self._directory.log(child.spec.name)) for child in self._asked_for()]}
 
     def _say(self, message: dict[str, Any]) -> None:
         for connection in list(self._watchers):
@@ -471,32 +367,3 @@ class ClusterSupervisor:
             except OSError:
                 self._watchers.remove(connection)
                 connection.close()
-
-
-def _kill(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass
-
-
-def _is_live(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _name(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline()) or str(process.name())
-    except psutil.Error:
-        return "?"
-
-
-def tail_of(path: Path, lines: int = 5) -> str:
-    """The last lines of a daemon's log, for an error message."""
-    try:
-        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
-    except OSError:
-        return ""

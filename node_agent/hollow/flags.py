@@ -13,7 +13,7 @@ from typing import NoReturn
 from cluster.api import hollow
 from cluster.api.labels import label_key_problems, label_value_problems
 from cluster.api.quantities import parse_quantity
-from cluster.config.addresses import masters_argument
+from cluster.config import flags as common
 from cluster.config.profiles import PROFILES
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.hollow.settings import HollowSettings
@@ -72,13 +72,13 @@ def make_parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -
         formatter_class=form,
         allow_abbrev=False,
     )
-    parser.add_argument("--master", required=True, type=masters_argument, metavar="HOST:PORT[,...]", help="or several")
+    common.add_master(parser)
     parser.add_argument("--listen", required=True, metavar="HOST:PORT", help="where logs and exec are refused")
-    parser.add_argument("--credentials", required=True, type=Path, help="directory with ca.crt, tls.crt, tls.key")
+    common.add_credentials(parser)
     parser.add_argument("--prefix", default="hollow", help="nodes are named PREFIX-1, PREFIX-2 ... (default: hollow)")
     parser.add_argument("--first", default=1, type=int, metavar="N", help="number of the first node (default: 1)")
     parser.add_argument("--count", default=1, type=int, metavar="N", help="how many nodes (default: 1)")
-    parser.add_argument("--profile", default="laptop", choices=sorted(PROFILES), help="timers (default: laptop)")
+    common.add_profile(parser)
     defaults = HollowSettings("", "", Path(), PROFILES["laptop"])
     parser.add_argument("--cpu", default=defaults.cpu, help=f"capacity of each node (default: {defaults.cpu})")
     parser.add_argument("--memory", default=defaults.memory, help=f"(default: {defaults.memory})")
@@ -95,9 +95,9 @@ def make_parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -
     parser.add_argument("--seed", default=0, type=int, metavar="N", help="of the start delays (default: 0)")
     parser.add_argument("--events", action="store_true", help="tell all events of real agents, not warnings alone")
     parser.add_argument("--keep", action="store_true", help="leave the nodes behind at the end")
-    parser.add_argument("--metrics-socket", type=Path, help="Unix socket that serves metrics and health")
-    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
-    parser.add_argument("--lifeline-fd", type=int, help="end when this descriptor ends, and leave the nodes behind")
+    common.add_metrics_socket(parser)
+    common.add_log_level(parser)
+    common.add_lifeline(parser, then="end when this descriptor ends, and leave the nodes behind")
     return parser
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from cluster.pb.v1 import core_pb2 as core
-from node_agent.pod_lifecycle import READINESS, STARTUP, step
+from node_agent.pod_lifecycle import step
 from node_agent.pod_state import (
     POST_START,
     Command,
@@ -40,6 +40,7 @@ from node_agent.pod_state import (
     Started,
     StartProbes,
 )
+from node_agent.probe_state import READINESS, STARTUP
 
 SIGKILL = 9
 

@@ -17,12 +17,13 @@ from cluster.api.fit import Rejection
 from cluster.api.meta import from_time
 from cluster.api.pods import PENDING
 from cluster.pb.v1 import core_pb2 as core
-from node_agent.adoption import RunId, adopt
+from node_agent.adoption import adopt
 from node_agent.hollow.play import Played, play
 from node_agent.hollow.shape import Shape
 from node_agent.pod_lifecycle import next_deadline
 from node_agent.pod_state import NEVER, Phase, PodEvent, PodState
 from node_agent.restart_policy import CrashBackoff
+from node_agent.run_ids import RunId
 from node_agent.runtime.interface import Adopted, Started
 from node_agent.status import initial_state, make_status, start_time_of
 

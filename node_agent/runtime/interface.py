@@ -1,8 +1,9 @@
 """What the node agent needs of whatever runs programs: the seam behind which processes, and later images, live.
 
-A *run* is one start of one program: a container between two restarts, or a command executed beside it. Runs have ids
-that the caller chooses and never uses twice. A runtime promises that when `wait` returns, nothing of the run's process
-tree is left. Runs may outlive the agent: the next one finds them in `adopted`.
+A *run* is one start of one program: a container between two restarts, or a command whose streams the caller holds,
+beside such a run or on its own. Runs have ids that the caller chooses and never uses twice. A runtime promises that
+when `wait` returns, nothing of the run's process tree is left. Runs may outlive the agent: the next one finds them in
+`adopted`; but commands end with it, since it holds their streams.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ class StartFailure(Exception):
 
 
 class ExecProcess(Protocol):
-    """A command that runs beside a container, with its streams."""
+    """A command that runs, with its streams."""
 
     stdin: asyncio.StreamWriter
     stdout: asyncio.StreamReader
@@ -192,7 +193,8 @@ class Runtime(Protocol):
         ...
 
     async def leave(self) -> None:
-        """Lets go of all runs: they go on, for the next agent to adopt. Commands beside them end."""
+        """Lets go of all runs: they go on, for the next agent to adopt. Commands end; the end of one that ran on its
+        own is there to be adopted, too."""
         ...
 
     @property
@@ -234,7 +236,8 @@ class Runtime(Protocol):
         ...
 
     def forget(self, run_id: str) -> None:
-        """The end of this run has been noted; nobody will ask again."""
+        """Nobody will ask again: the end of this run has been noted, or is of no interest but to those who wait for it
+        already. Until it has ended it is known all the same. Twice is fine."""
         ...
 
     def pid_of(self, run_id: str) -> int:
@@ -265,6 +268,10 @@ class Runtime(Protocol):
         """The run's terminal has this size now; nothing happens if it has none."""
         ...
 
-    async def exec(self, program: Program, beside: str) -> ExecProcess:
-        """Starts a command beside the run `beside`; it ends with it. Raises StartFailure."""
+    async def exec(self, program: Program, beside: str = "") -> ExecProcess:
+        """Starts a command. Raises StartFailure.
+
+        Beside the run `beside` it ends with that, whose control groups it shares; if that has ended, it cannot be
+        started. On its own it is a run like others: its control groups are its own, and go with it.
+        """
         ...

@@ -72,8 +72,10 @@ class TrustingRuntime:
             self._runs.add(program.run_id)
         return await self._of(program.run_id).run(program)
 
-    async def exec(self, program: Program, beside: str) -> ExecProcess:
-        return await self._of(beside).exec(program, beside)
+    async def exec(self, program: Program, beside: str = "") -> ExecProcess:
+        if not beside and program.confinement.profile == TRUSTED:
+            self._runs.add(program.run_id)
+        return await self._of(beside or program.run_id).exec(program, beside)
 
     async def wait(self, run_id: str, on_survivors: OnSurvivors | None = None) -> Ended:
         return await self._of(run_id).wait(run_id, on_survivors)

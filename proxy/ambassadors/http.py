@@ -2,7 +2,7 @@
 
 The protocol is h11's, on both sides: one reading of what the client says, and everything sent on is written anew from
 that (`http_heads` has what is refused before). A session has one request under way at a time; those that a client sends
-ahead wait. Connections to endpoints are kept for the next request of the same client.
+ahead wait. Where a request goes is said by `http_routing`, over which connection by `http_backends`.
 
     head ---> rule ---> group of endpoints ---> whose turn it is; by the hash of a header; a copy to the mirror
     Expect: 100-continue      is passed on, and so is the endpoint's answer to it
@@ -17,16 +17,16 @@ Once an answer has begun, its end can only be a reset.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import h11
 
-from cluster.api.http_rules import EVERYTHING_RULE, Group, draw, parse_rules
-from cluster.api.labels import Selector, parse_selector
+from cluster.api.labels import Selector
 from proxy.ambassadors import http_heads as heads
-from proxy.ambassadors.http_heads import MAX_HEAD, Headers, Refused
+from proxy.ambassadors.http_backends import HttpBackends
+from proxy.ambassadors.http_heads import MAX_HEAD, Refused
+from proxy.ambassadors.http_routing import HttpRouting
 from proxy.ambassadors.policy import (
     Abort,
     Action,
@@ -35,7 +35,6 @@ from proxy.ambassadors.policy import (
     ConnectionInfo,
     Decision,
     Endpoint,
-    Open,
     Policy,
     ReadClient,
     Serve,
@@ -47,6 +46,9 @@ from proxy.ambassadors.policy import (
     in_turn,
 )
 
+if TYPE_CHECKING:
+    from random import Random
+
 TIMEOUT_S: Final = 60.0
 """For an endpoint to begin its answer, once the request was sent."""
 HEAD_S: Final = 10.0
@@ -55,16 +57,9 @@ BODY_S: Final = 30.0
 """Between two pieces of a request's body."""
 IDLE_S: Final = 75.0
 """Between two requests."""
-MAX_KEPT: Final = 4
-"""Connections to endpoints that one client keeps."""
-MAX_MIRRORS: Final = 4
 _AHEAD_BYTES: Final = 1 << 14
 """Of the next requests, read while one is under way."""
 _REPEATABLE: Final = (b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE")
-
-
-if TYPE_CHECKING:
-    from random import Random
 
 
 class HttpPolicy(Policy):
@@ -72,46 +67,12 @@ class HttpPolicy(Policy):
 
     def __init__(self, options: Mapping[str, str], rng: Random) -> None:
         super().__init__(options, rng)
-        self.rules = parse_rules(options) or [EVERYTHING_RULE]
-        self.mirror: Selector | None = parse_selector(options["mirror"]) if "mirror" in options else None
-        self.hash_header = options.get("hash-header", "").lower().encode()
+        self.routing = HttpRouting(options, rng)
         self.forwarded = options.get("forwarded") == "true"
         self.timeout_s = float(options.get("timeout-seconds", TIMEOUT_S))
-        self._turn = 0
 
     def open(self, connection: ConnectionInfo, endpoints: Sequence[Endpoint], first: bytes) -> Decision:
         return Serve(HttpSession(self, connection, endpoints))
-
-    def group_for(self, request: h11.Request) -> Group:
-        """Where a request goes. Raises Refused: no rule has anything to say about it."""
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
-        path = request.target.decode("latin-1").partition("?")[0]
-        host = headers.get("host", "").rpartition(":")[0] or headers.get("host", "")
-        method = request.method.decode("latin-1")
-        for rule in self.rules:
-            if rule.matches(method, path, host, headers):
-                return draw(rule.groups, self.rng.random())
-        raise Refused(404, f"no rule of the service leads anywhere for {path[:200]}")
-
-    def order(self, endpoints: Sequence[Endpoint], group: Selector, request: h11.Request) -> list[Endpoint]:
-        """The endpoints of a group, for one request: best first."""
-        found = [each for each in endpoints if group.matches(each.labels)]
-        value = next((value for name, value in request.headers if name == self.hash_header), None)
-        if self.hash_header and value is not None:  # the highest hash wins: few move when one comes or goes
-            return sorted(found, key=lambda each: hashlib.blake2b(str(each).encode() + b"\0" + value).digest())
-        self._turn += 1
-        return in_turn(found, self._turn)
-
-
-class _Backend:
-    """A connection to an endpoint, with the request that it carries."""
-
-    def __init__(self) -> None:
-        self.endpoint: Endpoint | None = None
-        self.h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
-        self.is_reused = False
-        self.has_answered = False
-        """Something of the answer to this request has come."""
 
 
 class HttpSession(Session):
@@ -119,6 +80,7 @@ class HttpSession(Session):
 
     def __init__(self, policy: HttpPolicy, connection: ConnectionInfo, endpoints: Sequence[Endpoint]) -> None:
         self._policy = policy
+        self._routing = policy.routing
         self._connection = connection
         self._endpoints = endpoints
         self._buffer = b""
@@ -134,12 +96,7 @@ class HttpSession(Session):
         self._again: h11.Request | None = None
         """The request as it was sent on, to be sent again; None: that may not be."""
         self._responding = False
-        self._current = ""
-        """The backend of the request."""
-        self._backends: dict[str, _Backend] = {}
-        self._mirror: h11.Connection | None = None
-        self._mirrors: list[str] = []
-        self._count = 0
+        self._backends = HttpBackends()
         self._timer = ""
         self._reading = True
         self._client_ended = False
@@ -159,12 +116,12 @@ class HttpSession(Session):
         return [] if self._sent_whole else [Abort()]
 
     def candidates(self, backend: str, endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
-        if backend in self._mirrors and self._policy.mirror is not None:
-            return in_turn([each for each in endpoints if self._policy.mirror.matches(each.labels)], self._count)
+        if self._backends.is_mirror(backend) and (mirror := self._routing.mirror) is not None:
+            return in_turn([each for each in endpoints if mirror.matches(each.labels)], self._backends.opened)
         if endpoints is not self._endpoints:
             self._endpoints = endpoints
             assert self._request is not None
-            self._order = self._policy.order(endpoints, self._group, self._request)
+            self._order = self._routing.order(endpoints, self._group, self._request)
         return self._order
 
     def connected(self, backend: str, endpoint: Endpoint) -> Sequence[Action]:
@@ -173,13 +130,7 @@ class HttpSession(Session):
 
     def endpoints_changed(self, endpoints: Sequence[Endpoint]) -> Sequence[Action]:
         self._endpoints = endpoints
-        known = {each.address for each in endpoints}
-        gone = [
-            name
-            for name, backend in self._backends.items()
-            if name != self._current and backend.endpoint is not None and backend.endpoint.address not in known
-        ]
-        return [self._close_backend(name) for name in gone]
+        return self._backends.close_all_but({each.address for each in endpoints})
 
     def timer(self) -> Sequence[Action]:
         kind, self._timer = self._timer, ""
@@ -190,27 +141,25 @@ class HttpSession(Session):
         return self._refuse(Refused(408, "the request did not come in time"))
 
     def from_backend(self, backend: str, data: bytes) -> Sequence[Action]:
-        if backend != self._current:
-            return [self._close_backend(backend)]  # nobody asked it
+        if backend != self._backends.current:
+            return [self._backends.close(backend)]  # nobody asked it
         return self._answer(backend, data)
 
     def backend_ended(self, backend: str) -> Sequence[Action]:
-        if backend == self._current:
-            found = self._backends[backend]
-            if found.has_answered:
+        if backend == self._backends.current:
+            if self._backends[backend].has_answered:
                 return self._answer(backend, b"")
             return self._broke_off(backend)
-        self._backends.pop(backend, None)
+        self._backends.forget(backend)
         return []
 
     def failed(self, backend: str, reason: str) -> Sequence[Action]:
-        if backend != self._current:
-            self._backends.pop(backend, None)
+        if backend != self._backends.current:
+            self._backends.forget(backend)
             return []
         if reason == "reset":
             return self._broke_off(backend)
-        del self._backends[backend]
-        self._current = ""
+        self._backends.forget(backend)
         words = "is ready" if reason == "no-endpoint" else "answers"
         where = f" with {self._group}" if not self._group.is_empty else ""
         return self._refuse(Refused(503, f"no endpoint{where} {words}"))
@@ -251,92 +200,50 @@ class HttpSession(Session):
         heads.check_request(request.method, request.target, request.http_version, request.headers)
         self._request = request
         self._responding = self._sent_whole = False
-        self._group = self._policy.group_for(request).selector
-        self._choose(actions)
+        self._group = self._routing.group_for(request)
+        self._order = self._routing.order(self._endpoints, self._group, request)
+        self._backends.choose(self._order[0] if self._order else None, actions)
         self._send_head(request, actions)
-
-    def _choose(self, actions: list[Action]) -> None:
-        """A connection that is kept, to the one whose turn it is; else a new one."""
-        assert self._request is not None
-        self._order = self._policy.order(self._endpoints, self._group, self._request)
-        best = self._order[0] if self._order else None
-        for name, backend in self._backends.items():
-            if backend.endpoint is not None and best is not None and backend.endpoint.address == best.address:
-                kept = self._backends[name] = _Backend()
-                kept.endpoint, kept.is_reused = backend.endpoint, True
-                self._current = name
-                return
-        while len(self._backends) >= MAX_KEPT:
-            actions.append(self._close_backend(next(iter(self._backends))))
-        self._open(actions)
-
-    def _open(self, actions: list[Action]) -> None:
-        self._count += 1
-        self._current = f"b{self._count}"
-        self._backends[self._current] = _Backend()
-        actions.append(Open(self._current))
 
     def _send_head(self, request: h11.Request, actions: list[Action]) -> None:
         headers = heads.passed_on(request.headers, request.headers.raw_items())
         if not any(name.lower() == b"host" for name, _ in headers):  # HTTP/1.0
             headers.insert(0, (b"Host", f"{self._connection.service}.{self._connection.namespace}".encode()))
         if self._policy.forwarded:
-            headers = self._forwarded(headers)
+            headers = heads.forwarded(headers, self._connection.client_ip)
         mirrored = [*headers, (b"Connection", b"close")]
         if heads.wants_websocket(request.http_version, request.headers):
             headers += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
-        elif self._policy.mirror is not None:
-            self._open_mirror(request, mirrored, actions)
-        backend = self._backends[self._current]
+        elif self._routing.mirror is not None:
+            self._backends.open_mirror(request, mirrored, actions)
         sent = h11.Request(method=request.method, target=request.target, headers=headers)
         self._again = sent if request.method in _REPEATABLE and not heads.has_body(request.headers) else None
-        actions.append(ToBackend(self._current, backend.h11.send(sent) or b""))
-
-    def _forwarded(self, headers: Headers) -> Headers:
-        before = [value for name, value in headers if name.lower() == b"x-forwarded-for"]
-        told = (b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto")
-        host = next((value for name, value in headers if name.lower() == b"host"), b"")
-        return [
-            *((name, value) for name, value in headers if name.lower() not in told),
-            (b"X-Forwarded-For", b", ".join([*before, self._connection.client_ip.encode()])),
-            (b"X-Forwarded-Host", host),
-            (b"X-Forwarded-Proto", b"http"),
-        ]
-
-    def _open_mirror(self, request: h11.Request, headers: Headers, actions: list[Action]) -> None:
-        """A connection for this one request: what it answers, and when, is nobody's business."""
-        if len(self._mirrors) == MAX_MIRRORS:
-            actions.append(CloseBackend(self._mirrors.pop(0)))
-        self._count += 1
-        name = f"m{self._count}"
-        self._mirrors.append(name)
-        self._mirror = h11.Connection(h11.CLIENT)
-        sent = self._mirror.send(h11.Request(method=request.method, target=request.target, headers=headers)) or b""
-        actions += [Open(name, mirror=True), ToBackend(name, sent)]
+        name = self._backends.current
+        actions.append(ToBackend(name, self._backends[name].h11.send(sent) or b""))
 
     def _read_body(self, actions: list[Action]) -> None:
         if self._buffer:
             self._client.receive_data(self._buffer)
             self._buffer = b""
-        backend = self._backends[self._current]
         while True:
             event = self._client.next_event()
             if isinstance(event, h11.Data):
-                self._pass(backend, h11.Data(data=event.data), actions)
+                self._pass(h11.Data(data=event.data), actions)
             elif isinstance(event, h11.EndOfMessage):
-                self._pass(backend, h11.EndOfMessage(), actions)
+                self._pass(h11.EndOfMessage(), actions)
                 self._sent_whole = True
-                self._mirror = None
+                self._backends.mirror = None
                 self._buffer = self._client.trailing_data[0]
                 return
             else:
                 return  # more has to come
 
-    def _pass(self, backend: _Backend, event: h11.Data | h11.EndOfMessage, actions: list[Action]) -> None:
-        if backend.h11.our_state is h11.SEND_BODY and (sent := backend.h11.send(event)):
-            actions.append(ToBackend(self._current, sent))
-        if self._mirror is not None and (sent := self._mirror.send(event)):
-            actions.append(ToBackend(self._mirrors[-1], sent))
+    def _pass(self, event: h11.Data | h11.EndOfMessage, actions: list[Action]) -> None:
+        name = self._backends.current
+        backend = self._backends[name].h11
+        if backend.our_state is h11.SEND_BODY and (sent := backend.send(event)):
+            actions.append(ToBackend(name, sent))
+        self._backends.copy(event, actions)
 
     # --- The answer
 
@@ -361,8 +268,7 @@ class HttpSession(Session):
                 else:  # closed
                     break
         except (h11.RemoteProtocolError, h11.LocalProtocolError) as error:
-            self._backends.pop(name, None)
-            self._current = ""
+            self._backends.forget(name)
             refused = self._refuse(Refused(502, f"the endpoint's answer makes no sense: {error}"), actions)
             return [*refused[:-1], CloseBackend(name), refused[-1]]
         return self._settle(actions)
@@ -410,9 +316,9 @@ class HttpSession(Session):
             and backend.h11.their_state is h11.DONE
             and not backend.h11.trailing_data[0]
         )
-        self._current = ""
+        self._backends.current = ""
         if not keep:
-            actions.append(self._close_backend(name))
+            actions.append(self._backends.close(name))
         again = self._sent_whole and self._client.our_state is h11.DONE and self._client.their_state is h11.DONE
         self._request = None
         if not again or self._client_ended:
@@ -422,13 +328,14 @@ class HttpSession(Session):
     # --- Ends
 
     def _broke_off(self, name: str) -> list[Action]:
-        backend = self._backends.pop(name)
-        self._current = ""
+        backend = self._backends[name]
+        self._backends.forget(name)
         if backend.is_reused and self._again is not None and not backend.has_answered:
             actions: list[Action] = []
-            self._open(actions)
-            again = self._backends[self._current].h11
-            actions.append(ToBackend(self._current, again.send(self._again) or b""))
+            self._backends.open(actions)
+            name = self._backends.current
+            again = self._backends[name].h11
+            actions.append(ToBackend(name, again.send(self._again) or b""))
             again.send(h11.EndOfMessage())
             return self._settle(actions)
         return self._refuse(Refused(502, "the endpoint broke off before it had answered"))
@@ -442,10 +349,6 @@ class HttpSession(Session):
         head_only = self._request is not None and self._request.method == b"HEAD"
         said = heads.error(refused.status, refused.why, head_only=head_only)
         return [*before, ToClient(said), Close()]
-
-    def _close_backend(self, name: str) -> Action:
-        self._backends.pop(name, None)
-        return CloseBackend(name)
 
     def _settle(self, actions: list[Action]) -> list[Action]:
         """The timer and the pace for what is waited for now."""

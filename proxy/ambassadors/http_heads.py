@@ -76,6 +76,19 @@ def passed_on(headers: Iterable[tuple[bytes, bytes]], raw: Iterable[tuple[bytes,
     ]
 
 
+def forwarded(headers: Headers, client_ip: str) -> Headers:
+    """The headers, with those that say for whom they are sent on (X-Forwarded-...)."""
+    before = [value for name, value in headers if name.lower() == b"x-forwarded-for"]
+    told = (b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto")
+    host = next((value for name, value in headers if name.lower() == b"host"), b"")
+    return [
+        *((name, value) for name, value in headers if name.lower() not in told),
+        (b"X-Forwarded-For", b", ".join([*before, client_ip.encode()])),
+        (b"X-Forwarded-Host", host),
+        (b"X-Forwarded-Proto", b"http"),
+    ]
+
+
 def wants_websocket(version: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """The client asks to go on with WebSocket, and sends nothing before that."""
     headers = list(headers)

@@ -100,6 +100,16 @@ class Startup(NamedTuple):
     """The packet as it came."""
     parameters: Mapping[str, str]
 
+    @property
+    def wants_encryption(self) -> bool:
+        """The session has not begun: the client asks for TLS, or for GSSAPI's encryption."""
+        return self.code in (SSL_REQUEST, GSS_REQUEST)
+
+    @property
+    def is_cancellation(self) -> bool:
+        """There will be no session: it names another one, by its key, whose query is to be cancelled."""
+        return self.code == CANCEL_REQUEST
+
 
 def read_startup(data: bytes) -> Startup | None:
     """The first packet, if it is there. Raises ProtocolError."""
@@ -132,6 +142,11 @@ def wants_to_read_only(parameters: Mapping[str, str]) -> bool:
         if name.replace("-", "_") == "default_transaction_read_only" and value.lower() in yes:
             return True
     return False
+
+
+def wants_replication(parameters: Mapping[str, str]) -> bool:
+    """The client is a server that wants to follow this one."""
+    return parameters.get("replication", "off").lower() not in ("off", "false", "no", "0")
 
 
 def error(severity: str, code: str, message: str) -> bytes:

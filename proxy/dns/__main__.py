@@ -6,11 +6,9 @@ import gc
 import os
 import random
 import sys
-from functools import partial
 
 from cluster.actor import daemon
 from cluster.actor.clock import SystemClock
-from cluster.actor.supervisor import ChildSpec, Supervisor
 from cluster.config.errors import ConfigError
 from cluster.telemetry import log
 from proxy.dns.flags import parse
@@ -27,22 +25,15 @@ def main(argv: list[str] | None = None) -> int:
         print(f"dns: {error}", file=sys.stderr)
         return 2
     log.setup("dns", settings.log_level)
-    supervisor: Supervisor | None = None
-
-    async def build() -> Supervisor:
-        nonlocal supervisor
-        # The ids of questions to others are not to be guessed.
-        make = partial(DnsService, settings, clock=SystemClock(), rng=random.SystemRandom())
-        supervisor = Supervisor("dns", [ChildSpec("dns", make)])
-        return supervisor
-
-    def ready() -> dict[str, str]:
-        service = supervisor.service("dns") if supervisor is not None else None
-        address = service.address if isinstance(service, DnsService) else ""
-        return {"listen": address} if address else {}
-
     gc.freeze()  # what is there now stays: no need to look at it again
-    return daemon.run(build, name="dns", ready=ready, lifeline_fd=lifeline_fd, stop_grace_s=_STOP_GRACE_S)
+    return daemon.run_service(
+        # The ids of questions to others are not to be guessed.
+        lambda: DnsService(settings, clock=SystemClock(), rng=random.SystemRandom()),
+        name="dns",
+        ready=lambda service: {"listen": service.address} if service.address else {},
+        lifeline_fd=lifeline_fd,
+        stop_grace_s=_STOP_GRACE_S,
+    )
 
 
 if __name__ == "__main__":

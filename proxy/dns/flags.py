@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cluster.config import flags as common
 from cluster.config.errors import ConfigError
 from cluster.config.settings import load
 from proxy.dns.settings import DnsSettings
@@ -23,8 +24,8 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[DnsSettings,
     parser = argparse.ArgumentParser(
         "python -m proxy.dns", description="Answers DNS questions about the services of a cluster.", allow_abbrev=False
     )
-    parser.add_argument("--master", metavar="HOST:PORT[,...]", help="where the master listens, or each of several")
-    parser.add_argument("--credentials", type=Path, metavar="DIR", help="directory with ca.crt, tls.crt, tls.key")
+    common.add_master(parser, as_setting=True)
+    common.add_credentials(parser, as_setting=True)
     parser.add_argument("--listen", metavar="HOST:PORT", help="a loopback address; UDP and TCP")
     parser.add_argument("--cluster-domain", metavar="NAME", help="what names end with (default: cluster.local)")
     parser.add_argument("--ttl-s", metavar="S", help="how long clients may remember an answer (default: 5)")
@@ -42,10 +43,10 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[DnsSettings,
     parser.add_argument("--upstream-timeout-s", metavar="S", help="for one try of two (default: 2)")
     parser.add_argument("--max-connections", metavar="N", help="TCP, at a time (default: 200)")
     parser.add_argument("--idle-s", metavar="S", help="TCP connections that say nothing are closed (default: 10)")
-    parser.add_argument("--profile", help="timers: laptop (default), kubernetes or test")
-    parser.add_argument("--metrics-socket", type=Path, metavar="PATH", help="serve metrics on this Unix socket")
-    parser.add_argument("--log-level", help="debug, info (default), warning or error")
-    parser.add_argument("--lifeline-fd", type=int, metavar="FD", help="stop when this descriptor reads end of file")
+    common.add_profile(parser, as_setting=True)
+    common.add_metrics_socket(parser)
+    common.add_log_level(parser, as_setting=True)
+    common.add_lifeline(parser)
     flags = vars(parser.parse_args(argv))
     lifeline_fd = flags.pop("lifeline_fd")
     return load(DnsSettings, flags=flags, env_prefix="PODIUM_DNS_", environ=environ), lifeline_fd

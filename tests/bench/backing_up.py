@@ -32,20 +32,20 @@ class BackingUp:
     """Makes backups of the master's store, and stores of them."""
 
     def __init__(self, scene: Stage) -> None:
-        self._scene = scene
+        self.scene = scene
         self._file = scene.directory / "backup"
         self._store = scene.directory / "master"
 
     async def start(self) -> None:
-        await self._scene.start_master()
+        await self.scene.start_master()
 
     async def backup_s(self) -> float:
         """One backup, into a file that is replaced."""
         began_s = time.perf_counter()
         reading, census = Reading(), Census()
-        credentials = Credentials.load(self._scene.credentials("admin"))
+        credentials = Credentials.load(self.scene.credentials("admin"))
         with new_file(self._file, force=True) as out:
-            async for data in fetch_backup([self._scene.master], credentials):
+            async for data in fetch_backup([self.scene.master], credentials):
                 for part in reading.feed(data):
                     if isinstance(part, Records):
                         census.add(part)
@@ -110,11 +110,7 @@ _register("backup_memory", "MB", "by how much the master grows while that backup
 @asynccontextmanager
 async def restore() -> AsyncIterator[Sides]:
     """The master that was backed up is ended before: nobody has the store open."""
-    async with stage() as scene:
-        scene.credentials("master", scene.master.partition(":")[0])
-        await fill(scene.directory / "master", PODS)
-        backing_up = BackingUp(scene)
-        await backing_up.start()
+    async with _backing_up() as backing_up:
         await backing_up.backup_s()
-        await Restarting(scene).stop()
+        await Restarting(backing_up.scene).stop()
         yield Sides(backing_up.restore_s)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -26,7 +25,7 @@ from google.protobuf.message_factory import GetMessageClass
 from cluster.rpc import options
 from cluster.rpc.identity import Credentials
 from tests.bench.harness import Unavailable
-from tests.bench.stage import STOP_TIMEOUT_S, Stage
+from tests.bench.stage import Stage, end
 
 NAME = "etcd"
 START_TIMEOUT_S = 20.0
@@ -179,13 +178,7 @@ async def etcd(scene: Stage) -> AsyncIterator[Etcd | None]:
         yield made
     finally:
         await made.close()
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+        await end(process)
 
 
 async def _ready(client: Etcd, process: asyncio.subprocess.Process, log: Path) -> None:

@@ -23,7 +23,7 @@ from cluster.client import operations
 from cluster.client.grpc_client import GrpcClusterClient
 from cluster.pb.v1 import core_pb2 as core
 from tests.bench.harness import Measure, Sides, Unavailable, benchmark
-from tests.bench.stage import Stage, stage
+from tests.bench.stage import Stage, end, stage
 
 SERVICES, ENDPOINTS = 1000, 10
 """Every second service is headless: its name has an address for each endpoint."""
@@ -108,13 +108,7 @@ async def start_dnsmasq(stack: AsyncExitStack, scene: Stage) -> str | None:
         *("--user=", "--group=", "--pid-file=", "--local-ttl=5"),
         stderr=asyncio.subprocess.DEVNULL,
     )
-
-    async def end() -> None:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-    stack.push_async_callback(end)
+    stack.push_async_callback(end, process)
     await until(host, service_name(1), ENDPOINTS)
     return host
 

@@ -26,7 +26,7 @@ from proxy.relay import reset
 from tests.bench.harness import Measure, Sides, benchmark
 from tests.bench.placing import write
 from tests.bench.proxying import PORT, need, start_haproxy, start_http_backend, start_peer, start_podium
-from tests.bench.stage import Stage, stage
+from tests.bench.stage import Stage, listen, stage
 
 HEY_WORKERS = 8
 HEY_S = 3
@@ -98,9 +98,8 @@ class Crowd:
     """Connections that do nothing: both their ends, but for the proxy between them."""
 
     def __init__(self, stack: AsyncExitStack, address: tuple[str, int]) -> None:
-        self._listener = socket.create_server(address, backlog=4096)
+        self._listener = listen(stack, address, backlog=4096)
         self._listener.setblocking(False)
-        stack.callback(self._listener.close)
         self._ends: list[socket.socket] = []
         stack.callback(self.close)
 
@@ -218,11 +217,9 @@ async def proxy_routing_update() -> AsyncIterator[Sides]:
     async with stage() as scene, AsyncExitStack() as stack:
         client = await fill(scene)
         stack.push_async_callback(client.close)
-        listeners = [socket.create_server((f"{scene.block}.200.{4 + place}", PORT), backlog=128) for place in (0, 1)]
+        listeners = [listen(stack, (f"{scene.block}.200.{4 + place}", PORT)) for place in (0, 1)]
         for listener in listeners:
             listener.setblocking(False)
-            stack.callback(listener.close)
-            stack.callback(listener.shutdown, socket.SHUT_RDWR)
         address = (await client.get(core.Service, "svc-500", "default")).spec.clusterIP
         turn = 0
 

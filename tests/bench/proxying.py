@@ -23,7 +23,7 @@ from cluster.client import operations
 from cluster.pb.v1 import core_pb2 as core
 from tests.bench.harness import Measure, Sides, Unavailable, benchmark
 from tests.bench.placing import write
-from tests.bench.stage import Stage, stage
+from tests.bench.stage import Stage, listen, stage, start_program
 
 PORT = 8080
 BULK_BYTES = 1 << 30
@@ -46,14 +46,7 @@ async def start_haproxy(stack: AsyncExitStack, directory: Path, name: str, rules
     """An HAProxy with these rules; ends with the stack."""
     path = directory / f"{name}.cfg"
     path.write_text(COMMON % maxconn + rules)
-    process = await asyncio.create_subprocess_exec("haproxy", "-db", "-q", "-f", str(path))
-
-    async def stop() -> None:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-    stack.push_async_callback(stop)
+    await start_program(stack, "haproxy", "-db", "-q", "-f", str(path))
 
 
 async def until_it_answers(host: str, port: int) -> None:
@@ -96,11 +89,9 @@ frontend ok
     return host, PORT
 
 
-def start_bulk_backend(stack: AsyncExitStack, scene: Stage) -> tuple[str, int]:
+async def start_bulk_backend(stack: AsyncExitStack, scene: Stage) -> tuple[str, int]:
     """Something that sends BULK_BYTES to whoever connects, from threads of its own."""
-    listener = socket.create_server((f"{scene.block}.200.2", PORT))
-    stack.callback(listener.close)
-    stack.callback(listener.shutdown, socket.SHUT_RDWR)  # first: whoever waits in accept keeps a closed one listening
+    listener = listen(stack, (f"{scene.block}.200.2", PORT))
     block = bytes(1 << 20)
 
     def send(connection: socket.socket) -> None:
@@ -181,14 +172,7 @@ stream {{
   server {{ listen {host}:{PORT} backlog=1024; tcp_nodelay on; proxy_pass backend; }}
 }}
 """)
-    process = await asyncio.create_subprocess_exec("nginx", "-c", str(path), "-p", str(scene.directory))
-
-    async def stop() -> None:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-    stack.push_async_callback(stop)
+    await start_program(stack, "nginx", "-c", str(path), "-p", str(scene.directory))
     await until_it_answers(host, PORT)
     return host, PORT
 
@@ -248,11 +232,6 @@ def need(program: str) -> None:
         raise Unavailable(f"{program} is not installed")
 
 
-async def bulk_backend(stack: AsyncExitStack, scene: Stage) -> tuple[str, int]:
-    """See `start_bulk_backend`."""
-    return start_bulk_backend(stack, scene)
-
-
 def register(peer: str, suffix: str, aims: tuple[str, str, str]) -> None:
     """Requests on kept connections, on new ones, and bulk, beside this peer."""
 
@@ -283,7 +262,7 @@ def register(peer: str, suffix: str, aims: tuple[str, str, str]) -> None:
     @benchmark(f"proxy_bulk{suffix}", unit="MB/s", what="1 GiB over one connection through the proxy", aim=aims[2])
     @asynccontextmanager
     async def bulk() -> AsyncIterator[Sides]:
-        async with beside(peer, bulk_backend, lambda address: asyncio.to_thread(receive, address)) as sides:
+        async with beside(peer, start_bulk_backend, lambda address: asyncio.to_thread(receive, address)) as sides:
             yield sides
 
 

@@ -14,7 +14,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from cluster.client.grpc_client import GrpcClusterClient
@@ -23,6 +23,31 @@ from tests.bench.harness import Unavailable
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """Asks it to end, and kills it if it does not. Twice is fine."""
+    if process.returncode is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def start_program(stack: AsyncExitStack, *argv: str) -> None:
+    """A program of somebody else's, whose errors are seen; ends with the stack."""
+    process = await asyncio.create_subprocess_exec(*argv)
+    stack.push_async_callback(end, process)
+
+
+def listen(stack: AsyncExitStack, address: tuple[str, int], backlog: int = 128) -> socket.socket:
+    """A socket that listens there; closed with the stack."""
+    listener = socket.create_server(address, backlog=backlog)
+    stack.callback(listener.close)
+    stack.callback(listener.shutdown, socket.SHUT_RDWR)  # first: whoever waits in accept keeps a closed one listening
+    return listener
 
 
 class Stage:
@@ -127,13 +152,7 @@ class Stage:
     async def stop(self) -> None:
         """Ends the daemons, the last one first."""
         for _, process in reversed(self._processes):
-            if process.returncode is None:
-                process.send_signal(signal.SIGTERM)
-                try:
-                    await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
-                except TimeoutError:
-                    process.kill()
-                    await process.wait()
+            await end(process)
 
 
 @asynccontextmanager

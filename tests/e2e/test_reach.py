@@ -146,19 +146,6 @@ def test_attach_types_to_the_program_itself(shared_cluster: Cluster, namespace: 
     assert (attached.stdout, attached.returncode) == ("got one\ngot two\n", 4)
 
 
-def test_debugging_what_does_not_run(shared_cluster: Cluster, namespace: str) -> None:
-    shared_cluster.apply(pod("broken", "exit 1", restart="Always", extra="env: [{name: A, value: b}]"), namespace)
-    shared_cluster.wait_until(
-        # From now on it waits for longer than the command takes: with its next start, the command would end.
-        lambda: any(
-            c.restartCount >= 4 for c in shared_cluster.get("pod", "broken", namespace).status.containerStatuses
-        ),
-        "it has failed several times",
-    )
-    said = shared_cluster.podium("debug", "-n", namespace, "broken", "--", "sh", "-c", "echo $A $POD_NAME").stdout
-    assert said == "b broken\n"
-
-
 def test_forwarded_ports(shared_cluster: Cluster, namespace: str) -> None:
     shared_cluster.apply(web("site", 2), namespace)
     shared_cluster.wait("rc/site", namespace, ready=2)

@@ -16,30 +16,30 @@ class Part:
     """A child that says what happens to it."""
 
     def __init__(self, kind: str, port: int) -> None:
-        self._kind, self._port = kind, port
+        self.kind, self._port = kind, port
         self._tasks = Tasks("part")
 
     async def start(self) -> None:
         print("start", flush=True)
-        if self._kind == "slow-start":
+        if self.kind == "slow-start":
             await asyncio.Event().wait()
-        if self._kind == "server":
+        if self.kind == "server":
             await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", self._port)
-        if self._kind == "bug":
+        if self.kind == "bug":
             raise KeyError("missing")
-        if self._kind == "leftovers":
+        if self.kind == "leftovers":
             self._tasks.spawn(asyncio.Event().wait(), name="forgotten")
-        if self._kind == "stubborn":
+        if self.kind == "stubborn":
             self._tasks.spawn(_stubborn(), name="mule")
 
     async def run(self) -> None:
-        if self._kind == "crash":
+        if self.kind == "crash":
             raise ValueError("broken")
         await asyncio.Event().wait()
 
     async def stop(self) -> None:
         print("stop", flush=True)
-        if self._kind == "slow-stop":
+        if self.kind == "slow-stop":
             await asyncio.Event().wait()
         print("stopped", flush=True)
 
@@ -67,13 +67,22 @@ def main() -> int:
         return Supervisor("test", [ChildSpec("part", lambda: Part(flags.kind, flags.port))], max_restarts=1)
 
     before = set(os.listdir("/proc/self/fd"))
-    code = daemon.run(
-        make,
-        name="test",
-        ready=lambda: {"kind": flags.kind},
-        lifeline_fd=flags.lifeline_fd,
-        stop_grace_s=flags.grace,
-    )
+    if flags.kind == "one-service":
+        code = daemon.run_service(
+            lambda: Part(flags.kind, flags.port),
+            name="test",
+            ready=lambda part: {"kind": part.kind},
+            lifeline_fd=flags.lifeline_fd,
+            stop_grace_s=flags.grace,
+        )
+    else:
+        code = daemon.run(
+            make,
+            name="test",
+            ready=lambda: {"kind": flags.kind},
+            lifeline_fd=flags.lifeline_fd,
+            stop_grace_s=flags.grace,
+        )
     left = set(os.listdir("/proc/self/fd")) - before
     print(f"descriptors left: {len(left)}", flush=True)
     return code

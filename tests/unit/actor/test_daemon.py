@@ -64,6 +64,14 @@ def test_a_signal_stops_it_in_order(start: Start, number: signal.Signals) -> Non
     assert (process.returncode, out, err) == (0, "stop\nstopped\ndescriptors left: 0\n", "")
 
 
+def test_a_daemon_that_is_one_service_lives_alike_and_says_what_that_one_knows(start: Start) -> None:
+    process = start("one-service")
+    await_line(process, READY.format("one-service"))
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, out, err) == (0, "stop\nstopped\ndescriptors left: 0\n", "")
+
+
 def test_a_second_signal_does_not_wait(start: Start) -> None:
     process = start("slow-stop")
     await_line(process, READY.format("slow-stop"))

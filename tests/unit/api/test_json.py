@@ -18,6 +18,7 @@ from cluster.api.json import (
     object_to_json,
     patched,
     read_json,
+    read_object,
     to_json,
 )
 from cluster.api.kinds import KINDS, Kind
@@ -370,3 +371,21 @@ def test_an_empty_patch_changes_no_byte_of_what_the_master_stores() -> None:
     pod = object_from_json(POD)
     pod.metadata.creationTimestamp.CopyFrom(to_time(1772366400.0))  # sets nanos to 0, which is not unset
     assert patched(pod, {}).SerializeToString(deterministic=True) == pod.SerializeToString(deterministic=True)
+
+
+def test_a_lenient_reader_takes_null_for_an_empty_text_in_maps() -> None:
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "labels": {"a": None}}}
+    config |= {"data": {"EMPTY": None, "full": "x"}, "binaryData": {"none": None}}
+    read = read_object(config).object
+    assert isinstance(read, core.ConfigMap)
+    assert (dict(read.metadata.labels), dict(read.data)) == ({"a": ""}, {"EMPTY": "", "full": "x"})
+    assert dict(read.binaryData) == {"none": b""}
+    with pytest.raises(Invalid, match=r"data\[EMPTY\]: must not be null"):
+        object_from_json(config)
+
+
+def test_base64_may_be_broken_into_lines() -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"k": "aGVs\nbG8=\r\n"}}
+    read = object_from_json(secret)
+    assert isinstance(read, core.Secret)
+    assert dict(read.data) == {"k": b"hello"}

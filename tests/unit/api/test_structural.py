@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.api.schema_rules import FEW_BYTES, MAX_INSTRUCTIONS, MAX_PATTERN_BYTES, Patterns, Rules
-from cluster.api.structural import MAX_PRUNED, default, prune, subschemas
+from cluster.api.structural import MAX_PRUNED, asked_of, default, only_defaults, prune, subschemas
 from tests.kit.widgets import SCHEMA
 
 OBJECT = {"type": "object"}
@@ -453,3 +453,63 @@ def takes(schema: dict[str, Any], value: Any) -> bool:
 @settings(max_examples=400)
 def test_the_rules_are_those_that_one_would_write_down(schema: dict[str, Any], value: Any) -> None:
     assert (not Rules(schema).problems(value)) == takes(schema, value)
+
+
+@given(schemas(), json_values)
+@settings(max_examples=400)
+def test_what_is_asked_of_a_value_is_all_that_counts_for_it(schema: dict[str, Any], value: Any) -> None:
+    assert Rules(asked_of(schema, [value])).problems(value) == Rules(schema).problems(value)
+
+
+def test_of_a_schema_a_value_is_asked_what_it_has() -> None:
+    port = {"type": "integer", "maximum": 9}
+    schema = spec(
+        size=port,
+        ports={
+            "type": "array",
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["port"],
+            "items": {"type": "object", "properties": {"port": {"default": 1, **port}, "a": port, "b": port}},
+        },
+        labels={"type": "object", "additionalProperties": {"type": "object", "properties": {"c": port, "d": port}}},
+    )
+    value = {"spec": {"ports": [{"a": 1}, {"a": 20}], "labels": {"x": {"c": 20}}}}
+    asked = dict(subschemas(asked_of(schema, [value])))
+    assert set(asked) == {
+        *("", "spec", "spec.ports", "spec.ports[*]", "spec.ports[*].port", "spec.ports[*].a"),
+        *("spec.labels", "spec.labels.*", "spec.labels.*.c"),
+    }
+    assert wrong(asked[""], value) == wrong(schema, value)
+    assert any("Duplicate value" in problem for problem in wrong(schema, value)), "by the default of their key"
+
+
+@st.composite
+def defaulting(draw: st.DrawFn, depth: int = 3) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "object", "nullable": draw(st.booleans())}
+    if draw(st.booleans()):
+        schema["x-kubernetes-embedded-resource"] = True
+    if draw(st.booleans()):
+        schema["default"] = draw(json_values)
+    if depth and draw(st.booleans()):
+        names = draw(st.lists(st.sampled_from(["spec", "size", "name", "kind"]), max_size=3, unique=True))
+        schema["properties"] = {name: draw(defaulting(depth=depth - 1)) for name in names}
+    for key in ("items", "additionalProperties"):
+        if depth and draw(st.booleans()):
+            schema[key] = draw(defaulting(depth=depth - 1))
+    return schema
+
+
+@given(defaulting(), json_values)
+@settings(max_examples=400)
+def test_defaults_need_only_a_part_of_the_schema(schema: dict[str, Any], value: Any) -> None:
+    by_all, by_part, part = deepcopy(value), deepcopy(value), only_defaults(schema)
+    changed = default(by_all, schema)
+    assert changed is (repr(by_all) != repr(value)), "it says whether it changed anything"
+    assert changed is (part is not None and default(by_part, part))
+    assert repr(by_part) == repr(by_all)
+
+
+def test_of_a_schema_without_defaults_nothing_is_needed() -> None:
+    assert only_defaults(spec(a={"type": "integer"}, b={"type": "array", "items": OBJECT})) is None
+    kept = only_defaults(spec(a={"type": "integer", "default": 1, "minimum": 0}, b=OBJECT))
+    assert kept == {"properties": {"spec": {"properties": {"a": {"default": 1}}}}}

@@ -11,11 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.api import validation_schema
 from cluster.api.caveats import caveats
 from cluster.api.defaults import apply_defaults
 from cluster.api.errors import Invalid
 from cluster.api.json import object_from_json, object_to_json, read_object
 from cluster.api.raw_json import pack
+from cluster.api.schema_rules import Rules
+from cluster.api.structural import subschemas
 from cluster.api.validation import validate, validate_update
 from cluster.api.validation_schema import unknown_keys
 from cluster.pb.v1 import core_pb2 as core
@@ -368,15 +371,13 @@ def test_webhooks_are_a_field_that_is_not_carried_out() -> None:
     assert [path for path, _ in read_object(data).not_carried_out] == ["spec.conversion.webhook"]
 
 
-def test_rules_that_are_not_enforced_are_told_with_their_places() -> None:
+def test_formats_that_ask_for_nothing_are_told_with_their_places() -> None:
     schema = deepcopy(SCHEMA)
     fields = schema["properties"]["spec"]["properties"]
-    fields["size"]["x-kubernetes-validations"] = [{"rule": "self > 1"}]
     fields["note"]["format"] = "poem"
     crd = definition(schema=schema)
     assert problems(crd) == []
     assert caveats(crd) == [
-        f"{WHERE}: x-kubernetes-validations are kept and not enforced, at spec.size",
         f"{WHERE}: unrecognized formats ask for nothing, at spec.note",
     ]
     assert caveats(definition()) == []
@@ -419,3 +420,22 @@ def test_the_schema_is_kept_as_it_was_written() -> None:
     data = object_to_json(definition())
     assert data["spec"]["versions"][0]["schema"]["openAPIV3Schema"] == SCHEMA
     assert json.loads(json.dumps(data)) == data
+
+
+def test_defaults_at_every_level_take_time_as_the_schema_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = 0
+
+    class Counted(Rules):
+        def __init__(self, schema: Any, patterns: Any = None) -> None:
+            nonlocal compiled
+            compiled += len(subschemas(schema))
+            super().__init__(schema, patterns)
+
+    monkeypatch.setattr(validation_schema, "Rules", Counted)
+    schema: dict[str, Any] = {"type": "integer", "default": 1}
+    for level in range(28):
+        others = {f"x{level}-{number}": {"type": "string"} for number in range(20)}
+        schema = {"type": "object", "default": {}, "properties": {"n": schema, **others}}
+    del schema["default"]
+    assert of_schema(schema) == []
+    assert compiled < 2 * len(subschemas(schema))

@@ -10,8 +10,9 @@ import pytest
 
 from cluster.api.definitions import CLEANUP
 from cluster.api.errors import Conflict
-from cluster.api.kinds import AnyObject
-from cluster.api.meta import Key, custom_key
+from cluster.api.kinds import AnyObject, kind_of
+from cluster.api.meta import Key, custom_key, key_of
+from cluster.api.owners import owner_reference
 from cluster.client import operations as ops
 from cluster.config.profiles import PROFILES
 from cluster.controllers.garbage_collector import GarbageCollector
@@ -163,6 +164,40 @@ async def test_what_an_object_owned_goes_with_it(rig: Rig) -> None:
     for kind, name in (("ConfigMap", "of-part"), ("Pod", "of-blue"), ("Secret", "s")):
         assert rig.find(kind, name) is None, name
     assert rig.find("Pod", "free") is not None
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [
+        core.Node(metadata=core.ObjectMeta(name="n1")),
+        core.PriorityClass(metadata=core.ObjectMeta(name="high"), value=1),
+        core.Lease(metadata=core.ObjectMeta(name="lock", namespace="default")),
+        definition(),
+    ],
+    ids=lambda owner: kind_of(owner).name,
+)
+async def test_every_kind_goes_after_what_it_owns_if_it_is_to(rig: Rig, owner: AnyObject) -> None:
+    made = await rig.create(owner)
+    key = key_of(made)
+    if isinstance(made, core.CustomResourceDefinition):
+        await rig.create(widget())
+    owned = pod("owned")
+    owned.metadata.ownerReferences.append(owner_reference(made))
+    owned.metadata.finalizers.append("example.com/held")
+    await rig.create(owned)
+    await rig.clock.run_for(1.0)
+    await rig.write(ops.delete(key, propagation="Foreground"))
+    await rig.clock.run_for(2.0)
+    held = rig.find("Pod", "owned")
+    assert held is not None
+    assert held.metadata.HasField("deletionTimestamp")
+    waiting = rig.find(key.kind, key.name)
+    assert waiting is not None
+    assert list(waiting.metadata.finalizers) == ["foregroundDeletion"]
+    await rig.write(ops.patch(key_of(held), {"metadata": {"finalizers": None}}))
+    await rig.clock.run_for(2.0)
+    assert rig.find("Pod", "owned") is None
+    assert rig.find(key.kind, key.name) is None
 
 
 async def test_what_is_to_be_orphaned_stays(rig: Rig) -> None:

@@ -135,7 +135,22 @@ def test_what_is_no_longer_applied_goes_away() -> None:
     assert second["metadata"]["labels"] == {"a": "b"}
     assert second["spec"]["containers"] == [container("main", env=[{"name": "B"}])]
     third = apply(second, pod({"a": "b"}), "one")
-    assert third["spec"]["containers"] == []
+    assert third["spec"] == {}
+
+
+def test_nothing_is_left_of_what_a_volume_was_made_of() -> None:
+    """Not even what came by itself."""
+
+    def wanted(**source: Any) -> dict[str, Any]:
+        return pod(volumes=[{"name": "v", **source}], containers=[container("main")])
+
+    first = apply(None, wanted(secret={"secretName": "s"}), "one")
+    first["spec"]["volumes"][0]["secret"]["defaultMode"] = 420
+    second = apply(first, wanted(configMap={"name": "c"}), "one")
+    assert second["spec"]["volumes"] == [{"name": "v", "configMap": {"name": "c"}}]
+    shared = apply(first, wanted(secret={"optional": True}), "two")
+    third = apply(shared, wanted(), "one")
+    assert third["spec"]["volumes"] == [{"name": "v", "secret": {"optional": True, "defaultMode": 420}}]
 
 
 def test_unless_somebody_else_answers_for_it_too() -> None:
@@ -147,7 +162,7 @@ def test_unless_somebody_else_answers_for_it_too() -> None:
     assert left["spec"]["containers"] == [container("main", image="1"), container("side")]
     assert list(owned(left)) == ["two Apply"]
     gone = apply(left, pod(), "two")
-    assert gone["spec"]["containers"] == []
+    assert gone["spec"] == {}
 
 
 def test_an_item_stays_as_long_as_somebody_has_a_part_of_it() -> None:
@@ -190,6 +205,31 @@ def test_what_kubectl_applied_itself_before_is_no_conflict_for_it() -> None:
     for name, there in (("other", "1"), ("kubectl", "changed since")):
         with pytest.raises(Conflict, match="before-first-apply"):
             apply(live(there), wanted, name)
+
+
+def test_kubectl_takes_away_what_it_applied_itself_before() -> None:
+    applied = pod({"a": "b", "gone": "soon"}, priority=1, containers=[container("main", env=[{"name": "A"}])])
+    live = copy.deepcopy(applied)
+    live["metadata"] |= {
+        "annotations": {applying.LAST_APPLIED: json.dumps(applied)},
+        "labels": {"gone": "soon", "a": "c"},
+    }
+    live["spec"] |= {"restartPolicy": "Always", "nodeName": "n"}
+
+    def complete(data: dict[str, Any]) -> dict[str, Any]:
+        return {**data, "spec": {"restartPolicy": "Always", **data["spec"]}}
+
+    def again(**labels: str) -> dict[str, Any]:
+        wanted = pod(labels or None, containers=[container("main")], restartPolicy="Never")
+        return applying.apply(live, wanted, POD, "kubectl", force=False, now="", complete=complete)
+
+    done = again()
+    assert done["metadata"]["labels"] == {"a": "c"}, "which somebody else has changed"
+    assert done["spec"] == {"containers": [container("main")], "restartPolicy": "Never", "nodeName": "n"}
+    main = '.spec.containers[name="main"]'
+    assert owned(done)["kubectl Apply"] == [main, f"{main}.name", ".spec.restartPolicy"]
+    with pytest.raises(Conflict, match=r"before-first-apply.*labels\.a"):
+        again(a="d")
 
 
 def test_several_conflicts_are_told_as_kubernetes_does() -> None:
@@ -292,6 +332,21 @@ async def test_yaml_dry_runs_and_quantities(api: Api) -> None:
     assert first.body["spec"]["containers"][0]["resources"] == {"requests": {"cpu": "500m"}}
     second = await send(api, "two", wanted)
     assert second.code == 200, "0.5 and 500m are the same"
+
+
+async def test_what_is_there_but_for_defaults_is_no_conflict(api: Api) -> None:
+    """A fieldRef is one value; its apiVersion is a default."""
+    env = [{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]
+    wanted = pod(containers=[container("m", command=["x"], env=env)])
+    full = copy.deepcopy(wanted)
+    full["spec"]["containers"][0]["env"][0]["valueFrom"]["fieldRef"]["apiVersion"] = "v1"
+    full["metadata"]["annotations"] = {applying.LAST_APPLIED: json.dumps(wanted)}
+    assert (await api.ask("POST", PODS, full)).code == 201
+    for manager in ("kubectl", "other"):
+        applied = await send(api, manager, wanted)
+        assert applied.code == 200, applied.body
+        found = applied.body["spec"]["containers"][0]["env"]
+        assert found == full["spec"]["containers"][0]["env"]
 
 
 async def test_what_cannot_be_applied(api: Api) -> None:

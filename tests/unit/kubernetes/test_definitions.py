@@ -16,20 +16,13 @@ from cluster.api.json import custom_from_json
 from cluster.client.interface import EventType, WatchEvent
 from cluster.kubernetes import discovery, openapi, scales
 from cluster.kubernetes.catalog import OWN, Catalog
-from cluster.kubernetes.definitions import is_decided, rows_of, version_order
+from cluster.kubernetes.definitions import is_decided, rows_of
 from cluster.kubernetes.keeper import Keeper
 from cluster.kubernetes.paths import NoSuchPath, parts_of, target_of
 from cluster.pb.v1 import core_pb2 as core
+from tests.kit.customs import established, version, widget
 from tests.kit.memory_client import MemoryCluster
-from tests.unit.kubernetes.customs import established, version, widget
 from tests.unit.kubernetes.test_discovery import references
-
-
-def test_versions_are_offered_as_kubernetes_orders_them() -> None:
-    names = ["foo10", "v11alpha2", "v10beta3", "v1", "v12alpha1", "foo1", "v3beta1", "v10", "v2", "v11beta2"]
-    assert sorted(names, key=version_order) == [
-        *("v10", "v2", "v1", "v11beta2", "v10beta3", "v3beta1", "v12alpha1", "v11alpha2", "foo1", "foo10")
-    ]
 
 
 def test_a_row_for_each_served_version() -> None:

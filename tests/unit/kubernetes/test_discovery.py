@@ -55,6 +55,13 @@ async def test_subresources_have_the_kinds_of_their_bodies(api: Api) -> None:
     assert resources["pods/log"]["verbs"] == ["get"]
 
 
+async def test_every_path_that_the_root_names_is_there(api: Api) -> None:
+    paths = (await api.get("/")).body["paths"]
+    assert {"/api/v1", "/apis/policy", "/apis/metrics.k8s.io/v1beta1", "/readyz"} <= set(paths)
+    for path in paths:
+        assert (await api.get(path)).code == 200, path
+
+
 async def test_the_version(api: Api) -> None:
     version = (await api.get("/version/")).body
     assert version["gitVersion"].startswith(f"v{discovery.MAJOR}.{discovery.MINOR}.0+podium-")

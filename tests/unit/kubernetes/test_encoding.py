@@ -11,12 +11,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.api import aside
+from cluster.api.custom_json import set_content
+from cluster.api.json import object_to_json
 from cluster.api.meta import to_time
-from cluster.kubernetes import encoding
+from cluster.api.raw_json import LEAST, MOST, misfit
+from cluster.kubernetes import encoding, views
+from cluster.kubernetes.definitions import rows_of
 from cluster.kubernetes.encoding import TAIL, Encoder, list_head
 from cluster.kubernetes.resources import BY_KIND
 from cluster.kubernetes.tables import Tables
 from cluster.pb.v1 import core_pb2 as core
+from tests.kit.customs import established, version
 from tests.unit.api.messages import messages
 from tests.unit.api.plain_printer import plainly
 from tests.unit.kubernetes.conftest import pod
@@ -53,6 +58,24 @@ def test_what_pods_have_in_common_is_printed_alike(pods: list[core.Pod], data: s
             found.spec.CopyFrom(pods[0].spec)  # as of one template
         expected = {"apiVersion": "v1", "kind": "Pod", **plainly(found)}
         assert encoder.json(found, POD) == orjson.dumps(expected)
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(LEAST, MOST) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+).filter(lambda value: misfit(value) is None)
+
+
+@given(_VALUES, _VALUES)
+def test_what_objects_of_other_kinds_hold_is_read_as_it_was_written(spec: object, status: object) -> None:
+    found = core.CustomObject(resource="widgets.example.com", apiVersion="example.com/v1", kind="Widget")
+    found.metadata.name = "one"
+    found.metadata.creationTimestamp.CopyFrom(to_time(1000.0))
+    set_content(found, {"spec": spec, "status": status})
+    (row,) = rows_of(established(version(schema={"openAPIV3Schema": {"type": "object"}})))
+    # As text: 1 is no 1.0, and neither is true.
+    assert repr(views.plain(found, row)) == repr(object_to_json(found))
 
 
 def test_what_pods_have_in_common_is_kept_within_limits(monkeypatch: pytest.MonkeyPatch) -> None:

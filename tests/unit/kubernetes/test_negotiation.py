@@ -77,7 +77,7 @@ def test_what_is_not_served_is_not_acceptable(header: str) -> None:
     assert (refused.value.code, refused.value.reason) == (406, "NotAcceptable")
 
 
-@pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("false", False), ("0", False), ("", False)])
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("false", False), ("0", False), ("", True)])
 def test_flags(text: str, value: bool) -> None:
     assert query.flag({"watch": text}, "watch") is value
     assert query.flag({}, "watch") is False

@@ -88,6 +88,10 @@ async def test_health_is_anybodys_to_ask(api: Api) -> None:
     for path in ("/healthz", "/livez", "/readyz", "/readyz/ping"):
         reply = await api.get(path)
         assert (reply.code, reply.body) == (200, "ok")
+    assert (await api.get("/readyz?verbose")).body == "[+]ping ok\n[+]master ok\nreadyz check passed\n"
+    assert (await api.get("/livez?verbose")).body == "[+]ping ok\nlivez check passed\n"
+    assert (await api.get("/readyz/master?verbose")).body == "ok"
+    assert (await api.get("/livez/master")).code == 404
 
 
 async def test_it_is_not_ready_without_a_master(
@@ -165,7 +169,7 @@ async def test_a_bug_is_no_traceback(api: Api, cluster: MemoryCluster) -> None:
 
 
 async def test_paths_that_are_not_served(api: Api) -> None:
-    for path in ("/", "/nothing", "/api/v1/nothing", "/apis/apps/v1", "/apis/nothing.example", "/openapi/v4"):
+    for path in ("/nothing", "/api/v1/nothing", "/apis/apps/v1", "/apis/nothing.example", "/openapi/v4"):
         reply = await api.get(path)
         assert (reply.code, reply.body) == (404, "404 page not found\n"), path
 
@@ -380,3 +384,17 @@ async def test_stopping_ends_watches_and_calls(api: Api, cluster: MemoryCluster)
             await api.server.stop()
             assert await response.content.readline() == b""
     await api.server.stop()
+
+
+async def test_a_watch_of_http_1_0_ends_with_its_connection(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("a"))
+    reader, writer = await _connected(api)
+    try:
+        writer.write(f"GET {PODS}?watch=1&timeoutSeconds=1 HTTP/1.0\r\nHost: a\r\n\r\n".encode())
+        async with asyncio.timeout(20):
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    finally:
+        writer.close()
+    assert head.startswith(b"HTTP/1.0 200 OK")
+    assert b"chunked" not in head.lower()
+    assert body.startswith(b'{"type":"ADDED"')

@@ -9,6 +9,7 @@ import random
 from typing import Any, cast
 
 import aiohttp
+import pytest
 
 from cluster.api.errors import Forbidden
 from cluster.client.interface import EventType, WatchEvent
@@ -87,6 +88,26 @@ async def test_selectors(api: Api, cluster: MemoryCluster) -> None:
         assert told(await events(response, 3)) == [("ADDED", "a"), ("MODIFIED", "a"), ("DELETED", "a")]
 
 
+@pytest.mark.parametrize("accept", ["application/json", "application/json;as=Table;v=v1;g=meta.k8s.io"])
+async def test_what_an_object_was_is_not_taken_for_what_it_became(
+    api: Api, cluster: MemoryCluster, accept: str
+) -> None:
+    """Who is told that it ceased to be chosen gets its last content with the version of what it became."""
+
+    def labels(event: dict[str, Any]) -> Any:
+        found = event["object"]
+        return (found["rows"][0]["object"] if "rows" in found else found)["metadata"]["labels"]
+
+    stored = cluster.put(pod("a", tier="front"))
+    path = f"{PODS}?watch=1&labelSelector=tier%3Dfront&resourceVersion={stored.metadata.resourceVersion}"
+    cluster.put(relabelled(stored, tier="back"))
+    for _ in range(2):  # before and after somebody has read it
+        async with api.stream(path, headers={"Accept": accept}) as response:
+            (left,) = await events(response, 1)
+        assert (left["type"], labels(left)) == ("DELETED", {"tier": "front"})
+        assert labels({"object": (await api.get(f"{PODS}/a", headers={"Accept": accept})).body}) == {"tier": "back"}
+
+
 async def test_one_object(api: Api, cluster: MemoryCluster) -> None:
     cluster.put(pod("a"))
     cluster.put(pod("b"))
@@ -126,7 +147,42 @@ async def test_the_end_of_what_there_is_can_be_marked(api: Api, cluster: MemoryC
         found = await events(response, 2)
     assert told(found) == [("ADDED", "a"), ("BOOKMARK", "")]
     assert found[1]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
-    assert (await api.get(f"{PODS}?watch=1&sendInitialEvents=true")).code == 400
+    since = f"{query}&resourceVersion={cluster.store.revision}"
+    async with api.stream(f"{PODS}?{since}") as response:
+        assert told(await events(response, 2)) == [("ADDED", "a"), ("BOOKMARK", "")], "as client-go begins anew"
+    async with api.stream(f"{PODS}?{since}9") as response:
+        first, last = await events(response, 2)
+        assert (first["type"], last["type"], last["object"]["code"]) == ("ADDED", "ERROR", 410)
+
+
+async def test_nobody_is_told_of_what_there_is_who_does_not_want_it(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("a"))
+    query = "watch&sendInitialEvents=false&resourceVersionMatch=NotOlderThan"
+    for version in ("", "&resourceVersion=0"):
+        async with api.stream(f"{PODS}?{query}{version}") as response:
+            cluster.put(pod(f"b{len(version)}"))
+            assert told(await events(response, 1)) == [("ADDED", f"b{len(version)}")]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("watch=1&sendInitialEvents=true", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"),
+        ("watch=1&resourceVersionMatch=NotOlderThan", "is forbidden for watch unless sendInitialEvents is provided"),
+        ("sendInitialEvents=true", "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"),
+        ("resourceVersionMatch=Exact", "resourceVersionMatch is forbidden unless resourceVersion is provided"),
+        ("resourceVersionMatch=Exact&resourceVersion=0", 'is forbidden for resourceVersion "0"'),
+        (
+            "resourceVersionMatch=Odd&resourceVersion=1",
+            'Unsupported value: "Odd": supported values: "Exact", "NotOlder',
+        ),
+    ],
+)
+async def test_options_that_do_not_go_together(api: Api, words: str, complaint: str) -> None:
+    reply = await api.get(f"{PODS}?{words}")
+    assert (reply.code, reply.reason) == (422, "Invalid")
+    assert reply.body["message"].startswith('ListOptions.meta.k8s.io "" is invalid: ')
+    assert complaint in reply.body["message"]
 
 
 async def test_as_tables_with_one_head(api: Api, cluster: MemoryCluster) -> None:

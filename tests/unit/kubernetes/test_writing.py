@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cluster.api.errors import TooManyRequests
+from cluster.api.errors import NotFound, TooManyRequests
 from cluster.client import operations
 from cluster.client.interface import ClusterClient
 from cluster.kubernetes.patching import JSON_PATCH, MERGE, STRATEGIC
@@ -102,6 +102,11 @@ async def test_kubectl_is_told_what_is_invalid_where_no_field_is(api: Api, clust
     reply = await patch(api, f"{PODS}/web", "application/json-patch+json", wanted)
     assert (reply.code, reply.reason) == (422, "Invalid")
     assert "details" not in reply.body, "then it shows the message"
+    assert reply.body["message"].endswith("a test failed: Always is not equal to tested value Never")
+    named = {"metadata": {"name": "new", "resourceVersion": "7"}}
+    assert (await api.ask("POST", PODS, manifest() | named)).body["details"]["name"] == "new"
+    twice = await api.ask("POST", PODS, manifest("Bad Name"))
+    assert twice.body["message"].count("is invalid: ") == 1, "what is named is not named again"
     blind = await api.ask("POST", f"{PODS}?dryRun=Some", manifest("other"))
     (cause,) = blind.body["details"]["causes"]
     assert (cause["field"], cause["message"]) == ("dryRun", 'Unsupported value: "Some": supported values: "All"')
@@ -115,14 +120,20 @@ async def test_kubectl_is_told_what_is_invalid_where_no_field_is(api: Api, clust
         ({"metadata": {"name": "web", "namespace": "other"}}, 400, "does not match the namespace"),
         ({"metadata": {"name": "web", "resourceVersion": "7"}}, 422, "resourceVersion"),
         ({"spec": {}}, 422, "spec.containers"),
-        ({"spec": {"containers": 7}}, 422, "must be a list"),
-        ({"metadata": 7}, 422, "must be an object"),
+        ({"spec": {"containers": 7}}, 400, 'Pod in version "v1" cannot be handled as a Pod: spec.containers: must be'),
+        ({"metadata": 7}, 400, "must be an object"),
     ],
 )
 async def test_objects_that_are_refused(api: Api, change: dict[str, Any], code: int, words: str) -> None:
     reply = await api.ask("POST", PODS, {**manifest(), **change})
     assert reply.code == code, reply.body
     assert words in reply.body["message"]
+
+
+async def test_what_is_not_there_is_named(api: Api, cluster: MemoryCluster) -> None:
+    cluster.fail_next(NotFound('namespaces "nowhere" not found'))
+    reply = await api.ask("POST", PODS.replace("default", "nowhere"), manifest(namespace="nowhere"))
+    assert (reply.code, reply.body["details"]) == (404, {"name": "nowhere", "kind": "namespaces"})
 
 
 async def test_an_invalid_object_names_what_is_wrong(api: Api) -> None:
@@ -226,6 +237,17 @@ async def test_update(api: Api, cluster: MemoryCluster) -> None:
     assert (await api.ask("PUT", f"{PODS}/gone", manifest("gone"))).code == 404
 
 
+async def test_of_some_kinds_update_makes_what_is_not_there(api: Api) -> None:
+    leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+    lease = {"metadata": {"name": "one"}, "spec": {"holderIdentity": "me"}}
+    assert (await api.ask("PUT", f"{leases}/one", lease)).code == 201
+    again = await api.ask("PUT", f"{leases}/one", lease)
+    assert (again.code, again.body["details"]["causes"][0]["field"]) == (422, "metadata.resourceVersion")
+    named = {"metadata": {"name": "two", "resourceVersion": "7"}}
+    assert (await api.ask("PUT", f"{leases}/two", named)).code == 404
+    assert (await api.ask("PUT", f"{PODS}/web", manifest())).code == 404
+
+
 async def test_the_status_is_written_apart(api: Api, cluster: MemoryCluster) -> None:
     cluster.put(pod("web"))
     body = {**manifest(), "status": {"phase": "Running"}}
@@ -297,6 +319,7 @@ async def test_patches_that_are_refused(api: Api, cluster: MemoryCluster) -> Non
         (MERGE, {"metadata": {"name": "other"}}, 400),
         (MERGE, {"kind": "Node"}, 400),
         (MERGE, {"spec": {"containers": None}}, 422),
+        (MERGE, {"spec": {"containers": 7}}, 422),
     ):
         assert (await patch(api, f"{PODS}/web", media, body)).code == code, (media, body)
     assert (await patch(api, f"{PODS}/gone", MERGE, {})).code == 404
@@ -307,7 +330,8 @@ async def test_delete(api: Api, cluster: MemoryCluster) -> None:
     uid = (await api.get(f"{RCS}/web")).body["metadata"]["uid"]
     wrong = await api.ask("DELETE", f"{RCS}/web", {"preconditions": {"uid": "x"}})
     assert (wrong.code, wrong.reason) == (409, "Conflict")
-    reply = await api.ask("DELETE", f"{RCS}/web", {"preconditions": {"uid": uid}, "propagationPolicy": "Background"})
+    options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background", "somethingNewer": True}
+    reply = await api.ask("DELETE", f"{RCS}/web", options)
     assert (reply.code, reply.body["status"]) == (200, "Success")
     assert reply.body["details"] == {"name": "web", "kind": "replicationcontrollers", "uid": uid}
     assert (await api.ask("DELETE", f"{RCS}/web")).code == 404
@@ -367,6 +391,9 @@ async def test_scale(api: Api, cluster: MemoryCluster) -> None:
     assert (shown["kind"], shown["apiVersion"]) == ("Scale", "autoscaling/v1")
     assert shown["spec"] == {"replicas": 2}
     assert shown["status"] == {"replicas": 0, "selector": "app=web"}
+    table = await api.get(f"{RCS}/web/scale", headers={"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"})
+    assert [each["name"] for each in table.body["columnDefinitions"]] == ["Name", "Desired", "Available", "Age"]
+    assert table.body["rows"][0]["cells"][:3] == ["web", "2", "0"]
     shown["spec"]["replicas"] = 3
     assert (await api.ask("PUT", f"{RCS}/web/scale", shown)).body["spec"] == {"replicas": 3}
     assert (await api.ask("PUT", f"{RCS}/web/scale", shown)).code == 409, "it was changed meanwhile"

@@ -13,7 +13,7 @@ from cluster.api.errors import Internal, Overloaded, Unavailable
 from cluster.api.meta import Key
 from cluster.client import operations as ops
 from cluster.master import actor
-from cluster.master.commands import Commands
+from cluster.master.operations import Operations
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.store.interface import DiskFull, JournalFailed, Request
 from cluster.store.memory import MemoryJournal
@@ -215,20 +215,20 @@ def test_the_end_is_loud() -> None:
 
 
 async def test_a_bug_in_one_operation_does_not_touch_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Commands._free_name
+    original = Operations._free_name
 
     def broken(*arguments: object) -> str:
         raise ZeroDivisionError
 
     async with running() as rig:
-        monkeypatch.setattr(Commands, "_free_name", broken)
+        monkeypatch.setattr(Operations, "_free_name", broken)
         unnamed = pod("")
         unnamed.metadata.generateName = "x-"
         found = await rig.try_write(ops.create(pod("a")), ops.create(unnamed), ops.create(pod("b")))
         assert isinstance(found[1], Internal)
         assert rig.find("Pod", "a") is not None
         assert rig.find("Pod", "b") is not None
-        monkeypatch.setattr(Commands, "_free_name", original)
+        monkeypatch.setattr(Operations, "_free_name", original)
 
 
 async def test_stopping_finishes_what_waits_and_takes_no_more() -> None:

@@ -215,15 +215,18 @@ async def test_a_policy_that_is_named_counts_more_than_the_finalizers(rig: Rig) 
 
 
 async def test_a_kind_that_is_not_followed_goes_in_the_foreground_if_it_owns_nothing(rig: Rig) -> None:
-    made = await rig.create(core.PriorityClass(metadata=core.ObjectMeta(name="c"), value=1))
-    await rig.create(core.PriorityClass(metadata=core.ObjectMeta(name="d"), value=2))
+    about = core.ObjectReference(kind="Pod", name="web", namespace="default")
+    made, _ = [
+        await rig.create(core.Event(metadata=core.ObjectMeta(name=name, namespace="default"), involvedObject=about))
+        for name in ("c", "d")
+    ]
     owned = pod()
     owned.metadata.ownerReferences.append(owner_reference(made))
     await rig.create(owned)
-    with pytest.raises(Invalid, match='priorityclasses "c" owns other objects'):
-        await rig.write(ops.delete(Key("PriorityClass", "", "c"), propagation="Foreground"))
-    await rig.write(ops.delete(Key("PriorityClass", "", "d"), propagation="Foreground"))
-    assert rig.find("PriorityClass", "d") is None
+    with pytest.raises(Invalid, match='events "c" owns other objects'):
+        await rig.write(ops.delete(Key("Event", "default", "c"), propagation="Foreground"))
+    await rig.write(ops.delete(Key("Event", "default", "d"), propagation="Foreground"))
+    assert rig.find("Event", "d") is None
 
 
 async def test_a_namespace_in_the_foreground_waits_for_the_collector_and_for_what_is_in_it(rig: Rig) -> None:

@@ -9,7 +9,7 @@ import pytest
 from cluster.api.errors import AlreadyExists, Invalid, Unavailable
 from cluster.api.meta import Key
 from cluster.client import operations as ops
-from cluster.master.commands import Writer
+from cluster.master.operations import Writer
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.rpc.identity import Identity
 from cluster.store.interface import JournalFailed

@@ -13,7 +13,7 @@ from cluster.api.kinds import KINDS
 from cluster.api.meta import Key
 from cluster.client import operations as ops
 from cluster.master import replay
-from cluster.master.commands import Outcome
+from cluster.master.operations import Outcome
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.rpc.identity import Identity
 from cluster.store.interface import DiskFull

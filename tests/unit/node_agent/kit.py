@@ -71,7 +71,7 @@ class FakeRuntime:
         self.refuse: dict[str, StartFailure] = {}
         """By program name (argv[0]): how its start fails."""
         self.started: dict[str, Started] = {}
-        self.stopped = False
+        self.stopped = self.left = False
         self.taken = ""
         """Why it cannot start."""
         self.deaf = False
@@ -79,7 +79,10 @@ class FakeRuntime:
         self.undying = False
         """Nor do they die of SIGKILL."""
         self.on_survivors: dict[str, OnSurvivors] = {}
+        self.attached: dict[str, str] = {}
+        """By id, the commands: which run each one is beside; empty: none."""
         self._ends: dict[str, asyncio.Future[Ended]] = {}
+        self._forgotten: set[str] = set()
         self.adopted: dict[str, Adopted] = {}
         self.can_mount = False
         self.hides = True
@@ -87,8 +90,13 @@ class FakeRuntime:
         self.missing: list[str] = []
 
     def adopt_from(self, earlier: FakeRuntime) -> None:
-        """The runs of an agent that was killed: they run on, and are known."""
+        """The runs of an agent that was killed: they run on, and are known. Its commands end, and those on their own
+        are known, too."""
         self.programs, self._ends = earlier.programs, earlier._ends
+        for run_id, beside in earlier.attached.items():
+            self.end(run_id, 137, 9)
+            if beside:
+                self._ends.pop(run_id, None)
         for run_id, end in self._ends.items():
             self.adopted[run_id] = Adopted(earlier.started[run_id], end.result() if end.done() else None)
         self.started = earlier.started
@@ -111,6 +119,9 @@ class FakeRuntime:
             self._ends[program.run_id] = asyncio.get_running_loop().create_future()
             self.end(program.run_id, 0)
             return Started(pid=4000, start_ticks=1, at_s=1_700_000_000.0)
+        return self._start(program)
+
+    def _start(self, program: Program) -> Started:
         self.programs[program.run_id] = program
         self._ends[program.run_id] = asyncio.get_running_loop().create_future()
         at_s, at_mono_s = (self.clock.wall(), self.clock.monotonic()) if self.clock else (1_700_000_000.0, None)
@@ -124,11 +135,18 @@ class FakeRuntime:
         return await asyncio.shield(self._ends[run_id])
 
     async def leave(self) -> None:
-        pass
+        """What is said from now on nobody hears."""
+        self.left = True
 
     def forget(self, run_id: str) -> None:
+        if self.left:
+            return
         self.adopted.pop(run_id, None)
-        self._ends.pop(run_id, None)
+        end = self._ends.get(run_id)
+        if end is not None and end.done():
+            del self._ends[run_id]
+        elif end is not None:
+            self._forgotten.add(run_id)
 
     async def write_stdin(self, run_id: str, data: bytes) -> None:
         raise AssertionError("the fake runtime reads nothing")
@@ -155,8 +173,14 @@ class FakeRuntime:
         if not self.undying:
             self.end(run_id, 137, 9)
 
-    async def exec(self, program: Program, beside: str) -> ExecProcess:
-        raise StartFailure(126, "the fake runtime runs nothing")
+    async def exec(self, program: Program, beside: str = "") -> ExecProcess:
+        if failure := self.refuse.get(program.argv[0]):
+            raise failure
+        if beside and beside not in self.running:
+            raise StartFailure(126, "the container has just ended")
+        self._start(program)
+        self.attached[program.run_id] = beside
+        return FakeExec(self, program.run_id)
 
     def end(self, run_id: str, code: int, signal: int = 0, tail: str = "", at_s: float = 1_700_000_001.0) -> None:
         """The run ends."""
@@ -164,11 +188,57 @@ class FakeRuntime:
         if end is not None and not end.done():
             at_mono_s = self.clock.monotonic() if self.clock else None
             end.set_result(Ended(code, signal, self.clock.wall() if self.clock else at_s, tail, at_mono_s=at_mono_s))
+            if run_id in self._forgotten:
+                del self._ends[run_id]
+            for command, beside in self.attached.items():
+                if beside == run_id:
+                    self.end(command, 137, 9)
 
     @property
     def running(self) -> list[str]:
         """Ids of the runs that are on."""
         return [run_id for run_id, end in self._ends.items() if not end.done()]
+
+
+class _Nowhere(asyncio.WriteTransport):
+    """Takes everything, and does nothing with it."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return False
+
+
+class FakeExec:
+    """A command of a FakeRuntime: it says and reads nothing."""
+
+    def __init__(self, runtime: FakeRuntime, run_id: str) -> None:
+        self._runtime, self._run_id = runtime, run_id
+        self._ended = runtime._ends[run_id]
+        self.stdout, self.stderr = asyncio.StreamReader(), asyncio.StreamReader()
+        self.stdin = asyncio.StreamWriter(_Nowhere(), asyncio.Protocol(), None, asyncio.get_running_loop())
+        for reader in (self.stdout, self.stderr):
+            reader.feed_eof()
+
+    async def wait(self) -> Ended:
+        return await asyncio.shield(self._ended)
+
+    def signal(self, number: int) -> None:
+        self._runtime.signal(self._run_id, number)
+
+    def resize(self, rows: int, columns: int) -> None:
+        pass
+
+    def kill(self) -> None:
+        self._runtime.kill(self._run_id)
+
+    def close(self) -> None:
+        self.kill()
+        self._runtime.forget(self._run_id)
 
 
 async def serve(answer: Callable[[bytes], bytes | None]) -> tuple[asyncio.Server, int]:

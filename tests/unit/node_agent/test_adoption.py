@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node_agent.adoption import RunId, adopt
+from node_agent.adoption import adopt
 from node_agent.checkpoint import Checkpoint
 from node_agent.pod_state import NEVER, ContainerState, Exited, Phase, PodState, Started, Stop, Termination
 from node_agent.restart_policy import CrashBackoff
+from node_agent.run_ids import RunId
 from node_agent.runtime.interface import Adopted, Ended
 from node_agent.runtime.interface import Started as Run
 from node_agent.state_json import from_plain, to_plain
@@ -109,13 +110,6 @@ def test_what_a_sidecar_has_been(state: PodState, runs: dict[RunId, Adopted], wa
     """Also where an older agent wrote nothing of it, or where the checkpoint is a moment old."""
     after, _ = adopt(state, runs, same_boot=True, now=50.0, now_s=300.0)
     assert after["side"].was_started is was_started
-
-
-def test_ids_of_runs() -> None:
-    for run_id in (RunId("a-b", "web", 3), RunId("a-b", "web", 3, 2)):
-        assert RunId.parse(str(run_id)) == run_id
-    assert RunId.parse("a-b.web.3.exec1") is None
-    assert RunId.parse("nonsense") is None
 
 
 _text = st.text(max_size=20)

@@ -21,11 +21,11 @@ import asyncio, json, os, sys
 sys.path[:0] = json.loads(sys.argv[1])
 from pathlib import Path
 from cluster.actor.clock import SystemClock
-from node_agent.runtime import process
+from node_agent.runtime import process, spawner_link
 from node_agent.runtime.interface import Program
 
 if sys.argv[3]:
-    process._BOOT = process._BOOT.replace("from node_agent", sys.argv[3] + "; from node_agent")
+    spawner_link._BOOT = spawner_link._BOOT.replace("from node_agent", sys.argv[3] + "; from node_agent")
 
 async def main(root):
     node = root / "home" / "cluster" / "node"

@@ -18,9 +18,7 @@ from cluster.actor.clock import SystemClock
 from node_agent.confine import MAX_FILE_BYTES, MAX_FILES, MAX_PROCESSES
 from node_agent.runtime.interface import Confinement, Mount, StartFailure
 from node_agent.runtime.process import ProcessRuntime
-from tests.unit.node_agent.test_spawner import Make, program, within
-
-__all__ = ["program"]
+from tests.unit.node_agent.spawner_scene import Make, within
 
 
 def make_runtime(node: Path, hidden: Path) -> ProcessRuntime:

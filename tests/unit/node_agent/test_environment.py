@@ -63,6 +63,15 @@ def test_the_base_is_clean_and_says_where_the_pod_is() -> None:
     }
 
 
+def test_who_has_a_terminal_is_told_of_which_kind() -> None:
+    pod = make_pod()
+    main = pod.spec.containers[0]
+    main.tty = True
+    assert build_environment(pod, main, PLACE, [])["TERM"] == "xterm"
+    main.env.add(name="TERM", value="vt100")
+    assert build_environment(pod, main, PLACE, [])["TERM"] == "vt100"
+
+
 def test_a_pod_may_name_its_host() -> None:
     pod = make_pod()
     pod.spec.hostname = "db-0"

@@ -13,7 +13,8 @@ from cluster.api.errors import NotFound, Unavailable
 from cluster.api.resolv_conf import ResolvConf
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.configuration import Configured
-from node_agent.preparation import Home, Host, NotPrepared, prepare
+from node_agent.host import Home, Host
+from node_agent.preparation import NotPrepared, prepare
 from node_agent.resolver import Names
 from node_agent.runtime.cgroups import Cgroups
 from node_agent.runtime.interface import Mount

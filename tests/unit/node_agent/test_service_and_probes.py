@@ -88,9 +88,12 @@ class World:
                 data += chunk.data
         return data.decode()
 
-    async def exec(self, *command: str, stdin: bytes | None = None) -> tuple[str, str, int]:
+    async def exec(
+        self, *command: str, stdin: bytes | None = None, detached: bool = False, tty: bool = False
+    ) -> tuple[str, str, int]:
         async def inputs() -> AsyncIterator[agent_pb2.ExecInput]:
-            yield agent_pb2.ExecInput(start=agent_pb2.ExecStart(pod="web", command=command))
+            start = agent_pb2.ExecStart(pod="web", command=command, detached=detached, tty=tty)
+            yield agent_pb2.ExecInput(start=start)
             if stdin is not None:
                 yield agent_pb2.ExecInput(stdin=stdin)
                 yield agent_pb2.ExecInput(stdin_closed=True)
@@ -158,9 +161,22 @@ async def test_exec(world: World) -> None:
     assert await world.exec("cat", stdin=b"hello") == ("hello", "", 0)
     assert await world.exec("ls") == ("here\nlogs\n", "", 0)
     assert (await world.exec("sh", "-c", "kill -9 $$"))[2] == 137
+    assert await world.exec("sh", "-c", "echo $TERM") == ("\n", "", 0)
+    assert (await world.exec("sh", "-c", "echo $TERM", tty=True))[0] == "xterm\r\n"
     out, err, code = await world.exec("no-such-program")
     assert (out, code) == ("", 127)
     assert "executable file not found" in err
+
+
+async def test_short_commands_in_the_place_of_a_container_are_told_how_they_ended(world: World) -> None:
+    """However many there are at once: the pod lets go of them at their end, their callers may come a little later."""
+    await world.run("exit 1")
+    await until(lambda: world.pod().status.phase == "Failed")
+    codes = await asyncio.gather(*(world.exec("sh", "-c", f"exit {number}", detached=True) for number in range(30)))
+    assert codes == [("", "", number) for number in range(30)]
+    worker = world.agent.workers[world.pod().metadata.uid]
+    await until(lambda: not worker.state.stand_ins)
+    assert not [run_id for run_id in world.runtime._runs if ".exec-" in run_id]
 
 
 async def test_exec_ends_when_the_caller_goes(world: World) -> None:

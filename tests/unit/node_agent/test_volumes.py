@@ -12,7 +12,7 @@ from cluster.pb.v1 import core_pb2 as core
 from node_agent.confine import NOBODY
 from node_agent.environment import MissingConfiguration, Place
 from node_agent.ownership import furnish
-from node_agent.preparation import _within
+from node_agent.volume_mounts import within_volume
 from node_agent.volumes import (
     DATA,
     Shelves,
@@ -106,12 +106,12 @@ def test_a_part_of_a_volume_is_made_and_does_not_lead_out(tmp_path: Path) -> Non
     volume.mkdir()
     (volume / "out").symlink_to(tmp_path)
     (volume / "in").symlink_to("sub")
-    assert _within(volume, "sub/deep", ME) == volume / "sub" / "deep"
+    assert within_volume(volume, "sub/deep", ME) == volume / "sub" / "deep"
     assert (volume / "sub" / "deep").is_dir()
-    assert _within(volume, "in", ME) == volume / "sub"
+    assert within_volume(volume, "in", ME) == volume / "sub"
     for outside in ("out", "out/volume/../x", "../other"):
         with pytest.raises(UnfitPath, match="leads out of its volume"):
-            _within(volume, outside, ME)
+            within_volume(volume, outside, ME)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["volume"]
 
 

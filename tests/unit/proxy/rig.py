@@ -179,3 +179,13 @@ async def rig(
         yield made
     finally:
         made.close()
+
+
+@asynccontextmanager
+async def relayed() -> AsyncIterator[tuple[Rig, Peer, Peer]]:
+    """A port with one endpoint, and a client's end and the endpoint's end of a connection through it."""
+    async with rig() as made:
+        endpoint = made.endpoint()
+        made.lead_to(endpoint)
+        client, backend = await made.pair(endpoint)
+        yield made, client, backend

@@ -13,8 +13,8 @@ from cluster.api.meta import Key, key_of, to_time
 from cluster.pb.v1 import core_pb2 as core
 from proxy.faults import NO_EFFECT, Effect, Faults
 from proxy.routing import ServiceName
+from tests.unit.proxy.ambassadors.policies import Pump
 from tests.unit.proxy.ambassadors.rig import ambassador_rig
-from tests.unit.proxy.ambassadors.test_connection import Pump
 from tests.unit.proxy.rig import KEY, Rig, rig
 
 WEB = KEY.service

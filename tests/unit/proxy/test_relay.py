@@ -12,14 +12,11 @@ import pytest
 
 from proxy import relay
 from proxy.pipes import PipePool
-from tests.unit.proxy.rig import Peer, rig
+from tests.unit.proxy.rig import Peer, relayed, rig
 
 
 async def test_bytes_go_both_ways_and_are_counted() -> None:
-    async with rig() as it:
-        endpoint = it.endpoint()
-        it.lead_to(endpoint)
-        client, backend = await it.pair(endpoint)
+    async with relayed() as (it, client, backend):
         await client.say(b"ping")
         assert await backend.hear(4) == b"ping"
         await backend.say(b"pong!")
@@ -29,10 +26,7 @@ async def test_bytes_go_both_ways_and_are_counted() -> None:
 
 
 async def test_the_client_ends_first_and_still_gets_its_answer() -> None:
-    async with rig() as it:
-        endpoint = it.endpoint()
-        it.lead_to(endpoint)
-        client, backend = await it.pair(endpoint)
+    async with relayed() as (it, client, backend):
         await client.say(b"question")
         client.end()
         assert await backend.hear_all() == b"question"
@@ -44,10 +38,7 @@ async def test_the_client_ends_first_and_still_gets_its_answer() -> None:
 
 
 async def test_the_endpoint_ends_first_and_still_hears() -> None:
-    async with rig() as it:
-        endpoint = it.endpoint()
-        it.lead_to(endpoint)
-        client, backend = await it.pair(endpoint)
+    async with relayed() as (it, client, backend):
         await backend.say(b"greeting")
         backend.end()
         assert await client.hear_all() == b"greeting"
@@ -59,10 +50,7 @@ async def test_the_endpoint_ends_first_and_still_hears() -> None:
 
 
 async def test_an_end_that_comes_with_the_last_bytes_is_passed_on_with_them() -> None:
-    async with rig() as it:
-        endpoint = it.endpoint()
-        it.lead_to(endpoint)
-        client, backend = await it.pair(endpoint)
+    async with relayed() as (it, client, backend):
         await it.until(lambda: it.stats.active == 1)
         before = segments_heard(client)
         backend.sock.send(b"answer")
@@ -78,10 +66,7 @@ def segments_heard(peer: Peer) -> int:
 
 
 async def test_a_reset_by_the_client_reaches_the_endpoint() -> None:
-    async with rig() as it:
-        endpoint = it.endpoint()
-        it.lead_to(endpoint)
-        client, backend = await it.pair(endpoint)
+    async with relayed() as (it, client, backend):
         client.break_off()
         with pytest.raises(ConnectionResetError):
             await backend.hear_all()
@@ -89,10 +74,7 @@ async def test_a_reset_by_the_client_reaches_the_endpoint() -> None:
 
 
 async def test_a_reset_by_the_endpoint_reaches_the_client() -> None:
-    async with rig() as it:
-        endpoint = it.endpoint()
-        it.lead_to(endpoint)
-        client, backend = await it.pair(endpoint)
+    async with relayed() as (it, client, backend):
         await client.say(b"x")
         await backend.hear(1)
         backend.break_off()
@@ -102,10 +84,7 @@ async def test_a_reset_by_the_endpoint_reaches_the_client() -> None:
 
 
 async def test_a_client_that_ended_and_then_breaks_off() -> None:
-    async with rig() as it:
-        endpoint = it.endpoint()
-        it.lead_to(endpoint)
-        client, backend = await it.pair(endpoint)
+    async with relayed() as (it, client, backend):
         client.end()
         assert await backend.hear_all() == b""
         client.break_off()
@@ -115,10 +94,7 @@ async def test_a_client_that_ended_and_then_breaks_off() -> None:
 
 
 async def test_a_client_that_breaks_off_while_the_endpoint_does_not_read() -> None:
-    async with rig() as it:
-        endpoint = it.endpoint()
-        it.lead_to(endpoint)
-        client, _ = await it.pair(endpoint)
+    async with relayed() as (it, client, _):
         quiet = 0
         while quiet < 50:
             quiet = 0 if client.fill() else quiet + 1

@@ -1,7 +1,8 @@
-"""Time-outs of the tries, cut or continued."""
+"""Time-outs: of the tries, cut or continued, and of connections on which nothing moves."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,3 +31,20 @@ def test_who_is_watched() -> None:
     assert not Timeouts(connect_s=1, drain_s=1).watched
     assert Timeouts(idle_s=1).watched
     assert Timeouts(first_byte_s=1).watched
+
+
+@pytest.mark.parametrize(
+    ("now", "quiet_since", "has_moved", "why"),
+    [
+        (4.9, 0.0, False, ""),
+        (5.0, 0.0, False, "first-byte"),
+        (5.0, 0.0, True, ""),
+        (10.0, 0.0, True, "idle"),
+        (10.0, 0.0, False, "idle"),
+        (10.0, 1.0, True, ""),
+    ],
+)
+def test_why_a_connection_is_cut(now: float, quiet_since: float, has_moved: bool, why: str) -> None:
+    timeouts = Timeouts(idle_s=10.0, first_byte_s=5.0)
+    assert timeouts.overdue(now, began_at=0.0, quiet_since=quiet_since, has_moved=has_moved) == why
+    assert Timeouts().overdue(now, began_at=0.0, quiet_since=quiet_since, has_moved=has_moved) == ""

@@ -145,7 +145,7 @@ def test_many_removed_pods_leave_nothing_behind(queue: SchedulingQueue) -> None:
         for pod in pods:
             queue.remove(pod.uid)
     assert not queue.has_active
-    assert (len(queue), len(queue._lots), len(queue._line._heap)) == (0, 0, 0)
+    assert (len(queue), len(queue._at.lots), len(queue._at.line._heap)) == (0, 0, 0)
 
 
 # -- failed bindings
@@ -418,7 +418,7 @@ def test_a_gang_that_lost_members_gathers_again(queue: SchedulingQueue) -> None:
     assert pop(queue) == ["g1", "g0"]
     queue.remove(pods[0].uid)
     queue.remove(pods[1].uid)
-    assert (len(queue), len(queue._gangs), len(queue._lots)) == (0, 0, 0)
+    assert (len(queue), len(queue._at.gangs), len(queue._at.lots)) == (0, 0, 0)
 
 
 # -- the same as one by one

@@ -104,7 +104,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert counts[State.DECIDING] == len(self.deciding)
         assert {uid for uid in self.known if self.queue.state(uid) is State.DECIDING} == set(self.deciding)
         for gang, need in self.need.items():
-            party = self.queue._gangs.get(gang)
+            party = self.queue._at.gangs.get(gang)
             if party is not None:
                 assert party.need == need
                 assert party.deciding == sum(uid in self.deciding for uid in party.members)
@@ -127,8 +127,8 @@ class QueueMachine(RuleBasedStateMachine):
                     queue.remove(each.uid)
                     del self.known[each.uid]
         assert not self.known
-        assert (len(queue._lots), len(queue._gangs), queue.has_dirty, queue.has_active) == (0, 0, False, False)
-        assert queue._refused.oldest_check_s is None
+        assert (len(queue._at.lots), len(queue._at.gangs), queue.has_dirty, queue.has_active) == (0, 0, False, False)
+        assert queue._at.refused.oldest_check_s is None
 
 
 TestQueueStates = QueueMachine.TestCase

@@ -72,3 +72,13 @@ async def ambassador_rig(
     finally:
         made.close()
     assert made.stats.active == 0, "every connection said that it is over"
+
+
+@asynccontextmanager
+async def served_by(policy: type[Policy]) -> AsyncIterator[tuple[AmbassadorRig, Endpoint]]:
+    """A port that this policy answers for, with one endpoint."""
+    async with ambassador_rig({"policy": policy}) as made:
+        endpoint = made.endpoint()
+        made.serve("policy")
+        made.label((endpoint, {}))
+        yield made, endpoint

@@ -1,64 +1,17 @@
-"""Columns that definitions ask for, and tables with them."""
+"""Tables of kinds that users define, and their objects."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-import pytest
-
 from cluster.api.json import custom_from_json
 from cluster.api.meta import to_time
-from cluster.kubernetes.custom_columns import columns_of
 from cluster.kubernetes.definitions import rows_of
 from cluster.kubernetes.encoding import Encoder
 from cluster.kubernetes.tables import Tables
 from cluster.pb.v1 import core_pb2 as core
-from tests.unit.kubernetes.customs import established, version, widget
-
-
-def cell(type: str, value: Any, now_s: float = 0.0) -> Any:
-    given = core.CustomResourceColumnDefinition(name="X", type=type, jsonPath=".spec.x")
-    column = columns_of([given])[1]
-    data = {"spec": {"x": value} if value is not ... else {}}
-    return column.cell(data if column.moment is None else column.moment(data), now_s)
-
-
-@pytest.mark.parametrize(
-    ("type", "value", "shown"),
-    [
-        ("string", "text", "text"),
-        ("string", 3, "3"),
-        ("string", 2.5, "2.5"),
-        ("string", True, "true"),
-        ("string", {"a": [1]}, '{"a":[1]}'),
-        ("string", None, None),
-        ("string", ..., None),
-        ("integer", 3, 3),
-        ("integer", 3.7, 3),
-        ("integer", "3", None),
-        ("integer", True, None),
-        ("number", 2.5, 2.5),
-        ("number", "2.5", None),
-        ("boolean", False, False),
-        ("boolean", "false", None),
-        ("date", "1970-01-01T00:01:00Z", "40s"),
-        ("date", "1970-01-01T01:00:00Z", "<invalid>"),
-        ("date", "yesterday", "<invalid>"),
-        ("date", 7, None),
-        ("date", ..., None),
-    ],
-)
-def test_cells(type: str, value: Any, shown: Any) -> None:
-    found = cell(type, value, now_s=100.0)
-    assert found == shown
-    assert found.__class__ is shown.__class__
-
-
-def test_without_columns_there_is_the_age() -> None:
-    columns = columns_of([])
-    assert [(column.name, column.type) for column in columns] == [("Name", "string"), ("Age", "date")]
-    assert len(columns_of([core.CustomResourceColumnDefinition(name="X", type="string", jsonPath="?")])) == 1
+from tests.kit.customs import established, version, widget
 
 
 def stored(name: str, number: int, **spec: Any) -> core.CustomObject:
@@ -83,7 +36,7 @@ def test_a_table() -> None:
         ("Ports", "string", 1),
         ("Age", "date", 0),
     ]
-    assert found["rows"][0]["cells"] == ["one", 3, None, None, '[{"port":1}]', "5s"]
+    assert found["rows"][0]["cells"] == ["one", 3, None, None, '[{"port":1,"protocol":"TCP"}]', "5s"]
     assert found["rows"][0]["object"]["kind"] == "PartialObjectMetadata"
     assert table(1060.0)["rows"][0]["cells"][-1] == "60s", "what ages is of now, though cells are kept"
 
@@ -104,7 +57,11 @@ def test_objects_are_encoded_in_the_version_that_is_asked_for() -> None:
     for row in (older, newer, older):
         data = json.loads(encoder.json(obj, row))
         assert data["apiVersion"] == row.kind.api_version
-        assert (data["kind"], data["spec"], data["status"]) == ("Widget", {"size": 3}, {"phase": "Done"})
+        assert (data["kind"], data["spec"], data["status"]) == (
+            "Widget",
+            {"size": 3, "color": "blue"},
+            {"phase": "Done"},
+        )
         assert encoder.json(obj, row) is encoder.json(obj, row)
     assert json.loads(encoder.metadata(obj))["apiVersion"] == "meta.k8s.io/v1"
     bare = custom_from_json({"metadata": {"name": "bare"}}, "widgets.example.com")

@@ -2,7 +2,8 @@
 
 A column has a path into the object, and a type, which says what becomes of what is there: a text is shown as it is, and
 anything else as JSON; numbers and truth are cells of that type, and empty where something else stands; a date is shown
-as the time that has passed since. Without any columns, a definition has one: the age. Pure.
+as the time that has passed since. Without any columns, a definition has one: the age. `podium get` and Kubernetes' REST
+API show the same. Pure.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from cluster.api.columns import age
+from cluster.api.columns import Column, age
+from cluster.api.custom_json import custom_to_json
+from cluster.api.definitions import version_order
 from cluster.api.jsonpath import JsonPath, parse
+from cluster.api.kinds import DefinedKind
 from cluster.api.times import parse_time
-from cluster.kubernetes.tables import Column
 from cluster.pb.v1 import core_pb2 as core
 
 _INVALID = "<invalid>"
+_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _NAME = Column(
     "Name",
     lambda data, _: data.get("metadata", {}).get("name", ""),
@@ -32,7 +36,7 @@ _AGE = core.CustomResourceColumnDefinition(
 )
 
 
-def columns_of(given: Iterable[core.CustomResourceColumnDefinition]) -> tuple[Column, ...]:
+def custom_columns(given: Iterable[core.CustomResourceColumnDefinition]) -> tuple[Column, ...]:
     """The name, and these. A column whose path is not understood is left out."""
     columns = [_NAME]
     for each in list(given) or [_AGE]:
@@ -42,6 +46,29 @@ def columns_of(given: Iterable[core.CustomResourceColumnDefinition]) -> tuple[Co
             continue
         columns.append(_column(each, path))
     return tuple(columns)
+
+
+def shown_version(definition: core.CustomResourceDefinition) -> core.CustomResourceDefinitionVersion | None:
+    """The version whose columns are shown to who asks for none: the first that clients are offered. None: no version is
+    served."""
+    served = (version for version in definition.spec.versions if version.served)
+    return min(served, key=lambda version: version_order(version.name), default=None)
+
+
+def terminal_columns(
+    kind: DefinedKind, *, wide: bool
+) -> tuple[list[str], Callable[[core.CustomObject, float], list[str]]]:
+    """Headings, and what gives the cells of an object at a time (seconds since 1970), as kubectl would print them."""
+    version = shown_version(kind.definition)
+    columns = custom_columns(version.additionalPrinterColumns if version is not None else ())
+    shown = [column for column in columns if wide or not column.priority]
+
+    def cells(obj: core.CustomObject, now_s: float) -> list[str]:
+        data = custom_to_json(obj)
+        values = (column.cell(data if column.moment is None else column.moment(data), now_s) for column in shown)
+        return [_text(value) or "" for value in values]
+
+    return [column.name.upper() for column in shown], cells
 
 
 def _column(given: core.CustomResourceColumnDefinition, path: JsonPath) -> Column:
@@ -63,8 +90,8 @@ def _text(value: Any) -> Any:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, dict | list | bool):
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+        return _json(value)
+    return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)
 
 
 def _whole(value: Any) -> Any:
