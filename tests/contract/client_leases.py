@@ -51,7 +51,7 @@ class LeaseContract:
         assert (await client.list(core.Lease, LEASE.namespace)).items == [taken]
 
     async def test_of_two_that_stand_for_a_lease_one_leads_and_then_the_other(self, client: ClusterClient) -> None:
-        timers, leaders = ElectionTimers(2, 1.5, 0.1), list[str]()
+        timers, leaders = ElectionTimers(15, 10.0, 0.1), list[str]()
         tasks = Tasks("candidates")
 
         def stand(name: str) -> asyncio.Task[None]:

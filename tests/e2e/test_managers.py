@@ -182,10 +182,12 @@ async def test_a_suspended_leader_steps_down_when_it_wakes_and_stands_again(scen
 
 
 async def test_a_leader_that_ends_in_good_order_hands_over(scene: Scene) -> None:
-    one = await scene.manager("one")
+    # With leases of 15 s: nobody gets one because the other was slow.
+    steady = ("--leader-elect", "--profile", "kubernetes", "--identity")
+    one = await scene.manager("one", *steady, "one")
     await scene.led_by("one")
     await scene.client.write([ops.create(controller(3))])
-    await scene.manager("two")
+    await scene.manager("two", *steady, "two")
     await scene.bound(3)
     assert await one.terminate() == 0
     await scene.led_by("two")

@@ -68,14 +68,27 @@ class Masters:
         return [process for process in self.processes if process is not leader]
 
 
-@pytest.fixture
-async def masters(etcd: EtcdCluster, tmp_path: Path) -> AsyncIterator[Masters]:
+@asynccontextmanager
+async def three(etcd: EtcdCluster, tmp_path: Path, *options: str) -> AsyncIterator[Masters]:
     pki = Pki(tmp_path)
-    arguments = ["--store", f"{etcd.url}/{tmp_path.name}"]
+    arguments = ["--store", f"{etcd.url}/{tmp_path.name}", *options]
     async with AsyncExitStack() as stack:
         processes = [MasterProcess(pki, f"m{number}", arguments) for number in range(3)]
         await asyncio.gather(*(stack.enter_async_context(process) for process in processes))
         yield Masters(pki, processes)
+
+
+@pytest.fixture
+async def masters(etcd: EtcdCluster, tmp_path: Path) -> AsyncIterator[Masters]:
+    async with three(etcd, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+async def steady(etcd: EtcdCluster, tmp_path: Path) -> AsyncIterator[Masters]:
+    """Whose leader may be silent for 15 s: nobody else leads unless it is made to go."""
+    async with three(etcd, tmp_path, "--profile", "kubernetes") as found:
+        yield found
 
 
 @asynccontextmanager
@@ -99,9 +112,9 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> tuple[T, float]:
             await asyncio.sleep(0.05)
 
 
-async def test_every_master_reads_and_takes_writes_with_the_callers_own_rights(masters: Masters) -> None:
-    follower, other = await masters.followers()
-    leader = await masters.leader()
+async def test_every_master_reads_and_takes_writes_with_the_callers_own_rights(steady: Masters) -> None:
+    follower, other = await steady.followers()
+    leader = await steady.leader()
     async with aclosing(follower.client()) as client, aclosing(other.client()) as reader:
         for number in range(20):
             made = await client.write([ops.create(service(f"s{number}"))])
@@ -109,7 +122,7 @@ async def test_every_master_reads_and_takes_writes_with_the_callers_own_rights(m
             assert outcome.error is None
             found = await reader.get(core.Service, f"s{number}", "default")
             assert found.metadata.resourceVersion == str(made.revision), "acknowledged there, visible here"
-    pki = masters.pki
+    pki = steady.pki
     node = issue(pki.directory / "ca", pki.directory / "node", Identity("node", "n1"))
     foreign = wire.WriteRequest(operations=[ops.create(core.Node(metadata=core.ObjectMeta(name="n2")))])
     own = wire.WriteRequest(operations=[ops.create(core.Node(metadata=core.ObjectMeta(name="n1")))])
@@ -190,12 +203,12 @@ async def test_a_write_that_is_sent_again_to_the_next_leader_happens_once(master
         assert (again.replayed, again.revision, again.results) == (True, first.revision, first.results)
 
 
-async def test_stopping_a_leader_hands_over_at_once(masters: Masters) -> None:
-    leader = await masters.leader()
+async def test_stopping_a_leader_hands_over_at_once(steady: Masters) -> None:
+    leader = await steady.leader()
     assert await leader.terminate() == 0
     began = time.monotonic()
-    await masters.leader(but=leader)
-    assert time.monotonic() - began < 10.0
+    await steady.leader(but=leader)
+    assert time.monotonic() - began < 12.0, "before its lease has run out"
 
 
 async def until(condition: Callable[[], bool], story: Callable[[], object]) -> None:
