@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from cluster.api.problems import Report
@@ -12,6 +13,14 @@ MAX_BYTES = 1 << 20
 MAX_KEY = 253
 OPAQUE = "Opaque"
 """The type of a Secret that has none."""
+_NEEDED = {
+    "kubernetes.io/tls": ("tls.crt", "tls.key"),
+    "kubernetes.io/ssh-auth": ("ssh-privatekey",),
+    "kubernetes.io/dockercfg": (".dockercfg",),
+    "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
+}
+"""Type of a Secret -> the keys that it must have."""
+_ACCOUNT = "kubernetes.io/service-account.name"
 
 _key = re.compile(r"[-._a-zA-Z0-9]+")
 
@@ -41,11 +50,28 @@ def validate_config_map(report: Report, config: core.ConfigMap) -> None:
 
 
 def validate_secret(report: Report, secret: core.Secret) -> None:
-    """The same; what was given as stringData is in data by now."""
+    """The same, and what Kubernetes' own types of secrets must hold; what was given as stringData is in data by now."""
     for key in sorted(secret.data):
         report.check(f"data[{key}]", key, config_key_problems(key))
     if sum(map(len, secret.data.values())) > MAX_BYTES:
         report.too_long("data", MAX_BYTES)
+    for key in _NEEDED.get(secret.type, ()):
+        if key not in secret.data:
+            report.required(f"data[{key}]")
+    if secret.type == "kubernetes.io/basic-auth" and not {"username", "password"} & secret.data.keys():
+        report.required("data[username]", "or a password")
+    if secret.type == "kubernetes.io/service-account-token" and not secret.metadata.annotations.get(_ACCOUNT):
+        report.required(f"metadata.annotations[{_ACCOUNT}]")
+    for key in (".dockercfg", ".dockerconfigjson"):
+        if key in _NEEDED.get(secret.type, ()) and key in secret.data and not _is_json_object(secret.data[key]):
+            report.invalid(f"data[{key}]", "<secret contents redacted>", "must be an object in JSON")
+
+
+def _is_json_object(text: bytes) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def validate_config_update(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cluster.cli.durations import timeout_option
 from cluster.cli.exits import CommandError, ExitCode, say
 from cluster.cli.session import Session, cluster_option, namespace_option, run
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("-f", "--filename", "paths", multiple=True, required=True, metavar="FILE|DIR|-", help="Manifests.")
 @click.option("--dry-run", is_flag=True, help="Check and show what would happen; write nothing.")
 @click.option("--wait", is_flag=True, help="Return when every pod that the manifests ask for is ready.")
-@click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS", help="With --wait.")
+@timeout_option("With --wait.")
 @namespace_option
 @cluster_option
 @click.pass_context

@@ -71,7 +71,7 @@ def create_command(
         from cluster.cli.printers import name_of
         from cluster.client import operations
 
-        outcome = await session.client.write([operations.create(made)])
+        outcome = await session.client.write([operations.create(made)], cause=core.Cause(reason="create"))
         created = outcome.outcomes[0].unwrap()
         click.echo(f"{name_of(created)} created")
         return 0

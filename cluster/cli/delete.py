@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cluster.cli.durations import timeout_option
 from cluster.cli.exits import CommandError, ExitCode, say
 from cluster.cli.session import Session, cluster_option, namespace_option, run
 from cluster.cli.words import Wanted, names_or, narrowed
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 )
 @click.option("--ignore-not-found", is_flag=True, help="Fine if it is not there.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Return when it is gone.")
-@click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS", help="With --wait.")
+@timeout_option("With --wait.")
 @namespace_option
 @cluster_option
 @click.pass_context

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cluster.cli.durations import timeout_option
 from cluster.cli.exits import CommandError, ExitCode, say
 from cluster.cli.session import Session, cluster_option, run
 
@@ -31,14 +32,14 @@ FIRST_RETRY_S, MAX_RETRY_S = 0.25, 2.0
     epilog="\b\nExamples:\n"
     "  podium drain node-2\n"
     "  podium drain node-2 --force               also pods that nobody will replace\n"
-    "  podium drain node-2 --timeout 600         give disruption budgets ten minutes\n"
+    "  podium drain node-2 --timeout 10m         give disruption budgets ten minutes\n"
     "  podium drain node-2 --disable-eviction    whatever the budgets say\n"
     "  podium uncordon node-2                    when it shall take pods again",
 )
 @click.argument("node")
 @click.option("--force", is_flag=True, help="Also pods that no controller will replace.")
 @click.option("--grace-period", type=click.IntRange(0), metavar="SECONDS", help="Default: each pod's own.")
-@click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS", help="For the pods to be gone.")
+@timeout_option("For the pods to be gone.")
 @click.option("--disable-eviction", is_flag=True, help="Delete the pods: disruption budgets are not asked.")
 @cluster_option
 @click.pass_context

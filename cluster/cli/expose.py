@@ -71,6 +71,7 @@ def expose_command(
     async def body(session: Session) -> int:
         from cluster.api.caveats import caveats
         from cluster.client import operations
+        from cluster.pb.v1 import core_pb2
 
         exposed = await session.client.get(kind.message, object_name, namespace)
         service = service_for(
@@ -92,7 +93,8 @@ def expose_command(
 
             click.echo(as_yaml([service], single=True))
             return ExitCode.OK
-        written = await session.client.write([operations.create(service)])
+        cause = core_pb2.Cause(reason="expose")
+        written = await session.client.write([operations.create(service)], cause=cause)
         made = written.outcomes[0].unwrap()
         click.echo(f"service/{made.metadata.name} exposed")
         for caveat in caveats(made):

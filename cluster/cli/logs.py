@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cluster.actor.clock import SystemClock
+from cluster.cli.durations import Duration
 from cluster.cli.exits import CommandError, ExitCode, say
 from cluster.cli.session import Session, cluster_option, namespace_option, run
 from cluster.cli.words import one_target
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("-l", "--selector", default="", metavar="SEL", help="All pods that match.")
 @click.option("-f", "--follow", is_flag=True, help="Go on as the pods write; pods that come later are joined.")
 @click.option("--tail", type=click.IntRange(0), metavar="N", help="Only the last N lines; default: all that is kept.")
-@click.option("--since", default="", metavar="DURATION", help="Only what is not older: 30s, 5m, 2h.")
+@click.option("--since", type=Duration(), metavar="TIME", help="Only what is not older: 30s, 5m, 2h.")
 @click.option("--timestamps", is_flag=True, help="When each line was written, before it.")
 @click.option("--limit-bytes", type=click.IntRange(1), metavar="N", help="At most so many bytes of each container.")
 @click.option("--previous", "-p", is_flag=True, help="The run before the last restart.")
@@ -48,7 +48,7 @@ def logs_command(
     selector: str,
     follow: bool,
     tail: int | None,
-    since: str,
+    since: float | None,
     timestamps: bool,
     limit_bytes: int | None,
     previous: bool,
@@ -61,7 +61,11 @@ def logs_command(
         raise click.UsageError("name a pod, rc/NAME, or give -l SELECTOR")
 
     wish: dict[str, Any] = {"follow": follow, "tail_lines": tail, "previous": previous}
-    wish |= {"timestamps": timestamps, "limit_bytes": limit_bytes, "since_s": _moment(since)}
+    wish |= {
+        "timestamps": timestamps,
+        "limit_bytes": limit_bytes,
+        "since_s": None if since is None else SystemClock().wall() - since,
+    }
 
     async def body(session: Session) -> int:
         from cluster.api.labels import selector_from_map
@@ -203,17 +207,6 @@ class _Reader:
         if rest:
             out.write(prefix + rest + b"\n")
             out.flush()
-
-
-def _moment(since: str) -> float | None:
-    """Seconds since 1970, so long ago. Raises UsageError."""
-    if not since:
-        return None
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?", since)
-    if match is None or not any(match.groups()):
-        raise click.UsageError(f'--since "{since}": write a duration such as 30s, 5m or 1h30m')
-    hours, minutes, seconds = (float(group or 0) for group in match.groups())
-    return SystemClock().wall() - hours * 3600 - minutes * 60 - seconds
 
 
 def _has_started(pod: core.Pod) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cluster.cli.durations import timeout_option
 from cluster.cli.exits import CommandError, ExitCode, say
 from cluster.cli.session import Session, cluster_option, run
 
@@ -44,7 +45,7 @@ LOOK_S = 0.1
 )
 @click.option("-n", "--namespace", default="", metavar="NAME", help="Only pods of this one; default: of all.")
 @click.option("--delete-emptydir-data", is_flag=True, help="Also pods with an emptyDir or hostPath; they begin anew.")
-@click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS", help="For each pod to be replaced.")
+@timeout_option("For each pod to be replaced.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Format.")
 @cluster_option
 @click.pass_context

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cluster.cli.dashes import CommandWithDashes
+from cluster.cli.durations import timeout_option
 from cluster.cli.exits import CommandError, ExitCode
 from cluster.cli.session import Session, cluster_option, namespace_option, run
 from cluster.cli.words import targets
@@ -34,7 +35,7 @@ _START_LOOK_S = 0.02
 @click.option("--port", type=click.IntRange(1, 65535), help="The port that it listens on.")
 @click.option("-l", "--labels", default="", metavar="K=V,...", help="Labels of the pods; default: run=NAME.")
 @click.option("--wait", is_flag=True, help="Return when it is ready.")
-@click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS", help="With --wait.")
+@timeout_option("With --wait.")
 @click.option("-i", "--stdin", "with_stdin", is_flag=True, help="Stay with it, and pass standard input on.")
 @click.option("-t", "--tty", is_flag=True, help="Stay with it, and give it a terminal.")
 @click.option("--rm", "remove", is_flag=True, help="Stay with it, and delete it when it has ended.")
@@ -97,7 +98,8 @@ def run_command(
         from cluster.cli.waiting import wait_until_ready
         from cluster.client import operations
 
-        created = (await session.client.write([operations.create(made)])).outcomes[0].unwrap()
+        cause = core.Cause(reason="run")
+        created = (await session.client.write([operations.create(made)], cause=cause)).outcomes[0].unwrap()
         if with_stdin or tty or remove:
             assert isinstance(created, core.Pod)
             return await _stay(session, created, with_stdin=with_stdin, tty=tty, remove=remove, timeout=timeout)
@@ -182,12 +184,12 @@ def _controller(pod: core.Pod, replicas: int) -> core.ReplicationController:
     "restart",
     epilog="\b\nExamples:\n"
     "  podium restart rc/web\n"
-    "  podium restart rc/web --timeout 120\n"
+    "  podium restart rc/web --timeout 2m\n"
     "  podium restart pod/web-x2k4p\n"
     "  podium restart proxy",
 )
 @click.argument("what", nargs=-1, required=True, metavar="KIND/NAME...|proxy")
-@click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS", help="For each pod's replacement.")
+@timeout_option("For each pod's replacement.")
 @namespace_option
 @cluster_option
 @click.pass_context

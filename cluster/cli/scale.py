@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from cluster.cli.durations import timeout_option
 from cluster.cli.exits import CommandError, ExitCode
 from cluster.cli.session import Session, cluster_option, namespace_option, run
 from cluster.cli.words import targets
@@ -18,7 +19,7 @@ from cluster.cli.words import targets
 @click.option("--replicas", required=True, type=click.IntRange(0), help="How many there shall be.")
 @click.option("--current-replicas", type=click.IntRange(0), help="Only if there are so many now.")
 @click.option("--wait", is_flag=True, help="Return when so many are ready.")
-@click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS", help="With --wait.")
+@timeout_option("With --wait.")
 @namespace_option
 @cluster_option
 @click.pass_context

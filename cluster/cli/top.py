@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cluster.cli.durations import Duration
 from cluster.cli.exits import ExitCode, say
 from cluster.cli.session import Session, cluster_option, namespace_options, run
 
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
 @click.option("--containers", is_flag=True, help="A line for each container.")
 @click.option("--endpoints", is_flag=True, help="Of services: a line for each endpoint.")
 @click.option(
-    "--interval", default=1.0, show_default=True, metavar="SECONDS", help="Of services: to reckon rates from."
+    "--interval",
+    type=Duration(),
+    default="1s",
+    show_default=True,
+    metavar="TIME",
+    help="Of services: to reckon rates from.",
 )
 @namespace_options
 @cluster_option

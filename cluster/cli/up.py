@@ -17,6 +17,7 @@ import click
 from cluster.actor.clock import SystemClock
 from cluster.cli import up_checks
 from cluster.cli.down import end_what_remains, stop_cluster
+from cluster.cli.durations import timeout_option
 from cluster.cli.exits import CommandError, ExitCode, say
 from cluster.cli.interrupts import Interrupts
 from cluster.cli.session import chosen_cluster, cluster_option
@@ -106,7 +107,7 @@ class Steps:
     metavar="NAME=VALUE",
     help="Option of the DNS server: port=1053.",
 )
-@click.option("--timeout", default=30.0, show_default=True, metavar="SECONDS", help="For nodes to be Ready.")
+@timeout_option("For nodes to be Ready.", default="30s")
 @click.option("--keep", is_flag=True, help="Keep the state for the next `up`.")
 @click.option(
     "--lifetime",

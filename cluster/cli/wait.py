@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cluster.cli.durations import timeout_option
 from cluster.cli.exits import CommandError, ExitCode
 from cluster.cli.session import Session, cluster_option, namespace_option, run
 from cluster.cli.words import Target, Wanted, narrowed
@@ -36,22 +37,21 @@ Check = Callable[["AnyObject | None"], bool]
 )
 @click.option("-l", "--selector", default="", metavar="SEL", help="All that match now (or the first that come).")
 @click.option("--all", "everything", is_flag=True, help="All of the kind in the namespace.")
-@click.option(
-    "--timeout",
-    default="30s",
-    show_default=True,
-    metavar="TIME",
-    help="Such as 5, 30s or 2m; exit code 4 when it is over.",
-)
+@timeout_option("Such as 5, 30s or 2m; exit code 4 when it is over.", default="30s")
 @namespace_option
 @cluster_option
 @click.pass_context
 def wait_command(
-    ctx: click.Context, what: tuple[str, ...], until: str, selector: str, everything: bool, timeout: str, namespace: str
+    ctx: click.Context,
+    what: tuple[str, ...],
+    until: str,
+    selector: str,
+    everything: bool,
+    timeout: float,
+    namespace: str,
 ) -> int:
     """Wait until a condition holds for every named object."""
     check = parse_condition(until)
-    timeout_s = parse_duration(timeout)
     wanted = Wanted(what, lambda found: _check_names(found, bool(selector) or everything))
 
     async def body(session: Session) -> int:
@@ -59,7 +59,7 @@ def wait_command(
 
         targets = await wanted.targets(session.client)
         clock = SystemClock()
-        deadline = clock.monotonic() + timeout_s
+        deadline = clock.monotonic() + timeout
         for kind, name in targets:
             where = namespace if kind.namespaced else ""
             await _wait(session, kind, name, where, selector, check, until, deadline - clock.monotonic())
@@ -125,15 +125,6 @@ async def _wait(
         ) from error
     finally:
         await informer.stop()
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of "30", "30s", "1m30s", "2h". Raises click.UsageError."""
-    parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text)
-    if not text or parts is None:
-        raise click.UsageError(f'"{text}" is not a time; write 30, 30s or 2m')
-    hours, minutes, seconds = (float(part or 0) for part in parts.groups())
-    return hours * 3600 + minutes * 60 + seconds
 
 
 def parse_condition(text: str) -> Check:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cluster.cli.durations import Duration
 from cluster.cli.session import Session, cluster_option, namespace_option, run
 
 if TYPE_CHECKING:
@@ -68,15 +69,19 @@ class _WhatIf(click.Command):
         return super().parse_args(ctx, rearranged(args, valued))
 
 
+_LEAST_S = 0.01
+"""What the simulation takes for a time; it is asked when it is imported, which takes a while."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Manner:
-    """What both commands can be told about the simulation, as it was typed."""
+    """What both commands can be told about the simulation."""
 
     seed: int
-    pod_start: str
-    pod_stop: str
-    limit: str
-    timeout: str
+    pod_start_s: float
+    pod_stop_s: float
+    limit_s: float
+    timeout_s: float
     output: str
 
 
@@ -96,7 +101,7 @@ def _simulation_options(command: F) -> F:
 
 
 def _duration(name: str, default: str, help: str) -> Callable[[F], F]:
-    return click.option(name, default=default, show_default=True, metavar="TIME", help=help)
+    return click.option(name, type=Duration(_LEAST_S), default=default, show_default=True, metavar="TIME", help=help)
 
 
 @click.command(
@@ -114,10 +119,10 @@ def plan_command(
     paths: tuple[str, ...],
     namespace: str,
     seed: int,
-    pod_start: str,
-    pod_stop: str,
-    limit: str,
-    timeout: str,
+    pod_start: float,
+    pod_stop: float,
+    limit: float,
+    timeout: float,
     output: str,
 ) -> int:
     """Show what `apply` would change, and what would come of it: where pods go, which go away, which stay pending.
@@ -161,10 +166,10 @@ def what_if_command(
     paths: tuple[str, ...],
     namespace: str,
     seed: int,
-    pod_start: str,
-    pod_stop: str,
-    limit: str,
-    timeout: str,
+    pod_start: float,
+    pod_stop: float,
+    limit: float,
+    timeout: float,
     output: str,
 ) -> int:
     """Show what would happen if nodes failed, joined, or were cordoned, controllers scaled, manifests applied.
@@ -196,15 +201,13 @@ def _forecast(ctx: click.Context, changes: Sequence[Change], manner: _Manner) ->
     from cluster.cli.past import as_document
     from cluster.simulation import Pace, SimulationSettings, document, simulate
 
-    pace = Pace(_positive("--pod-start", manner.pod_start), _positive("--pod-stop", manner.pod_stop))
-    limit_s, deadline_s = _positive("--limit", manner.limit), _positive("--timeout", manner.timeout)
     snapshot, state = run(ctx, _read)
     settings = SimulationSettings(
         profile=state.profile,
         scheduler=_scheduler_of(state),
-        pace=pace,
-        limit_s=limit_s,
-        deadline_s=deadline_s,
+        pace=Pace(manner.pod_start_s, manner.pod_stop_s),
+        limit_s=manner.limit_s,
+        deadline_s=manner.timeout_s,
     )
     report = simulate(snapshot, changes, manner.seed, settings=settings)
     click.echo(forecast.text(report) if manner.output == "text" else as_document(document(report), manner.output))
@@ -226,17 +229,6 @@ def _scheduler_of(state: ClusterState) -> SchedulerSettings | None:
     from cluster.scheduler.configuration import load_settings
 
     return load_settings(PROFILES[state.profile], Path(state.scheduler_config))
-
-
-def _positive(option: str, text: str) -> float:
-    """Seconds. Raises click.UsageError for what is no time, or none at all."""
-    from cluster.cli.wait import parse_duration
-    from cluster.simulation.settings import MIN_PACE_S
-
-    seconds = parse_duration(text)
-    if seconds < MIN_PACE_S:
-        raise click.UsageError(f"{option} {text}: at least {MIN_PACE_S:g}s")
-    return seconds
 
 
 def _node(word: str) -> str:

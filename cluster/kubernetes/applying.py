@@ -60,9 +60,7 @@ def apply(
         return _tracked(copy.deepcopy(wanted), {manager: paths}, {}, now)
     managers = managers_of(live)
     if not managers:
-        before = Manager(BEFORE, UPDATE, subresource)
-        there = frozenset(path for path in fields_of(live, shape) if before.is_about(path, shape))
-        managers = {before: there & paths if subresource == SCALE else there}
+        managers = _in_the_beginning(live, paths, shape, manager, complete)
     had = managers.pop(manager, frozenset())
     merged = _merge_object(live, wanted, shape)
     changed = changed_fields(live, complete(merged), shape) & paths
@@ -99,20 +97,41 @@ def _may_take_over(
 ) -> bool:
     """Whether `kubectl apply` itself wrote what is there, before it began to apply by the server: then it is nobody's
     but kubectl's. What somebody has changed since is no longer as it was applied, and stays a conflict."""
-    annotations = live.get("metadata", {}).get("annotations") or {}
-    if manager.name != _KUBECTL or LAST_APPLIED not in annotations:
+    if manager.name != _KUBECTL or (found := _by_kubectl(live, shape, complete)) is None:
         return False
+    return all(path in found[0] for _, paths in conflicts for path in paths)
+
+
+def _in_the_beginning(
+    live: dict[str, Any], paths: frozenset[Path], shape: Shape, manager: Manager, complete: Complete
+) -> Managers:
+    """Who answers for what is there when an object is applied by the server for the first time, to `paths`. If kubectl
+    does so that has applied it itself before, it goes on with what it has applied then, and nobody has the defaults."""
+    before = Manager(BEFORE, UPDATE, manager.subresource)
+    there = frozenset(path for path in fields_of(live, shape) if before.is_about(path, shape))
+    if manager.subresource == SCALE:
+        return {before: there & paths}
+    found = _by_kubectl(live, shape, complete) if manager == Manager(_KUBECTL, APPLY) else None
+    if found is None:
+        return {before: there}
+    applied, kept = found
+    return {before: there - kept, manager: applied & there}
+
+
+def _by_kubectl(
+    live: dict[str, Any], shape: Shape, complete: Complete
+) -> tuple[frozenset[Path], frozenset[Path]] | None:
+    """What `kubectl apply` itself has written that is still so: without and with the defaults that came in. None: it
+    did not write this object, or wrote something that is none."""
     try:
-        last = json.loads(annotations[LAST_APPLIED])
-    except (ValueError, RecursionError):
-        return False
-    if not isinstance(last, dict) or last.get("apiVersion") != live.get("apiVersion"):
-        return False
-    try:
-        as_applied = fields_of(last, shape) - changed_fields(live, complete(last), shape)
-    except ApiError:
-        return False
-    return all(path in as_applied for _, paths in conflicts for path in paths)
+        last = json.loads((live.get("metadata", {}).get("annotations") or {}).get(LAST_APPLIED, ""))
+        if not isinstance(last, dict) or last.get("apiVersion") != live.get("apiVersion"):
+            return None
+        whole = complete(last)
+    except (ValueError, RecursionError, ApiError):
+        return None
+    changed = changed_fields(live, whole, shape)
+    return fields_of(last, shape) - changed, fields_of(whole, shape) - changed
 
 
 def _tracked(data: dict[str, Any], managers: Managers, known: dict[str, Any], now: str) -> dict[str, Any]:

@@ -122,6 +122,11 @@ class Call:
         row = self.target.resource
         return protobuf.envelope(row.kind.name, row.api_version, self.item(obj))
 
+    def forget(self, obj: AnyObject) -> None:
+        """Nothing that was encoded of this object is used again."""
+        self.encoder.forget(obj.metadata.uid)
+        self.tables.forget(obj.metadata.uid)
+
     def item(self, obj: AnyObject) -> bytes:
         """An object as it stands in a list that is no table: its JSON, or the bytes of its message."""
         row, is_protobuf = self.target.resource, self.accepted.is_protobuf

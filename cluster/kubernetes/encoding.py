@@ -87,6 +87,13 @@ class Encoder:
         """A PartialObjectMetadata. `values`: what `metadata_of` says, if somebody has asked already."""
         return self._encode(self._metadata, obj, "", lambda: orjson.dumps(_partial(values or metadata_of(obj))))
 
+    def forget(self, uid: str) -> None:
+        """Nothing that was encoded of this object is used again."""
+        for kept in (self._kept, self._metadata):
+            found = kept.pop(uid, None)
+            if found is not None:
+                self._bytes -= len(found[1])
+
     def _encode(
         self, kept: dict[str, tuple[str, bytes]], obj: AnyObject, form: str, build: Callable[[], bytes]
     ) -> bytes:
@@ -105,10 +112,10 @@ class Encoder:
             kept[uid] = (version, data)
             self._bytes += len(data)
             while self._bytes > self._max_bytes:
-                self._forget(kept if len(kept) > 1 else self._kept if self._kept is not kept else self._metadata)
+                self._shrink(kept if len(kept) > 1 else self._kept if self._kept is not kept else self._metadata)
         return data
 
-    def _forget(self, kept: dict[str, tuple[str, bytes]]) -> None:
+    def _shrink(self, kept: dict[str, tuple[str, bytes]]) -> None:
         if not kept:
             self._bytes = 0
             return

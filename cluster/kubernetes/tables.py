@@ -181,6 +181,10 @@ class Tables:
                 rows.append(b'{"cells":[%s],"object":%s}' % (cells, shown))
         return rows
 
+    def forget(self, uid: str) -> None:
+        """No cells that were made of this object are used again."""
+        self._rows.pop(uid, None)
+
     def _layout(self, row: Resource) -> _Layout:
         custom = row.custom
         if custom is None:

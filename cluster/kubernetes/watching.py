@@ -235,6 +235,16 @@ class Watching:
             last.CopyFrom(obj)
             last.metadata.resourceVersion = str(event.revision)
             obj = last
+        if event.type is not EventType.DELETED:
+            return self._one(obj, headings=headings)
+        # The object may live on, and be another one by now: what it was bears the version of what it became.
+        self._call.forget(obj)
+        try:
+            return self._one(obj, headings=headings)
+        finally:
+            self._call.forget(obj)
+
+    def _one(self, obj: Any, *, headings: bool) -> bytes:
         if self._call.accepted.form is not Form.TABLE:
             return self._call.one(obj)
         metadata = {"resourceVersion": obj.metadata.resourceVersion}

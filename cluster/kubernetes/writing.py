@@ -56,7 +56,7 @@ async def create(call: Call) -> Answer:
 
 def _named(error: Invalid, kind: str, name: str) -> Invalid:
     """The same, saying of which new object, if it does not: the path does not name it."""
-    if not name or error.message.startswith(f'{kind} "'):
+    if not name or f'"{name}" is invalid: ' in error.message:
         return error
     return Invalid(f'{kind} "{name}" is invalid: {error.message}', causes=error.causes)
 

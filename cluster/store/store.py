@@ -16,10 +16,7 @@ everything that was acknowledged before it began, by whichever master.
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import heapq
-import itertools
 import logging
 import math
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -28,9 +25,9 @@ from dataclasses import dataclass, field
 
 from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
-from cluster.api.errors import ApiError, Expired, StoreRewound, Unavailable
+from cluster.api.errors import ApiError, Expired, Unavailable
 from cluster.api.meta import Key
-from cluster.store import failpoints
+from cluster.store.barrier import BARRIER_S, Barrier
 from cluster.store.bundle import Bundle
 from cluster.store.history import History, Window
 from cluster.store.interface import (
@@ -55,9 +52,6 @@ from cluster.store.watches import Watches
 _log = logging.getLogger("podium.store")
 
 _IDLE_SWEEP_EVERY_S = 1.0
-_MANY = 1_000
-BARRIER_S = 3.0
-"""A read that cannot be sure within this time says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +89,7 @@ class Store:
         self._tasks = Tasks("store", on_crash=None if on_failure is None else lambda _, error: on_failure(error))
         self._watchers = Watchers()
         self._watches = Watches(self, self._watchers, clock)
-        self._arrivals = _Arrivals()
+        self._barrier = Barrier(journal)
         self.ring = Ring(settings.ring_changes, settings.ring_bytes)
         self.history = History(journal, settings.window, 0)
         self.state = State()
@@ -173,7 +167,7 @@ class Store:
         requests.add(await self.journal.load_requests())
         self.state, self.ring, self.requests = state, ring, requests
         self.history.compacted = opening.compacted
-        self._arrivals.reached(state.revision)
+        self._barrier.reached(state.revision)
 
     # --- writing
 
@@ -206,7 +200,7 @@ class Store:
         self._watchers.publish(changes)
         for change in changes:
             change.release()
-        self._arrivals.reached(self.revision)
+        self._barrier.reached(self.revision)
 
     # --- following
 
@@ -268,22 +262,11 @@ class Store:
 
         Raises Unavailable if that cannot be known, or does not arrive, in time.
         """
-        head = await self.head(timeout_s)
-        if head > self.revision:
-            await self._arrived(head, timeout_s)
+        await self._barrier.everything(timeout_s)
 
     async def head(self, timeout_s: float = BARRIER_S) -> int:
         """The newest revision of the log, as of some moment during this call. Raises Unavailable."""
-        failpoints.hit("store.before_head")
-        try:
-            async with asyncio.timeout(timeout_s):
-                head = await self.journal.head()
-        except TimeoutError:
-            raise _unsure(f"no answer within {timeout_s:g} s") from None
-        except (Unreachable, JournalFailed) as error:
-            raise _unsure(str(error)) from error
-        failpoints.hit("store.after_head")
-        return head
+        return await self._barrier.head(timeout_s)
 
     async def reach(self, revision: int, timeout_s: float = BARRIER_S) -> None:
         """Returns when a revision that somebody has heard of is visible here.
@@ -291,23 +274,7 @@ class Store:
         Raises StoreRewound if the log does not go so far, Unavailable if that cannot be known, or does not arrive, in
         time.
         """
-        if revision <= self.revision:
-            return
-        head = await self.head(timeout_s)
-        if revision > head:
-            raise StoreRewound(
-                f"revision {revision} has not happened: this store is at {head}; it was restored, or is another one; "
-                "list again"
-            )
-        if revision > self.revision:
-            await self._arrived(revision, timeout_s)
-
-    async def _arrived(self, revision: int, timeout_s: float) -> None:
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._arrivals.wait_for(revision)
-        except TimeoutError:
-            raise _unsure(f"it is at revision {self.revision}, and the log at {revision}") from None
+        await self._barrier.reach(revision, timeout_s)
 
     def get(self, key: Key) -> Version | None:
         """The object of that key, as of `revision`."""
@@ -413,29 +380,6 @@ class Store:
             _log.info("compaction waits: %s", error)
 
 
-class _Arrivals:
-    """Who waits for which revision to become visible."""
-
-    def __init__(self) -> None:
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
-        self._order = itertools.count()
-
-    async def wait_for(self, revision: int) -> None:
-        """Until `reached` is told of it."""
-        arrival: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if len(self._waiting) >= _MANY:  # those who have given up are not in the way of the others, only in memory
-            self._waiting = [waiter for waiter in self._waiting if not waiter[2].done()]
-            heapq.heapify(self._waiting)
-        heapq.heappush(self._waiting, (revision, next(self._order), arrival))
-        await arrival
-
-    def reached(self, revision: int) -> None:
-        while self._waiting and self._waiting[0][0] <= revision:
-            _, _, arrival = heapq.heappop(self._waiting)
-            if not arrival.done():
-                arrival.set_result(None)
-
-
 @contextmanager
 def _no_collection() -> Iterator[None]:
     """Loading makes a million objects and no garbage; looking through them for some, again and again, would take a
@@ -457,10 +401,3 @@ def _fold(state: State, ring: Ring, change: Change) -> None:
 def _trim(state: State, ring: Ring) -> None:
     for change in ring.trim():
         state.forget(change)
-
-
-def _unsure(why: str) -> Unavailable:
-    return Unavailable(
-        f"this master cannot know now what the newest state is ({why}); "
-        "what it knew last is given to those who allow stale reads"
-    )

@@ -8,7 +8,6 @@ deadline, and when it is over the error tells the story: what was waited for, th
 from __future__ import annotations
 
 import builtins
-import json
 import os
 import secrets
 import signal
@@ -36,20 +35,16 @@ from cluster.client.interface import ClusterClient
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Credentials
 from cluster.testing.connection import Connection
-from cluster.testing.signals import send
+from cluster.testing.processes import NotRunning, Processes, environment_of
 
 R = TypeVar("R")
-_START_TIMEOUT_S = 60.0
-DEFAULT_TIMEOUT_S = 20.0
+_START_TIMEOUT_S = 120.0
+DEFAULT_TIMEOUT_S = 40.0
 _clock = SystemClock()
 
 
 class WaitTimeout(AssertionError):
     """A condition did not come true in time. The message tells the story."""
-
-
-class NotRunning(LookupError):
-    """A process that was asked for is down; it may be about to be started again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +56,12 @@ class ExecResult:
     stderr: str
 
 
-class Cluster:
+class Cluster(Processes):
     """A running cluster. Start one with `Cluster.start`; it is a context manager that stops it."""
 
     def __init__(self, name: str, home: Path, lifeline: int) -> None:
         self.name = name
         self.home = home
-        """PODIUM_HOME of this cluster: everything it writes is below."""
         self._lifeline = lifeline
         self._stopped = False
         info = self.info()
@@ -112,7 +106,7 @@ class Cluster:
         try:
             result = subprocess.run(
                 [sys.executable, "-m", "cluster.cli.main", *command],
-                env=_environment(home) | dict(environment or {}),
+                env=environment_of(home) | dict(environment or {}),
                 pass_fds=(read_end,),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -146,38 +140,7 @@ class Cluster:
         if result.returncode != 0 and self.directory.exists():  # a test may have stopped and removed it by itself
             raise AssertionError(f"podium down failed with {result.returncode}:\n{result.stderr}")
 
-    # --- the command line, the processes
-
-    def podium(self, *arguments: str, check: bool = True, stdin: str = "", timeout_s: float = 60.0) -> Any:
-        """Runs the `podium` command on this cluster; returns its CompletedProcess, text on both outputs."""
-        result = subprocess.run(
-            [sys.executable, "-m", "cluster.cli.main", *arguments],
-            env=_environment(self.home) | {"PODIUM_CLUSTER": self.name},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-        if check and result.returncode != 0:
-            raise AssertionError(
-                f"podium {' '.join(arguments)} ended with {result.returncode}:\n{result.stdout}{result.stderr}"
-            )
-        return result
-
-    def info(self) -> dict[str, Any]:
-        """What `podium cluster-info -o json` says."""
-        info: dict[str, Any] = json.loads(self.podium("cluster-info", "-o", "json").stdout)
-        return info
-
-    def pid(self, process: str) -> int:
-        """The pid of "master", "manager" (of several: "master-1" ...), "proxy", "dns", "supervisor", a node's agent
-        ("node-1") or the process that owns its pods ("node-1-spawner"). Raises NotRunning, a LookupError, if it is
-        down, also for the moment before it is started again."""
-        for entry in self.info()["processes"]:
-            if entry["name"] == process and entry["state"] != "stopped":
-                return int(entry["pid"])
-        raise NotRunning(f"{process} is not running")
+    # --- processes
 
     def leader(self, *, but: str = "", timeout_s: float = DEFAULT_TIMEOUT_S) -> str:
         """The name of the master that leads, once one does that is not `but`."""
@@ -193,29 +156,6 @@ class Cluster:
 
         self.wait_until(look, "a master leads", timeout_s=timeout_s)
         return found
-
-    def kill_process(self, process: str, number: int = signal.SIGKILL) -> int:
-        """Sends a signal to a daemon (see `pid`); returns the pid it had. After SIGSTOP it does nothing any more."""
-        pid = self.pid(process)
-        send(pid, number)
-        return pid
-
-    def kill_node(self, name: str) -> None:
-        """Kills a node: its agent with SIGKILL, and at the same moment all processes of its pods.
-
-        To kill the agent alone, whose pods then run on: `kill_process(name)`.
-        """
-        spawner = self.pid(f"{name}-spawner")
-        self.kill_process(name)
-        os.kill(spawner, signal.SIGTERM)  # it kills what it owns, at once, and ends
-
-    def pause_node(self, name: str) -> None:
-        """Stops a node's agent with SIGSTOP: it is silent, its pods run on."""
-        self.kill_process(name, signal.SIGSTOP)
-
-    def resume_node(self, name: str) -> None:
-        """Lets a paused agent go on."""
-        self.kill_process(name, signal.SIGCONT)
 
     def start_node(self, name: str) -> None:
         """Starts a killed agent again, and waits until its node is Ready."""
@@ -432,8 +372,3 @@ class Cluster:
             lines = (result.stdout + result.stderr).splitlines()
             parts.append(f"--- podium {' '.join(arguments)}\n" + "\n".join(lines[-40:]))
         return "\n".join(parts)
-
-
-def _environment(home: Path) -> dict[str, str]:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PODIUM_")}
-    return environment | {"PODIUM_HOME": str(home)}

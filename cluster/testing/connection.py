@@ -44,7 +44,7 @@ class Connection:
     def __init__(self, address: str, credentials: Path) -> None:
         self._address = address
         self._credentials = Credentials.load(credentials)
-        self.client: ClusterClient = self._call(self._connect, 10.0)
+        self.client: ClusterClient = self._call(self._connect, 30.0)
 
     async def _connect(self) -> GrpcClusterClient:
         return GrpcClusterClient(self._address, self._credentials)
@@ -59,7 +59,7 @@ class Connection:
 
     def close(self) -> None:
         """Ends the connection."""
-        self._call(self.client.close, 10.0)
+        self._call(self.client.close, 30.0)
 
     def _call(self, body: Callable[[], Awaitable[R]], timeout_s: float) -> R:
         async def call() -> R:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +28,15 @@ def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster
     """Three nodes, alive for the whole session; a test keeps to a namespace of its own."""
     home = tmp_path_factory.mktemp("shared") / "podium"
     with Cluster.start(nodes=3, home=home) as cluster, watched(cluster):
+        yield cluster
+    assert_nothing_left(home)
+
+
+@contextmanager
+def own_cluster(factory: pytest.TempPathFactory, *, nodes: int, options: Sequence[str] = ()) -> Iterator[Cluster]:
+    """A cluster for the tests of a file; nothing of it is left afterwards."""
+    home = factory.mktemp("own") / "podium"
+    with Cluster.start(nodes=nodes, home=home, options=list(options)) as cluster:
         yield cluster
     assert_nothing_left(home)
 

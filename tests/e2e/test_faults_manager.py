@@ -11,7 +11,7 @@ import pytest
 from cluster.api.conditions import is_node_ready
 from cluster.client.interface import ClusterClient
 from cluster.testing import Cluster
-from tests.e2e.workloads import sleeper
+from tests.e2e.workloads import sleeper, wait_off
 from tests.kit.transcript import Transcript, bound_once, never_too_many, removed
 
 
@@ -61,6 +61,7 @@ def test_a_suspended_manager_evicts_nobody_when_it_wakes(podium_cluster: Cluster
             lambda: not is_node_ready(podium_cluster.get("node", "node-3")),
             "the dead node is noticed",
         )
+        await asyncio.to_thread(wait_off, podium_cluster, "node-3")
         await asyncio.to_thread(podium_cluster.wait, "rc/web", ready=6)
         gone = removed(await transcript.stop())
         assert {pod.spec.nodeName for pod in gone.values()} == {"node-3"}, gone

@@ -24,7 +24,7 @@ from cluster.client.interface import ClusterClient
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.testing import Cluster
-from tests.e2e.workloads import sleeper
+from tests.e2e.workloads import sleeper, wait_off
 from tests.kit import watch_validators
 from tests.kit.transcript import Transcript, removed
 from tests.kit.watch_validators import Recording, Seen
@@ -240,6 +240,7 @@ def test_a_suspended_master_loses_nothing_and_evicts_nobody(podium_cluster: Clus
         # Once this dead node is noticed, it is certain that nodes are judged again.
         await asyncio.to_thread(podium_cluster.kill_node, "node-3")
         await asyncio.to_thread(podium_cluster.wait_until, lambda: silent(podium_cluster, "node-3"), "it is noticed")
+        await asyncio.to_thread(wait_off, podium_cluster, "node-3")
         await asyncio.to_thread(podium_cluster.wait, "rc/web", ready=6)
         gone = removed(await transcript.stop())
         assert {pod.spec.nodeName for pod in gone.values()} == {"node-3"}, gone

@@ -14,7 +14,7 @@ import pytest
 
 from cluster.api.conditions import is_node_ready
 from cluster.testing import Cluster
-from tests.e2e.workloads import pod, sleeper
+from tests.e2e.workloads import pod, sleeper, wait_off
 from tests.kit.processes import Proc, alive, family, mentioning
 
 
@@ -62,6 +62,7 @@ def test_everything_of_a_killed_agent_ends_and_is_replaced_elsewhere(podium_clus
     podium_cluster.kill_node("node-1")
     podium_cluster.wait_until(lambda: not alive(doomed), "nothing of node-1 is left")
     podium_cluster.wait_until(lambda: not is_node_ready(podium_cluster.get("node", "node-1")), "it is noticed")
+    wait_off(podium_cluster, "node-1")
     podium_cluster.wait("rc/web", ready=4)
     assert {pod.spec.nodeName for pod in podium_cluster.pods("app=web")} == {"node-2"}
     podium_cluster.stop()

@@ -9,7 +9,7 @@ import pytest
 from cluster.api.conditions import get_condition, is_node_ready
 from cluster.api.owners import controller_of
 from cluster.testing import Cluster
-from tests.e2e.workloads import fetch, sleeper, web
+from tests.e2e.workloads import fetch, sleeper, wait_off, web
 
 
 def alive(pid: int) -> bool:
@@ -108,6 +108,7 @@ def test_a_killed_node_is_replaced_and_comes_back_clean(podium_cluster: Cluster)
     condition = get_condition(podium_cluster.get("node", "node-2").status, "Ready")
     assert condition is not None
     assert (condition.status, condition.reason) == ("Unknown", "NodeStatusUnknown")
+    wait_off(podium_cluster, "node-2")
     podium_cluster.wait("rc/web", ready=3)
     assert {pod.spec.nodeName for pod in podium_cluster.pods("app=web")} == {"node-1", "node-3"}
     names = {pod.metadata.name for pod in podium_cluster.pods("app=web")}
@@ -130,6 +131,7 @@ def test_a_paused_node_is_evicted_and_kills_what_was_deleted_when_it_returns(pod
     pids = podium_cluster.pod_pids(stale.metadata.name)
     podium_cluster.pause_node("node-3")
     podium_cluster.wait_until(lambda: not is_node_ready(podium_cluster.get("node", "node-3")), "the node is NotReady")
+    wait_off(podium_cluster, "node-3")
     podium_cluster.wait("rc/web", ready=3)
     assert "node-3" not in {pod.spec.nodeName for pod in podium_cluster.pods("app=web")}
     assert all(map(alive, pids)), "a paused agent cannot have stopped its pods"

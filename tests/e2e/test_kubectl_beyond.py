@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from cluster.testing import Cluster
-from tests.e2e.conftest import assert_nothing_left
+from tests.e2e.conftest import own_cluster
 from tests.kit.kubectl import Kubectl
 
 WEB = """
@@ -32,10 +32,8 @@ spec:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    home = tmp_path_factory.mktemp("beyond") / "podium"
-    with Cluster.start(nodes=2, home=home) as found:
+    with own_cluster(tmp_path_factory, nodes=2) as found:
         yield found
-    assert_nothing_left(home)
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +144,7 @@ def test_events_of_the_newer_group(kubectl: Kubectl) -> None:
     kubectl.expect("events --for node/node-1 --types=Normal", r"node-1")
     kubectl.expect("explain events.regarding --api-version=events.k8s.io/v1", r"FIELD: regarding <ObjectReference>")
     kubectl.expect("label events.events.k8s.io told a=b", "labeled")
+    kubectl.expect("apply --server-side -f event.yaml", "event.events.k8s.io/told serverside-applied")
     kubectl.expect("delete events.events.k8s.io told", "deleted")
     kubectl.expect("get events told", "not found", code=1)
 
@@ -273,19 +272,13 @@ def test_http_to_a_service_and_a_pod(cluster: Cluster, kubectl: Kubectl, website
 
 
 def test_kubectl_proxy(kubectl: Kubectl, website: str) -> None:
-    proxy = kubectl.start("proxy", "--port=0", "--address=127.0.0.1")
-    try:
-        assert proxy.stdout is not None
-        address = proxy.stdout.readline().strip().rpartition(" ")[2]
+    with kubectl.running("proxy", "--port=0", "--address=127.0.0.1") as proxy:
+        address = proxy.said.readline().strip().rpartition(" ")[2]
         request = urllib.request.Request(
             f"http://{address}{website}/put", data=b"words", method="PUT", headers={"Authorization": "Bearer mine"}
         )
         with urllib.request.urlopen(request, timeout=10) as response:
             assert response.read().startswith(b"PUT /put None words of site-")
-    finally:
-        proxy.terminate()
-        proxy.wait(30)
-        proxy.stdout.close()  # type: ignore[union-attr]
 
 
 def test_the_official_client_proxies(kubectl: Kubectl, website: str) -> None:

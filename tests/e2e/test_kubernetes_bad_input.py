@@ -16,7 +16,7 @@ import yaml
 
 from cluster.actor.open_files import raise_file_limit
 from cluster.testing import Cluster
-from tests.e2e.conftest import assert_nothing_left
+from tests.e2e.conftest import own_cluster
 from tests.e2e.nonsense import throw_nonsense
 
 GROWTH = 64 * 2**20
@@ -25,10 +25,8 @@ GROWTH = 64 * 2**20
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    home = tmp_path_factory.mktemp("bad-input") / "podium"
-    with Cluster.start(nodes=1, home=home, options=["--rest"]) as found:
+    with own_cluster(tmp_path_factory, nodes=1, options=["--rest"]) as found:
         yield found
-    assert_nothing_left(home)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cluster.testing import Cluster
-from tests.e2e.conftest import assert_nothing_left
+from tests.e2e.conftest import own_cluster
 
 POD: dict[str, Any] = {
     "apiVersion": "v1",
@@ -28,10 +28,8 @@ POD: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    home = tmp_path_factory.mktemp("clients") / "podium"
-    with Cluster.start(nodes=1, home=home) as found:
+    with own_cluster(tmp_path_factory, nodes=1) as found:
         yield found
-    assert_nothing_left(home)
 
 
 @pytest.fixture(scope="module")

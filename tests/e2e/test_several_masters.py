@@ -14,14 +14,11 @@ import pytest
 
 from cluster.rpc.identity import Identity, issue, make_ca
 from cluster.testing import Cluster
-from cluster.testing.cluster import DEFAULT_TIMEOUT_S
 from tests.e2e.conftest import assert_nothing_left, watched
 from tests.e2e.foreground import Foreground
 from tests.e2e.workloads import fetch, sleeper, web
 from tests.kit.etcd import EtcdCluster, need_etcd
 from tests.kit.processes import alive
-
-PATIENCE_S = 2 * DEFAULT_TIMEOUT_S
 
 
 class Scene:
@@ -38,7 +35,7 @@ class Scene:
     def works(self, name: str) -> None:
         """Something new is carried out, by all parts together."""
         self.cluster.apply(sleeper(name, 2))
-        self.cluster.wait(f"rc/{name}", ready=2, timeout_s=PATIENCE_S)
+        self.cluster.wait(f"rc/{name}", ready=2)
         self.cluster.delete("rc", name)
 
     def restart_member(self, name: str) -> None:
@@ -100,14 +97,13 @@ def test_the_leading_master_fails_and_the_cluster_goes_on(scene: Scene, number: 
     leader = cluster.leader()
     pid = cluster.kill_process(leader, number)
     cluster.apply(sleeper("after", 1))  # with the next leader, and without an error
-    cluster.wait("rc/after", ready=1, timeout_s=PATIENCE_S)
+    cluster.wait("rc/after", ready=1)
     if number is signal.SIGSTOP:
         assert cluster.leader(but=leader) != leader
         os.kill(pid, signal.SIGCONT)
     cluster.wait_until(
         lambda: all(not each["problems"] and "revision" in each for each in cluster.info()["masters"]),
         "all masters answer",
-        timeout_s=PATIENCE_S,
     )
     assert scene.uids("app=web") == before, "nobody touched what ran"
     assert fetch(cluster.address("web"))[0] == 200
@@ -181,7 +177,7 @@ def test_a_cluster_that_is_stopped_goes_on_from_where_it_was(
         cluster.podium("up", "-d", "--nodes", "1", "--profile", "test")
         assert cluster.info()["addresses"] == addresses
         assert cluster.get("rc", "kept").metadata.uid == uid
-        cluster.wait("rc/kept", ready=1, timeout_s=PATIENCE_S)
+        cluster.wait("rc/kept", ready=1)
 
 
 @pytest.mark.parametrize(
@@ -220,11 +216,11 @@ def test_a_new_directory_goes_on_with_the_state_and_the_addresses_that_are_in_et
         nodes=1, masters=2, store=store, home=tmp_path / "podium", options=["--block", block]
     ) as cluster:
         assert cluster.address("web") == address
-        cluster.wait("svc/web", ready=2, timeout_s=PATIENCE_S)
+        cluster.wait("svc/web", ready=2)
         cluster.wait_until(
             lambda: {pod.spec.nodeName for pod in cluster.pods("app=web")} == {"node-1"}, "all are on the node there is"
         )
-        cluster.wait("rc/web", ready=2, timeout_s=PATIENCE_S)
+        cluster.wait("rc/web", ready=2)
         assert fetch(address)[0] == 200
         assert cluster.info()["addresses"] == f"127.{block}.0.0/16"
         taken = cluster.podium("up", "-d", "--cluster", "another", "--block", block, check=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import textwrap
 
+from cluster.testing import Cluster
+
 
 def sleeper(name: str, replicas: int, *, labels: str = "", command: str = "sleep 1000", extra: str = "") -> str:
     """A replication controller of pods that run a shell command. `labels` are further ones: "tier: fe"."""
@@ -79,6 +81,14 @@ def web(name: str, replicas: int, *, grace_s: int = 1, port: int = 8080) -> str:
                 ports: [{{containerPort: {port}}}]
                 readinessProbe: {{tcpSocket: {{port: {port}}}, periodSeconds: 1}}
         """)
+
+
+def wait_off(cluster: Cluster, node: str, selector: str = "app=web") -> None:
+    """Returns when the pods are on their way off a dead node. That the node is NotReady is written first: for a while
+    its pods still count as ready, and their controller as complete."""
+    cluster.wait_until(
+        lambda: node not in {pod.spec.nodeName for pod in cluster.pods(selector)}, f"the pods are taken off {node}"
+    )
 
 
 def fetch(address: tuple[str, int], path: str = "/", timeout_s: float = 20.0) -> tuple[int, str]:

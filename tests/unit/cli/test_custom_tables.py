@@ -9,7 +9,7 @@ from cluster.api.json import custom_from_json
 from cluster.api.meta import to_time
 from cluster.cli.printers import table
 from cluster.pb.v1 import core_pb2 as core
-from tests.unit.kubernetes.customs import established, version, widget
+from tests.kit.customs import established, version, widget
 
 
 def stored(name: str, **status: Any) -> core.CustomObject:

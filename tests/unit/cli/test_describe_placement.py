@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cluster.api.kinds import BY_NAME
-from cluster.cli import describe, printers
+from cluster.cli import describe_node, describe_pod, printers
 from cluster.cli.describe_placement import disruption_budget, priority_class, standing, wishes
 from cluster.pb.v1 import core_pb2 as core
 
@@ -140,9 +140,9 @@ def test_where_a_pod_may_go() -> None:
 def test_a_pod_and_a_node_are_described_with_them() -> None:
     pod = core.Pod(spec=core.PodSpec(priority=7))
     pod.spec.topologySpreadConstraints.add(maxSkew=1, topologyKey="zone", whenUnsatisfiable="ScheduleAnyway")
-    lines = list(describe._pod(pod))
+    lines = list(describe_pod.pod(pod))
     assert "Priority:          7" in lines
     assert any(line.startswith("Topology Spread:") for line in lines)
     node = core.Node(status=core.NodeStatus(dataDirectories=["default/db", "default/logs"]))
-    lines = list(describe._node(node))
+    lines = list(describe_node.node(node))
     assert lines[lines.index("Data Directories:  default/db") + 1] == "                   default/logs"

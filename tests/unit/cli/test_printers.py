@@ -6,7 +6,7 @@ import pytest
 
 from cluster.api import columns, hollow
 from cluster.api.kinds import BY_NAME, KINDS
-from cluster.cli import describe, printers
+from cluster.cli import describe, describe_pod, printers
 from cluster.pb.v1 import core_pb2 as core
 
 
@@ -197,7 +197,7 @@ def test_a_pod_says_where_its_variables_and_files_come_from() -> None:
     spec.volumes.add(name="me").volumeSource.downwardAPI.items.add(path="labels")
     spec.securityProfile = "restricted"
     spec.securityContext.runAsNonRoot = True
-    lines = [" ".join(line.split()) for line in describe._pod(found)]
+    lines = [" ".join(line.split()) for line in describe_pod.pod(found)]
     wanted = [
         'Env From: config map web, as "C_..."',
         "Environment: PLAIN: 1",
@@ -228,7 +228,7 @@ def test_a_post_mortem() -> None:
     ended.usage.maxRssBytes = 64 << 20
     state = core.ContainerStatus(name="web", state=core.ContainerState(terminated=ended))
     found = pod(phase="Failed", containerStatuses=[state])
-    lines = [line.strip() for line in describe._pod(found)]
+    lines = [line.strip() for line in describe_pod.pod(found)]
     said = next(line for line in lines if line.startswith("State:"))
     assert "Terminated: OOMKilled, exit code 137 (signal 9), Thu, 01 Jan 1970 00:01:40 +0000" in said
     used = next(line for line in lines if line.startswith("Used:"))

@@ -53,7 +53,7 @@ def test_a_fate_that_means_no_node(typed: str) -> None:
         ("what-if --scale rc/web=many", "give --scale rc/NAME=NUMBER"),
         ("what-if --scale svc/web=3", "only replication controllers can be scaled"),
         ("what-if n1 --down --limit never", '"never" is not a time'),
-        ("what-if n1 --down --pod-start 0", "--pod-start 0: at least 0.01s"),
+        ("what-if n1 --down --pod-start 0", '"0" is too short: at least 0.01s'),
         ("plan", "Missing option '-f'"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 from cluster.api.errors import DeadlineExceeded, FieldError, Invalid, NotFound, TooManyRequests, Unavailable
 from cluster.cli import main as cli
 from cluster.cli.exits import CommandError, ExitCode, report
-from cluster.cli.wait import parse_condition, parse_duration, parse_path
+from cluster.cli.wait import parse_condition, parse_path
 from cluster.cli.words import one_target, targets
 from cluster.pb.v1 import core_pb2 as core
 
@@ -44,17 +44,6 @@ def test_an_unknown_kind_names_the_known_ones() -> None:
         targets(["deployments"])
     with pytest.raises(click.UsageError):
         one_target("pods")
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("30", 30), ("30s", 30), ("1.5s", 1.5), ("2m", 120), ("1h2m3s", 3723)])
-def test_durations(text: str, seconds: float) -> None:
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "x", "-1", "3d"])
-def test_durations_that_are_none(text: str) -> None:
-    with pytest.raises(click.UsageError):
-        parse_duration(text)
 
 
 def test_conditions_to_wait_for() -> None:

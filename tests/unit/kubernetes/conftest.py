@@ -119,7 +119,7 @@ async def api(tmp_path: Path, cluster: MemoryCluster) -> AsyncIterator[Api]:
     found = Api(tmp_path / "pki", cluster)
     await found.server.start()
     connector = aiohttp.TCPConnector(ssl=found.trust("admin"))
-    found.session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(20))
+    found.session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(60))
     try:
         yield found
     finally:

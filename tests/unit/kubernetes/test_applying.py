@@ -207,6 +207,31 @@ def test_what_kubectl_applied_itself_before_is_no_conflict_for_it() -> None:
             apply(live(there), wanted, name)
 
 
+def test_kubectl_takes_away_what_it_applied_itself_before() -> None:
+    applied = pod({"a": "b", "gone": "soon"}, priority=1, containers=[container("main", env=[{"name": "A"}])])
+    live = copy.deepcopy(applied)
+    live["metadata"] |= {
+        "annotations": {applying.LAST_APPLIED: json.dumps(applied)},
+        "labels": {"gone": "soon", "a": "c"},
+    }
+    live["spec"] |= {"restartPolicy": "Always", "nodeName": "n"}
+
+    def complete(data: dict[str, Any]) -> dict[str, Any]:
+        return {**data, "spec": {"restartPolicy": "Always", **data["spec"]}}
+
+    def again(**labels: str) -> dict[str, Any]:
+        wanted = pod(labels or None, containers=[container("main")], restartPolicy="Never")
+        return applying.apply(live, wanted, POD, "kubectl", force=False, now="", complete=complete)
+
+    done = again()
+    assert done["metadata"]["labels"] == {"a": "c"}, "which somebody else has changed"
+    assert done["spec"] == {"containers": [container("main")], "restartPolicy": "Never", "nodeName": "n"}
+    main = '.spec.containers[name="main"]'
+    assert owned(done)["kubectl Apply"] == [main, f"{main}.name", ".spec.restartPolicy"]
+    with pytest.raises(Conflict, match=r"before-first-apply.*labels\.a"):
+        again(a="d")
+
+
 def test_several_conflicts_are_told_as_kubernetes_does() -> None:
     first = apply(None, pod({"a": "b"}, priority=1), "one")
     second = apply(first, pod({"x": "y"}), "two")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from cluster.pb.v1 import core_pb2 as core
+from tests.kit.customs import definition, established, version, widget
 from tests.unit.kubernetes.conftest import Api, Reply
-from tests.unit.kubernetes.customs import definition, established, version, widget
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 WIDGETS = "/apis/example.com/v1/namespaces/default/widgets"

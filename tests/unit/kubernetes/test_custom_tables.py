@@ -11,7 +11,7 @@ from cluster.kubernetes.definitions import rows_of
 from cluster.kubernetes.encoding import Encoder
 from cluster.kubernetes.tables import Tables
 from cluster.pb.v1 import core_pb2 as core
-from tests.unit.kubernetes.customs import established, version, widget
+from tests.kit.customs import established, version, widget
 
 
 def stored(name: str, number: int, **spec: Any) -> core.CustomObject:

@@ -20,8 +20,8 @@ from cluster.kubernetes.definitions import is_decided, rows_of
 from cluster.kubernetes.keeper import Keeper
 from cluster.kubernetes.paths import NoSuchPath, parts_of, target_of
 from cluster.pb.v1 import core_pb2 as core
+from tests.kit.customs import established, version, widget
 from tests.kit.memory_client import MemoryCluster
-from tests.unit.kubernetes.customs import established, version, widget
 from tests.unit.kubernetes.test_discovery import references
 
 

@@ -21,10 +21,10 @@ from cluster.kubernetes.encoding import TAIL, Encoder, list_head
 from cluster.kubernetes.resources import BY_KIND
 from cluster.kubernetes.tables import Tables
 from cluster.pb.v1 import core_pb2 as core
+from tests.kit.customs import established, version
 from tests.unit.api.messages import messages
 from tests.unit.api.plain_printer import plainly
 from tests.unit.kubernetes.conftest import pod
-from tests.unit.kubernetes.customs import established, version
 
 POD = BY_KIND["Pod"]
 

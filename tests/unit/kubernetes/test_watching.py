@@ -88,6 +88,26 @@ async def test_selectors(api: Api, cluster: MemoryCluster) -> None:
         assert told(await events(response, 3)) == [("ADDED", "a"), ("MODIFIED", "a"), ("DELETED", "a")]
 
 
+@pytest.mark.parametrize("accept", ["application/json", "application/json;as=Table;v=v1;g=meta.k8s.io"])
+async def test_what_an_object_was_is_not_taken_for_what_it_became(
+    api: Api, cluster: MemoryCluster, accept: str
+) -> None:
+    """Who is told that it ceased to be chosen gets its last content with the version of what it became."""
+
+    def labels(event: dict[str, Any]) -> Any:
+        found = event["object"]
+        return (found["rows"][0]["object"] if "rows" in found else found)["metadata"]["labels"]
+
+    stored = cluster.put(pod("a", tier="front"))
+    path = f"{PODS}?watch=1&labelSelector=tier%3Dfront&resourceVersion={stored.metadata.resourceVersion}"
+    cluster.put(relabelled(stored, tier="back"))
+    for _ in range(2):  # before and after somebody has read it
+        async with api.stream(path, headers={"Accept": accept}) as response:
+            (left,) = await events(response, 1)
+        assert (left["type"], labels(left)) == ("DELETED", {"tier": "front"})
+        assert labels({"object": (await api.get(f"{PODS}/a", headers={"Accept": accept})).body}) == {"tier": "back"}
+
+
 async def test_one_object(api: Api, cluster: MemoryCluster) -> None:
     cluster.put(pod("a"))
     cluster.put(pod("b"))
@@ -186,9 +206,12 @@ async def test_who_may_not_watch_is_told_before_anything_else(api: Api, cluster:
 
 async def test_a_thousand_watches_of_one_client(api: Api, cluster: MemoryCluster) -> None:
     api.session.connector._limit = 0  # type: ignore[union-attr]
-    patient = aiohttp.ClientTimeout(None)  # a thousand handshakes take their time on a machine that is busy
-    streams = [api.stream(f"{PODS}?watch=1&labelSelector=n%3D{number % 10}", timeout=patient) for number in range(1000)]
-    async with asyncio.timeout(120):
+    # aiohttp's clock for a request goes on while the others are opened.
+    patience = aiohttp.ClientTimeout(240)
+    streams = [
+        api.stream(f"{PODS}?watch=1&labelSelector=n%3D{number % 10}", timeout=patience) for number in range(1000)
+    ]
+    async with asyncio.timeout(240):
         responses = [
             response
             for start in range(0, 1000, 100)

@@ -105,6 +105,8 @@ async def test_kubectl_is_told_what_is_invalid_where_no_field_is(api: Api, clust
     assert reply.body["message"].endswith("a test failed: Always is not equal to tested value Never")
     named = {"metadata": {"name": "new", "resourceVersion": "7"}}
     assert (await api.ask("POST", PODS, manifest() | named)).body["details"]["name"] == "new"
+    twice = await api.ask("POST", PODS, manifest("Bad Name"))
+    assert twice.body["message"].count("is invalid: ") == 1, "what is named is not named again"
     blind = await api.ask("POST", f"{PODS}?dryRun=Some", manifest("other"))
     (cause,) = blind.body["details"]["causes"]
     assert (cause["field"], cause["message"]) == ("dryRun", 'Unsupported value: "Some": supported values: "All"')

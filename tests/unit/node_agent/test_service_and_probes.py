@@ -203,6 +203,7 @@ async def test_readiness_and_liveness(world: World) -> None:
         container.livenessProbe.handler.exec.command.extend(["test", "!", "-e", "sick"])
         container.livenessProbe.periodSeconds = 1
         container.livenessProbe.failureThreshold = 1
+        container.readinessProbe.timeoutSeconds = container.livenessProbe.timeoutSeconds = 20
 
     pod = await world.run("rm -f sick; sleep 1000", change=change)
     directory = world.agent.settings.dir / "pods" / pod.metadata.uid
@@ -259,7 +260,7 @@ def http(port: int, path: str = "/", **more: object) -> core.Handler:
 async def test_http(reply: bytes | None, outcome: Outcome) -> None:
     server, port = await serve(lambda request: reply)
     async with server:
-        result = await probe_once(http(port), target(), 0.5)
+        result = await probe_once(http(port), target(), 0.5 if reply is None else LIMIT_S)
     assert result.outcome is outcome
     assert len(result.message) < 1000
 
@@ -269,7 +270,7 @@ async def test_what_an_http_probe_says() -> None:
     server, port = await serve(lambda request: seen.append(request) or b"HTTP/1.1 200 OK\r\n\r\n")  # type: ignore[func-returns-value]
     async with server:
         handler = http(port, "/healthz?x=1", httpHeaders=[core.HTTPHeader(name="X-Probe", value="yes")])
-        await probe_once(handler, target(), 1)
+        await probe_once(handler, target(), LIMIT_S)
     assert seen[0].startswith(b"GET /healthz?x=1 HTTP/1.1\r\nHost: 127.0.0.1:")
     assert b"X-Probe: yes\r\n" in seen[0]
 
@@ -279,7 +280,7 @@ async def test_tcp_and_refusals() -> None:
     handler = core.Handler(tcpSocket=core.TCPSocketAction())
     handler.tcpSocket.port.intVal = port
     async with server:
-        assert (await probe_once(handler, target(), 1)).outcome is Outcome.SUCCESS
+        assert (await probe_once(handler, target(), LIMIT_S)).outcome is Outcome.SUCCESS
     assert (await probe_once(handler, target(), 1)).outcome is Outcome.FAILURE
     handler.tcpSocket.host = "169.254.169.254"
     result = await probe_once(handler, target(), 1)

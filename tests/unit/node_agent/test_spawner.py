@@ -123,7 +123,7 @@ async def test_what_waits_for_files_that_do_not_answer_keeps_nobody_and_is_given
     tmp_path: Path, program: Callable[..., Program], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A volume or a working directory on a dead server: others start meanwhile, and it does not take for ever."""
-    limit = "import node_agent.spawner_starter as s; s.LIMIT_S = 1.0; "
+    limit = "import node_agent.spawner_starter as s; s.LIMIT_S = 5.0; "
     monkeypatch.setattr(
         spawner_link, "_BOOT", spawner_link._BOOT.replace("from node_agent", f"{limit} from node_agent")
     )
@@ -145,7 +145,7 @@ async def test_what_waits_for_files_that_do_not_answer_keeps_nobody_and_is_given
                 assert (await within(runtime.wait(other.run_id))).tail == "fine\n"
             assert not any(each.done() for each in waiting)
             for each in waiting:
-                with pytest.raises(StartFailure, match=r"could not be prepared within 1 s: .* nothing answers"):
+                with pytest.raises(StartFailure, match=r"could not be prepared within 5 s: .* nothing answers"):
                     await asyncio.wait_for(each, LIMIT_S)
             await until(lambda: tree.children_of(runtime.spawner_pid) == [])
             # Its agent goes meanwhile: it is ended, and the next agent may start it anew.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cluster.api.errors import Unavailable
-from cluster.testing.cluster import Cluster, NotRunning
+from cluster.testing.cluster import Cluster
+from cluster.testing.processes import NotRunning
 
 CLUSTER = Cluster.__new__(Cluster)
 """Nothing of it is asked as long as the time is not over."""
