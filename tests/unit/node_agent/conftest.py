@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from node_agent.runtime.interface import Program
 from node_agent.runtime.process import ProcessRuntime
 from tests.unit.node_agent.agent_world import World
-from tests.unit.node_agent.spawner_scene import PATH, Make, make_runtime
+from tests.unit.node_agent.spawner_scene import make_runtime, program
 
-_numbers = itertools.count()
+__all__ = ["program"]
 
 
 @pytest.fixture
@@ -24,16 +21,6 @@ async def runtime(tmp_path: Path) -> AsyncIterator[ProcessRuntime]:
     await runtime.start()
     yield runtime
     await runtime.stop()
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Make:
-    def make(*argv: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> Program:
-        run_id = f"test{os.getpid()}.{next(_numbers)}"
-        log = tmp_path / f"{run_id}.log"
-        return Program(run_id, argv, {"PATH": PATH} | (env or {}), str(cwd or tmp_path), str(log))
-
-    return make
 
 
 @pytest.fixture

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+
+import pytest
 
 from cluster.actor.clock import SystemClock
 from node_agent.runtime.interface import Ended, Program
@@ -29,6 +32,19 @@ while not os.path.exists(sys.argv[1]) or not open(sys.argv[1]).read():
     time.sleep(0.005)
 """
 """Leaves its parents, its session and its group behind, and its pid in a file."""
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Make:
+    def make(*argv: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> Program:
+        run_id = f"test{os.getpid()}.{next(_numbers)}"
+        log = tmp_path / f"{run_id}.log"
+        return Program(run_id, argv, {"PATH": PATH} | (env or {}), str(cwd or tmp_path), str(log))
+
+    return make
 
 
 def make_runtime(directory: Path, lifetime: str = "dev") -> ProcessRuntime:
