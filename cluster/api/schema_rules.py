@@ -19,6 +19,7 @@ Both libraries are imported when a schema is compiled, so that a master without 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from cluster.api.errors import FieldError
@@ -34,6 +35,9 @@ MAX_PATTERN_BYTES = 4096
 MAX_INSTRUCTIONS = 200_000
 """Of RE2, in all patterns of a schema together: a definition must not hold up the one writer, and to compile a pattern
 takes a third of a microsecond for each. A usual one has fifty."""
+MAX_STEPS = 50_000_000
+"""Of all patterns on all texts of an object: instructions times bytes. Where RE2 cannot remember its states, it runs
+each instruction for each byte, at 20 to 30 ns; usually a byte takes 1 to 200 ns in all, whatever the pattern."""
 _PATTERN_MEMORY_BYTES = 1 << 20
 _REFUSED_INSTRUCTIONS = 1_000
 """What a pattern counts for that is none."""
@@ -42,6 +46,10 @@ _SAME = (
     "required", "uniqueItems",
 )  # fmt: skip
 _NULL = {"type": "null"}
+_TOO_DEAR = (
+    f"Invalid value: the patterns of the schema may take more than {MAX_STEPS} steps on texts of this length: "
+    "give the patterns fewer instructions, or the texts a maxLength"
+)
 
 Matcher = Callable[[str], bool]
 
@@ -60,7 +68,7 @@ class Rules:
         self._asks_more = any(
             part.get(EMBEDDED) or part.get(LIST_TYPE) in ("set", "map") for _, part in subschemas(schema)
         )
-        self._patterns = translation.patterns
+        self._patterns, self._texts = translation.compiled, translation.patterns
         self._validator = jsonschema_rs.Draft7Validator(
             translated, formats={**translation.texts, **translation.matchers}, validate_formats=True
         )
@@ -68,6 +76,7 @@ class Rules:
     def problems(self, value: Json, path: str = "") -> list[FieldError]:
         """What is wrong with a value that stands at `path`; at most MAX_PROBLEMS."""
         found: list[FieldError] = []
+        self._patterns.begin()
         if not self._validator.is_valid(value):
             if len(pack(value)) <= FEW_BYTES:
                 errors = self._validator.iter_errors(value)
@@ -76,7 +85,11 @@ class Rules:
             for error in errors:
                 found.append(self._told(error, path))
                 if len(found) == MAX_PROBLEMS:
-                    return found
+                    break
+            if self._patterns.exhausted:  # some texts count as wrong that nobody has looked at
+                return [FieldError(path, _TOO_DEAR)]
+            if len(found) == MAX_PROBLEMS:
+                return found
         if self._asks_more:
             for problem in _more_problems(value, self._schema, path):
                 found.append(problem)
@@ -108,8 +121,8 @@ class Rules:
             return FieldError(where, message, "FieldValueTooMany")
         if name == "format":
             number = limits["format"]
-            if number in self._patterns:
-                why = f"should match '{self._patterns[number]}'"
+            if number in self._texts:
+                why = f"should match '{self._texts[number]}'"
             else:
                 why = f"must be of type {number}: {_show(value)}"
         else:
@@ -139,12 +152,23 @@ _OF_ALTERNATIVES = ("not", "anyOf", "oneOf", "allOf")
 
 
 class Patterns:
-    """The patterns of one schema, each compiled once; all together not larger than MAX_INSTRUCTIONS."""
+    """The patterns of one schema, each compiled once; all together not larger than MAX_INSTRUCTIONS, and on one object
+    no more work than MAX_STEPS."""
 
     def __init__(self) -> None:
+        self._steps = MAX_STEPS
         self._known: dict[str, Matcher | str] = {}
         """What came of each, or why it was refused."""
         self._left = MAX_INSTRUCTIONS
+
+    def begin(self) -> None:
+        """The next texts are another object's."""
+        self._steps = MAX_STEPS
+
+    @property
+    def exhausted(self) -> bool:
+        """A text of the object was not looked at, because that might have taken too long."""
+        return self._steps < 0
 
     def compile(self, text: str) -> Matcher:
         """What a pattern asks of a text. Raises ValueError if it is none, or costs too much."""
@@ -176,14 +200,19 @@ class Patterns:
             why = error.args[0] if error.args else ""
             raise ValueError(why.decode(errors="replace") if isinstance(why, bytes) else str(why)) from error
         self._left -= compiled.programsize
-        return lambda value: compiled.search(value) is not None
+        return partial(self._search, compiled)
+
+    def _search(self, compiled: Any, value: str) -> bool:
+        encoded = value.encode(errors="surrogatepass")
+        self._steps -= compiled.programsize * len(encoded)
+        return self._steps >= 0 and compiled.search(encoded) is not None
 
 
 class _Translation:
     """One schema on its way to the library; remembers the patterns and formats that it met."""
 
     def __init__(self, compiled: Patterns) -> None:
-        self._compiled = compiled
+        self.compiled = compiled
         self.patterns: dict[str, str] = {}
         """By the format that stands in their place."""
         self.matchers: dict[str, Matcher] = {}
@@ -234,7 +263,7 @@ class _Translation:
         name = self._seen.get(text)
         if name is None:
             name = self._seen[text] = f"pattern {len(self._seen)}"
-            self.patterns[name], self.matchers[name] = text, self._compiled.compile(text)
+            self.patterns[name], self.matchers[name] = text, self.compiled.compile(text)
         return name
 
 

@@ -390,6 +390,20 @@ def test_the_patterns_of_a_schema_have_a_limit_together(text: str) -> None:
         again.compile(r"\pL{20}")  # one that stands in many places counts once
 
 
+def test_patterns_and_texts_that_go_badly_together_are_refused_before_they_hold_anybody_up() -> None:
+    slow = "((a{0,30}){0,30})b"
+    schema = {"type": "object", "properties": {"a": {"type": "string", "allOf": [{"pattern": slow}] * 3}}}
+    rules = Rules(schema)
+    for text in ("a" * 1_000_000, "a" * 30_000):  # each alone would take some 60 s, and 3 s
+        (problem,) = rules.problems({"a": text}, "spec")
+        assert (problem.path, "give the patterns fewer instructions" in problem.message) == ("spec", True)
+    assert rules.problems({"a": "ab" * 100}) == [], "the next object has its own steps"
+    assert all("should match" in problem.message for problem in rules.problems({"a": "aa"}))
+    assert rules.problems({"a": "aa"})
+    plain = Rules({"type": "object", "additionalProperties": {"type": "string", "pattern": "^[a-z0-9.-]*$"}})
+    assert plain.problems({str(number): "a.b-c" * 100 for number in range(2_500)}) == []
+
+
 def test_the_parts_of_a_schema() -> None:
     found = dict(subschemas(SCHEMA))
     assert set(found) >= {"", "spec", "spec.parts[*].name", "spec.labels.*", "status.ready"}
