@@ -113,7 +113,7 @@ async def test_defaults_that_come_later_are_read_of_what_is_stored(widgets: Api)
     spec["replicas"]["default"], spec["tags"]["default"] = 2, ["new"]
     widgets.cluster.put(established(later, old, number=8))
     for path in (WIDGETS, WIDGETS.replace("v1", "v1beta1")):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while "replicas" not in (found := await widgets.get(f"{path}/one")).body["spec"]:
                 await asyncio.sleep(0.01)
         assert found.body["spec"] == {"size": 3, "color": "red", "replicas": 2, "tags": ["new"]}, path

@@ -280,7 +280,7 @@ NODE = compiled()
 
 
 @given(ANY, ANY)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_who_looks_closer_never_finds_more_work(value: dict[str, Any], old: dict[str, Any]) -> None:
     assert NODE.place is not None
     sizes = Found(NODE.place.schema, value, old)
@@ -292,7 +292,7 @@ def test_who_looks_closer_never_finds_more_work(value: dict[str, Any], old: dict
 
 
 @given(ANY)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_sizes_that_are_found_are_those_that_one_would_count(value: dict[str, Any]) -> None:
     sizes = Found(COMPARING, value)
     assert sizes.size(("self", "l")) == len(value["l"])

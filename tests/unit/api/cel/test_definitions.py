@@ -291,7 +291,7 @@ words = st.sampled_from(
 
 
 @given(st.lists(words, max_size=12).map("".join) | st.text(max_size=30))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_text_is_a_rule_or_refused_as_none(text: str) -> None:
     for problem in of_rule({"rule": text, "message": "m"}):
         assert problem.startswith((SPEC, WHERE))
@@ -311,7 +311,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_json_are_rules_or_refused_as_none(rules: Any) -> None:
     schema = fields(spec=fields(x=WHOLE) | {RULES: rules})
     assert isinstance(wrong(deepcopy(schema)), list)

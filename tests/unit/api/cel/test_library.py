@@ -107,7 +107,6 @@ numbers = st.lists(st.integers(-50, 50), max_size=8)
 
 
 @given(numbers, st.integers(-50, 50))
-@settings(deadline=None)
 def test_lists_are_counted_as_one_would(items: list[int], wanted: int) -> None:
     assert lib.total(items) == sum(items)
     assert lib.is_sorted(items) == (items == sorted(items))
@@ -124,7 +123,6 @@ amounts = st.builds(
 
 
 @given(amounts, amounts)
-@settings(deadline=None)
 def test_amounts_are_compared_exactly(a: str, b: str) -> None:
     one, two = parse_quantity(a), parse_quantity(b)
     assert lib.compare(lib.quantity(a), lib.quantity(b)) == (one > two) - (one < two)
@@ -157,7 +155,7 @@ def test_durations_that_are_none() -> None:
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_escaped_names_are_identifiers_and_differ(a: str, b: str) -> None:
     one, two = escape(a), escape(b)
     assert one is None or re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", one)
@@ -165,13 +163,13 @@ def test_escaped_names_are_identifiers_and_differ(a: str, b: str) -> None:
 
 
 @given(st.text("a_.-/", min_size=1, max_size=8), st.text("a_.-/", min_size=1, max_size=8))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_escaped_names_of_what_is_escaped_differ_too(a: str, b: str) -> None:
     assert (escape(a) == escape(b)) == (a == b)
 
 
 @given(st.text() | st.from_regex(r"[0-9a-fA-F:./%\[\]@a-z]{1,30}", fullmatch=True))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_is_an_address_or_none(given_text: Any) -> None:
     for accepts, read in ((text.is_ip, text.ip), (text.is_cidr, text.cidr), (text.is_url, text.url)):
         if accepts(given_text):
@@ -187,7 +185,6 @@ def test_any_text_is_an_address_or_none(given_text: Any) -> None:
 
 
 @given(st.text(max_size=80))
-@settings(deadline=None)
 def test_any_text_is_of_a_format_or_it_is_told_why_not(given_text: str) -> None:
     for form in text.FORMATS:
         assert text.named(form) == form

@@ -293,7 +293,7 @@ def test_what_was_there_before_may_be_nothing() -> None:
 
 
 @given(st.lists(st.integers(0, 20), unique=True, max_size=6), st.randoms())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_sets_have_no_order(items: list[int], dice: Any) -> None:
     mixed = list(items)
     dice.shuffle(mixed)
