@@ -17,7 +17,9 @@ def _by(pattern: str) -> Matcher:
     return lambda text: re.fullmatch(pattern, text, re.ASCII) is not None  # compiled when it is first asked for
 
 
-def _is(read: Callable[[str], object]) -> Matcher:
+def accepted_by(read: Callable[[str], object]) -> Matcher:
+    """Whether a text can be read: what does so raises ValueError otherwise."""
+
     def matches(text: str) -> bool:
         try:
             read(text)
@@ -50,16 +52,16 @@ TEXTS: Final[dict[str, Matcher | None]] = {
     "email": None,
     "hostname": None,
     "uri": None,
-    "ipv4": _is(ipaddress.IPv4Address),
-    "ipv6": _is(ipaddress.IPv6Address),
-    "cidr": _is(_cidr),
+    "ipv4": accepted_by(ipaddress.IPv4Address),
+    "ipv6": accepted_by(ipaddress.IPv6Address),
+    "cidr": accepted_by(_cidr),
     "mac": _by(r"([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}"),
     "uuid": _by(_UUID % (_HEX, _HEX)),
     "uuid3": _by(_UUID % ("3", _HEX)),
     "uuid4": _by(_UUID % ("4", "[89abAB]")),
     "uuid5": _by(_UUID % ("5", "[89abAB]")),
     "bsonobjectid": _by(r"[0-9a-fA-F]{24}"),
-    "byte": _is(_base64),
+    "byte": accepted_by(_base64),
     "date": None,
     "duration": _by(r"[-+]?(\d+(\.\d+)?\s*[a-zµ]{1,12}\s*)+|0"),
     "hexcolor": _by(r"#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})"),

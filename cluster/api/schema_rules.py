@@ -25,20 +25,19 @@ from typing import Any
 from cluster.api.errors import FieldError
 from cluster.api.formats import NUMBERS, TEXTS
 from cluster.api.json_parse import MAX_PROBLEMS, parser
+from cluster.api.patterns import check_length, compile_pattern
 from cluster.api.raw_json import pack
 from cluster.api.structural import EMBEDDED, INT_OR_STRING, LIST_MAP_KEYS, LIST_TYPE, Json, Schema, subschemas
 from cluster.pb.v1 import core_pb2 as core
 
 FEW_BYTES = 64 * 1024
 """Of a larger object, only the first problem is told: to find all of a million would take a while."""
-MAX_PATTERN_BYTES = 4096
 MAX_INSTRUCTIONS = 200_000
 """Of RE2, in all patterns of a schema together: a definition must not hold up the one writer, and to compile a pattern
 takes a third of a microsecond for each. A usual one has fifty."""
 MAX_STEPS = 50_000_000
 """Of all patterns on all texts of an object: instructions times bytes. Where RE2 cannot remember its states, it runs
 each instruction for each byte, at 20 to 30 ns; usually a byte takes 1 to 200 ns in all, whatever the pattern."""
-_PATTERN_MEMORY_BYTES = 1 << 20
 _REFUSED_INSTRUCTIONS = 1_000
 """What a pattern counts for that is none."""
 _SAME = (
@@ -184,21 +183,14 @@ class Patterns:
         return found
 
     def _compile(self, text: str) -> Matcher:
-        import re2
-
-        if len(text.encode()) > MAX_PATTERN_BYTES:
-            raise ValueError(f"a pattern of more than {MAX_PATTERN_BYTES} bytes")
+        check_length(text)
         if self._left < 0:
             raise ValueError(f"the patterns of the schema have more than {MAX_INSTRUCTIONS} instructions once compiled")
-        options = re2.Options()
-        options.log_errors = False
-        options.max_mem = _PATTERN_MEMORY_BYTES
         try:
-            compiled = re2.compile(text, options)
-        except re2.error as error:
+            compiled = compile_pattern(text)
+        except ValueError:
             self._left -= _REFUSED_INSTRUCTIONS
-            why = error.args[0] if error.args else ""
-            raise ValueError(why.decode(errors="replace") if isinstance(why, bytes) else str(why)) from error
+            raise
         self._left -= compiled.programsize
         return partial(self._search, compiled)
 

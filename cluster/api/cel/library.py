@@ -17,10 +17,10 @@ from typing import Any, cast
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
+from cluster.api.formats import accepted_by
+from cluster.api.patterns import check_length, compile_pattern
 from cluster.api.quantities import parse_quantity
 
-MAX_PATTERN_BYTES = 4096
-_PATTERN_MEMORY_BYTES = 1 << 20
 MAX_INSTRUCTIONS, MAX_INSTRUCTIONS_FOUND = 20_000, 2_000
 """Of a pattern that is said in a rule, once it is compiled, and of one that a rule finds in an object; a usual one has
 fifty."""
@@ -120,19 +120,11 @@ def insert(entries: dict[Any, Any], key: Any, value: Any) -> dict[Any, Any]:
 @lru_cache(256)
 def pattern(text: str, limit: int = MAX_INSTRUCTIONS) -> Any:
     """A pattern, compiled. Raises ValueError if it is none, or has more than so many instructions."""
-    import re2
-
-    if len(text.encode()) > MAX_PATTERN_BYTES:
-        raise ValueError(f"a pattern of more than {MAX_PATTERN_BYTES} bytes")
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = _PATTERN_MEMORY_BYTES
+    check_length(text)
     try:
-        compiled = re2.compile(text, options)
-    except re2.error as error:
-        why = error.args[0] if error.args else ""
-        shown = why.decode(errors="replace") if isinstance(why, bytes) else str(why)
-        raise ValueError(f"invalid regular expression: {shown}") from error
+        compiled = compile_pattern(text)
+    except ValueError as error:
+        raise ValueError(f"invalid regular expression: {error}") from error
     if compiled.programsize > limit:
         raise ValueError(f"a pattern of more than {limit} instructions once compiled")
     return compiled
@@ -194,13 +186,7 @@ def _amount(value: Decimal) -> str:
     return f"{value.normalize(_exact) if value else Decimal(0):f}"
 
 
-def is_quantity(text: str) -> bool:
-    """Whether it says an amount."""
-    try:
-        parse_quantity(text)
-    except ValueError:
-        return False
-    return True
+is_quantity = accepted_by(parse_quantity)
 
 
 def sign(amount: str) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
-from cluster.api.formats import TEXTS
+from cluster.api.formats import TEXTS, accepted_by
 from cluster.api.labels import label_key_problems, label_value_problems
 from cluster.api.names import dns1035_label_problems, dns1123_label_problems, dns1123_subdomain_problems
 
@@ -36,23 +36,12 @@ def _network(text: str) -> tuple[_Address, _Network]:
     return _address(address), ipaddress.ip_network(text, strict=False)
 
 
-def _takes(read: Callable[[str], object]) -> Callable[[str], bool]:
-    def takes(text: str) -> bool:
-        try:
-            read(text)
-        except ValueError:
-            return False
-        return True
-
-    return takes
-
-
 def ip(text: str) -> str:
     """The address that a text says. Raises ValueError."""
     return str(_address(text))
 
 
-is_ip = _takes(ip)
+is_ip = accepted_by(ip)
 
 
 def is_canonical(text: str) -> bool:
@@ -102,7 +91,7 @@ def cidr(text: str) -> str:
     return f"{address}/{network.prefixlen}"
 
 
-is_cidr = _takes(cidr)
+is_cidr = accepted_by(cidr)
 
 
 def contains_ip(network: str, address: str) -> bool:
@@ -158,7 +147,7 @@ def url(text: str) -> str:
     return text
 
 
-is_url = _takes(url)
+is_url = accepted_by(url)
 
 
 def get_scheme(address: str) -> str:
@@ -203,7 +192,7 @@ def _prefix(check: Callable[[str], Sequence[str]]) -> Callable[[str], Sequence[s
 
 
 def _by(name: str, read: Callable[[str], object]) -> Callable[[str], Sequence[str]]:
-    accepts = _takes(read)
+    accepts = accepted_by(read)
     return lambda text: [] if accepts(text) else [f"must be of type {name}"]
 
 

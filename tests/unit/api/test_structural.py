@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.api.schema_rules import FEW_BYTES, MAX_INSTRUCTIONS, MAX_PATTERN_BYTES, Patterns, Rules
+from cluster.api.patterns import MAX_PATTERN_BYTES
+from cluster.api.schema_rules import FEW_BYTES, MAX_INSTRUCTIONS, Patterns, Rules
 from cluster.api.structural import MAX_PRUNED, asked_of, default, only_defaults, prune, subschemas
 from tests.kit.widgets import SCHEMA
 
