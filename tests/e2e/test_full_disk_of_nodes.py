@@ -11,7 +11,8 @@ from node_agent.runtime.process import ProcessRuntime
 from tests.e2e.workloads import pod
 from tests.kit.disks import mounted_disk
 from tests.kit.processes import mentioning
-from tests.unit.node_agent.spawner_scene import Make, program, until, within
+from tests.unit.node_agent.kit import until
+from tests.unit.node_agent.spawner_scene import Make, program, within
 
 __all__ = ["program"]
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 from cluster.actor.clock import SystemClock
@@ -15,15 +13,7 @@ from cluster.pb.v1 import core_pb2 as core
 from node_agent.agent import NodeAgent
 from node_agent.settings import AgentSettings
 from tests.kit.memory_client import MemoryCluster
-from tests.unit.node_agent.kit import FakeRuntime, make_pod
-
-LIMIT_S = 20.0
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(LIMIT_S):
-        while not condition():
-            await asyncio.sleep(0.002)
+from tests.unit.node_agent.kit import FakeRuntime, make_pod, until
 
 
 class World:

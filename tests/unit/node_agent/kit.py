@@ -14,7 +14,16 @@ from node_agent.restart_policy import CrashBackoff
 from node_agent.runtime.interface import Adopted, Ended, ExecProcess, OnSurvivors, Program, Started, StartFailure
 from node_agent.status import initial_state
 
+LIMIT_S = 20.0
+"""For what merely takes its time."""
 BACKOFF = CrashBackoff(initial_s=10, max_s=300, reset_s=600)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Returns when it has come true."""
+    async with asyncio.timeout(LIMIT_S):
+        while not condition():
+            await asyncio.sleep(0.002)
 
 
 def make_pod(

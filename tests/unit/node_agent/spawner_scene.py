@@ -13,8 +13,8 @@ import pytest
 from cluster.actor.clock import SystemClock
 from node_agent.runtime.interface import Ended, Program
 from node_agent.runtime.process import ProcessRuntime
+from tests.unit.node_agent.kit import LIMIT_S, until
 
-LIMIT_S = 20.0
 PATH = os.environ["PATH"]
 Make = Callable[..., Program]
 """Of the fixture `program`: a program of these words, with a directory and an environment."""
@@ -54,12 +54,6 @@ def make_runtime(directory: Path, lifetime: str = "dev") -> ProcessRuntime:
 async def within(awaitable: Awaitable[Ended]) -> Ended:
     async with asyncio.timeout(LIMIT_S):
         return await awaitable
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(LIMIT_S):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def pid_in(file: Path) -> int:

@@ -14,8 +14,8 @@ from cluster.api.quantities import quantity
 from cluster.client import operations
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.runtime.interface import StartFailure
-from tests.unit.node_agent.agent_world import World, until
-from tests.unit.node_agent.kit import make_pod
+from tests.unit.node_agent.agent_world import World
+from tests.unit.node_agent.kit import make_pod, until
 
 
 async def test_a_pod_runs_and_is_reported(world: World) -> None:

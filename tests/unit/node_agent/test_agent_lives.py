@@ -6,8 +6,8 @@ import pytest
 
 from cluster.api.conditions import is_node_ready
 from node_agent.runtime.cgroups import Cgroups, Limits
-from tests.unit.node_agent.agent_world import World, until
-from tests.unit.node_agent.kit import make_pod
+from tests.unit.node_agent.agent_world import World
+from tests.unit.node_agent.kit import make_pod, until
 
 
 async def test_an_agent_that_may_not_have_the_node_leaves_all_of_it_alone(world: World) -> None:

@@ -8,8 +8,8 @@ from cluster.api.conditions import is_node_ready, is_pod_ready, set_condition
 from cluster.client import operations
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.flags import parse
-from tests.unit.node_agent.agent_world import World, until
-from tests.unit.node_agent.kit import make_pod
+from tests.unit.node_agent.agent_world import World
+from tests.unit.node_agent.kit import make_pod, until
 
 
 async def test_it_registers_its_node(world: World) -> None:

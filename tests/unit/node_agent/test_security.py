@@ -21,7 +21,8 @@ from node_agent.runtime.interface import Confinement, Ended, Mount, Program, Sta
 from node_agent.runtime.process import ProcessRuntime
 from node_agent.seccomp import make_filter
 from node_agent.security import Belongings, Profiles, contain, find_profiles, try_profile, without
-from tests.unit.node_agent.spawner_scene import Make, pid_in, until, within
+from tests.unit.node_agent.kit import until
+from tests.unit.node_agent.spawner_scene import Make, pid_in, within
 
 PATH = os.environ["PATH"]
 OWNER = (NOBODY, NOBODY) if can_become(NOBODY) else None

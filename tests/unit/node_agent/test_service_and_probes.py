@@ -29,16 +29,9 @@ from node_agent.service import AgentService, authorize
 from node_agent.settings import AgentSettings
 from tests.kit.clock import VirtualClock
 from tests.kit.memory_client import MemoryCluster
-from tests.unit.node_agent.kit import make_pod, serve
+from tests.unit.node_agent.kit import LIMIT_S, make_pod, serve, until
 
 ADMIN = Identity("admin")
-LIMIT_S = 20.0
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(LIMIT_S):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 class World:

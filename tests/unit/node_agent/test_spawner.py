@@ -16,7 +16,8 @@ from node_agent.runtime import spawner_link
 from node_agent.runtime.interface import Confinement, Mount, Program, StartFailure
 from node_agent.runtime.process import ProcessRuntime
 from tests.kit.silent_files import silent_files
-from tests.unit.node_agent.spawner_scene import LIMIT_S, PATH, Make, make_runtime, until, within
+from tests.unit.node_agent.kit import LIMIT_S, until
+from tests.unit.node_agent.spawner_scene import PATH, Make, make_runtime, within
 
 
 @pytest.mark.parametrize(("script", "code", "number"), [("exit 0", 0, 0), ("exit 3", 3, 0), ("kill -9 $$", 137, 9)])

@@ -18,7 +18,8 @@ from node_agent.runtime.interface import Program, StartFailure
 from node_agent.runtime.process import ProcessRuntime
 from node_agent.runtime.trusting import TrustingRuntime
 from node_agent.spawner import boot_id
-from tests.unit.node_agent.spawner_scene import ESCAPE, LIMIT_S, Make, make_runtime, pid_in, until, within
+from tests.unit.node_agent.kit import LIMIT_S, until
+from tests.unit.node_agent.spawner_scene import ESCAPE, Make, make_runtime, pid_in, within
 
 
 async def test_when_the_agent_goes_everything_goes(program: Make, tmp_path: Path) -> None:

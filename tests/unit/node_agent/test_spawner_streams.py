@@ -13,7 +13,8 @@ from node_agent import process_tree as tree
 from node_agent.runtime.interface import StartFailure
 from node_agent.runtime.logs import parts_of
 from node_agent.runtime.process import ProcessRuntime
-from tests.unit.node_agent.spawner_scene import LIMIT_S, Make, pid_in, within
+from tests.unit.node_agent.kit import LIMIT_S
+from tests.unit.node_agent.spawner_scene import Make, pid_in, within
 
 
 async def test_output_goes_to_the_log_in_order_and_its_end_into_the_report(

@@ -13,7 +13,8 @@ import pytest
 from node_agent import process_tree as tree
 from node_agent.runtime import spawner_link
 from node_agent.runtime.process import ProcessRuntime
-from tests.unit.node_agent.spawner_scene import ESCAPE, Make, make_runtime, pid_in, until, within
+from tests.unit.node_agent.kit import until
+from tests.unit.node_agent.spawner_scene import ESCAPE, Make, make_runtime, pid_in, within
 
 
 @pytest.mark.parametrize(

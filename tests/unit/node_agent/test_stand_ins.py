@@ -28,8 +28,8 @@ from node_agent.pod_state import (
 from node_agent.pod_worker import PodWorker
 from node_agent.runtime.interface import Adopted, Ended, StartFailure
 from node_agent.runtime.interface import Started as RunStarted
-from tests.unit.node_agent.agent_world import World, until
-from tests.unit.node_agent.kit import Life, make_pod
+from tests.unit.node_agent.agent_world import World
+from tests.unit.node_agent.kit import Life, make_pod, until
 
 ONE, TWO = "u.c1.exec-one", "u.c1.exec-two"
 
