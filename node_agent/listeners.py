@@ -3,71 +3,25 @@
 Pods share the machine's network, and each has a loopback address of its own. A program that listens on 0.0.0.0 takes
 its port on all of them: the next replica cannot bind the port and fails with "address already in use". That trap cannot
 be closed without a network namespace, so it is seen, and said with the cure. One look per run of a container, into
-/proc/net/tcp and the descriptors of the container's own processes.
+the kernel's table and the descriptors of the container's own processes.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import socket
-import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from cluster.actor.ports import first_listener
+from cluster.actor.ports import Listener, first_listener, listening_sockets, sockets_of
 from node_agent.process_tree import descendants_of, environ_value
 
-_LISTEN = "0A"
 _PORT = re.compile(r"""(?:[\d\]*:\s]:|\bport\W{0,3}|['"],\s?)(\d{1,5})\b(?!\])""", re.IGNORECASE)
 _CLASH_WORDS = ("address already in use", "eaddrinuse", "errno 98", "os error 98", "(98", "address in use")
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """A listening TCP socket."""
-
-    address: str
-    port: int
-
-    @property
-    def is_wildcard(self) -> bool:
-        return self.address in ("0.0.0.0", "::")
-
-
 def listeners_of(pid: int) -> list[Listener]:
     """The listening TCP sockets that the process or one of its descendants holds."""
-    inodes: set[str] = set()
-    for process in descendants_of([pid]):
-        try:
-            for fd in os.scandir(f"/proc/{process}/fd"):
-                target = os.readlink(fd.path)
-                if target.startswith("socket:["):
-                    inodes.add(target[8:-1])
-        except OSError:
-            continue
-    if not inodes:
-        return []
-    found = []
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            with open(table) as file:
-                lines = file.readlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            fields = line.split()
-            if fields[3] == _LISTEN and fields[9] in inodes:
-                found.append(_listener(fields[1]))
-    return found
-
-
-def _listener(local: str) -> Listener:
-    """From the kernel's notation: 0100007F:1F90 is 127.0.0.1:8080, each 32-bit word in the machine's byte order."""
-    words, port = local.split(":")
-    raw = b"".join(struct.pack("=I", int(words[i : i + 8], 16)) for i in range(0, len(words), 8))
-    address = socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
-    return Listener(address.removeprefix("::ffff:"), int(port, 16))
+    inodes = {inode for process in descendants_of([pid]) for inode in sockets_of(process)}
+    return [listener for listener in listening_sockets() if listener.inode in inodes] if inodes else []
 
 
 def warnings_about(found: Iterable[Listener], declared: Sequence[int], container: str, pod_ip: str) -> list[str]:

@@ -1,21 +1,81 @@
-"""Who has taken an address: turns "address already in use" into something that can be acted upon.
+"""Who listens where: turns "address already in use" into something that can be acted upon.
 
-Asked only when a daemon could not bind; so psutil is imported then.
+The kernel's tables (/proc/net/tcp, tcp6) list the listening sockets first and all others after them (Linux,
+Documentation/networking/proc_net_tcp.rst). Only the first part is read: on a machine that opens and closes connections
+by the thousand the rest is long, and takes a daemon seconds to read.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from collections.abc import Sequence
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 _ADDRESS = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3})\W{1,4}(\d{1,5})\b")
 """An IPv4 address and port in an error's text: "127.0.0.1:80" as well as "('127.0.0.1', 80)"."""
+_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_LISTEN = "0A"
+
+
+class Listener(NamedTuple):
+    """A listening TCP socket."""
+
+    address: str
+    port: int
+    inode: str = ""
+    """Names the socket among all descriptors of the machine."""
+
+    @property
+    def is_wildcard(self) -> bool:
+        """It takes the port of every address."""
+        return self.address in ("0.0.0.0", "::")
 
 
 def address_in(text: str) -> tuple[str, int] | None:
     """The first address and port in a text."""
     found = _ADDRESS.search(text)
     return (found[1], int(found[2])) if found else None
+
+
+def listening_sockets(tables: Sequence[Path] = _TABLES) -> Iterator[Listener]:
+    """All of this network namespace; without IPv6, those of IPv4."""
+    for table in tables:
+        try:
+            with table.open() as file:
+                next(file, None)  # the columns' names
+                for line in file:
+                    fields = line.split()
+                    if fields[3] != _LISTEN:
+                        break
+                    yield Listener(*_address_of(fields[1]), fields[9])
+        except FileNotFoundError:
+            continue
+
+
+def _address_of(local: str) -> tuple[str, int]:
+    """From the kernel's notation: 0100007F:1F90 is 127.0.0.1:8080, each 32-bit word in the machine's byte order."""
+    words, port = local.split(":")
+    raw = b"".join(struct.pack("=I", int(words[i : i + 8], 16)) for i in range(0, len(words), 8))
+    address = socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+    return address.removeprefix("::ffff:"), int(port, 16)
+
+
+def sockets_of(pid: int) -> Iterator[str]:
+    """The inodes of the sockets that a process has open; none if it is gone or another user's."""
+    try:
+        with os.scandir(f"/proc/{pid}/fd") as descriptors:
+            for descriptor in descriptors:
+                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                    target = os.readlink(descriptor.path)
+                    if target.startswith("socket:["):
+                        yield target[8:-1]
+    except OSError:
+        return
 
 
 def who_listens(host: str, port: int) -> str:
@@ -29,29 +89,18 @@ def who_listens(host: str, port: int) -> str:
 def first_listener(host: str, ports: Sequence[int]) -> tuple[int, str]:
     """The first of these ports on which somebody listens for TCP there, at that address or at all, and who it is as
     `who_listens` says it; (0, "") if nobody does. One look at all of them, which costs some ten milliseconds."""
-    import psutil
-
-    try:
-        connections = psutil.net_connections("tcp")
-    except (psutil.Error, OSError):
-        return 0, ""
-    found = {}
-    for connection in connections:
-        here = connection.laddr
-        if connection.status == psutil.CONN_LISTEN and here and here.ip in (host, "0.0.0.0", "::"):
-            found[here.port] = connection.pid
+    found = {it.port: it.inode for it in listening_sockets() if it.is_wildcard or it.address == host}
     for port in ports:
         if port in found:
-            return port, _name_of(found[port])
+            return port, _holder_of(found[port])
     return 0, ""
 
 
-def _name_of(pid: int | None) -> str:
-    import psutil
-
-    if pid is None:
-        return "another user's process"
-    try:
-        return f"pid {pid} ({psutil.Process(pid).name()})"
-    except psutil.Error:
-        return f"pid {pid}"
+def _holder_of(inode: str) -> str:
+    for name in os.listdir("/proc"):
+        if name.isdigit() and inode in sockets_of(int(name)):
+            try:
+                return f"pid {name} ({Path('/proc', name, 'comm').read_text().strip()})"
+            except OSError:
+                return f"pid {name}"
+    return "another user's process"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster.actor.clock import SystemClock
+from cluster.actor.ports import Listener
 from cluster.actor.tasks import Tasks
 from cluster.api.conditions import is_pod_ready
 from cluster.api.errors import BadRequest, Forbidden, NotFound
@@ -21,7 +22,7 @@ from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
 from node_agent import listeners, prober
 from node_agent.agent import NodeAgent
-from node_agent.listeners import Listener, listeners_of, warnings_about
+from node_agent.listeners import listeners_of, warnings_about
 from node_agent.prober import Outcome, Target, probe_once, resolve_port
 from node_agent.runtime.interface import ExecProcess
 from node_agent.runtime.process import ProcessRuntime
