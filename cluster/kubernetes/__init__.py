@@ -20,7 +20,7 @@ encoded objects (`encoding.py`) and which kinds users have defined (`keeper.py`)
     encoding.py      objects as JSON                  protobuf.py        and in protobuf, with whole.py
     proxying.py      HTTP to pods and services        proxied.py         where it goes; with tls_line.py
     derived.py       what is made when it is asked    reviews.py         what a caller may do
-    views.py         kinds that have a second name
+    views.py         kinds that have a second name    yaml_writer.py     objects as YAML
     server.py        HTTP and TLS                     statuses.py        what went wrong
     callers.py       a client for each caller
 """

@@ -21,7 +21,7 @@ from cluster.api.json import read_json, to_json
 from cluster.api.json_parse import NOT_CARRIED_OUT, describe
 from cluster.api.yaml_reader import Refused as RefusedYaml
 from cluster.api.yaml_reader import read_yaml
-from cluster.kubernetes.negotiation import JSON, PROTOBUF
+from cluster.kubernetes.negotiation import JSON, PROTOBUF, YAML
 from cluster.kubernetes.protobuf import MAGIC
 from cluster.kubernetes.resources import BY_KIND, RESOURCES
 from cluster.kubernetes.statuses import Refused
@@ -30,7 +30,6 @@ from cluster.pb.v1 import kubernetes_pb2 as bodies
 
 MAX_BYTES = 3 * 1024 * 1024
 """Of a body, as in Kubernetes."""
-YAML = "application/yaml"
 YAMLS = (YAML, "application/x-yaml")
 
 _OTHERS: dict[str, type[Message]] = {

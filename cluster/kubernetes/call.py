@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,9 +16,9 @@ from cluster.api.managers import MAX_NAME_BYTES
 from cluster.api.times import format_time
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
-from cluster.kubernetes import protobuf, query, views
+from cluster.kubernetes import protobuf, query, views, yaml_writer
 from cluster.kubernetes.encoding import Encoder
-from cluster.kubernetes.negotiation import Accepted, Form
+from cluster.kubernetes.negotiation import PROTOBUF, YAML, Accepted, Form
 from cluster.kubernetes.paths import Target
 from cluster.kubernetes.tables import Tables
 from cluster.pb.v1 import core_pb2 as core
@@ -107,7 +108,7 @@ class Call:
         )
 
     def one(self, obj: AnyObject) -> bytes:
-        """An object in the form that the caller wants."""
+        """An object in the form that the caller wants; in JSON, if that is YAML (see `in_yaml`)."""
         if query.dry_run(self.query) and self.encoder.keeps:
             # It was not written: nobody else shall be shown it, as it is now or as that version of the object.
             encoder = Encoder(max_bytes=0)
@@ -163,10 +164,32 @@ class Call:
         return replace(self, now_s=now_s)
 
     def answer(self, data: dict[str, Any], code: int = 200) -> Answer:
-        """Something that is no object of the table, as JSON's values."""
-        return Answer(encoded(data, is_protobuf=self.accepted.is_protobuf), code)
+        """Something that is no object of the table, as JSON's values; for YAML, see `in_yaml`."""
+        return Answer(protobuf.values(data) if self.accepted.is_protobuf else orjson.dumps(data), code)
 
 
-def encoded(data: dict[str, Any], *, is_protobuf: bool) -> bytes:
+def encoded(data: dict[str, Any], media: str) -> bytes:
     """What is no object of the table, from JSON's values."""
-    return protobuf.values(data) if is_protobuf else orjson.dumps(data)
+    if media == YAML:
+        return b"".join(yaml_writer.pieces(data))
+    return protobuf.values(data) if media == PROTOBUF else orjson.dumps(data)
+
+
+async def encoded_in_turns(data: dict[str, Any], media: str) -> bytes:
+    """The same of what may be long."""
+    return await in_turns(yaml_writer.pieces(data)) if media == YAML else encoded(data, media)
+
+
+async def in_yaml(answer: Answer) -> Answer:
+    """An answer whose body is JSON, to one who wants YAML."""
+    assert isinstance(answer.body, bytes), "long lists are made YAML item by item (reading.py)"
+    return replace(answer, body=await encoded_in_turns(orjson.loads(answer.body), YAML))
+
+
+async def in_turns(pieces: Iterable[bytes]) -> bytes:
+    """Pieces together, which take long to make: after each of them it is others' turn."""
+    found: list[bytes] = []
+    for piece in pieces:
+        found.append(piece)
+        await asyncio.sleep(0)
+    return b"".join(found)

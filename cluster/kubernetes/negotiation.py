@@ -2,6 +2,7 @@
 
     application/json                                    objects
     application/vnd.kubernetes.protobuf                 the same in protobuf, which Go's clients prefer (protobuf.py)
+    application/yaml                                    whatever is there in JSON, watches excepted (yaml_writer.py)
     application/json;as=Table;v=v1;g=meta.k8s.io        a table for people
     application/json;as=PartialObjectMetadata;...       metadata alone (as=PartialObjectMetadataList, of lists)
     application/json;as=APIGroupDiscoveryList;...       discovery, all at once
@@ -31,6 +32,7 @@ class Form(Enum):
 
 JSON = "application/json"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
+YAML = "application/yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,10 @@ class Accepted:
     @property
     def is_protobuf(self) -> bool:
         return self.media == PROTOBUF
+
+    @property
+    def is_yaml(self) -> bool:
+        return self.media == YAML
 
 
 PLAIN = Accepted(Form.PLAIN)
@@ -60,39 +66,50 @@ def negotiate(header: str, *, discovery: bool = False, protobuf: bool = False) -
         accepted = _served(kind, parameters, discovery=discovery, protobuf=protobuf)
         if accepted is not None:
             return accepted
-    served = [JSON, *([PROTOBUF] if protobuf else []), "as=Table and as=PartialObjectMetadata of meta.k8s.io v1"]
-    raise Refused(406, "NotAcceptable", f"only the following media types are accepted: {', '.join(served)}")
+    raise _not_acceptable(
+        JSON, YAML, *([PROTOBUF] if protobuf else []), "as=Table and as=PartialObjectMetadata of meta.k8s.io v1"
+    )
 
 
-def prefers_protobuf(header: str, *, whole: bool) -> bool:
-    """Whether what has no other form is to be sent in protobuf: something `whole`, or else an error, for which a type
-    counts whatever it is wanted as. Where neither JSON nor protobuf is accepted, JSON is what there is."""
+def check_stream(accepted: Accepted) -> None:
+    """A watch is told in JSON or protobuf: YAML has no way to say where an event ends. Raises Refused (406)."""
+    if accepted.is_yaml:
+        raise _not_acceptable(f"{JSON};stream=watch", f"{PROTOBUF};stream=watch")
+
+
+def _not_acceptable(*served: str) -> Refused:
+    return Refused(406, "NotAcceptable", f"only the following media types are accepted: {', '.join(served)}")
+
+
+def media_of(header: str, *, whole: bool) -> str:
+    """As what to send that has no other form: something `whole`, or else an error, for which a type counts whatever it
+    is wanted as. Where nothing is accepted that is served, JSON is what there is."""
     for kind, given in _clauses(header):
         if whole and given.get("as"):
             continue
         if kind in (JSON, *_STARS):
-            return False
-        if kind == PROTOBUF:
-            return True
-    return False
+            return JSON
+        if kind in (PROTOBUF, YAML):
+            return kind
+    return JSON
 
 
 def _served(kind: str, given: Mapping[str, str], *, discovery: bool, protobuf: bool) -> Accepted | None:
     """What this one gets; None: it is not served."""
-    if kind != PROTOBUF and kind != JSON and kind not in _STARS:
+    media = JSON if kind in _STARS else kind
+    if media not in (JSON, PROTOBUF, YAML):
         return None
-    is_protobuf = kind == PROTOBUF
-    media = PROTOBUF if is_protobuf else JSON
+    is_protobuf = media == PROTOBUF
     wanted, version = given.get("as", ""), given.get("v", "")
     if not wanted:
         return None if is_protobuf and not protobuf else Accepted(Form.PLAIN, media=media)
     if discovery:
-        known = given.get("g") == "apidiscovery.k8s.io" and version in ("v2", "v2beta1") and not is_protobuf
+        known = given.get("g") == "apidiscovery.k8s.io" and version in ("v2", "v2beta1") and media == JSON
         return Accepted(Form.DISCOVERY, version) if known and wanted == "APIGroupDiscoveryList" else None
     if given.get("g") != "meta.k8s.io" or version not in ("v1", "v1beta1"):
         return None
     if wanted == "Table" and not is_protobuf:
-        return Accepted(Form.TABLE, version)
+        return Accepted(Form.TABLE, version, media)
     if wanted in ("PartialObjectMetadata", "PartialObjectMetadataList") and not (is_protobuf and version != "v1"):
         return Accepted(Form.METADATA, version, media)
     return None

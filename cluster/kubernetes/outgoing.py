@@ -11,7 +11,7 @@ from multidict import MultiDict
 from cluster.actor import patience as actor
 from cluster.api.errors import ApiError
 from cluster.kubernetes.call import encoded
-from cluster.kubernetes.negotiation import JSON, PROTOBUF, prefers_protobuf
+from cluster.kubernetes.negotiation import media_of
 from cluster.kubernetes.paths import Target
 from cluster.kubernetes.resources import Resource
 from cluster.kubernetes.statuses import code_of, failure, retry_after_s
@@ -68,14 +68,9 @@ def document(
     whole: bool = True,
     row: Resource | None = None,
 ) -> web.Response:
-    """What is no object of the table and has no other form than JSON and protobuf. Not `whole`: an error."""
-    is_protobuf = prefers_protobuf(request.headers.get("Accept", ""), whole=whole)
-    return values(data, status, is_protobuf=is_protobuf, row=row)
-
-
-def values(data: dict[str, Any], status: int = 200, *, is_protobuf: bool, row: Resource | None = None) -> web.Response:
-    headers = headers_of(PROTOBUF if is_protobuf else JSON, [], row)
-    return web.Response(body=encoded(data, is_protobuf=is_protobuf), status=status, headers=headers)
+    """What is no object of the table, and has no form but the plain one. Not `whole`: an error."""
+    media = media_of(request.headers.get("Accept", ""), whole=whole)
+    return web.Response(body=encoded(data, media), status=status, headers=headers_of(media, [], row))
 
 
 def refusal(error: ApiError, target: Target | None, request: web.BaseRequest) -> web.Response:

@@ -15,8 +15,8 @@ from cluster.actor.tasks import Tasks
 from cluster.api.errors import BadRequest, DeadlineExceeded
 from cluster.api.kinds import AnyObject
 from cluster.client.interface import ListResult
-from cluster.kubernetes import protobuf, query
-from cluster.kubernetes.call import Answer, Call
+from cluster.kubernetes import protobuf, query, yaml_writer
+from cluster.kubernetes.call import Answer, Call, in_turns
 from cluster.kubernetes.encoding import TAIL, list_head
 from cluster.kubernetes.negotiation import Form
 
@@ -45,18 +45,28 @@ async def list_objects(call: Call) -> Answer:
                 encoded = _encode(call, page.items[start : start + _ENCODE_AT_ONCE])
                 if call.accepted.is_protobuf:
                     parts.append(protobuf.items(encoded))
+                elif call.accepted.is_yaml:
+                    parts.append(await in_turns(yaml_writer.items(encoded)))
                 else:
                     parts.append(b",".join(encoded if not parts else (b"", *encoded)))
                 await asyncio.sleep(0)
     if form is Form.TABLE:
         head = call.tables.head(row, metadata, version=call.accepted.version)
-        return Answer((head, *parts, TAIL))
+        return _listed(call, head, parts, "rows")
     name, version = row.list_kind, row.api_version
     if form is Form.METADATA:
         name, version = f"{protobuf.METADATA}List", protobuf.METADATA_VERSION
     if call.accepted.is_protobuf:
         return Answer((protobuf.list_head(name, version, metadata, sum(map(len, parts))), *parts))
-    return Answer((list_head(name, version, metadata), *parts, TAIL))
+    return _listed(call, list_head(name, version, metadata), parts, "items")
+
+
+def _listed(call: Call, head: bytes, parts: list[bytes], key: str) -> Answer:
+    """A list in JSON or YAML, from the beginning that it has in JSON and what stands at a key."""
+    if not call.accepted.is_yaml:
+        return Answer((head, *parts, TAIL))
+    before, after = yaml_writer.around(head + TAIL, key, is_empty=not parts)
+    return Answer((before, *parts, after))
 
 
 def _encode(call: Call, objects: list[AnyObject]) -> list[bytes]:

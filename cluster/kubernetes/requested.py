@@ -23,9 +23,9 @@ from cluster.api.structural import default, prune
 from cluster.api.validation_schema import unknown_keys
 from cluster.client import operations
 from cluster.kubernetes import patching, query, views
-from cluster.kubernetes.bodies import YAML, YAMLS, media_type, read_body, read_dict
+from cluster.kubernetes.bodies import YAMLS, media_type, read_body, read_dict
 from cluster.kubernetes.call import Call
-from cluster.kubernetes.negotiation import JSON, PROTOBUF
+from cluster.kubernetes.negotiation import JSON, PROTOBUF, YAML
 from cluster.kubernetes.statuses import Refused
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
@@ -235,7 +235,7 @@ def dry(call: Call, options: bodies.DeleteOptions) -> Call:
 
 def read_applied(call: Call, kind: str) -> dict[str, Any]:
     """What is applied by the server. Raises BadRequest."""
-    wanted = read_dict("application/yaml", call.body, kind)
+    wanted = read_dict(YAML, call.body, kind)
     metadata = wanted.get("metadata", {})
     if not isinstance(metadata, dict) or not isinstance(wanted.get("kind"), str):
         raise BadRequest("what is applied must have apiVersion, kind and metadata")

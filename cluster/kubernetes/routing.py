@@ -13,21 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
-
-import orjson
 
 from cluster.kubernetes import discovery, openapi, query, reading, subresources, writing
 from cluster.kubernetes.bodies import media_type
-from cluster.kubernetes.call import Answer, Call
+from cluster.kubernetes.call import Answer, Call, encoded, in_yaml
 from cluster.kubernetes.catalog import Catalog
-from cluster.kubernetes.negotiation import Form, negotiate
+from cluster.kubernetes.negotiation import JSON, YAML, Form, media_of, negotiate
 from cluster.kubernetes.patching import APPLY
 from cluster.kubernetes.paths import NoSuchPath
 from cluster.kubernetes.statuses import Refused
 
 HEALTH = ("healthz", "readyz", "livez")
-_JSON = "application/json"
 
 
 def is_watch(call: Call, method: str) -> bool:
@@ -36,7 +34,12 @@ def is_watch(call: Call, method: str) -> bool:
 
 
 async def answer(call: Call, method: str) -> Answer:
-    """What a request about objects is answered with. Raises ApiError."""
+    """What a request about objects is answered with, in the form that the caller wants. Raises ApiError."""
+    found = await _answer(call, method)
+    return await in_yaml(found) if call.accepted.is_yaml and isinstance(found.body, bytes) else found
+
+
+async def _answer(call: Call, method: str) -> Answer:
     target = call.target
     if method in ("POST", "PUT", "PATCH"):
         applies = method == "PATCH" and media_type(call.content_type) == APPLY
@@ -91,9 +94,9 @@ def about_the_server(parts: list[str], accept: str, address: str, catalog: Catal
     Raises NoSuchPath for a group that is not served, Refused.
     """
     if not parts:
-        return _kept(catalog, ["/"], _JSON, lambda: discovery.paths(catalog))
+        return _kept(catalog, ["/"], JSON, lambda: discovery.paths(catalog))
     if parts == ["version"]:
-        return _kept(catalog, parts, _JSON, discovery.version)
+        return _kept(catalog, parts, JSON, discovery.version)
     if parts in (["api"], ["apis"]):
         accepted = negotiate(accept, discovery=True)
         is_core = parts == ["api"]
@@ -102,13 +105,14 @@ def about_the_server(parts: list[str], accept: str, address: str, catalog: Catal
             media = f"application/json;g=apidiscovery.k8s.io;v={form};as=APIGroupDiscoveryList"
             return _kept(catalog, parts, media, lambda: discovery.aggregated(catalog, is_core, form))
         if is_core:
-            return _kept(catalog, [*parts, address], _JSON, lambda: discovery.api_versions(address))
-        return _kept(catalog, parts, _JSON, lambda: discovery.api_groups(catalog))
+            return _kept(catalog, [*parts, address], accepted.media, lambda: discovery.api_versions(address))
+        return _kept(catalog, parts, accepted.media, lambda: discovery.api_groups(catalog))
     if parts[:1] == ["apis"] and len(parts) == 2:
-        return _kept(catalog, parts, _JSON, lambda: _found(discovery.api_group(catalog, parts[1])))
+        return _kept(catalog, parts, _plain(accept), lambda: _found(discovery.api_group(catalog, parts[1])))
     if (parts[:1] == ["api"] and len(parts) == 2) or (parts[:1] == ["apis"] and len(parts) == 3):
         group = parts[1] if len(parts) == 3 else ""
-        return _kept(catalog, parts, _JSON, lambda: _found(discovery.api_resources(catalog, group, parts[-1])))
+        resources = partial(discovery.api_resources, catalog, group, parts[-1])
+        return _kept(catalog, parts, _plain(accept), lambda: _found(resources()))
     if parts[:1] == ["openapi"]:
         body, media = openapi.document(parts[1:], accept, catalog)
         return catalog.kept(("document", *parts, media), lambda: Document(body, media, openapi.digest_of(body)))
@@ -117,10 +121,15 @@ def about_the_server(parts: list[str], accept: str, address: str, catalog: Catal
 
 def _kept(catalog: Catalog, parts: list[str], media: str, make: Callable[[], Any]) -> Document:
     def document() -> Document:
-        body = orjson.dumps(make())
+        body = encoded(make(), media)
         return Document(body, media, openapi.digest_of(body))
 
     return catalog.kept(("document", *parts, media), document)
+
+
+def _plain(accept: str) -> str:
+    """As what to send a document that is not there in protobuf."""
+    return YAML if media_of(accept, whole=True) == YAML else JSON
 
 
 def _found(document: dict[str, Any] | None) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
 from cluster.kubernetes import derived, pod_streams, port_forwarding, proxied, proxying, query, reviews, routing
 from cluster.kubernetes.authentication import Accounts, Authentication, refuse_impersonation
-from cluster.kubernetes.call import TIMEOUT_S, Call
+from cluster.kubernetes.call import TIMEOUT_S, Call, encoded_in_turns
 from cluster.kubernetes.callers import Callers
 from cluster.kubernetes.catalog import OWN, Catalog
 from cluster.kubernetes.discovery import Other
@@ -35,7 +35,7 @@ from cluster.kubernetes.incoming import Limit, check_http, parameters_of, read, 
 from cluster.kubernetes.keeper import Keeper
 from cluster.kubernetes.listener import listener
 from cluster.kubernetes.negotiation import JSON, PLAIN, PROTOBUF, Accepted, Form, negotiate
-from cluster.kubernetes.outgoing import Patience, document, headers_of, refusal, values
+from cluster.kubernetes.outgoing import Patience, document, headers_of, refusal
 from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
 from cluster.kubernetes.readiness import Readiness
 from cluster.kubernetes.resources import BY_KIND
@@ -293,7 +293,8 @@ class KubernetesServer:
                 found = derived.table(row, found, accepted, words.get("includeObject", ""), asked.now_s)
             elif accepted.form is Form.METADATA:
                 found = derived.metadata_only(found)
-        return values(found, is_protobuf=accepted.is_protobuf)
+        headers = headers_of(accepted.media, [], None)
+        return web.Response(body=await encoded_in_turns(found, accepted.media), headers=headers)
 
     async def _call(self, request: web.BaseRequest, target: Target, identity: Identity) -> Call:
         words = parameters_of(request)

@@ -30,7 +30,7 @@ from cluster.api.errors import ApiError, Expired
 from cluster.client.interface import EventType, ListResult, WatchEvent
 from cluster.kubernetes import protobuf, query
 from cluster.kubernetes.call import Call, encoded
-from cluster.kubernetes.negotiation import Form
+from cluster.kubernetes.negotiation import Form, check_stream
 from cluster.kubernetes.resources import Resource
 from cluster.kubernetes.sharing import Hub, News, Wish
 from cluster.kubernetes.statuses import expired_event, failure
@@ -53,7 +53,8 @@ class Watching:
     """One watch, between the master's stream and the reader. See the head of this file."""
 
     def __init__(self, call: Call, hub: Hub, clock: Clock, rng: random.Random) -> None:
-        """Raises BadRequest, Invalid for a query that makes no sense."""
+        """Raises BadRequest, Invalid for a query that makes no sense, Refused for a form that is none for a watch."""
+        check_stream(call.accepted)
         words = call.query
         self._call = call
         self._hub = hub
@@ -150,9 +151,7 @@ class Watching:
                     continue
                 if self._error is not None:
                     if expired_event(self._error) or (self._error.code < 500 and self._error.code != 410):
-                        yield self._event(
-                            "ERROR", encoded(failure(self._error, target), is_protobuf=self._call.accepted.is_protobuf)
-                        )
+                        yield self._event("ERROR", encoded(failure(self._error, target), self._call.accepted.media))
                     return
                 now_s = self._clock.monotonic()
                 if now_s >= self._ends_at_s:

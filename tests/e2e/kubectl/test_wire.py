@@ -25,6 +25,7 @@ EVENT = {
     "message": "it was",
     "lastTimestamp": "2026-01-01T00:00:00Z",
 }
+CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "read"}}
 
 
 def test_a_token_is_as_good_as_a_certificate(cluster: Cluster, kubectl: Kubectl, tmp_path: Path) -> None:
@@ -64,6 +65,22 @@ def test_a_node_may_do_what_a_node_may_and_no_more(cluster: Cluster, kubectl: Ku
     for identity in ("master", "kubernetes"):
         code, said = answer(identity, secrets)
         assert code == 403, f"{identity}: {said}"
+
+
+def test_what_is_read_in_yaml_is_what_was_written(cluster: Cluster, kubectl: Kubectl) -> None:
+    """By Go's reader of YAML, too, which takes other words for numbers than Python's does."""
+    data = {"mask": "022", "limit": "1e5", "flag": "y", "script": "#!/bin/sh\n  exec true\n", "mac": "12:30:45"}
+    kubectl.expect("create -f -", "created", stdin=json.dumps({**CONFIG, "data": data}))
+    pki = cluster.directory / "pki" / "admin"
+    context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
+    context.load_cert_chain(pki / "tls.crt", pki / "tls.key")
+    server = yaml.safe_load(kubectl.config.read_text())["clusters"][0]["cluster"]["server"]
+    path, accept = "/api/v1/namespaces/default/configmaps/read", {"Accept": "application/yaml"}
+    with urllib.request.urlopen(urllib.request.Request(server + path, headers=accept), context=context) as response:
+        text = response.read().decode()
+    kubectl.expect("delete configmap read", "deleted")
+    kubectl.expect("create -f -", "created", stdin=text)
+    assert json.loads(kubectl.run("get", "configmap", "read", "-o", "json").out)["data"] == data
 
 
 TYPED = {

@@ -6,7 +6,7 @@ import pytest
 
 from cluster.api.errors import BadRequest, Invalid
 from cluster.kubernetes import query
-from cluster.kubernetes.negotiation import JSON, PROTOBUF, Accepted, Form, negotiate, prefers_protobuf
+from cluster.kubernetes.negotiation import JSON, PROTOBUF, YAML, Accepted, Form, check_stream, media_of, negotiate
 from cluster.kubernetes.statuses import Refused
 
 TABLE = (
@@ -38,6 +38,12 @@ DISCOVERY = (
         ("application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io;q=nonsense", False, Accepted(Form.METADATA)),
         (f"{PROTOBUF};as=PartialObjectMetadata;v=v1;g=meta.k8s.io", False, Accepted(Form.METADATA, "v1", PROTOBUF)),
         (f"{PROTOBUF};as=Table;v=v1;g=meta.k8s.io, {TABLE}", False, Accepted(Form.TABLE)),
+        ("application/yaml", False, Accepted(Form.PLAIN, media=YAML)),
+        ("application/yaml;q=0.5, application/json", False, Accepted(Form.PLAIN)),
+        ("*/*, application/yaml", False, Accepted(Form.PLAIN, media=YAML)),
+        ("application/yaml", True, Accepted(Form.PLAIN, media=YAML)),
+        ("application/yaml;as=Table;v=v1;g=meta.k8s.io", False, Accepted(Form.TABLE, media=YAML)),
+        ("application/yaml;as=PartialObjectMetadata;v=v1;g=meta.k8s.io", False, Accepted(Form.METADATA, media=YAML)),
     ],
 )
 def test_the_first_form_that_is_served_is_taken(header: str, discovery: bool, accepted: Accepted) -> None:
@@ -61,13 +67,20 @@ def test_the_first_form_that_is_served_is_taken(header: str, discovery: bool, ac
 )
 def test_objects_are_sent_in_protobuf_to_those_who_prefer_it(header: str, media: str) -> None:
     assert negotiate(header, protobuf=True) == Accepted(Form.PLAIN, media=media)
-    assert prefers_protobuf(header, whole=True) == prefers_protobuf(header, whole=False) == (media == PROTOBUF)
+    assert media_of(header, whole=True) == media_of(header, whole=False) == media
 
 
 def test_an_error_is_sent_in_protobuf_to_those_who_want_metadata_in_it() -> None:
     header = f"{PROTOBUF};as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
-    assert prefers_protobuf(header, whole=False)
-    assert not prefers_protobuf(header, whole=True)
+    assert media_of(header, whole=False) == PROTOBUF
+    assert media_of(header, whole=True) == JSON
+
+
+def test_a_watch_has_no_form_in_yaml() -> None:
+    check_stream(Accepted(Form.TABLE))
+    check_stream(Accepted(Form.PLAIN, media=PROTOBUF))
+    with pytest.raises(Refused, match="are accepted: application/json;stream=watch, application/vnd"):
+        check_stream(Accepted(Form.PLAIN, media=YAML))
 
 
 @pytest.mark.parametrize("header", ["text/html", "application/vnd.kubernetes.protobuf", "application/json;q=0", ";;,"])
