@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from cluster.actor.clock import Clock
 from cluster.api import aside
 from cluster.api.errors import Unavailable
 from cluster.api.kinds import AnyObject
@@ -64,6 +65,7 @@ class Call:
     tables: Tables
     now_s: float
     """Seconds since 1970."""
+    clock: Clock
     content_type: str = ""
     body: bytes = b""
     timeout_s: float = TIMEOUT_S

@@ -1,19 +1,22 @@
 """GET: one object, or the objects of a collection.
 
-What resourceVersion means: of a list, absent, the newest; 0, whatever is at hand; N, not older than N, or with
-resourceVersionMatch=Exact, as of N. A continue token is the master's, and goes on with the snapshot of the first page.
+What resourceVersion means: absent, the newest; 0, whatever is at hand; N, not older than N; of a list, with
+resourceVersionMatch=Exact, as of N. What has not happened yet is waited for, for FUTURE_S: as in Kubernetes, whoever
+names it may have heard of it from somebody who knows more. A continue token is the master's, and goes on with the
+snapshot of the first page.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
 from cluster.actor.tasks import Tasks
-from cluster.api.errors import BadRequest, DeadlineExceeded
+from cluster.api.errors import BadRequest, DeadlineExceeded, FieldError, NotFound
 from cluster.api.kinds import AnyObject
+from cluster.api.meta import revision_of
 from cluster.client.interface import ListResult
 from cluster.kubernetes import protobuf, query, yaml_writer
 from cluster.kubernetes.call import Answer, Call, in_turns
@@ -24,12 +27,61 @@ _PAGE = 500
 """Objects that are asked for at a time."""
 _ENCODE_AT_ONCE = 100
 """Objects, between looks at what else there is to do."""
+FUTURE_S = 3.0
+"""How long a read waits for a revision that has not happened yet."""
+_ASK_AGAIN_S = 0.05
+"""After which the store is asked again for the first time; then after twice as long, and so on."""
 
 
 async def get(call: Call) -> Answer:
-    """One object, as it is now, which is not older than any version that the caller can have seen."""
-    query.number(call.query, "resourceVersion")
-    return Answer(call.one(await call.current(stale=call.query.get("resourceVersion") == "0")))
+    """One object, as it is now, and not older than the version that the caller names. Raises DeadlineExceeded if that
+    does not come about."""
+    wanted = query.number(call.query, "resourceVersion")
+    try:
+        obj = await call.current(stale=wanted == 0)
+    except NotFound:
+        if not wanted:
+            raise
+    else:
+        if not wanted or revision_of(obj) >= wanted:
+            return Answer(call.one(obj))
+    await _not_older(call, wanted, lambda: _now(call))
+    return Answer(call.one(await call.current()))
+
+
+async def _now(call: Call) -> ListResult[AnyObject]:
+    """The revision that there is, and the object of the call; whoever may get that may list it."""
+    result: ListResult[AnyObject] = await call.client.list(
+        call.target.resource.kind.message,
+        call.namespace,
+        field_selector=call.selector(f"metadata.name={call.target.name}"),
+        limit=1,
+        timeout_s=call.timeout_s,
+    )
+    return result
+
+
+async def _not_older(
+    call: Call, wanted: int, ask: Callable[[], Awaitable[ListResult[AnyObject]]]
+) -> ListResult[AnyObject]:
+    """What is answered to a question that is asked until the store has come to that revision. Raises DeadlineExceeded,
+    in Kubernetes' words, if it has not after FUTURE_S, or the time of the call."""
+    clock = call.clock
+    ends_at_s = clock.monotonic() + min(FUTURE_S, call.timeout_s)
+    delay_s = _ASK_AGAIN_S
+    while True:
+        result = await ask()
+        if result.revision >= wanted:
+            return result
+        left_s = ends_at_s - clock.monotonic()
+        if left_s <= 0:
+            raise DeadlineExceeded(
+                f"Timeout: Too large resource version: {wanted}, current: {result.revision}",
+                retry_after_s=1,
+                causes=(FieldError("", "Too large resource version", "ResourceVersionTooLarge"),),
+            )
+        await clock.sleep(min(delay_s, left_s))
+        delay_s *= 2
 
 
 async def list_objects(call: Call) -> Answer:
@@ -135,17 +187,19 @@ async def find(call: Call, page: int = 0) -> ListResult[AnyObject]:
     if token and version not in ("", "0"):
         raise BadRequest("specifying resource version is not allowed when using continue")
     exact = match == query.EXACT
-    result: ListResult[AnyObject] = await call.client.list(
-        kind.message,
-        call.namespace,
-        label_selector=words.get("labelSelector", ""),
-        field_selector=call.selector(words.get("fieldSelector", "")),
-        limit=query.number(words, "limit") or page,
-        continue_token=token,
-        revision=wanted if exact else None,
-        allow_stale=version == "0" and not token,
-        timeout_s=call.timeout_s,
-    )
-    if wanted and not exact and result.revision < wanted:
-        raise DeadlineExceeded(f"Too large resource version: {wanted}, current: {result.revision}", retry_after_s=1)
-    return result
+
+    async def ask() -> ListResult[AnyObject]:
+        found: ListResult[AnyObject] = await call.client.list(
+            kind.message,
+            call.namespace,
+            label_selector=words.get("labelSelector", ""),
+            field_selector=call.selector(words.get("fieldSelector", "")),
+            limit=query.number(words, "limit") or page,
+            continue_token=token,
+            revision=wanted if exact else None,
+            allow_stale=version == "0" and not token,
+            timeout_s=call.timeout_s,
+        )
+        return found
+
+    return await ask() if exact or not wanted else await _not_older(call, wanted, ask)

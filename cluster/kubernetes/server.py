@@ -307,6 +307,7 @@ class KubernetesServer:
             self._encoder,
             self._tables,
             self._clock.wall(),
+            self._clock,
             content_type=headers.get("Content-Type", ""),
             user_agent=headers.get("User-Agent", ""),
             body=await read(request) if request.method in WRITES else b"",
@@ -368,6 +369,7 @@ class KubernetesServer:
             self._encoder,
             self._tables,
             self._clock.wall(),
+            self._clock,
             reach=lambda address: self._reach(identity, address),
         )
         try:

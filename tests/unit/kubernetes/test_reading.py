@@ -13,8 +13,9 @@ from cluster.api.meta import to_time
 from cluster.kubernetes import reading
 from cluster.kubernetes.resources import RESOURCES
 from cluster.pb.v1 import core_pb2 as core
+from tests.kit.clock import VirtualClock
 from tests.kit.memory_client import MemoryClient, MemoryCluster
-from tests.unit.kubernetes.conftest import Api, pod
+from tests.unit.kubernetes.conftest import Api, Reply, pod
 
 PODS = "/api/v1/namespaces/default/pods"
 TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"}
@@ -154,11 +155,52 @@ async def test_versions(api: Api, cluster: MemoryCluster) -> None:
 
     assert await count() == await count(resourceVersion="0") == await count(resourceVersion=str(version)) == 2
     assert await count(resourceVersion=str(version), resourceVersionMatch="Exact") == 1
-    ahead = await api.get(PODS, params={"resourceVersion": str(version + 99)})
-    assert (ahead.code, ahead.reason) == (504, "Timeout")
-    assert "Too large resource version" in ahead.body["message"]
     for query in ({"resourceVersion": "x"}, {"limit": "-1"}, {"limit": "many"}):
         assert (await api.get(PODS, params=query)).code == 400, query
+
+
+async def until_answered(api: Api, clock: VirtualClock, path: str, **query: str) -> Reply:
+    asking = asyncio.ensure_future(api.get(path, params=query))
+    while not asking.done():
+        clock.advance_to_next()
+        await asyncio.sleep(0)
+    return await asking
+
+
+@pytest.mark.parametrize("path", [PODS, f"{PODS}/web", f"{PODS}/none"])
+async def test_a_version_that_has_not_happened_is_waited_for(
+    api: Api, cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    clock = VirtualClock()
+    monkeypatch.setattr(api.server, "_clock", clock)
+    began_s, version = clock.monotonic(), int(cluster.put(pod("web")).metadata.resourceVersion)
+    ahead = await until_answered(api, clock, path, resourceVersion=str(version + 9))
+    assert clock.monotonic() == began_s + 3.0
+    assert (ahead.code, ahead.reason, ahead.headers["Retry-After"]) == (504, "Timeout", "1")
+    assert ahead.body["message"] == f"Timeout: Too large resource version: {version + 9}, current: {version}"
+    assert ahead.body["details"]["retryAfterSeconds"] == 1
+    cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+    assert ahead.body["details"]["causes"] == [cause]
+    impatient = await until_answered(api, clock, path, resourceVersion=str(version + 9), timeout="1s")
+    assert (impatient.code, clock.monotonic()) == (504, began_s + 4.0)
+
+
+@pytest.mark.parametrize(("path", "code"), [(PODS, 200), (f"{PODS}/web", 200), (f"{PODS}/none", 404)])
+async def test_until_it_has_happened(
+    api: Api, cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch, path: str, code: int
+) -> None:
+    clock = VirtualClock()
+    monkeypatch.setattr(api.server, "_clock", clock)
+    version = int(cluster.put(pod("web")).metadata.resourceVersion)
+    asking = asyncio.ensure_future(api.get(path, params={"resourceVersion": str(version + 1)}))
+    while clock.next_due_s() is None:
+        await asyncio.sleep(0)
+    cluster.put(pod("later"))
+    clock.advance_to_next()
+    reply = await asking
+    assert reply.code == code
+    if path == PODS:
+        assert reply.body["metadata"]["resourceVersion"] == str(version + 1)
 
 
 async def test_a_table(api: Api, cluster: MemoryCluster) -> None:

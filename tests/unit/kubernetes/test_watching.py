@@ -250,8 +250,8 @@ async def test_a_reader_that_takes_nothing_is_cut_off(api: Api, cluster: MemoryC
 async def test_nothing_more_waits_for_a_reader_that_is_to_be_cut_off(monkeypatch: Any) -> None:
     monkeypatch.setattr(watching, "MAX_WAITING", 2)
     target = target_of(["api", "v1", "namespaces", "default", "pods"], OWN)
-    call = Call(target, {"resourceVersion": "1"}, PLAIN, cast(Any, None), Encoder(), Tables(Encoder()), 0.0)
     clock = VirtualClock()
+    call = Call(target, {"resourceVersion": "1"}, PLAIN, cast(Any, None), Encoder(), Tables(Encoder()), 0.0, clock)
     slow = watching.Watching(call, Hub(clock), clock, random.Random(1))
     news = News(WatchEvent(EventType.ADDED, 2, pod("a")))
     slow.heard([news, news])
