@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 from cluster.actor.tasks import Tasks
-from cluster.api.errors import BadRequest, DeadlineExceeded, FieldError, NotFound
+from cluster.api.errors import BadRequest, DeadlineExceeded, Expired, FieldError, NotFound, StoreRewound
 from cluster.api.kinds import AnyObject
 from cluster.api.meta import revision_of
 from cluster.client.interface import ListResult
@@ -22,6 +22,8 @@ from cluster.kubernetes import protobuf, query, yaml_writer
 from cluster.kubernetes.call import Answer, Call, in_turns
 from cluster.kubernetes.encoding import TAIL, list_head
 from cluster.kubernetes.negotiation import Form
+
+T = TypeVar("T")
 
 _PAGE = 500
 """Objects that are asked for at a time."""
@@ -45,38 +47,38 @@ async def get(call: Call) -> Answer:
     else:
         if not wanted or revision_of(obj) >= wanted:
             return Answer(call.one(obj))
-    await _not_older(call, wanted, lambda: _now(call))
+    await _reached(call, wanted, lambda: _as_of(call, wanted))
     return Answer(call.one(await call.current()))
 
 
-async def _now(call: Call) -> ListResult[AnyObject]:
-    """The revision that there is, and the object of the call; whoever may get that may list it."""
-    result: ListResult[AnyObject] = await call.client.list(
-        call.target.resource.kind.message,
-        call.namespace,
-        field_selector=call.selector(f"metadata.name={call.target.name}"),
-        limit=1,
-        timeout_s=call.timeout_s,
-    )
-    return result
+async def _as_of(call: Call, revision: int) -> tuple[int, None]:
+    """That revision, if it has happened, whatever there was then; else the one that there is. To ask for the object
+    rather than for a list needs no other right than the request itself."""
+    row = call.target.resource
+    key = row.key(call.namespace, call.target.name)
+    try:
+        await call.client.get(row.kind.message, key.name, key.namespace, revision=revision, timeout_s=call.timeout_s)
+    except StoreRewound as ahead:
+        return ahead.revision, None
+    except (NotFound, Expired):
+        pass
+    return revision, None
 
 
-async def _not_older(
-    call: Call, wanted: int, ask: Callable[[], Awaitable[ListResult[AnyObject]]]
-) -> ListResult[AnyObject]:
-    """What is answered to a question that is asked until the store has come to that revision. Raises DeadlineExceeded,
-    in Kubernetes' words, if it has not after FUTURE_S, or the time of the call."""
+async def _reached(call: Call, wanted: int, ask: Callable[[], Awaitable[tuple[int, T]]]) -> T:
+    """The answer to a question, which is asked until the store has come to a revision: each answer says how far it is.
+    Raises DeadlineExceeded, in Kubernetes' words, if it is not there after FUTURE_S, or the time of the call."""
     clock = call.clock
     ends_at_s = clock.monotonic() + min(FUTURE_S, call.timeout_s)
     delay_s = _ASK_AGAIN_S
     while True:
-        result = await ask()
-        if result.revision >= wanted:
-            return result
+        revision, found = await ask()
+        if revision >= wanted:
+            return found
         left_s = ends_at_s - clock.monotonic()
         if left_s <= 0:
             raise DeadlineExceeded(
-                f"Timeout: Too large resource version: {wanted}, current: {result.revision}",
+                f"Timeout: Too large resource version: {wanted}, current: {revision}",
                 retry_after_s=1,
                 causes=(FieldError("", "Too large resource version", "ResourceVersionTooLarge"),),
             )
@@ -188,7 +190,7 @@ async def find(call: Call, page: int = 0) -> ListResult[AnyObject]:
         raise BadRequest("specifying resource version is not allowed when using continue")
     exact = match == query.EXACT
 
-    async def ask() -> ListResult[AnyObject]:
+    async def ask() -> tuple[int, ListResult[AnyObject]]:
         found: ListResult[AnyObject] = await call.client.list(
             kind.message,
             call.namespace,
@@ -200,6 +202,6 @@ async def find(call: Call, page: int = 0) -> ListResult[AnyObject]:
             allow_stale=version == "0" and not token,
             timeout_s=call.timeout_s,
         )
-        return found
+        return found.revision, found
 
-    return await ask() if exact or not wanted else await _not_older(call, wanted, ask)
+    return await _reached(call, 0 if exact else wanted or 0, ask)

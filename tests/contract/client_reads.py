@@ -8,6 +8,7 @@ import pytest
 
 from cluster.api.errors import (
     BadRequest,
+    StoreRewound,
 )
 from cluster.api.meta import Key, revision_of
 from cluster.client import operations
@@ -91,6 +92,10 @@ class ReadContract:
         assert then.revision == revision_of(created)
         both = await client.list(core.Pod, revision=revision_of(created) + 1)
         assert [f.metadata.name for f in both.items] == ["a", "b"]
+        for ahead in (client.get(core.Pod, "a", revision=99_999), client.list(core.Pod, revision=99_999)):
+            with pytest.raises(StoreRewound) as refused:
+                await ahead
+            assert refused.value.revision == revision_of(created) + 3, "the error says how far the store is"
 
     async def test_a_long_list_comes_whole(self, client: ClusterClient) -> None:
         for start in range(0, 1200, 400):

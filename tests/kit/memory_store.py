@@ -64,7 +64,9 @@ class MemoryStore:
     def check_kept(self, revision: int) -> None:
         """Raises StoreRewound for a revision to come, Expired for one that is too old."""
         if revision > self.revision:
-            raise StoreRewound(f"revision {revision} has not happened: this store is at {self.revision}")
+            ahead = StoreRewound(f"revision {revision} has not happened: this store is at {self.revision}")
+            ahead.revision = self.revision
+            raise ahead
         if revision < self.compacted:
             error = Expired(f"revision {revision} is no longer kept; the oldest is {self.compacted}")
             error.oldest_revision = self.compacted
