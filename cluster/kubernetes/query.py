@@ -32,12 +32,13 @@ def flag(query: Mapping[str, str], name: str) -> bool:
     raise BadRequest(f'{name}="{value[:40]}" must be true or false')
 
 
-def number(query: Mapping[str, str], name: str) -> int | None:
-    """A whole number that is not negative; None if it is absent. Raises BadRequest."""
+def number(query: Mapping[str, str], name: str, *, signed: bool = False) -> int | None:
+    """A whole number, which may be negative if it is `signed`; None if it is absent. Raises BadRequest."""
     value = query.get(name, "")
     if not value:
         return None
-    if not (value.isascii() and value.isdecimal() and len(value) <= 18):
+    digits = value.removeprefix("-") if signed else value
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 18):
         raise BadRequest(f'{name}="{value[:40]}" must be a whole number')
     return int(value)
 

@@ -206,7 +206,7 @@ def delete_options(call: Call) -> bodies.DeleteOptions:
     if call.body:
         options = body_of(call, bodies.DeleteOptions, "DeleteOptions", lenient=True)
     else:
-        grace_s = query.number(call.query, "gracePeriodSeconds")
+        grace_s = query.number(call.query, "gracePeriodSeconds", signed=True)
         if grace_s is not None:
             options.gracePeriodSeconds = grace_s
         if policy := call.query.get("propagationPolicy"):

@@ -1,6 +1,6 @@
 """Deleting: how long a pod may take to end, what keeps an object from going, and what becomes of what it owns.
 
-The table for pods, Kubernetes' (semantics K8); "period" is the request's, or else the pod's own:
+The table for pods, Kubernetes' (semantics K8); "period" is the request's, 1 if that is negative, or else the pod's own:
 
     unscheduled, or Succeeded or Failed          period is 0
     period 0                                     removed now, unless finalizers hold it
@@ -57,8 +57,6 @@ def decide(obj: AnyObject, request: wire.DeleteOperation, stage: Stage) -> Verdi
     """What deleting this object means now. Raises Conflict, Forbidden, Invalid."""
     if request.propagation_policy not in ("", *_POLICIES):
         raise Invalid(f'propagation policy "{request.propagation_policy}" is not one of {", ".join(_POLICIES)}')
-    if request.grace_period_seconds < 0:
-        raise Invalid(f"the grace period must not be negative, but is {request.grace_period_seconds}")
     if isinstance(obj, core.Namespace):
         return _namespace(obj, request, stage)
     if isinstance(obj, core.PriorityClass):
@@ -131,7 +129,7 @@ def _grace_s(obj: AnyObject, request: wire.DeleteOperation) -> int:
     if not isinstance(obj, core.Pod) or not obj.spec.nodeName or is_finished(obj):
         return 0
     if request.HasField("grace_period_seconds"):
-        return request.grace_period_seconds
+        return request.grace_period_seconds if request.grace_period_seconds >= 0 else 1
     if is_terminating(obj):
         return obj.metadata.deletionGracePeriodSeconds
     if obj.spec.HasField("terminationGracePeriodSeconds"):

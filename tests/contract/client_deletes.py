@@ -56,6 +56,8 @@ class DeleteContract:
         (found,) = await write(client, operations.delete(key(), grace_period_s=5))
         assert found.metadata.deletionGracePeriodSeconds == 5
         assert from_time(deadline) - from_time(found.metadata.deletionTimestamp) == pytest.approx(15)
+        (found,) = await write(client, operations.delete(key(), grace_period_s=-7))
+        assert found.metadata.deletionGracePeriodSeconds == 1, "what is negative is a second, as in Kubernetes"
         await write(client, operations.delete(key(), grace_period_s=0))
         with pytest.raises(NotFound):
             await client.get(core.Pod, "a")

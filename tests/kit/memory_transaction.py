@@ -289,9 +289,7 @@ class Transaction:
         if not isinstance(obj, core.Pod) or not obj.spec.nodeName or obj.status.phase in ("Succeeded", "Failed"):
             return 0
         if operation.HasField("grace_period_seconds"):
-            if operation.grace_period_seconds < 0:
-                raise Invalid("the grace period must not be negative")
-            return operation.grace_period_seconds
+            return operation.grace_period_seconds if operation.grace_period_seconds >= 0 else 1
         if obj.metadata.HasField("deletionTimestamp"):
             return obj.metadata.deletionGracePeriodSeconds
         spec = obj.spec

@@ -107,6 +107,9 @@ def test_durations(text: str, seconds: float) -> None:
 def test_what_makes_no_sense_is_refused(text: str) -> None:
     with pytest.raises(BadRequest):
         query.number({"limit": text}, "limit")
+    if text != "-1":
+        with pytest.raises(BadRequest):
+            query.number({"gracePeriodSeconds": text}, "gracePeriodSeconds", signed=True)
     with pytest.raises(BadRequest):
         query.flag({"watch": text}, "watch")
     with pytest.raises(BadRequest):

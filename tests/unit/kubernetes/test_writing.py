@@ -348,6 +348,15 @@ async def test_a_pod_that_runs_is_still_there(api: Api, cluster: MemoryCluster) 
     assert cluster.find(core.Pod, "web") is None
 
 
+@pytest.mark.parametrize(("query", "body"), [("?gracePeriodSeconds=-30", None), ("", {"gracePeriodSeconds": -30})])
+async def test_a_negative_grace_period_is_a_second(api: Api, cluster: MemoryCluster, query: str, body: Any) -> None:
+    placed = pod("web")
+    placed.spec.nodeName = "n1"
+    cluster.put(placed)
+    reply = await api.ask("DELETE", f"{PODS}/web{query}", body)
+    assert (reply.code, reply.body["metadata"]["deletionGracePeriodSeconds"]) == (200, 1)
+
+
 @pytest.mark.parametrize(
     "options",
     [

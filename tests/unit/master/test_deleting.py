@@ -266,8 +266,6 @@ async def test_deletes_that_are_refused(rig: Rig) -> None:
     await rig.pod()
     with pytest.raises(Invalid, match='"Sideways" is not one of Background, Foreground, Orphan'):
         await rig.write(ops.delete(WEB, propagation="Sideways"))
-    with pytest.raises(Invalid, match="negative"):
-        await rig.write(ops.delete(WEB, grace_period_s=-1))
     with pytest.raises(Invalid, match="is not known"):
         await rig.write(ops.delete(Key("Dragon", "", "x")))
 

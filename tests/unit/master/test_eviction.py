@@ -267,8 +267,6 @@ async def test_a_grace_period_and_preconditions(rig: Rig) -> None:
         await rig.write(ops.evict(WEB, uid="another"))
     with pytest.raises(Conflict):
         await rig.write(ops.evict(WEB, version="1"))
-    with pytest.raises(Invalid):
-        await rig.write(ops.evict(WEB, grace_period_s=-1))
     assert _status(rig).disruptionsAllowed == 1
     found = rig.find("Pod", "web")
     assert found is not None
