@@ -11,7 +11,7 @@ from cluster.api.labels import label_key_problems, label_value_problems
 from cluster.api.names import dns1123_label_problems
 from cluster.api.problems import Report
 from cluster.api.service_traffic import validate_weight
-from cluster.api.validation_meta import validate_labels_and_annotations
+from cluster.api.validation_meta import finalizer_problems, validate_labels_and_annotations
 from cluster.api.validation_pod import TAINT_EFFECTS, ip_address, validate_pod_spec
 from cluster.pb.v1 import core_pb2 as core
 
@@ -91,7 +91,7 @@ def validate_namespace(report: Report, namespace: core.Namespace) -> None:
     if namespace.status.phase:
         report.one_of("status.phase", namespace.status.phase, ("Active", "Terminating"))
     for index, finalizer in enumerate(namespace.spec.finalizers):
-        report.check(f"spec.finalizers[{index}]", finalizer, label_key_problems(finalizer))
+        report.check(f"spec.finalizers[{index}]", finalizer, finalizer_problems(finalizer))
 
 
 def validate_service_account(report: Report, account: core.ServiceAccount) -> None:

@@ -13,6 +13,7 @@ from cluster.api.kinds import AnyObject, kind_of
 from cluster.api.labels import label_key_problems
 from cluster.api.managers import APPLY, UPDATE, check_name
 from cluster.api.names import dns1035_label_problems, dns1123_label_problems, dns1123_subdomain_problems
+from cluster.api.owners import FOREGROUND, ORPHAN
 from cluster.api.problems import Report
 from cluster.api.raw_json import problem_of
 from cluster.pb.v1 import core_pb2 as core
@@ -24,6 +25,8 @@ _NAME_RULES: dict[str, Callable[[str], list[str]]] = {
     "Namespace": dns1123_label_problems,
     "Service": dns1035_label_problems,
 }
+_STANDARD_FINALIZERS = (ORPHAN, FOREGROUND, "kubernetes")
+"""Names of Kubernetes' own; others are of a domain: example.com/hold."""
 _MAX_REVISION_DIGITS = 19
 _MAX_SUBRESOURCE = 256
 
@@ -54,8 +57,19 @@ def validate_meta(report: Report, obj: AnyObject) -> None:
     _validate_owners(report, meta)
     if meta.managedFields:
         _validate_managers(report, meta)
+    is_anything_fine = isinstance(obj, core.CustomObject | core.CustomResourceDefinition)
+    problems_of = label_key_problems if is_anything_fine else finalizer_problems
     for index, finalizer in enumerate(meta.finalizers):
-        report.check(f"metadata.finalizers[{index}]", finalizer, label_key_problems(finalizer))
+        report.check(f"metadata.finalizers[{index}]", finalizer, problems_of(finalizer))
+
+
+def finalizer_problems(name: str) -> list[str]:
+    """What keeps a text from being a finalizer, other than of users' kinds and their definitions: Kubernetes asks there
+    only that it could be the key of a label."""
+    problems = list(label_key_problems(name))
+    if not problems and "/" not in name and name not in _STANDARD_FINALIZERS:
+        problems.append("name is neither a standard finalizer name nor is it fully qualified")
+    return problems
 
 
 def validate_labels_and_annotations(report: Report, meta: core.ObjectMeta, path: str) -> None:

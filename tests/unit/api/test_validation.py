@@ -118,9 +118,18 @@ def test_no_object_can_break_it(kind: Kind, data: st.DataObject) -> None:
     assert [error for error in validate_update(old, deepcopy(old)) if not error.path.startswith("metadata")] == []
 
 
+def test_finalizers_of_users_kinds_and_of_definitions_may_have_any_name() -> None:
+    for obj in (core.CustomObject(), core.CustomResourceDefinition()):
+        obj.metadata.finalizers.extend(["hold", "a b"])
+        paths = [error.path for error in validate(obj) if error.path.startswith("metadata.finalizers")]
+        assert paths == ["metadata.finalizers[1]"]
+
+
 GOOD: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (POD, meta(name=None, generateName="web-")),
     (POD, meta(labels={"a.b/c": "", "d": "e"}, annotations={"Example.com/Any": "line\nline\0"})),
+    (POD, meta(finalizers=["orphan", "foregroundDeletion", "kubernetes", "example.com/hold"])),
+    (NAMESPACE, {"spec": {"finalizers": ["kubernetes"]}}),
     (POD, container(image="redis:7", command=[])),
     (POD, container(image="host", args=["x"])),
     (POD, container(command=[], args=["x"])),
@@ -199,6 +208,9 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (POD, meta(annotations={"a b": ""}), "metadata.annotations", "name part must consist of"),
     (POD, meta(annotations={"a": "x" * 262144}), "metadata.annotations", "Too long"),
     (POD, meta(finalizers=["a b"]), "metadata.finalizers[0]", "name part"),
+    (POD, meta(finalizers=["a.b/c", "hold"]), "metadata.finalizers[1]", "neither a standard finalizer name nor"),
+    (NODE, meta(finalizers=["hold.example.com"]), "metadata.finalizers[0]", "nor is it fully qualified"),
+    (NAMESPACE, {"spec": {"finalizers": ["hold"]}}, "spec.finalizers[0]", "neither a standard finalizer name nor"),
     (
         POD,
         meta(ownerReferences=[{"kind": "A", "name": "a", "apiVersion": "v1"}]),
