@@ -12,6 +12,8 @@ quantities and times.
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -157,15 +159,20 @@ def merge_patch(target: Any, patch: Any) -> Any:
     return merged
 
 
-def read_json(text: str | bytes) -> Any:
-    """Strict JSON: a duplicate key, NaN, Infinity or more than 64 levels of nesting raise BadRequest."""
-    duplicates: list[str] = []
+def read_json(text: str | bytes, doubled: list[str] | None = None) -> Any:
+    """Strict JSON: a duplicate key, NaN, Infinity or more than 64 levels of nesting raise BadRequest.
+
+    `doubled`: where duplicate keys are noted, by their paths (spec.containers[0].name), no more than MAX_PROBLEMS of
+    them; the last one counts then.
+    """
+    duplicates: list[tuple[dict[str, Any], str]] = []  # which objects, and which of their keys
 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         built = dict(pairs)
         if len(built) != len(pairs):
-            keys = [key for key, _ in pairs]
-            duplicates.extend(sorted({key for key in keys if keys.count(key) > 1})[:MAX_PROBLEMS])
+            times = Counter(key for key, _ in pairs)
+            more = [(built, key) for key in built if times[key] > 1]
+            duplicates.extend(more[: MAX_PROBLEMS - len(duplicates)])
         return built
 
     def refuse(constant: str) -> None:
@@ -177,11 +184,34 @@ def read_json(text: str | bytes) -> Any:
         raise BadRequest(f"the JSON is nested more than {MAX_DEPTH} levels deep") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise BadRequest(f"this is not JSON: {error}") from error
-    if duplicates:
-        raise BadRequest(f'the JSON has two values for "{duplicates[0][:80]}" in the same object')
+    if duplicates and doubled is None:
+        raise BadRequest(f'the JSON has two values for "{duplicates[0][1][:80]}" in the same object')
     if _brackets(text) > MAX_DEPTH and _depth_exceeds(data, MAX_DEPTH):
         raise BadRequest(f"the JSON is nested more than {MAX_DEPTH} levels deep")
+    if duplicates and doubled is not None:
+        keys: dict[int, list[str]] = {}
+        for holder, key in duplicates:
+            keys.setdefault(id(holder), []).append(key)
+        doubled += _paths_of(keys, data, "")
     return data
+
+
+def _paths_of(keys: dict[int, list[str]], value: Any, path: str) -> Iterator[str]:
+    """The paths of keys of objects in a value, by the identity of each object: what was in one that did not count is
+    nowhere now."""
+    if isinstance(value, dict):
+        yield from (_below(path, key) for key in keys.get(id(value), ()))
+        for key, part in value.items():
+            if isinstance(part, dict | list):
+                yield from _paths_of(keys, part, _below(path, key))
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            if isinstance(part, dict | list):
+                yield from _paths_of(keys, part, f"{path}[{index}]")
+
+
+def _below(path: str, key: str) -> str:
+    return f"{path}.{key[:80]}" if path else key[:80]
 
 
 def _brackets(text: str | bytes) -> int:

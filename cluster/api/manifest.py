@@ -109,8 +109,8 @@ def _read(text: str | bytes, source: str) -> tuple[list[Manifest], list[FieldErr
         note(refused.line, "", refused.message)
         return [], problems
     for document in documents:
-        for line, path, message in document.duplicates:
-            note(line, path, message, "FieldValueDuplicate")
+        for twice in document.duplicates:
+            note(twice.line, twice.path, twice.message, "FieldValueDuplicate")
         for data, lines, prefix in _objects(document):
             try:
                 obj = _object(data)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -70,13 +70,22 @@ class Lines:
         return here
 
 
+class Duplicate(NamedTuple):
+    """A key that came twice; the last one counts."""
+
+    line: int
+    path: str
+    message: str
+    key: str
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document: its data, where its parts stand, and the keys that came twice as (line, path, message)."""
+    """One document: its data, where its parts stand, and the keys that came twice."""
 
     data: Any
     lines: Lines
-    duplicates: list[tuple[int, str, str]]
+    duplicates: list[Duplicate]
 
 
 @dataclass(slots=True)
@@ -118,7 +127,7 @@ class _Composer:
         self._stack: list[_Frame] = []
         self._nodes = 0
         self._root: tuple[Any, Lines] | None = None
-        self._duplicates: list[tuple[int, str, str]] = []
+        self._duplicates: list[Duplicate] = []
 
     def compose(self, events: Iterable[Any]) -> Iterable[Document]:
         for event in events:
@@ -160,7 +169,7 @@ class _Composer:
             word: str = event.value
             if word in frame.value and len(self._duplicates) < MAX_DUPLICATES:
                 message = f"the key is there twice; first in line {frame.lines.parts[word].line}"
-                self._duplicates.append((line, self._path(word), message))
+                self._duplicates.append(Duplicate(line, self._path(word), message, word[:80]))
             frame.key, frame.key_line = word, line
         else:
             self._add(_resolve(event, line), line)

@@ -77,16 +77,22 @@ def media_type(header: str) -> str:
     return header.partition(";")[0].strip().lower() or JSON
 
 
-def read_body(content_type: str, body: bytes, kind: str) -> Any:
-    """What a body says, as JSON's values. `kind`: the kind that protobuf bodies may leave out.
+def read_body(content_type: str, body: bytes, kind: str, doubled: list[str] | None = None) -> Any:
+    """What a body says, as JSON's values. `kind`: the kind that protobuf bodies may leave out. `doubled`: where it is
+    noted, in Kubernetes' words, which keys an object has twice; the last one counts then.
 
-    Raises BadRequest for what does not parse, Refused (415) for a type of content that is not read.
+    Raises BadRequest for what does not parse and, without `doubled`, for such keys; Refused (415) for a type of content
+    that is not read.
     """
     media = media_type(content_type)
     if media == JSON:
-        return read_json(body)
+        paths: list[str] | None = None if doubled is None else []
+        data = read_json(body, paths)
+        if doubled is not None:
+            doubled += [f'duplicate field "{path}"' for path in paths or ()]
+        return data
     if media in YAMLS:
-        return _read_yaml(body)
+        return _read_yaml(body, doubled)
     if media == PROTOBUF:
         return _read_protobuf(body, kind)
     read = ", ".join((JSON, YAML, PROTOBUF))
@@ -97,15 +103,15 @@ def read_body(content_type: str, body: bytes, kind: str) -> Any:
     )
 
 
-def read_dict(content_type: str, body: bytes, kind: str) -> dict[str, Any]:
+def read_dict(content_type: str, body: bytes, kind: str, doubled: list[str] | None = None) -> dict[str, Any]:
     """The same for a body that is an object. Raises BadRequest if it is something else."""
-    data = read_body(content_type, body, kind)
+    data = read_body(content_type, body, kind, doubled)
     if not isinstance(data, dict):
         raise BadRequest(f"the body must be an object, not {describe(data)}")
     return data
 
 
-def _read_yaml(body: bytes) -> Any:
+def _read_yaml(body: bytes, doubled: list[str] | None) -> Any:
     try:
         documents = read_yaml(body.decode())
     except UnicodeDecodeError:
@@ -114,9 +120,11 @@ def _read_yaml(body: bytes) -> Any:
         raise BadRequest(f"line {refused.line}: {refused.message}") from None
     if len(documents) != 1:
         raise BadRequest(f"the body holds {len(documents)} documents of YAML instead of one")
-    if documents[0].duplicates:
-        line, path, message = documents[0].duplicates[0]
-        raise BadRequest(f"line {line}: {path}: {message}")
+    twice = documents[0].duplicates
+    if doubled is not None:
+        doubled += [f'line {each.line}: key "{each.key}" already set in map' for each in twice]
+    elif twice:
+        raise BadRequest(f"line {twice[0].line}: {twice[0].path}: {twice[0].message}")
     return documents[0].data
 
 

@@ -1,12 +1,12 @@
 """What a request wants to be written: from its body to an object, and from an operation to its outcome.
 
 Fields that Podium does not carry out are put aside; those that nobody knows are refused, warned of or ignored, as
-fieldValidation says; the kind, the namespace and the name are those of the path.
+fieldValidation says, and so are those that are there twice; the kind, the namespace and the name are those of the path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -46,18 +46,21 @@ class Given:
     warnings: list[str]
 
 
-def read_sent(call: Call) -> dict[str, Any]:
-    """The object that was sent, as JSON's values. Raises BadRequest, Refused."""
+def read_sent(call: Call) -> tuple[dict[str, Any], list[str]]:
+    """The object that was sent, as JSON's values, and what it says twice. Raises BadRequest, Refused."""
     row = call.target.resource
     if media_type(call.content_type) == PROTOBUF and not row.in_protobuf and row.view is None:
         message = f"the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}"
         raise Refused(415, "UnsupportedMediaType", message)
-    return read_dict(call.content_type, call.body, row.kind.name)
+    doubled: list[str] = []
+    return read_dict(call.content_type, call.body, row.kind.name, doubled), doubled
 
 
-def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | None = None) -> Given:
+def given_object(
+    call: Call, data: dict[str, Any], kept: Mapping[str, Any] | None = None, doubled: Sequence[str] = ()
+) -> Given:
     """The object that was sent, of the kind and at the place that the path names. `kept`: what was aside with it
-    before, of which nobody needs to be warned again. Raises BadRequest, Invalid."""
+    before, of which nobody needs to be warned again. `doubled`: which keys it had twice. Raises BadRequest, Invalid."""
     row = call.target.resource
     kind = row.kind
     if data.get("kind") not in (None, "", kind.name):
@@ -79,7 +82,7 @@ def given_object(call: Call, data: dict[str, Any], kept: Mapping[str, Any] | Non
         reading = _decoded(call, data)
     warnings: list[str] = []
     unknown = [*misplaced, *(problem.path for problem in reading.unknown), *unknown]
-    unknown = [f'unknown field "{path}"' for path in unknown]
+    unknown = [*doubled, *(f'unknown field "{path}"' for path in unknown)]
     if unknown:
         if strictness == "Strict":
             raise BadRequest(
@@ -185,7 +188,8 @@ def _as_before(obj: AnyObject, operation: wire.Operation) -> None:
 
 
 def body_of(call: Call, cls: type[M], kind: str, *, lenient: bool = False) -> M:
-    return message_of(read_dict(call.content_type, call.body, kind), cls, kind, lenient=lenient)
+    data = read_dict(call.content_type, call.body, kind, [] if lenient else None)
+    return message_of(data, cls, kind, lenient=lenient)
 
 
 def message_of(data: dict[str, Any], cls: type[M], kind: str, *, lenient: bool = False) -> M:
@@ -233,9 +237,9 @@ def dry(call: Call, options: bodies.DeleteOptions) -> Call:
     return replace(call, query={**call.query, "dryRun": "All"})
 
 
-def read_applied(call: Call, kind: str) -> dict[str, Any]:
-    """What is applied by the server. Raises BadRequest."""
-    wanted = read_dict(YAML, call.body, kind)
+def read_applied(call: Call, kind: str, doubled: list[str] | None = None) -> dict[str, Any]:
+    """What is applied by the server; for `doubled`, see `read_body`. Raises BadRequest."""
+    wanted = read_dict(YAML, call.body, kind, doubled)
     metadata = wanted.get("metadata", {})
     if not isinstance(metadata, dict) or not isinstance(wanted.get("kind"), str):
         raise BadRequest("what is applied must have apiVersion, kind and metadata")
@@ -244,7 +248,8 @@ def read_applied(call: Call, kind: str) -> dict[str, Any]:
     return wanted
 
 
-def read_patch(call: Call, media: str) -> Any:
+def read_patch(call: Call, media: str, doubled: list[str] | None = None) -> Any:
+    """A patch of one of the other kinds; for `doubled`, see `read_body`. Raises BadRequest, Refused."""
     served = patching.patch_kinds(strategic=call.target.resource.custom is None)
     if media not in served:
         supported = ", ".join((*served, patching.APPLY))
@@ -253,4 +258,4 @@ def read_patch(call: Call, media: str) -> Any:
             "UnsupportedMediaType",
             f"the body of the request was in an unknown format - accepted media types include: {supported}",
         )
-    return read_body("application/json", call.body, "")
+    return read_body(JSON, call.body, "", doubled)

@@ -43,9 +43,9 @@ async def create(call: Call) -> Answer:
     if row.custom is not None and row.custom.terminating:
         message = "create not allowed while custom resource definition is terminating"
         raise Refused(405, "MethodNotAllowed", message)
-    data = read_sent(call)
+    data, doubled = read_sent(call)
     views.check_new(row, data)
-    given = given_object(call, data)
+    given = given_object(call, data, doubled=doubled)
     query.dry_run(call.query)
     try:
         obj = await write(call, operations.create(given.object))
@@ -64,10 +64,11 @@ def _named(error: Invalid, kind: str, name: str) -> Invalid:
 async def _apply(call: Call) -> Answer:
     """PATCH with what a manager wants of the object, or of its status: server-side apply (applying.py)."""
     row = call.target.resource
-    wanted = read_applied(call, row.kind.name)
+    doubled: list[str] = []
+    wanted = read_applied(call, row.kind.name, doubled)
     named = wanted.get("metadata", {}).get("resourceVersion")
     # Of the right kind, at the right place, and made of fields that there are, before it is merged with anything.
-    asked = given_object(call, wanted)
+    asked = given_object(call, wanted, doubled=doubled)
     for attempt in range(1, TRIES + 1):
         current: AnyObject | None = None
         try:
@@ -103,7 +104,8 @@ async def _apply(call: Call) -> Answer:
 
 async def update(call: Call) -> Answer:
     """PUT of an object, or of its status. Of some kinds it makes what is not there."""
-    given = given_object(call, read_sent(call))
+    data, doubled = read_sent(call)
+    given = given_object(call, data, doubled=doubled)
     is_blind = not given.object.metadata.resourceVersion
     is_notable = not call.target.subresource and bool(caveats(given.object))
     may_make = is_blind and not call.target.subresource and call.target.resource.kind.name in _MADE_BY_PUT
@@ -123,7 +125,8 @@ async def patch(call: Call) -> Answer:
     if media == patching.APPLY:
         return await _apply(call)
     row = call.target.resource
-    wanted = read_patch(call, media)
+    doubled: list[str] = []
+    wanted = read_patch(call, media, doubled)
     for attempt in range(1, TRIES + 1):
         current = await call.current()
         before = views.plain(current, row, exact=True)
@@ -132,7 +135,7 @@ async def patch(call: Call) -> Answer:
         named = meta.get("resourceVersion") if isinstance(meta, dict) else None
         if isinstance(meta, dict) and not named:
             patched["metadata"] = {**meta, "resourceVersion": current.metadata.resourceVersion}
-        given = given_object(call, patched, aside.kept(current))
+        given = given_object(call, patched, aside.kept(current), doubled)
         try:
             obj = await write(call, _update(call, given.object))
         except Conflict:

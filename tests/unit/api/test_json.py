@@ -362,6 +362,22 @@ def test_strict_json_refuses(text: str | bytes) -> None:
         read_json(text)
 
 
+def test_keys_that_come_twice_are_named_and_the_last_one_counts() -> None:
+    doubled: list[str] = []
+    text = '{"a":{"x":1,"x":2},"b":[0,{"c":{"d":1,"e":2,"d":3}}],"a":{"y":4},"b.c":{"z":1,"z":1,"z":5}}'
+    assert read_json(text, doubled) == {"a": {"y": 4}, "b": [0, {"c": {"d": 3, "e": 2}}], "b.c": {"z": 5}}
+    assert doubled == ["a", "b[1].c.d", "b.c.z"], "what did not count is not there to be named"
+    assert read_json('{"a":1}', doubled) == {"a": 1}
+    assert len(doubled) == 3
+
+
+def test_many_keys_that_come_twice_are_read_and_a_few_of_them_named() -> None:
+    doubled: list[str] = []
+    text = "{" + ",".join(f'"k{number % 50_000}":1' for number in range(100_000)) + "}"
+    assert len(read_json(text, doubled)) == 50_000
+    assert doubled == [f"k{number}" for number in range(100)]
+
+
 def test_strict_json_reads() -> None:
     assert read_json(b'{"a": [1, 2.5, "\\ud83d\\ude00", null, true]}') == {"a": [1, 2.5, "😀", None, True]}
     assert read_json("[" * 64 + "]" * 64)

@@ -348,6 +348,85 @@ async def test_a_pod_that_runs_is_still_there(api: Api, cluster: MemoryCluster) 
     assert cluster.find(core.Pod, "web") is None
 
 
+TWICE = {
+    "application/json": (
+        b'{"metadata":{"name":"web","labels":{"a":"1","a":"2"}},"data":{"k":"1","k":"2","k":"3"},"data":{"k":"4"}}',
+        ['duplicate field "data"', 'duplicate field "metadata.labels.a"'],
+    ),
+    "application/yaml": (
+        b"metadata:\n  name: web\n  labels:\n    a: '1'\n    a: '2'\ndata: {k: '3'}\ndata: {k: '4'}\n",
+        ['line 5: key "a" already set in map', 'line 7: key "data" already set in map'],
+    ),
+}
+CONFIGS = "/api/v1/namespaces/default/configmaps"
+
+
+def warned(reply: Any) -> list[str]:
+    found = reply.headers.getall("Warning", [])
+    return [text.removeprefix('299 - "').removesuffix('"').replace("\\", "") for text in found]
+
+
+@pytest.mark.parametrize("media", TWICE)
+async def test_fields_that_are_there_twice(api: Api, media: str) -> None:
+    body, said = TWICE[media]
+
+    async def send(method: str, path: str, strictness: str, **headers: str) -> Any:
+        query = f"{path}?fieldManager=me&fieldValidation={strictness}"
+        return await api.ask(method, query, body, headers={"Content-Type": media, **headers})
+
+    strict = await send("POST", CONFIGS, "Strict")
+    assert (strict.code, strict.reason) == (400, "BadRequest")
+    assert strict.body["message"].endswith(f"strict decoding error: {', '.join(said)}")
+    silent = await send("POST", CONFIGS, "Ignore")
+    assert (silent.code, warned(silent), silent.body["data"]) == (201, [], {"k": "4"})
+    assert silent.body["metadata"]["labels"] == {"a": "2"}
+    loud = await send("PUT", f"{CONFIGS}/web", "Warn")
+    assert (loud.code, warned(loud)) == (200, said)
+    assert warned(await send("PUT", f"{CONFIGS}/web", "")) == said, "that is what is usual"
+
+
+@pytest.mark.parametrize(
+    ("media", "body", "said"),
+    [
+        ("application/merge-patch+json", b'{"data":{"k":"1","k":"2"}}', 'duplicate field "data.k"'),
+        ("application/strategic-merge-patch+json", b'{"data":{"k":"1","k":"2"}}', 'duplicate field "data.k"'),
+        (
+            "application/json-patch+json",
+            b'[{"op":"add","path":"/data/k","value":"1","value":"2"}]',
+            'duplicate field "[0].value"',
+        ),
+        (
+            "application/apply-patch+yaml",
+            b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web}\ndata:\n  k: '1'\n  k: '2'\n",
+            'line 6: key "k" already set in map',
+        ),
+    ],
+)
+async def test_patches_that_say_a_thing_twice(
+    api: Api, cluster: MemoryCluster, media: str, body: bytes, said: str
+) -> None:
+    cluster.put(core.ConfigMap(metadata=core.ObjectMeta(name="web", namespace="default"), data={"k": "0"}))
+
+    async def send(strictness: str) -> Any:
+        query = f"{CONFIGS}/web?fieldManager=me&force=true&fieldValidation={strictness}"
+        path = query if media.startswith("application/apply") else query.replace("&force=true", "")
+        return await api.ask("PATCH", path, body, headers={"Content-Type": media})
+
+    strict = await send("Strict")
+    assert strict.code == 400
+    assert said in strict.body["message"]
+    loud = await send("Warn")
+    assert (loud.code, warned(loud), loud.body["data"]) == (200, [said], {"k": "2"})
+    assert warned(await send("Ignore")) == []
+
+
+async def test_options_of_a_deletion_that_say_a_thing_twice(api: Api, cluster: MemoryCluster) -> None:
+    cluster.put(pod("web"))
+    body = b'{"gracePeriodSeconds":5,"gracePeriodSeconds":0}'
+    gone = await api.ask("DELETE", f"{PODS}/web", body, headers={"Content-Type": "application/json"})
+    assert (gone.code, warned(gone)) == (200, [])
+
+
 @pytest.mark.parametrize(("query", "body"), [("?gracePeriodSeconds=-30", None), ("", {"gracePeriodSeconds": -30})])
 async def test_a_negative_grace_period_is_a_second(api: Api, cluster: MemoryCluster, query: str, body: Any) -> None:
     placed = pod("web")
