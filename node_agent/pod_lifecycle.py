@@ -54,7 +54,7 @@ from node_agent.pod_state import (
 
 def next_deadline(state: PodState) -> float:
     """The monotonic time at which Ticked is due next; infinite if it is not."""
-    own = state.active_deadline if state.stop is None else NEVER
+    own = state.active_deadline if state.stop is None and not is_over(state) else NEVER
     return min([own, *(container.deadline for container in state.containers)])
 
 
@@ -111,7 +111,7 @@ def _pod_event(state: PodState, event: PodEvent, now: float) -> tuple[PodState, 
             return _ask_to_stop(state, Stop(now + max(grace_s, MIN_GRACE_S), remove)), []
         case FailAsked(reason, message, grace_s):
             return _fail(state, reason, message, now + max(grace_s, MIN_GRACE_S), now)
-        case Ticked() if now >= state.active_deadline and state.stop is None:
+        case Ticked() if now >= state.active_deadline and state.stop is None and not is_over(state):
             message = "Pod was active on the node longer than the specified deadline"
             return _fail(state, "DeadlineExceeded", message, now + max(state.grace_s, MIN_GRACE_S), now)
     return state, []

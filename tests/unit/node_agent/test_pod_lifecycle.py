@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from node_agent.pod_lifecycle import next_deadline
 from node_agent.pod_order import is_closed
 from node_agent.pod_state import (
+    NEVER,
     Admitted,
     Exited,
     FailAsked,
@@ -243,6 +244,17 @@ def test_a_pod_that_is_active_for_too_long_fails() -> None:
     assert acts(life.on(Exited("c1", 0, 2.0, 0))) == [StopProbes("c1", 0), Finish(remove=False)]
     assert phase(life) == "Failed"
     assert acts(life.on(StopAsked(30.0, remove=True))) == [Finish(remove=True)]
+
+
+def test_a_pod_that_is_over_in_time_does_not_fail_later() -> None:
+    life = Life.of(make_pod(policy="Never"))
+    life.on(Admitted(active_deadline=1060.0))
+    life.on(Started("c1", 0, 1.0))
+    life.on(Exited("c1", 0, 2.0, 0))
+    assert (phase(life), next_deadline(life.state)) == ("Succeeded", NEVER)
+    life.now = 1060.0
+    assert life.on(Ticked()) == []
+    assert life.state.failed is None
 
 
 def test_a_pod_that_is_evicted_fails_even_if_it_always_restarts() -> None:
