@@ -154,6 +154,7 @@ class NodePods:
                 await self._take_up(pod)
         else:
             worker.pod.metadata.CopyFrom(pod.metadata)
+            await self._limit(worker, pod)
             if is_terminating(pod):
                 await self._ask_to_stop(worker, pod)
             elif pod.status != worker.current_status and not self._writer.is_pending(uid):
@@ -195,6 +196,7 @@ class NodePods:
         uid = pod.metadata.uid
         if checkpoint := self._left.pop(uid, None):
             await self._adopt(checkpoint, pod)
+            await self._limit(self.workers[uid], pod)  # it may have changed while no agent was here
             self._note_addresses()
             return
         if not self._addresses.block:
@@ -265,6 +267,10 @@ class NodePods:
                     self._forget_traces(worker)
 
     # --- ending
+
+    async def _limit(self, worker: PodWorker, pod: core.Pod) -> None:
+        if (limited := worker.limited_to(pod.spec)) is not None:
+            await tell(worker.ref, limited)
 
     async def _ask_to_stop(self, worker: PodWorker, pod: core.Pod) -> None:
         stop = stop_of(pod)

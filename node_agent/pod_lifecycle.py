@@ -36,6 +36,7 @@ from node_agent.pod_state import (
     Finish,
     HookDone,
     KillStandIn,
+    Limited,
     Note,
     Phase,
     PodEvent,
@@ -101,6 +102,8 @@ def _pod_event(state: PodState, event: PodEvent, now: float) -> tuple[PodState, 
                 Note(WARNING, "Failed", f"Error: {c.waiting[1]}") for c in state.containers if c.blocked
             ]
             return replace(state, admitted=True, active_deadline=active_deadline), [] if state.admitted else notes
+        case Limited(active_deadline):
+            return replace(state, active_deadline=active_deadline), []
         case DependenciesChanged(missing):
             return replace(state, missing=missing), []
         case StandInStarted(run_id):

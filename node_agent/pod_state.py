@@ -149,6 +149,14 @@ class Admitted:
 
 
 @dataclass(frozen=True, slots=True)
+class Limited:
+    """The pod may be active until then, by what its specification says now."""
+
+    active_deadline: float
+    """Monotonic."""
+
+
+@dataclass(frozen=True, slots=True)
 class DependenciesChanged:
     """Which objects of the cluster the pod still waits for."""
 
@@ -264,6 +272,7 @@ class Ticked:
 
 PodEvent: TypeAlias = (
     Admitted
+    | Limited
     | DependenciesChanged
     | Started
     | StartFailed

@@ -21,6 +21,7 @@ from cluster.api.meta import is_terminating
 from cluster.pb.v1 import core_pb2 as core
 from cluster.telemetry.log import get_logger
 from node_agent import status
+from node_agent.active_limit import active_deadline, limited
 from node_agent.adoption import adopt, those_of
 from node_agent.checkpoint import Checkpoint
 from node_agent.container_probes import ContainerProbes
@@ -41,6 +42,7 @@ from node_agent.pod_state import (
     Finish,
     Kill,
     KillStandIn,
+    Limited,
     Note,
     Phase,
     PodEvent,
@@ -257,11 +259,19 @@ class PodWorker(Actor[PodEvent]):
 
     def _active_deadline(self) -> float:
         spec, clock = self.pod.spec, self._around.clock
-        if not spec.HasField("activeDeadlineSeconds"):
-            return NEVER
         if self._active_until < NEVER:  # set by an earlier life of this agent; the calendar may have been since then
             return self._active_until
-        return clock.monotonic() + self._start_time_s + spec.activeDeadlineSeconds - clock.wall()
+        return active_deadline(spec, self._start_time_s, now=clock.monotonic(), now_s=clock.wall())
+
+    def limited_to(self, spec: core.PodSpec) -> Limited | None:
+        """The pod has this specification now: what is to be told to the worker because of that, if anything."""
+        clock, mine = self._around.clock, self.pod.spec
+        if self.rejection is not None:
+            return None
+        said = limited(self.state, mine, spec, self._start_time_s, now=clock.monotonic(), now_s=clock.wall())
+        if said is not None:
+            mine.activeDeadlineSeconds = spec.activeDeadlineSeconds
+        return said
 
     def _wait_for_dependencies(self) -> None:
         names = tuple(self.pod.spec.dependsOn)

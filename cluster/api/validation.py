@@ -117,7 +117,8 @@ def _replaced(new: str, old: str) -> bool:
 
 
 def _validate_pod_update(report: Report, new: core.PodSpec, old: core.PodSpec) -> None:
-    """A pod is what it was made as; only images may change, tolerations may be added, and gates taken away."""
+    """A pod is what it was made as; only images may change, tolerations may be added, gates taken away, and the time
+    that it may be active be set or become shorter."""
     if new == old:
         return
     if new.nodeName != old.nodeName:
@@ -125,6 +126,7 @@ def _validate_pod_update(report: Report, new: core.PodSpec, old: core.PodSpec) -
     tolerated = [_without_seconds(toleration) for toleration in new.tolerations]
     if any(_without_seconds(toleration) not in tolerated for toleration in old.tolerations):
         report.forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")
+    _validate_limit_update(report, new, old)
     rest, before = core.PodSpec(), core.PodSpec()
     rest.CopyFrom(new)
     before.CopyFrom(old)
@@ -132,6 +134,7 @@ def _validate_pod_update(report: Report, new: core.PodSpec, old: core.PodSpec) -
     for spec in (rest, before):
         spec.ClearField("nodeName")
         spec.ClearField("tolerations")
+        spec.ClearField("activeDeadlineSeconds")
         spec.securityContext.SetInParent()  # pods that were made by an older version have none
         for container in spec.containers:
             container.ClearField("image")
@@ -139,9 +142,17 @@ def _validate_pod_update(report: Report, new: core.PodSpec, old: core.PodSpec) -
         for path in _changes(to_json(rest), to_json(before), "spec")[:10]:
             report.forbidden(
                 path,
-                "pod updates may not change fields other than `spec.containers[*].image` or `spec.tolerations`"
-                " (only additions to existing tolerations)",
+                "pod updates may not change fields other than `spec.containers[*].image`,"
+                " `spec.activeDeadlineSeconds` or `spec.tolerations` (only additions to existing tolerations)",
             )
+
+
+def _validate_limit_update(report: Report, new: core.PodSpec, old: core.PodSpec) -> None:
+    name = "activeDeadlineSeconds"
+    if old.HasField(name) and not new.HasField(name):
+        report.add(f"spec.{name}", "Invalid value: null: must not update from a positive integer to nil value")
+    elif old.HasField(name) and old.activeDeadlineSeconds < new.activeDeadlineSeconds:
+        report.invalid(f"spec.{name}", new.activeDeadlineSeconds, "must be less than or equal to previous value")
 
 
 def _without_seconds(toleration: core.Toleration) -> tuple[str, str, str, str]:

@@ -23,6 +23,7 @@ from cluster.api.pods import CPU, MEMORY, PODS, is_finished
 from cluster.api.quantities import format_bytes, format_milli
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
+from node_agent.active_limit import active_deadline, limited
 from node_agent.cut_off import is_cut_off
 from node_agent.heartbeat import make_heartbeat
 from node_agent.hollow.play import Later, Played, resumed, started
@@ -159,7 +160,9 @@ class HollowNode:
                 self._waiting[uid] = pod
             elif not is_finished(pod):
                 self._take_up(pod)
-        elif is_terminating(pod):
+            return
+        self._limit(mine, pod)
+        if is_terminating(pod):
             self._ask_to_stop(mine, pod)
         elif not mine.is_reported(pod.status) and not self._stage.is_reporting(uid):
             self._stage.report(mine)
@@ -255,14 +258,18 @@ class HollowNode:
             self._play(mine, DependenciesChanged(names))
             stage.wait_for_dependencies(self, mine, names)
         taken_over = list(resumed(active.state, mine.shape.script, stage.wall()))
-        self._play(mine, Admitted(self._active_deadline(mine)))
+        until = active_deadline(mine.shape.spec, mine.start_s, now=stage.now(), now_s=stage.wall())
+        self._play(mine, Admitted(until))
         self._remember(mine, taken_over)
 
-    def _active_deadline(self, pod: HollowPod) -> float:
-        spec, stage = pod.shape.spec, self._stage
-        if not spec.HasField("activeDeadlineSeconds"):
-            return NEVER
-        return stage.now() + pod.start_s + spec.activeDeadlineSeconds - stage.wall()
+    def _limit(self, mine: HollowPod, pod: core.Pod) -> None:
+        if mine.is_over or not pod.spec.HasField("activeDeadlineSeconds"):
+            return
+        stage, state, spec = self._stage, mine.activate().state, mine.shape.spec
+        said = limited(state, spec, pod.spec, mine.start_s, now=stage.now(), now_s=stage.wall())
+        if said is not None:
+            mine.shape = stage.shapes.of(pod)
+            self._play(mine, said)
 
     def _ask_to_stop(self, mine: HollowPod, pod: core.Pod) -> None:
         grace_s = float(pod.metadata.deletionGracePeriodSeconds)

@@ -9,7 +9,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from cluster.actor.clock import SystemClock
 from cluster.actor.tasks import Tasks
@@ -66,6 +66,10 @@ class Scene:
 
     async def delete(self, name: str = "web") -> None:
         outcome = await self._admin.write([operations.delete(Key("Pod", "default", name))])
+        outcome.outcomes[0].unwrap()
+
+    async def patch(self, patch: dict[str, Any], name: str = "web") -> None:
+        outcome = await self._admin.write([operations.patch(Key("Pod", "default", name), patch)])
         outcome.outcomes[0].unwrap()
 
     async def patch_status(self, pod: core.Pod) -> None:

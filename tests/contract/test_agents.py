@@ -108,6 +108,17 @@ async def test_what_is_said_of_pods(scenes: tuple[Scene, Scene], case: str) -> N
     assert said[0] == said[1]
 
 
+@pytest.mark.parametrize("before_s", [None, 600])
+async def test_a_deadline_that_is_set_while_a_pod_runs(scenes: tuple[Scene, Scene], before_s: int | None) -> None:
+    said = []
+    for scene in scenes:
+        await scene.create(with_deadline(make_pod(), before_s) if before_s else make_pod())
+        await scene.reach(is_phase("Running"))
+        await scene.patch({"spec": {"activeDeadlineSeconds": 1}})
+        said.append(words(await scene.reach(is_phase("Failed"))))
+    assert said[0] == said[1]
+
+
 @pytest.mark.parametrize("case", ["one container", "three containers", "an init container and a sidecar"])
 async def test_how_deleted_pods_end(scenes: tuple[Scene, Scene], case: str) -> None:
     pod, reached = CASES[case]

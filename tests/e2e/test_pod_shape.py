@@ -289,11 +289,13 @@ def test_a_pod_that_is_active_for_too_long(shared_cluster: Cluster) -> None:
         shared_cluster,
         "long",
         """
-        activeDeadlineSeconds: 1
+        activeDeadlineSeconds: 600
         terminationGracePeriodSeconds: 1
         containers: [{name: main, command: [sleep, "1000"]}]
         """,
     )
+    shared_cluster.wait("pod/long", condition="Ready")
+    shared_cluster.patch("pod", "long", {"spec": {"activeDeadlineSeconds": 1}})  # it may become shorter, and no longer
     shared_cluster.wait_until(lambda: phase(shared_cluster, "long") == "Failed", "its time is over")
     status = shared_cluster.get("pod", "long").status
     assert (status.reason, status.containerStatuses[0].state.terminated.signal) == ("DeadlineExceeded", 15)

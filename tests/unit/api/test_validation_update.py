@@ -76,7 +76,8 @@ def test_a_pod_may_change_its_labels_and_images_and_nothing_else() -> None:
     assert errors == [
         (
             "spec.containers[0].command: Forbidden: pod updates may not change fields other than"
-            " `spec.containers[*].image` or `spec.tolerations` (only additions to existing tolerations)"
+            " `spec.containers[*].image`, `spec.activeDeadlineSeconds` or `spec.tolerations`"
+            " (only additions to existing tolerations)"
         )
     ]
     assert paths(updated(POD, lambda pod: pod.spec.MergeFrom(core.PodSpec(restartPolicy="Never")))) == [
@@ -84,6 +85,18 @@ def test_a_pod_may_change_its_labels_and_images_and_nothing_else() -> None:
     ]
     assert paths(updated(POD, lambda pod: pod.spec.containers.add(name="b"))) == ["spec.containers"]
     assert updated(POD, lambda pod: pod.status.MergeFrom(core.PodStatus(phase="Running"))) == []
+
+
+def test_the_time_that_a_pod_may_be_active_can_be_set_and_become_shorter() -> None:
+    def limit(seconds: int) -> Callable[[core.Pod], None]:
+        return lambda pod: pod.spec.MergeFrom(core.PodSpec(activeDeadlineSeconds=seconds))
+
+    assert updated(POD, limit(60)) == []
+    assert updated(POD, limit(60), limit(60)) == updated(POD, limit(59), limit(60)) == []
+    (longer,) = updated(POD, limit(61), limit(60))
+    assert longer == "spec.activeDeadlineSeconds: Invalid value: 61: must be less than or equal to previous value"
+    (gone,) = updated(POD, lambda pod: pod.spec.ClearField("activeDeadlineSeconds"), limit(60))
+    assert gone.endswith(": Invalid value: null: must not update from a positive integer to nil value")
 
 
 def test_tolerations_can_be_added_and_their_seconds_changed() -> None:

@@ -168,6 +168,24 @@ def test_a_deadline_ends_a_pod() -> None:
     assert (scene.stage.status.phase, scene.stage.status.reason) == ("Failed", "DeadlineExceeded")
 
 
+@pytest.mark.parametrize("before_s", [None, 600])
+@pytest.mark.parametrize("delay_s", [0.0, 3.0])
+def test_a_deadline_that_is_set_while_a_pod_runs(before_s: int | None, delay_s: float) -> None:
+    scene = Scene(delay_s)
+    pod = bound()
+    if before_s:
+        pod.spec.activeDeadlineSeconds = before_s
+    scene.tell(pod)
+    changed = scene.reported(pod)
+    changed.spec.activeDeadlineSeconds = 20
+    scene.tell(changed)
+    scene.stage.let_pass(19.0)
+    assert scene.stage.status.phase == "Running"
+    scene.tell(changed)
+    scene.stage.let_pass(2.0)
+    assert (scene.stage.status.phase, scene.stage.status.reason) == ("Failed", "DeadlineExceeded")
+
+
 def test_a_pod_waits_for_what_it_depends_on() -> None:
     scene = Scene()
     pod = bound()
