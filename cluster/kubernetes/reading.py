@@ -89,21 +89,35 @@ async def _reached(call: Call, wanted: int, ask: Callable[[], Awaitable[tuple[in
 async def list_objects(call: Call) -> Answer:
     """The objects of a collection. Of a long one, a page at a time is in memory as messages: memory that is touched for
     the first time costs as much as what is done in it."""
+    async with aclosing(_pages(call)) as pages:
+        return await _answer(call, pages)
+
+
+async def found_already(call: Call, found: ListResult[AnyObject]) -> Answer:
+    """A list of what `find` has found, in the form that the caller wants."""
+
+    async def pages() -> AsyncGenerator[ListResult[AnyObject], None]:
+        yield found
+
+    async with aclosing(pages()) as only:
+        return await _answer(call, only)
+
+
+async def _answer(call: Call, pages: AsyncGenerator[ListResult[AnyObject], None]) -> Answer:
     row, form = call.target.resource, call.accepted.form
     metadata: dict[str, Any] = {}
     parts: list[bytes] = []
-    async with aclosing(_pages(call)) as pages:
-        async for page in pages:
-            metadata = _metadata_of(page)
-            for start in range(0, len(page.items), _ENCODE_AT_ONCE):
-                encoded = _encode(call, page.items[start : start + _ENCODE_AT_ONCE])
-                if call.accepted.is_protobuf:
-                    parts.append(protobuf.items(encoded))
-                elif call.accepted.is_yaml:
-                    parts.append(await in_turns(yaml_writer.items(encoded)))
-                else:
-                    parts.append(b",".join(encoded if not parts else (b"", *encoded)))
-                await asyncio.sleep(0)
+    async for page in pages:
+        metadata = _metadata_of(page)
+        for start in range(0, len(page.items), _ENCODE_AT_ONCE):
+            encoded = _encode(call, page.items[start : start + _ENCODE_AT_ONCE])
+            if call.accepted.is_protobuf:
+                parts.append(protobuf.items(encoded))
+            elif call.accepted.is_yaml:
+                parts.append(await in_turns(yaml_writer.items(encoded)))
+            else:
+                parts.append(b",".join(encoded if not parts else (b"", *encoded)))
+            await asyncio.sleep(0)
     if form is Form.TABLE:
         head = call.tables.head(row, metadata, version=call.accepted.version)
         return _listed(call, head, parts, "rows")

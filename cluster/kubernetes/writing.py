@@ -168,12 +168,13 @@ async def delete(call: Call) -> Answer:
 
 
 async def delete_collection(call: Call) -> Answer:
-    """DELETE of a collection: each object that the selectors choose, the very ones that were found."""
+    """DELETE of a collection: each object that the selectors choose, the very ones that were found. The answer is the
+    list of them, as they were then."""
     options = delete_options(call)
     call = dry(call, options)
-    found = (await reading.find(call)).items
+    found = await reading.find(call)
     row = call.target.resource
-    for start in range(0, len(found), _DELETE_AT_ONCE):
+    for start in range(0, len(found.items), _DELETE_AT_ONCE):
         batch = [
             operations.delete(
                 row.key(obj.metadata.namespace, obj.metadata.name),
@@ -181,7 +182,7 @@ async def delete_collection(call: Call) -> Answer:
                 grace_period_s=options.gracePeriodSeconds if options.HasField("gracePeriodSeconds") else None,
                 propagation=propagation(options),
             )
-            for obj in found[start : start + _DELETE_AT_ONCE]
+            for obj in found.items[start : start + _DELETE_AT_ONCE]
         ]
         written = await call.client.write(batch, dry_run=query.dry_run(call.query), timeout_s=call.timeout_s)
         for outcome in written.outcomes:
@@ -190,7 +191,7 @@ async def delete_collection(call: Call) -> Answer:
                 raise outcome.error
             if isinstance(outcome.object, core.CustomResourceDefinition) and not query.dry_run(call.query):
                 await call.settled(outcome.object, True)
-    return call.answer(success({"kind": call.target.resource.plural}))
+    return await reading.found_already(call, found)
 
 
 # --- steps

@@ -35,6 +35,7 @@ from tests.unit.api.messages import messages
 from tests.unit.kubernetes.conftest import Api, Reply, manifest, pod
 
 PODS = "/api/v1/namespaces/default/pods"
+CONFIGS = "/api/v1/namespaces/default/configmaps"
 ACCEPT = {"Accept": f"{PROTOBUF},application/json"}
 METADATA = {"Accept": f"{PROTOBUF};as=PartialObjectMetadata;v=v1;g=meta.k8s.io"}
 SERVED = [row for row in RESOURCES if row.in_protobuf and row.view is None]
@@ -296,8 +297,11 @@ async def test_errors_and_outcomes(api: Api) -> None:
     assert (refused.code, [cause["field"] for cause in said["details"]["causes"]]) == (422, ["spec.restartPolicy"])
     kind, said = read(await api.ask("POST", PODS, manifest(), headers=ACCEPT), core.Pod)
     assert (kind, said["metadata"]["name"]) == ("v1 Pod", "web")
-    kind, said = read(await api.ask("DELETE", PODS, headers=ACCEPT), wire.Status)
+    await api.ask("POST", CONFIGS, {"metadata": {"name": "settings"}})
+    kind, said = read(await api.ask("DELETE", f"{CONFIGS}/settings", headers=ACCEPT), wire.Status)
     assert (kind, said["status"]) == ("v1 Status", "Success")
+    gone = await api.ask("DELETE", PODS, headers=ACCEPT)
+    assert opened(gone.body)[0] == "v1 PodList"
 
 
 def test_every_detail_of_an_error_has_its_field() -> None:

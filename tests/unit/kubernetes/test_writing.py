@@ -468,7 +468,8 @@ async def test_delete_a_collection(api: Api, cluster: MemoryCluster) -> None:
         cluster.put(pod(f"p{number}", tier="front" if number % 2 else "back"))
     cluster.put(pod("elsewhere", "other", tier="front"))
     reply = await api.ask("DELETE", f"{PODS}?labelSelector=tier%3Dfront")
-    assert (reply.code, reply.body["status"]) == (200, "Success")
+    assert (reply.code, reply.body["kind"]) == (200, "PodList")
+    assert [item["metadata"]["name"] for item in reply.body["items"]] == ["p1", "p3"], "what was deleted"
     assert [found.metadata.name for found in cluster.objects(core.Pod)] == ["p0", "p2", "elsewhere"]
     assert (await api.ask("DELETE", "/api/v1/pods")).code == 405
 
