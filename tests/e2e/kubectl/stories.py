@@ -289,6 +289,11 @@ STORIES: dict[str, Story] = {
         ("apply -f invalid.yaml", r"The Pod \"bad\" is invalid: spec.restartPolicy", 1),
         ("create deployment d --image=x", r"could not find the requested resource", 1),
         ("apply -f broken.yaml", r"error parsing broken.yaml|error converting YAML", 1),
+        (
+            """patch ns default --type=merge -p '{"metadata":{"finalizers":["hold"]}}'""",
+            r'The Namespace "default" is invalid: metadata.finalizers\[0\].*nor is it fully qualified',
+            1,
+        ),
         ("delete node nope", r'nodes "nope" not found', 1),
         ("-n nowhere create configmap c --from-literal=a=b", r'namespaces "nowhere" not found', 1),
     ],
