@@ -96,7 +96,7 @@ def failure(error: ApiError, target: Target | None = None) -> dict[str, Any]:
         ]
     if retry_after := retry_after_s(error):
         details["retryAfterSeconds"] = retry_after
-    if details:
+    if details or isinstance(error, NotFound):  # kubectl debug looks into these without asking whether there are any
         status["details"] = details
     status["code"] = code
     return status

@@ -202,6 +202,7 @@ STORIES: dict[str, Story] = {
         ("exec lone -c side -- sh -c 'echo oops >&2; exit 3'", r"(?s)oops.*exit code 3", 3),
         ("exec lone -c main -- nonexistent-program", r".", 127),
         ("exec nope -- ls", r'pods "nope" not found', 1),
+        ("debug lone --image=host -- ls", r"ephemeral containers are disabled .*kubectl debug --copy-to", 1),
         ("get pod lone -o yaml", r"(?s)^apiVersion: v1\nkind: Pod\n.*phase: Running"),
         ("get pod lone -o name", r"^pod/lone$"),
         ("get pods --field-selector=status.phase=Running -o name", r"^pod/lone$"),
