@@ -155,7 +155,6 @@ async def test_a_list_has_the_events_of_an_object_in_the_order_in_which_they_hap
     assert [event.message for event in stored] == messages
 
 
-
 async def test_repeats_before_the_write_are_one_write_and_after_it_a_count(scene: Scene) -> None:
     for _ in range(3):
         scene.event()
