@@ -258,7 +258,10 @@ STORIES: dict[str, Story] = {
         (f"patch svc plain --subresource=status --type=merge -p {STATUS}", r"Warning: status.loadBalancer"),
         ("get svc plain -o jsonpath={.status.loadBalancer.ingress[0].ip}", r"\A192.0.2.1\Z"),
         ("delete cm/c secret/s pdb/b pc/high svc/plain", r'(?s)configmap "c" deleted.*service "plain" deleted'),
-        ("create serviceaccount robot", r"(?s)Warning: it is kept for Kubernetes' tools.*serviceaccount/robot created"),
+        (
+            "create serviceaccount robot",
+            r"(?s)Warning: a service account is kept for Kubernetes' tools.*serviceaccount/robot created",
+        ),
         ("get sa robot", r"^robot +0 +\d+s"),
         ("describe sa robot", r"Name: +robot"),
         ("delete sa robot", r"deleted"),

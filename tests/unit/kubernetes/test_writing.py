@@ -166,6 +166,33 @@ async def test_fields_of_a_status_that_are_not_carried_out_are_kept(api: Api, cl
     assert (last["status"], last["spec"]["ipFamilyPolicy"]) == ({}, "PreferDualStack")
 
 
+async def test_an_image_that_is_changed_too_late_is_told_once(api: Api, cluster: MemoryCluster) -> None:
+    await api.ask("POST", PODS, manifest())
+    pod = cluster.find(core.Pod, "web")
+    assert pod is not None
+    name = pod.spec.containers[0].name
+    pod.status.containerStatuses.add(name=name, image="host")
+    await cluster.client("node:node-1").write([operations.update_status(pod)])
+    change = {"spec": {"containers": [{"name": name, "image": "nginx"}]}}
+    told = await patch(api, f"{PODS}/web", STRATEGIC, change)
+    assert "spec.containers[0].image: has no effect" in told.headers["Warning"]
+    again = await patch(api, f"{PODS}/web", MERGE, {"metadata": {"labels": {"a": "b"}}})
+    assert (again.code, again.headers.get("Warning")) == (200, None)
+
+
+async def test_it_is_told_as_well_when_the_pod_is_replaced_without_its_status(api: Api, cluster: MemoryCluster) -> None:
+    made = (await api.ask("POST", PODS, manifest())).body
+    pod = cluster.find(core.Pod, "web")
+    assert pod is not None
+    pod.status.containerStatuses.add(name=made["spec"]["containers"][0]["name"], image="host")
+    await cluster.client("node:node-1").write([operations.update_status(pod)])
+    del made["status"], made["metadata"]["resourceVersion"]
+    made["spec"]["containers"][0]["image"] = "nginx"
+    told = await api.ask("PUT", f"{PODS}/web", made)
+    assert told.code == 200, told.body
+    assert "spec.containers[0].image: has no effect" in told.headers["Warning"]
+
+
 async def test_unknown_fields(api: Api, cluster: MemoryCluster) -> None:
     body = manifest(contaners=[], x=1)
     strict = await api.ask("POST", f"{PODS}?fieldValidation=Strict", body)
