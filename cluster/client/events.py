@@ -73,11 +73,18 @@ class EventRecorder:
         return self._correlator.dropped + self._overflowed + self._rejected
 
     def event(
-        self, about: AnyObject | core.ObjectReference, type: Literal["Normal", "Warning"], reason: str, message: str
+        self,
+        about: AnyObject | core.ObjectReference,
+        type: Literal["Normal", "Warning"],
+        reason: str,
+        message: str,
+        *,
+        at_s: float | None = None,
     ) -> None:
-        """Records that `reason` (a CamelCase word) happened to an object. Returns at once; never raises or waits."""
+        """Records that `reason` (a CamelCase word) happened to an object, now or at `at_s` (seconds since 1970).
+        Returns at once; never raises or waits."""
         reference = about if isinstance(about, core.ObjectReference) else reference_to(about)
-        now_s = self._clock.wall()
+        now_s = self._clock.wall() if at_s is None else at_s
         # Lists are in the order of names, so the events of an object are in the order in which they happened, as in
         # Kubernetes. The dice tell those apart that happened in the same microsecond.
         suffix = f"{int(now_s * 1e6):014x}{self._rng.getrandbits(32):08x}"
