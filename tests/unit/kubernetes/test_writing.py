@@ -143,6 +143,14 @@ async def test_an_invalid_object_names_what_is_wrong(api: Api) -> None:
     assert [cause["field"] for cause in reply.body["details"]["causes"]] == ["spec.restartPolicy"]
 
 
+async def test_what_is_wrong_with_a_whole_object_is_told_of_no_field_as_in_kubernetes(api: Api) -> None:
+    body = {"metadata": {"name": "big"}, "data": {"a": "x" * (1 << 20), "b": "x"}}
+    reply = await api.ask("POST", "/api/v1/namespaces/default/configmaps", body)
+    assert (reply.code, reply.reason) == (422, "Invalid")
+    (cause,) = reply.body["details"]["causes"]
+    assert (cause["field"], cause["message"]) == ("[]", "Too long: must have at most 1048576 bytes")
+
+
 async def test_fields_of_a_status_that_are_not_carried_out_are_kept(api: Api, cluster: MemoryCluster) -> None:
     services = "/api/v1/namespaces/default/services"
     spec = {"ports": [{"port": 80}], "ipFamilyPolicy": "PreferDualStack"}
