@@ -23,7 +23,6 @@ from cluster.store.backup import Backups, Origin
 from cluster.store.etcd.journal import EtcdJournal
 from cluster.store.etcd.keys import Keys
 from cluster.store.etcd.restoring import _Found, restore
-from cluster.store.etcd.settings import EtcdSettings
 from cluster.store.failpoints import EXIT_CODE, VARIABLE
 from cluster.store.interface import Journal, JournalFailed, NotLeading, Request, StoreRefused
 from cluster.store.journal import SqliteJournal
@@ -31,7 +30,7 @@ from cluster.store.memory import MemoryJournal
 from cluster.store.store import Store, StoreSettings
 from cluster.store.version import Record
 from tests.contract.journal_suite import _busy, everything, made
-from tests.kit.etcd import EtcdCluster, shared_etcd
+from tests.kit.etcd import PATIENT_CLIENT, PATIENT_JOURNAL, EtcdCluster, shared_etcd
 
 __all__ = ["shared_etcd"]
 
@@ -55,8 +54,8 @@ class Place:
             return self._memory
         if engine == "sqlite":
             return SqliteJournal(self.directory / "store", lambda: "a-store", ballast_bytes=0)
-        client = EtcdClient(self.etcd.endpoints)
-        return EtcdJournal(client, self.prefix, EtcdSettings(), CLOCK, random.Random(), lambda: "a-store")
+        client = EtcdClient(self.etcd.endpoints, settings=PATIENT_CLIENT)
+        return EtcdJournal(client, self.prefix, PATIENT_JOURNAL, CLOCK, random.Random(), lambda: "a-store")
 
     async def backup(self, journal: Journal) -> Path:
         """Of a journal that is not open."""
@@ -78,7 +77,7 @@ class Place:
             restoring.switch(self.directory / "store")
             os.close(lock)
             return staged
-        client = EtcdClient(self.etcd.endpoints)
+        client = EtcdClient(self.etcd.endpoints, settings=PATIENT_CLIENT)
         try:
             return await restore(client, self.prefix, backup_file.parts_of(backup), suffix, CLOCK)
         finally:
@@ -86,7 +85,7 @@ class Place:
 
     async def keys(self) -> list[str]:
         """What is in etcd, without the names of revisions."""
-        client = EtcdClient(self.etcd.endpoints)
+        client = EtcdClient(self.etcd.endpoints, settings=PATIENT_CLIENT)
         try:
             found = await client.get(Get(*Keys(self.prefix).all, keys_only=True))
             names = [item.key.decode().removeprefix(self.prefix) for item in found.kvs]
@@ -204,7 +203,7 @@ async def test_a_master_that_begins_to_lead_meanwhile_is_not_overtaken(
     await fill(place.journal("etcd"), list(_busy(50)))
     backup = await place.backup(place.journal("etcd"))
     async with leading(place) as journal:
-        client = EtcdClient(place.etcd.endpoints)
+        client = EtcdClient(place.etcd.endpoints, settings=PATIENT_CLIENT)
         monkeypatch.setattr("cluster.store.etcd.restoring._Restore._look", _unseen(client, Keys(place.prefix)))
         with pytest.raises(StoreRefused, match="begun to lead meanwhile"):
             await restore(client, place.prefix, backup_file.parts_of(backup), SUFFIX, CLOCK)
@@ -228,7 +227,7 @@ async def test_a_master_that_has_slept_over_it_writes_nothing_and_shows_nothing(
     await fill(place.journal("etcd"), list(_busy(50)))
     backup = await place.backup(place.journal("etcd"))
     async with leading(place) as journal:
-        client = EtcdClient(place.etcd.endpoints)
+        client = EtcdClient(place.etcd.endpoints, settings=PATIENT_CLIENT)
         await client.txn([], [Delete(Keys(place.prefix).leader)])  # as if its lease had run out
         await place.restore("etcd", backup)
         restored = await place.look("etcd")
@@ -243,7 +242,7 @@ async def test_a_master_that_has_slept_over_it_writes_nothing_and_shows_nothing(
 async def test_what_is_not_ours_is_not_touched(place: Place) -> None:
     await fill(place.journal("sqlite"), list(_busy(20)))
     backup = await place.backup(place.journal("sqlite"))
-    client = EtcdClient(place.etcd.endpoints)
+    client = EtcdClient(place.etcd.endpoints, settings=PATIENT_CLIENT)
     await client.txn([], [Put(f"{place.prefix}other".encode(), b"theirs")])
     with pytest.raises(StoreRefused, match="something else below"):
         await place.restore("etcd", backup)

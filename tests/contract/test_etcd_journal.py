@@ -20,7 +20,16 @@ from cluster.store.etcd.settings import EtcdSettings
 from cluster.store.interface import DiskFull, NotLeading, Request, Undecided, Unreachable
 from cluster.store.version import Record
 from tests.kit.chaos_proxy import ChaosProxy
-from tests.kit.etcd import CLIENT_PORT, EtcdCluster, etcd, etcd3, running_etcd, shared_etcd
+from tests.kit.etcd import (
+    CLIENT_PORT,
+    PATIENT_CLIENT,
+    PATIENT_JOURNAL,
+    EtcdCluster,
+    etcd,
+    etcd3,
+    running_etcd,
+    shared_etcd,
+)
 from tests.unit.store.etcd.rig import Book, Following, fold, loaded
 
 __all__ = ["etcd", "etcd3", "shared_etcd"]
@@ -33,7 +42,7 @@ DEADLINE_S = 60.0
 @pytest.fixture(autouse=True, scope="module")
 async def _poller(shared_etcd: EtcdCluster) -> AsyncIterator[None]:
     """gRPC has a pair of sockets for as long as it has a channel: one that lives on, so that they are no leak."""
-    client = EtcdClient(shared_etcd.endpoints)
+    client = EtcdClient(shared_etcd.endpoints, settings=PATIENT_CLIENT)
     await client.status()
     yield
     await client.close()
@@ -49,7 +58,7 @@ async def member(
     endpoints: Sequence[str], prefix: str, settings: EtcdSettings | None = None
 ) -> AsyncIterator[EtcdJournal]:
     journal = EtcdJournal(
-        EtcdClient(endpoints), prefix, settings or EtcdSettings(), SystemClock(), random.Random(), lambda: "a-store"
+        EtcdClient(endpoints), prefix, settings or PATIENT_JOURNAL, SystemClock(), random.Random(), lambda: "a-store"
     )
     try:
         await journal.open()
@@ -98,9 +107,9 @@ async def test_a_follower_gets_over_compactions_of_etcd(shared_etcd: EtcdCluster
     async with (
         ChaosProxy((host, CLIENT_PORT)) as proxy,
         member(shared_etcd.endpoints, prefix) as leader,
-        member([proxy.address], prefix) as follower,
+        member([proxy.address], prefix, EtcdSettings()) as follower,
     ):
-        admin = EtcdClient(shared_etcd.endpoints)
+        admin = EtcdClient(shared_etcd.endpoints, settings=PATIENT_CLIENT)
         await leader.campaign("a:1")
         following = Following(follower)
         for number in range(30):
@@ -388,9 +397,9 @@ async def test_a_full_etcd_is_said_so_and_goes_on_when_there_is_room(prefix: str
 async def test_two_that_open_a_new_store_at_once_agree(shared_etcd: EtcdCluster, prefix: str) -> None:
     async def open_it(number: int) -> str:
         journal = EtcdJournal(
-            EtcdClient(shared_etcd.endpoints),
+            EtcdClient(shared_etcd.endpoints, settings=PATIENT_CLIENT),
             prefix,
-            EtcdSettings(),
+            PATIENT_JOURNAL,
             SystemClock(),
             random.Random(number),
             lambda: f"store-{number}",

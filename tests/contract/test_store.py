@@ -10,12 +10,11 @@ import pytest
 from cluster.actor.clock import SystemClock
 from cluster.rpc.etcd import EtcdClient
 from cluster.store.etcd.journal import EtcdJournal
-from cluster.store.etcd.settings import EtcdSettings
 from cluster.store.interface import Journal
 from cluster.store.journal import SqliteJournal
 from cluster.store.memory import MemoryJournal
 from tests.contract.store_suite import StoreSuite
-from tests.kit.etcd import EtcdCluster, shared_etcd
+from tests.kit.etcd import PATIENT_JOURNAL, EtcdCluster, shared_etcd
 
 __all__ = ["shared_etcd"]
 
@@ -44,4 +43,4 @@ class TestEtcdStore(StoreSuite):
 
     def journal(self, tmp_path: Path) -> Journal:
         client = EtcdClient(self._endpoints)
-        return EtcdJournal(client, self._prefix, EtcdSettings(), SystemClock(), random.Random(), lambda: "a-store")
+        return EtcdJournal(client, self._prefix, PATIENT_JOURNAL, SystemClock(), random.Random(), lambda: "a-store")

@@ -29,9 +29,14 @@ from pathlib import Path
 
 import pytest
 
+from cluster.rpc import etcd as rpc
 from cluster.rpc.identity import Credentials, Identity, issue, make_ca
+from cluster.store.etcd import settings as store
 from cluster.testing.signals import send
 
+PATIENT_CLIENT = rpc.EtcdSettings(read_s=30.0, write_s=30.0)
+PATIENT_JOURNAL = store.EtcdSettings(lease_ttl_s=60, call_timeout_s=10.0, read_timeout_s=30.0, append_timeout_s=30.0)
+"""For tests that are not about time: a disk that others use as well keeps etcd waiting for seconds."""
 START_TIMEOUT_S = 60.0
 CLIENT_PORT, PEER_PORT, METRICS_PORT = 2379, 2380, 2381
 _PAUSE_S = 0.02

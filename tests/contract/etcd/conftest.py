@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from cluster.rpc.etcd import EtcdClient
-from tests.kit.etcd import EtcdCluster, etcd, etcd3, shared_etcd
+from tests.kit.etcd import PATIENT_CLIENT, EtcdCluster, etcd, etcd3, shared_etcd
 
 __all__ = ["etcd", "etcd3", "shared_etcd"]
 
@@ -21,6 +21,6 @@ def key() -> bytes:
 
 @pytest.fixture
 async def client(shared_etcd: EtcdCluster) -> AsyncIterator[EtcdClient]:
-    client = EtcdClient(shared_etcd.endpoints)
+    client = EtcdClient(shared_etcd.endpoints, settings=PATIENT_CLIENT)
     yield client
     await client.close()

@@ -52,9 +52,10 @@ def test_sockets_of_this_process_and_of_none() -> None:
 
 
 def test_the_first_port_that_is_taken() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+    host = "127.171.3.9"  # whoever runs beside this test listens elsewhere
+    with socket.create_server((host, 0)) as one, socket.create_server((host, 0)) as two:
         ports = [one.getsockname()[1], two.getsockname()[1]]
         name = Path("/proc/self/comm").read_text().strip()
-        assert first_listener("127.0.0.1", [1, *ports]) == (ports[0], f"pid {os.getpid()} ({name})")
-        assert first_listener("127.0.0.1", ports[::-1])[0] == ports[1]
-        assert first_listener("127.0.0.2", ports) == (0, "")
+        assert first_listener(host, [1, *ports]) == (ports[0], f"pid {os.getpid()} ({name})")
+        assert first_listener(host, ports[::-1])[0] == ports[1]
+        assert first_listener("127.171.3.10", ports) == (0, "")
