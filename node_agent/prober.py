@@ -170,13 +170,14 @@ async def _probe_exec(command: Sequence[str], target: Target, timeout_s: float) 
                 _read_some(process.stdout), _read_some(process.stderr), process.wait()
             )
     except TimeoutError:
-        return Result(Outcome.FAILURE, f"command {list(command)!r} timed out after {timeout_s:g}s")
+        return Result(Outcome.FAILURE, f"command '{' '.join(command)}' timed out after {timeout_s:g}s")
     finally:
         process.close()
     if ended.exit_code == 0:
         return Result(Outcome.SUCCESS)
     text = output.decode(errors="replace").strip()
-    return Result(Outcome.FAILURE, f"command {list(command)!r} ended with exit code {ended.exit_code}: {text}")
+    words = f"command '{' '.join(command)}' ended with exit code {ended.exit_code}"
+    return Result(Outcome.FAILURE, f"{words}: {text}" if text else words)
 
 
 async def _read_some(reader: asyncio.StreamReader) -> bytes:

@@ -24,6 +24,7 @@ from node_agent.pod_worker import PodWorker
 from node_agent.runtime.interface import ExecProcess, StartFailure
 from node_agent.runtime.log_times import Stamper
 from node_agent.runtime.logs import LogReader, next_log
+from node_agent.status import waits_for
 from node_agent.usage import LOOK_S, cpu_times, used
 
 CONNECT_TIMEOUT_S = 5.0
@@ -65,7 +66,7 @@ class AgentService:
         if path is None:
             if request.previous:
                 raise BadRequest(f'previous terminated container "{container}" in pod "{request.pod}" not found')
-            raise BadRequest(f'container "{container}" in pod "{request.pod}" has not run on this node yet')
+            raise BadRequest(f'container "{container}" in pod "{request.pod}" {self._why_no_log(pod, container)}')
         if request.HasField("limit_bytes") and request.limit_bytes < 1:
             raise Invalid(f"limit_bytes must be at least 1: {request.limit_bytes}")
         left = request.limit_bytes if request.HasField("limit_bytes") else None
@@ -120,6 +121,12 @@ class AgentService:
                 raise BadRequest(f'pod "{name}" has several containers, name one of them: {", ".join(names)}')
             raise BadRequest(f'container "{container}" is not in pod "{name}"; it has {", ".join(names)}')
         return pod, container
+
+    def _why_no_log(self, pod: core.Pod, container: str) -> str:
+        worker = self._worker(pod)
+        if worker is None or worker.state[container].phase is Phase.ENDED:
+            return "has not run on this node"
+        return f"is waiting to start: {waits_for(worker.state[container])[0]}"
 
     def _worker(self, pod: core.Pod) -> PodWorker | None:
         return self._agent.workers.get(pod.metadata.uid)

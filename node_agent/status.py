@@ -175,6 +175,11 @@ def make_status(
     return status
 
 
+def waits_for(c: ContainerState) -> tuple[str, str]:
+    """The reason why a container that is to run does not run, in Kubernetes' words, and more of it or an empty text."""
+    return ("ContainerCreating", "") if c.phase in (Phase.STARTING, Phase.HOOKED) else c.waiting
+
+
 def _fill(status: core.ContainerStatus, container: core.Container, c: ContainerState) -> None:
     status.name = c.name
     status.image, status.imageID = container.image, ""  # with lastState, never left out in Kubernetes' JSON
@@ -191,8 +196,7 @@ def _fill(status: core.ContainerStatus, container: core.Container, c: ContainerS
     elif c.phase is Phase.ENDED and c.ended is not None:
         _fill_termination(status.state.terminated, c.ended)
     else:
-        starting = c.phase in (Phase.STARTING, Phase.HOOKED)
-        status.state.waiting.reason, message = ("ContainerCreating", "") if starting else c.waiting
+        status.state.waiting.reason, message = waits_for(c)
         if message:
             status.state.waiting.message = message
         if c.phase is Phase.BACKOFF:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cluster.api.definitions import not_carried_out
 from cluster.api.kinds import AnyObject
+from cluster.api.pods import HOST_IMAGE, runs_on_host
 from cluster.api.services import EXTERNAL_NAME, HEADLESS, NODE_PORT
 from cluster.pb.v1 import core_pb2 as core
 
@@ -15,11 +16,11 @@ from cluster.pb.v1 import core_pb2 as core
 def caveats(obj: AnyObject) -> list[str]:
     """One sentence each, beginning with the path of the field."""
     if isinstance(obj, core.Pod):
-        return _of_pod(obj.spec, "spec")
+        return [*_of_pod(obj.spec, "spec"), *_images_of(obj)]
     if isinstance(obj, core.ReplicationController):
         return _of_pod(obj.spec.template.spec, "spec.template.spec")
     if isinstance(obj, core.ServiceAccount):
-        return ["it is kept for Kubernetes' tools, which may get tokens of it: pods have no identity of their own"]
+        return [_ACCOUNT]
     if isinstance(obj, core.Service):
         return _of_service(obj.spec)
     if isinstance(obj, core.CustomResourceDefinition):
@@ -55,5 +56,23 @@ def _of_pod(spec: core.PodSpec, where: str) -> list[str]:
     return found
 
 
+def _images_of(pod: core.Pod) -> list[str]:
+    """An image that was changed when the container was there already: nobody starts it anew for that."""
+    statuses = {each.name: each for each in (*pod.status.initContainerStatuses, *pod.status.containerStatuses)}
+    found = []
+    for group, containers in (("initContainers", pod.spec.initContainers), ("containers", pod.spec.containers)):
+        for place, container in enumerate(containers):
+            status = statuses.get(container.name)
+            if status is None or status.image == container.image:
+                continue
+            if not (runs_on_host(container) and runs_on_host(core.Container(image=status.image))):
+                found.append(f"spec.{group}[{place}].image: {_GOES_ON.format(status.image or HOST_IMAGE)}")
+    return found
+
+
+_GOES_ON = 'has no effect: the container goes on with image "{}", as the pod was when it came to its node'
+_ACCOUNT = (
+    "a service account is kept for Kubernetes' tools, which may get tokens of it: pods have no identity of their own"
+)
 _RESERVED = "{} is reserved for the pod on its node, but not forwarded: the program itself is to listen there"
 _INIT = "has no effect: what an init container listens on is nobody's to reach"

@@ -73,18 +73,22 @@ class EventRecorder:
         return self._correlator.dropped + self._overflowed + self._rejected
 
     def event(
-        self, about: AnyObject | core.ObjectReference, type: Literal["Normal", "Warning"], reason: str, message: str
+        self,
+        about: AnyObject | core.ObjectReference,
+        type: Literal["Normal", "Warning"],
+        reason: str,
+        message: str,
+        *,
+        at_s: float | None = None,
     ) -> None:
-        """Records that `reason` (a CamelCase word) happened to an object. Returns at once; never raises or waits."""
+        """Records that `reason` (a CamelCase word) happened to an object, now or at `at_s` (seconds since 1970).
+        Returns at once; never raises or waits."""
         reference = about if isinstance(about, core.ObjectReference) else reference_to(about)
-        found = self._correlator.observe(
-            reference,
-            type,
-            reason,
-            message,
-            now_s=self._clock.wall(),
-            suffix=f"{self._rng.getrandbits(64):016x}",
-        )
+        now_s = self._clock.wall() if at_s is None else at_s
+        # Lists are in the order of names, so the events of an object are in the order in which they happened, as in
+        # Kubernetes. The dice tell those apart that happened in the same microsecond.
+        suffix = f"{int(now_s * 1e6):014x}{self._rng.getrandbits(32):08x}"
+        found = self._correlator.observe(reference, type, reason, message, now_s=now_s, suffix=suffix)
         if found is not None:
             self._put(found.event, found.is_new)
 

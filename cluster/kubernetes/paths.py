@@ -16,11 +16,19 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from cluster.api.errors import BadRequest
+from cluster.api.errors import BadRequest, NotFound
 from cluster.kubernetes.catalog import Catalog
 from cluster.kubernetes.resources import Resource
 
 MAX_PATH = 4096
+NOT_SERVED = {
+    ("nodes", "proxy"): "the agents of nodes speak gRPC, and nothing in HTTP",
+    ("pods", "ephemeralcontainers"): (
+        "a pod has the containers that it was made with; kubectl exec and podium debug run a command in it,"
+        " kubectl debug --copy-to makes another pod of it"
+    ),
+}
+"""What people look for at this place of Kubernetes' API, by kind and subresource, and what to tell them."""
 _HALF_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
@@ -63,6 +71,16 @@ def _decoded(part: str) -> str:
     if _HALF_ESCAPE.search(part):
         raise BadRequest("a per cent sign in the path is not followed by two hexadecimal digits")
     return unquote_to_bytes(part).decode()
+
+
+def refuse_not_served(parts: list[str]) -> None:
+    """Raises NotFound for what Kubernetes serves at this path and Podium does not, if there is something to be said.
+    The answer names no object: by that kubectl knows that it is the subresource that is missing, and says so."""
+    if parts[:2] != ["api", "v1"]:
+        return
+    rest = parts[4:] if parts[2:3] == ["namespaces"] else parts[2:]
+    if len(rest) > 2 and (why := NOT_SERVED.get((rest[0], rest[2]))) is not None:
+        raise NotFound(f"{rest[0]}/{rest[2]} is not served: {why}")
 
 
 def target_of(parts: list[str], catalog: Catalog) -> Target:

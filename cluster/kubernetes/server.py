@@ -21,7 +21,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from cluster.actor.clock import Clock
 from cluster.actor.tasks import Tasks
-from cluster.api.errors import ApiError, Internal, NotFound, Overloaded, Unavailable
+from cluster.api.errors import ApiError, Internal, Overloaded, Unavailable
 from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
 from cluster.kubernetes import derived, pod_streams, port_forwarding, proxied, proxying, query, reviews, routing
@@ -36,7 +36,7 @@ from cluster.kubernetes.keeper import Keeper
 from cluster.kubernetes.listener import listener
 from cluster.kubernetes.negotiation import JSON, PLAIN, PROTOBUF, Accepted, Form, negotiate
 from cluster.kubernetes.outgoing import Patience, document, headers_of, refusal
-from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, target_of
+from cluster.kubernetes.paths import NoSuchPath, Target, parts_of, refuse_not_served, target_of
 from cluster.kubernetes.readiness import Readiness
 from cluster.kubernetes.resources import BY_KIND
 from cluster.kubernetes.room import Room
@@ -191,8 +191,7 @@ class KubernetesServer:
                     return await self._derived(request, *found, identity)
                 if wanted is not None:
                     return await self._proxy(request, wanted, identity)
-                if parts[:3] == ["api", "v1", "nodes"] and parts[4:5] == ["proxy"]:
-                    raise NotFound("nodes/proxy is not served: the agents of nodes speak gRPC, and nothing in HTTP")
+                refuse_not_served(parts)
                 target = target_of(parts, catalog)
                 with self.room.held(identity, size_of(request) if request.method in WRITES else 0):
                     call = await self._call(request, target, identity)

@@ -38,6 +38,8 @@ _BEGINNING = re.compile(r'[A-Za-z0-9.-]+ "([^"]+)" (?:is invalid|already exists)
 
 
 _MISSING = re.compile(r'([a-z]+) "([^"]+)" not found')
+_WHOLE = "[]"
+"""What Kubernetes calls an object as a whole where a field is named; kubectl prints it before what is wrong."""
 
 
 class Refused(ApiError):
@@ -86,17 +88,18 @@ def failure(error: ApiError, target: Target | None = None) -> dict[str, Any]:
         causes = (FieldError(found[1], found[2]),) if found is not None else ()
         details = details if causes else {}
     if causes:
+        whole = _WHOLE if isinstance(error, Invalid) else ""
         details["causes"] = [
             {
                 key: value
-                for key, value in (("reason", cause.reason), ("message", cause.message), ("field", cause.path))
+                for key, value in (("reason", cause.reason), ("message", cause.message), ("field", cause.path or whole))
                 if value
             }
             for cause in causes
         ]
     if retry_after := retry_after_s(error):
         details["retryAfterSeconds"] = retry_after
-    if details:
+    if details or isinstance(error, NotFound):  # kubectl debug looks into these without asking whether there are any
         status["details"] = details
     status["code"] = code
     return status

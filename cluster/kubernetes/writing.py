@@ -107,7 +107,8 @@ async def update(call: Call) -> Answer:
     data, doubled = read_sent(call)
     given = given_object(call, data, doubled=doubled)
     is_blind = not given.object.metadata.resourceVersion
-    is_notable = not call.target.subresource and bool(caveats(given.object))
+    # What is to be said of a pod depends on its status, which who replaces it need not send.
+    is_notable = not call.target.subresource and (isinstance(given.object, core.Pod) or bool(caveats(given.object)))
     may_make = is_blind and not call.target.subresource and call.target.resource.kind.name in _MADE_BY_PUT
     before = await _before(call) if is_notable or may_make else None
     if may_make and before is None:

@@ -7,6 +7,8 @@ second table says what that means. Both tables are tested to be inverse to each 
 
 from __future__ import annotations
 
+import re
+
 import grpc
 from google.rpc import status_pb2  # type: ignore[import-untyped]
 
@@ -76,6 +78,13 @@ _BROKEN = (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.I
 """Without details these come from the transport ("Stream removed", RST_STREAM), since our servers always add them:
 nobody knows how far the call got."""
 
+_NOT_CONNECTED = re.compile(
+    r"failed to connect to all addresses; last error: \w+: (?:ipv[46]:)?(\S+): "
+    r"(?:Failed to connect to remote host: )?(.+)",
+    re.DOTALL,
+)
+"""What gRPC says of a call that it could give to no connection: which address was tried last, and what came of it."""
+
 
 def encode(error: ApiError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
     """Code, message and trailing metadata for an error. Causes that do not fit are counted instead of listed."""
@@ -101,9 +110,9 @@ def decode(error: grpc.aio.AioRpcError) -> ApiError:
             details = status_pb2.Status.FromString(value).details
             status = wire.Status()
             if details and details[0].Unpack(status):
-                found = from_status(status)
-                if found is not None:
-                    return found
+                told = from_status(status)
+                if told is not None:
+                    return told
     code, message = error.code(), error.details() or ""
     if code in _BROKEN:
         return Unavailable(f"the connection broke: {message}" if message else "the connection broke")
@@ -111,4 +120,6 @@ def decode(error: grpc.aio.AioRpcError) -> ApiError:
         return BadRequest(f"the server does not know this call: {message}")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:  # our own: what gRPC says of it is about its streams
         return DeadlineExceeded("the server did not answer in the time that the call had; what it did is not known")
+    if code is grpc.StatusCode.UNAVAILABLE and (found := _NOT_CONNECTED.fullmatch(message)):
+        return Unavailable(f"cannot connect to {found[1]}: {found[2]}")
     return ERROR_OF.get(code, Internal)(message or code.name)

@@ -216,10 +216,10 @@ class Scheduler:
             self._wake.set()
 
     async def _bind(self, bindings: Sequence[Binding], cause: core.Cause, *, atomic: bool) -> None:
-        settled = False
+        settled, sent_at_s = False, self._clock.wall()
         try:
             outcomes, unsure = await self._write(bindings, cause, atomic=atomic)
-            self._settle(bindings, outcomes, unsure)
+            self._settle(bindings, outcomes, unsure, sent_at_s)
             settled = True
         finally:
             if not settled:  # cancelled
@@ -246,7 +246,11 @@ class Scheduler:
                 return [error] * len(bindings), unsure
 
     def _settle(
-        self, bindings: Sequence[Binding], outcomes: Sequence[OperationOutcome | ApiError], unsure: bool
+        self,
+        bindings: Sequence[Binding],
+        outcomes: Sequence[OperationOutcome | ApiError],
+        unsure: bool,
+        sent_at_s: float,
     ) -> None:
         now_s = self._clock.monotonic()
         failed = []
@@ -257,7 +261,7 @@ class Scheduler:
                 assert isinstance(outcome, OperationOutcome)
                 self._world.bound(uid, now_s)
                 if isinstance(outcome.object, core.Pod):
-                    self._reporter.scheduled(outcome.object, binding.placement.node)
+                    self._reporter.scheduled(outcome.object, binding.placement.node, sent_at_s)
             elif unsure and not isinstance(error, NotFound):
                 # Bound already, perhaps by the first sending: the watch will tell, or it expires.
                 self._world.bound(uid, now_s)

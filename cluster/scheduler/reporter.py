@@ -57,7 +57,7 @@ class Reporter:
         self._tasks = Tasks("scheduler reporter")
         self._work = asyncio.Event()
         self._pending: OrderedDict[Key, core.Pod] = OrderedDict()
-        self._scheduled: deque[tuple[core.Pod, str]] = deque()
+        self._scheduled: deque[tuple[core.Pod, str, float]] = deque()
         """Pods that were bound, and where: what becomes an event is made when there is time for it."""
         self._news = asyncio.Event()
         self._said_at_s: dict[str, float] = {}
@@ -80,12 +80,13 @@ class Reporter:
         self._record_scheduled(len(self._scheduled))
         await self._recorder.stop()
 
-    def scheduled(self, pod: core.Pod, node: str) -> None:
-        """A pod was bound; `pod` is what the binding returned, so that the event carries the binding's revision."""
+    def scheduled(self, pod: core.Pod, node: str, at_s: float) -> None:
+        """A pod was bound; `pod` is what the binding returned, so that the event carries the binding's revision.
+        `at_s`: when it was sent (seconds since 1970). Its node may have started the pod before the answer was here."""
         meta = pod.metadata
         self._said_at_s.pop(meta.uid, None)
         self._pending.pop(Key("Pod", meta.namespace, meta.name), None)
-        self._scheduled.append((pod, node))
+        self._scheduled.append((pod, node, at_s))
         if len(self._scheduled) > EVENTS_LIMIT:
             self._scheduled.popleft()
             self._overflowed += 1
@@ -145,9 +146,9 @@ class Reporter:
 
     def _record_scheduled(self, most: int) -> None:
         for _ in range(min(most, len(self._scheduled))):
-            pod, node = self._scheduled.popleft()
+            pod, node, at_s = self._scheduled.popleft()
             words = f"Successfully assigned {pod.metadata.namespace}/{pod.metadata.name} to {node}"
-            self._recorder.event(pod, "Normal", "Scheduled", words)
+            self._recorder.event(pod, "Normal", "Scheduled", words, at_s=at_s)
 
     async def _tell_scheduled(self) -> None:
         while True:

@@ -26,6 +26,19 @@ def test_a_host_port_of_an_init_container_is_not_even_that() -> None:
     assert side.startswith("spec.initContainers[1].ports[0].hostPort: 8081 is reserved")
 
 
+def test_an_image_that_is_changed_too_late() -> None:
+    def of(wanted: str, runs: str) -> list[str]:
+        pod = core.Pod(spec=core.PodSpec(containers=[core.Container(name="one"), core.Container(name="two")]))
+        pod.spec.containers[1].image = wanted
+        assert caveats(pod) == [], "nothing runs yet"
+        pod.status.containerStatuses.add(name="two", image=runs)
+        return caveats(pod)
+
+    words = 'has no effect: the container goes on with image "host", as the pod was when it came to its node'
+    assert of("nginx", "host") == of("nginx", "") == [f"spec.containers[1].image: {words}"]
+    assert of("nginx", "nginx") == of("host", "") == of("", "host") == []
+
+
 def test_what_a_service_gets_in_another_way() -> None:
     def of(**spec: object) -> list[str]:
         return [text.partition(":")[0] for text in caveats(core.Service(spec=core.ServiceSpec(**spec)))]  # type: ignore[arg-type]

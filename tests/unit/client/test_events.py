@@ -142,7 +142,17 @@ async def test_events_are_written_together_a_moment_later(scene: Scene) -> None:
     assert sorted(scene.stored()) == [("m0", 1), ("m1", 1), ("m2", 1)]
     (name,) = [event.metadata.name for event in scene.cluster.objects(core.Event) if event.message == "m1"]
     assert name.startswith("pod-1.")
-    assert len(name) == len("pod-1.") + 16
+    assert len(name) == len("pod-1.") + 22
+
+
+async def test_a_list_has_the_events_of_an_object_in_the_order_in_which_they_happened(scene: Scene) -> None:
+    messages = [f"m{n}" for n in range(SIMILAR_LIMIT)]
+    for message in messages:
+        scene.event(message)
+        await scene.clock.run_for(0.001)
+    await scene.clock.run_for(0.1)
+    stored = sorted(scene.cluster.objects(core.Event), key=lambda event: event.metadata.name)
+    assert [event.message for event in stored] == messages
 
 
 async def test_repeats_before_the_write_are_one_write_and_after_it_a_count(scene: Scene) -> None:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.api.errors import BadRequest
+from cluster.api.errors import BadRequest, NotFound
 from cluster.kubernetes.catalog import OWN
-from cluster.kubernetes.paths import NoSuchPath, parts_of, target_of
+from cluster.kubernetes.paths import NoSuchPath, parts_of, refuse_not_served, target_of
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,32 @@ def test_what_is_not_served(path: str) -> None:
 def test_tricks_are_refused(path: str) -> None:
     with pytest.raises(BadRequest):
         parts_of(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/api/v1/nodes/n1/proxy", "nodes/proxy is not served"),
+        ("/api/v1/nodes/n1/proxy/metrics", "nodes/proxy is not served"),
+        ("/api/v1/namespaces/ns/pods/web/ephemeralcontainers", "pods/ephemeralcontainers is not served"),
+    ],
+)
+def test_what_kubernetes_has_at_a_path_and_podium_has_not_is_explained(path: str, message: str) -> None:
+    with pytest.raises(NotFound, match=message):
+        refuse_not_served(parts_of(path))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/nodes/proxy",
+        "/api/v1/namespaces/nodes/pods/proxy",
+        "/api/v1/namespaces/ns/pods/ephemeralcontainers",
+        "/apis/example.com/v1/nodes/n1/proxy",
+    ],
+)
+def test_what_only_looks_like_it_is_not_refused(path: str) -> None:
+    refuse_not_served(parts_of(path))
 
 
 @given(st.text(max_size=60))

@@ -143,6 +143,14 @@ async def test_an_invalid_object_names_what_is_wrong(api: Api) -> None:
     assert [cause["field"] for cause in reply.body["details"]["causes"]] == ["spec.restartPolicy"]
 
 
+async def test_what_is_wrong_with_a_whole_object_is_told_of_no_field_as_in_kubernetes(api: Api) -> None:
+    body = {"metadata": {"name": "big"}, "data": {"a": "x" * (1 << 20), "b": "x"}}
+    reply = await api.ask("POST", "/api/v1/namespaces/default/configmaps", body)
+    assert (reply.code, reply.reason) == (422, "Invalid")
+    (cause,) = reply.body["details"]["causes"]
+    assert (cause["field"], cause["message"]) == ("[]", "Too long: must have at most 1048576 bytes")
+
+
 async def test_fields_of_a_status_that_are_not_carried_out_are_kept(api: Api, cluster: MemoryCluster) -> None:
     services = "/api/v1/namespaces/default/services"
     spec = {"ports": [{"port": 80}], "ipFamilyPolicy": "PreferDualStack"}
@@ -164,6 +172,33 @@ async def test_fields_of_a_status_that_are_not_carried_out_are_kept(api: Api, cl
     assert replaced.code == 200, replaced.body
     last = (await api.get(f"{services}/web")).body
     assert (last["status"], last["spec"]["ipFamilyPolicy"]) == ({}, "PreferDualStack")
+
+
+async def test_an_image_that_is_changed_too_late_is_told_once(api: Api, cluster: MemoryCluster) -> None:
+    await api.ask("POST", PODS, manifest())
+    pod = cluster.find(core.Pod, "web")
+    assert pod is not None
+    name = pod.spec.containers[0].name
+    pod.status.containerStatuses.add(name=name, image="host")
+    await cluster.client("node:node-1").write([operations.update_status(pod)])
+    change = {"spec": {"containers": [{"name": name, "image": "nginx"}]}}
+    told = await patch(api, f"{PODS}/web", STRATEGIC, change)
+    assert "spec.containers[0].image: has no effect" in told.headers["Warning"]
+    again = await patch(api, f"{PODS}/web", MERGE, {"metadata": {"labels": {"a": "b"}}})
+    assert (again.code, again.headers.get("Warning")) == (200, None)
+
+
+async def test_it_is_told_as_well_when_the_pod_is_replaced_without_its_status(api: Api, cluster: MemoryCluster) -> None:
+    made = (await api.ask("POST", PODS, manifest())).body
+    pod = cluster.find(core.Pod, "web")
+    assert pod is not None
+    pod.status.containerStatuses.add(name=made["spec"]["containers"][0]["name"], image="host")
+    await cluster.client("node:node-1").write([operations.update_status(pod)])
+    del made["status"], made["metadata"]["resourceVersion"]
+    made["spec"]["containers"][0]["image"] = "nginx"
+    told = await api.ask("PUT", f"{PODS}/web", made)
+    assert told.code == 200, told.body
+    assert "spec.containers[0].image: has no effect" in told.headers["Warning"]
 
 
 async def test_unknown_fields(api: Api, cluster: MemoryCluster) -> None:

@@ -95,7 +95,10 @@ async def test_a_command_that_does_its_work(beside: Target, tmp_path: Path) -> N
 
 async def test_a_command_that_fails_says_how(beside: Target) -> None:
     error = await carry_out(command("sh", "-c", "echo out of luck; exit 3"), beside)
-    assert error.endswith("ended with exit code 3: out of luck")
+    assert error.endswith("exit 3' ended with exit code 3: out of luck")
+    assert (
+        await carry_out(command("test", "-e", "nothing"), beside) == "command 'test -e nothing' ended with exit code 1"
+    )
     assert "executable file not found" in await carry_out(command("no-such-program"), beside)
 
 

@@ -117,6 +117,16 @@ async def test_logs_of_a_pod_that_ended(world: World) -> None:
     assert await world.logs(follow=True) == "one\ntwo\nthree\n"
 
 
+async def test_a_container_that_waits_has_no_log_and_it_is_said_for_what_it_waits(world: World) -> None:
+    pod = make_pod("web", policy="Never", grace_s=0, command=("true",))
+    pod.spec.initContainers.add(name="first", command=["sleep", "1000"])
+    (await world.cluster.client().write([operations.create(pod)])).outcomes[0].unwrap()
+    await until(lambda: any(c.state.HasField("running") for c in world.pod().status.initContainerStatuses))
+    with pytest.raises(BadRequest, match='container "c1" in pod "web" is waiting to start: PodInitializing'):
+        await world.logs(container="c1")
+    assert await world.logs(container="first") == ""
+
+
 async def test_following_ends_with_the_container(world: World) -> None:
     await world.run("echo one; while [ ! -e go ]; do sleep 0.01; done; echo two")
     stream = world.service.logs(ADMIN, agent_pb2.LogsRequest(pod="web", follow=True))

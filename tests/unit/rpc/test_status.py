@@ -63,6 +63,28 @@ def test_what_the_transport_breaks_is_unavailable_because_nobody_knows_how_far_i
     assert isinstance(decode(_arrived(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")), Overloaded)
 
 
+_NO_ADDRESS = "failed to connect to all addresses; last error:"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            f"{_NO_ADDRESS} UNKNOWN: ipv4:127.1.0.11:10250: Failed to connect to remote host: Connection refused",
+            "cannot connect to 127.1.0.11:10250: Connection refused",
+        ),
+        (
+            f"{_NO_ADDRESS} UNAVAILABLE: ipv4:127.1.0.11:10250: Socket closed",
+            "cannot connect to 127.1.0.11:10250: Socket closed",
+        ),
+        ("something else", "something else"),
+    ],
+)
+def test_who_cannot_be_reached_is_told_without_what_grpc_makes_of_it(said: str, told: str) -> None:
+    error = decode(_arrived(grpc.StatusCode.UNAVAILABLE, said))
+    assert (type(error), error.message) == (Unavailable, told)
+
+
 def test_a_long_story_is_cut_and_says_so() -> None:
     sent = Invalid("short", causes=[FieldError(f"spec.containers[{n}].name", "no " * 20) for n in range(500)])
     arrived = _there_and_back(sent)

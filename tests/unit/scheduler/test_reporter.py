@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from cluster.api.conditions import get_condition
+from cluster.api.meta import from_time
 from cluster.pb.v1 import cluster_pb2 as wire
 from cluster.pb.v1 import core_pb2 as core
 from cluster.scheduler import reporter as reporter_module
@@ -82,9 +83,19 @@ async def test_who_is_bound_before_it_was_written_needs_no_condition(scene: Scen
     scene.busy = True
     scene.reporter.unschedulable(pod, "no room")
     await scene.clock.run_for(0.1)
-    scene.reporter.scheduled(pod, "n1")
+    scene.reporter.scheduled(pod, "n1", scene.clock.wall())
     await scene.clock.run_for(2.0)
     assert scene.writes("update_status") == []
+
+
+async def test_a_binding_is_told_as_of_the_moment_when_it_was_sent(scene: Scene) -> None:
+    [pod] = scene.pods(1)
+    sent_at_s = scene.clock.wall()
+    await scene.clock.run_for(3.0)
+    scene.reporter.scheduled(pod, "n1", sent_at_s)
+    await scene.clock.run_for(2.0)
+    (event,) = scene.cluster.objects(core.Event)
+    assert (event.reason, from_time(event.lastTimestamp)) == ("Scheduled", int(sent_at_s))
 
 
 async def test_where_a_pod_is_nominated_stands_in_its_status_with_and_without_words(scene: Scene) -> None:
