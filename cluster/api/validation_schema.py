@@ -375,14 +375,13 @@ def _defaults(report: Report, path: str, schema: Schema, patterns: Patterns, *, 
         report.forbidden(f"{path}.default", "must not be set at the root")
     elif "default" in schema:
         wanted = schema["default"]
-        kept = deepcopy(wanted)
-        if unknown := prune(kept, schema, is_object=bool(schema.get(EMBEDDED))):
+        if unknown := prune(deepcopy(wanted), schema, is_object=bool(schema.get(EMBEDDED))):
             report.invalid(f"{path}.default", str(wanted), f"must not have unknown fields: {', '.join(unknown)}")
         elif wanted is None and not schema.get("nullable"):
             report.invalid(f"{path}.default", "null", "must not be null where null is not allowed")
         else:
             # Only what is asked of it: with a default at every level, all of the schema each time would be a lot.
-            for problem in Rules(asked_of(schema, [kept]), patterns).problems(kept):
+            for problem in Rules(asked_of(schema, [wanted]), patterns).problems(wanted):
                 report.add(
                     f"{path}.default{'.' if problem.path else ''}{problem.path}", problem.message, problem.reason
                 )

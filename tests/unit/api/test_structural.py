@@ -76,6 +76,27 @@ def wrong_at(field: dict[str, Any], value: Any) -> list[str]:
             ["spec.e.x"],
         ),
         (spec(), [1], None, []),
+        (
+            spec(
+                s={"type": "string"},
+                n={"type": "string", "nullable": True},
+                d={"type": "string", "default": "x"},
+                l={"type": "array", "items": {"type": "object", "properties": {"a": {"type": "string"}}}},
+                m={"type": "object", "additionalProperties": {"type": "integer"}},
+                p={"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+            ),
+            {
+                "spec": {
+                    **dict.fromkeys("snd"),
+                    "l": [{"a": None}, None],
+                    "m": {"a": None, "b": 1},
+                    "p": {"a": None},
+                },
+                "status": None,
+            },
+            {"spec": {"n": None, "d": None, "l": [{}, None], "m": {"b": 1}, "p": {"a": None}}},
+            ["status"],
+        ),
     ],
 )
 def test_what_is_unknown_goes(schema: dict[str, Any], value: Any, kept: Any, pruned: list[str]) -> None:
