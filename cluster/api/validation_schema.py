@@ -21,6 +21,7 @@ from typing import Any
 from cluster.api.cel.definitions import drop_unknown, misshapen, validate_rules
 from cluster.api.json_parse import describe
 from cluster.api.problems import Report
+from cluster.api.ratchet import MAP_TYPE
 from cluster.api.schema_rules import Patterns, Rules
 from cluster.api.structural import (
     EMBEDDED,
@@ -35,7 +36,6 @@ from cluster.api.structural import (
 )
 
 TYPES = ("array", "boolean", "integer", "number", "object", "string")
-MAP_TYPE = "x-kubernetes-map-type"
 _SCALARS = ("boolean", "integer", "number", "string")
 _TO_ROOT, _TO_FIELD, _TO_ITEM = "at the root", "for specified object fields", "for specified array items"
 
