@@ -19,8 +19,8 @@ class FieldError:
     message: str
     reason: str = "FieldValueInvalid"
     """FieldValueInvalid, FieldValueRequired, FieldValueDuplicate, FieldValueForbidden, FieldValueNotSupported,
-    FieldValueTooLong; where a schema of a user's says so, FieldValueTypeInvalid and FieldValueTooMany; or, of a refused
-    eviction, DisruptionBudget."""
+    FieldValueTooLong; where a schema of a user's says so, FieldValueTypeInvalid and FieldValueTooMany; of a refused
+    eviction, DisruptionBudget; of a namespace that takes nothing new, NamespaceTerminating."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message
