@@ -316,6 +316,8 @@ def test_one_rule(field: dict[str, Any], value: Any, expected: str | None) -> No
         ("datetime", "2026-01-01T00:00:00Z", "today"),
         ("duration", "1h15m30.5s", "soon"),
         ("duration", "3 days", "3"),
+        ("duration", "90 minutes 5s", "10mn"),
+        ("duration", "2hr30min", "1 parsec"),
         ("email", "a@example.com", "a@"),
         ("hostname", "a.example.com", "-a-"),
         ("uri", "https://example.com/a", "no uri"),
