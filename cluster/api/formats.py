@@ -45,6 +45,8 @@ def _base64(text: str) -> object:
 
 _UUID = r"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?%s[0-9a-fA-F]{3}-?%s[0-9a-fA-F]{3}-?[0-9a-fA-F]{12}"
 _HEX = r"[0-9a-fA-F]"
+_UNIT = r"(?:ns|us|µs|ms|s|m|hr?|d|wk?|(?:nano|micro|milli|sec|min|hour|day|week)[a-z]{0,9})"
+"""Of a duration: hours, hour, hr, h."""
 
 TEXTS: Final[dict[str, Matcher | None]] = {
     "date-time": None,
@@ -63,7 +65,7 @@ TEXTS: Final[dict[str, Matcher | None]] = {
     "bsonobjectid": _by(r"[0-9a-fA-F]{24}"),
     "byte": accepted_by(_base64),
     "date": None,
-    "duration": _by(r"[-+]?(\d+(\.\d+)?\s*[a-zµ]{1,12}\s*)+|0"),
+    "duration": _by(rf"[-+]?(\d+(\.\d+)?\s*{_UNIT}\s*)+|0"),
     "hexcolor": _by(r"#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})"),
     "rgbcolor": _by(r"rgb\(\s*\d{1,3}\s*,\s*\d{1,3}\s*,\s*\d{1,3}\s*\)"),
     "ssn": _by(r"\d{3}[- ]?\d{2}[- ]?\d{4}"),

@@ -26,12 +26,14 @@ from cluster.api.errors import FieldError
 from cluster.api.formats import NUMBERS, TEXTS
 from cluster.api.json_parse import MAX_PROBLEMS, parser
 from cluster.api.patterns import check_length, compile_pattern
+from cluster.api.ratchet import is_as_before
 from cluster.api.raw_json import pack
 from cluster.api.structural import EMBEDDED, INT_OR_STRING, LIST_MAP_KEYS, LIST_TYPE, Json, Schema, subschemas
 from cluster.pb.v1 import core_pb2 as core
 
 FEW_BYTES = 64 * 1024
-"""Of a larger object, only the first problem is told: to find all of a million would take a while."""
+"""Of a larger object, only the first problem is told, whether it is new or not: to find all of a million would take a
+while."""
 MAX_INSTRUCTIONS = 200_000
 """Of RE2, in all patterns of a schema together: a definition must not hold up the one writer, and to compile a pattern
 takes a third of a microsecond for each. A usual one has fifty."""
@@ -72,32 +74,36 @@ class Rules:
             translated, formats={**translation.texts, **translation.matchers}, validate_formats=True
         )
 
-    def problems(self, value: Json, path: str = "") -> list[FieldError]:
-        """What is wrong with a value that stands at `path`; at most MAX_PROBLEMS."""
+    def problems(self, value: Json, old: Json = None) -> list[FieldError]:
+        """What is wrong with a value; at most MAX_PROBLEMS. `old`: what it replaces, of which what stays as it is may
+        be wrong; None: nothing."""
         found: list[FieldError] = []
         self._patterns.begin()
         if not self._validator.is_valid(value):
-            if len(pack(value)) <= FEW_BYTES:
-                errors = self._validator.iter_errors(value)
-            else:
-                errors = iter([_first(self._validator, value)])
+            is_small = len(pack(value)) <= FEW_BYTES
+            errors = self._validator.iter_errors(value) if is_small else iter([_first(self._validator, value)])
             for error in errors:
-                found.append(self._told(error, path))
+                if is_small and old is not None and is_as_before(value, old, self._schema, error.instance_path):
+                    continue
+                found.append(self._told(error))
                 if len(found) == MAX_PROBLEMS:
                     break
             if self._patterns.exhausted:  # some texts count as wrong that nobody has looked at
-                return [FieldError(path, _TOO_DEAR)]
+                return [FieldError("", _TOO_DEAR)]
             if len(found) == MAX_PROBLEMS:
                 return found
         if self._asks_more:
-            for problem in _more_problems(value, self._schema, path):
+            known = frozenset(_more_problems(old, self._schema, "")) if old is not None else frozenset()
+            for problem in _more_problems(value, self._schema, ""):
+                if problem in known:
+                    continue
                 found.append(problem)
                 if len(found) == MAX_PROBLEMS:
                     break
         return found
 
-    def _told(self, error: Any, path: str) -> FieldError:
-        where = _join(path, error.instance_path)
+    def _told(self, error: Any) -> FieldError:
+        where = _join("", error.instance_path)
         shown, kind = where or "<nil>", error.kind
         name, limits = kind.name, kind.as_dict()
         limit = limits.get("limit")

@@ -4,7 +4,8 @@ A structural schema (Kubernetes': every value has a type, and what may stand whe
 three things, which are carried out in this order, in place, on an object as JSON:
 
     prune       fields that the schema does not name are taken out, unless they are to be kept
-                (x-kubernetes-preserve-unknown-fields, or additionalProperties)
+                (x-kubernetes-preserve-unknown-fields, or additionalProperties); so is null where it is not allowed and
+                no default takes its place, which is how programs in Go say that there is nothing
     default     what is absent, or null where null is not allowed, gets its default
     validate    `cluster.api.schema_rules` compiles the schema, and says what is wrong
 
@@ -40,7 +41,8 @@ MAX_PRUNED = 100
 
 
 def prune(value: Json, schema: Schema, *, is_object: bool = True) -> list[str]:
-    """Takes out what the schema does not know, in place; returns the paths of that, as far as they are told.
+    """Takes out what the schema does not know, in place; returns the paths of that, as far as they are told. Of a
+    null that goes nothing is told: its field is known, and taken to be absent.
 
     `is_object`: the value is a whole object, of which apiVersion, kind and metadata are not the schema's business.
     """
@@ -78,6 +80,8 @@ def _prune(value: Json, schema: Schema, is_object: bool, path: str, pruned: list
         item = value[key]
         if item.__class__ is dict or item.__class__ is list:
             _prune(item, inner, bool(inner.get(EMBEDDED)), f"{path}.{key}" if path else key, pruned)
+        elif item is None and not inner.get("nullable") and inner.get("default") is None:
+            del value[key]
 
 
 def default(value: Json, schema: Schema, *, is_object: bool = True) -> bool:

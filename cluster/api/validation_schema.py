@@ -21,6 +21,7 @@ from typing import Any
 from cluster.api.cel.definitions import drop_unknown, misshapen, validate_rules
 from cluster.api.json_parse import describe
 from cluster.api.problems import Report
+from cluster.api.ratchet import MAP_TYPE
 from cluster.api.schema_rules import Patterns, Rules
 from cluster.api.structural import (
     EMBEDDED,
@@ -35,7 +36,6 @@ from cluster.api.structural import (
 )
 
 TYPES = ("array", "boolean", "integer", "number", "object", "string")
-MAP_TYPE = "x-kubernetes-map-type"
 _SCALARS = ("boolean", "integer", "number", "string")
 _TO_ROOT, _TO_FIELD, _TO_ITEM = "at the root", "for specified object fields", "for specified array items"
 
@@ -375,14 +375,13 @@ def _defaults(report: Report, path: str, schema: Schema, patterns: Patterns, *, 
         report.forbidden(f"{path}.default", "must not be set at the root")
     elif "default" in schema:
         wanted = schema["default"]
-        kept = deepcopy(wanted)
-        if unknown := prune(kept, schema, is_object=bool(schema.get(EMBEDDED))):
+        if unknown := prune(deepcopy(wanted), schema, is_object=bool(schema.get(EMBEDDED))):
             report.invalid(f"{path}.default", str(wanted), f"must not have unknown fields: {', '.join(unknown)}")
         elif wanted is None and not schema.get("nullable"):
             report.invalid(f"{path}.default", "null", "must not be null where null is not allowed")
         else:
             # Only what is asked of it: with a default at every level, all of the schema each time would be a lot.
-            for problem in Rules(asked_of(schema, [kept]), patterns).problems(kept):
+            for problem in Rules(asked_of(schema, [wanted]), patterns).problems(wanted):
                 report.add(
                     f"{path}.default{'.' if problem.path else ''}{problem.path}", problem.message, problem.reason
                 )

@@ -34,8 +34,8 @@ from cluster.pb.v1 import kubernetes_pb2 as bodies
 M = TypeVar("M", bound=Message)
 
 _MANAGED = ("create", "update", "update_status")
-TRIES = 5
-"""Of what names no version, when others write at the same time."""
+TRIES = 20
+"""Of what names no version, when others write at the same time; patches through this API do not (turns.py)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ from cluster.kubernetes.room import Room
 from cluster.kubernetes.sharing import Hub
 from cluster.kubernetes.statuses import Refused
 from cluster.kubernetes.tables import Tables
+from cluster.kubernetes.turns import Turns
 from cluster.kubernetes.watching import Watching
 from cluster.rpc.account_tokens import Account
 from cluster.rpc.identity import Identity
@@ -105,6 +106,7 @@ class KubernetesServer:
         self._encoder = Encoder()
         self._tables = Tables(self._encoder)
         self._calls = Limit()
+        self._turns = Turns()
         self.room = Room()
         """What bodies take."""
         self._streams = Limit()
@@ -328,7 +330,8 @@ class KubernetesServer:
 
     async def _answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         with self._calls.one(MAX_CALLS, "requests"):
-            answer = await routing.answer(call, request.method)
+            async with self._turns.of(call, request.method):
+                answer = await routing.answer(call, request.method)
         headers = headers_of(call.accepted.media, answer.warnings, call.target.resource)
         if isinstance(answer.body, bytes):
             return web.Response(body=answer.body, status=answer.code, headers=headers)

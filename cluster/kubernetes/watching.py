@@ -122,7 +122,8 @@ class Watching:
 
     async def lines(self) -> AsyncGenerator[bytes, None]:
         """The lines, as they come, several at a time. Begins with an empty one when it is clear that there is an answer
-        to give; before that it raises what the master says instead (Forbidden, Expired ...)."""
+        to give; before that it raises what the master says instead (Forbidden ...). That a version is no longer kept is
+        told by an event, from the beginning, too: it is what clients look for, and begin anew."""
         words, target = self._call.query, self._call.target
         wish = Wish(
             target.resource.kind.message,
@@ -138,7 +139,7 @@ class Watching:
         leave = self._hub.join(self._call.client, wish, self, since=None if self._initial else self._since)
         try:
             await self._wait(self._clock.monotonic() + FIRST_NEWS_S)
-            if self._error is not None and not self._waiting:
+            if self._error is not None and not self._waiting and not expired_event(self._error):
                 raise self._error
             yield b""
             while True:

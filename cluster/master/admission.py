@@ -154,7 +154,9 @@ def _check_namespace(stage: Stage, obj: AnyObject) -> None:
     if is_terminating(version.object):
         raise Forbidden(
             f"{called(key_of(obj))} is forbidden: unable to create new content in namespace "
-            f"{name} because it is being terminated"
+            f"{name} because it is being terminated",
+            # Controllers know by this that there is nothing to try again.
+            causes=[FieldError("metadata.namespace", f"namespace {name} is being terminated", "NamespaceTerminating")],
         )
 
 

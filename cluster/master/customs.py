@@ -11,6 +11,7 @@ the very version of it that was looked at, as `known.py` does: it changes hardly
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from cluster.api.custom_json import custom_status, custom_to_json, set_content, set_status
@@ -48,15 +49,15 @@ class Checks:
 
             self._rules = compile_rules(schema)
 
-    @property
-    def compares(self) -> bool:
-        """Rules may ask for what was there before."""
-        return self._rules is not None
-
-    def problems(self, data: dict[str, Any], old: dict[str, Any] | None) -> list[FieldError]:
-        """What is wrong with an object; `old`: what it replaces. Of one that is not what its schema says, rules are not
-        asked: they could not make anything of it."""
+    def problems(self, data: dict[str, Any], before: Callable[[], dict[str, Any] | None]) -> list[FieldError]:
+        """What is wrong with an object; `before` makes what it replaces, if that is asked for. Of one that is not what
+        its schema says, rules are not asked: they could not make anything of it."""
         found = self._schema.problems(data)
+        if not found and self._rules is None:
+            return found
+        old = before()
+        if found and old is not None:
+            found = self._schema.problems(data, old)
         if self._rules is None:
             return found
         if found:
@@ -206,7 +207,7 @@ class Customs:
         new.apiVersion = definition.api_version(definition.storage)
         # What is there already may stay, whatever the definition says by now: finalizers must be able to go.
         unchanged = old is not None and (new.content, new.status) == (old.content, old.status)
-        return [] if unchanged else checks.problems(data, _before(definition, version, checks, old))
+        return [] if unchanged else checks.problems(data, lambda: _before(definition, version, old))
 
     def complete_status(self, reader: Reader, new: core.CustomObject, given: core.CustomObject) -> list[FieldError]:
         """The status as in `given`, all else of `new` as it is. Raises BadRequest, NotFound."""
@@ -218,15 +219,14 @@ class Customs:
             )
         data, problems = _read(new)
         wanted, found = _read(given)
-        old = _before(definition, version, definition.schema(version)[1], new)
         if problems or found:
             return problems or found
         data.pop("status", None)
         if "status" in wanted:
             data["status"] = wanted["status"]
-        checks = definition.carry_out(version, data)
+        wrong = definition.carry_out(version, data).problems(data, lambda: _before(definition, version, new))
         set_status(new, data.get("status"))
-        return checks.problems(data, old)
+        return wrong
 
     def shape(self, reader: Reader, obj: core.CustomObject) -> Shape:
         """What is known of its fields, by the version that is stored. Raises NotFound."""
@@ -249,11 +249,10 @@ def _key_of(resource: str) -> Key:
 def _before(
     definition: Definition,
     version: core.CustomResourceDefinitionVersion,
-    checks: Checks,
     obj: core.CustomObject | None,
 ) -> dict[str, Any] | None:
-    """What was there before a write, as that version sees it, for rules that compare; None: nothing, or no rules."""
-    if obj is None or not checks.compares:
+    """What was there before a write, as that version sees it; None: nothing."""
+    if obj is None:
         return None
     data, problems = _read(obj)
     if problems:

@@ -17,10 +17,11 @@ from math import inf
 from typing import Any
 
 from cluster.api.cel.compiling import Rule
-from cluster.api.cel.objects import MAP_TYPE, Node, Run, compile_rules
+from cluster.api.cel.objects import Node, Run, compile_rules
 from cluster.api.cel.walk import times
 from cluster.api.json_parse import describe
 from cluster.api.problems import Report
+from cluster.api.ratchet import MAP_TYPE
 from cluster.api.structural import LIST_TYPE, RULES, Schema
 
 MAX_RULE_COST, MAX_SCHEMA_COST = 10_000_000, 100_000_000

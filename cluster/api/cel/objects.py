@@ -23,8 +23,9 @@ from cluster.api.cel.types import Room
 from cluster.api.cel.values import convert, nodes
 from cluster.api.errors import FieldError
 from cluster.api.json_parse import MAX_PROBLEMS
+from cluster.api.ratchet import MAP_TYPE, before_by_keys, key_of, same
 from cluster.api.raw_json import pack
-from cluster.api.structural import EMBEDDED, LIST_MAP_KEYS, LIST_TYPE, RULES, Json, Schema, has_rules
+from cluster.api.structural import EMBEDDED, RULES, Json, Schema, has_rules
 
 BUDGET = 5_000_000
 """Of an object: half a second, for the one writer waits."""
@@ -35,7 +36,6 @@ _SMALL, _CERTAIN = 2_000, 50_000
 """Work that is not looked at closer by the size of the value, and not by what is in it."""
 _MAX_MESSAGE_BYTES = 5 * 1024
 _NO_BUDGET = "validation failed due to running out of cost budget, no further validation rules will be run"
-MAP_TYPE = "x-kubernetes-map-type"
 T = TypeVar("T", bool, str)
 
 
@@ -116,9 +116,9 @@ class Run:
         if isinstance(value, dict):
             self._entries(node, value, old, path)
         elif isinstance(value, list) and node.items is not None:
-            before = _by_keys(node.schema, old)
+            before = before_by_keys(node.schema, old)
             for index, item in enumerate(value):
-                known = before.get(_key(node.schema, item)) if before else None
+                (known,) = before.get(key_of(node.schema, item), (None,)) if before else (None,)
                 self.look(node.items, item, known, f"{path}[{index}]")
 
     def _entries(self, node: Node, value: Mapping[str, Json], old: Json, path: str) -> None:
@@ -164,9 +164,11 @@ class Run:
                 self._fail(path, node, f"'operation cancelled: actual cost limit exceeded': {what}: {rule.shown}")
                 self._over = True
                 return
+        compares = rule.optional or expression.uses_old_self
+        if holds is True or (visit.is_as_before and not compares):
+            return  # what is broken already, and does not change, may stay
         if holds is None:
             self._fail(path, node, _not_evaluated(why, rule))
-        if holds is not False:
             return
         message = self._message(visit, rule) or rule.message.strip() or f"failed rule: {rule.text.strip()}"
         where = f"{path}{rule.field_path}" if path else rule.field_path.removeprefix(".")
@@ -210,6 +212,11 @@ class _Visit:
         self._activation: Any = None
         self._size_bytes = 0
         self._sizes: Found | None = None
+
+    @property
+    def is_as_before(self) -> bool:
+        """The value is the one that it replaces."""
+        return self._old is not None and same(self._value, self._old)
 
     def needs(self, limit: int) -> int:
         """How many values are to be made ready before anything is evaluated; more than `limit` are not counted."""
@@ -259,18 +266,6 @@ class _Visit:
             except (TypeError, ValueError, OverflowError):
                 pass  # an optional value, which Python has none of, says that it is an error
         return None, f"it is no {'bool' if wanted is bool else 'string'}"
-
-
-def _by_keys(schema: Schema, old: Json) -> dict[bytes, Json]:
-    """The items of a list that is a map, by what tells them apart; nothing of another list."""
-    if schema.get(LIST_TYPE) != "map" or not isinstance(old, list):
-        return {}
-    return {_key(schema, item): item for item in old}
-
-
-def _key(schema: Schema, item: Json) -> bytes:
-    keys = schema.get(LIST_MAP_KEYS) or ()
-    return pack([item.get(key) for key in keys] if isinstance(item, dict) else item)
 
 
 def _error(text: str) -> str:

@@ -113,7 +113,7 @@ _UNITS = {
     **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60_000_000_000),
     **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3_600_000_000_000),
     **dict.fromkeys(("d", "day", "days"), 86_400_000_000_000),
-    **dict.fromkeys(("w", "week", "weeks"), 604_800_000_000_000),
+    **dict.fromkeys(("w", "wk", "week", "weeks"), 604_800_000_000_000),
 }
 _span = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zµ]{1,12})\s*")
 

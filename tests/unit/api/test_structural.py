@@ -76,6 +76,27 @@ def wrong_at(field: dict[str, Any], value: Any) -> list[str]:
             ["spec.e.x"],
         ),
         (spec(), [1], None, []),
+        (
+            spec(
+                s={"type": "string"},
+                n={"type": "string", "nullable": True},
+                d={"type": "string", "default": "x"},
+                l={"type": "array", "items": {"type": "object", "properties": {"a": {"type": "string"}}}},
+                m={"type": "object", "additionalProperties": {"type": "integer"}},
+                p={"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+            ),
+            {
+                "spec": {
+                    **dict.fromkeys("snd"),
+                    "l": [{"a": None}, None],
+                    "m": {"a": None, "b": 1},
+                    "p": {"a": None},
+                },
+                "status": None,
+            },
+            {"spec": {"n": None, "d": None, "l": [{}, None], "m": {"b": 1}, "p": {"a": None}}},
+            ["status"],
+        ),
     ],
 )
 def test_what_is_unknown_goes(schema: dict[str, Any], value: Any, kept: Any, pruned: list[str]) -> None:
@@ -295,6 +316,8 @@ def test_one_rule(field: dict[str, Any], value: Any, expected: str | None) -> No
         ("datetime", "2026-01-01T00:00:00Z", "today"),
         ("duration", "1h15m30.5s", "soon"),
         ("duration", "3 days", "3"),
+        ("duration", "90 minutes 5s", "10mn"),
+        ("duration", "2hr30min", "1 parsec"),
         ("email", "a@example.com", "a@"),
         ("hostname", "a.example.com", "-a-"),
         ("uri", "https://example.com/a", "no uri"),
@@ -346,13 +369,6 @@ def test_all_problems_are_told_at_once() -> None:
     ]
 
 
-def test_a_value_that_stands_somewhere() -> None:
-    problems = Rules({"type": "object", "required": ["a"], "properties": {"b": {"type": "string"}}}).problems(
-        {"b": 1}, "spec.x"
-    )
-    assert {problem.path for problem in problems} == {"spec.x.b", "spec.x.a"}
-
-
 def test_of_a_huge_object_the_first_problem_is_told_and_soon() -> None:
     rules = Rules(spec(l={"type": "array", "items": {"type": "integer", "maximum": 1}}))
     many = {"spec": {"l": [5] * 300_000}}
@@ -396,8 +412,8 @@ def test_patterns_and_texts_that_go_badly_together_are_refused_before_they_hold_
     schema = {"type": "object", "properties": {"a": {"type": "string", "allOf": [{"pattern": slow}] * 3}}}
     rules = Rules(schema)
     for text in ("a" * 1_000_000, "a" * 30_000):  # each alone would take some 60 s, and 3 s
-        (problem,) = rules.problems({"a": text}, "spec")
-        assert (problem.path, "give the patterns fewer instructions" in problem.message) == ("spec", True)
+        (problem,) = rules.problems({"a": text})
+        assert (problem.path, "give the patterns fewer instructions" in problem.message) == ("", True)
     assert rules.problems({"a": "ab" * 100}) == [], "the next object has its own steps"
     assert all("should match" in problem.message for problem in rules.problems({"a": "aa"}))
     assert rules.problems({"a": "aa"})

@@ -279,6 +279,10 @@ KEYED = {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-ma
             field(type="object", default={"y": 1}),
             ["properties[x].default: Invalid value: \"{'y': 1}\": must not have unknown"],
         ),
+        (
+            field(type="object", default={"y": None}, properties={"y": {"type": "string"}}),
+            ['properties[x].default.y: Invalid value: "null": y in body must be of type string'],
+        ),
         (field(type="integer", default=3), []),
         ({"type": "object", "default": {}}, ["default: Forbidden: must not be set at the root"]),
         (field(**KEYED, items={"type": "object", "properties": {"n": {"type": "string"}}, "required": ["n"]}), []),

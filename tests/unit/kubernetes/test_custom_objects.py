@@ -60,6 +60,14 @@ async def test_one_is_written_and_read(widgets: Api) -> None:
     assert (missing.code, missing.body["message"]) == (404, 'widgets.example.com "two" not found')
 
 
+async def test_null_is_nothing_where_the_schema_does_not_allow_it(widgets: Api) -> None:
+    reply = await create(widgets, color="red", tags=None)
+    assert (reply.code, reply.body["spec"]) == (201, {"size": 3, "color": "red"}), "so say programs in Go"
+    reply.body["spec"]["tags"] = None
+    again = await widgets.ask("PUT", f"{WIDGETS}/one?fieldValidation=Strict", reply.body)
+    assert (again.code, again.body["spec"]) == (200, {"size": 3, "color": "red"})
+
+
 async def test_lists_are_of_one_kind(widgets: Api) -> None:
     widgets.cluster.put(established(plural="gadgets", number=1))
     await served(widgets, WIDGETS.replace("widgets", "gadgets"))

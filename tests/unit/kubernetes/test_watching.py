@@ -119,8 +119,11 @@ async def test_a_version_that_is_no_longer_kept(api: Api, cluster: MemoryCluster
     version = cluster.put(pod("a")).metadata.resourceVersion
     cluster.put(pod("b"))
     cluster.compact()
-    reply = await api.get(f"{PODS}?watch=1&resourceVersion={version}")
-    assert (reply.code, reply.reason) == (410, "Expired")
+    async with api.stream(f"{PODS}?watch=1&resourceVersion={version}") as response:
+        assert response.status == 200, "kopf, kr8s and the official client look for the event, and begin anew"
+        (event,) = await events(response, 1)
+        assert (event["type"], event["object"]["code"], event["object"]["reason"]) == ("ERROR", 410, "Expired")
+        assert await response.content.readline() == b""
 
 
 async def test_when_the_store_is_another_one_the_list_begins_anew(api: Api, cluster: MemoryCluster) -> None:

@@ -127,6 +127,7 @@ async def test_what_does_not_change_may_break_rules_that_came_later(rig: Rig) ->
         'spec: Invalid value: "object": failed rule: self.size > 5'
     ]
     assert made.metadata.name == "blue"
+    await rig.write(ops.update_status(widget(status={"ready": True})))  # another part of it
 
 
 async def test_a_definition_with_rules_that_are_none_is_refused(rig: Rig) -> None:

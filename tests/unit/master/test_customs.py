@@ -230,6 +230,25 @@ async def test_finalizers_hold_an_object_and_can_go_whatever_the_schema_says_by_
     assert rig.find("CustomObject", f"{WIDGETS}/blue") is None
 
 
+async def test_what_a_stricter_schema_would_refuse_by_now_stays_where_it_does_not_change(rig: Rig) -> None:
+    await rig.create(definition())
+    await make(rig, widget(spec={"size": 3}))
+    stricter = definition()
+    schema = json.loads(stricter.spec.versions[0].schema.openAPIV3Schema.Raw)
+    fields = schema["properties"]["spec"]["properties"]
+    fields["size"]["minimum"], fields["later"] = 5, {"type": "string", "default": "new"}
+    stricter.spec.versions[0].schema.openAPIV3Schema.Raw = json.dumps(schema).encode()
+    await rig.write(ops.update(stricter))
+    await rig.write(ops.patch(BLUE, {"metadata": {"labels": {"a": "b"}}}))
+    await rig.write(ops.patch(BLUE, {"spec": {"colour": "green"}}))
+    await rig.write(ops.update_status(widget(status={"ready": True})))
+    found = seen(rig.find("CustomObject", f"{WIDGETS}/blue"))
+    assert found["spec"] == {"size": 3, "colour": "green", "later": "new"}
+    assert found["status"] == {"ready": True}
+    with pytest.raises(Invalid, match=r"spec.size in body should be greater than or equal to 5"):
+        await rig.write(ops.patch(BLUE, {"spec": {"size": 4}}))
+
+
 @pytest.mark.parametrize(
     "content",
     [

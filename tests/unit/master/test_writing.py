@@ -312,5 +312,7 @@ async def test_nothing_new_in_a_namespace_that_ends(rig: Rig) -> None:
     await rig.create(core.Namespace(metadata=core.ObjectMeta(name="team")))
     await rig.create(pod(namespace="team"))
     await rig.write(ops.delete(Key("Namespace", "", "team")))
-    with pytest.raises(Forbidden, match="because it is being terminated"):
+    with pytest.raises(Forbidden, match="because it is being terminated") as refused:
         await rig.create(pod("other", namespace="team"))
+    (cause,) = refused.value.causes
+    assert (cause.path, cause.reason) == ("metadata.namespace", "NamespaceTerminating"), "as client-go looks for it"
