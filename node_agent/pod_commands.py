@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from cluster.api.errors import BadRequest
 from node_agent.container_runs import ContainerRuns
 from node_agent.environment import UnknownField, at_terminal
 from node_agent.host import group_name, limits_of
@@ -33,7 +34,8 @@ class PodCommands:
     async def exec(
         self, container: str, command: Sequence[str], *, tty: bool = False, detached: bool = False
     ) -> ExecProcess:
-        """Runs a command with the container's environment and directory, and what confines it. Raises StartFailure.
+        """Runs a command with the container's environment and directory, and what confines it. Raises StartFailure, and
+        BadRequest if there is nothing to run it beside.
 
         If the container runs, beside it: in its control groups, and it ends with that run. If not and `detached`, in
         its place: prepared as for a start, in control groups of its own, and it goes on when the container starts. It
@@ -43,7 +45,7 @@ class PodCommands:
         if self._hands.state()[container].phase in ALIVE:
             return await self._exec_beside(container, command_id, command, tty)
         if not detached:
-            raise StartFailure(126, f"container {container} is not running")
+            raise not_running(container)
         return await self._exec_in_place(container, command_id, command, tty)
 
     async def _exec_beside(
@@ -91,6 +93,11 @@ class PodCommands:
         program = replace(beside, log_path="", tty=tty)
         its = replace(prepared, program=program)
         return contained(self._around.host, self._home, self._hands.specs[container], its)
+
+
+def not_running(container: str) -> BadRequest:
+    """That there is no run of that container, as Kubernetes' agents say it. No command has failed: none was begun."""
+    return BadRequest(f'container not found ("{container}")')
 
 
 @contextlib.contextmanager

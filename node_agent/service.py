@@ -19,6 +19,7 @@ from cluster.pb.v1 import agent_pb2
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
 from node_agent.agent import NodeAgent
+from node_agent.pod_commands import not_running
 from node_agent.pod_state import Phase
 from node_agent.pod_worker import PodWorker
 from node_agent.runtime.interface import ExecProcess, StartFailure
@@ -152,7 +153,7 @@ class AgentService:
         pod, container = self._find(start.namespace, start.pod, start.container)
         worker = self._worker(pod)
         if worker is None:
-            raise BadRequest(f'pod "{start.pod}" does not run')
+            raise not_running(container)
         try:
             process = await worker.exec(container, start.command, tty=start.tty, detached=start.detached)
             if start.HasField("size"):
@@ -185,7 +186,7 @@ class AgentService:
         worker = self._worker(pod)
         path = worker.log_file(container, previous=False) if worker is not None else None
         if worker is None or path is None or not worker.is_running(container):
-            raise BadRequest(f'container "{container}" of pod "{start.pod}" does not run')
+            raise BadRequest(f"container {container} not found in pod {start.pod}_{pod.metadata.namespace}")
         run = worker.state[container].run
         if start.HasField("size"):
             worker.resize(container, start.size.rows, start.size.columns)

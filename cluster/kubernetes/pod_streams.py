@@ -25,7 +25,7 @@ from cluster.api.times import parse_time
 from cluster.client.agent_client import NodeAgentClient, agent_address
 from cluster.kubernetes import query, spdy_exec
 from cluster.kubernetes.call import Call
-from cluster.kubernetes.statuses import failure, success
+from cluster.kubernetes.statuses import failure, not_upgraded, success
 from cluster.pb.v1 import agent_pb2
 from cluster.pb.v1 import core_pb2 as core
 
@@ -242,7 +242,7 @@ async def _outputs(
         if outcome is None:
             outcome = failure(BadRequest("the node agent ended the call without an exit code"), call.target)
     except ApiError as error:
-        outcome = failure(error, call.target)
+        outcome = failure(not_upgraded(error), call.target)
     except ConnectionError:
         return  # the caller has gone
     try:

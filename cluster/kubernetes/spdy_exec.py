@@ -21,7 +21,7 @@ from aiohttp import web
 from cluster.actor.tasks import Tasks
 from cluster.api.errors import ApiError, BadRequest, Unavailable
 from cluster.kubernetes import spdy
-from cluster.kubernetes.statuses import failure
+from cluster.kubernetes.statuses import failure, not_upgraded
 from cluster.pb.v1 import agent_pb2
 
 PROTOCOL = "v4.channel.k8s.io"
@@ -179,7 +179,7 @@ class ExecSession:
                 else:
                     await self._write("stderr", output.stderr)
         except ApiError as error:
-            outcome = failure(error, self._target)
+            outcome = failure(not_upgraded(error), self._target)
         except ConnectionError:
             return  # the caller has gone
         finally:

@@ -13,9 +13,11 @@ from cluster.api.errors import (
     Aborted,
     AlreadyExists,
     ApiError,
+    BadRequest,
     Conflict,
     Expired,
     FieldError,
+    Internal,
     Invalid,
     NotFound,
     Overloaded,
@@ -103,6 +105,15 @@ def failure(error: ApiError, target: Target | None = None) -> dict[str, Any]:
         status["details"] = details
     status["code"] = code
     return status
+
+
+def not_upgraded(error: ApiError) -> ApiError:
+    """What the caller of exec or attach is told, when the connection is one already, of an error that the node's agent
+    answered with: if it would not begin at all, that its own connection has not become one. kubectl prints the message
+    as it is."""
+    if not isinstance(error, BadRequest | NotFound):
+        return error
+    return Internal(f"Internal error occurred: unable to upgrade connection: {error.message}")
 
 
 def code_of(error: ApiError) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from cluster.api.errors import ApiError, Forbidden, NotFound
+from cluster.api.errors import ApiError, BadRequest, Forbidden, NotFound
 from cluster.kubernetes.port_forwarding import SPDY
 from cluster.pb.v1 import agent_pb2
 from tests.kit.memory_client import MemoryCluster
@@ -20,6 +20,8 @@ from tests.unit.kubernetes.test_spdy import Client
 
 POD = "/api/v1/namespaces/default/pods/web"
 EXEC = f"{POD}/exec?stdout=1&stderr=1&command=echo&command=hi"
+
+NOT_RUNNING = 'Internal error occurred: unable to upgrade connection: container not found ("main")'
 
 
 class Agent:
@@ -174,14 +176,16 @@ async def test_who_is_attached_is_told_that_it_ended_and_not_how(api: Api, agent
 
 async def test_success_and_errors_of_a_command(api: Api, agent: Agent) -> None:
     url = f"wss://{api.address}{EXEC}"
-    for output, status in (
-        (agent_pb2.ExecOutput(exit_code=0), "Success"),
-        (Forbidden("not you"), "Failure"),
+    for output, status, message in (
+        (agent_pb2.ExecOutput(exit_code=0), "Success", None),
+        (Forbidden("not you"), "Failure", "not you"),
+        (BadRequest('container not found ("main")'), "Failure", NOT_RUNNING),
     ):
         agent.outputs = [output]
         async with api.session.ws_connect(url, protocols=["v5.channel.k8s.io"]) as socket:
             (outcome,) = await frames(socket)
-        assert json.loads(outcome[1:])["status"] == status
+        told = json.loads(outcome[1:])
+        assert (told["status"], told.get("message")) == (status, message)
 
 
 async def test_input_and_the_size_of_the_terminal(api: Api, agent: Agent) -> None:
@@ -291,6 +295,19 @@ async def test_older_callers_speak_spdy_on_the_connection_itself(api: Api, agent
     assert status["details"]["causes"] == [{"reason": "ExitCode", "message": "3"}]
     assert agent.heard == [b"abc"]
     await closed(agent, 1)
+
+
+async def test_older_callers_are_told_of_a_container_that_does_not_run(api: Api, agent: Agent) -> None:
+    agent.outputs = [BadRequest('container not found ("main")')]
+    client = Client()
+    _, reader, writer = await raw(api, EXEC, "v4.channel.k8s.io")
+    for number, kind in enumerate(("error", "stdout", "stderr")):
+        writer.write(client.open(2 * number + 1, streamtype=kind))
+    async with asyncio.timeout(20):
+        told = taken_apart(await reader.read())
+    writer.close()
+    status = json.loads(next(content for stream, content, _ in told if stream == 1))
+    assert (status["reason"], status["message"]) == ("InternalError", NOT_RUNNING)
 
 
 async def test_an_older_caller_who_goes_ends_the_command(api: Api, agent: Agent) -> None:

@@ -172,6 +172,20 @@ async def test_exec(world: World) -> None:
     assert "executable file not found" in err
 
 
+async def test_nothing_is_run_beside_a_container_that_does_not_run(world: World) -> None:
+    """No exit code is told, for no command has failed: none was begun."""
+    await world.run("exit 1")
+    await until(lambda: world.pod().status.phase == "Failed")
+    with pytest.raises(BadRequest, match=r'^container not found \("c1"\)$'):
+        await world.exec("true")
+
+    async def inputs() -> AsyncIterator[agent_pb2.ExecInput]:
+        yield agent_pb2.ExecInput(start=agent_pb2.ExecStart(namespace="default", pod="web", container="c1"))
+
+    with pytest.raises(BadRequest, match=r"^container c1 not found in pod web_default$"):
+        await anext(aiter(world.service.attach(ADMIN, inputs())))
+
+
 async def test_short_commands_in_the_place_of_a_container_are_told_how_they_ended(world: World) -> None:
     """However many there are at once: the pod lets go of them at their end, their callers may come a little later."""
     await world.run("exit 1")
