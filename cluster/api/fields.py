@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
+from cluster.api import aside
 from cluster.api.custom_json import custom_content, custom_status
 from cluster.api.errors import BadRequest
 from cluster.api.kinds import AnyObject
@@ -25,6 +26,8 @@ SUPPORTED: dict[str, tuple[str, ...]] = {
         "status.phase",
         "spec.restartPolicy",
         "spec.schedulerName",
+        "spec.serviceAccountName",
+        "spec.hostNetwork",
         "status.podIP",
         "status.nominatedNodeName",
     ),
@@ -49,8 +52,23 @@ SUPPORTED: dict[str, tuple[str, ...]] = {
     "CustomObject": ("resource",),
 }
 """What can be asked of each kind, besides its name and namespace."""
+
+
+def _put_aside(*paths: str, absent: object) -> Callable[[AnyObject], object]:
+    """Reads a field that Podium does not carry out, under the first of these names that it has, where it was put aside:
+    what is selected is what is shown."""
+
+    def read(obj: AnyObject) -> object:
+        kept = aside.kept(obj)
+        return next((kept[path] for path in paths if kept.get(path)), absent)
+
+    return read
+
+
 _READERS: dict[str, Callable[[Any], object]] = {
-    "source": lambda event: event.source.component or event.reportingComponent
+    "source": lambda event: event.source.component or event.reportingComponent,
+    "spec.serviceAccountName": _put_aside("spec.serviceAccountName", "spec.serviceAccount", absent=""),
+    "spec.hostNetwork": _put_aside("spec.hostNetwork", absent=False),
 }
 """Fields that are not called so in the object."""
 

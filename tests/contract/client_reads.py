@@ -108,7 +108,7 @@ class ReadContract:
         with pytest.raises(BadRequest):
             await client.list(core.Pod, label_selector="a in (")
         with pytest.raises(BadRequest):
-            await client.list(core.Pod, field_selector="spec.hostNetwork=true")
+            await client.list(core.Pod, field_selector="spec.hostPID=true")
         with pytest.raises(BadRequest):
             await client.list(core.Pod, continue_token="made up")
 

@@ -144,7 +144,7 @@ class WatchContract:
         with pytest.raises(BadRequest):
             await self._first_batch(client, label_selector="a in (")
         with pytest.raises(BadRequest):
-            await self._first_batch(client, field_selector="spec.hostNetwork=true")
+            await self._first_batch(client, field_selector="spec.hostPID=true")
 
     @staticmethod
     async def _first_batch(

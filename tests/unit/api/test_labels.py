@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.api import aside
 from cluster.api.errors import BadRequest
 from cluster.api.fields import parse_field_selector
 from cluster.api.kinds import AnyObject
@@ -171,6 +172,25 @@ def test_fields(kind: str, obj: AnyObject, text: str, matches: bool) -> None:
     selector = parse_field_selector(kind, text)
     assert selector.matches(obj) is matches
     assert parse_field_selector(kind, str(selector)) == selector
+
+
+@pytest.mark.parametrize(
+    ("kept", "text", "matches"),
+    [
+        ({}, "spec.serviceAccountName=,spec.hostNetwork=false", True),
+        ({}, "spec.hostNetwork!=false", False),
+        ({"spec.serviceAccountName": "robot"}, "spec.serviceAccountName=robot", True),
+        ({"spec.serviceAccountName": "robot"}, "spec.serviceAccountName=", False),
+        ({"spec.serviceAccount": "robot"}, "spec.serviceAccountName=robot", True),
+        ({"spec.hostNetwork": True}, "spec.hostNetwork=true,spec.serviceAccountName!=robot", True),
+        ({"spec.hostNetwork": True}, "spec.hostNetwork=false", False),
+        ({"spec.hostNetwork": False}, "spec.hostNetwork=false", True),
+    ],
+)
+def test_fields_of_pods_that_are_only_put_aside(kept: dict[str, object], text: str, matches: bool) -> None:
+    pod = core.Pod()
+    aside.keep(pod, kept.items())
+    assert parse_field_selector("Pod", text).matches(pod) is matches
 
 
 def test_equality_terms_are_offered_to_an_index() -> None:
