@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from cluster.api.columns import age
-from cluster.api.errors import ApiError, BadRequest, NotFound
+from cluster.api.errors import ApiError, BadRequest, Forbidden, NotFound
 from cluster.api.hollow import is_hollow
 from cluster.api.json import to_json
 from cluster.api.labels import parse_selector
@@ -26,6 +26,7 @@ from cluster.client.interface import ClusterClient
 from cluster.kubernetes.discovery import OTHERS, Other
 from cluster.kubernetes.negotiation import Accepted
 from cluster.kubernetes.protobuf import METADATA, METADATA_VERSION
+from cluster.kubernetes.statuses import denied
 from cluster.pb.v1 import agent_pb2
 from cluster.pb.v1 import core_pb2 as core
 
@@ -69,10 +70,14 @@ def derived_of(parts: list[str]) -> tuple[Other, str, str] | None:
 
 
 async def read(row: Other, asked: Asked, query: Mapping[str, str]) -> dict[str, Any]:
-    """One of them, or those that the selectors choose. Raises NotFound, BadRequest."""
+    """One of them, or those that the selectors choose. Raises NotFound, BadRequest, Forbidden."""
     selector = parse_selector(query.get("labelSelector", ""))
     wanted = _fields(query.get("fieldSelector", ""))
-    found = await _FIND[row.group, row.plural](asked)
+    try:
+        found = await _FIND[row.group, row.plural](asked)
+    except Forbidden as error:
+        verb = "get" if asked.name else "list"
+        raise Forbidden(denied(error.message, verb, row.group, row.plural, asked.namespace, asked.name)) from error
     api_version = f"{row.group}/{row.version}"
     if asked.name:
         for item in found:

@@ -10,6 +10,7 @@ from multidict import MultiDict
 
 from cluster.actor import patience as actor
 from cluster.api.errors import ApiError
+from cluster.kubernetes import query
 from cluster.kubernetes.call import encoded
 from cluster.kubernetes.negotiation import media_of
 from cluster.kubernetes.paths import Target
@@ -74,10 +75,22 @@ def document(
 
 
 def refusal(error: ApiError, target: Target | None, request: web.BaseRequest) -> web.Response:
+    """The answer to a request that is not carried out."""
     row = target.resource if target is not None else None
-    response = document(request, failure(error, target), code_of(error), whole=False, row=row)
+    response = document(request, failure(error, target, _verb(request, target)), code_of(error), whole=False, row=row)
     if seconds := retry_after_s(error):
         response.headers["Retry-After"] = str(seconds)
     if error.code == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="podium"'
     return response
+
+
+def _verb(request: web.BaseRequest, target: Target | None) -> str:
+    """What Kubernetes calls it that is asked for."""
+    is_one = target is None or bool(target.name)
+    if request.method == "GET":
+        watches = target is not None and not target.subresource and request.rel_url.query.get("watch") in query.TRUE
+        return "watch" if watches else "get" if is_one else "list"
+    if request.method == "DELETE":
+        return "delete" if is_one else "deletecollection"
+    return {"POST": "create", "PUT": "update", "PATCH": "patch"}.get(request.method, request.method.lower())

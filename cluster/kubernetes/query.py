@@ -13,7 +13,8 @@ from cluster.api.errors import BadRequest, Invalid
 from cluster.api.managers import check_name
 from cluster.api.problems import Report
 
-_TRUE, _FALSE = ("", "true", "1", "t", "T", "TRUE", "True"), ("false", "0", "f", "F", "FALSE", "False")
+TRUE, _FALSE = ("", "true", "1", "t", "T", "TRUE", "True"), ("false", "0", "f", "F", "FALSE", "False")
+"""What a parameter that is true or false may say."""
 EXACT, NOT_OLDER = "Exact", "NotOlderThan"
 """Of resourceVersionMatch."""
 _DURATION = re.compile(r"(?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+|0")
@@ -25,7 +26,7 @@ def flag(query: Mapping[str, str], name: str) -> bool:
     """A parameter that is true or false; false if it is absent, and true if it is there without a value, as in
     Kubernetes: `?watch`. Raises BadRequest."""
     value = query.get(name, "false")
-    if value in _TRUE:
+    if value in TRUE:
         return True
     if value in _FALSE:
         return False

@@ -23,6 +23,7 @@ from cluster.api.rights import CALLS, TABLE, Scope
 from cluster.kubernetes.bodies import read_dict
 from cluster.kubernetes.catalog import Catalog
 from cluster.kubernetes.resources import VERBS, Resource
+from cluster.kubernetes.statuses import user_of
 from cluster.pb.v1 import kubernetes_pb2 as bodies
 
 _CALLS_OF = {"log": "Logs", "exec": "Exec", "attach": "Attach", "portforward": "PortForward", "proxy": "PortForward"}
@@ -51,8 +52,7 @@ class Who:
     @property
     def user(self) -> str:
         """Its name, as Kubernetes calls it."""
-        account = self.name.partition(":")[2].replace("/", ":")
-        return f"system:serviceaccount:{account}" if self.is_account else self.name
+        return user_of(self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,7 +179,7 @@ class ExecSession:
                 else:
                     await self._write("stderr", output.stderr)
         except ApiError as error:
-            outcome = failure(not_upgraded(error), self._target)
+            outcome = failure(not_upgraded(error), self._target, "create")
         except ConnectionError:
             return  # the caller has gone
         finally:

@@ -17,6 +17,7 @@ from cluster.api.errors import (
     Conflict,
     Expired,
     FieldError,
+    Forbidden,
     Internal,
     Invalid,
     NotFound,
@@ -40,6 +41,9 @@ _BEGINNING = re.compile(r'[A-Za-z0-9.-]+ "([^"]+)" (?:is invalid|already exists)
 
 
 _MISSING = re.compile(r'([a-z]+) "([^"]+)" not found')
+_ACCOUNT = "serviceaccount:"
+_MAY_NOT = re.compile(r"(?P<who>[a-z]+(?::[^\s:]+)?) may not (?:[^:]|:(?! ))+(?:: (?P<why>.+))?", re.DOTALL)
+"""node:n1 may not list pods: only with ..."""
 _WHOLE = "[]"
 """What Kubernetes calls an object as a whole where a field is named; kubectl prints it before what is wrong."""
 
@@ -63,15 +67,16 @@ def success(details: dict[str, Any] | None = None, code: int = 200) -> dict[str,
     return status
 
 
-def failure(error: ApiError, target: Target | None = None) -> dict[str, Any]:
-    """The Status of an error, about an object or a collection if the request named one."""
+def failure(error: ApiError, target: Target | None = None, verb: str = "get") -> dict[str, Any]:
+    """The Status of an error, about an object or a collection if the request named one. `verb`: what Kubernetes calls
+    it that was asked for."""
     reason, code = _AS_KUBERNETES.get(type(error), (error.reason, error.code))
     status: dict[str, Any] = {
         "kind": "Status",
         "apiVersion": "v1",
         "metadata": {},
         "status": "Failure",
-        "message": _message(error, target),
+        "message": _message(error, target, verb),
         "reason": reason,
     }
     details: dict[str, Any] = {}
@@ -147,8 +152,36 @@ def _named(error: ApiError) -> str:
     return found[1] if found is not None else ""
 
 
-def _message(error: ApiError, target: Target | None) -> str:
+def _message(error: ApiError, target: Target | None, verb: str) -> str:
     """Kubernetes names the group as well: poddisruptionbudgets.policy "web" not found."""
+    if target is not None and isinstance(error, Forbidden):
+        row = target.resource
+        # A namespace is in itself.
+        namespace = target.namespace or (target.name if row.stored_kind == "Namespace" else "")
+        return denied(error.message, verb, row.group, row.plural, namespace, target.name, target.subresource)
     if target is not None and target.resource.group and isinstance(error, NotFound | AlreadyExists | Conflict):
         return error.message.replace(f'{target.resource.plural} "', f'{target.resource.qualified} "', 1)
     return error.message
+
+
+def user_of(identity: str) -> str:
+    """What Kubernetes calls an identity: serviceaccount:default/robot is system:serviceaccount:default:robot."""
+    account = identity.removeprefix(_ACCOUNT)
+    return f"system:{_ACCOUNT}{account.replace('/', ':')}" if account != identity else identity
+
+
+def denied(
+    message: str, verb: str, group: str, plural: str, namespace: str = "", name: str = "", subresource: str = ""
+) -> str:
+    """That somebody may not do what it asked for, in Kubernetes' words: the master, and the agents of nodes, name the
+    step that it failed at. Any other message stays as it is."""
+    found = _MAY_NOT.fullmatch(message)
+    if found is None:
+        return message
+    about = f"{plural}.{group}" if group else plural
+    about += f' "{name}"' if name else ""
+    what = f'"{plural}/{subresource}"' if subresource else f'"{plural}"'
+    where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+    why = f": {found['why']}" if found["why"] else ""
+    user = user_of(found["who"])
+    return f'{about} is forbidden: User "{user}" cannot {verb} resource {what} in API group "{group}" {where}{why}'

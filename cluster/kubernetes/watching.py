@@ -152,7 +152,8 @@ class Watching:
                     continue
                 if self._error is not None:
                     if expired_event(self._error) or (self._error.code < 500 and self._error.code != 410):
-                        yield self._event("ERROR", encoded(failure(self._error, target), self._call.accepted.media))
+                        status = failure(self._error, target, "watch")
+                        yield self._event("ERROR", encoded(status, self._call.accepted.media))
                     return
                 now_s = self._clock.monotonic()
                 if now_s >= self._ends_at_s:

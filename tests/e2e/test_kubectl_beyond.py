@@ -184,7 +184,10 @@ def test_a_token_of_a_service_account(kubectl: Kubectl) -> None:
     kubectl.expect(f"{as_robot} get nodes", r"\(Forbidden\)", code=1)
     kubectl.expect(f"{as_robot} get secrets", r"\(Forbidden\)", code=1)
     kubectl.expect(f"{as_robot} -n other get pods", r"\(Forbidden\)", code=1)
-    kubectl.expect(f"{as_robot} create configmap c --from-literal=a=b", "may not create configmaps", code=1)
+    user = 'User "system:serviceaccount:default:robot" cannot'
+    where = 'in API group "" in the namespace "default"'
+    denied = f'configmaps is forbidden: {user} create resource "configmaps" {where}'
+    kubectl.expect(f"{as_robot} create configmap c --from-literal=a=b", denied, code=1)
     kubectl.expect(f"{as_robot} top pods", r"\(Forbidden\)|Forbidden", code=1)
     kubectl.expect("create token robot --duration=1m", "10 minutes", code=1)
     kubectl.expect("create token robot --audience=vault", "Unsupported value", code=1)

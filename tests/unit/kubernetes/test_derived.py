@@ -156,5 +156,8 @@ async def test_metrics(api: Api, cluster: MemoryCluster) -> None:
     assert [item["metadata"]["name"] for item in pods["items"]] == ["web"]
     one = (await api.get(f"{METRICS}/namespaces/default/pods/web")).body
     assert one["containers"][0] == {"name": "a", "usage": {"cpu": "12500000n", "memory": "3072Ki"}}
-    answers["b:1"] = Forbidden("not you")
-    assert (await api.get(f"{METRICS}/nodes")).code == 403
+    answers["b:1"] = Forbidden("serviceaccount:default/robot may not call Stats on a node agent")
+    reply = await api.get(f"{METRICS}/nodes")
+    told = 'cannot list resource "nodes" in API group "metrics.k8s.io" at the cluster scope'
+    user = "system:serviceaccount:default:robot"
+    assert (reply.code, reply.body["message"]) == (403, f'nodes.metrics.k8s.io is forbidden: User "{user}" {told}')

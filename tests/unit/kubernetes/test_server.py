@@ -157,6 +157,55 @@ async def test_what_the_master_refuses_is_a_status(api: Api, cluster: MemoryClus
         assert ("Retry-After" in reply.headers) == (code == 429)
 
 
+ROBOT = "serviceaccount:default/robot"
+USER = 'is forbidden: User "system:serviceaccount:default:robot" cannot'
+BUDGETS = '"poddisruptionbudgets" in API group "policy"'
+HERE = 'in API group "" in the namespace "default"'
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "said", "told"),
+    [
+        ("GET", PODS, f"{ROBOT} may not list pods", f'pods {USER} list resource "pods" {HERE}'),
+        ("GET", f"{PODS}?watch=1", f"{ROBOT} may not watch pods", f'pods {USER} watch resource "pods" {HERE}'),
+        ("GET", f"{PODS}/web", f"{ROBOT} may not get pods", f'pods "web" {USER} get resource "pods" {HERE}'),
+        ("DELETE", f"{PODS}/web", f"{ROBOT} may not get pods", f'pods "web" {USER} delete resource "pods" {HERE}'),
+        ("DELETE", PODS, f"{ROBOT} may not list pods", f'pods {USER} deletecollection resource "pods" {HERE}'),
+        (
+            "GET",
+            f"{PODS}/web/status",
+            f"{ROBOT} may not get pods",
+            f'pods "web" {USER} get resource "pods/status" {HERE}',
+        ),
+        (
+            "GET",
+            "/api/v1/namespaces/default",
+            f"{ROBOT} may not get namespaces",
+            f'namespaces "default" {USER} get resource "namespaces" {HERE}',
+        ),
+        (
+            "GET",
+            "/apis/policy/v1/poddisruptionbudgets",
+            f"{ROBOT} may not list poddisruptionbudgets: only its own",
+            f"poddisruptionbudgets.policy {USER} list resource {BUDGETS} at the cluster scope: only its own",
+        ),
+        (
+            "GET",
+            "/api/v1/nodes",
+            "node:n1 may not list nodes",
+            'nodes is forbidden: User "node:n1" cannot list resource "nodes" in API group "" at the cluster scope',
+        ),
+        ("DELETE", f"{PODS}/web", 'pods "web" is forbidden: it may not go', 'pods "web" is forbidden: it may not go'),
+    ],
+)
+async def test_who_may_not_is_told_in_kubernetes_words(
+    api: Api, cluster: MemoryCluster, method: str, path: str, said: str, told: str
+) -> None:
+    cluster.fail_next(Forbidden(said))
+    reply = await api.ask(method, path)
+    assert (reply.code, reply.reason, reply.body["message"]) == (403, "Forbidden", told)
+
+
 async def test_a_bug_is_no_traceback(api: Api, cluster: MemoryCluster) -> None:
     def stumble(actor: str, operations: object) -> None:
         raise KeyError("secret detail")
