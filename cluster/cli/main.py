@@ -110,6 +110,15 @@ def _hint(word: str) -> str:
         return f'; did you mean "{close[0]}"?' if close else "."
 
 
+def _print_versions(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:
+    """`podium --version` is `podium version`."""
+    if wanted and not ctx.resilient_parsing:
+        from cluster.cli.info import version_command
+
+        ctx.invoke(version_command, output="text")
+        ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -117,6 +126,14 @@ def _hint(word: str) -> str:
     "  podium apply -f examples/guestbook\n  podium get pods -o wide",
 )
 @click.option("--cluster", metavar="NAME", help="Which cluster; default: $PODIUM_CLUSTER, or the only one running.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_versions,
+    help="Print versions, as podium version does.",
+)
 @click.pass_context
 def podium(ctx: click.Context, cluster: str | None) -> None:
     """A container cluster you can run, read and trust."""

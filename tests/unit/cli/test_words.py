@@ -141,3 +141,10 @@ def test_every_help_has_examples(verb: str, capsys: pytest.CaptureFixture[str]) 
 def test_a_typo_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["gte", "pods"]) == ExitCode.USAGE
     assert 'did you mean "get"' in capsys.readouterr().err
+
+
+def test_the_option_version_is_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["version"]) == ExitCode.OK
+    said = capsys.readouterr().out
+    assert cli.main(["--version"]) == ExitCode.OK
+    assert capsys.readouterr().out == said != ""
