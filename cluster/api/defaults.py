@@ -91,6 +91,8 @@ def _complete_pod_spec(spec: core.PodSpec) -> None:
     _default(spec, "schedulerName", SCHEDULER_NAME)
     if not spec.HasField("terminationGracePeriodSeconds"):
         spec.terminationGracePeriodSeconds = TERMINATION_GRACE_PERIOD_S
+    elif spec.terminationGracePeriodSeconds < 0:
+        spec.terminationGracePeriodSeconds = 1  # as Kubernetes takes it, here and in a deletion
     if not spec.HasField("enableServiceLinks"):
         spec.enableServiceLinks = True
     spec.securityContext.SetInParent()  # clients of Kubernetes take it for there: `kubectl debug` breaks without it

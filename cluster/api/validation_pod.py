@@ -78,7 +78,6 @@ def _validate_pod_spec(report: Report, spec: core.PodSpec, path: str, restart_po
     if spec.HasField("stopAfterDisconnectSeconds"):
         report.at_least(f"{path}.stopAfterDisconnectSeconds", spec.stopAfterDisconnectSeconds, 1)
     report.one_of(f"{path}.restartPolicy", spec.restartPolicy, restart_policies)
-    report.at_least(f"{path}.terminationGracePeriodSeconds", spec.terminationGracePeriodSeconds, 0)
     report.labels(f"{path}.nodeSelector", spec.nodeSelector)
     for field in ("hostname", "subdomain"):
         if getattr(spec, field):

@@ -419,7 +419,7 @@ DESCRIPTIONS: dict[str, str] = {
     'PodSpec.securityProfile': 'Podium: how its processes are contained: baseline (also if absent), restricted, sandbox or trusted.',
     'PodSpec.stopAfterDisconnectSeconds': 'Podium: the node agent ends the pod when it could not reach the master for so long; absent: never.',
     'PodSpec.subdomain': 'The name of a headless service that gives the pod a name of its own.',
-    'PodSpec.terminationGracePeriodSeconds': 'Between SIGTERM and SIGKILL, when the pod is deleted; 30 if none is given.',
+    'PodSpec.terminationGracePeriodSeconds': 'Between SIGTERM and SIGKILL, when the pod is deleted; 30 if none is given, 1 if it is negative.',
     'PodSpec.tolerations': 'Taints that do not keep it away from a node.',
     'PodSpec.topologySpreadConstraints': 'How evenly it and its like are spread over nodes.',
     'PodSpec.volumes': 'Directories and files that its containers may mount.',

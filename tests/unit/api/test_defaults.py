@@ -84,6 +84,10 @@ def test_what_is_set_stays() -> None:
     assert pod["status"] == {"phase": "Running"}
 
 
+def test_a_negative_grace_period_is_a_second() -> None:
+    assert defaulted("Pod", spec={"terminationGracePeriodSeconds": -7})["spec"]["terminationGracePeriodSeconds"] == 1
+
+
 def test_a_replication_controller_takes_labels_and_selector_from_its_template() -> None:
     template = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": []}}
     rc = defaulted("ReplicationController", spec={"template": template})

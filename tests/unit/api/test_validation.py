@@ -382,7 +382,6 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ],
     # the rest of a pod
     (POD, spec(restartPolicy="Sometimes"), "spec.restartPolicy", '"Always", "OnFailure", "Never"'),
-    (POD, spec(terminationGracePeriodSeconds=-1), "spec.terminationGracePeriodSeconds", "greater than or equal to 0"),
     (POD, spec(nodeSelector={"a": "b c"}), "spec.nodeSelector", "a valid label"),
     (POD, spec(nodeName="A"), "spec.nodeName", "RFC 1123"),
     (POD, spec(schedulerName="A"), "spec.schedulerName", "RFC 1123"),
