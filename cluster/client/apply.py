@@ -191,11 +191,12 @@ def last_applied_of(live: AnyObject) -> dict[str, Any]:
 
 def three_way_patch(last: dict[str, Any], desired: dict[str, Any], live: dict[str, Any]) -> dict[str, Any]:
     """A merge patch (RFC 7386) from live to desired that also removes what last had and desired has not."""
-    patch = _diff(last, desired, live)
+    metadata = desired["metadata"]
+    # It has annotations in any case, so of those that there are no more go than were applied.
+    annotations = {**metadata.get("annotations", {}), LAST_APPLIED: _compact(desired)}
+    patch = _diff(last, {**desired, "metadata": {**metadata, "annotations": annotations}}, live)
     for word in ("apiVersion", "kind"):
         patch.pop(word, None)
-    annotations = patch.setdefault("metadata", {}).setdefault("annotations", {})
-    annotations[LAST_APPLIED] = _compact(desired)
     return patch
 
 
