@@ -25,6 +25,9 @@ BEFORE = "before-first-apply"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 """The annotation in which `kubectl apply` without --server-side remembers what it has applied."""
 _KUBECTL = "kubectl"
+_CLIENT_SIDE = Manager("kubectl-client-side-apply", UPDATE)
+"""Who has that annotation, in Kubernetes. What belongs to its owner kubectl takes for its own, and what it then does
+not apply is removed: so it has nothing besides, above all not what the cluster has put into the object."""
 Complete: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 """What becomes of an object when it is kept: defaults come in. Raises ApiError for what is no object."""
 
@@ -115,7 +118,8 @@ def _in_the_beginning(
     if found is None:
         return {before: there}
     applied, kept = found
-    return {before: there - kept, manager: applied & there}
+    noted = fields_of({"metadata": {"annotations": {LAST_APPLIED: ""}}}, shape) & there
+    return {before: there - kept - noted, _CLIENT_SIDE: noted, manager: applied & there}
 
 
 def _by_kubectl(

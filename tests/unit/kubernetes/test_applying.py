@@ -228,6 +228,11 @@ def test_kubectl_takes_away_what_it_applied_itself_before() -> None:
     assert done["spec"] == {"containers": [container("main")], "restartPolicy": "Never", "nodeName": "n"}
     main = '.spec.containers[name="main"]'
     assert owned(done)["kubectl Apply"] == [main, f"{main}.name", ".spec.restartPolicy"]
+    # kubectl looks for whoever has the annotation, and makes all that it has its own.
+    noted = readable(("f:metadata", "f:annotations", f"f:{applying.LAST_APPLIED}"))
+    assert owned(done)["kubectl-client-side-apply Update"] == [noted]
+    assert noted not in owned(done)["before-first-apply Update"]
+    assert ".spec.nodeName" in owned(done)["before-first-apply Update"]
     with pytest.raises(Conflict, match=r"before-first-apply.*labels\.a"):
         again(a="d")
 
