@@ -20,8 +20,8 @@ class FieldError:
     reason: str = "FieldValueInvalid"
     """FieldValueInvalid, FieldValueRequired, FieldValueDuplicate, FieldValueForbidden, FieldValueNotSupported,
     FieldValueTooLong; where a schema of a user's says so, FieldValueTypeInvalid and FieldValueTooMany; of a refused
-    eviction, DisruptionBudget; of a read that was to be newer than what there is, ResourceVersionTooLarge; of a namespace
-    that takes nothing new, NamespaceTerminating."""
+    eviction, DisruptionBudget; of a read that was to be newer than what there is, ResourceVersionTooLarge; of a
+    namespace that takes nothing new, NamespaceTerminating."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message
