@@ -47,7 +47,7 @@ async def get(call: Call) -> Answer:
     else:
         if not wanted or revision_of(obj) >= wanted:
             return Answer(call.one(obj))
-    await _reached(call, wanted, lambda: _as_of(call, wanted))
+    await reached(call, wanted, lambda: _as_of(call, wanted))
     return Answer(call.one(await call.current()))
 
 
@@ -65,7 +65,7 @@ async def _as_of(call: Call, revision: int) -> tuple[int, None]:
     return revision, None
 
 
-async def _reached(call: Call, wanted: int, ask: Callable[[], Awaitable[tuple[int, T]]]) -> T:
+async def reached(call: Call, wanted: int, ask: Callable[[], Awaitable[tuple[int, T]]]) -> T:
     """The answer to a question, which is asked until the store has come to a revision: each answer says how far it is.
     Raises DeadlineExceeded, in Kubernetes' words, if it is not there after FUTURE_S, or the time of the call."""
     clock = call.clock
@@ -218,4 +218,4 @@ async def find(call: Call, page: int = 0) -> ListResult[AnyObject]:
         )
         return found.revision, found
 
-    return await _reached(call, 0 if exact else wanted or 0, ask)
+    return await reached(call, 0 if exact else wanted or 0, ask)

@@ -28,7 +28,7 @@ import orjson
 from cluster.actor.clock import Clock
 from cluster.api.errors import ApiError, Expired
 from cluster.client.interface import EventType, ListResult, WatchEvent
-from cluster.kubernetes import protobuf, query
+from cluster.kubernetes import protobuf, query, reading
 from cluster.kubernetes.call import Call, encoded
 from cluster.kubernetes.negotiation import Form, check_stream
 from cluster.kubernetes.resources import Resource
@@ -122,8 +122,9 @@ class Watching:
 
     async def lines(self) -> AsyncGenerator[bytes, None]:
         """The lines, as they come, several at a time. Begins with an empty one when it is clear that there is an answer
-        to give; before that it raises what the master says instead (Forbidden ...). That a version is no longer kept is
-        told by an event, from the beginning, too: it is what clients look for, and begin anew."""
+        to give; before that it raises what the master says instead (Forbidden ...), and DeadlineExceeded if what there
+        is, which the reader wants first, does not become as new as the version that it names. That a version is no
+        longer kept is told by an event, from the beginning, too: it is what clients look for, and begin anew."""
         words, target = self._call.query, self._call.target
         wish = Wish(
             target.resource.kind.message,
@@ -134,8 +135,11 @@ class Watching:
             ),
             allow_stale=words.get("resourceVersion") == "0",
         )
+        if self._marks_end and self._since:
+            await reading.reached(self._call, self._since, lambda: self._now(wish))
         if not self._initial and not self._since:
-            self._since = self._revision = await self._now(wish)
+            self._revision, _ = await self._now(wish)
+            self._since = self._revision
         leave = self._hub.join(self._call.client, wish, self, since=None if self._initial else self._since)
         try:
             await self._wait(self._clock.monotonic() + FIRST_NEWS_S)
@@ -170,13 +174,20 @@ class Watching:
             if self._alarm is not None:
                 self._alarm.cancel()
 
-    async def _now(self, wish: Wish) -> int:
-        """The revision that there is: where a watch begins whose reader wants nothing of what there is already."""
+    async def _now(self, wish: Wish) -> tuple[int, None]:
+        """The revision that there is: where a watch begins whose reader wants nothing of what there is already. (And
+        nothing else: see `reading.reached`.)"""
         call = self._call
         listed: ListResult[Any] = await call.client.list(
-            wish.kind, wish.namespace, limit=1, allow_stale=wish.allow_stale, timeout_s=call.timeout_s
+            wish.kind,
+            wish.namespace,
+            label_selector=wish.label_selector,  # for the rights: a node may ask for its own pods only
+            field_selector=wish.field_selector,
+            limit=1,
+            allow_stale=wish.allow_stale,
+            timeout_s=call.timeout_s,
         )
-        return listed.revision
+        return listed.revision, None
 
     async def _wait(self, until_s: float) -> None:
         """For news, or until then."""

@@ -153,9 +153,23 @@ async def test_the_end_of_what_there_is_can_be_marked(api: Api, cluster: MemoryC
     since = f"{query}&resourceVersion={cluster.store.revision}"
     async with api.stream(f"{PODS}?{since}") as response:
         assert told(await events(response, 2)) == [("ADDED", "a"), ("BOOKMARK", "")], "as client-go begins anew"
-    async with api.stream(f"{PODS}?{since}9") as response:
-        first, last = await events(response, 2)
-        assert (first["type"], last["type"], last["object"]["code"]) == ("ADDED", "ERROR", 410)
+
+
+async def test_what_there_is_shall_not_be_older_than_the_reader_knows(
+    api: Api, cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in Kubernetes: after a while it is said that there is no such version yet, as a list would say it."""
+    clock = VirtualClock()
+    monkeypatch.setattr(api.server, "_clock", clock)
+    version = int(cluster.put(pod("a")).metadata.resourceVersion)
+    query = f"watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion={version + 9}"
+    asking = asyncio.ensure_future(api.get(f"{PODS}?{query}"))
+    while not asking.done():
+        clock.advance_to_next()
+        await asyncio.sleep(0)
+    reply = await asking
+    assert (reply.code, reply.reason) == (504, "Timeout")
+    assert [cause["reason"] for cause in reply.body["details"]["causes"]] == ["ResourceVersionTooLarge"]
 
 
 async def test_nobody_is_told_of_what_there_is_who_does_not_want_it(api: Api, cluster: MemoryCluster) -> None:
