@@ -186,7 +186,7 @@ def _fill(status: core.ContainerStatus, container: core.Container, c: ContainerS
     status.lastState.SetInParent()
     ready = is_through(c) if c.role is Role.INIT else c.ready
     status.ready, status.started = ready, c.phase in ALIVE and (c.started or not c.probes_startup)
-    status.restartCount = c.run
+    status.restartCount = c.newest_run  # the restart that it waits for has not happened
     if c.container_id:
         status.containerID = c.container_id
     if c.last is not None:
@@ -199,8 +199,6 @@ def _fill(status: core.ContainerStatus, container: core.Container, c: ContainerS
         status.state.waiting.reason, message = waits_for(c)
         if message:
             status.state.waiting.message = message
-        if c.phase is Phase.BACKOFF:
-            status.restartCount = c.run - 1  # the restart that it waits for has not happened
 
 
 def _fill_termination(message: core.ContainerStateTerminated, end: Termination) -> None:

@@ -173,6 +173,11 @@ async def test_following_one_run_between_two_ends_at_once(patient_world: World) 
     assert await patient_world.logs(follow=True, one_run=True) == "run\nagain\n"
 
 
+async def test_the_run_before_one_that_is_to_come_is_the_last(patient_world: World) -> None:
+    await crash(patient_world)
+    assert await patient_world.logs() == await patient_world.logs(previous=True) == "run\nagain\n"
+
+
 async def test_following_one_run_does_not_wait_for_the_first(world: World) -> None:
     pod = make_pod("web", policy="Never", grace_s=0, command=("true",))
     pod.spec.initContainers.add(name="first", command=["sleep", "1000"])
