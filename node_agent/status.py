@@ -107,7 +107,7 @@ def _initial(
         phase=phase,
         started=phase is Phase.RUNNING and known.started,
         started_at_s=started_at_s,
-        container_id=known.containerID,
+        container_id=known.containerID if phase is Phase.RUNNING else "",
         last=last,
         ended=ended,
     )
@@ -187,8 +187,9 @@ def _fill(status: core.ContainerStatus, container: core.Container, c: ContainerS
     ready = is_through(c) if c.role is Role.INIT else c.ready
     status.ready, status.started = ready, c.phase in ALIVE and (c.started or not c.probes_startup)
     status.restartCount = c.newest_run  # the restart that it waits for has not happened
-    if c.container_id:
-        status.containerID = c.container_id
+    # Until it runs (again), it is still called what it was called last.
+    if name := c.container_id or (c.last.container_id if c.last is not None else ""):
+        status.containerID = name
     if c.last is not None:
         _fill_termination(status.lastState.terminated, c.last)
     if c.phase in ALIVE and c.phase is not Phase.HOOKED:

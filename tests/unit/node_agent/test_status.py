@@ -72,10 +72,11 @@ def test_a_crash_loop() -> None:
     life = Life.of(make_pod(uid="u"))
     life.on(Admitted())
     for run in range(2):
-        life.on(Started("c1", run, 100.0 + run))
+        life.on(Started("c1", run, 100.0 + run, f"process://{run}/1"))
         life.on(Exited("c1", run, 100.5 + run, 3, message="boom"))
     made = report(life)
     c = made.containerStatuses[0]
+    assert c.containerID == c.lastState.terminated.containerID == "process://1/1", "as long as none comes after it"
     assert made.phase == "Running"
     assert (c.state.waiting.reason, c.restartCount) == ("CrashLoopBackOff", 1)
     assert c.state.waiting.message.startswith("back-off 10s restarting failed container=c1")
