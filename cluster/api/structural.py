@@ -5,7 +5,8 @@ three things, which are carried out in this order, in place, on an object as JSO
 
     prune       fields that the schema does not name are taken out, unless they are to be kept
                 (x-kubernetes-preserve-unknown-fields, or additionalProperties); so is null where it is not allowed and
-                no default takes its place, which is how programs in Go say that there is nothing
+                no default takes its place, which is how programs in Go say that there is nothing; and a whole number
+                that is written 3.0, as programs in Python do, becomes 3 where the schema wants whole numbers
     default     what is absent, or null where null is not allowed, gets its default
     validate    `cluster.api.schema_rules` compiles the schema, and says what is wrong
 
@@ -58,6 +59,8 @@ def _prune(value: Json, schema: Schema, is_object: bool, path: str, pruned: list
             for index, item in enumerate(value):
                 if item.__class__ is dict or item.__class__ is list:
                     _prune(item, items, bool(items.get(EMBEDDED)), f"{path}[{index}]", pruned)
+                elif item.__class__ is float:
+                    value[index] = _whole(item, items)
         return
     if not isinstance(value, dict):
         return
@@ -82,6 +85,15 @@ def _prune(value: Json, schema: Schema, is_object: bool, path: str, pruned: list
             _prune(item, inner, bool(inner.get(EMBEDDED)), f"{path}.{key}" if path else key, pruned)
         elif item is None and not inner.get("nullable") and inner.get("default") is None:
             del value[key]
+        elif item.__class__ is float:
+            value[key] = _whole(item, inner)
+
+
+def _whole(value: float, schema: Schema) -> float | int:
+    """A number as its schema wants it: 3.0 is 3 where only whole numbers may stand. Whoever reads such a field as an
+    integer, as Go does and a scale, could make nothing of 3.0."""
+    wants = schema.get("type") == "integer" or bool(schema.get(INT_OR_STRING))
+    return int(value) if wants and value.is_integer() and -(2.0**63) <= value < 2.0**63 else value
 
 
 def default(value: Json, schema: Schema, *, is_object: bool = True) -> bool:

@@ -105,6 +105,14 @@ def test_what_is_unknown_goes(schema: dict[str, Any], value: Any, kept: Any, pru
     assert value == expected
 
 
+def test_whole_numbers_are_whole_where_the_schema_wants_them() -> None:
+    number, port = {"type": "number"}, {"x-kubernetes-int-or-string": True}
+    schema = spec(i={"type": "integer"}, p=port, n=number, l={"type": "array", "items": {"type": "integer"}})
+    value = {"spec": {"i": 3.0, "p": 80.0, "n": 3.0, "l": [1.0, 1.5, 1e300]}}
+    assert prune(value, schema) == []
+    assert json.dumps(value["spec"]) == '{"i": 3, "p": 80, "n": 3.0, "l": [1, 1.5, 1e+300]}'
+
+
 def test_of_very_many_unknown_fields_some_are_told_and_all_go() -> None:
     value = {f"f{number}": 1 for number in range(MAX_PRUNED + 50)}
     assert len(prune(value, OBJECT)) == MAX_PRUNED

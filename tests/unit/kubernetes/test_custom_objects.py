@@ -245,6 +245,8 @@ async def test_scale(widgets: Api) -> None:
     assert (put.code, (await widgets.get(f"{WIDGETS}/one")).body["spec"]["replicas"]) == (200, 4)
     stale = await widgets.ask("PUT", f"{WIDGETS}/one/scale", {**scaled.body, "spec": {"replicas": 5}})
     assert (stale.code, stale.reason) == (409, "Conflict")
+    await create(widgets, "divided", replicas=4 / 2)
+    assert (await widgets.get(f"{WIDGETS}/divided/scale")).body["spec"] == {"replicas": 2}
     await create(widgets, "bare")
     bare = await widgets.get(f"{WIDGETS}/bare/scale")
     assert (bare.code, bare.body["message"]) == (500, 'the spec replicas field ".spec.replicas" does not exist')
