@@ -24,11 +24,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from node_agent.pod_state import ALIVE, NEVER, ContainerState, Exited, Phase, PodEvent, PodState, Role, Started
+from node_agent.pod_state import ALIVE, IDLE, NEVER, ContainerState, Exited, Phase, PodEvent, PodState, Role, Started
 from node_agent.run_ids import CommandId, RunId
 from node_agent.runtime.interface import UNKNOWN_EXIT_CODE, Adopted
 
-_BEFORE = (Phase.WAITING, Phase.UNPREPARED, Phase.BACKOFF)
 _ON = (Phase.STARTING, *ALIVE)
 
 
@@ -77,7 +76,7 @@ def adopt(
     for c in state.containers:
         mine = sorted(id for id in runs if (id.uid, id.container) == (state.uid, c.name))
         newest = mine[-1] if mine else None
-        if newest is not None and (newest.run > c.run or (newest.run == c.run and c.phase in _BEFORE)):
+        if newest is not None and (newest.run > c.run or (newest.run == c.run and c.phase in IDLE)):
             c = replace(c, run=newest.run, phase=Phase.STARTING, ready=False, deadline=NEVER)
         containers.append(c)
         if c.phase in _ON:

@@ -124,7 +124,7 @@ def _start_failed(state: PodState, c: ContainerState, event: StartFailed, now: f
 
 def _unprepared(state: PodState, c: ContainerState, event: Unprepared, now: float) -> Change:
     if state.stop is not None:
-        return end_idle(state, c, event, now)
+        return end_idle(state, replace(c, phase=Phase.UNPREPARED), event, now)
     waiting = (event.reason, event.message)
     notes: list[Command] = [Note(WARNING, "Failed", f"Error: {event.message}")] if c.waiting != waiting else []
     return replace(c, phase=Phase.UNPREPARED, waiting=waiting, deadline=now + RETRY_S), notes
@@ -242,9 +242,7 @@ def _shorten(state: PodState, c: ContainerState, event: StopAsked, now: float) -
 
 def end_idle(state: PodState, c: ContainerState, event: PodEvent, now: float) -> Change:
     """It does not run: the run that was to come never happens, the one before was the last."""
-    if c.phase is Phase.BACKOFF:
-        c = replace(c, run=c.run - 1)
-    return replace(c, phase=Phase.ENDED, ended=c.last, deadline=NEVER), []
+    return replace(c, run=c.newest_run, phase=Phase.ENDED, ended=c.last, deadline=NEVER), []
 
 
 def _tick_start(state: PodState, c: ContainerState, event: PodEvent, now: float) -> Change:

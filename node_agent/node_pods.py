@@ -93,7 +93,8 @@ class NodePods:
         worker = self.workers.get(pod.metadata.uid)
         if worker is not None:
             return worker.log_file(container, previous=previous)
-        runs = next((status.restartCount for status in pod.status.containerStatuses if status.name == container), 0)
+        statuses = (*pod.status.initContainerStatuses, *pod.status.containerStatuses)
+        runs = next((status.restartCount for status in statuses if status.name == container), 0)
         path = log_path(self._facilities.pods_dir / pod.metadata.uid, container, runs - previous)
         return path if path.exists() else None
 

@@ -25,6 +25,7 @@ from dataclasses import replace
 from node_agent.container_lifecycle import MIN_GRACE_S, TABLE, end_idle, start, terminate
 from node_agent.pod_order import is_closed, is_over, next_sidecar_to_end, say_why_waiting, serves_to_the_end, to_start
 from node_agent.pod_state import (
+    IDLE,
     NEVER,
     WARNING,
     Admitted,
@@ -38,7 +39,6 @@ from node_agent.pod_state import (
     KillStandIn,
     Limited,
     Note,
-    Phase,
     PodEvent,
     PodState,
     ProbeChanged,
@@ -155,7 +155,6 @@ def _advance(state: PodState, now: float) -> tuple[PodState, list[Command]]:
             changed, more = terminate(sidecar, deadline, now, serves=serves_to_the_end(state))
             state = _with(state, sidecar, changed)
             commands += more
-        idle = (Phase.WAITING, Phase.UNPREPARED, Phase.BACKOFF)
-        containers = (end_idle(state, c, Ticked(), now)[0] if c.phase in idle else c for c in state.containers)
+        containers = (end_idle(state, c, Ticked(), now)[0] if c.phase in IDLE else c for c in state.containers)
         state = replace(state, containers=tuple(containers))
     return state, commands

@@ -32,6 +32,8 @@ class Phase(Enum):
     ENDED = "ended"
 
 
+IDLE = (Phase.WAITING, Phase.UNPREPARED, Phase.BACKOFF)
+"""No run is on, and one is to come."""
 ALIVE = (Phase.HOOKED, Phase.RUNNING, Phase.PRESTOP, Phase.STOPPING)
 """Its program runs."""
 
@@ -96,6 +98,11 @@ class ContainerState:
     """How the run before ended."""
     restarts_in_row: int = 0
     deadline: float = NEVER
+
+    @property
+    def newest_run(self) -> int:
+        """The run that is on, or was last; `run` may be one that is still to come. 0 also if there was none."""
+        return max(self.run - 1, 0) if self.phase in IDLE else self.run
 
 
 @dataclass(frozen=True, slots=True)

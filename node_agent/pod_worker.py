@@ -162,11 +162,12 @@ class PodWorker(Actor[PodEvent]):
         return self.pod.status
 
     def log_file(self, container: str, *, previous: bool) -> Path | None:
-        """The newest part of the log of the run that is on, or of the one before; None if there was none."""
+        """The newest part of the log of the run that is on, or was last; or of that before the one that is on or is to
+        come, whose end `lastState` tells. None if there was none."""
         c = self.state[container]
-        run = c.run - 1 if c.phase is Phase.BACKOFF else c.run
-        path = log_path(self.pod_dir, container, run - 1 if previous else run)
-        return path if run - previous >= 0 and path.parent.exists() else None
+        run = c.run - 1 if previous else c.newest_run
+        path = log_path(self.pod_dir, container, run)
+        return path if run >= 0 and path.parent.exists() else None
 
     def is_running(self, container: str) -> bool:
         """Whether a run of the container is on (or being started)."""

@@ -56,12 +56,14 @@ class AgentService:
     # --- logs
 
     async def logs(self, identity: Identity, request: agent_pb2.LogsRequest) -> AsyncIterator[agent_pb2.LogsChunk]:
-        """The log, oldest first; followed, it goes on with the runs that come after. Raises NotFound, BadRequest."""
+        """The log, oldest first; followed, it goes on with the runs that come after, if not `one_run`. Raises NotFound,
+        BadRequest."""
         pod, container = self._find(request.namespace, request.pod, request.container)
         if request.HasField("tail_lines") and request.tail_lines < 0:
             raise Invalid(f"tail_lines must not be negative: {request.tail_lines}")
         path = self._agent.log_file(pod, container, previous=request.previous)
-        while path is None and request.follow and not request.previous and self._will_run(pod, container):
+        over_runs = request.follow and not request.one_run and not request.previous
+        while path is None and over_runs and self._will_run(pod, container):
             await self._clock.sleep(FOLLOW_PAUSE_S)
             path = self._agent.log_file(pod, container, previous=False)
         if path is None:
@@ -88,8 +90,8 @@ class AgentService:
                     if left == 0:
                         return
                 if not more:
-                    following = await self._next_run(pod, container, str(path)) if request.follow else None
-                    if following is None or request.previous:
+                    following = await self._next_run(pod, container, str(path)) if over_runs else None
+                    if following is None:
                         return
                     reader.close()
                     path, stamper = following, Stamper()

@@ -107,7 +107,7 @@ def _initial(
         phase=phase,
         started=phase is Phase.RUNNING and known.started,
         started_at_s=started_at_s,
-        container_id=known.containerID,
+        container_id=known.containerID if phase is Phase.RUNNING else "",
         last=last,
         ended=ended,
     )
@@ -186,9 +186,10 @@ def _fill(status: core.ContainerStatus, container: core.Container, c: ContainerS
     status.lastState.SetInParent()
     ready = is_through(c) if c.role is Role.INIT else c.ready
     status.ready, status.started = ready, c.phase in ALIVE and (c.started or not c.probes_startup)
-    status.restartCount = c.run
-    if c.container_id:
-        status.containerID = c.container_id
+    status.restartCount = c.newest_run  # the restart that it waits for has not happened
+    # Until it runs (again), it is still called what it was called last.
+    if name := c.container_id or (c.last.container_id if c.last is not None else ""):
+        status.containerID = name
     if c.last is not None:
         _fill_termination(status.lastState.terminated, c.last)
     if c.phase in ALIVE and c.phase is not Phase.HOOKED:
@@ -199,8 +200,6 @@ def _fill(status: core.ContainerStatus, container: core.Container, c: ContainerS
         status.state.waiting.reason, message = waits_for(c)
         if message:
             status.state.waiting.message = message
-        if c.phase is Phase.BACKOFF:
-            status.restartCount = c.run - 1  # the restart that it waits for has not happened
 
 
 def _fill_termination(message: core.ContainerStateTerminated, end: Termination) -> None:

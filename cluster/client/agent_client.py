@@ -49,6 +49,7 @@ class NodeAgentClient:
         *,
         container: str = "",
         follow: bool = False,
+        one_run: bool = False,
         tail_lines: int | None = None,
         previous: bool = False,
         since_s: float | None = None,
@@ -57,13 +58,15 @@ class NodeAgentClient:
     ) -> AsyncGenerator[bytes, None]:
         """The log of one container, in pieces as they were written, oldest first.
 
-        With `follow`, goes on until the container is gone. `since_s` is in seconds since 1970. `container` may be left
-        out if the pod has one only.
+        With `follow`, goes on until the container will not run any more; with `one_run` too, until the run has ended
+        whose log it is. `since_s` is in seconds since 1970. `container` may be left out if the pod has one only.
         Raises NotFound, BadRequest (which container?), Unavailable.
         """
         request = agent_pb2.LogsRequest(namespace=namespace, pod=pod, container=container)
         if follow:
             request.follow = True
+        if one_run:
+            request.one_run = True
         if tail_lines is not None:
             request.tail_lines = tail_lines
         if previous:

@@ -60,6 +60,7 @@ async def logs(call: Call, request: web.BaseRequest) -> web.StreamResponse:
             pod.metadata.name,
             container=_container(pod, words.get("container", "")),
             follow=query.flag(words, "follow"),
+            one_run=True,
             tail_lines=query.number(words, "tailLines"),
             previous=query.flag(words, "previous"),
             since_s=since,

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63luster/pb/v1/agent.proto\x12\rcluster.pb.v1\"\xb0\x01\n\x0bLogsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\x11\n\tcontainer\x18\x03 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x12\n\ntail_lines\x18\x05 \x01(\x03\x12\x10\n\x08previous\x18\x06 \x01(\x08\x12\x0f\n\x07since_s\x18\x07 \x01(\x01\x12\x12\n\ntimestamps\x18\x08 \x01(\x08\x12\x13\n\x0blimit_bytes\x18\t \x01(\x03\"\x19\n\tLogsChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x99\x01\n\tExecStart\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\x11\n\tcontainer\x18\x03 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x04 \x03(\t\x12\x0b\n\x03tty\x18\x05 \x01(\x08\x12)\n\x04size\x18\x06 \x01(\x0b\x32\x1b.cluster.pb.v1.TerminalSize\x12\x10\n\x08\x64\x65tached\x18\x07 \x01(\x08\"-\n\x0cTerminalSize\x12\x0c\n\x04rows\x18\x01 \x01(\x05\x12\x0f\n\x07\x63olumns\x18\x02 \x01(\x05\"\xa9\x01\n\tExecInput\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x18.cluster.pb.v1.ExecStartH\x00\x12\x0f\n\x05stdin\x18\x02 \x01(\x0cH\x00\x12\x16\n\x0cstdin_closed\x18\x03 \x01(\x08H\x00\x12\x10\n\x06signal\x18\x04 \x01(\x05H\x00\x12-\n\x06resize\x18\x05 \x01(\x0b\x32\x1b.cluster.pb.v1.TerminalSizeH\x00\x42\x07\n\x05input\"O\n\nExecOutput\x12\x10\n\x06stdout\x18\x01 \x01(\x0cH\x00\x12\x10\n\x06stderr\x18\x02 \x01(\x0cH\x00\x12\x13\n\texit_code\x18\x03 \x01(\x05H\x00\x42\x08\n\x06output\"@\n\x10PortForwardStart\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\x05\"o\n\x10PortForwardInput\x12\x30\n\x05start\x18\x01 \x01(\x0b\x32\x1f.cluster.pb.v1.PortForwardStartH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06\x63losed\x18\x03 \x01(\x08H\x00\x42\x07\n\x05input\"T\n\x11PortForwardOutput\x12\x13\n\tconnected\x18\x01 \x01(\x08H\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06\x63losed\x18\x03 \x01(\x08H\x00\x42\x08\n\x06output\"!\n\x0cStatsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\"C\n\x05Usage\x12\x11\n\tcpu_cores\x18\x01 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x03\x12\x11\n\tprocesses\x18\x03 \x01(\x05\"C\n\x0e\x43ontainerUsage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x05usage\x18\x02 \x01(\x0b\x32\x14.cluster.pb.v1.Usage\"]\n\x08PodUsage\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\x31\n\ncontainers\x18\x03 \x03(\x0b\x32\x1d.cluster.pb.v1.ContainerUsage\"D\n\rStatsResponse\x12\x0c\n\x04node\x18\x01 \x01(\t\x12%\n\x04pods\x18\x02 \x03(\x0b\x32\x17.cluster.pb.v1.PodUsage2\xe9\x02\n\tNodeAgent\x12>\n\x04Logs\x12\x1a.cluster.pb.v1.LogsRequest\x1a\x18.cluster.pb.v1.LogsChunk0\x01\x12?\n\x04\x45xec\x12\x18.cluster.pb.v1.ExecInput\x1a\x19.cluster.pb.v1.ExecOutput(\x01\x30\x01\x12\x41\n\x06\x41ttach\x12\x18.cluster.pb.v1.ExecInput\x1a\x19.cluster.pb.v1.ExecOutput(\x01\x30\x01\x12T\n\x0bPortForward\x12\x1f.cluster.pb.v1.PortForwardInput\x1a .cluster.pb.v1.PortForwardOutput(\x01\x30\x01\x12\x42\n\x05Stats\x12\x1b.cluster.pb.v1.StatsRequest\x1a\x1c.cluster.pb.v1.StatsResponse')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63luster/pb/v1/agent.proto\x12\rcluster.pb.v1\"\xc1\x01\n\x0bLogsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\x11\n\tcontainer\x18\x03 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x12\n\ntail_lines\x18\x05 \x01(\x03\x12\x10\n\x08previous\x18\x06 \x01(\x08\x12\x0f\n\x07since_s\x18\x07 \x01(\x01\x12\x12\n\ntimestamps\x18\x08 \x01(\x08\x12\x13\n\x0blimit_bytes\x18\t \x01(\x03\x12\x0f\n\x07one_run\x18\n \x01(\x08\"\x19\n\tLogsChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x99\x01\n\tExecStart\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\x11\n\tcontainer\x18\x03 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x04 \x03(\t\x12\x0b\n\x03tty\x18\x05 \x01(\x08\x12)\n\x04size\x18\x06 \x01(\x0b\x32\x1b.cluster.pb.v1.TerminalSize\x12\x10\n\x08\x64\x65tached\x18\x07 \x01(\x08\"-\n\x0cTerminalSize\x12\x0c\n\x04rows\x18\x01 \x01(\x05\x12\x0f\n\x07\x63olumns\x18\x02 \x01(\x05\"\xa9\x01\n\tExecInput\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x18.cluster.pb.v1.ExecStartH\x00\x12\x0f\n\x05stdin\x18\x02 \x01(\x0cH\x00\x12\x16\n\x0cstdin_closed\x18\x03 \x01(\x08H\x00\x12\x10\n\x06signal\x18\x04 \x01(\x05H\x00\x12-\n\x06resize\x18\x05 \x01(\x0b\x32\x1b.cluster.pb.v1.TerminalSizeH\x00\x42\x07\n\x05input\"O\n\nExecOutput\x12\x10\n\x06stdout\x18\x01 \x01(\x0cH\x00\x12\x10\n\x06stderr\x18\x02 \x01(\x0cH\x00\x12\x13\n\texit_code\x18\x03 \x01(\x05H\x00\x42\x08\n\x06output\"@\n\x10PortForwardStart\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\x05\"o\n\x10PortForwardInput\x12\x30\n\x05start\x18\x01 \x01(\x0b\x32\x1f.cluster.pb.v1.PortForwardStartH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06\x63losed\x18\x03 \x01(\x08H\x00\x42\x07\n\x05input\"T\n\x11PortForwardOutput\x12\x13\n\tconnected\x18\x01 \x01(\x08H\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06\x63losed\x18\x03 \x01(\x08H\x00\x42\x08\n\x06output\"!\n\x0cStatsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\"C\n\x05Usage\x12\x11\n\tcpu_cores\x18\x01 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x03\x12\x11\n\tprocesses\x18\x03 \x01(\x05\"C\n\x0e\x43ontainerUsage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x05usage\x18\x02 \x01(\x0b\x32\x14.cluster.pb.v1.Usage\"]\n\x08PodUsage\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\x31\n\ncontainers\x18\x03 \x03(\x0b\x32\x1d.cluster.pb.v1.ContainerUsage\"D\n\rStatsResponse\x12\x0c\n\x04node\x18\x01 \x01(\t\x12%\n\x04pods\x18\x02 \x03(\x0b\x32\x17.cluster.pb.v1.PodUsage2\xe9\x02\n\tNodeAgent\x12>\n\x04Logs\x12\x1a.cluster.pb.v1.LogsRequest\x1a\x18.cluster.pb.v1.LogsChunk0\x01\x12?\n\x04\x45xec\x12\x18.cluster.pb.v1.ExecInput\x1a\x19.cluster.pb.v1.ExecOutput(\x01\x30\x01\x12\x41\n\x06\x41ttach\x12\x18.cluster.pb.v1.ExecInput\x1a\x19.cluster.pb.v1.ExecOutput(\x01\x30\x01\x12T\n\x0bPortForward\x12\x1f.cluster.pb.v1.PortForwardInput\x1a .cluster.pb.v1.PortForwardOutput(\x01\x30\x01\x12\x42\n\x05Stats\x12\x1b.cluster.pb.v1.StatsRequest\x1a\x1c.cluster.pb.v1.StatsResponse')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,33 +32,33 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cluster.pb.v1.agent_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LOGSREQUEST']._serialized_start=45
-  _globals['_LOGSREQUEST']._serialized_end=221
-  _globals['_LOGSCHUNK']._serialized_start=223
-  _globals['_LOGSCHUNK']._serialized_end=248
-  _globals['_EXECSTART']._serialized_start=251
-  _globals['_EXECSTART']._serialized_end=404
-  _globals['_TERMINALSIZE']._serialized_start=406
-  _globals['_TERMINALSIZE']._serialized_end=451
-  _globals['_EXECINPUT']._serialized_start=454
-  _globals['_EXECINPUT']._serialized_end=623
-  _globals['_EXECOUTPUT']._serialized_start=625
-  _globals['_EXECOUTPUT']._serialized_end=704
-  _globals['_PORTFORWARDSTART']._serialized_start=706
-  _globals['_PORTFORWARDSTART']._serialized_end=770
-  _globals['_PORTFORWARDINPUT']._serialized_start=772
-  _globals['_PORTFORWARDINPUT']._serialized_end=883
-  _globals['_PORTFORWARDOUTPUT']._serialized_start=885
-  _globals['_PORTFORWARDOUTPUT']._serialized_end=969
-  _globals['_STATSREQUEST']._serialized_start=971
-  _globals['_STATSREQUEST']._serialized_end=1004
-  _globals['_USAGE']._serialized_start=1006
-  _globals['_USAGE']._serialized_end=1073
-  _globals['_CONTAINERUSAGE']._serialized_start=1075
-  _globals['_CONTAINERUSAGE']._serialized_end=1142
-  _globals['_PODUSAGE']._serialized_start=1144
-  _globals['_PODUSAGE']._serialized_end=1237
-  _globals['_STATSRESPONSE']._serialized_start=1239
-  _globals['_STATSRESPONSE']._serialized_end=1307
-  _globals['_NODEAGENT']._serialized_start=1310
-  _globals['_NODEAGENT']._serialized_end=1671
+  _globals['_LOGSREQUEST']._serialized_end=238
+  _globals['_LOGSCHUNK']._serialized_start=240
+  _globals['_LOGSCHUNK']._serialized_end=265
+  _globals['_EXECSTART']._serialized_start=268
+  _globals['_EXECSTART']._serialized_end=421
+  _globals['_TERMINALSIZE']._serialized_start=423
+  _globals['_TERMINALSIZE']._serialized_end=468
+  _globals['_EXECINPUT']._serialized_start=471
+  _globals['_EXECINPUT']._serialized_end=640
+  _globals['_EXECOUTPUT']._serialized_start=642
+  _globals['_EXECOUTPUT']._serialized_end=721
+  _globals['_PORTFORWARDSTART']._serialized_start=723
+  _globals['_PORTFORWARDSTART']._serialized_end=787
+  _globals['_PORTFORWARDINPUT']._serialized_start=789
+  _globals['_PORTFORWARDINPUT']._serialized_end=900
+  _globals['_PORTFORWARDOUTPUT']._serialized_start=902
+  _globals['_PORTFORWARDOUTPUT']._serialized_end=986
+  _globals['_STATSREQUEST']._serialized_start=988
+  _globals['_STATSREQUEST']._serialized_end=1021
+  _globals['_USAGE']._serialized_start=1023
+  _globals['_USAGE']._serialized_end=1090
+  _globals['_CONTAINERUSAGE']._serialized_start=1092
+  _globals['_CONTAINERUSAGE']._serialized_end=1159
+  _globals['_PODUSAGE']._serialized_start=1161
+  _globals['_PODUSAGE']._serialized_end=1254
+  _globals['_STATSRESPONSE']._serialized_start=1256
+  _globals['_STATSRESPONSE']._serialized_end=1324
+  _globals['_NODEAGENT']._serialized_start=1327
+  _globals['_NODEAGENT']._serialized_end=1688
 # @@protoc_insertion_point(module_scope)

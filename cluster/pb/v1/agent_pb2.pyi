@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class LogsRequest(_message.Message):
-    __slots__ = ("namespace", "pod", "container", "follow", "tail_lines", "previous", "since_s", "timestamps", "limit_bytes")
+    __slots__ = ("namespace", "pod", "container", "follow", "tail_lines", "previous", "since_s", "timestamps", "limit_bytes", "one_run")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     POD_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,7 @@ class LogsRequest(_message.Message):
     SINCE_S_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMPS_FIELD_NUMBER: _ClassVar[int]
     LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ONE_RUN_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     pod: str
     container: str
@@ -26,7 +27,8 @@ class LogsRequest(_message.Message):
     since_s: float
     timestamps: bool
     limit_bytes: int
-    def __init__(self, namespace: _Optional[str] = ..., pod: _Optional[str] = ..., container: _Optional[str] = ..., follow: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., previous: _Optional[bool] = ..., since_s: _Optional[float] = ..., timestamps: _Optional[bool] = ..., limit_bytes: _Optional[int] = ...) -> None: ...
+    one_run: bool
+    def __init__(self, namespace: _Optional[str] = ..., pod: _Optional[str] = ..., container: _Optional[str] = ..., follow: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., previous: _Optional[bool] = ..., since_s: _Optional[float] = ..., timestamps: _Optional[bool] = ..., limit_bytes: _Optional[int] = ..., one_run: _Optional[bool] = ...) -> None: ...
 
 class LogsChunk(_message.Message):
     __slots__ = ("data",)

@@ -65,7 +65,8 @@ class NodeAgentServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Logs(self, request, context):
-        """The log of one container, oldest first. Ends at the end of the log, or with follow when the container is gone.
+        """The log of one container, oldest first. Ends at the end of the log, or with follow when the container will not run
+        any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -223,6 +223,13 @@ STORIES: dict[str, Story] = {
         ("get pod done", r"^done +0/1 +Error +0 +\d+s"),
         ("get pods --field-selector=status.phase=Failed -o name", r"\Apod/done\n\Z"),
         ("delete pod done", r'pod "done" deleted'),
+        ("run again --image=host --command -- sh -c 'echo once; exit 1'", r"pod/again created"),
+        (
+            "wait --for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=CrashLoopBackOff pod/again",
+            r"pod/again condition met",
+        ),
+        ("logs -f again", r"\Aonce\n\Z"),
+        ("delete pod again --now", r'pod "again" deleted'),
         ("run one --image=x --labels=a=b -- sleep 9", r"pod/one created"),
         ("get pod one", r"one +0/1 +Pending"),
         ("delete pod one --grace-period=0 --force", r'pod "one" force deleted'),

@@ -113,8 +113,11 @@ async def test_logs_come_in_order_and_end(client: NodeAgentClient, agent: Script
 
 
 async def test_leaving_a_followed_log_ends_it_at_the_agent(client: NodeAgentClient, agent: ScriptedAgent) -> None:
-    async with contextlib.aclosing(client.logs("default", "web", follow=True)) as chunks:
+    async with contextlib.aclosing(client.logs("default", "web", follow=True, one_run=True)) as chunks:
         assert await anext(chunks) == b"one\n"
+        assert agent.request == agent_pb2.LogsRequest(
+            namespace="default", pod="web", container="", follow=True, one_run=True
+        )
     async with asyncio.timeout(PATIENCE_S):
         await agent.follower_left.wait()
 

@@ -90,6 +90,7 @@ async def test_a_log_is_text(api: Api, agent: Agent) -> None:
         "pod": "web",
         "container": "main",
         "follow": False,
+        "one_run": True,
         "tail_lines": 2,
         "previous": True,
         "since_s": 1767225600.0,

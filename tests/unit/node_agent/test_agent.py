@@ -14,6 +14,7 @@ from cluster.api.quantities import quantity
 from cluster.client import operations
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.runtime.interface import StartFailure
+from node_agent.runtime.logs import log_path
 from tests.unit.node_agent.agent_world import World
 from tests.unit.node_agent.kit import make_pod, until
 
@@ -70,6 +71,17 @@ async def test_a_job_succeeds_and_stays_to_be_read(world: World) -> None:
     await until(lambda: world.status().phase == "Succeeded")
     assert not is_pod_ready(world.pod() or core.Pod())
     assert world.agent.log_file(pod, "c1", previous=False) is not None
+
+
+async def test_the_log_of_an_init_container_that_ran_again_is_found_when_its_pod_is_over(world: World) -> None:
+    pod = make_pod()
+    pod.metadata.uid = "over"
+    pod.status.initContainerStatuses.add(name="init", restartCount=1)
+    path = log_path(world.agent.settings.dir / "pods" / "over", "init", 1)
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert world.agent.log_file(pod, "init", previous=False) == path
+    assert world.agent.log_file(pod, "init", previous=True) is None
 
 
 async def test_a_program_that_is_not_there(world: World) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import random
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from cluster.actor.tasks import Tasks
 from cluster.api.conditions import is_pod_ready
 from cluster.api.errors import BadRequest, Forbidden, NotFound
 from cluster.client import operations
-from cluster.config.profiles import PROFILES
+from cluster.config.profiles import PROFILES, Profile
 from cluster.pb.v1 import agent_pb2
 from cluster.pb.v1 import core_pb2 as core
 from cluster.rpc.identity import Identity
@@ -36,7 +37,7 @@ ADMIN = Identity("admin")
 
 
 class World:
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, profile: Profile = PROFILES["test"]) -> None:
         self.cluster = MemoryCluster()
         settings = AgentSettings(
             name="node-1",
@@ -44,7 +45,7 @@ class World:
             listen="127.0.0.1:10250",
             credentials=directory,
             dir=directory / "node-1",
-            profile=PROFILES["test"],
+            profile=profile,
         )
         clock = SystemClock()
         self.runtime = ProcessRuntime(directory / "node-1", clock=clock, log_max_bytes=10000, log_files=2)
@@ -109,6 +110,22 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     await world.agent.stop()
 
 
+@pytest.fixture
+async def patient_world(tmp_path: Path) -> AsyncIterator[World]:
+    """Nothing that crashed twice runs again."""
+    world = World(tmp_path, replace(PROFILES["test"], crash_backoff_initial_s=1000.0, crash_backoff_max_s=1000.0))
+    await world.agent.start()
+    yield world
+    await world.agent.stop()
+
+
+async def crash(world: World) -> None:
+    """Runs a pod that now waits to run for the third time."""
+    script = "echo run; test -e twice && echo again; touch twice; exit 1"
+    await world.run(script, change=lambda pod: setattr(pod.spec, "restartPolicy", "Always"))
+    await until(lambda: world.pod().status.containerStatuses[0].state.waiting.reason == "CrashLoopBackOff")
+
+
 async def test_logs_of_a_pod_that_ended(world: World) -> None:
     await world.run("echo one; echo two; echo three")
     await until(lambda: world.pod().status.phase == "Succeeded")
@@ -133,6 +150,41 @@ async def test_following_ends_with_the_container(world: World) -> None:
     assert (await anext(aiter(stream))).data == b"one\n"
     (world.agent.settings.dir / "pods" / world.pod().metadata.uid / "go").touch()
     assert b"".join([chunk.data async for chunk in stream]) == b"two\n"
+
+
+async def test_following_one_run_ends_with_it_though_there_are_more(world: World) -> None:
+    def change(pod: core.Pod) -> None:
+        pod.spec.restartPolicy = "Always"
+
+    script = "[ -e go ] && echo second && sleep 1000; echo one; while [ ! -e go ]; do sleep 0.01; done; seq 9999"
+    await world.run(script, change=change)
+    stream = world.service.logs(ADMIN, agent_pb2.LogsRequest(pod="web", follow=True, one_run=True))
+    written = (await anext(aiter(stream))).data
+    (world.agent.settings.dir / "pods" / world.pod().metadata.uid / "go").touch()
+    async with asyncio.timeout(LIMIT_S):
+        written += b"".join([chunk.data async for chunk in stream])
+    assert written.split() == [b"one", *(b"%d" % number for number in range(1, 10000))]
+    await until(lambda: world.pod().status.containerStatuses[0].restartCount == 1)
+    assert (await world.logs(follow=True, one_run=True, previous=True)).split()[-1] == "9999"
+
+
+async def test_following_one_run_between_two_ends_at_once(patient_world: World) -> None:
+    await crash(patient_world)
+    assert await patient_world.logs(follow=True, one_run=True) == "run\nagain\n"
+
+
+async def test_the_run_before_one_that_is_to_come_is_the_last(patient_world: World) -> None:
+    await crash(patient_world)
+    assert await patient_world.logs() == await patient_world.logs(previous=True) == "run\nagain\n"
+
+
+async def test_following_one_run_does_not_wait_for_the_first(world: World) -> None:
+    pod = make_pod("web", policy="Never", grace_s=0, command=("true",))
+    pod.spec.initContainers.add(name="first", command=["sleep", "1000"])
+    (await world.cluster.client().write([operations.create(pod)])).outcomes[0].unwrap()
+    await until(lambda: any(c.state.HasField("running") for c in world.pod().status.initContainerStatuses))
+    with pytest.raises(BadRequest, match="is waiting to start: PodInitializing"):
+        await world.logs(container="c1", follow=True, one_run=True)
 
 
 async def test_logs_of_the_run_before(world: World) -> None:

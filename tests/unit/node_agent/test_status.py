@@ -10,7 +10,8 @@ from cluster.api.json import to_json
 from cluster.api.meta import from_time, to_time
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.adoption import adopt
-from node_agent.pod_state import Admitted, Exited, Phase, PodEvent, Start, Started, StopAsked
+from node_agent.pod_lifecycle import next_deadline
+from node_agent.pod_state import Admitted, Exited, Phase, PodEvent, Start, Started, StopAsked, Ticked, Unprepared
 from node_agent.status import initial_state, last_lines, make_status
 from tests.unit.node_agent.kit import BACKOFF, Life, make_pod
 
@@ -71,15 +72,32 @@ def test_a_crash_loop() -> None:
     life = Life.of(make_pod(uid="u"))
     life.on(Admitted())
     for run in range(2):
-        life.on(Started("c1", run, 100.0 + run))
+        life.on(Started("c1", run, 100.0 + run, f"process://{run}/1"))
         life.on(Exited("c1", run, 100.5 + run, 3, message="boom"))
     made = report(life)
     c = made.containerStatuses[0]
+    assert c.containerID == c.lastState.terminated.containerID == "process://1/1", "as long as none comes after it"
     assert made.phase == "Running"
     assert (c.state.waiting.reason, c.restartCount) == ("CrashLoopBackOff", 1)
     assert c.state.waiting.message.startswith("back-off 10s restarting failed container=c1")
     last = c.lastState.terminated
     assert (last.exitCode, last.reason, last.message) == (3, "Error", "boom")
+
+
+def test_a_restart_for_which_something_is_missing_has_not_happened() -> None:
+    life = Life.of(make_pod())
+    life.on(Admitted())
+    life.on(Started("c1", 0, 100.0))
+    life.on(Exited("c1", 0, 100.5, 3))
+    life.on(Unprepared("c1", 1, "CreateContainerConfigError", 'secret "s" not found'))
+    c = report(life).containerStatuses[0]
+    assert (c.state.waiting.reason, c.restartCount) == ("CreateContainerConfigError", 0)
+    life.now = next_deadline(life.state)
+    assert life.on(Ticked()) == [Start("c1", 1)]
+    life.on(StopAsked(0, remove=False))
+    life.on(Unprepared("c1", 1, "CreateContainerConfigError", 'secret "s" not found'))
+    c = report(life).containerStatuses[0]
+    assert (c.state.terminated.exitCode, c.restartCount) == (3, 0)
 
 
 def test_the_end_of_a_job() -> None:
