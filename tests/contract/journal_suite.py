@@ -298,6 +298,16 @@ class JournalSuite:
         sums.finish(40)
         assert (copy.base.compacted, copy.revision) == (compacted, 40)
 
+    async def test_a_copy_ends_wherever_it_is_to_end_among_appends(self, tmp_path: Path) -> None:
+        log = list(_busy(20))
+        async with self.opened(tmp_path) as (journal, _):
+            for first in range(1, 21, 3):
+                await journal.append([r for r in log if first <= r.revision < first + 3])
+            for revision in range(21):
+                copy = await journal.copy(revision)
+                copied = [record async for piece in copy.records for record in piece]
+                assert copied == [r for r in log if r.revision <= revision]
+
     async def test_a_copy_of_nothing(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as (journal, _):
             copy = await journal.copy(0)

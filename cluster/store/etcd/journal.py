@@ -305,6 +305,8 @@ class EtcdJournal:
             async with aclosing(self._reader.walk(0, seen.head.revision, seen.revision)) as pages:
                 async for page in pages:
                     for chunk in page:
+                        if chunk.first > revision:
+                            break  # nothing of it is wanted, and it does not follow on the part of a chunk
                         if chunk.last > base.compacted:
                             chunk.verify(sums.chain)
                         records = [record for record in chunk.records if record.revision <= revision]
