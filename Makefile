@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-WORKERS ?= 3
+WORKERS ?= 2
 PROTOS := protos/cluster/pb/v1
 OTHERS := protos/cluster/pb/etcd/etcd.proto protos/cluster/pb/cel/checked.proto
 DESCRIBE = mkdir -p build && $(BIN)/python -m grpc_tools.protoc -Iprotos --include_source_info \
@@ -25,7 +25,7 @@ $(VENV)/.done: pyproject.toml
 run: setup ## Start a cluster "demo" of real processes with the guestbook on it; Ctrl-C stops it
 	@exec $(BIN)/podium up --cluster demo --nodes 3 --apply examples/guestbook
 
-test: setup lint types layers verify-protos ## Run every check and every test; WORKERS=n files at once (3)
+test: setup lint types layers verify-protos ## Run every check and every test; WORKERS=n files at once (2)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/unit tests/contract tests/e2e
 
 unit: setup ## Run the fast tests only

@@ -28,6 +28,11 @@ def vanishing(token: str) -> str:
     return f"(setsid env -i /bin/sleep {token} <&- >&- 2>&- &) ; sleep 1000"
 
 
+def asleep(token: str) -> list[Proc]:
+    """Those processes: four of each command, once its shells have started them all."""
+    return [proc for proc in mentioning(token) if proc.title == f"sleep {token}"]
+
+
 def away_of(token: str) -> set[Proc]:
     """That process."""
     return {proc for proc in mentioning(token) if proc.title == f"/bin/sleep {token}"}
@@ -55,8 +60,7 @@ def test_everything_of_a_killed_agent_ends_and_is_replaced_elsewhere(podium_clus
     token = new_token()
     podium_cluster.apply(sleeper("web", 4, command=escaping(token)))
     podium_cluster.wait("rc/web", ready=4)
-    # Four sleeps and two shells that mention the token in each pod, wherever the shell has forked.
-    podium_cluster.wait_until(lambda: len(mentioning(f"sleep {token}")) >= 16, "all processes of the pods run")
+    podium_cluster.wait_until(lambda: len(asleep(token)) == 16, "all processes of the pods run")
     doomed = family(podium_cluster.pid("node-1"))
     assert sum(token in proc.title for proc in doomed) >= 8
     podium_cluster.kill_node("node-1")
@@ -80,7 +84,7 @@ def test_a_killed_spawner_loses_its_pods_and_they_are_started_again(podium_clust
         podium_cluster.wait_until(lambda: away_of(away), "a process has given up all but its control group")
         escaped = away_of(away)
     podium_cluster.wait("rc/web", ready=2)
-    podium_cluster.wait_until(lambda: len(mentioning(f"sleep {token}")) >= 8, "all processes of the pods run")
+    podium_cluster.wait_until(lambda: len(asleep(token)) == 8, "all processes of the pods run")
     uids = {pod.metadata.uid for pod in podium_cluster.pods("app=web")}
     spawner = spawner_of(podium_cluster, "node-1")
     lost = family(spawner.pid) | escaped
@@ -120,8 +124,8 @@ def freezer() -> Iterator[Path]:
 def test_a_pod_is_terminating_until_nothing_of_it_is_left(podium_cluster: Cluster, freezer: Path) -> None:
     token = new_token()
     podium_cluster.apply(pod("stuck", escaping(token)))
-    podium_cluster.wait_until(lambda: len(mentioning(f"sleep {token}")) >= 4, "all processes of the pod run")
-    (one, *_) = (proc for proc in mentioning(token) if proc.title == f"sleep {token}")
+    podium_cluster.wait_until(lambda: len(asleep(token)) == 4, "all processes of the pod run")
+    one = asleep(token)[0]
     (freezer / "cgroup.procs").write_text(str(one.pid))
     (freezer / "freezer.state").write_text("FROZEN")
     podium_cluster.wait_until(lambda: (freezer / "freezer.state").read_text() == "FROZEN\n", "it is stopped")
