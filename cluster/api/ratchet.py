@@ -15,6 +15,7 @@ an object that is atomic, no part is known to be the same as before; it stays un
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 from cluster.api.raw_json import pack
 from cluster.api.structural import LIST_MAP_KEYS, LIST_TYPE, Json, Schema
@@ -27,14 +28,49 @@ def same(value: Json, old: Json) -> bool:
     return bool(value == old) and pack(value) == pack(old)
 
 
-def is_as_before(value: Json, old: Json, schema: Schema, path: Sequence[str | int]) -> bool:
-    """What stands at a path within a value, or something around it, is what it was in the value that is replaced."""
-    for step in path:
-        if same(value, old):
-            return True
+class Ratchet:
+    """A value beside the one that it replaces. There may be thousands of errors in it: what was looked at for one of
+    them is remembered for the others, so that all together take no longer than a few looks at the whole."""
+
+    def __init__(self, value: Json, old: Json, schema: Schema) -> None:
+        self._root = _Place(value, old, schema)
+
+    def is_as_before(self, path: Sequence[str | int]) -> bool:
+        """What stands at a path within the value, or something around it, is what it was before."""
+        place: _Place | None = self._root
+        for step in path:
+            if place is None or place.is_same:
+                break
+            place = place.at(step)
+        return place is not None and place.is_same
+
+
+class _Place:
+    """A part of the value, and what it was."""
+
+    def __init__(self, value: Json, old: Json, schema: Schema) -> None:
+        self._value, self._old, self._schema = value, old, schema
+        self._parts: dict[str | int, _Place | None] = {}
+
+    @cached_property
+    def is_same(self) -> bool:
+        return same(self._value, self._old)
+
+    @cached_property
+    def _before(self) -> dict[bytes, tuple[Json]]:
+        return before_by_keys(self._schema, self._old)
+
+    def at(self, step: str | int) -> _Place | None:
+        """A part of it; None if it is not known what that was before."""
+        if step not in self._parts:
+            self._parts[step] = self._part(step)
+        return self._parts[step]
+
+    def _part(self, step: str | int) -> _Place | None:
+        value, old, schema = self._value, self._old, self._schema
         if isinstance(value, list) and isinstance(step, int):
             item = value[step]
-            found = before_by_keys(schema, old).get(key_of(schema, item), ())
+            found = self._before.get(key_of(schema, item), ())
             inner = schema.get("items")
         elif isinstance(value, dict) and isinstance(step, str):
             item = value[step]
@@ -42,11 +78,8 @@ def is_as_before(value: Json, old: Json, schema: Schema, path: Sequence[str | in
             found = (old[step],) if follows else ()
             inner = (schema.get("properties") or {}).get(step, schema.get("additionalProperties"))
         else:
-            return False
-        if not found:
-            return False
-        value, (old,), schema = item, found, inner if isinstance(inner, dict) else {}
-    return same(value, old)
+            return None
+        return _Place(item, *found, inner if isinstance(inner, dict) else {}) if found else None
 
 
 def before_by_keys(schema: Schema, old: Json) -> dict[bytes, tuple[Json]]:

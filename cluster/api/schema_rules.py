@@ -26,7 +26,7 @@ from cluster.api.errors import FieldError
 from cluster.api.formats import NUMBERS, TEXTS
 from cluster.api.json_parse import MAX_PROBLEMS, parser
 from cluster.api.patterns import check_length, compile_pattern
-from cluster.api.ratchet import is_as_before
+from cluster.api.ratchet import Ratchet
 from cluster.api.raw_json import pack
 from cluster.api.structural import EMBEDDED, INT_OR_STRING, LIST_MAP_KEYS, LIST_TYPE, Json, Schema, subschemas
 from cluster.pb.v1 import core_pb2 as core
@@ -82,8 +82,9 @@ class Rules:
         if not self._validator.is_valid(value):
             is_small = len(pack(value)) <= FEW_BYTES
             errors = self._validator.iter_errors(value) if is_small else iter([_first(self._validator, value)])
+            ratchet = Ratchet(value, old, self._schema) if is_small and old is not None else None
             for error in errors:
-                if is_small and old is not None and is_as_before(value, old, self._schema, error.instance_path):
+                if ratchet is not None and ratchet.is_as_before(error.instance_path):
                     continue
                 found.append(self._told(error))
                 if len(found) == MAX_PROBLEMS:

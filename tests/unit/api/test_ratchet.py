@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from cluster.api.ratchet import is_as_before, same
+from cluster.api import ratchet
+from cluster.api.ratchet import Ratchet, key_of, same
 from cluster.api.schema_rules import FEW_BYTES, Rules
 
 WORD = {"type": "string", "maxLength": 3}
@@ -69,5 +70,18 @@ def test_of_a_large_object_the_first_problem_is_told_whether_it_is_new_or_not() 
 def test_json_that_python_takes_for_the_same() -> None:
     assert same({"a": [1, None]}, {"a": [1, None]})
     assert not any(same(one, other) for one, other in ((1, True), (1, 1.0), ([0], [False]), ({}, None)))
-    assert is_as_before([1], [1], {}, [0]), "what is around it is as it was"
-    assert not is_as_before("text", "other", {}, ["a"]), "there is nothing at that place"
+    assert Ratchet([1], [1], {}).is_as_before([0]), "what is around it is as it was"
+    assert not Ratchet("text", "other", {}).is_as_before(["a"]), "there is nothing at that place"
+
+
+def test_a_list_is_looked_through_once_however_much_is_wrong_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    count, keys = 500, []
+
+    def counted(schema: Any, item: Any) -> bytes:
+        keys.append(item)
+        return key_of(schema, item)
+
+    monkeypatch.setattr(ratchet, "key_of", counted)
+    ports = [{"port": number, "name": LONG} for number in range(count)]
+    assert RULES.problems({"ports": ports[::-1], "size": 3}, {"ports": ports}) == []
+    assert len(keys) == 2 * count, "each item once as it was, and once as it is"
