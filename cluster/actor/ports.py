@@ -43,7 +43,7 @@ def address_in(text: str) -> tuple[str, int] | None:
 
 
 def listening_sockets(tables: Sequence[Path] = _TABLES) -> Iterator[Listener]:
-    """All of this network namespace; without IPv6, those of IPv4."""
+    """All of this network namespace. Of a table that is not there (of IPv6, say), or may not be read, none."""
     for table in tables:
         try:
             with table.open() as file:
@@ -53,7 +53,7 @@ def listening_sockets(tables: Sequence[Path] = _TABLES) -> Iterator[Listener]:
                     if fields[3] != _LISTEN:
                         break
                     yield Listener(*_address_of(fields[1]), fields[9])
-        except FileNotFoundError:
+        except OSError:
             continue
 
 
@@ -97,10 +97,12 @@ def first_listener(host: str, ports: Sequence[int]) -> tuple[int, str]:
 
 
 def _holder_of(inode: str) -> str:
+    import psutil  # asked only when something is taken; daemons start without it
+
     for name in os.listdir("/proc"):
         if name.isdigit() and inode in sockets_of(int(name)):
             try:
-                return f"pid {name} ({Path('/proc', name, 'comm').read_text().strip()})"
-            except OSError:
+                return f"pid {name} ({psutil.Process(int(name)).name()})"
+            except psutil.Error:
                 return f"pid {name}"
     return "another user's process"

@@ -7,6 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster.actor.ports import Listener, first_listener, listening_sockets, sockets_of
@@ -41,6 +42,11 @@ def test_a_machine_without_ipv6_or_without_listeners(tmp_path: Path) -> None:
     assert list(listening_sockets([tmp_path / "tcp", tmp_path / "empty", tmp_path / "tcp6"])) == []
 
 
+def test_a_table_that_may_not_be_read(tmp_path: Path) -> None:
+    (tmp_path / "tcp").mkdir()
+    assert list(listening_sockets([tmp_path / "tcp"])) == []
+
+
 def test_sockets_of_this_process_and_of_none() -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         inode = str(os.fstat(sock.fileno()).st_ino)
@@ -55,7 +61,7 @@ def test_the_first_port_that_is_taken() -> None:
     host = "127.171.3.9"  # whoever runs beside this test listens elsewhere
     with socket.create_server((host, 0)) as one, socket.create_server((host, 0)) as two:
         ports = [one.getsockname()[1], two.getsockname()[1]]
-        name = Path("/proc/self/comm").read_text().strip()
+        name = psutil.Process().name()
         assert first_listener(host, [1, *ports]) == (ports[0], f"pid {os.getpid()} ({name})")
         assert first_listener(host, ports[::-1])[0] == ports[1]
         assert first_listener("127.171.3.10", ports) == (0, "")
