@@ -47,11 +47,11 @@ async def get(call: Call) -> Answer:
     else:
         if not wanted or revision_of(obj) >= wanted:
             return Answer(call.one(obj))
-    await reached(call, wanted, lambda: _as_of(call, wanted))
+    await reached(call, wanted, lambda: _as_of(call, wanted), int)
     return Answer(call.one(await call.current()))
 
 
-async def _as_of(call: Call, revision: int) -> tuple[int, None]:
+async def _as_of(call: Call, revision: int) -> int:
     """That revision, if it has happened, whatever there was then; else the one that there is. To ask for the object
     rather than for a list needs no other right than the request itself."""
     row = call.target.resource
@@ -59,20 +59,21 @@ async def _as_of(call: Call, revision: int) -> tuple[int, None]:
     try:
         await call.client.get(row.kind.message, key.name, key.namespace, revision=revision, timeout_s=call.timeout_s)
     except StoreRewound as ahead:
-        return ahead.revision, None
+        return ahead.revision
     except (NotFound, Expired):
         pass
-    return revision, None
+    return revision
 
 
-async def reached(call: Call, wanted: int, ask: Callable[[], Awaitable[tuple[int, T]]]) -> T:
-    """The answer to a question, which is asked until the store has come to a revision: each answer says how far it is.
+async def reached(call: Call, wanted: int, ask: Callable[[], Awaitable[T]], how_far: Callable[[T], int]) -> T:
+    """The answer to a question, which is asked until the store has come to a revision; `how_far` it is, an answer says.
     Raises DeadlineExceeded, in Kubernetes' words, if it is not there after FUTURE_S, or the time of the call."""
     clock = call.clock
     ends_at_s = clock.monotonic() + min(FUTURE_S, call.timeout_s)
     delay_s = _ASK_AGAIN_S
     while True:
-        revision, found = await ask()
+        found = await ask()
+        revision = how_far(found)
         if revision >= wanted:
             return found
         left_s = ends_at_s - clock.monotonic()
@@ -204,7 +205,7 @@ async def find(call: Call, page: int = 0) -> ListResult[AnyObject]:
         raise BadRequest("specifying resource version is not allowed when using continue")
     exact = match == query.EXACT
 
-    async def ask() -> tuple[int, ListResult[AnyObject]]:
+    async def ask() -> ListResult[AnyObject]:
         found: ListResult[AnyObject] = await call.client.list(
             kind.message,
             call.namespace,
@@ -216,6 +217,6 @@ async def find(call: Call, page: int = 0) -> ListResult[AnyObject]:
             allow_stale=version == "0" and not token,
             timeout_s=call.timeout_s,
         )
-        return found.revision, found
+        return found
 
-    return await reached(call, 0 if exact else wanted or 0, ask)
+    return await reached(call, 0 if exact else wanted or 0, ask, lambda found: found.revision)

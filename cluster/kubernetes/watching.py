@@ -136,10 +136,9 @@ class Watching:
             allow_stale=words.get("resourceVersion") == "0",
         )
         if self._marks_end and self._since:
-            await reading.reached(self._call, self._since, lambda: self._now(wish))
+            await reading.reached(self._call, self._since, lambda: self._now(wish), int)
         if not self._initial and not self._since:
-            self._revision, _ = await self._now(wish)
-            self._since = self._revision
+            self._since = self._revision = await self._now(wish)
         leave = self._hub.join(self._call.client, wish, self, since=None if self._initial else self._since)
         try:
             await self._wait(self._clock.monotonic() + FIRST_NEWS_S)
@@ -174,9 +173,8 @@ class Watching:
             if self._alarm is not None:
                 self._alarm.cancel()
 
-    async def _now(self, wish: Wish) -> tuple[int, None]:
-        """The revision that there is: where a watch begins whose reader wants nothing of what there is already. (And
-        nothing else: see `reading.reached`.)"""
+    async def _now(self, wish: Wish) -> int:
+        """The revision that there is: where a watch begins whose reader wants nothing of what there is already."""
         call = self._call
         listed: ListResult[Any] = await call.client.list(
             wish.kind,
@@ -187,7 +185,7 @@ class Watching:
             allow_stale=wish.allow_stale,
             timeout_s=call.timeout_s,
         )
-        return listed.revision, None
+        return listed.revision
 
     async def _wait(self, until_s: float) -> None:
         """For news, or until then."""
