@@ -19,7 +19,7 @@ from cluster.client.agent_client import NodeAgentClient
 from cluster.client.interface import ClusterClient
 from cluster.kubernetes import protobuf, query, views, yaml_writer
 from cluster.kubernetes.encoding import Encoder
-from cluster.kubernetes.negotiation import PROTOBUF, YAML, Accepted, Form
+from cluster.kubernetes.negotiation import JSON, PROTOBUF, YAML, Accepted, Form
 from cluster.kubernetes.paths import Target
 from cluster.kubernetes.tables import Tables
 from cluster.pb.v1 import core_pb2 as core
@@ -167,7 +167,7 @@ class Call:
 
     def answer(self, data: dict[str, Any], code: int = 200) -> Answer:
         """Something that is no object of the table, as JSON's values; for YAML, see `in_yaml`."""
-        return Answer(protobuf.values(data) if self.accepted.is_protobuf else orjson.dumps(data), code)
+        return Answer(encoded(data, JSON if self.accepted.is_yaml else self.accepted.media), code)
 
 
 def encoded(data: dict[str, Any], media: str) -> bytes:
