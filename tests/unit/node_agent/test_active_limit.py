@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from cluster.api.meta import key_of
@@ -14,7 +11,9 @@ from node_agent.active_limit import active_deadline, limited
 from node_agent.pod_lifecycle import next_deadline
 from node_agent.pod_state import NEVER, Admitted, Limited, Started
 from tests.unit.node_agent.kit import Life, make_pod
-from tests.unit.node_agent.virtual import World
+from tests.unit.node_agent.virtual import World, world
+
+__all__ = ["world"]
 
 
 def spec(limit_s: int | None) -> core.PodSpec:
@@ -42,14 +41,6 @@ def test_the_lifecycle_is_told_of_it() -> None:
     life.on(Started("c1", 0, 1.0))
     life.on(Limited(1060.0))
     assert next_deadline(life.state) == 1060.0
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
-    await world.start()
-    yield world
-    await world.stop()
 
 
 async def change(world: World, pod: core.Pod, limit_s: int) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -13,17 +11,11 @@ from cluster.pb.v1 import core_pb2 as core
 from node_agent import prober
 from node_agent.prober import Outcome, Result, Target
 from tests.unit.node_agent.kit import make_pod
-from tests.unit.node_agent.virtual import World
+from tests.unit.node_agent.virtual import World, world
+
+__all__ = ["world"]
 
 PODS = 20
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
-    await world.start()
-    yield world
-    await world.stop()
 
 
 async def test_probes_of_what_is_well_are_spread_over_a_period(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -13,15 +11,9 @@ from cluster.api.meta import key_of
 from cluster.client import operations
 from cluster.pb.v1 import core_pb2 as core
 from tests.unit.node_agent.kit import make_pod
-from tests.unit.node_agent.virtual import PROFILE, STEP_S, World
+from tests.unit.node_agent.virtual import PROFILE, STEP_S, World, world
 
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
-    await world.start()
-    yield world
-    await world.stop()
+__all__ = ["world"]
 
 
 pytestmark = pytest.mark.parametrize("jump_s", [3600.0, -3600.0])

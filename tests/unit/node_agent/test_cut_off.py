@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -10,16 +9,9 @@ import pytest
 from cluster.pb.v1 import core_pb2 as core
 from node_agent.cut_off import FILE, LastHeard, is_cut_off
 from tests.unit.node_agent.kit import make_pod
-from tests.unit.node_agent.virtual import World
+from tests.unit.node_agent.virtual import World, world
 
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
-    await world.start()
-    yield world
-    world.reconnect()
-    await world.stop()
+__all__ = ["world"]
 
 
 def shy(name: str = "web", limit_s: int = 60) -> core.Pod:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
+
+import pytest
 
 from cluster.api.errors import Unavailable
 from cluster.client import operations
@@ -104,3 +106,13 @@ class World:
         pod = self.pod(name)
         assert pod is not None
         return pod.status
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """That world, from the start of the agent to its end."""
+    world = World(tmp_path)
+    await world.start()
+    yield world
+    world.reconnect()
+    await world.stop()
